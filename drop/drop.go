@@ -1,0 +1,132 @@
+// Package drop names every reason for which a packet is not forwarded. A Reason is at once the return value of
+// the packet path, the counter, the metric label and the sentence that an operator reads; its row also says which
+// ICMP error answers the sender (RFC 6146, RFC 7915, RFC 4443, RFC 1812).
+package drop
+
+// Reason says why a packet was not forwarded. The zero value, None, means that it was. Reasons are small
+// consecutive numbers, so that counters are arrays.
+type Reason uint8
+
+// The reasons, in the order in which a packet meets them.
+const (
+	None Reason = iota
+
+	// Seen on the wire.
+	Truncated
+	Header6
+	Header4
+	HeaderChecksum4
+	ExtensionHeaders
+	RoutingHeader
+	SourceRoute
+	UnknownTransport
+	TCPHeader
+	UDPHeader
+	UDPZeroChecksum
+	ICMPHeader
+	ICMPChecksum
+	ICMPType
+	Fragment
+	Offload
+
+	// Not ours, or not allowed.
+	NotPool6
+	NotPool4
+	SourceInPool6
+	Source6
+	Source4
+	Destination4
+	Paused
+
+	// State.
+	NoBinding
+	NoSession
+	Filtered
+	PoolEmpty
+	PoolExhausted
+	BindingLimit
+	SessionLimit
+	ICMPErrorUnbound
+	ICMPErrorInner
+
+	// On the way out.
+	HopLimit
+	TooBig
+	NoRoute
+	OtherInterface
+	HostAddress
+	Neighbour
+	NeighbourQueue
+	Transmit
+	Ring
+
+	// Count is the number of reasons, None included.
+	Count
+)
+
+// Answer is an ICMP error: type and code. The zero value means that the sender is told nothing, since neither
+// family has an error of type 0.
+type Answer struct{ Type, Code uint8 }
+
+type row struct {
+	label    string
+	help     string
+	to6, to4 Answer
+}
+
+var rows = [Count]row{
+	None:             {label: "none", help: "forwarded"},
+	Truncated:        {label: "truncated", help: "the frame is shorter than its IP header says; usually a receive buffer that is too small"},
+	Header6:          {label: "header6", help: "the IPv6 header is malformed"},
+	Header4:          {label: "header4", help: "the IPv4 header is malformed"},
+	HeaderChecksum4:  {label: "header_checksum4", help: "the IPv4 header checksum is wrong (RFC 1812 section 5.2.2)"},
+	ExtensionHeaders: {label: "extension_headers", help: "the chain of IPv6 extension headers is malformed or longer than 16 headers or 512 bytes"},
+	RoutingHeader:    {label: "routing_header", help: "a Routing header with segments left cannot be translated (RFC 7915 section 5.1)", to6: Answer{4, 0}},
+	SourceRoute:      {label: "source_route", help: "an unexpired IPv4 source route cannot be translated (RFC 7915 section 4.1)", to4: Answer{3, 5}},
+	UnknownTransport: {label: "unknown_transport", help: "only TCP, UDP and ICMP pass a stateful NAT64 (RFC 6146 section 3.4)", to6: Answer{1, 4}, to4: Answer{3, 2}},
+	TCPHeader:        {label: "tcp_header", help: "the TCP header is malformed or its flags make no sense"},
+	UDPHeader:        {label: "udp_header", help: "the UDP length does not fit the packet"},
+	UDPZeroChecksum:  {label: "udp_zero_checksum", help: "UDP over IPv6 must carry a checksum (RFC 8200 section 8.1)"},
+	ICMPHeader:       {label: "icmp_header", help: "the ICMP message is too short"},
+	ICMPChecksum:     {label: "icmp_checksum", help: "the ICMP checksum is wrong"},
+	ICMPType:         {label: "icmp_type", help: "this ICMP type has no counterpart in the other family (RFC 7915 sections 4.2 and 5.2)"},
+	Fragment:         {label: "fragment", help: "a fragment: reassembly is not part of this version"},
+	Offload:          {label: "offload", help: "the frame's segmentation metadata cannot be expressed in the other family, or it is a jumbogram"},
+	NotPool6:         {label: "not_pool6", help: "an IPv6 packet whose destination is in no NAT64 prefix: left to the host"},
+	NotPool4:         {label: "not_pool4", help: "an IPv4 packet whose destination is neither in pool4 nor bound: left to the host"},
+	SourceInPool6:    {label: "source_in_pool6", help: "the IPv6 source lies in a NAT64 prefix; translating it could loop (RFC 6146 section 5.4)"},
+	Source6:          {label: "source6", help: "the IPv6 source is not a unicast address that can be answered"},
+	Source4:          {label: "source4", help: "the IPv4 source is not a unicast address that can be answered (RFC 7915 section 4.1)"},
+	Destination4:     {label: "destination4", help: "the IPv4 destination inside the IPv6 address is not a unicast address (RFC 1812 section 5.3.7)"},
+	Paused:           {label: "paused", help: "translation is paused (nat64ctl resume)"},
+	NoBinding:        {label: "no_binding", help: "an IPv4 packet to a pool4 port that nobody uses (RFC 6146 section 3.5)"},
+	NoSession:        {label: "no_session", help: "a TCP segment without SYN from an IPv6 client that has no binding (RFC 6146 section 3.5.2.2)"},
+	Filtered:         {label: "filtered", help: "connections from the IPv4 side are not allowed (filtering.allow_inbound_tcp)"},
+	PoolEmpty:        {label: "pool_empty", help: "pool4 has no address for this protocol; add one with nat64ctl pool4 add", to6: Answer{1, 3}},
+	PoolExhausted:    {label: "pool_exhausted", help: "no free port is left in pool4; add ports or addresses, or shorten timeouts", to6: Answer{1, 3}},
+	BindingLimit:     {label: "binding_limit", help: "the table of bindings is full (sessions.max)", to6: Answer{1, 3}},
+	SessionLimit:     {label: "session_limit", help: "the table of sessions is full (sessions.max)", to6: Answer{1, 3}},
+	ICMPErrorUnbound: {label: "icmp_error_unbound", help: "an ICMP error about a packet that no binding knows (RFC 5508 section 4)"},
+	ICMPErrorInner:   {label: "icmp_error_inner", help: "an ICMP error whose quoted packet cannot be read or translated (RFC 6146 section 3.4)"},
+	HopLimit:         {label: "hop_limit", help: "hop limit or TTL used up; the sender was told (traceroute does this)", to6: Answer{3, 0}, to4: Answer{11, 0}},
+	TooBig:           {label: "too_big", help: "larger than the MTU of the outgoing link; the sender was told the size that fits", to6: Answer{2, 0}, to4: Answer{3, 4}},
+	NoRoute:          {label: "no_route", help: "the kernel has no route to the destination", to6: Answer{1, 0}, to4: Answer{3, 0}},
+	OtherInterface:   {label: "other_interface", help: "the kernel's route leaves by an interface that nat64d does not serve", to6: Answer{1, 0}, to4: Answer{3, 0}},
+	HostAddress:      {label: "host_address", help: "the destination is an address of this machine that is not in pool4", to6: Answer{1, 1}, to4: Answer{3, 13}},
+	Neighbour:        {label: "neighbour", help: "the next hop does not answer ARP or neighbour discovery", to6: Answer{1, 3}, to4: Answer{3, 1}},
+	NeighbourQueue:   {label: "neighbour_queue", help: "too many packets wait for a next hop's link address"},
+	Transmit:         {label: "transmit", help: "the NIC's queue refused the packet"},
+	Ring:             {label: "ring", help: "the kernel had no room to hand the packet over: more arrived than one worker carries"},
+}
+
+// String returns the reason's label, a lower-case word for counters and metrics.
+func (r Reason) String() string { return rows[r].label }
+
+// Help returns a sentence for the operator.
+func (r Reason) Help() string { return rows[r].help }
+
+// Answer6 returns the ICMPv6 error that tells an IPv6 sender, or the zero Answer.
+func (r Reason) Answer6() Answer { return rows[r].to6 }
+
+// Answer4 returns the ICMPv4 error that tells an IPv4 sender, or the zero Answer.
+func (r Reason) Answer4() Answer { return rows[r].to4 }

@@ -1,0 +1,59 @@
+package packet
+
+// Sizes in front of the IP header of an outgoing packet.
+const (
+	VnetLen  = 10               // struct virtio_net_hdr, written by the engine
+	EthLen   = 14               // Ethernet header, written by the gateway
+	Headroom = VnetLen + EthLen // where the IP header of Out.Head begins
+)
+
+// Frame is one received packet. Its memory belongs to the port that received it and stays valid until that port's
+// next Receive.
+type Frame struct {
+	Data    []byte  // from the IP header on; may be longer than the IP packet (Ethernet padding)
+	Offload Offload // offsets relative to Data
+}
+
+// Out is one packet to be sent: a header that the gateway wrote and a payload that usually still lies in the frame
+// it came in. The caller owns both until Send returns.
+type Out struct {
+	Head    []byte  // Headroom bytes (virtio-net header free for the engine, then Ethernet), then the IP header on
+	Payload []byte  // what follows Head on the wire; may be empty
+	Offload Offload // offsets relative to the IP header, Head[Headroom]
+}
+
+// Len returns the length of the IP packet in bytes.
+func (o *Out) Len() int { return len(o.Head) - Headroom + len(o.Payload) }
+
+// Checksum says what is known of a packet's transport checksum.
+type Checksum uint8
+
+// What may be known of a transport checksum.
+const (
+	ChecksumUnknown Checksum = iota // it is in the packet, unverified
+	ChecksumGood                    // the kernel or the NIC has verified it
+	ChecksumPartial                 // the field holds the pseudo-header sum, the NIC or the kernel adds the rest
+)
+
+// GSO is the kind of a super-packet: several wire packets of one flow that share a header (struct virtio_net_hdr,
+// gso_type without its ECN bit).
+type GSO uint8
+
+// The kinds of super-packets, with the numbers of linux/virtio_net.h.
+const (
+	GSONone  GSO = 0
+	GSOTCPv4 GSO = 1
+	GSOTCPv6 GSO = 4
+	GSOUDPL4 GSO = 5
+)
+
+// Offload is what the kernel says of a packet beside its bytes. The zero value is an ordinary wire packet.
+type Offload struct {
+	Checksum   Checksum
+	GSO        GSO
+	ECN        bool   // a TCP super-packet that carries CWR
+	GSOSize    uint16 // payload bytes of each segment of a super-packet
+	HdrLen     uint16 // bytes of headers of a super-packet, from the IP header on
+	CsumStart  uint16 // with ChecksumPartial: where the transport header begins
+	CsumOffset uint16 // with ChecksumPartial: where in it the checksum field is
+}

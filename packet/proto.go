@@ -1,0 +1,47 @@
+package packet
+
+// Proto is one of the three protocols that a stateful NAT64 carries. It is an index: the three BIBs and session
+// tables of RFC 6146 section 3.1 are told apart by it.
+type Proto uint8
+
+// The protocols. ICMP means echo queries, whose "port" is the Identifier.
+const (
+	TCP Proto = iota
+	UDP
+	ICMP
+	// Protos is their number.
+	Protos
+)
+
+// String returns tcp, udp or icmp.
+func (p Proto) String() string { return [...]string{"tcp", "udp", "icmp"}[p] }
+
+// Addr6 is an IPv6 address, in network order.
+type Addr6 = [16]byte
+
+// Addr4 is an IPv4 address, in network order.
+type Addr4 = [4]byte
+
+// Endpoint6 is an IPv6 transport address (RFC 6146 section 2): comparable and without pointers.
+type Endpoint6 struct {
+	Addr Addr6
+	Port uint16 // host order; the Identifier of an ICMP query
+}
+
+// Endpoint4 is an IPv4 transport address (RFC 6146 section 2): comparable and without pointers.
+type Endpoint4 struct {
+	Addr Addr4
+	Port uint16 // host order; the Identifier of an ICMP query
+}
+
+// TCPEvent is what the TCP state machine of RFC 6146 section 3.5.2.2 sees of a segment. When several flags are set,
+// RST counts before SYN and SYN before FIN.
+type TCPEvent uint8
+
+// The events. Other is a segment with none of the three flags.
+const (
+	Other TCPEvent = iota
+	SYN
+	FIN
+	RST
+)
