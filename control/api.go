@@ -1,0 +1,144 @@
+package control
+
+import (
+	"encoding/json"
+	"math"
+	"net/netip"
+	"time"
+)
+
+// Seconds is a duration that travels as a number of seconds.
+type Seconds time.Duration
+
+// MarshalJSON writes the duration in seconds, to the millisecond.
+func (s Seconds) MarshalJSON() ([]byte, error) {
+	return json.Marshal(time.Duration(s).Round(time.Millisecond).Seconds())
+}
+
+// UnmarshalJSON reads a number of seconds.
+func (s *Seconds) UnmarshalJSON(b []byte) error {
+	var v float64
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err
+	}
+	*s = Seconds(math.Round(v*1e3)) * Seconds(time.Millisecond)
+	return nil
+}
+
+// String formats the duration as time.Duration does.
+func (s Seconds) String() string { return time.Duration(s).String() }
+
+// Version says what a binary was built from.
+type Version struct {
+	Version  string `json:"version"`            // release or pseudo-version
+	Revision string `json:"revision,omitempty"` // commit, when it is known
+	Go       string `json:"go"`                 // toolchain
+}
+
+// Status is the state of the daemon at a glance.
+type Status struct {
+	Version    Version     `json:"version"`
+	PID        int         `json:"pid"`
+	Uptime     Seconds     `json:"uptime_seconds"`
+	Paused     bool        `json:"paused"`
+	Ready      bool        `json:"ready"`               // packets of every protocol can be translated
+	NotReady   []string    `json:"not_ready,omitempty"` // why not, a sentence each
+	Interfaces []Interface `json:"interfaces"`
+	Pool6      []string    `json:"pool6"` // prefixes
+	Protocols  []Protocol  `json:"protocols"`
+	Traffic    []Traffic   `json:"traffic"`
+	Drops      uint64      `json:"drops"`              // packets that were not forwarded, for any reason
+	Warnings   []string    `json:"warnings,omitempty"` // what an operator should look at, a sentence each
+}
+
+// Interface is one of the two sides. A machine with one NIC shows it twice.
+type Interface struct {
+	Side   string `json:"side"` // v6 or v4
+	Name   string `json:"name"`
+	MTU    int    `json:"mtu"`
+	Up     bool   `json:"up"`
+	Engine string `json:"engine"` // ring, mmsg or simple: the one in use
+}
+
+// Protocol is the use of tables and pool4 by one protocol.
+type Protocol struct {
+	Protocol       string `json:"protocol"` // tcp, udp or icmp
+	Bindings       int    `json:"bindings"`
+	Sessions       int    `json:"sessions"`
+	Pool4Ports     int    `json:"pool4_ports"`     // transport addresses in pool4
+	Pool4Used      int    `json:"pool4_used"`      // those that are bound
+	Pool4Addresses int    `json:"pool4_addresses"` // addresses in pool4
+}
+
+// Traffic counts what was translated in one direction.
+type Traffic struct {
+	Direction string `json:"direction"` // 6to4, 4to6 or hairpin
+	Packets   uint64 `json:"packets"`
+	Bytes     uint64 `json:"bytes"` // of IP packets as they left
+}
+
+// Pool4Range is a range of transport addresses of one protocol.
+type Pool4Range struct {
+	Address  netip.Addr `json:"address"`
+	Protocol string     `json:"protocol"` // tcp, udp or icmp
+	Ports    string     `json:"ports"`    // "7000-8000" or "7000"; Identifiers for icmp
+}
+
+// Pool4Entry is a range of pool4 and its use.
+type Pool4Entry struct {
+	Pool4Range
+	Used int `json:"used"`
+	Free int `json:"free"`
+}
+
+// Pool4Change asks to add or remove transport addresses.
+type Pool4Change struct {
+	Addresses string   `json:"addresses"`           // "10.0.2.15", "10.0.2.0/28" or "10.0.2.1-10.0.2.9"
+	Ports     string   `json:"ports,omitempty"`     // "7000-8000" or "7000"; empty: what the daemon gives an address without ports
+	Protocols []string `json:"protocols,omitempty"` // of tcp, udp and icmp; empty: all three
+	Force     bool     `json:"force,omitempty"`     // add although it takes ports that the host needs
+}
+
+// Pool4Result says what a change did. The change was made whole or not at all.
+type Pool4Result struct {
+	Added    []Pool4Range `json:"added,omitempty"`
+	Merged   []Pool4Range `json:"merged,omitempty"` // the ranges that now stand for added ones and those they touched
+	Removed  []Pool4Range `json:"removed,omitempty"`
+	Bindings int          `json:"bindings_ended"`
+	Sessions int          `json:"sessions_ended"`
+	Warnings []string     `json:"warnings,omitempty"`
+}
+
+// Pool6Entry is a NAT64 prefix.
+type Pool6Entry struct {
+	Prefix netip.Prefix `json:"prefix"`
+}
+
+// Binding is a row of a BIB (RFC 6146 section 3.1). The port of an ICMP query is its Identifier.
+type Binding struct {
+	Protocol string         `json:"protocol"`
+	Client   netip.AddrPort `json:"client"` // (X',x)
+	Mapped   netip.AddrPort `json:"mapped"` // (T,t), from pool4
+	Static   bool           `json:"static"`
+	Sessions int            `json:"sessions"`
+}
+
+// Session is a row of a session table (RFC 6146 section 3.2).
+type Session struct {
+	Protocol string         `json:"protocol"`
+	Client   netip.AddrPort `json:"client"`          // (X',x)
+	Peer6    netip.AddrPort `json:"peer6"`           // (Y',y), the peer as the client sees it
+	Mapped   netip.AddrPort `json:"mapped"`          // (T,t), the client as the peer sees it
+	Peer     netip.AddrPort `json:"peer"`            // (Z,z)
+	State    string         `json:"state,omitempty"` // of a TCP session
+	Expires  Seconds        `json:"expires_seconds"` // remaining lifetime
+}
+
+// Counter is one number with what it means.
+type Counter struct {
+	Name   string            `json:"name"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Value  uint64            `json:"value"`
+	Help   string            `json:"help"` // a sentence for the operator
+	Kind   string            `json:"kind"` // packets, drop, error or table
+}

@@ -1,0 +1,58 @@
+package control
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+)
+
+// Backend is what the server shows and changes: the running gateway. Its methods are called by many goroutines at
+// once. An error of a method that changes something means that nothing was changed; it is told to the operator as it
+// is, with a hint if it is (or wraps) an *Error that has one.
+type Backend interface {
+	Version() Version
+	Status() Status
+
+	Pool4() []Pool4Entry
+	AddPool4(Pool4Change) (Pool4Result, error)
+	RemovePool4(Pool4Change) (Pool4Result, error)
+	FlushPool4() (Pool4Result, error)
+	Pool6() []Pool6Entry
+
+	// Bindings hands every binding that the filter matches to yield, without holding up traffic. It stops with
+	// the error that yield returns, or when ctx is done. The limit of the filter is kept by the caller.
+	Bindings(ctx context.Context, f Filter, yield func(Binding) error) error
+	// Sessions does for sessions what Bindings does for bindings.
+	Sessions(ctx context.Context, f Filter, yield func(Session) error) error
+
+	// Stats returns every counter, those that are zero included, in a fixed order.
+	Stats() []Counter
+
+	Pause() error
+	Resume() error
+}
+
+// Filter selects bindings and sessions. The zero Filter selects all.
+type Filter struct {
+	Protocols []string     // of tcp, udp and icmp; empty: all
+	Client    netip.Prefix // the IPv6 address lies in it; zero: any
+	Peer      netip.Prefix // the peer's IPv4 address lies in it; zero: any. Sessions only
+	Limit     int          // at most so many; 0: no limit
+}
+
+// Match reports whether the filter selects an entry of that protocol, client and peer. A binding has no peer: its
+// peer is the zero Addr and a filter for one must not be used.
+func (f *Filter) Match(protocol string, client, peer netip.Addr) bool {
+	return (len(f.Protocols) == 0 || slices.Contains(f.Protocols, protocol)) &&
+		(!f.Client.IsValid() || f.Client.Contains(client)) &&
+		(!f.Peer.IsValid() || f.Peer.Contains(peer))
+}
+
+// Error is a refusal as it travels.
+type Error struct {
+	Message string `json:"error"`          // what was wrong
+	Hint    string `json:"hint,omitempty"` // what would be right
+}
+
+// Error returns the message; the hint is for those who look for it.
+func (e *Error) Error() string { return e.Message }
