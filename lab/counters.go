@@ -1,0 +1,66 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Counters are the kernel's protocol counters of a namespace, by names such as Tcp.RetransSegs and
+// TcpExt.TCPDSACKRecvSegs.
+type Counters map[string]uint64
+
+// Counters reads /proc/net/snmp and /proc/net/netstat of the namespace.
+func (n *Namespace) Counters() (Counters, error) {
+	all := Counters{}
+	err := n.Do(func() error {
+		// /proc/net is that of the process's first thread, hence thread-self.
+		for _, path := range []string{"/proc/thread-self/net/snmp", "/proc/thread-self/net/netstat"} {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if err := all.parse(string(b)); err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// parse adds pairs of lines: "Tcp: RtoAlgorithm RtoMin", then "Tcp: 1 200". Values that are negative, which only
+// settings are, are left out.
+func (c Counters) parse(text string) error {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i := 0; i+1 < len(lines); i += 2 {
+		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+		if len(names) < 2 || len(names) != len(values) || names[0] != values[0] {
+			return fmt.Errorf("line %d: must name the values of line %d", i+1, i+2)
+		}
+		group := strings.TrimSuffix(names[0], ":")
+		for j := 1; j < len(names); j++ {
+			if v, err := strconv.ParseUint(values[j], 10, 64); err == nil {
+				c[group+"."+names[j]] = v
+			}
+		}
+	}
+	return nil
+}
+
+// Since returns what was counted after an earlier reading.
+func (c Counters) Since(earlier Counters) Counters {
+	d := make(Counters, len(c))
+	for name, v := range c {
+		d[name] = v - earlier[name]
+	}
+	return d
+}
+
+// Lost returns how many TCP segments the namespace sent and, of these, how many had to be sent again because they did
+// not arrive. Those that were sent again in error are told by the receiver (RFC 2883) and do not count.
+func (c Counters) Lost() (sent, lost uint64) {
+	again, needless := c["Tcp.RetransSegs"], c["TcpExt.TCPDSACKRecvSegs"]
+	return c["Tcp.OutSegs"], again - min(again, needless)
+}

@@ -1,0 +1,140 @@
+// Package lab builds small networks out of Linux network namespaces and veth pairs, and traffic through them: what the
+// demonstration, the end-to-end tests and the benchmarks stand on. It implements no RFC and knows nothing of the
+// gateway; the addresses are those of RFC 5737 and RFC 3849.
+//
+//	c6 (IPv6 only)                       gw                         s4 (IPv4 only)
+//	eth0 2001:db8:1::2/64 ──── v6 2001:db8:1::1/64
+//	     64:ff9b::/96 via gw          v4 192.0.2.1/24 ──── eth0 192.0.2.2/24
+//
+// All of it needs root. No process outside the namespaces is touched, and nothing is left when the Lab is closed.
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync/atomic"
+)
+
+// The addresses of every lab. Any of the three kinds of pool4 can be had without further set-up: the gateway's own
+// address, one on the server's link that nobody owns, and a network that the server routes to the gateway.
+const (
+	Client6    = "2001:db8:1::2"     // of the client; further ones follow: …::3, …::4
+	Gateway6   = "2001:db8:1::1"     // of the gateway towards the client
+	Gateway4   = "192.0.2.1"         // of the gateway towards the server
+	Server4    = "192.0.2.2"         // of the server
+	Server4As6 = "64:ff9b::c000:202" // of the server, as the client sees it (RFC 6052 section 2.4)
+	Spare4     = "192.0.2.64"        // on the server's link, owned by no interface
+	Routed4    = "198.51.100.0/24"   // routed by the server to the gateway
+	Prefix6    = "64:ff9b::/96"      // routed by the client to the gateway
+	Server6    = "2001:db8:2::2"     // of the server while plain IPv6 forwarding is on
+)
+
+const (
+	forwarding6   = "2001:db8:2::1"      // of the gateway while plain IPv6 forwarding is on
+	minimumEndMTU = 1500                 // of the client's and the server's interface
+	defaultMTU    = 1500                 // of the gateway's interfaces
+	maximumHosts  = 200                  // clients of one lab
+	clientNetwork = "2001:db8:1::/64"    // of the client's link
+	serverNetwork = "2001:db8:2::/64"    // of the server's link while plain IPv6 forwarding is on
+	namespaceRoot = "/run/netns"         // where ip(8) looks for namespaces
+	namePrefix    = "nat64lab"           // of every namespace's name
+	sysctlRoot    = "/proc/sys/"         // the reading thread's namespace decides what is seen
+	everyone      = "net/ipv6/conf/all/" // the sysctl directory that speaks for all interfaces
+)
+
+// Options say how a lab differs from the usual one. The zero value is the usual one.
+type Options struct {
+	// MTU6 and MTU4 are the MTUs of the gateway's two interfaces, 0 for 1500. The ends keep at least 1500, so that
+	// a smaller one makes the gateway the bottleneck of the path.
+	MTU6, MTU4 int
+	// OneNIC gives the gateway a single interface, eth0, for both families; client and server are on its link.
+	OneNIC bool
+	// NoOffload makes the ends send frames of at most the MTU with finished checksums, as an old NIC does. Otherwise
+	// they send super-packets of up to 64 KiB with checksums half done, as veth and virtio do.
+	NoOffload bool
+	// Clients is the number of IPv6 addresses of the client, 0 for 1. To a NAT64, each is a host.
+	Clients int
+}
+
+// Lab is a client, a gateway and a server, each in a namespace of its own. Its methods are not for concurrent use;
+// those of the namespaces are.
+type Lab struct {
+	Client, Gateway, Server *Namespace
+	// NIC6 and NIC4 name the gateway's interfaces towards the client and the server.
+	NIC6, NIC4 string
+
+	opt        Options
+	wire       *Namespace // holds the bridge of a one-NIC lab, else nil
+	namespaces []*Namespace
+}
+
+var sequence atomic.Uint32
+
+// New builds a lab. What labs of processes that are gone left behind is removed first.
+func New(o Options) (*Lab, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("lab: network namespaces need root: run this as root")
+	}
+	if o.Clients < 0 || o.Clients > maximumHosts {
+		return nil, fmt.Errorf("lab: %d clients: must be at most %d", o.Clients, maximumHosts)
+	}
+	if err := removeStale(); err != nil {
+		return nil, err
+	}
+	l := &Lab{opt: o, NIC6: "v6", NIC4: "v4"}
+	if o.OneNIC {
+		l.NIC6, l.NIC4 = "eth0", "eth0"
+	}
+	if err := l.build(); err != nil {
+		return nil, errors.Join(fmt.Errorf("lab: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+func (l *Lab) build() error {
+	number := sequence.Add(1)
+	roles := []struct {
+		role string
+		at   **Namespace
+	}{{"c6", &l.Client}, {"gw", &l.Gateway}, {"s4", &l.Server}, {"wire", &l.wire}}
+	if !l.opt.OneNIC {
+		roles = roles[:3]
+	}
+	for _, r := range roles {
+		n, err := newNamespace(fmt.Sprintf("%s-%d-%d-%s", namePrefix, os.Getpid(), number, r.role))
+		if err != nil {
+			return err
+		}
+		*r.at = n
+		l.namespaces = append(l.namespaces, n)
+	}
+	if err := l.Server.SetSysctl(everyone+"disable_ipv6", "1"); err != nil {
+		return err
+	}
+	if l.opt.OneNIC {
+		return l.plugOne()
+	}
+	if err := l.Plug6(); err != nil {
+		return err
+	}
+	return l.Plug4()
+}
+
+// Close ends what still runs in the namespaces and removes them. It may be called again.
+func (l *Lab) Close() error {
+	var errs []error
+	for _, n := range l.namespaces {
+		errs = append(errs, n.remove())
+	}
+	l.namespaces = nil
+	return errors.Join(errs...)
+}
+
+// ClientAddress returns the address of the i-th client, counted from 0.
+func ClientAddress(i int) netip.Addr {
+	a := netip.MustParseAddr(Client6).As16()
+	a[15] += byte(i)
+	return netip.AddrFrom16(a)
+}
