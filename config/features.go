@@ -1,0 +1,32 @@
+package config
+
+// feature is a key of the layout that this version knows but does nothing with.
+type feature struct {
+	key string   // a list's rows are written []
+	off []string // the values that are accepted, because nothing is then asked for; a list is written [a, b]
+}
+
+// features are what a file may leave off but not switch on: an operator who relies on one must hear that it is not
+// there, and a file that spells out the defaults must go on working when it comes.
+var features = []feature{
+	{"interfaces.v6.gateway", []string{"auto"}},
+	{"interfaces.v4.gateway", []string{"auto"}},
+	{"interfaces.offloads", []string{"leave"}},
+	{"pool4[].match.source6", []string{"[]"}},
+	{"pool4[].answer_arp", []string{"auto"}},
+	{"bib", []string{"[]"}},
+	{"sessions.max_per_client", []string{"0"}},
+	{"sessions.client_prefix_len", []string{"64"}},
+	{"filtering.mode", []string{"endpoint_independent"}},
+	{"filtering.icmpv6_info", []string{"pass"}},
+	{"translation.tcp_mss_clamp", []string{"off", "false", "no"}},
+	{"translation.mtu_plateaus", []string{"[65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68]"}},
+	{"nat_log.events", []string{"none"}},
+	{"nat_log.sinks", []string{"[]"}},
+	{"metrics.listen", []string{""}},
+	{"web.listen", []string{""}},
+	{"dns64.enabled", []string{"false", "no", "off", "0"}},
+	{"ra.pref64", []string{"false", "no", "off", "0"}},
+	{"ha.mode", []string{"none"}},
+	{"state.save_sessions_on_exit", []string{"false", "no", "off", "0"}},
+}

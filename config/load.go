@@ -1,0 +1,151 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/viper"
+)
+
+// Load reads the file at path and then, in the order of their names, the *.yaml files in the folder conf.d beside it:
+// their lists append, their single values replace. An empty path reads no file, which leaves the defaults. The error
+// of a refused configuration is a Problems.
+func Load(path string, o Overrides) (*Config, error) {
+	d := newDocument()
+	if path != "" {
+		d.open(path)
+		d.openFolder(filepath.Join(filepath.Dir(path), "conf.d"))
+	}
+	return d.finish(o)
+}
+
+// Parse reads a single file, which messages call by that name.
+func Parse(name string, r io.Reader, o Overrides) (*Config, error) {
+	d := newDocument()
+	d.read(name, r)
+	return d.finish(o)
+}
+
+// Default returns the configuration of an empty file. It lacks the interfaces' names, which have no default.
+func Default() *Config {
+	c := newDocument().check(fresh())
+	return c
+}
+
+func (d *document) open(path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		d.unreadable(path, err)
+		return
+	}
+	defer f.Close()
+	d.read(path, f)
+}
+
+func (d *document) openFolder(path string) {
+	entries, err := os.ReadDir(path) // sorted by name
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.unreadable(path, err)
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".yaml") && !strings.HasPrefix(e.Name(), ".") {
+			d.open(filepath.Join(path, e.Name()))
+		}
+	}
+}
+
+// unreadable notes that a file cannot be opened. The error's own text repeats the path.
+func (d *document) unreadable(path string, err error) {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	d.problems = append(d.problems, Problem{File: path, Message: err.Error()})
+}
+
+// finish turns what was read into a Config.
+func (d *document) finish(o Overrides) (*Config, error) {
+	f := d.decode()
+	d.override(f, o)
+	c := d.check(f)
+	d.checkNames(f)
+	if len(d.problems) > 0 {
+		return nil, d.problems.sorted(d.files)
+	}
+	return c, nil
+}
+
+// decode lays the settings over the defaults. Viper's default key delimiter would cut an address at its dots, and
+// "::" an IPv6 one; keys are known words here, none of which holds a unit separator.
+func (d *document) decode() *file {
+	f := fresh()
+	v := viper.NewWithOptions(viper.KeyDelimiter("\x1f"))
+	err := v.MergeConfigMap(d.tree)
+	err = errors.Join(err, v.UnmarshalExact(f, func(c *mapstructure.DecoderConfig) {
+		c.TagName = "yaml"
+		c.WeaklyTypedInput = false
+		c.MatchName = func(key, field string) bool { return key == field }
+		c.DecodeHook = decodeText
+	}))
+	d.decodeErrors(err)
+	return f
+}
+
+// decodeErrors notes each value that could not be read, under the key that mapstructure names.
+func (d *document) decodeErrors(err error) {
+	var one *mapstructure.DecodeError
+	switch e := err.(type) {
+	case nil:
+	case interface{ Unwrap() []error }:
+		for _, sub := range e.Unwrap() {
+			d.decodeErrors(sub)
+		}
+	default:
+		if sub := errors.Unwrap(err); !errors.As(err, &one) && sub != nil {
+			d.decodeErrors(sub)
+			return
+		}
+		if one != nil {
+			d.problem(one.Name(), "%v", one.Unwrap())
+			return
+		}
+		d.problem("", "%v", err)
+	}
+}
+
+// override replaces what the command line says otherwise.
+func (d *document) override(f *file, o Overrides) {
+	f.Interfaces.V6.Name = d.overridden("interfaces.v6.name", o.V6, f.Interfaces.V6.Name)
+	f.Interfaces.V4.Name = d.overridden("interfaces.v4.name", o.V4, f.Interfaces.V4.Name)
+	f.Interfaces.Engine = d.overridden("interfaces.engine", o.Engine, f.Interfaces.Engine)
+	f.Logging.Level = d.overridden("logging.level", o.LogLevel, f.Logging.Level)
+	f.API.Socket = d.overridden("api.socket", o.Socket, f.API.Socket)
+	if len(o.Pool6) > 0 {
+		d.overridden("pool6", "x", "")
+		f.Pool6 = nil
+		for _, p := range o.Pool6 {
+			f.Pool6 = append(f.Pool6, rawPool6{Prefix: p})
+		}
+	}
+	if len(o.Pool4) > 0 {
+		f.Pool4 = nil
+		for _, p := range o.Pool4 {
+			address, ports, _ := strings.Cut(p, ":")
+			f.Pool4 = append(f.Pool4, rawPool4{Address: address, Ports: ports})
+		}
+	}
+}
+
+// overridden returns the command line's value or, when that is empty, the file's.
+func (d *document) overridden(key, flag, value string) string {
+	if flag != "" {
+		d.where[key] = position{file: "command line"}
+	}
+	return cmp.Or(flag, value)
+}

@@ -1,0 +1,94 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// decodeText is the hook that reads the text of a scalar as the type of its key. It is the only place where a value's
+// notation is decided.
+func decodeText(from, to reflect.Type, data any) (any, error) {
+	text, ok := data.(string)
+	if !ok {
+		return data, nil
+	}
+	switch to {
+	case reflect.TypeFor[bool]():
+		return parseBool(text)
+	case reflect.TypeFor[int]():
+		return parseInt(text)
+	case reflect.TypeFor[number]():
+		if text == "auto" {
+			return number(0), nil
+		}
+		n, err := parseInt(text)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("0 says nothing; write auto or a number")
+		}
+		return number(n), err
+	case reflect.TypeFor[interval]():
+		d, err := parseDuration(text)
+		return interval(d), err
+	default:
+		return data, nil
+	}
+}
+
+// parseBool reads the words of YAML 1.1 and of Jool.
+func parseBool(s string) (bool, error) {
+	switch s {
+	case "true", "yes", "on", "1":
+		return true, nil
+	case "false", "no", "off", "0":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q is neither true nor false", s)
+}
+
+// parseInt reads a decimal number. A leading zero is refused, since YAML 1.1 reads such a number as octal and people
+// do not.
+func parseInt(s string) (int, error) {
+	if len(s) > 1 && s[0] == '0' && strings.Trim(s, "0123456789") == "" {
+		return 0, fmt.Errorf("%q has a leading zero; write it without", s)
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 || s[0] == '+' {
+		return 0, fmt.Errorf("%q is not a decimal number", s)
+	}
+	return n, nil
+}
+
+// parseDuration reads 90s, 5m, 1h30m, or HH:MM:SS as Jool writes it.
+func parseDuration(s string) (time.Duration, error) {
+	if d, ok := clock(s); ok {
+		return d, nil
+	}
+	if s != "0" && s != "" && strings.Trim(s, "0123456789") == "" {
+		return 0, fmt.Errorf("%q has no unit; write %ss or %sm", s, s, s)
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("%q is not a duration; write it like 90s, 5m, 2h or 00:05:00", s)
+	}
+	return d, nil
+}
+
+// clock reads HH:MM:SS, with any number of hours up to four digits.
+func clock(s string) (time.Duration, bool) {
+	part := strings.Split(s, ":")
+	if len(part) != 3 || len(part[0]) < 1 || len(part[0]) > 4 || len(part[1]) != 2 || len(part[2]) != 2 {
+		return 0, false
+	}
+	var d time.Duration
+	for i, unit := range []time.Duration{time.Hour, time.Minute, time.Second} {
+		n, err := strconv.ParseUint(part[i], 10, 16)
+		if err != nil || i > 0 && n > 59 {
+			return 0, false
+		}
+		d += time.Duration(n) * unit
+	}
+	return d, true
+}
