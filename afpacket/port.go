@@ -1,0 +1,154 @@
+package afpacket
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"nat64d/packet"
+)
+
+// Port receives from and sends to one NIC. One goroutine at a time may call Receive and Send; Drops and Close may be
+// called by any goroutine at any time. Nothing is allocated for a packet.
+//
+// A NIC whose link goes down and up again needs no care: meanwhile nothing is received and Send refuses. When the NIC
+// itself has vanished, its sockets are of no more use even if a NIC of that name returns, and both methods say so with
+// an error: close the port and open another.
+type Port struct {
+	name     string
+	engine   Engine
+	fallback error
+	io       halves
+	drops    tally
+}
+
+// halves are the two directions of a port. Receive and Send hold the lock while they run, so that Close, which may
+// come from elsewhere, cannot take the sockets away under them. It is not contended otherwise.
+type halves struct {
+	sync.Mutex
+	rx     receiver // nil in a sender
+	tx     *sender
+	closed bool
+}
+
+// tally is what the kernel has dropped so far. Reading the kernel's number resets it, hence the sum; and it has a lock
+// of its own so that nobody who reads it waits for a Receive.
+type tally struct {
+	sync.Mutex
+	rx  receiver // nil in a sender and after Close
+	sum uint64
+}
+
+// receiver is what the engines differ in. None of its methods may be called concurrently.
+type receiver interface {
+	// take fills fs with packets that are there and does not wait. It gives the memory of those it filled in before
+	// back to the kernel.
+	take(fs []packet.Frame) (int, error)
+	// wait returns when there may be something to take, or when d has passed.
+	wait(d time.Duration) error
+	// base returns the engine's socket.
+	base() *socket
+	// close frees everything.
+	close() error
+}
+
+// Engine returns the engine in use; if the options said Auto, the one that was chosen.
+func (p *Port) Engine() Engine { return p.engine }
+
+// Fallback returns the reason why Auto did not choose Ring, or nil if it did or was not asked.
+func (p *Port) Fallback() error { return p.fallback }
+
+// Receive waits at most wait for packets and fills fs with those that are there, at most the batch of the options;
+// n may be 0. The frames hold what follows the Ethernet header, and are valid until the next Receive or Close. An
+// error means that the port must be opened anew.
+//
+// A goroutine that waits keeps its thread in the kernel: GOMAXPROCS must exceed the number of such goroutines.
+func (p *Port) Receive(fs []packet.Frame, wait time.Duration) (n int, err error) {
+	p.io.Lock()
+	defer p.io.Unlock()
+	rx := p.io.rx
+	switch {
+	case p.io.closed:
+		return 0, p.fail(net.ErrClosed)
+	case rx == nil:
+		return 0, fmt.Errorf("afpacket: %s: a sender does not receive; it takes Open, not OpenSender", p.name)
+	}
+	n, err = rx.take(fs)
+	if n == 0 && err == nil && wait > 0 {
+		if err = rx.wait(wait); err == nil {
+			n, err = rx.take(fs)
+		}
+	}
+	// The kernel need not report that a NIC vanishes, for instance when its link was down before. Asking is cheap, and
+	// is done only when there is nothing else to do.
+	if n == 0 && err == nil && rx.base().unbound() {
+		err = errGone
+	}
+	return n, p.fail(err)
+}
+
+// Send transmits the packets in their order and returns how many the kernel refused; the others go on. It writes the
+// first packet.VnetLen bytes of each Head, and needs neither Head nor Payload once it has returned. It does not wait:
+// what finds a full queue is refused. An error means that the port must be opened anew.
+func (p *Port) Send(out []packet.Out) (refused int, err error) {
+	p.io.Lock()
+	defer p.io.Unlock()
+	if p.io.closed {
+		return len(out), p.fail(net.ErrClosed)
+	}
+	refused, err = p.io.tx.send(out)
+	return refused, p.fail(err)
+}
+
+// Drops returns how many packets have been lost since the port was opened: those for which the kernel found no room,
+// those that came truncated, and those whose offload metadata a virtio_net_hdr does not express.
+func (p *Port) Drops() uint64 {
+	p.drops.Lock()
+	defer p.drops.Unlock()
+	if p.drops.rx == nil {
+		return p.drops.sum
+	}
+	s := p.drops.rx.base()
+	p.drops.sum += s.kernelDrops()
+	return p.drops.sum + s.lost.Load()
+}
+
+// Close frees the port, once a Receive or Send that is under way has returned, the former within its wait. A goroutine
+// that still reads frames of the last Receive comes to no harm but may see zeros.
+func (p *Port) Close() error {
+	p.io.Lock()
+	defer p.io.Unlock()
+	if p.io.closed {
+		return nil
+	}
+	p.io.closed = true
+	err := p.io.tx.close()
+	if p.io.rx == nil {
+		return p.fail(err)
+	}
+	p.drops.end()
+	if e := p.io.rx.close(); err == nil {
+		err = e
+	}
+	return p.fail(err)
+}
+
+// end takes the last reading.
+func (t *tally) end() {
+	t.Lock()
+	defer t.Unlock()
+	if t.rx != nil {
+		s := t.rx.base()
+		t.sum += s.kernelDrops() + s.lost.Load()
+		t.rx = nil
+	}
+}
+
+// fail says which port an error is about.
+func (p *Port) fail(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("afpacket: %s: %w", p.name, err)
+}

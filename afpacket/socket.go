@@ -1,0 +1,149 @@
+package afpacket
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bufferBytes is the room for packets that wait in the kernel: some 500 super-packets each way.
+const bufferBytes = 32 << 20
+
+// errGone says that a socket has lost its NIC for good.
+var errGone = errors.New("the interface is gone; the port must be opened anew")
+
+// socket is an AF_PACKET socket on one NIC.
+type socket struct {
+	fd   int
+	lost atomic.Uint64 // packets that the kernel handed over and that could not be used
+
+	poll    [1]unix.PollFd
+	timeout unix.Timespec
+	name    unix.RawSockaddrLinklayer
+}
+
+// open makes the socket. It has no protocol until bind, so nothing can arrive that its filter has not seen.
+func (s *socket) open() (err error) {
+	if s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("AF_PACKET socket: %w", err)
+	}
+	return nil
+}
+
+// option is an integer socket option.
+type option struct {
+	label       string
+	level, name int
+	value       int
+}
+
+// The options that every engine needs.
+var (
+	// Offload metadata travel with each frame. Without them a super-packet can neither be received in a useful form
+	// nor be sent at all.
+	vnetHeader = option{"PACKET_VNET_HDR", unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1}
+	// A tap also sees what leaves the NIC, our own packets first of all; that would cost two thirds of the throughput.
+	ignoreOutgoing = option{"PACKET_IGNORE_OUTGOING", unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1}
+	receiveBuffer  = option{"SO_RCVBUFFORCE", unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bufferBytes}
+	sendBuffer     = option{"SO_SNDBUFFORCE", unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bufferBytes}
+)
+
+// set sets options in the order given, which the kernel is particular about.
+func (s *socket) set(options ...option) error {
+	for _, o := range options {
+		if err := unix.SetsockoptInt(s.fd, o.level, o.name, o.value); err != nil {
+			return fmt.Errorf("%s: %w", o.label, err)
+		}
+	}
+	return nil
+}
+
+// accept sets the filter of a family.
+func (s *socket) accept(f Family) error {
+	program, err := filter(f)
+	if err != nil {
+		return err
+	}
+	return s.attach(program)
+}
+
+// bind ties the socket to a NIC, from which it receives the frames of a protocol; none if that is 0.
+func (s *socket) bind(ifi *net.Interface, protocol uint16) error {
+	err := unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: networkOrder(protocol), Ifindex: ifi.Index})
+	if err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
+	return s.checkEthernet()
+}
+
+// checkEthernet refuses a NIC whose frames have no Ethernet header, for instance a tun.
+func (s *socket) checkEthernet() error {
+	if errno := getsockname(s.fd, &s.name); errno != 0 {
+		return fmt.Errorf("getsockname: %w", errno)
+	}
+	if s.name.Hatype != unix.ARPHRD_ETHER {
+		return fmt.Errorf("link type %d: must be an Ethernet interface", s.name.Hatype)
+	}
+	return nil
+}
+
+// unbound reports whether the NIC has left this network namespace, by deletion or otherwise. The socket will never
+// see a packet again.
+func (s *socket) unbound() bool {
+	return getsockname(s.fd, &s.name) == 0 && s.name.Ifindex == -1
+}
+
+// wait returns when the socket has something to read or an error to tell, or when d has passed.
+func (s *socket) wait(d time.Duration) error {
+	ready, err := s.ready(d)
+	if ready && s.poll[0].Revents&unix.POLLERR != 0 {
+		s.clearError()
+	}
+	return err
+}
+
+// ready polls the socket for at most d.
+func (s *socket) ready(d time.Duration) (bool, error) {
+	s.poll[0] = unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN}
+	s.timeout = unix.NsecToTimespec(int64(d))
+	n, err := unix.Ppoll(s.poll[:], &s.timeout, nil)
+	if err == unix.EINTR {
+		return false, nil
+	}
+	return n > 0, err
+}
+
+// clearError takes the pending error off the socket, since it would end every wait at once. It is ENETDOWN, told once
+// when the link goes down, which mends itself; or else the fate of a packet that recvmmsg could not hand over.
+func (s *socket) clearError() {
+	e, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && e != 0 && unix.Errno(e) != unix.ENETDOWN {
+		s.lost.Add(1)
+	}
+}
+
+// kernelDrops returns how many packets the kernel has dropped since it was last asked.
+func (s *socket) kernelDrops() uint64 {
+	stats, err := unix.GetsockoptTpacketStats(s.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	if err != nil {
+		return 0
+	}
+	return uint64(stats.Drops)
+}
+
+// base returns the socket to those who know only the engine around it.
+func (s *socket) base() *socket { return s }
+
+func (s *socket) close() error { return unix.Close(s.fd) }
+
+// networkOrder returns v as a number whose bytes in memory are those of v in network order.
+func networkOrder(v uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], v)
+	return binary.NativeEndian.Uint16(b[:])
+}
