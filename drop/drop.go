@@ -36,6 +36,7 @@ const (
 	Source6
 	Source4
 	Destination4
+	WellKnown
 	Paused
 
 	// State.
@@ -98,6 +99,7 @@ var rows = [Count]row{
 	Source6:          {label: "source6", help: "the IPv6 source is not a unicast address that can be answered"},
 	Source4:          {label: "source4", help: "the IPv4 source is not a unicast address that can be answered (RFC 7915 section 4.1)"},
 	Destination4:     {label: "destination4", help: "the IPv4 destination inside the IPv6 address is not a unicast address (RFC 1812 section 5.3.7)"},
+	WellKnown:        {label: "well_known", help: "a non-global IPv4 address behind 64:ff9b::/96, which RFC 6052 section 3.1 forbids (private_v4)", to6: Answer{1, 1}},
 	Paused:           {label: "paused", help: "translation is paused (nat64ctl resume)"},
 	NoBinding:        {label: "no_binding", help: "an IPv4 packet to a pool4 port that nobody uses (RFC 6146 section 3.5)"},
 	NoSession:        {label: "no_session", help: "a TCP segment without SYN from an IPv6 client that has no binding (RFC 6146 section 3.5.2.2)"},

@@ -25,6 +25,15 @@ type Out struct {
 // Len returns the length of the IP packet in bytes.
 func (o *Out) Len() int { return len(o.Head) - Headroom + len(o.Payload) }
 
+// SegmentLen returns the length of the largest IP packet that o becomes on the wire: o itself, or one segment of a
+// super-packet.
+func (o *Out) SegmentLen() int {
+	if o.Offload.GSO == GSONone {
+		return o.Len()
+	}
+	return min(o.Len(), int(o.Offload.HdrLen)+int(o.Offload.GSOSize))
+}
+
 // Checksum says what is known of a packet's transport checksum.
 type Checksum uint8
 

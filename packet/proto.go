@@ -34,6 +34,12 @@ type Endpoint4 struct {
 	Port uint16 // host order; the Identifier of an ICMP query
 }
 
+// Tuple6 is the IPv6 5-tuple of a packet, without its protocol (RFC 6146 section 2).
+type Tuple6 struct{ Src, Dst Endpoint6 }
+
+// Tuple4 is the IPv4 5-tuple of a packet, without its protocol (RFC 6146 section 2).
+type Tuple4 struct{ Src, Dst Endpoint4 }
+
 // TCPEvent is what the TCP state machine of RFC 6146 section 3.5.2.2 sees of a segment. When several flags are set,
 // RST counts before SYN and SYN before FIN.
 type TCPEvent uint8

@@ -1,0 +1,158 @@
+package packet
+
+import "encoding/binary"
+
+// Lengths of headers, in bytes.
+const (
+	IPv6Len = 40
+	IPv4Len = 20 // without options
+	FragLen = 8  // IPv6 Fragment header
+	TCPLen  = 20 // without options
+	UDPLen  = 8
+	ICMPLen = 8
+)
+
+// Protocol numbers (IANA).
+const (
+	NumHopByHop = 0
+	NumICMP     = 1
+	NumTCP      = 6
+	NumUDP      = 17
+	NumRouting  = 43
+	NumFragment = 44
+	NumICMPv6   = 58
+	NumDestOpts = 60
+)
+
+// Offsets of the checksum field in the transport headers.
+const (
+	TCPChecksum  = 16
+	UDPChecksum  = 6
+	ICMPChecksum = 2
+)
+
+// Flags of a TCP header (RFC 9293 section 3.1), in its byte 13.
+const (
+	FlagFIN = 0x01
+	FlagSYN = 0x02
+	FlagRST = 0x04
+	FlagACK = 0x10
+)
+
+// ICMP types (RFC 792, RFC 4443).
+const (
+	EchoReply4   = 0
+	EchoRequest4 = 8
+	EchoRequest6 = 128
+	EchoReply6   = 129
+)
+
+// IPv6 is an IPv6 packet (RFC 8200 section 3) of at least IPv6Len bytes:
+//
+//	0                   1                   2                   3
+//	0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//	|Version| Traffic Class |           Flow Label                  |
+//	|         Payload Length        |  Next Header  |   Hop Limit   |
+//	|                      Source Address (16)                      |
+//	|                    Destination Address (16)                   |
+type IPv6 []byte
+
+// TrafficClass returns DSCP and ECN.
+func (h IPv6) TrafficClass() uint8 { return h[0]<<4 | h[1]>>4 }
+
+// PayloadLen returns the Payload Length field, in bytes.
+func (h IPv6) PayloadLen() int { return int(binary.BigEndian.Uint16(h[4:])) }
+
+// NextHeader returns the first Next Header field.
+func (h IPv6) NextHeader() uint8 { return h[6] }
+
+// HopLimit returns the Hop Limit field.
+func (h IPv6) HopLimit() uint8 { return h[7] }
+
+// Src returns the source address; the memory is the packet's.
+func (h IPv6) Src() *Addr6 { return (*Addr6)(h[8:24]) }
+
+// Dst returns the destination address; the memory is the packet's.
+func (h IPv6) Dst() *Addr6 { return (*Addr6)(h[24:40]) }
+
+// Put writes a whole header with Flow Label 0.
+func (h IPv6) Put(tc uint8, payload int, next, hops uint8, src, dst *Addr6) {
+	_ = h[IPv6Len-1]
+	binary.BigEndian.PutUint32(h, 6<<28|uint32(tc)<<20)
+	binary.BigEndian.PutUint16(h[4:], uint16(payload))
+	h[6], h[7] = next, hops
+	*h.Src(), *h.Dst() = *src, *dst
+}
+
+// IPv4 is an IPv4 packet (RFC 791 section 3.1) of at least IPv4Len bytes:
+//
+//	0                   1                   2                   3
+//	0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//	|Version|  IHL  |Type of Service|          Total Length         |
+//	|         Identification        |Flags|      Fragment Offset    |
+//	|  Time to Live |    Protocol   |         Header Checksum       |
+//	|                       Source Address                          |
+//	|                    Destination Address                        |
+type IPv4 []byte
+
+// Bits of the word that holds the fragment offset.
+const (
+	flagDF   = 0x4000
+	flagMF   = 0x2000
+	fragMask = 0x1fff
+)
+
+// HeaderLen returns the length of the header with its options, in bytes.
+func (h IPv4) HeaderLen() int { return int(h[0]&0x0f) * 4 }
+
+// TOS returns DSCP and ECN.
+func (h IPv4) TOS() uint8 { return h[1] }
+
+// TotalLen returns the Total Length field, in bytes.
+func (h IPv4) TotalLen() int { return int(binary.BigEndian.Uint16(h[2:])) }
+
+// ID returns the Identification field.
+func (h IPv4) ID() uint16 { return binary.BigEndian.Uint16(h[4:]) }
+
+// DF returns the Don't Fragment flag.
+func (h IPv4) DF() bool { return binary.BigEndian.Uint16(h[6:])&flagDF != 0 }
+
+// Offset returns the fragment offset, in units of 8 bytes.
+func (h IPv4) Offset() uint16 { return binary.BigEndian.Uint16(h[6:]) & fragMask }
+
+// TTL returns the Time to Live field.
+func (h IPv4) TTL() uint8 { return h[8] }
+
+// Protocol returns the Protocol field.
+func (h IPv4) Protocol() uint8 { return h[9] }
+
+// Src returns the source address; the memory is the packet's.
+func (h IPv4) Src() *Addr4 { return (*Addr4)(h[12:16]) }
+
+// Dst returns the destination address; the memory is the packet's.
+func (h IPv4) Dst() *Addr4 { return (*Addr4)(h[16:20]) }
+
+// Fields4 are the fields of an IPv4 header that do not follow from its payload and addresses.
+type Fields4 struct {
+	TOS   uint8
+	TTL   uint8
+	Proto uint8
+	DF    bool
+	ID    uint16
+}
+
+// Put writes a whole header without options, its checksum included; total is the Total Length in bytes.
+func (h IPv4) Put(f Fields4, total int, src, dst *Addr4) {
+	_ = h[IPv4Len-1]
+	h[0], h[1] = 0x45, f.TOS
+	binary.BigEndian.PutUint16(h[2:], uint16(total))
+	binary.BigEndian.PutUint16(h[4:], f.ID)
+	flags := uint16(0)
+	if f.DF {
+		flags = flagDF
+	}
+	binary.BigEndian.PutUint16(h[6:], flags)
+	h[8], h[9], h[10], h[11] = f.TTL, f.Proto, 0, 0
+	*h.Src(), *h.Dst() = *src, *dst
+	binary.BigEndian.PutUint16(h[10:], Sum(0).Bytes(h[:IPv4Len]).Checksum())
+}

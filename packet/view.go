@@ -1,0 +1,240 @@
+package packet
+
+import (
+	"encoding/binary"
+
+	"nat64d/drop"
+)
+
+// View is what parsing found in one IP packet, so that nobody looks twice. Parse6 and Parse4 read the IP header,
+// Extensions6 what stands between it and the transport header, Transport6 and Transport4 the rest; in that order, with
+// the caller's own checks in between. Data is the caller's memory.
+type View struct {
+	Data []byte // exactly the IP packet: bytes of the link behind it are cut off
+
+	L4       int      // where the transport header begins
+	L4Len    int      // its length in bytes: 8 to 60 for TCP, 8 for UDP and ICMP
+	Number   uint8    // protocol number, as on the wire
+	Proto    Proto    // valid when Transport6 or Transport4 returned None
+	SrcPort  uint16   // of an ICMP query from the IPv6 side its Identifier
+	DstPort  uint16   // of an ICMP query from the IPv4 side its Identifier
+	Event    TCPEvent // TCP only
+	ICMPType uint8    // ICMP only
+
+	Routing    int    // where the Segments Left byte of an unfinished Routing header is; 0: there is none
+	Fragmented bool   // has a Fragment header, or is a fragment of IPv4
+	FragID     uint32 // valid when Fragmented
+}
+
+// IP6 returns the packet as IPv6.
+func (v *View) IP6() IPv6 { return v.Data }
+
+// IP4 returns the packet as IPv4.
+func (v *View) IP4() IPv4 { return v.Data }
+
+// Transport returns the transport header and what follows.
+func (v *View) Transport() []byte { return v.Data[v.L4:] }
+
+// ChecksumAt returns the offset of the checksum field from the transport header.
+func (v *View) ChecksumAt() int {
+	return [Protos]int{TCP: TCPChecksum, UDP: UDPChecksum, ICMP: ICMPChecksum}[v.Proto]
+}
+
+// Parse6 checks the IPv6 header of data (RFC 8200 section 3) and cuts off what follows the packet.
+func (v *View) Parse6(data []byte) drop.Reason {
+	*v = View{}
+	if len(data) < IPv6Len || data[0]>>4 != 6 {
+		return drop.Header6
+	}
+	end := IPv6Len + IPv6(data).PayloadLen()
+	if end > len(data) {
+		return drop.Truncated
+	}
+	v.Data = data[:end]
+	return drop.None
+}
+
+// Parse4 checks the IPv4 header of data (RFC 1812 section 5.2.2), its checksum included, and cuts off what follows
+// the packet.
+func (v *View) Parse4(data []byte) drop.Reason {
+	*v = View{}
+	if len(data) < IPv4Len || data[0]>>4 != 4 {
+		return drop.Header4
+	}
+	h := IPv4(data)
+	hlen, total := h.HeaderLen(), h.TotalLen()
+	if hlen < IPv4Len || total < hlen {
+		return drop.Header4
+	}
+	if total > len(data) {
+		return drop.Truncated
+	}
+	if Sum(0).Bytes(data[:hlen]).Fold() != 0xffff {
+		return drop.HeaderChecksum4
+	}
+	v.Data, v.L4, v.Number = data[:total], hlen, h.Protocol()
+	return drop.None
+}
+
+// Bounds of the walk along IPv6 extension headers: our own choice, against packets that are all headers.
+const (
+	maxExtensions     = 16
+	maxExtensionBytes = 512
+)
+
+// Extensions6 walks the extension headers of an IPv6 packet up to its transport header (RFC 7915 section 5.1).
+func (v *View) Extensions6() drop.Reason {
+	v.L4, v.Number = IPv6Len, v.IP6().NextHeader()
+	for range maxExtensions {
+		switch v.Number {
+		case NumHopByHop, NumRouting, NumDestOpts, NumFragment:
+		default:
+			return drop.None
+		}
+		if len(v.Data)-v.L4 < 8 || v.L4 > IPv6Len+maxExtensionBytes || v.Fragmented {
+			// Between a Fragment header and the transport header nothing may stand (RFC 7915 section 5.1.1).
+			return drop.ExtensionHeaders
+		}
+		size := v.extension(v.Data[v.L4:])
+		if size > len(v.Data)-v.L4 {
+			return drop.ExtensionHeaders
+		}
+		v.Number = v.Data[v.L4]
+		v.L4 += size
+	}
+	return drop.ExtensionHeaders
+}
+
+// extension notes what matters of the extension header h and returns its size in bytes.
+func (v *View) extension(h []byte) int {
+	switch {
+	case v.Number == NumFragment:
+		v.Fragmented, v.FragID = true, binary.BigEndian.Uint32(h[4:])
+		return FragLen
+	case v.Number == NumRouting && h[3] != 0 && v.Routing == 0:
+		v.Routing = v.L4 + 3
+	}
+	return int(h[1])*8 + 8
+}
+
+// Transport6 reads the transport header of an IPv6 packet, behind Extensions6.
+func (v *View) Transport6() drop.Reason {
+	if v.Fragmented && !v.atomic() {
+		return drop.Fragment
+	}
+	if v.Number == NumICMPv6 {
+		return v.icmp(&v.SrcPort, EchoRequest6, EchoReply6)
+	}
+	return v.ports()
+}
+
+// atomic says whether the Fragment header just passed is that of a whole packet (RFC 6946): offset and M are zero.
+func (v *View) atomic() bool {
+	return binary.BigEndian.Uint16(v.Data[v.L4-FragLen+2:])&0xfff9 == 0
+}
+
+// SourceRouted says whether an IPv4 packet carries a source route that has not been followed to its end (RFC 7915
+// section 4.1).
+func (v *View) SourceRouted() bool {
+	return v.L4 > IPv4Len && sourceRoute(v.Data[IPv4Len:v.L4])
+}
+
+// Transport4 reads the transport header of an IPv4 packet.
+func (v *View) Transport4() drop.Reason {
+	h := v.IP4()
+	if w := binary.BigEndian.Uint16(h[6:]); w&(flagMF|fragMask) != 0 {
+		v.Fragmented, v.FragID = true, uint32(h.ID())
+		return drop.Fragment
+	}
+	if v.Number == NumICMP {
+		return v.icmp(&v.DstPort, EchoRequest4, EchoReply4)
+	}
+	return v.ports()
+}
+
+// sourceRoute looks for a loose (131) or strict (137) source route whose pointer is within its length.
+func sourceRoute(options []byte) bool {
+	for len(options) > 0 && options[0] != 0 {
+		if options[0] == 1 {
+			options = options[1:]
+			continue
+		}
+		if len(options) < 2 || options[1] < 2 || int(options[1]) > len(options) {
+			return false
+		}
+		kind, size := options[0], options[1]
+		if (kind == 131 || kind == 137) && size >= 3 && options[2] <= size {
+			return true
+		}
+		options = options[size:]
+	}
+	return false
+}
+
+func (v *View) ports() drop.Reason {
+	h := v.Transport()
+	switch v.Number {
+	case NumTCP:
+		if r := v.tcp(h); r != drop.None {
+			return r
+		}
+	case NumUDP:
+		if len(h) < UDPLen {
+			return drop.UDPHeader
+		}
+		v.Proto, v.L4Len = UDP, UDPLen
+		if n := int(binary.BigEndian.Uint16(h[4:])); n < UDPLen || n > len(h) {
+			return drop.UDPHeader
+		}
+	default:
+		return drop.UnknownTransport
+	}
+	v.SrcPort, v.DstPort = binary.BigEndian.Uint16(h), binary.BigEndian.Uint16(h[2:])
+	return drop.None
+}
+
+func (v *View) tcp(h []byte) drop.Reason {
+	if len(h) < TCPLen {
+		return drop.TCPHeader
+	}
+	v.Proto, v.L4Len = TCP, int(h[12]>>4)*4
+	if v.L4Len < TCPLen || v.L4Len > len(h) {
+		return drop.TCPHeader
+	}
+	var ok bool
+	v.Event, ok = tcpEvent(h[13])
+	if !ok {
+		return drop.TCPHeader
+	}
+	return drop.None
+}
+
+// tcpEvent tells what the state machine sees in the flags; no flag at all and SYN beside FIN or RST are nobody's
+// packets.
+func tcpEvent(flags uint8) (TCPEvent, bool) {
+	syn := flags&FlagSYN != 0
+	switch {
+	case flags&0x3f == 0, syn && flags&(FlagFIN|FlagRST) != 0:
+		return Other, false
+	case flags&FlagRST != 0:
+		return RST, true
+	case syn:
+		return SYN, true
+	case flags&FlagFIN != 0:
+		return FIN, true
+	}
+	return Other, true
+}
+
+func (v *View) icmp(id *uint16, request, reply uint8) drop.Reason {
+	h := v.Transport()
+	if len(h) < ICMPLen {
+		return drop.ICMPHeader
+	}
+	v.Proto, v.L4Len, v.ICMPType = ICMP, ICMPLen, h[0]
+	if h[0] != request && h[0] != reply || h[1] != 0 {
+		return drop.ICMPType
+	}
+	*id = binary.BigEndian.Uint16(h[4:])
+	return drop.None
+}

@@ -1,0 +1,150 @@
+// Package xlat rewrites a packet from one family to the other (RFC 7915): bytes and addresses in, bytes out. It knows
+// no table and does no I/O. The new headers are written into the caller's scratch memory, the payload stays where it
+// was received.
+package xlat
+
+import (
+	"encoding/binary"
+
+	"nat64d/drop"
+	"nat64d/packet"
+)
+
+// CopyTOS as Config.TOS copies the octet from the other family.
+const CopyTOS = -1
+
+// Config says how headers are translated. It is immutable once in use.
+type Config struct {
+	TOS int // value of TOS and Traffic Class, or CopyTOS (RFC 7915 sections 4.1 and 5.1)
+}
+
+// maxDF0 is the largest IPv4 packet that leaves with DF=0: one that came as an IPv6 packet of at most 1280 bytes (RFC
+// 7915 section 5.1).
+const maxDF0 = 1260
+
+// To4 translates the IPv6 packet in v into o, with the addresses and ports of t (RFC 7915 section 5.1). o.Head needs a
+// capacity of packet.Headroom + 80 bytes; its first Headroom bytes are left alone. id is the Identification for a
+// packet that has no Fragment header of its own. It refuses what cannot be expressed in IPv4 and ICMP queries whose
+// checksum is wrong.
+func (c *Config) To4(o *packet.Out, v *packet.View, off packet.Offload, t packet.Tuple4, id uint16) drop.Reason {
+	h := v.IP6()
+	if packet.IPv4Len+len(v.Data)-v.L4 > 0xffff {
+		return drop.Offload // an IPv4 packet ends at 64 KiB, an IPv6 packet 40 bytes later
+	}
+	if r := start(o, v, off, packet.IPv4Len); r != drop.None {
+		return r
+	}
+	if v.Proto == packet.ICMP {
+		if r := echoTo4(o, v, off, t); r != drop.None {
+			return r
+		}
+	} else {
+		if v.Proto == packet.UDP && off.Checksum != packet.ChecksumPartial && checksumOf(v) == 0 {
+			return drop.UDPZeroChecksum
+		}
+		delta := packet.Sum(0).LessAddr6(h.Src()).LessAddr6(h.Dst()).Addr4(&t.Src.Addr).Addr4(&t.Dst.Addr)
+		ports(o, v, delta, t.Src.Port, t.Dst.Port)
+	}
+	f := packet.Fields4{
+		TOS: c.tos(h.TrafficClass()), TTL: h.HopLimit() - 1, Proto: number4(v.Proto),
+		DF: o.SegmentLen() > maxDF0, ID: id,
+	}
+	if v.Fragmented { // an atomic fragment: RFC 7915 section 5.1.1
+		f.DF, f.ID = false, uint16(v.FragID)
+	}
+	packet.IPv4(o.Head[packet.Headroom:]).Put(f, o.Len(), &t.Src.Addr, &t.Dst.Addr)
+	return drop.None
+}
+
+// To6 translates the IPv4 packet in v into o, with the addresses and ports of t (RFC 7915 section 4.1). o.Head needs a
+// capacity of packet.Headroom + 100 bytes; its first Headroom bytes are left alone. It refuses what cannot be expressed
+// in IPv6 and ICMP queries whose checksum is wrong.
+func (c *Config) To6(o *packet.Out, v *packet.View, off packet.Offload, t packet.Tuple6) drop.Reason {
+	h := v.IP4()
+	if r := start(o, v, off, packet.IPv6Len); r != drop.None {
+		return r
+	}
+	switch {
+	case v.Proto == packet.ICMP:
+		if r := echoTo6(o, v, off, t); r != drop.None {
+			return r
+		}
+	case v.Proto == packet.UDP && off.Checksum != packet.ChecksumPartial && checksumOf(v) == 0:
+		udpChecksum6(o, v, t)
+	default:
+		delta := packet.Sum(0).LessAddr4(h.Src()).LessAddr4(h.Dst()).Addr6(&t.Src.Addr).Addr6(&t.Dst.Addr)
+		ports(o, v, delta, t.Src.Port, t.Dst.Port)
+	}
+	packet.IPv6(o.Head[packet.Headroom:]).Put(c.tos(h.TOS()), o.Len()-packet.IPv6Len, number6(v.Proto), h.TTL()-1,
+		&t.Src.Addr, &t.Dst.Addr)
+	return drop.None
+}
+
+// start lays out o for an IP header of ipLen bytes: the transport header is copied behind it, the payload is v's own,
+// the offload metadata move along.
+func start(o *packet.Out, v *packet.View, off packet.Offload, ipLen int) drop.Reason {
+	at := packet.Headroom + ipLen
+	o.Head = o.Head[:at+v.L4Len]
+	copy(o.Head[at:], v.Data[v.L4:v.L4+v.L4Len])
+	o.Payload = v.Data[v.L4+v.L4Len:]
+	o.Offload = packet.Offload{}
+	return offload(o, v, off, ipLen)
+}
+
+// offload moves the metadata of a half-done checksum and of a super-packet to where the new headers are. A super-packet
+// always has a half-done checksum: the kernel makes none without.
+func offload(o *packet.Out, v *packet.View, off packet.Offload, ipLen int) drop.Reason {
+	partial := off.Checksum == packet.ChecksumPartial
+	if partial && (int(off.CsumStart) != v.L4 || int(off.CsumOffset) != v.ChecksumAt()) {
+		return drop.Offload
+	}
+	if partial && v.Proto != packet.ICMP {
+		o.Offload.Checksum = packet.ChecksumPartial
+		o.Offload.CsumStart, o.Offload.CsumOffset = uint16(ipLen), off.CsumOffset
+	}
+	if off.GSO == packet.GSONone {
+		return drop.None
+	}
+	kind, ok := swapGSO(off.GSO, v.Proto)
+	if !ok || !partial {
+		return drop.Offload
+	}
+	o.Offload.GSO, o.Offload.ECN, o.Offload.GSOSize = kind, off.ECN, off.GSOSize
+	o.Offload.HdrLen = uint16(ipLen + v.L4Len)
+	return drop.None
+}
+
+// swapGSO returns the kind of super-packet that the translated one is.
+func swapGSO(g packet.GSO, p packet.Proto) (packet.GSO, bool) {
+	switch {
+	case g == packet.GSOTCPv6 && p == packet.TCP:
+		return packet.GSOTCPv4, true
+	case g == packet.GSOTCPv4 && p == packet.TCP:
+		return packet.GSOTCPv6, true
+	case g == packet.GSOUDPL4 && p == packet.UDP:
+		return packet.GSOUDPL4, true
+	}
+	return 0, false
+}
+
+func (c *Config) tos(in uint8) uint8 {
+	if c.TOS == CopyTOS {
+		return in
+	}
+	return uint8(c.TOS)
+}
+
+func number4(p packet.Proto) uint8 {
+	return [packet.Protos]uint8{packet.NumTCP, packet.NumUDP, packet.NumICMP}[p]
+}
+
+func number6(p packet.Proto) uint8 {
+	return [packet.Protos]uint8{packet.NumTCP, packet.NumUDP, packet.NumICMPv6}[p]
+}
+
+func checksumOf(v *packet.View) uint16 {
+	return binary.BigEndian.Uint16(v.Data[v.L4+v.ChecksumAt():])
+}
+
+// transport returns the part of the new head that is transport header.
+func transport(o *packet.Out, v *packet.View) []byte { return o.Head[len(o.Head)-v.L4Len:] }
