@@ -27,6 +27,12 @@ type Flood struct {
 	listener net.Listener
 	received atomic.Int64
 	running  sync.WaitGroup
+
+	open struct {
+		sync.Mutex
+		closed bool
+		conns  map[net.Conn]struct{} // of the server's end
+	}
 }
 
 // ServeFlood starts a Flood on an address in the namespace; Close ends it.
@@ -36,6 +42,7 @@ func (n *Namespace) ServeFlood(address string) (*Flood, error) {
 		return nil, err
 	}
 	f := &Flood{listener: l}
+	f.open.conns = make(map[net.Conn]struct{})
 	f.running.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -48,20 +55,45 @@ func (n *Namespace) ServeFlood(address string) (*Flood, error) {
 	return f, nil
 }
 
-// Close stops listening and waits until the clients have gone.
+// Close ends the server and its connections.
 func (f *Flood) Close() error {
 	err := f.listener.Close()
+	f.open.Lock()
+	f.open.closed = true
+	for c := range f.open.conns {
+		_ = c.Close() // its client may be out of reach
+	}
+	f.open.Unlock()
 	f.running.Wait()
 	return err
 }
 
 func (f *Flood) serve(c net.Conn) {
 	defer c.Close()
+	if !f.enter(c) {
+		return
+	}
+	defer f.leave(c)
 	var d [1]byte
 	if _, err := io.ReadFull(c, d[:]); err != nil {
 		return // the client changed its mind
 	}
 	f.move(c, Direction(d[0]) == Up)
+}
+
+func (f *Flood) enter(c net.Conn) bool {
+	f.open.Lock()
+	defer f.open.Unlock()
+	if !f.open.closed {
+		f.open.conns[c] = struct{}{}
+	}
+	return !f.open.closed
+}
+
+func (f *Flood) leave(c net.Conn) {
+	f.open.Lock()
+	defer f.open.Unlock()
+	delete(f.open.conns, c)
 }
 
 // move reads or writes until the connection ends, which is how a measurement ends.

@@ -48,6 +48,8 @@ func (n *Namespace) prepare() (err error) {
 	for _, s := range []struct{ name, value string }{
 		{everyone + "accept_dad", "0"},
 		{"net/ipv6/conf/default/accept_dad", "0"},
+		// An interface that was down has its addresses again, as where a network manager looks after it.
+		{everyone + "keep_addr_on_down", "1"},
 		{everyone + "forwarding", "0"},
 		{"net/ipv4/ip_forward", "0"}, // a new namespace inherits the IPv4 ones
 	} {
