@@ -4,9 +4,11 @@
 package nexthop
 
 import (
-	"context"
+	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"nat64d/drop"
@@ -22,7 +24,7 @@ type AnswerARP uint8
 // The modes. An address that an interface of the host owns is never answered for: the kernel does that.
 const (
 	ARPAuto AnswerARP = iota // those on a subnet of the v4 interface
-	ARPOn                    // all of them, also those that the neighbours take for on-link although the host does not
+	ARPOn                    // all of them, also those that only the neighbours take for on-link
 	ARPOff                   // none
 )
 
@@ -37,97 +39,162 @@ type Link struct {
 	Name  string
 	Index int // 0: there is no such interface at the moment
 	MAC   [6]byte
-	MTU   uint32
-	Up    bool // administratively up and with a carrier
+	MTU   uint32 // of the family that the interface serves, in bytes
+	Up    bool   // administratively up and with a carrier
 }
 
-// Table knows the way to every destination. Look-ups take no lock and allocate nothing; any number of goroutines may
-// call any of its methods, except that there is one Run.
+// Table knows the way to every destination. Look-ups take no lock and allocate nothing: they read an immutable
+// snapshot that Run replaces. Any number of goroutines may call any of its methods, except that there is one Run.
 type Table struct {
-	names Interfaces
-	mode  AnswerARP
-	log   *slog.Logger
+	names  Interfaces
+	mode   AnswerARP
+	log    *slog.Logger
+	onLink []func()
 
 	state      atomic.Pointer[snapshot]
 	generation atomic.Uint64
-}
 
-type snapshot struct{}
+	asks  chan ask
+	asked askFilter
+
+	proxied  atomic.Pointer[[]netip.Addr]
+	reproxy  chan struct{} // proxied has changed
+	answered atomic.Pointer[answered]
+}
 
 // New reads the state of the calling thread's network namespace. It fails when an interface does not exist or is not
 // an Ethernet one. The answers stay as they are until Run is called.
 func New(i Interfaces, mode AnswerARP, log *slog.Logger) (*Table, error) {
-	return &Table{names: i, mode: mode, log: log}, nil
+	k, err := openKernel()
+	if err != nil {
+		return nil, err
+	}
+	defer k.close()
+	if err := k.checkInterfaces(i); err != nil {
+		return nil, err
+	}
+	s, err := k.snapshot(i, &snapshot{})
+	if err != nil {
+		return nil, err
+	}
+	t := &Table{
+		names:   i,
+		mode:    mode,
+		log:     log,
+		asks:    make(chan ask, maxAsks),
+		asked:   askFilter{seed: maphash.MakeSeed()},
+		reproxy: make(chan struct{}, 1),
+	}
+	t.proxied.Store(&[]netip.Addr{})
+	t.answered.Store(&answered{})
+	t.publish(s)
+	return t, nil
 }
 
-// Run follows the kernel until ctx ends, then returns nil. In a process that uses several network namespaces, the
-// calling goroutine must be locked to a thread in that of New.
-func (t *Table) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+// publish makes s the state that look-ups read. A cache reads the generation before the state, so the state is
+// stored first: an answer is never remembered under a generation newer than itself.
+func (t *Table) publish(s *snapshot) {
+	t.state.Store(s)
+	t.generation.Add(1)
+}
+
+// Generation grows with every change that can alter an answer of Hop6 or Hop4.
+func (t *Table) Generation() uint64 { return t.generation.Load() }
 
 // Hop6 returns the way to dst by the v6 interface. With drop.None the hop is usable. With pending it is not known
 // yet: queue the packet, call Resolve6, and ask again when Generation has changed. Other reasons are final until
 // Generation changes: drop.NoRoute, drop.OtherInterface, drop.HostAddress, and drop.Neighbour for a next hop that
 // does not answer.
 func (t *Table) Hop6(dst packet.Addr6) (h Hop, pending bool, r drop.Reason) {
-	return Hop{}, false, drop.NoRoute
+	a := t.state.Load().answer(v6, netip.AddrFrom16(dst))
+	a.neighbour.use()
+	return a.hop, a.pending, a.reason
 }
 
 // Hop4 returns the way to dst by the v4 interface, as Hop6 does.
 func (t *Table) Hop4(dst packet.Addr4) (h Hop, pending bool, r drop.Reason) {
-	return Hop{}, false, drop.NoRoute
+	a := t.state.Load().answer(v4, netip.AddrFrom4(dst))
+	a.neighbour.use()
+	return a.hop, a.pending, a.reason
 }
 
 // Resolve6 asks the kernel to find the next hop to dst on the v6 interface. It never blocks, and passes on at most
 // one request a second for each next hop.
-func (t *Table) Resolve6(dst packet.Addr6) {}
+func (t *Table) Resolve6(dst packet.Addr6) { t.resolve(v6, netip.AddrFrom16(dst)) }
 
 // Resolve4 asks the kernel to find the next hop to dst on the v4 interface, as Resolve6 does.
-func (t *Table) Resolve4(dst packet.Addr4) {}
-
-// Generation grows with every change that can alter an answer of Hop6 or Hop4.
-func (t *Table) Generation() uint64 { return t.generation.Load() }
+func (t *Table) Resolve4(dst packet.Addr4) { t.resolve(v4, netip.AddrFrom4(dst)) }
 
 // Source6 returns the address of ours that an ICMPv6 error to dst should come from (RFC 4443 section 2.2): one of the
 // v6 interface, or else one of another interface; false if the host has none of fitting scope.
-func (t *Table) Source6(dst packet.Addr6) (packet.Addr6, bool) { return packet.Addr6{}, false }
+func (t *Table) Source6(dst packet.Addr6) (packet.Addr6, bool) {
+	a, ok := t.state.Load().sources[v6].best(netip.AddrFrom16(dst))
+	if !ok {
+		return packet.Addr6{}, false
+	}
+	return a.As16(), true
+}
 
 // Source4 returns the address of ours that an ICMPv4 error to dst should come from (RFC 1812 section 4.3.2.4): one of
 // the v4 interface, or else one of another interface; false if the host has none of fitting scope.
-func (t *Table) Source4(dst packet.Addr4) (packet.Addr4, bool) { return packet.Addr4{}, false }
+func (t *Table) Source4(dst packet.Addr4) (packet.Addr4, bool) {
+	a, ok := t.state.Load().sources[v4].best(netip.AddrFrom4(dst))
+	if !ok {
+		return packet.Addr4{}, false
+	}
+	return a.As4(), true
+}
 
 // Link6 returns the state of the v6 interface.
-func (t *Table) Link6() Link { return Link{} }
+func (t *Table) Link6() Link { return t.state.Load().nics[v6].Link }
 
 // Link4 returns the state of the v4 interface.
-func (t *Table) Link4() Link { return Link{} }
+func (t *Table) Link4() Link { return t.state.Load().nics[v4].Link }
 
-// MTU6 returns the MTU of the v6 interface in bytes.
+// MTU6 returns the IPv6 MTU of the v6 interface in bytes; a route may have a smaller one (Hop).
 func (t *Table) MTU6() uint32 { return t.Link6().MTU }
 
-// MTU4 returns the MTU of the v4 interface in bytes.
+// MTU4 returns the MTU of the v4 interface in bytes; a route may have a smaller one (Hop).
 func (t *Table) MTU4() uint32 { return t.Link4().MTU }
 
 // OnLink has f called from Run's goroutine whenever Link6 or Link4 gives a new answer: up, down, gone, back with
 // another index, another MTU or MAC. Call it before Run; f must not block.
-func (t *Table) OnLink(f func()) {}
+func (t *Table) OnLink(f func()) { t.onLink = append(t.onLink, f) }
 
 // HostAddresses returns all addresses of the host, on whatever interface. The caller owns the slice.
-func (t *Table) HostAddresses() []netip.Addr { return nil }
+func (t *Table) HostAddresses() []netip.Addr { return slices.Clone(t.state.Load().hosts) }
 
 // SetProxied replaces the addresses for which ARP requests on the v4 interface may have to be answered: pool4 and
-// static rows. Which of them qualify is decided here, again with every change of the host's addresses; each that
+// static rows. Which of them qualify is decided by Run, again with every change of the host's addresses; each that
 // newly does is announced (RFC 5227 section 3).
-func (t *Table) SetProxied(addrs []netip.Addr) {}
+func (t *Table) SetProxied(addrs []netip.Addr) {
+	own := slices.Clone(addrs)
+	t.proxied.Store(&own)
+	select {
+	case t.reproxy <- struct{}{}:
+	default: // Run has yet to look at the previous change and will see this one too
+	}
+}
 
-// Cache is one worker's memory of the answers of a Table: a plain array, direct-mapped by address, that forgets
-// everything when Generation changes. It takes no lock and allocates nothing. One goroutine may use it.
-type Cache struct{ t *Table }
+// String returns the word that configuration files use for the mode.
+func (m AnswerARP) String() string {
+	switch m {
+	case ARPAuto:
+		return "auto"
+	case ARPOn:
+		return "on"
+	case ARPOff:
+		return "off"
+	}
+	return fmt.Sprintf("AnswerARP(%d)", uint8(m))
+}
 
-// NewCache returns an empty cache in front of t.
-func NewCache(t *Table) *Cache { return &Cache{t: t} }
-
-// Hop6 is Table.Hop6, remembered.
-func (c *Cache) Hop6(dst packet.Addr6) (h Hop, pending bool, r drop.Reason) { return c.t.Hop6(dst) }
-
-// Hop4 is Table.Hop4, remembered.
-func (c *Cache) Hop4(dst packet.Addr4) (h Hop, pending bool, r drop.Reason) { return c.t.Hop4(dst) }
+// ParseAnswerARP reads auto, on or off.
+func ParseAnswerARP(s string) (AnswerARP, error) {
+	for _, m := range []AnswerARP{ARPAuto, ARPOn, ARPOff} {
+		if m.String() == s {
+			return m, nil
+		}
+	}
+	return ARPAuto, fmt.Errorf("answer_arp %q: must be auto, on or off", s)
+}

@@ -1,0 +1,291 @@
+package nexthop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/gaissmai/bart"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"nat64d/drop"
+)
+
+const (
+	// coalesce is the least time between two snapshots: what changes within it is published together. A change
+	// after a quiet time is published at once, so that the first packet to a new neighbour does not wait for it.
+	coalesce = 10 * time.Millisecond
+	// tick is how often stale neighbours in use are looked for.
+	tick = time.Second
+	// restraint is how many times as long as the last full read took the next one waits, so that a host with very
+	// many routes and a restless interface spends a fifth of one CPU on it at most.
+	restraint = 4
+	// receiveBuffer holds a burst of messages, for instance of a routing daemon that starts. An overrun does no
+	// harm but a full read.
+	receiveBuffer = 4 << 20
+	// maxAnswers bounds the routes that were asked for one by one; they start over when there are more.
+	maxAnswers = 1 << 16
+)
+
+// groups are the kernel's multicast groups that tell of changes. Only routes and neighbours, of which there may be
+// many, are followed message by message; everything else is read anew when one of the others speaks.
+var groups = []uint{
+	unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH,
+	unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
+	unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV6_IFINFO,
+	unix.RTNLGRP_NEXTHOP,
+}
+
+// follower is the state of Run. It belongs to Run's goroutine.
+type follower struct {
+	t       *Table
+	kernel  *kernel
+	proxy   *proxy
+	next    snapshot  // what will be published
+	changed bool      // next differs from what is published
+	stale   bool      // next must be read anew
+	quiet   time.Time // not before then
+	timer   *time.Timer
+}
+
+// batch is what one read of the event socket gives.
+type batch struct {
+	messages []syscall.NetlinkMessage
+	err      error
+}
+
+// Run follows the kernel until ctx ends, then returns nil. In a process that uses several network namespaces, the
+// calling goroutine must be locked to a thread in that of New.
+func (t *Table) Run(ctx context.Context) error {
+	events, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
+	if err != nil {
+		return fmt.Errorf("netlink: subscribe: %w", err)
+	}
+	if err := events.SetReceiveBufferSize(receiveBuffer, true); err != nil {
+		t.log.Debug("netlink: receive buffer stays small", "err", err)
+	}
+	k, err := openKernel()
+	if err != nil {
+		events.Close()
+		return err
+	}
+	defer k.close()
+	f := &follower{
+		t:      t,
+		kernel: k,
+		proxy:  &proxy{t: t, announce: map[[4]byte]int{}},
+		next:   *t.state.Load(),
+		stale:  true, // what changed between New and the subscription
+		timer:  time.NewTimer(0),
+	}
+	defer f.proxy.close()
+	batches := make(chan batch)
+	go receive(events, batches)
+	defer func() {
+		events.Close()
+		for range batches { // until the reader is gone
+		}
+	}()
+	return f.run(ctx, batches)
+}
+
+// receive hands over what the kernel tells until the socket is closed.
+func receive(s *nl.NetlinkSocket, to chan<- batch) {
+	defer close(to)
+	for {
+		m, from, err := s.Receive()
+		if errors.Is(err, os.ErrClosed) {
+			return
+		}
+		if err == nil && from.Pid != nl.PidKernel {
+			continue // not from the kernel: anyone may send to us
+		}
+		to <- batch{m, err}
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return
+		}
+	}
+}
+
+// run is the loop of Run.
+func (f *follower) run(ctx context.Context, batches <-chan batch) error {
+	seconds := time.NewTicker(tick)
+	defer seconds.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case b, ok := <-batches:
+			if !ok {
+				return errors.New("netlink: the subscription ended")
+			}
+			if err := f.take(b); err != nil {
+				return err
+			}
+			f.publish()
+		case a := <-f.t.asks:
+			f.resolve(a)
+			f.publish()
+		case <-f.t.reproxy:
+			f.proxy.update()
+		case <-f.timer.C:
+			f.publish()
+		case now := <-seconds.C:
+			f.t.asked.epoch.Add(1)
+			f.refresh(now)
+			f.proxy.tick()
+		}
+	}
+}
+
+// take applies a batch of messages to next.
+func (f *follower) take(b batch) error {
+	switch {
+	case errors.Is(b.err, unix.ENOBUFS):
+		f.t.log.Info("netlink: messages were lost, reading everything anew")
+		f.stale = true
+	case b.err != nil:
+		return fmt.Errorf("netlink: receive: %w", b.err)
+	}
+	for _, m := range b.messages {
+		f.message(m.Header.Type, m.Header.Flags, m.Data)
+	}
+	return nil
+}
+
+// message applies one message to next.
+func (f *follower) message(kind, flags uint16, data []byte) {
+	switch kind {
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		c, ok := parseRoute(data)
+		if !ok {
+			return
+		}
+		c.del, c.flags = kind == unix.RTM_DELROUTE, flags
+		if f.next.fib.update(c) {
+			f.changed = true
+		}
+		if f.next.policy != [sides]bool{} { // whichever table it was in
+			f.next.asked, f.changed = new(bart.Table[way]), true
+		}
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		n, err := netlink.NeighDeserialize(data)
+		if err != nil {
+			return
+		}
+		for d := range f.next.nics {
+			if f.next.nics[d].update(n, kind == unix.RTM_DELNEIGH) {
+				f.changed = true
+			}
+			f.next.share()
+		}
+	default:
+		f.stale = true
+	}
+}
+
+// publish makes next what look-ups see, at once or when the quiet time is over.
+func (f *follower) publish() {
+	if !f.changed && !f.stale {
+		return
+	}
+	start := time.Now()
+	if wait := f.quiet.Sub(start); wait > 0 {
+		f.timer.Reset(wait)
+		return
+	}
+	before := *f.t.state.Load()
+	if f.stale {
+		s, err := f.kernel.snapshot(f.t.names, &before)
+		if err != nil {
+			f.t.log.Error("following the kernel's routes: will try again", "err", err)
+			f.quiet = start.Add(tick)
+			f.timer.Reset(tick)
+			return
+		}
+		f.next = *s
+	}
+	read := f.stale
+	f.changed, f.stale = false, false
+	s := f.next
+	f.t.publish(&s)
+	f.quiet = time.Now().Add(max(coalesce, restraint*time.Since(start)))
+	if read {
+		f.notify(&before)
+	}
+}
+
+// notify tells of what only a full read changes: the links and the addresses.
+func (f *follower) notify(before *snapshot) {
+	f.proxy.update()
+	linksChanged := false
+	for d := range f.next.nics {
+		old, now := before.nics[d].Link, f.next.nics[d].Link
+		if old != now {
+			linksChanged = true
+			f.t.log.Info("interface changed", "interface", now.Name, "index", now.Index, "up", now.Up, "mtu", now.MTU)
+		}
+	}
+	if !linksChanged {
+		return
+	}
+	for _, call := range f.t.onLink {
+		call()
+	}
+}
+
+// resolve does what a look-up asked for.
+func (f *follower) resolve(a ask) {
+	nic := &f.next.nics[a.side]
+	if nic.Index == 0 {
+		return
+	}
+	target := a.addr
+	if a.route {
+		w := f.kernel.way(a.addr, nic.Index)
+		f.remember(a.addr, w)
+		if w.reason != drop.None {
+			return
+		}
+		target = w.hop.target(a.addr)
+		if _, known := nic.neighbours.Lookup(target); known {
+			return
+		}
+	}
+	if err := f.kernel.resolve(nic.Index, target); err != nil {
+		f.t.log.Debug("next hop not asked for", "interface", nic.Name, "err", err)
+	}
+}
+
+// remember keeps the kernel's answer until the routes change.
+func (f *follower) remember(dst netip.Addr, w way) {
+	if f.next.asked.Size() >= maxAnswers {
+		f.next.asked = new(bart.Table[way])
+	}
+	f.next.asked = f.next.asked.InsertPersist(netip.PrefixFrom(dst, dst.BitLen()), w)
+	f.changed = true
+}
+
+// refresh asks the kernel to check the neighbours that need it.
+func (f *follower) refresh(now time.Time) {
+	for d := range f.next.nics {
+		nic := &f.next.nics[d]
+		if side(d) == v4 && f.next.oneNIC() {
+			return
+		}
+		for p, n := range nic.neighbours.All() {
+			if !n.due(now) {
+				continue
+			}
+			if err := f.kernel.resolve(nic.Index, p.Addr()); err != nil {
+				f.t.log.Debug("neighbour not refreshed", "interface", nic.Name, "err", err)
+			}
+		}
+	}
+}

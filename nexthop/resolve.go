@@ -1,0 +1,55 @@
+package nexthop
+
+import (
+	"hash/maphash"
+	"net/netip"
+	"sync/atomic"
+
+	"nat64d/drop"
+)
+
+// maxAsks bounds the requests that wait for Run. More are dropped: their packets wait in a bounded queue anyway, and
+// the next one asks again.
+const maxAsks = 256
+
+// ask is a request to Run: find the route to addr, or the link-layer address of addr.
+type ask struct {
+	side  side
+	addr  netip.Addr
+	route bool
+}
+
+// resolve passes on what a look-up of dst is waiting for.
+func (t *Table) resolve(d side, dst netip.Addr) {
+	w, known := t.state.Load().way(d, dst)
+	a := ask{side: d, addr: dst, route: true}
+	switch {
+	case known && w.reason != drop.None:
+		return
+	case known:
+		a = ask{side: d, addr: w.hop.target(dst)}
+	}
+	if !t.asked.first(a) {
+		return
+	}
+	select {
+	case t.asks <- a:
+	default:
+	}
+}
+
+// askFilter lets one of several equal requests through in each epoch. It is lossy: two requests that share a slot may
+// each pass more than once. The hash is keyed, so nobody outside can choose two that suppress each other.
+type askFilter struct {
+	seed  maphash.Seed
+	epoch atomic.Uint64 // Run counts it up once a second
+	slots [1024]atomic.Uint64
+}
+
+// first says whether a has not passed in this epoch.
+func (f *askFilter) first(a ask) bool {
+	h := maphash.Comparable(f.seed, a)
+	slot := &f.slots[h%uint64(len(f.slots))]
+	mark := h + f.epoch.Load()
+	return slot.Swap(mark) != mark
+}

@@ -1,0 +1,307 @@
+package nexthop
+
+import (
+	"cmp"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/gaissmai/bart"
+	"golang.org/x/sys/unix"
+)
+
+// fib holds the routes of the tables that the kernel's default rules consult, in their order.
+type fib [3]*bart.Table[routes]
+
+// tables are the numbers of fib's tables.
+var tables = [len(fib{})]uint32{unix.RT_TABLE_LOCAL, unix.RT_TABLE_MAIN, unix.RT_TABLE_DEFAULT}
+
+// newFIB returns a fib without routes.
+func newFIB() fib {
+	var f fib
+	for i := range f {
+		f[i] = new(bart.Table[routes])
+	}
+	return f
+}
+
+// routes are the routes to one prefix, by rising metric. They are shared between snapshots: replaced, never changed.
+type routes []route
+
+// route is one of them.
+type route struct {
+	kind   uint8 // RTN_UNICAST, …
+	metric uint32
+	hops   []hop // several in a multipath route
+}
+
+// hop is a next hop of a route.
+type hop struct {
+	index int        // interface
+	via   netip.Addr // router, of either family; zero: the destination itself is on the link
+	mtu   uint32     // 0: that of the interface
+}
+
+// encapsulated stands for the interface of a hop that wraps packets in a tunnel header, which a tap cannot do.
+const encapsulated = -1
+
+// target returns the address whose link-layer address is needed to reach dst.
+func (h *hop) target(dst netip.Addr) netip.Addr {
+	if h.via.IsValid() {
+		return h.via
+	}
+	return dst
+}
+
+// same says whether two hops are one for the kernel, which tells them apart by interface and router.
+func (h hop) same(o hop) bool { return h.index == o.index && h.via == o.via }
+
+// change is one RTM_NEWROUTE or RTM_DELROUTE message.
+type change struct {
+	table  uint32
+	prefix netip.Prefix
+	route  route
+	del    bool
+	flags  uint16 // NLM_F_REPLACE, NLM_F_APPEND
+	cached bool   // a clone for one destination, not a route
+}
+
+// load applies c to a fib that nobody else reads yet.
+func (f *fib) load(c change) {
+	if i := slices.Index(tables[:], c.table); i >= 0 && !c.cached {
+		f[i].Modify(c.prefix, c.apply)
+	}
+}
+
+// update applies c to a fib that is in use, by copying what changes, and says whether c concerned it.
+func (f *fib) update(c change) bool {
+	i := slices.Index(tables[:], c.table)
+	if i < 0 || c.cached {
+		return false
+	}
+	f[i] = f[i].ModifyPersist(c.prefix, c.apply)
+	return true
+}
+
+// apply returns the routes to c's prefix after the change, and whether none is left.
+func (c change) apply(old routes, _ bool) (routes, bool) {
+	var rs routes
+	switch {
+	case c.del && c.prefix.Addr().Is6():
+		rs = old.removeHops(c.route)
+	case c.del:
+		rs = old.remove(c.route)
+	case c.flags&unix.NLM_F_REPLACE != 0:
+		rs = old.without(c.route.metric).insert(c.route, false)
+	case c.prefix.Addr().Is6():
+		rs = old.merge(c.route)
+	default:
+		rs = old.insert(c.route, c.flags&unix.NLM_F_APPEND != 0)
+	}
+	return rs, len(rs) == 0
+}
+
+// insert adds r before its equals, as the kernel does unless the route was appended.
+func (rs routes) insert(r route, last bool) routes {
+	i, _ := slices.BinarySearchFunc(rs, r.metric, func(e route, metric uint32) int {
+		if c := cmp.Compare(e.metric, metric); c != 0 || !last {
+			return c
+		}
+		return -1
+	})
+	return slices.Insert(slices.Clone(rs), i, r)
+}
+
+// merge adds an IPv6 route. The kernel reports each new hop of a multipath route with the hops that were there
+// already, and routes of one metric to different interfaces as separate routes: both end up as one with all hops.
+func (rs routes) merge(r route) routes {
+	for i, e := range rs {
+		if e.metric != r.metric || e.kind != r.kind {
+			continue
+		}
+		hops := slices.DeleteFunc(slices.Clone(e.hops), func(h hop) bool { return slices.ContainsFunc(r.hops, h.same) })
+		rs = slices.Clone(rs)
+		rs[i].hops = append(hops, r.hops...)
+		return rs
+	}
+	return rs.insert(r, true)
+}
+
+// remove takes away the IPv4 route r.
+func (rs routes) remove(r route) routes {
+	i := slices.IndexFunc(rs, func(e route) bool {
+		return e.metric == r.metric && e.kind == r.kind && slices.EqualFunc(e.hops, r.hops, hop.same)
+	})
+	if i < 0 {
+		return rs
+	}
+	return slices.Delete(slices.Clone(rs), i, i+1)
+}
+
+// removeHops takes the hops of the IPv6 route r away, and the route with the last of them.
+func (rs routes) removeHops(r route) routes {
+	var left routes
+	for _, e := range rs {
+		if e.metric == r.metric && e.kind == r.kind {
+			e.hops = slices.DeleteFunc(slices.Clone(e.hops), func(h hop) bool { return slices.ContainsFunc(r.hops, h.same) })
+			if len(e.hops) == 0 {
+				continue
+			}
+		}
+		left = append(left, e)
+	}
+	return left
+}
+
+// without returns the routes of other metrics.
+func (rs routes) without(metric uint32) routes {
+	return slices.DeleteFunc(slices.Clone(rs), func(e route) bool { return e.metric == metric })
+}
+
+// parseRoute reads a struct rtmsg with its attributes (rtnetlink(7)). It returns false for what is no route of a
+// destination prefix: other families, and routes that hold for one source or type of service only.
+func parseRoute(b []byte) (change, bool) {
+	if len(b) < unix.SizeofRtMsg {
+		return change{}, false
+	}
+	family, bits, srcBits, tos := b[0], b[1], b[2], b[3]
+	flags := binary.NativeEndian.Uint32(b[8:])
+	c := change{
+		table:  uint32(b[4]),
+		route:  route{kind: b[7]},
+		cached: flags&unix.RTM_F_CLONED != 0,
+	}
+	dst, ok := zero(family)
+	if !ok || srcBits != 0 || tos != 0 {
+		return change{}, false
+	}
+	p := routeParser{change: c, dst: dst, dead: flags&unix.RTNH_F_DEAD != 0}
+	if !attributes(b[unix.SizeofRtMsg:], p.attribute) || p.bad {
+		return change{}, false
+	}
+	p.finish()
+	prefix, err := p.dst.Prefix(int(bits))
+	if err != nil || p.dst.Is4() != dst.Is4() {
+		return change{}, false
+	}
+	p.prefix = prefix
+	return p.change, true
+}
+
+// zero returns the unspecified address of a family, which a default route is for: it has no RTA_DST.
+func zero(family uint8) (netip.Addr, bool) {
+	switch family {
+	case unix.AF_INET:
+		return netip.IPv4Unspecified(), true
+	case unix.AF_INET6:
+		return netip.IPv6Unspecified(), true
+	}
+	return netip.Addr{}, false
+}
+
+// routeParser gathers the attributes of one route.
+type routeParser struct {
+	change
+	dst   netip.Addr
+	hop   hop // of a route with a single one
+	multi bool
+	dead  bool
+	bad   bool
+}
+
+// attribute takes one attribute of the route.
+func (p *routeParser) attribute(kind uint16, v []byte) {
+	switch kind {
+	case unix.RTA_DST:
+		var ok bool
+		p.dst, ok = netip.AddrFromSlice(v)
+		p.bad = p.bad || !ok
+	case unix.RTA_TABLE:
+		p.table = number(v)
+	case unix.RTA_PRIORITY:
+		p.route.metric = number(v)
+	case unix.RTA_METRICS:
+		attributes(v, func(kind uint16, v []byte) {
+			if kind == unix.RTAX_MTU {
+				p.hop.mtu = number(v)
+			}
+		})
+	case unix.RTA_MULTIPATH:
+		p.multi = true
+		p.nexthops(v)
+	default:
+		p.hop.attribute(kind, v)
+	}
+}
+
+// attribute takes one attribute that a route and each of its hops may have.
+func (h *hop) attribute(kind uint16, v []byte) {
+	switch kind {
+	case unix.RTA_OIF:
+		if h.index != encapsulated {
+			h.index = int(number(v))
+		}
+	case unix.RTA_GATEWAY:
+		h.via, _ = netip.AddrFromSlice(v)
+	case unix.RTA_VIA: // struct rtvia: address family, address
+		if len(v) > 2 {
+			h.via, _ = netip.AddrFromSlice(v[2:])
+		}
+	case unix.RTA_ENCAP:
+		h.index = encapsulated
+	}
+}
+
+// nexthops reads RTA_MULTIPATH: a struct rtnexthop (length, flags, weight, interface) with attributes for each hop.
+func (p *routeParser) nexthops(b []byte) {
+	for len(b) >= unix.SizeofRtNexthop {
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < unix.SizeofRtNexthop || n > len(b) {
+			p.bad = true
+			return
+		}
+		h := hop{index: int(binary.NativeEndian.Uint32(b[4:]))}
+		if !attributes(b[unix.SizeofRtNexthop:n], h.attribute) {
+			p.bad = true
+			return
+		}
+		if b[2]&unix.RTNH_F_DEAD == 0 {
+			p.route.hops = append(p.route.hops, h)
+		}
+		b = b[min(align(n), len(b)):]
+	}
+}
+
+// finish gives the hops of a multipath route the MTU of the route, and another route its single hop.
+func (p *routeParser) finish() {
+	if !p.multi && !p.dead {
+		p.route.hops = []hop{p.hop}
+	}
+	for i := range p.route.hops {
+		p.route.hops[i].mtu = p.hop.mtu
+	}
+}
+
+// attributes calls f with every attribute (struct rtattr) in b, and returns false if b is malformed.
+func attributes(b []byte, f func(kind uint16, v []byte)) bool {
+	for len(b) >= unix.SizeofRtAttr {
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < unix.SizeofRtAttr || n > len(b) {
+			return false
+		}
+		f(binary.NativeEndian.Uint16(b[2:])&^unix.NLA_F_NESTED, b[unix.SizeofRtAttr:n])
+		b = b[min(align(n), len(b)):]
+	}
+	return true
+}
+
+// align rounds up to netlink's four bytes.
+func align(n int) int { return (n + 3) &^ 3 }
+
+// number reads a 32-bit attribute; a shorter one counts as absent.
+func number(v []byte) uint32 {
+	if len(v) < 4 {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(v)
+}
