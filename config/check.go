@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -181,7 +182,7 @@ func (d *document) pool6(rows []rawPool6) []pool6.Prefix {
 		}
 		p, err := pool6.ParsePrefix(r.Prefix)
 		if err != nil {
-			d.problem(key, "%v", err)
+			d.problem(key, "%s", strings.TrimPrefix(err.Error(), "pool6: "))
 			continue
 		}
 		ps = append(ps, p)
@@ -222,26 +223,24 @@ func (d *document) pool4(rows []rawPool4) []pool4.Entry {
 
 // pool4Row returns the entries of one row: each address with each protocol.
 func (d *document) pool4Row(key string, r rawPool4) []pool4.Entry {
-	if r.Protocols == nil {
-		entries, err := pool4.ParseRange(r.Address, r.Ports)
-		if err != nil {
-			d.problem(key, "%v", err)
-		}
-		return entries
+	names := r.Protocols
+	if names == nil {
+		names = []string{"tcp", "udp", "icmp"}
 	}
 	var entries []pool4.Entry
-	for i, name := range r.Protocols {
+	var refused error // the first one: the other protocols have the same problem
+	for i, name := range names {
 		sample, ok := protocols()[name]
-		if !ok || slices.Contains(r.Protocols[:i], name) {
+		if !ok || slices.Contains(names[:i], name) {
 			d.problem(rowKey(key+".protocols", i), "is %q, but must be tcp, udp or icmp, each once", name)
 			continue
 		}
 		es, err := pool4.ParseRange(r.Address, r.Ports, sample.Proto)
-		if err != nil {
-			d.problem(key, "%v", err)
-			return nil // the other protocols have the same problem
-		}
+		refused = cmp.Or(refused, err)
 		entries = append(entries, es...)
+	}
+	if refused != nil {
+		d.problem(key, "%s", strings.TrimPrefix(refused.Error(), "pool4: "))
 	}
 	return entries
 }

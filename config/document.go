@@ -39,7 +39,10 @@ func newDocument() *document {
 
 // problem notes what is wrong with the key.
 func (d *document) problem(key, format string, args ...any) {
-	p := d.position(key)
+	d.problemAt(d.position(key), key, format, args...)
+}
+
+func (d *document) problemAt(p position, key, format string, args ...any) {
 	d.problems = append(d.problems, Problem{File: p.file, Line: p.line, Key: key, Message: fmt.Sprintf(format, args...)})
 }
 
@@ -51,22 +54,19 @@ func (d *document) position(key string) position {
 		}
 		key = key[:max(0, strings.LastIndexAny(key, ".["))]
 	}
-	return position{}
+	return position{} // the first line of a file would say nothing
 }
 
 // read adds a file.
 func (d *document) read(name string, r io.Reader) {
 	d.files = append(d.files, name)
-	refuse := func(line int, format string, args ...any) {
-		d.problems = append(d.problems, Problem{File: name, Line: line, Message: fmt.Sprintf(format, args...)})
-	}
 	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {
-		refuse(0, "%v", err)
+		d.problemAt(position{file: name}, "", "%v", err)
 		return
 	}
 	if len(text) > maxFile {
-		refuse(0, "larger than %d KiB, which cannot be a configuration", maxFile>>10)
+		d.problemAt(position{file: name}, "", "larger than %d KiB, which cannot be a configuration", maxFile>>10)
 		return
 	}
 	dec := yaml.NewDecoder(strings.NewReader(string(text)))
@@ -76,11 +76,15 @@ func (d *document) read(name string, r io.Reader) {
 		return
 	case err != nil:
 		line, message := syntaxError(err)
-		refuse(line, "%s", message)
+		d.problemAt(position{name, line}, "", "%s", message)
 		return
 	}
 	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
-		refuse(second.Line, "a second document begins; one file is one document, and conf.d takes more files")
+		d.problemAt(position{name, second.Line}, "", "a second document begins; one file is one document, and conf.d takes more files")
+		return
+	}
+	if k := root.Content[0].Kind; k == yaml.SequenceNode || k == yaml.ScalarNode && root.Content[0].ShortTag() != "!!null" {
+		d.problemAt(position{name, root.Content[0].Line}, "", "is %s, but must be sections such as interfaces: and pool4:", kindName(root.Content[0]))
 		return
 	}
 	w := walker{d, name}
@@ -129,7 +133,6 @@ type walker struct {
 // value returns the settings at a node as a map, a list or a string; nil when it has none, as a section without
 // entries has, which leaves the defaults standing.
 func (w walker) value(n *yaml.Node, t reflect.Type, key string) any {
-	w.where[key] = position{w.file, n.Line}
 	switch {
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
 		w.problem(key, "anchors and aliases are not supported; write the value out")
@@ -166,13 +169,12 @@ func (w walker) section(n *yaml.Node, t reflect.Type, key string) any {
 		f, known := fieldOf(t, k.Value)
 		switch first, twice := seen[k.Value]; {
 		case !known:
-			w.where[sub] = position{w.file, k.Line}
-			w.problem(sub, "%s", unknown(t, k.Value))
+			w.problemAt(position{w.file, k.Line}, sub, "%s", unknown(t, k.Value))
 		case twice:
-			w.where[sub] = position{w.file, k.Line}
-			w.problem(sub, "given twice, first in line %d", first)
+			w.problemAt(position{w.file, k.Line}, sub, "given twice, first in line %d", first)
 		default:
 			seen[k.Value] = k.Line
+			w.where[sub] = position{w.file, k.Line}
 			if s := w.value(v, f.Type, sub); s != nil {
 				m[k.Value] = s
 			}
@@ -190,6 +192,7 @@ func (w walker) list(n *yaml.Node, t reflect.Type, key string) any {
 	for _, e := range n.Content {
 		row := fmt.Sprintf("%s[%d]", key, w.rows[key])
 		w.rows[key]++
+		w.where[row] = position{w.file, e.Line}
 		v := w.value(e, t.Elem(), row)
 		if v == nil && e.ShortTag() == "!!null" {
 			w.problem(row, "is empty")

@@ -36,9 +36,9 @@ func fieldOf(t reflect.Type, key string) (reflect.StructField, bool) {
 // unknown says that a section has no such key, and which one may have been meant: one of the section that is spelled
 // nearly so, or one of that name in another section.
 func unknown(t reflect.Type, key string) string {
-	best, distance := "", 1+len(key)/3
+	best, distance := "", 1+max(1, len(key)/3)
 	for _, k := range keysOf(t) {
-		if d := editDistance(key, k); d <= distance && (best == "" || d < distance) {
+		if d := editDistance(key, k); d < distance {
 			best, distance = k, d
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,8 +35,7 @@ func Parse(name string, r io.Reader, o Overrides) (*Config, error) {
 
 // Default returns the configuration of an empty file. It lacks the interfaces' names, which have no default.
 func Default() *Config {
-	c := newDocument().check(fresh())
-	return c
+	return newDocument().check(fresh())
 }
 
 func (d *document) open(path string) {
@@ -97,22 +97,25 @@ func (d *document) decode() *file {
 	return f
 }
 
-// decodeErrors notes each value that could not be read, under the key that mapstructure names.
+// decodeErrors notes each value that could not be read, under the key that mapstructure names. Its errors are a tree:
+// each section wraps those of its keys.
 func (d *document) decodeErrors(err error) {
-	var one *mapstructure.DecodeError
+	var inner *mapstructure.DecodeError
 	switch e := err.(type) {
 	case nil:
 	case interface{ Unwrap() []error }:
 		for _, sub := range e.Unwrap() {
 			d.decodeErrors(sub)
 		}
-	default:
-		if sub := errors.Unwrap(err); !errors.As(err, &one) && sub != nil {
-			d.decodeErrors(sub)
+	case *mapstructure.DecodeError:
+		if errors.As(e.Unwrap(), &inner) {
+			d.decodeErrors(e.Unwrap())
 			return
 		}
-		if one != nil {
-			d.problem(one.Name(), "%v", one.Unwrap())
+		d.problem(e.Name(), "%v", e.Unwrap())
+	default:
+		if sub := errors.Unwrap(err); sub != nil {
+			d.decodeErrors(sub)
 			return
 		}
 		d.problem("", "%v", err)
@@ -127,25 +130,38 @@ func (d *document) override(f *file, o Overrides) {
 	f.Logging.Level = d.overridden("logging.level", o.LogLevel, f.Logging.Level)
 	f.API.Socket = d.overridden("api.socket", o.Socket, f.API.Socket)
 	if len(o.Pool6) > 0 {
-		d.overridden("pool6", "x", "")
+		d.forget("pool6")
 		f.Pool6 = nil
 		for _, p := range o.Pool6 {
 			f.Pool6 = append(f.Pool6, rawPool6{Prefix: p})
 		}
 	}
 	if len(o.Pool4) > 0 {
+		d.forget("pool4")
 		f.Pool4 = nil
-		for _, p := range o.Pool4 {
-			address, ports, _ := strings.Cut(p, ":")
+		for i, p := range o.Pool4 {
+			address, ports, colon := strings.Cut(p, ":")
+			if colon && ports == "" {
+				d.problem(rowKey("pool4", i), "%q ends with a colon; write %s:7000-8000, or %s for all ports from 1024", p, address, address)
+			}
 			f.Pool4 = append(f.Pool4, rawPool4{Address: address, Ports: ports})
 		}
 	}
 }
 
+// commandLine is where overrides stand.
+var commandLine = position{file: "command line"}
+
 // overridden returns the command line's value or, when that is empty, the file's.
 func (d *document) overridden(key, flag, value string) string {
 	if flag != "" {
-		d.where[key] = position{file: "command line"}
+		d.where[key] = commandLine
 	}
 	return cmp.Or(flag, value)
+}
+
+// forget drops the positions of a list's rows: the command line replaces it.
+func (d *document) forget(list string) {
+	maps.DeleteFunc(d.where, func(key string, _ position) bool { return strings.HasPrefix(key, list+"[") })
+	d.where[list] = commandLine
 }

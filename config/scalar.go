@@ -67,7 +67,7 @@ func parseDuration(s string) (time.Duration, error) {
 		return d, nil
 	}
 	if s != "0" && s != "" && strings.Trim(s, "0123456789") == "" {
-		return 0, fmt.Errorf("%q has no unit; write %ss or %sm", s, s, s)
+		return 0, fmt.Errorf("%q has no unit; write %ss if seconds are meant", s, s)
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < 0 {

@@ -1,0 +1,288 @@
+package config_test
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"nat64d/config"
+	"nat64d/pool6"
+)
+
+// named gives a configuration the interfaces that every one needs, without adding a line.
+var named = config.Overrides{V6: "eth0", V4: "eth1"}
+
+var compare = cmp.Options{
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b pool6.Prefix) bool { return a == b }),
+}
+
+func parse(t *testing.T, text string) *config.Config {
+	t.Helper()
+	c, err := config.Parse("f", strings.NewReader(text), named)
+	if err != nil {
+		t.Fatalf("%s\nrefused: %v", text, err)
+	}
+	return c
+}
+
+func TestReferenceIsDefault(t *testing.T) {
+	t.Parallel()
+	got, err := config.Parse("nat64d.yaml", strings.NewReader(config.Reference()), config.Overrides{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := config.Default()
+	want.Interfaces.V6.Name, want.Interfaces.V4.Name = "eth0", "eth1"
+	if d := cmp.Diff(want, got, compare); d != "" {
+		t.Errorf("reference file differs from the defaults (-default +file):\n%s", d)
+	}
+}
+
+func TestEmptyFileIsDefault(t *testing.T) {
+	t.Parallel()
+	want := config.Default()
+	want.Interfaces.V6.Name, want.Interfaces.V4.Name = "eth0", "eth1"
+	for _, text := range []string{"", "# nothing\n", "---\n", "sessions:\nlogging:\npool4:\n", "sessions: { timeouts: }\n", "{}"} {
+		if d := cmp.Diff(want, parse(t, text), compare); d != "" {
+			t.Errorf("%q differs from the defaults:\n%s", text, d)
+		}
+	}
+}
+
+func TestValues(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, text string
+		is         func(*config.Config) bool
+	}{
+		{"booleans of YAML 1.1", "host: { guard: no, reserve_ports: off }", func(c *config.Config) bool { return !c.Host.Guard && !c.Host.ReservePorts }},
+		{"quoted boolean", `filtering: { allow_inbound_tcp: "no" }`, func(c *config.Config) bool { return !c.AllowInboundTCP }},
+		{"clock duration", "sessions: { timeouts: { udp: 00:10:00 } }", func(c *config.Config) bool { return c.Sessions.Timeouts.UDP == 10*time.Minute }},
+		{"hours on the clock", "sessions: { timeouts: { tcp_established: 124:00:01 } }", func(c *config.Config) bool { return c.Sessions.Timeouts.TCPEstablished == 124*time.Hour+time.Second }},
+		{"compound duration", "sessions: { timeouts: { tcp_established: 2h4m } }", func(c *config.Config) bool { return c.Sessions.Timeouts.TCPEstablished == 124*time.Minute }},
+		{"no hold-down", "sessions: { port_hold_down: 0s }", func(c *config.Config) bool { return c.Sessions.PortHoldDown == 0 }},
+		{"unsafe in its section", "sessions: { allow_unsafe_timeouts: true, timeouts: { udp: 1s } }", func(c *config.Config) bool { return c.Sessions.Timeouts.UDP == time.Second }},
+		{"unsafe at the top", "allow_unsafe_timeouts: yes\nsessions: { timeouts: { udp: 1s } }", func(c *config.Config) bool { return c.Sessions.Timeouts.UDP == time.Second }},
+		{"ports", "pool4: [ { address: 10.0.2.15, ports: 7000-8000 } ]", func(c *config.Config) bool {
+			return len(c.Pool4) == 3 && c.Pool4[0].Lo == 7000 && c.Pool4[2].Hi == 8000
+		}},
+		{"one port", "pool4: [ { address: 10.0.2.15, ports: 7000, protocols: [udp] } ]", func(c *config.Config) bool {
+			return len(c.Pool4) == 1 && c.Pool4[0].String() == "udp 10.0.2.15 7000"
+		}},
+		{"identifiers from 0", `pool4: [ { address: 10.0.2.15, ports: "0-99", protocols: [icmp] } ]`, func(c *config.Config) bool {
+			return len(c.Pool4) == 1 && c.Pool4[0].String() == "icmp 10.0.2.15 0-99"
+		}},
+		{"subnet", "pool4: [ { address: 10.0.2.0/30, protocols: [tcp] } ]", func(c *config.Config) bool { return len(c.Pool4) == 4 }},
+		{"prefix", "pool6: [ { prefix: 2001:db8:64::/48, private_v4: allow } ]", func(c *config.Config) bool {
+			return c.Pool6[0].String() == "2001:db8:64::/48" && c.PrivateV4 == config.PrivateV4Allow
+		}},
+		{"MTU", "interfaces: { v6: { mtu: 9000 } }", func(c *config.Config) bool { return c.Interfaces.V6.MTU == 9000 }},
+		{"workers", "interfaces: { workers: 3, engine: mmsg }", func(c *config.Config) bool {
+			return c.Interfaces.Workers == 3 && c.Interfaces.Engine == config.EngineMmsg
+		}},
+		{"TOS", "translation: { tos: 46 }", func(c *config.Config) bool { return !c.Translation.CopyTOS && c.Translation.TOS == 46 }},
+		{"ARP as a word", "host: { answer_arp: off }", func(c *config.Config) bool { return c.Host.AnswerARP == config.AnswerARPOff }},
+		{"ARP as a boolean", "host: { answer_arp: true }", func(c *config.Config) bool { return c.Host.AnswerARP == config.AnswerARPOn }},
+		{"ICMP sources", "icmp: { source_v6: 2001:db8::1, source_v4: 192.0.2.1, rate_per_second: 0 }", func(c *config.Config) bool {
+			return c.ICMP == config.ICMP{SourceV6: netip.MustParseAddr("2001:db8::1"), SourceV4: netip.MustParseAddr("192.0.2.1")}
+		}},
+		{"no group", `api: { group: "", socket: /tmp/s }`, func(c *config.Config) bool { return c.Group == "" && c.Socket == "/tmp/s" }},
+		{"JSON", `{"logging": {"level": "debug", "format": "json"}}`, func(c *config.Config) bool { return c.Log == config.Log{Level: "debug", Format: "json"} }},
+	}
+	for _, tt := range tests {
+		if c := parse(t, tt.text); !tt.is(c) {
+			t.Errorf("%s: %s gave %+v", tt.name, tt.text, *c)
+		}
+	}
+}
+
+// Each text is refused with exactly these problems.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ text, want string }{
+		{"a: [", "f:1: not YAML: did not find expected node content"},
+		{"x: 1\n- y", "f:1: not YAML: did not find expected key"},
+		{"hello", `f:1: is the single value "hello", but must be sections such as interfaces: and pool4:`},
+		{"version: 1\n---\nversion: 1\n", "f:2: a second document begins; one file is one document, and conf.d takes more files"},
+		{"- 1", "f:1: is a list, but must be sections such as interfaces: and pool4:"},
+		{"version: 2", "f:1: version: is 2, but must be 1"},
+		{"# c\nsessions:\n  maxx: 3", "f:3: sessions.maxx: unknown key; did you mean max?"},
+		{"timeouts: {}", "f:1: timeouts: unknown key; did you mean sessions.timeouts?"},
+		{"answer_arp: auto", "f:1: answer_arp: unknown key; did you mean pool4[].answer_arp?"},
+		{"API: {}", "f:1: API: unknown key; known here: version, interfaces, pool6, pool4, host, bib, sessions, filtering, translation, icmp, logging, nat_log, api, metrics, web, dns64, ra, ha, state, allow_unsafe_timeouts"},
+		{"api: { 10.0.2.15: x }", "f:1: api.10.0.2.15: unknown key; known here: socket, group"},
+		{"version: 1\nversion: 1", "f:2: version: given twice, first in line 1"},
+		{"version: &v 1", "f:1: version: anchors and aliases are not supported; write the value out"},
+		{"version: [1]", "f:1: version: is a list, but must be a single value"},
+		{"pool4: 10.0.2.15", `f:1: pool4: is the single value "10.0.2.15", but must be a list`},
+		{"pool4:\n  -\n", "f:2: pool4[0]: is empty"},
+		{"sessions: { max: 07000 }", `f:1: sessions.max: "07000" has a leading zero; write it without`},
+		{"sessions: { max: 0x10 }", `f:1: sessions.max: "0x10" is not a decimal number`},
+		{"sessions: { max: -1 }", `f:1: sessions.max: "-1" is not a decimal number`},
+		{"sessions: { max: 0 }", "f:1: sessions.max: is 0, but must be 1 to 100000000"},
+		{"interfaces: { workers: 0 }", "f:1: interfaces.workers: 0 says nothing; write auto or a number"},
+		{"interfaces: { v6: { mtu: 1279 } }", "f:1: interfaces.v6.mtu: is 1279, but must be 1280 to 65535"},
+		{"interfaces: { engine: xdp }", `f:1: interfaces.engine: is "xdp", but must be one of auto, ring, mmsg, simple`},
+		{"host: { guard: maybe }", `f:1: host.guard: "maybe" is neither true nor false`},
+		{"pool6: [ { private_v4: drop } ]", "f:1: pool6[0].prefix: missing; write a prefix such as 64:ff9b::/96"},
+		{"pool6: [ { prefix: 64:ff9b::/96 }, { prefix: 2001:db8::/32 } ]", "f:1: pool6[1]: a second prefix is not available in this version; give one"},
+		{"pool4:\n  - ports: 1-2\n", "f:2: pool4[0].address: missing; write an address such as 10.0.2.15"},
+		{"pool4:\n  - address: interface:ens5\n", "f:2: pool4[0].address: interface:ens5 is not available in this version; write the address itself"},
+		{"pool4: [ { address: 10.0.2.15, ports: 8000-7000 } ]", "f:1: pool4[0]: ports 8000-7000: the range is reversed: write 7000-8000"},
+		{"pool4: [ { address: 10.0.2.15, ports: 0-7 } ]", "f:1: pool4[0]: ports 0-7: tcp has no port 0: the lowest is 1 (only ICMP Identifiers begin at 0)"},
+		{"pool4: [ { address: 10.0.2.15, protocols: [tcp, sctp] } ]", `f:1: pool4[0].protocols[1]: is "sctp", but must be tcp, udp or icmp, each once`},
+		{"pool4: [ { address: 10.0.2.15, protocols: [tcp, tcp] } ]", `f:1: pool4[0].protocols[1]: is "tcp", but must be tcp, udp or icmp, each once`},
+		{"pool4: [ { address: 10.0.2.15, protocols: [] } ]", "f:1: pool4[0].protocols: is empty; leave it out for tcp, udp and icmp"},
+		{"sessions: { timeouts: { udp: 119s } }", "f:1: sessions.timeouts.udp: is 1m59s, which is below the 2m0s that the RFCs require; write at least that, or allow_unsafe_timeouts: true in section sessions"},
+		{"sessions: { timeouts: { icmp: 60 } }", `f:1: sessions.timeouts.icmp: "60" has no unit; write 60s if seconds are meant`},
+		{"sessions: { timeouts: { icmp: 1:99:00 } }", `f:1: sessions.timeouts.icmp: "1:99:00" is not a duration; write it like 90s, 5m, 2h or 00:05:00`},
+		{"sessions: { timeouts: { icmp: 721h } }", "f:1: sessions.timeouts.icmp: is 721h0m0s, but must be 0s to 720h0m0s"},
+		{"sessions: { allow_unsafe_timeouts: true, timeouts: { udp: 0s } }", "f:1: sessions.timeouts.udp: is 0s, but must be more than 0"},
+		{"translation: { lowest_ipv6_mtu: 1279 }", "f:1: translation.lowest_ipv6_mtu: is 1279, but must be 1280 to 65535"},
+		{"translation: { tos: 256 }", `f:1: translation.tos: is "256", but must be copy or 0 to 255`},
+		{"icmp: { source_v4: 2001:db8::1 }", `f:1: icmp.source_v4: is "2001:db8::1", but must be auto or a unicast IPv4 address`},
+		{"icmp: { source_v6: ff02::1 }", `f:1: icmp.source_v6: is "ff02::1", but must be auto or a unicast IPv6 address`},
+		{"api: { socket: run/s }", `f:1: api.socket: is "run/s", but must be an absolute path of at most 107 bytes`},
+		{"dns64: { enabled: true }", "f:1: dns64.enabled: true is not available in this version; leave it out or write false"},
+		{"web: { listen: \":80\" }", `f:1: web.listen: :80 is not available in this version; leave it out or write ""`},
+	}
+	for _, tt := range tests {
+		_, err := config.Parse("f", strings.NewReader(tt.text), named)
+		if err == nil || err.Error() != tt.want {
+			t.Errorf("%s\ngot  %v\nwant %s", tt.text, err, tt.want)
+		}
+	}
+}
+
+func TestEveryProblemIsReportedInTheOrderOfLines(t *testing.T) {
+	t.Parallel()
+	_, err := config.Parse("f", strings.NewReader(`interfaces:
+  v6: { mtu: 1 }
+  engin: auto
+sessions:
+  timeouts: { udp: 7200, icmp: 1s }
+  max: 0
+pool4:
+  - address: 10.0.2.300
+`), config.Overrides{V6: "eth0"})
+	var ps config.Problems
+	if !errors.As(err, &ps) {
+		t.Fatalf("error is %T", err)
+	}
+	var got []string
+	for _, p := range ps {
+		got = append(got, p.Key)
+	}
+	want := []string{"interfaces.v4.name", "interfaces.v6.mtu", "interfaces.engin", "sessions.timeouts.udp", "sessions.timeouts.icmp", "sessions.max", "pool4[0]"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestDropIns(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("main.yaml", "interfaces: { v6: { name: a }, v4: { name: b } }\npool4: [ { address: 192.0.2.1, ports: 1, protocols: [tcp] } ]\nlogging: { level: warn, format: json }\n")
+	write("conf.d/20.yaml", "pool4: [ { address: 192.0.2.3, ports: 3, protocols: [tcp] } ]\nlogging: { level: debug }\n")
+	write("conf.d/10.yaml", "pool4: [ { address: 192.0.2.2, ports: 2, protocols: [tcp] } ]\n")
+	write("conf.d/.30.yaml", "bad: 1\n")
+	write("conf.d/README", "not read\n")
+	main := filepath.Join(dir, "main.yaml")
+	c, err := config.Load(main, config.Overrides{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Pool4) != 3 || c.Pool4[1].Lo != 2 || c.Pool4[2].Lo != 3 {
+		t.Errorf("pool4 is %v", c.Pool4)
+	}
+	if c.Log != (config.Log{Level: "debug", Format: "json"}) {
+		t.Errorf("logging is %v", c.Log)
+	}
+
+	write("conf.d/15.yaml", "\npool4: [ { address: 192.0.2.9, ports: x } ]\n")
+	_, err = config.Load(main, config.Overrides{})
+	if want := filepath.Join(dir, "conf.d/15.yaml") + ":2: pool4[2]: "; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("error is %v, want %s…", err, want)
+	}
+}
+
+func TestLoadMissingFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "none.yaml")
+	_, err := config.Load(path, named)
+	if want := path + ": no such file or directory"; err == nil || err.Error() != want {
+		t.Errorf("error is %v, want %s", err, want)
+	}
+}
+
+func TestOverrides(t *testing.T) {
+	t.Parallel()
+	c, err := config.Parse("f", strings.NewReader("pool4: [ { address: 192.0.2.1 } ]\ninterfaces: { engine: ring }"), config.Overrides{
+		V6: "ens4", V4: "ens5", Pool6: []string{"2001:db8::/32"}, Pool4: []string{"10.0.2.15:7000-8000", "10.0.2.16"},
+		Socket: "/tmp/s", Engine: "simple", LogLevel: "debug",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch {
+	case c.Interfaces.V6.Name != "ens4" || c.Interfaces.V4.Name != "ens5" || c.Interfaces.Engine != config.EngineSimple:
+		t.Errorf("interfaces are %v", c.Interfaces)
+	case len(c.Pool4) != 6 || c.Pool4[0].Hi != 8000 || c.Pool4[3].Lo != 1024:
+		t.Errorf("pool4 is %v", c.Pool4)
+	case c.Pool6[0].String() != "2001:db8::/32" || c.Socket != "/tmp/s" || c.Log.Level != "debug":
+		t.Errorf("configuration is %+v", *c)
+	}
+}
+
+func TestOverridesRefused(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		o    config.Overrides
+		want string
+	}{
+		{config.Overrides{V4: "b"}, "interfaces.v6.name: missing; name the NIC of the IPv6 side here or with --v6"},
+		{config.Overrides{V6: "a/b", V4: "b"}, `command line: interfaces.v6.name: "a/b" cannot be the name of an interface; the kernel takes up to 15 bytes without blanks, / or :`},
+		{config.Overrides{V6: "a", V4: "b", Pool6: []string{"64:ff9b::/95"}}, "command line: pool6[0].prefix: 64:ff9b::/95: the length must be 32, 40, 48, 56, 64 or 96 (RFC 6052)"},
+		{config.Overrides{V6: "a", V4: "b", Pool4: []string{"10.0.2.15:9-8"}}, "command line: pool4[0]: ports 9-8: the range is reversed: write 8-9"},
+		{config.Overrides{V6: "a", V4: "b", Pool4: []string{"10.0.2.15:"}}, `command line: pool4[0]: "10.0.2.15:" ends with a colon; write 10.0.2.15:7000-8000, or 10.0.2.15 for all ports from 1024`},
+		{config.Overrides{V6: "a", V4: "b", LogLevel: "loud"}, `command line: logging.level: is "loud", but must be one of debug, info, warn, error`},
+	}
+	for _, tt := range tests {
+		_, err := config.Load("", tt.o)
+		if err == nil || err.Error() != tt.want {
+			t.Errorf("%+v\ngot  %v\nwant %s", tt.o, err, tt.want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(config.Reference())
+	f.Add("pool4: [ { address: 10.0.2.0/28, ports: 7000-8000, protocols: [tcp, udp] } ]\n---\n")
+	f.Add("? [a, b]\n: *x\n<<: { sessions: &y { max: !!int 3 } }\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := config.Parse("f", strings.NewReader(text), named)
+		var ps config.Problems
+		switch {
+		case err != nil && (c != nil || !errors.As(err, &ps) || len(ps) == 0):
+			t.Errorf("configuration %v with error %v", c, err)
+		case err == nil && (len(c.Pool6) != 1 || c.Sessions.Max < 1 || c.Sessions.Timeouts.UDP <= 0 || c.Translation.LowestIPv6MTU < 1280):
+			t.Errorf("accepted: %+v", *c)
+		}
+	})
+}

@@ -1,0 +1,93 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// visit calls f with the path of every key of the layout, as the features table writes it.
+func visit(t reflect.Type, section string, f func(key string, t reflect.Type)) {
+	for i := range t.NumField() {
+		key, sub := join(section, t.Field(i).Tag.Get("yaml")), t.Field(i).Type
+		f(key, sub)
+		if sub.Kind() == reflect.Slice {
+			key, sub = key+"[]", sub.Elem()
+		}
+		if sub.Kind() == reflect.Struct {
+			visit(sub, key, f)
+		}
+	}
+}
+
+// TestReferenceHasEveryKey reads the reference file with its pool4 example switched on.
+func TestReferenceHasEveryKey(t *testing.T) {
+	t.Parallel()
+	d := newDocument()
+	d.read("reference", strings.NewReader(strings.ReplaceAll(reference, "\n#  ", "\n   ")))
+	if len(d.problems) > 0 {
+		t.Fatal(d.problems)
+	}
+	visit(reflect.TypeFor[file](), "", func(key string, _ reflect.Type) {
+		// Rows of lists that must be empty cannot be shown, and one key has its place in section sessions.
+		if strings.HasPrefix(key, "bib[]") || strings.HasPrefix(key, "nat_log.sinks[]") || key == "allow_unsafe_timeouts" {
+			return
+		}
+		if _, ok := d.where[strings.ReplaceAll(key, "[]", "[0]")]; !ok {
+			t.Errorf("the reference file does not show %s", key)
+		}
+	})
+}
+
+// TestFeatures writes each feature's key into a file: at its off values it is accepted, at another it is refused.
+func TestFeatures(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{}
+	visit(reflect.TypeFor[file](), "", func(key string, _ reflect.Type) { known[key] = true })
+	for _, f := range features {
+		if !known[f.key] {
+			t.Errorf("%s is not a key of the layout", f.key)
+		}
+		for _, off := range f.off {
+			if err := parseKey(f.key, off); err != nil {
+				t.Errorf("%s: %s refused: %v", f.key, off, err)
+			}
+		}
+		err := parseKey(f.key, "[something, else]")
+		if err == nil || !strings.Contains(err.Error(), "is not available in this version") {
+			t.Errorf("%s: error is %v", f.key, err)
+		}
+	}
+}
+
+// parseKey parses a file that sets one key.
+func parseKey(key, value string) error {
+	if value == "" {
+		value = `""`
+	}
+	text := value
+	parts := strings.Split(key, ".")
+	for i := len(parts) - 1; i >= 0; i-- {
+		name, inList := strings.CutSuffix(parts[i], "[]")
+		if inList {
+			text = fmt.Sprintf("{ %s: [ { address: 192.0.2.1, %s ] }", name, strings.TrimPrefix(text, "{"))
+		} else {
+			text = fmt.Sprintf("{ %s: %s }", name, text)
+		}
+	}
+	_, err := Parse("f", strings.NewReader(text), Overrides{V6: "eth0", V4: "eth1"})
+	return err
+}
+
+func TestEditDistance(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		a, b string
+		want int
+	}{{"", "abc", 3}, {"abc", "", 3}, {"engine", "engine", 0}, {"engin", "engine", 1}, {"guadr", "guard", 2}, {"kitten", "sitting", 3}} {
+		if got := editDistance(tt.a, tt.b); got != tt.want {
+			t.Errorf("editDistance(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
