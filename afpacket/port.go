@@ -53,7 +53,8 @@ type receiver interface {
 	close() error
 }
 
-// Engine returns the engine in use; if the options said Auto, the one that was chosen.
+// Engine returns the engine in use; if the options said Auto, the one that was chosen. A sender has nothing to choose
+// and returns what the options said.
 func (p *Port) Engine() Engine { return p.engine }
 
 // Fallback returns the reason why Auto did not choose Ring, or nil if it did or was not asked.
