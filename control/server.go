@@ -1,0 +1,166 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// route is one line of the API.
+type route struct {
+	method, path string
+	handle       func(*server, http.ResponseWriter, *http.Request)
+}
+
+// routes is the whole API. The client names the same paths.
+var routes = []route{
+	{"GET", "/v1/version", show(func(b Backend) any { return b.Version() })},
+	{"GET", "/v1/status", show(func(b Backend) any { return b.Status() })},
+	{"GET", "/v1/stats", show(func(b Backend) any { return list(b.Stats()) })},
+	{"GET", "/v1/pool6", show(func(b Backend) any { return list(b.Pool6()) })},
+	{"GET", "/v1/pool4", show(func(b Backend) any { return list(b.Pool4()) })},
+	{"POST", "/v1/pool4/add", change(Backend.AddPool4)},
+	{"POST", "/v1/pool4/remove", change(Backend.RemovePool4)},
+	{"POST", "/v1/pool4/flush", act(Backend.FlushPool4)},
+	{"POST", "/v1/pause", act(nothing(Backend.Pause))},
+	{"POST", "/v1/resume", act(nothing(Backend.Resume))},
+	{"GET", "/v1/bindings", stream(Backend.Bindings)},
+	{"GET", "/v1/sessions", stream(Backend.Sessions)},
+}
+
+// server answers requests with what the Backend says.
+type server struct {
+	backend Backend
+	log     *slog.Logger
+	mux     *http.ServeMux
+}
+
+// NewServer returns the API over a Backend. Changes are logged. It may serve any number of requests at once.
+func NewServer(b Backend, log *slog.Logger) http.Handler {
+	s := &server{backend: b, log: log, mux: http.NewServeMux()}
+	for _, r := range routes {
+		s.mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, q *http.Request) { r.handle(s, w, q) })
+		s.mux.HandleFunc(r.path, func(w http.ResponseWriter, q *http.Request) {
+			w.Header().Set("Allow", r.method)
+			refuse(w, http.StatusMethodNotAllowed, &Error{Message: q.Method + " is not what this is for", Hint: "use " + r.method})
+		})
+	}
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, q *http.Request) {
+		refuse(w, http.StatusNotFound, &Error{Message: "there is nothing at " + q.URL.Path, Hint: "begin with /v1/status"})
+	})
+	return s.mux
+}
+
+// requestTimeout is how long a client may take to send its request.
+const requestTimeout = 10 * time.Second
+
+// stopGrace is how long Serve waits for running requests at the end.
+const stopGrace = time.Second
+
+// Serve answers on l until ctx is done, then ends listings, lets short requests finish and closes l.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{
+		Handler:           h,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ReadHeaderTimeout: requestTimeout, // not ReadTimeout, which would end the context of a long listing
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+		defer cancel()
+		if s.Shutdown(grace) != nil {
+			s.Close() // a client that does not read its listing
+		}
+	})
+	err := s.Serve(l)
+	if !stop() {
+		<-stopped
+	}
+	if ctx.Err() != nil && errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("control: %w", err)
+}
+
+// show answers with a value.
+func show(value func(Backend) any) func(*server, http.ResponseWriter, *http.Request) {
+	return func(s *server, w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, value(s.backend))
+	}
+}
+
+// list keeps an empty list from being written as null.
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}
+
+// change makes a change to pool4 and answers with what it did.
+func change(do func(Backend, Pool4Change) (Pool4Result, error)) func(*server, http.ResponseWriter, *http.Request) {
+	return func(s *server, w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTimeout)) // else there is none
+		c, err := decodeChange(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		result, err := do(s.backend, c)
+		s.done(w, r, result, err, slog.String("addresses", c.Addresses), slog.String("ports", c.Ports))
+	}
+}
+
+// act does something that needs no arguments.
+func act[T any](do func(Backend) (T, error)) func(*server, http.ResponseWriter, *http.Request) {
+	return func(s *server, w http.ResponseWriter, r *http.Request) {
+		result, err := do(s.backend)
+		s.done(w, r, result, err)
+	}
+}
+
+// nothing makes of an action without a result one whose result is an empty object.
+func nothing(do func(Backend) error) func(Backend) (struct{}, error) {
+	return func(b Backend) (struct{}, error) { return struct{}{}, do(b) }
+}
+
+// done answers a request that was to change something, and logs it.
+func (s *server) done(w http.ResponseWriter, r *http.Request, result any, err error, what ...slog.Attr) {
+	if err != nil {
+		s.log.LogAttrs(r.Context(), slog.LevelWarn, "request refused", append(what, slog.String("request", r.URL.Path), slog.Any("error", err))...)
+		refuse(w, http.StatusUnprocessableEntity, err)
+		return
+	}
+	s.log.LogAttrs(r.Context(), slog.LevelInfo, "request done", append(what, slog.String("request", r.URL.Path))...)
+	answer(w, http.StatusOK, result)
+}
+
+// refuse answers with an error.
+func refuse(w http.ResponseWriter, status int, err error) {
+	answer(w, status, asError(err))
+}
+
+// asError returns an error in the form that travels: its whole text, and the hint if there is one in its chain.
+func asError(err error) *Error {
+	e := &Error{Message: err.Error()}
+	var inner *Error
+	if errors.As(err, &inner) {
+		e.Hint = inner.Hint
+	}
+	return e
+}
+
+// answer writes a value. An error here means that the client is gone.
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}

@@ -1,0 +1,57 @@
+package control
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+)
+
+// line is one line of a listing; exactly one of the fields is set.
+type line[T any] struct {
+	Item  *T     `json:"item,omitempty"`
+	End   *end   `json:"end,omitempty"`   // the last line of a complete listing
+	Error *Error `json:"error,omitempty"` // the last line of one that failed
+}
+
+type end struct {
+	Count int `json:"count"` // of the items before
+}
+
+// streamBuffer gathers lines, so that a listing costs few system calls.
+const streamBuffer = 64 << 10
+
+var errLimit = errors.New("limit reached")
+
+// stream answers with a listing, one line an entry, as the Backend yields them.
+func stream[T any](each func(Backend, context.Context, Filter, func(T) error) error) func(*server, http.ResponseWriter, *http.Request) {
+	return func(s *server, w http.ResponseWriter, r *http.Request) {
+		f, err := parseFilter(r.URL.Query())
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		// The client waits for this much only for a limited time; the first entry that matches may be far.
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			return
+		}
+		out := bufio.NewWriterSize(w, streamBuffer)
+		enc := json.NewEncoder(out)
+		count := 0
+		err = each(s.backend, r.Context(), f, func(item T) error {
+			if count++; f.Limit > 0 && count > f.Limit {
+				count = f.Limit
+				return errLimit
+			}
+			return enc.Encode(line[T]{Item: &item})
+		})
+		last := line[T]{End: &end{count}}
+		if err != nil && !errors.Is(err, errLimit) {
+			last = line[T]{Error: asError(err)}
+		}
+		_ = enc.Encode(last) // an error means that the client is gone
+		_ = out.Flush()
+	}
+}
