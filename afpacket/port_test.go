@@ -203,6 +203,9 @@ func TestClose(t *testing.T) {
 		if len(held) != 70 || held[0] != 0x60 && held[0] != 0 {
 			t.Errorf("a frame held over Close is %x", held)
 		}
+		if n := right.sockets(t); n != 0 {
+			t.Errorf("%d sockets left after Close", n)
+		}
 	})
 }
 

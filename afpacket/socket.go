@@ -72,7 +72,9 @@ func (s *socket) accept(f Family) error {
 	return s.attach(program)
 }
 
-// bind ties the socket to a NIC, from which it receives the frames of a protocol; none if that is 0.
+// bind ties the socket to a NIC. Protocol 0 receives nothing; ETH_P_ALL receives what the filter lets through. A
+// protocol's own number would not do, since the kernel serves such sockets after nftables' ingress hook, which is where
+// packets that are ours are kept from the host.
 func (s *socket) bind(ifi *net.Interface, protocol uint16) error {
 	err := unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: networkOrder(protocol), Ifindex: ifi.Index})
 	if err != nil {

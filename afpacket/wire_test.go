@@ -118,6 +118,17 @@ func (e *end) openWith(tb testing.TB, open func(afpacket.Options) (*afpacket.Por
 	return p
 }
 
+// sockets counts the AF_PACKET sockets in the end's namespace.
+func (e *end) sockets(tb testing.TB) int {
+	tb.Helper()
+	var table []byte
+	ok(tb, e.in(func() (err error) {
+		table, err = os.ReadFile("/proc/thread-self/net/packet")
+		return err
+	}))
+	return bytes.Count(table, []byte("\n")) - 1 // the first line is a heading
+}
+
 // to makes out an Ethernet frame from one end to the other, around an IP packet whose headers are its first
 // 40 bytes.
 func (e *end) to(dst *end, etherType uint16, ip []byte, o packet.Offload) packet.Out {

@@ -1,0 +1,33 @@
+package afpacket
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"nat64d/packet"
+)
+
+func TestInboxRefusesWhatIsNotWhole(t *testing.T) {
+	t.Parallel()
+	b := newInbox(2)
+	for _, c := range []struct {
+		name   string
+		length uint32
+		flags  int32
+		want   bool
+	}{
+		{"whole", packet.Headroom + 40, 0, true},
+		{"as large as can be", bufferLen, 0, true},
+		{"larger", bufferLen, unix.MSG_TRUNC, false},
+		{"shorter than an Ethernet header", packet.Headroom - 1, 0, false},
+	} {
+		m := &b.messages[1]
+		m.length, m.hdr.Flags = c.length, c.flags
+		var f packet.Frame
+		got := b.frame(1, &f)
+		if got != c.want || got && len(f.Data) != int(c.length)-packet.Headroom {
+			t.Errorf("%s: %v with %d bytes, want %v", c.name, got, len(f.Data), c.want)
+		}
+	}
+}
