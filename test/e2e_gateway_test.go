@@ -1,0 +1,294 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"nat64d/control"
+	"nat64d/lab"
+)
+
+// Bounds on what a healthy gateway does in far less.
+const (
+	startWithin   = 20 * time.Second
+	stopWithin    = 10 * time.Second
+	recoverWithin = 20 * time.Second
+)
+
+// What the gateway of most tests is given as pool4.
+const (
+	sparePool = lab.Spare4 + ":1024-65535" // an address that only the gateway answers for
+	ownPool   = lab.Gateway4 + ":7000-8000"
+)
+
+// daemon is a nat64d that runs in the gateway namespace of a lab.
+type daemon struct {
+	t      *testing.T
+	lab    *lab.Lab
+	socket string
+	cmd    *exec.Cmd
+	log    journal
+	ended  chan struct{} // closed when it has ended
+}
+
+// network builds a lab that is removed with the test.
+func network(t *testing.T, o lab.Options) *lab.Lab {
+	t.Helper()
+	binaries(t)
+	l, err := lab.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// start runs nat64d with the flags of the quick start and returns when it forwards.
+func start(t *testing.T, l *lab.Lab, pool4 string, flags ...string) *daemon {
+	t.Helper()
+	args := []string{"--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", pool4}
+	g := launch(t, l, filepath.Join(t.TempDir(), "nat64d.sock"), append(args, flags...)...)
+	g.ready()
+	return g
+}
+
+// startConfig runs nat64d with a configuration file, to which the interfaces and the socket are added.
+func startConfig(t *testing.T, l *lab.Lab, yaml string) *daemon {
+	t.Helper()
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "nat64d.sock")
+	head := fmt.Sprintf("version: 1\ninterfaces:\n  v6: { name: %s }\n  v4: { name: %s }\napi: { socket: %s }\n", l.NIC6, l.NIC4, socket)
+	g := launch(t, l, socket, "-c", write(t, dir, head+yaml))
+	g.ready()
+	return g
+}
+
+// write makes a configuration file and returns its path.
+func write(t *testing.T, dir, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, "nat64d.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// launch starts nat64d without waiting for anything but its process.
+func launch(t *testing.T, l *lab.Lab, socket string, args ...string) *daemon {
+	t.Helper()
+	g := &daemon{t: t, lab: l, socket: socket, ended: make(chan struct{})}
+	if args[0] != "-c" {
+		args = append(args, "--socket", socket)
+	}
+	g.cmd = exec.Command(binaries(t).nat64d, args...)
+	g.cmd.Stdout, g.cmd.Stderr = &g.log, &g.log
+	if err := l.Gateway.Start(g.cmd); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = g.cmd.Wait() // ProcessState has it
+		close(g.ended)
+	}()
+	t.Cleanup(func() {
+		if !g.over() {
+			g.signal(syscall.SIGTERM)
+			g.wait()
+		}
+		if t.Failed() {
+			t.Logf("nat64d said:\n%s", g.log.String())
+		}
+	})
+	return g
+}
+
+// ready waits until the log and the status say that packets are forwarded.
+func (g *daemon) ready() {
+	g.t.Helper()
+	eventually(g.t, startWithin, "nat64d is ready", func() error {
+		if g.over() {
+			g.t.Fatalf("nat64d ended with code %d:\n%s", g.cmd.ProcessState.ExitCode(), g.log.String())
+		}
+		if !strings.Contains(g.log.String(), "msg=ready") {
+			return errors.New("it has not logged so")
+		}
+		return nil
+	})
+	if s := g.status(); !s.Ready {
+		g.t.Fatalf("it logged that it is ready, but its status says %q", s.NotReady)
+	}
+}
+
+func (g *daemon) over() bool {
+	select {
+	case <-g.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+func (g *daemon) signal(s syscall.Signal) {
+	g.t.Helper()
+	if err := g.cmd.Process.Signal(s); err != nil {
+		g.t.Errorf("signal %v: %v", s, err)
+	}
+}
+
+// wait returns the exit code, -1 after a signal.
+func (g *daemon) wait() int {
+	g.t.Helper()
+	select {
+	case <-g.ended:
+	case <-time.After(stopWithin):
+		g.t.Errorf("nat64d did not end within %v", stopWithin)
+		g.signal(syscall.SIGQUIT) // its log then has the goroutines
+		<-g.ended
+	}
+	return g.cmd.ProcessState.ExitCode()
+}
+
+// stop is what an operator does.
+func (g *daemon) stop() {
+	g.t.Helper()
+	g.signal(syscall.SIGTERM)
+	if code := g.wait(); code != 0 {
+		g.t.Errorf("exit code %d after SIGTERM, want 0", code)
+	}
+}
+
+// ctl runs nat64ctl and returns what it printed and its exit code.
+func (g *daemon) ctl(args ...string) (stdout, stderr string, code int) {
+	g.t.Helper()
+	return nat64ctl(g.t, append([]string{"--socket", g.socket}, args...)...)
+}
+
+func nat64ctl(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, binaries(t).nat64ctl, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// must runs nat64ctl, which has to succeed.
+func (g *daemon) must(args ...string) string {
+	g.t.Helper()
+	out, errs, code := g.ctl(args...)
+	if code != 0 {
+		g.t.Fatalf("nat64ctl %s: exit code %d: %s", strings.Join(args, " "), code, errs)
+	}
+	return out
+}
+
+func (g *daemon) status() (s control.Status) {
+	g.t.Helper()
+	if err := json.Unmarshal([]byte(g.must("status", "-o", "json")), &s); err != nil {
+		g.t.Fatal(err)
+	}
+	return s
+}
+
+// sessions is the number of sessions of all protocols.
+func (g *daemon) sessions() int {
+	g.t.Helper()
+	n := 0
+	for _, p := range g.status().Protocols {
+		n += p.Sessions
+	}
+	return n
+}
+
+// dropped is the counter of one reason.
+func (g *daemon) dropped(reason string) uint64 {
+	g.t.Helper()
+	var all []control.Counter
+	if err := json.Unmarshal([]byte(g.must("stats", "--all", "-o", "json")), &all); err != nil {
+		g.t.Fatal(err)
+	}
+	for _, c := range all {
+		if c.Kind != "drop" {
+			continue
+		}
+		if c.Name == reason {
+			return c.Value
+		}
+		for _, label := range c.Labels {
+			if label == reason {
+				return c.Value
+			}
+		}
+	}
+	g.t.Fatalf("no counter for drop reason %s among %d", reason, len(all))
+	return 0
+}
+
+// tables lists the nftables tables of the gateway.
+func tables(t *testing.T, l *lab.Lab) []string {
+	t.Helper()
+	path, _ := tool(t, "nft")
+	out, err := l.Gateway.Output(limit(t, 10*time.Second), path, "list", "tables")
+	if err != nil {
+		t.Fatalf("nft list tables: %v: %s", err, out)
+	}
+	return strings.Split(strings.TrimSpace(out), "\n")[:strings.Count(out, "\n")]
+}
+
+// eventually polls a condition that has to hold within a time.
+func eventually(t *testing.T, within time.Duration, what string, condition func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if err = condition(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("not within %v: %s: %v", within, what, err)
+}
+
+// limit returns a context that ends with the test or after a time.
+func limit(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// journal collects what a process prints. It may be used concurrently.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}

@@ -1,0 +1,125 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"nat64d/lab"
+)
+
+// What nat64d may lose more than the kernel's plain forwarding does: a segment in so many, at the best of some attempts.
+const (
+	lossPerSegments = 10_000
+	lossAttempts    = 3
+	iperfSeconds    = "3"
+)
+
+// iperfCase is one kind of load; down means that the server sends.
+type iperfCase struct {
+	name string
+	down bool
+	udp  bool
+	args []string
+}
+
+var iperfCases = []iperfCase{
+	{"TCP up", false, false, nil},
+	{"TCP down", true, false, []string{"-R"}},
+	{"TCP up, 8 streams", false, false, []string{"-P", "8"}},
+	{"TCP down, 8 streams", true, false, []string{"-R", "-P", "8"}},
+	{"UDP up", false, true, []string{"-u", "-b", "200M", "-l", "1200"}},
+	{"UDP down", true, true, []string{"-R", "-u", "-b", "200M", "-l", "1200"}},
+}
+
+// loss is the result of one run.
+type loss struct {
+	rate       float64 // bits per second that arrived
+	sent, lost uint64  // segments of TCP, datagrams of UDP
+}
+
+func (x loss) String() string {
+	return fmt.Sprintf("%.2f Gbit/s, %d of %d lost", x.rate/1e9, x.lost, x.sent)
+}
+
+// nat64d loses no more than the kernel does when it forwards IPv6 between the same namespaces.
+func TestLossAgainstPlainForwarding(t *testing.T) {
+	l := network(t, lab.Options{})
+	if err := l.Forward(true); err != nil {
+		t.Fatal(err)
+	}
+	run(t, l.Server, "iperf3", "-s", "-B", lab.Server6)
+	plain := make([]loss, len(iperfCases))
+	for i, c := range iperfCases {
+		plain[i] = iperf(t, l, lab.Server6, c)
+	}
+	if err := l.Forward(false); err != nil {
+		t.Fatal(err)
+	}
+	g := start(t, l, sparePool)
+	run(t, l.Server, "iperf3", "-s", "-B", lab.Server4)
+	for i, c := range iperfCases {
+		t.Run(c.name, func(t *testing.T) {
+			var seen []string
+			for range lossAttempts {
+				got := iperf(t, l, lab.Server4As6, c)
+				if got.lost <= plain[i].lost+got.sent/lossPerSegments {
+					t.Logf("plain forwarding %v; nat64d %v", plain[i], got)
+					return
+				}
+				seen = append(seen, got.String())
+			}
+			t.Errorf("plain forwarding %v; nat64d %s", plain[i], strings.Join(seen, "; "))
+		})
+	}
+	g.stop()
+}
+
+// iperf runs one load from the client and returns what it lost.
+func iperf(t *testing.T, l *lab.Lab, server string, c iperfCase) loss {
+	t.Helper()
+	sender := l.Client
+	if c.down {
+		sender = l.Server
+	}
+	before, err := sender.Counters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var result struct {
+		End struct {
+			Sum struct {
+				Lost    uint64 `json:"lost_packets"`
+				Packets uint64 `json:"packets"`
+			}
+			Received struct {
+				Rate float64 `json:"bits_per_second"`
+			} `json:"sum_received"`
+		}
+	}
+	path, _ := tool(t, "iperf3")
+	args := append([]string{"-J", "-c", server, "-t", iperfSeconds}, c.args...)
+	var out string
+	// The server may not listen yet, or not be done with the client before.
+	eventually(t, 30*time.Second, "iperf3 "+strings.Join(args, " "), func() (err error) {
+		if out, err = l.Client.Output(limit(t, 20*time.Second), path, args...); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+	if err := json.Unmarshal([]byte(out), &result); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	after, err := sender.Counters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.udp {
+		return loss{rate: result.End.Received.Rate, sent: result.End.Sum.Packets, lost: result.End.Sum.Lost}
+	}
+	x := loss{rate: result.End.Received.Rate}
+	x.sent, x.lost = after.Since(before).Lost()
+	return x
+}

@@ -1,0 +1,118 @@
+package test
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"nat64d/lab"
+)
+
+const reservedPorts = "net/ipv4/ip_local_reserved_ports"
+
+// A NIC that goes down or vanishes comes back into use by itself, the guard of the machine's own address included.
+func TestInterfacesComeAndGo(t *testing.T) {
+	l := network(t, lab.Options{})
+	g := start(t, l, ownPool)
+	serveHTTP(t, l)
+	checkDownload(t, l, 1<<20)
+	down := func(nic string, up bool) func() error {
+		return func() error { return l.Gateway.SetUp(nic, up) }
+	}
+	for _, c := range []struct {
+		name      string
+		away, new func() error
+	}{
+		{"v4 down and up", down(l.NIC4, false), down(l.NIC4, true)},
+		{"v6 down and up", down(l.NIC6, false), down(l.NIC6, true)},
+		{"v6 deleted and made anew", l.Unplug6, l.Plug6},
+		{"v4 deleted and made anew", l.Unplug4, l.Plug4},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := c.away(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := l.Client.Ping(limit(t, 300*time.Millisecond), lab.Server4As6, 1, 8); err == nil {
+				t.Error("a reply although the link is away")
+			}
+			if err := c.new(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, recoverWithin, "a ping is answered", func() error {
+				_, err := l.Client.Ping(limit(t, time.Second), lab.Server4As6, 2, 8)
+				return err
+			})
+			resets := watchResets(t, l)
+			checkDownload(t, l, 4<<20)
+			if n := resets(); n != 0 {
+				t.Errorf("the machine answered %d packets with RST", n)
+			}
+			if g.over() {
+				t.Fatal("nat64d has ended")
+			}
+			if s := g.status(); !s.Ready {
+				t.Errorf("not ready: %q", s.NotReady)
+			}
+		})
+	}
+	g.stop()
+}
+
+// A stop takes back all that a start did to the machine, and the start after a kill repairs what the kill left.
+func TestKillAndRestart(t *testing.T) {
+	l := network(t, lab.Options{})
+	serveHTTP(t, l)
+	if err := l.Gateway.SetSysctl(reservedPorts, "9999"); err != nil {
+		t.Fatal(err)
+	}
+	expect := func(when string, wantTables int, wantPorts string) {
+		t.Helper()
+		if got := tables(t, l); len(got) != wantTables {
+			t.Errorf("%s: nftables has %d tables, want %d: %q", when, len(got), wantTables, got)
+		}
+		if got, err := l.Gateway.Sysctl(reservedPorts); err != nil || got != wantPorts {
+			t.Errorf("%s: %s is %q, want %q (%v)", when, reservedPorts, got, wantPorts, err)
+		}
+	}
+	expect("before", 0, "9999")
+	const while = "7000-8000,9999"
+	first := start(t, l, ownPool)
+	own := len(tables(t, l))
+	expect("running", own, while)
+	checkDownload(t, l, 1<<20)
+
+	first.signal(syscall.SIGKILL)
+	first.wait()
+	second := launch(t, l, first.socket, "--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", ownPool)
+	second.ready()
+	expect("running again after a kill", own, while)
+	checkDownload(t, l, 1<<20)
+
+	second.stop()
+	expect("stopped", 0, "9999")
+	third := start(t, l, ownPool)
+	expect("started once more", own, while)
+	third.stop()
+	expect("stopped once more", 0, "9999")
+}
+
+// Two gateways cannot share a socket, and the first one does not suffer from the attempt.
+func TestSecondDaemonIsRefused(t *testing.T) {
+	l := network(t, lab.Options{})
+	first := start(t, l, ownPool)
+	second := launch(t, l, first.socket, "--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", ownPool)
+	if code := second.wait(); code == 0 {
+		t.Error("exit code 0, want a failure")
+	}
+	for _, want := range []string{first.socket, fmt.Sprint(first.cmd.Process.Pid)} {
+		if !strings.Contains(second.log.String(), want) {
+			t.Errorf("the second says %q, which does not name %s", second.log.String(), want)
+		}
+	}
+	checkPing(t, l)
+	serveHTTP(t, l)
+	checkDownload(t, l, 1<<20)
+	first.stop()
+}

@@ -1,0 +1,278 @@
+package test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nat64d/lab"
+)
+
+// target is the server as the client sees it.
+const target = "[" + lab.Server4As6 + "]"
+
+// One gateway carries everything that an IPv6-only host wants from an IPv4-only one.
+func TestGatewayCarriesTraffic(t *testing.T) {
+	l := network(t, lab.Options{})
+	g := start(t, l, sparePool)
+	serveHTTP(t, l)
+	serveEcho(t, l)
+	t.Run("ping", func(t *testing.T) { checkPing(t, l) })
+	t.Run("download 1 GiB", func(t *testing.T) { checkDownload(t, l, 1<<30) })
+	t.Run("upload 1 GiB", func(t *testing.T) { checkUpload(t, l, 1<<30) })
+	t.Run("dig", func(t *testing.T) { checkDNS(t, l) })
+	t.Run("traceroute", func(t *testing.T) { checkTraceroute(t, l) })
+	t.Run("2000 connections", func(t *testing.T) { checkConnections(t, g, 2000) })
+	g.stop()
+}
+
+// Whatever the engine, the pool and the number of NICs, packets pass.
+func TestGatewayVariants(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		opt   lab.Options
+		pool4 string
+		flags []string
+	}{
+		{"engine ring", lab.Options{}, sparePool, []string{"--engine", "ring"}},
+		{"engine mmsg", lab.Options{}, sparePool, []string{"--engine", "mmsg"}},
+		{"engine simple", lab.Options{}, sparePool, []string{"--engine", "simple"}},
+		{"one NIC for both families", lab.Options{OneNIC: true}, sparePool, nil},
+		{"one NIC, its own address", lab.Options{OneNIC: true}, ownPool, nil},
+		{"own address", lab.Options{}, ownPool, nil},
+		{"routed address", lab.Options{}, "198.51.100.7:1024-65535", nil},
+		{"ends without offload", lab.Options{NoOffload: true}, sparePool, nil},
+		{"simple engine, ends without offload", lab.Options{NoOffload: true}, sparePool, []string{"--engine", "simple"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := network(t, c.opt)
+			g := start(t, l, c.pool4, c.flags...)
+			serveHTTP(t, l)
+			checkPing(t, l)
+			checkDownload(t, l, 32<<20)
+			checkUpload(t, l, 32<<20)
+			g.stop()
+		})
+	}
+}
+
+// A gateway that is the bottleneck of the path tells the sender, whichever side that is.
+func TestPathMTU(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		opt   lab.Options
+		check func(*testing.T, *lab.Lab, int64)
+	}{
+		{"upload, super-packets", lab.Options{MTU4: 1300}, checkUpload},
+		{"upload, packets", lab.Options{MTU4: 1300, NoOffload: true}, checkUpload},
+		{"download, super-packets", lab.Options{MTU6: 1280}, checkDownload},
+		{"download, packets", lab.Options{MTU6: 1280, NoOffload: true}, checkDownload},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := network(t, c.opt)
+			g := start(t, l, sparePool)
+			serveHTTP(t, l)
+			c.check(t, l, 8<<20)
+			if g.dropped("too_big") == 0 {
+				t.Error("no packet was counted as too big")
+			}
+			g.stop()
+		})
+	}
+}
+
+// checkPing uses echo requests of several sizes.
+func checkPing(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	for i, size := range []int{0, 56, 1000, 1400} {
+		if _, err := l.Client.Ping(limit(t, 5*time.Second), lab.Server4As6, uint16(i), size); err != nil {
+			t.Errorf("ping with %d bytes: %v", size, err)
+		}
+	}
+}
+
+func checkDownload(t *testing.T, l *lab.Lab, size int64) {
+	t.Helper()
+	got, err := l.Client.Download(limit(t, time.Minute), target+":80", size)
+	if err != nil {
+		t.Error(err)
+	} else if want := lab.Sum(size); got.Sum != want {
+		t.Errorf("SHA-256 of what arrived is %s, want %s", got.Sum, want)
+	}
+}
+
+func checkUpload(t *testing.T, l *lab.Lab, size int64) {
+	t.Helper()
+	got, err := l.Client.Upload(limit(t, time.Minute), target+":80", size)
+	if err != nil {
+		t.Error(err)
+	} else if want := lab.Sum(size); got.Sum != want {
+		t.Errorf("SHA-256 of what arrived is %s, want %s", got.Sum, want)
+	}
+}
+
+// checkTraceroute expects the gateway's IPv6 address as the first hop and the server as the second.
+func checkTraceroute(t *testing.T, l *lab.Lab) {
+	path, _ := tool(t, "traceroute")
+	out, err := l.Client.Output(limit(t, 20*time.Second), path, "-6", "-I", "-n", "-q", "1", "-w", "2", "-m", "4", lab.Server4As6)
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	want := []string{lab.Gateway6, lab.Server4As6}
+	if len(lines) != 1+len(want) {
+		t.Fatalf("want a title and %d hops, got:\n%s", len(want), out)
+	}
+	for i, w := range want {
+		if f := strings.Fields(lines[i+1]); len(f) < 2 || f[1] != w {
+			t.Errorf("hop %d must be %s, got %q", i+1, w, lines[i+1])
+		}
+	}
+}
+
+// checkConnections holds n connections open at once and exchanges data over each one.
+func checkConnections(t *testing.T, g *daemon, n int) {
+	ctx := limit(t, time.Minute)
+	conns := make([]net.Conn, n)
+	t.Cleanup(func() {
+		for _, c := range conns {
+			if c != nil {
+				_ = c.Close() // the test is over
+			}
+		}
+	})
+	var dialing errgroup.Group
+	dialing.SetLimit(100)
+	for i := range conns {
+		dialing.Go(func() (err error) {
+			conns[i], err = g.lab.Client.Dial(ctx, "tcp", target+":7")
+			return err
+		})
+	}
+	if err := dialing.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range conns {
+		if err := exchange(c, uint64(i)); err != nil {
+			t.Fatalf("connection %d of %d: %v", i, n, err)
+		}
+	}
+	if got := g.sessions(); got < n {
+		t.Errorf("%d sessions, want at least %d", got, n)
+	}
+}
+
+// exchange sends a number to an echo server and expects it back.
+func exchange(c net.Conn, number uint64) error {
+	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return err
+	}
+	var out, in [8]byte
+	binary.BigEndian.PutUint64(out[:], number)
+	if _, err := c.Write(out[:]); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(c, in[:]); err != nil {
+		return err
+	}
+	if in != out {
+		return fmt.Errorf("sent %x, got %x", out, in)
+	}
+	return nil
+}
+
+// serveHTTP runs the lab's web server on the IPv4-only host.
+func serveHTTP(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	stop, err := l.Server.ServeHTTP(lab.Server4 + ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// serveEcho runs a TCP and a UDP echo server (RFC 862) on the IPv4-only host.
+func serveEcho(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	echoTCP(t, l.Server, lab.Server4+":7")
+	p, err := l.Server.ListenPacket("udp", lab.Server4+":7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	go func() {
+		b := make([]byte, 1<<16)
+		for {
+			n, from, err := p.ReadFrom(b)
+			if err != nil {
+				return // closed
+			}
+			_, _ = p.WriteTo(b[:n], from) // the client asks again
+		}
+	}()
+}
+
+// echoTCP runs a TCP echo server in a namespace.
+func echoTCP(t *testing.T, n *lab.Namespace, address string) {
+	t.Helper()
+	tcp, err := n.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(func() { cancel(); _ = tcp.Close() })
+	go func() {
+		for {
+			c, err := tcp.Accept()
+			if err != nil {
+				return // closed
+			}
+			context.AfterFunc(ctx, func() { _ = c.Close() })
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c) // until the client ends it
+			}()
+		}
+	}()
+}
+
+// run starts a program that serves in a namespace and ends it with the test.
+func run(t *testing.T, n *lab.Namespace, name string, args ...string) {
+	t.Helper()
+	path, env := tool(t, name)
+	cmd := exec.Command(path, args...)
+	var out journal
+	cmd.Env, cmd.Stdout, cmd.Stderr = env, &out, &out
+	if err := n.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()         // which is expected to say so
+		if t.Failed() {
+			t.Logf("%s said:\n%s", name, out.String())
+		}
+	})
+}
+
+// client returns a dialer for a connection from a port of the i-th client.
+func client(network string, i, port int) net.Dialer {
+	at := netip.AddrPortFrom(lab.ClientAddress(i), uint16(port))
+	if network == "udp" {
+		return net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(at)}
+	}
+	return net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(at), Timeout: 5 * time.Second}
+}
