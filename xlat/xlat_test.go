@@ -1,0 +1,268 @@
+package xlat_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"testing"
+
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/xlat"
+)
+
+var (
+	client  = packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 0, 1, 15: 0x10}
+	server6 = packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 0, 0x64, 12: 198, 51, 100, 20}
+	mapped  = packet.Addr4{203, 0, 113, 1}
+	server  = packet.Addr4{198, 51, 100, 20}
+	conf    = xlat.Config{TOS: xlat.CopyTOS}
+)
+
+// transport6 returns a transport header and payload whose checksum is right for an IPv6 packet.
+func transport6(number uint8, payload []byte) []byte {
+	var h []byte
+	at := 0
+	switch number {
+	case packet.NumTCP:
+		h, at = make([]byte, 32), packet.TCPChecksum
+		h[12], h[13] = 0x80, packet.FlagACK
+	case packet.NumUDP:
+		h, at = make([]byte, packet.UDPLen), packet.UDPChecksum
+		binary.BigEndian.PutUint16(h[4:], uint16(packet.UDPLen+len(payload)))
+	case packet.NumICMPv6:
+		h, at = make([]byte, packet.ICMPLen), packet.ICMPChecksum
+		h[0], h[4], h[5] = packet.EchoRequest6, 0x9c, 0x40
+	}
+	if number != packet.NumICMPv6 {
+		binary.BigEndian.PutUint16(h, 40000)
+		binary.BigEndian.PutUint16(h[2:], 443)
+	}
+	h = append(h, payload...)
+	c := packet.Sum(0).Addr6(&client).Addr6(&server6).Pseudo(len(h), number).Bytes(h).Checksum()
+	if c == 0 && number == packet.NumUDP {
+		c = 0xffff
+	}
+	binary.BigEndian.PutUint16(h[at:], c)
+	return h
+}
+
+func ip6(number uint8, transport []byte) []byte {
+	b := make([]byte, packet.IPv6Len, packet.IPv6Len+len(transport))
+	packet.IPv6(b).Put(0xb9, len(transport), number, 64, &client, &server6)
+	return append(b, transport...)
+}
+
+func out() *packet.Out { return &packet.Out{Head: make([]byte, 0, 192)} }
+
+func join(o *packet.Out) []byte { return slices.Concat(o.Head[packet.Headroom:], o.Payload) }
+
+func to4(data []byte, off packet.Offload) (*packet.Out, drop.Reason) {
+	var v packet.View
+	if r := v.Parse6(data); r != drop.None {
+		return nil, r
+	}
+	if r := v.Extensions6(); r != drop.None {
+		return nil, r
+	}
+	if r := v.Transport6(); r != drop.None {
+		return nil, r
+	}
+	o := out()
+	t := packet.Tuple4{Src: packet.Endpoint4{Addr: mapped, Port: 7000}, Dst: packet.Endpoint4{Addr: server, Port: v.DstPort}}
+	return o, conf.To4(o, &v, off, t, 77)
+}
+
+func to6(data []byte, off packet.Offload) (*packet.Out, drop.Reason) {
+	var v packet.View
+	if r := v.Parse4(data); r != drop.None {
+		return nil, r
+	}
+	if r := v.Transport4(); r != drop.None {
+		return nil, r
+	}
+	o := out()
+	t := packet.Tuple6{Src: packet.Endpoint6{Addr: server6, Port: v.SrcPort}, Dst: packet.Endpoint6{Addr: client, Port: 40000}}
+	return o, conf.To6(o, &v, off, t)
+}
+
+// swap4 turns an IPv4 packet into its own answer, so that it can be translated back: the transport checksum covers both
+// addresses and both ports, whichever comes first.
+func swap4(b []byte) []byte {
+	h := packet.IPv4(b)
+	*h.Src(), *h.Dst() = *h.Dst(), *h.Src()
+	if h.Protocol() == packet.NumICMP {
+		b[20] = packet.EchoReply4
+		b[22], b[23] = 0, 0
+		binary.BigEndian.PutUint16(b[22:], packet.Sum(0).Bytes(b[20:]).Checksum())
+		return b
+	}
+	p := b[packet.IPv4Len:]
+	p[0], p[1], p[2], p[3] = p[2], p[3], p[0], p[1]
+	return b
+}
+
+// verify checks a whole IPv4 packet's checksums.
+func verify4(t testing.TB, b []byte) {
+	h := packet.IPv4(b)
+	if h.TotalLen() != len(b) || packet.Sum(0).Bytes(b[:packet.IPv4Len]).Fold() != 0xffff {
+		t.Fatalf("bad IPv4 header: %x", b[:packet.IPv4Len])
+	}
+	pseudo := packet.Sum(0)
+	if h.Protocol() != packet.NumICMP {
+		pseudo = pseudo.Addr4(h.Src()).Addr4(h.Dst()).Pseudo(len(b)-packet.IPv4Len, h.Protocol())
+	}
+	if pseudo.Bytes(b[packet.IPv4Len:]).Fold() != 0xffff {
+		t.Fatalf("bad checksum in the IPv4 packet %x", b)
+	}
+}
+
+func verify6(t testing.TB, b []byte) {
+	h := packet.IPv6(b)
+	if h.PayloadLen() != len(b)-packet.IPv6Len {
+		t.Fatalf("bad IPv6 payload length: %x", b[:packet.IPv6Len])
+	}
+	pseudo := packet.Sum(0).Addr6(h.Src()).Addr6(h.Dst()).Pseudo(len(b)-packet.IPv6Len, h.NextHeader())
+	if pseudo.Bytes(b[packet.IPv6Len:]).Fold() != 0xffff {
+		t.Fatalf("bad checksum in the IPv6 packet %x", b)
+	}
+}
+
+// roundTrip translates a packet to IPv4 and its mirror image back, and checks that nothing was lost.
+func roundTrip(t testing.TB, number uint8, payload []byte) {
+	in := ip6(number, transport6(number, payload))
+	four, r := to4(in, packet.Offload{})
+	if r != drop.None {
+		t.Fatalf("to IPv4: %v", r)
+	}
+	verify4(t, join(four))
+	if !bytes.Equal(four.Payload, payload) {
+		t.Fatalf("the payload became %x", four.Payload)
+	}
+	six, r := to6(swap4(join(four)), packet.Offload{})
+	if r != drop.None {
+		t.Fatalf("back to IPv6: %v", r)
+	}
+	verify6(t, join(six))
+	if !bytes.Equal(six.Payload, payload) {
+		t.Fatalf("the payload came back as %x", six.Payload)
+	}
+}
+
+func TestThereAndBack(t *testing.T) {
+	for _, number := range []uint8{packet.NumTCP, packet.NumUDP, packet.NumICMPv6} {
+		for n := range 70 {
+			roundTrip(t, number, bytes.Repeat([]byte{0xff, byte(n)}, n)[:n])
+		}
+	}
+}
+
+func FuzzThereAndBack(f *testing.F) {
+	f.Add([]byte("hello"), uint8(0))
+	f.Add([]byte{0xff, 0xff, 0}, uint8(1))
+	f.Fuzz(func(t *testing.T, payload []byte, kind uint8) {
+		if len(payload) > 1400 {
+			return
+		}
+		roundTrip(t, []uint8{packet.NumTCP, packet.NumUDP, packet.NumICMPv6}[kind%3], payload)
+	})
+}
+
+// FuzzTranslate feeds arbitrary packets: no panic, and what comes out parses.
+func FuzzTranslate(f *testing.F) {
+	f.Add(ip6(packet.NumUDP, transport6(packet.NumUDP, []byte("x"))), uint8(0), uint16(0))
+	f.Add(ip6(packet.NumTCP, transport6(packet.NumTCP, []byte("x"))), uint8(2), uint16(40))
+	f.Fuzz(func(t *testing.T, data []byte, checksum uint8, start uint16) {
+		off := packet.Offload{Checksum: packet.Checksum(checksum % 3), CsumStart: start, CsumOffset: packet.UDPChecksum}
+		var v packet.View
+		if o, r := to4(data, off); o != nil && r == drop.None {
+			if r := v.Parse4(join(o)); r != drop.None {
+				t.Fatalf("to IPv4: the result does not parse: %v", r)
+			}
+		}
+		if o, r := to6(data, off); o != nil && r == drop.None {
+			if r := v.Parse6(join(o)); r != drop.None {
+				t.Fatalf("to IPv6: the result does not parse: %v", r)
+			}
+		}
+	})
+}
+
+func TestSuperPacketKeepsItsMetadata(t *testing.T) {
+	payload := make([]byte, 5*1428)
+	in := ip6(packet.NumTCP, transport6(packet.NumTCP, payload))
+	partial := packet.Sum(0).Addr6(&client).Addr6(&server6).Pseudo(len(in)-packet.IPv6Len, packet.NumTCP).Fold()
+	binary.BigEndian.PutUint16(in[packet.IPv6Len+packet.TCPChecksum:], partial)
+	o, r := to4(in, packet.Offload{
+		Checksum: packet.ChecksumPartial, GSO: packet.GSOTCPv6, ECN: true, GSOSize: 1428, HdrLen: 72, CsumStart: 40, CsumOffset: 16,
+	})
+	if r != drop.None {
+		t.Fatal(r)
+	}
+	want := packet.Offload{
+		Checksum: packet.ChecksumPartial, GSO: packet.GSOTCPv4, ECN: true, GSOSize: 1428, HdrLen: 52, CsumStart: 20, CsumOffset: 16,
+	}
+	if o.Offload != want {
+		t.Errorf("metadata %+v, want %+v", o.Offload, want)
+	}
+	if got := o.SegmentLen(); got != 1480 {
+		t.Errorf("a segment is %d bytes, want 1480", got)
+	}
+	b := join(o)
+	if !packet.IPv4(b).DF() {
+		t.Error("DF is not set although segments are larger than 1260 bytes")
+	}
+	sum := packet.Sum(0).Addr4(&mapped).Addr4(&server).Pseudo(len(b)-packet.IPv4Len, packet.NumTCP).Fold()
+	if got := binary.BigEndian.Uint16(b[packet.IPv4Len+packet.TCPChecksum:]); got != sum {
+		t.Errorf("pseudo-header sum %04x, want %04x", got, sum)
+	}
+}
+
+func TestMetadataThatCannotBeTranslated(t *testing.T) {
+	tcp := ip6(packet.NumTCP, transport6(packet.NumTCP, []byte("x")))
+	for name, off := range map[string]packet.Offload{
+		"tcp4 super-packet in IPv6":    {Checksum: packet.ChecksumPartial, CsumStart: 40, CsumOffset: 16, GSO: packet.GSOUDPL4, GSOSize: 1},
+		"super-packet, whole checksum": {GSO: packet.GSOTCPv6, GSOSize: 1},
+		"checksum elsewhere":           {Checksum: packet.ChecksumPartial, CsumStart: 60, CsumOffset: 16},
+	} {
+		if _, r := to4(tcp, off); r != drop.Offload {
+			t.Errorf("%s: %v", name, r)
+		}
+	}
+	jumbo := ip6(packet.NumUDP, transport6(packet.NumUDP, make([]byte, 0xffff-packet.UDPLen)))
+	if _, r := to4(jumbo, packet.Offload{}); r != drop.Offload {
+		t.Errorf("a packet that IPv4 cannot hold: %v", r)
+	}
+}
+
+func TestFixedTOS(t *testing.T) {
+	defer func(c xlat.Config) { conf = c }(conf)
+	conf.TOS = 0
+	o, _ := to4(ip6(packet.NumUDP, transport6(packet.NumUDP, nil)), packet.Offload{})
+	if tos := packet.IPv4(join(o)).TOS(); tos != 0 {
+		t.Errorf("TOS %#x, want 0", tos)
+	}
+}
+
+// once is a translation whose parsing has been done.
+func once(data []byte) func() {
+	var v packet.View
+	_, _, _ = v.Parse6(data), v.Extensions6(), v.Transport6()
+	o := out()
+	t := packet.Tuple4{Src: packet.Endpoint4{Addr: mapped, Port: 7000}, Dst: packet.Endpoint4{Addr: server, Port: 443}}
+	return func() { conf.To4(o, &v, packet.Offload{}, t, 1) }
+}
+
+func TestTranslationAllocatesNothing(t *testing.T) {
+	f := once(ip6(packet.NumTCP, transport6(packet.NumTCP, make([]byte, 1400))))
+	if n := testing.AllocsPerRun(100, f); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkTo4TCP(b *testing.B) {
+	f := once(ip6(packet.NumTCP, transport6(packet.NumTCP, make([]byte, 1400))))
+	for b.Loop() {
+		f()
+	}
+}
