@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"nat64d/control"
+	"nat64d/lab"
+)
+
+// Bounds for the gateway of the demonstration.
+const (
+	gatewayStart = 15 * time.Second // until it is ready
+	gatewayStop  = 10 * time.Second // from SIGTERM to its end
+	gatewayWords = 12               // lines of its log that are kept
+)
+
+// demoGateway is this program, running as the gateway in the lab.
+type demoGateway struct {
+	socket string
+	client *control.Client
+	log    *tail
+	cmd    *exec.Cmd
+	ended  chan struct{} // closed when it has ended; then err is its exit
+	err    error
+}
+
+// startDemoGateway starts the gateway. It has a process group of its own, so that the terminal's Ctrl-C leaves its end to
+// stop, and it does not outlive this process.
+func startDemoGateway(l *lab.Lab, socket string) (*demoGateway, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	g := &demoGateway{
+		socket: socket,
+		client: &control.Client{Socket: socket},
+		log:    &tail{keep: gatewayWords},
+		ended:  make(chan struct{}),
+	}
+	g.cmd = exec.Command(self, "--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", demoPool4, "--socket", socket)
+	g.cmd.Stderr = g.log
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := l.Gateway.Start(g.cmd); err != nil {
+		return nil, err
+	}
+	go func() { g.err = g.cmd.Wait(); close(g.ended) }()
+	return g, nil
+}
+
+// wait returns when the gateway forwards.
+func (g *demoGateway) wait(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, gatewayStart)
+	defer cancel()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		if s, ok := g.status(ctx); ok && s.Ready {
+			return nil
+		}
+		select {
+		case <-g.ended:
+			return fmt.Errorf("nat64d ended: %v", g.err)
+		case <-ctx.Done():
+			return fmt.Errorf("nat64d is not ready: %w", ctx.Err())
+		case <-poll.C:
+		}
+	}
+}
+
+// status asks the gateway, if it runs, for the figures of the picture.
+func (g *demoGateway) status(ctx context.Context) (control.Status, bool) {
+	if g == nil {
+		return control.Status{}, false
+	}
+	s, err := g.client.Status(ctx)
+	return s, err == nil
+}
+
+// stop asks the gateway to end, as an operator would, and expects it to do so cleanly. One that has ended by itself has
+// been reported by the step that noticed.
+func (g *demoGateway) stop() error {
+	select {
+	case <-g.ended:
+		return nil
+	default:
+	}
+	if err := g.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("demo: stop nat64d: %w", err)
+	}
+	select {
+	case <-g.ended:
+	case <-time.After(gatewayStop):
+		_ = g.cmd.Process.Kill() // it is waited for below
+		<-g.ended
+	}
+	if g.err != nil {
+		return fmt.Errorf("demo: nat64d did not stop cleanly: %w%s", g.err, g.lastWords())
+	}
+	return nil
+}
+
+// lastWords returns the end of the gateway's log, to follow an error.
+func (g *demoGateway) lastWords() string {
+	if g == nil {
+		return ""
+	}
+	text := g.log.String()
+	if text == "" {
+		return ""
+	}
+	return "\nthe end of its log:\n" + text
+}
+
+// tables lists the first bindings and sessions, in the words of nat64ctl.
+func (g *demoGateway) tables(ctx context.Context, rows int) ([]string, error) {
+	out := []string{"", "$ nat64ctl bib list"}
+	n := 0
+	err := g.client.Bindings(ctx, control.Filter{Limit: rows}, func(b control.Binding) error {
+		n++
+		out = append(out, fmt.Sprintf("  %-5s %-26s %s", b.Protocol, b.Client, b.Mapped))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, "", "$ nat64ctl session list")
+	err = g.client.Sessions(ctx, control.Filter{Limit: rows}, func(s control.Session) error {
+		n++
+		out = append(out, fmt.Sprintf("  %-5s %-22s %-16s %-15s %s", s.Protocol, s.Client, s.Mapped, s.Peer, s.State))
+		return nil
+	})
+	if err == nil && n == 0 {
+		err = errors.New("there are none after so much traffic")
+	}
+	return out, err
+}
+
+// tail keeps the last lines that are written to it.
+type tail struct {
+	keep int
+
+	mu    sync.Mutex
+	lines []string
+}
+
+// Write takes whole lines, as log handlers write them.
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lines = append(t.lines, strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")...)
+	t.lines = t.lines[max(0, len(t.lines)-t.keep):]
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.Join(t.lines, "\n")
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+
+	"nat64d/lab"
+)
+
+// The smallest terminal in which the picture is repainted in place; on others, and in files, lines follow each other.
+const (
+	screenColumns = 80
+	screenRows    = 20
+)
+
+// The escape sequences in use (ECMA-48).
+const (
+	eraseLine  = "\x1b[K"
+	cursorUp   = "\x1b[%dA"
+	colorReset = "\x1b[0m"
+	bold       = "\x1b[1m"
+	dim        = "\x1b[2m"
+	green      = "\x1b[32m"
+	red        = "\x1b[31m"
+	cyan       = "\x1b[36m"
+)
+
+// figures are what moves in the picture.
+type figures struct {
+	v6, v4   flow // as the gateway's interfaces carry it
+	running  bool // the gateway answers
+	bindings uint64
+	sessions uint64
+	drops    uint64
+}
+
+// screen shows the picture and the steps of the demonstration: repainted in place on a terminal, as lines elsewhere.
+// Its methods may be called concurrently.
+type screen struct {
+	out   io.Writer
+	live  bool // repaint in place
+	color bool
+
+	mu      sync.Mutex
+	started bool
+	figures figures
+	steps   []string // finished ones
+	current string   // the step that runs, or ""
+	painted int      // lines of the block that the next painting replaces
+}
+
+// newScreen looks at what out is. Colors are left out when NO_COLOR is set.
+func newScreen(out *os.File) *screen {
+	s := &screen{out: out}
+	if columns, rows, err := term.GetSize(int(out.Fd())); err == nil {
+		s.live = columns >= screenColumns && rows >= screenRows && os.Getenv("TERM") != "dumb"
+		s.color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	}
+	return s
+}
+
+// start shows the picture.
+func (s *screen) start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.started = true
+	if s.live {
+		s.paint()
+		return
+	}
+	s.println(s.picture()...)
+}
+
+// begin says which step runs now.
+func (s *screen) begin(title string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = title
+	s.repaint()
+}
+
+// done says how the step that runs ended.
+func (s *screen) done(result string) { s.finish("✓", green, result) }
+
+// finish moves the current step to the finished ones.
+func (s *screen) finish(sign, color, result string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	line := fmt.Sprintf(" %s %-46s %s", s.paintIn(color, sign), s.current, s.paintIn(bold, result))
+	s.current = ""
+	if s.live {
+		s.steps = append(s.steps, line)
+		s.paint()
+		return
+	}
+	s.println(line)
+}
+
+// update shows new figures.
+func (s *screen) update(f figures) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.figures = f
+	s.repaint()
+}
+
+// say prints lines that stay. On a terminal, what was painted so far stays above them and the picture goes on below.
+func (s *screen) say(lines ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle()
+	s.println(lines...)
+}
+
+// end leaves what is painted as it is; a step that still runs has failed.
+func (s *screen) end() {
+	s.mu.Lock()
+	failed := s.current != ""
+	s.mu.Unlock()
+	if failed {
+		s.finish("✗", red, "failed")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle()
+	s.started = false
+}
+
+func (s *screen) settle() { s.steps, s.painted = nil, 0 }
+
+func (s *screen) println(lines ...string) {
+	for _, l := range lines {
+		fmt.Fprintln(s.out, l)
+	}
+}
+
+func (s *screen) repaint() {
+	if s.live && s.started {
+		s.paint()
+	}
+}
+
+// paint writes the block over the one before it, in one write so that it does not flicker.
+func (s *screen) paint() {
+	block := append(s.picture(), s.steps...)
+	if s.current != "" {
+		block = append(block, fmt.Sprintf(" %s %s", s.paintIn(cyan, "…"), s.current))
+	}
+	var b strings.Builder
+	if s.painted > 0 {
+		fmt.Fprintf(&b, cursorUp, s.painted)
+	}
+	for _, l := range block {
+		b.WriteString(l + eraseLine + "\n")
+	}
+	s.painted = len(block)
+	_, _ = io.WriteString(s.out, b.String()) // a terminal that has gone needs no picture
+}
+
+func (s *screen) paintIn(color, text string) string {
+	if !s.color {
+		return text
+	}
+	return color + text + colorReset
+}
+
+// picture returns the topology with its figures, within screenColumns.
+func (s *screen) picture() []string {
+	f := s.figures
+	in := func(color, text string, width int) string { return s.paintIn(color, pad(text, width)) }
+	client := [...]string{in("", "IPv6 only", 13), in(cyan, lab.Client6, 13), in("", "", 13)}
+	server := [...]string{in("", "IPv4 only", 12), in(cyan, lab.Server4, 12), in("", "", 12)}
+	name, row := in(bold, "nat64d", 15), func(string, uint64) string { return pad("", 15) }
+	if f.running {
+		row = func(name string, n uint64) string { return pad(name, 9) + fmt.Sprintf("%6s", compact(n)) }
+	}
+	bindings, sessions, drops := row("bindings", f.bindings), row("sessions", f.sessions), row("drops", f.drops)
+	seen := [...]string{in(dim, "  sees s4 as", 31), in(dim, "  "+lab.Server4As6, 31), in(dim, "  sees c6 as", 12), in(dim, "  "+lab.Gateway4, 12)}
+	gap := pad("", 13)
+	return []string{
+		"",
+		" ┌ c6 ───────────┐" + gap + "┌ gw ─────────────┐" + gap + "┌ s4 ──────────┐",
+		" │ " + client[0] + " │" + s.rate(f.v6.in, "▶") + "│ " + name + " │" + s.rate(f.v4.out, "▶") + "│ " + server[0] + " │",
+		" │ " + client[1] + " ├─────────────┤v6             v4├─────────────┤ " + server[1] + " │",
+		" │ " + client[2] + " │" + s.rate(f.v6.out, "◀") + "│ " + bindings + " │" + s.rate(f.v4.in, "◀") + "│ " + server[2] + " │",
+		" └───────────────┘" + gap + "│ " + sessions + " │" + gap + "└──────────────┘",
+		seen[0] + "│ " + drops + " │" + gap + seen[2],
+		seen[1] + "└─────────────────┘" + gap + seen[3],
+		"",
+	}
+}
+
+// rate is what a link carries in one direction, beside the link.
+func (s *screen) rate(bits float64, arrow string) string {
+	if !s.live {
+		return pad("", 13)
+	}
+	text := fmt.Sprintf("%6.1f Mb/s", bits/1e6)
+	if bits >= 999.95e6 {
+		text = fmt.Sprintf("%6.1f Gb/s", bits/1e9)
+	}
+	if arrow == "▶" {
+		text += " " + arrow
+	} else {
+		text = arrow + " " + text
+	}
+	return s.paintIn(green, pad(text, 13))
+}
+
+// compact writes a number in at most six characters.
+func compact(n uint64) string {
+	f := float64(n)
+	for _, unit := range []string{"", " k", " M", " G"} {
+		switch {
+		case unit == "" && f < 1e4:
+			return fmt.Sprintf("%.0f", f)
+		case f < 9.95:
+			return fmt.Sprintf("%.1f%s", f, unit)
+		case f < 999.5:
+			return fmt.Sprintf("%.0f%s", f, unit)
+		}
+		f /= 1e3
+	}
+	return fmt.Sprintf("%.0f T", f)
+}
+
+// pad fills text with blanks up to a width in characters.
+func pad(text string, width int) string {
+	return text + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(text)))
+}
