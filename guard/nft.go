@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 
@@ -25,9 +24,15 @@ const (
 	chain6      = "ingress6"
 )
 
+// Numbers of the sets within a transaction. Those that the library would choose come from an unguarded variable.
+const (
+	pool4ID = iota + 1
+	reservedID
+)
+
 // Offsets in the headers that the rules look at.
 const (
-	etherType   = 12
+	etherTypeAt = 12
 	ip4Daddr    = 16
 	ip6Daddr    = 24
 	transportTo = 2 // destination port, of TCP and UDP alike
@@ -110,52 +115,64 @@ func ingress(c *nftables.Conn, t *nftables.Table, name, device string) *nftables
 	})
 }
 
-// add4 adds the rule "ether type ip ip daddr . meta l4proto . th dport @pool4 drop". It loads the Ethernet type from
-// the frame, which leaves tagged frames of VLANs alone: they are not ours. Fragments but the first have no ports and
+// frame begins a rule with "ether type": it loads the type from the frame, and not what the kernel makes of it, which
+// leaves the tagged frames of VLANs alone. They are not ours.
+func frame(etherType uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFTYPE, Register: reg0}, // nft(8) writes this too, and reads the rest back only then
+		&expr.Cmp{Register: reg0, Op: expr.CmpOpEq, Data: binaryutil.NativeEndian.PutUint16(unix.ARPHRD_ETHER)},
+		&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseLLHeader, Offset: etherTypeAt, Len: 2},
+		&expr.Cmp{Register: reg0, Op: expr.CmpOpEq, Data: binaryutil.BigEndian.PutUint16(etherType)},
+	}
+}
+
+// dropped ends a rule.
+func dropped() []expr.Any { return []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}} }
+
+// add4 adds the rule "ip daddr . meta l4proto . th dport @pool4 drop". Fragments but the first have no ports and
 // pass, as they must: they may belong to the host. It never completes a datagram whose first one it did not see.
 func (g *Guard) add4(c *nftables.Conn, t *nftables.Table) error {
 	key, err := nftables.ConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
 	if err != nil {
 		return err
 	}
-	set := &nftables.Set{Table: t, Name: pool4Set, KeyType: key, Interval: true, Concatenation: true}
-	if err := c.AddSet(set, nil); err != nil {
+	set := &nftables.Set{Table: t, ID: pool4ID, Name: pool4Set, KeyType: key, Interval: true, Concatenation: true}
+	if err := addSet(c, set, elements(g.pool4)); err != nil {
 		return err
 	}
-	for some := range slices.Chunk(elements(g.pool4), elementsPerMessage) {
-		if err := c.SetAddElements(set, some); err != nil {
-			return err
-		}
-	}
-	c.AddRule(&nftables.Rule{Table: t, Chain: ingress(c, t, chain4, g.o.V4), Exprs: []expr.Any{
-		&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseLLHeader, Offset: etherType, Len: 2},
-		&expr.Cmp{Register: reg0, Op: expr.CmpOpEq, Data: binaryutil.BigEndian.PutUint16(unix.ETH_P_IP)},
+	c.AddRule(&nftables.Rule{Table: t, Chain: ingress(c, t, chain4, g.o.V4), Exprs: slices.Concat(frame(unix.ETH_P_IP), []expr.Any{
 		&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseNetworkHeader, Offset: ip4Daddr, Len: 4},
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg1},
 		&expr.Payload{DestRegister: reg2, Base: expr.PayloadBaseTransportHeader, Offset: transportTo, Len: 2},
 		&expr.Lookup{SourceRegister: reg0, SetName: set.Name, SetID: set.ID},
-		&expr.Counter{},
-		&expr.Verdict{Kind: expr.VerdictDrop},
-	}})
+	}, dropped())})
 	return nil
 }
 
-// add6 adds a rule "ether type ip6 ip6 daddr PREFIX drop" for each prefix. None contains an address of the host.
+// add6 adds a rule "ip6 daddr PREFIX drop" for each prefix; their lengths are whole bytes. None contains an address
+// of the host.
 func (g *Guard) add6(c *nftables.Conn, t *nftables.Table) {
 	chain := ingress(c, t, chain6, g.o.V6)
 	for _, p := range g.pool6 {
-		prefix := p.Prefix()
-		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
-			&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseLLHeader, Offset: etherType, Len: 2},
-			&expr.Cmp{Register: reg0, Op: expr.CmpOpEq, Data: binaryutil.BigEndian.PutUint16(unix.ETH_P_IPV6)},
-			&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseNetworkHeader, Offset: ip6Daddr, Len: 16},
-			&expr.Bitwise{SourceRegister: reg0, DestRegister: reg0, Len: 16,
-				Mask: net.CIDRMask(prefix.Bits(), 128), Xor: make([]byte, 16)},
-			&expr.Cmp{Register: reg0, Op: expr.CmpOpEq, Data: prefix.Masked().Addr().AsSlice()},
-			&expr.Counter{},
-			&expr.Verdict{Kind: expr.VerdictDrop},
-		}})
+		n := p.Prefix().Bits() / 8
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: slices.Concat(frame(unix.ETH_P_IPV6), []expr.Any{
+			&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseNetworkHeader, Offset: ip6Daddr, Len: uint32(n)},
+			&expr.Cmp{Register: reg0, Op: expr.CmpOpEq, Data: p.Prefix().Addr().AsSlice()[:n]},
+		}, dropped())})
 	}
+}
+
+// addSet adds a set with its elements.
+func addSet(c *nftables.Conn, set *nftables.Set, list []nftables.SetElement) error {
+	if err := c.AddSet(set, nil); err != nil {
+		return err
+	}
+	for some := range slices.Chunk(list, elementsPerMessage) {
+		if err := c.SetAddElements(set, some); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // box is an element of the set: ports lo to hi of a protocol on the addresses first to last.
@@ -226,24 +243,21 @@ func elementKey(a netip.Addr, proto uint8, port uint16) []byte {
 
 // addReserved notes the ports that we add to the reserved ones.
 func addReserved(c *nftables.Conn, t *nftables.Table, added ports) error {
-	set := &nftables.Set{Table: t, Name: reservedSet, KeyType: nftables.TypeInetService, Interval: true,
+	set := &nftables.Set{Table: t, ID: reservedID, Name: reservedSet, KeyType: nftables.TypeInetService, Interval: true,
 		Comment: "added to net.ipv4.ip_local_reserved_ports"}
-	if err := c.AddSet(set, nil); err != nil {
-		return err
-	}
+	return addSet(c, set, reservedElements(added))
+}
+
+// reservedElements returns ports as an interval set has them: the begin of each interval, and the port behind its end.
+func reservedElements(p ports) []nftables.SetElement {
 	var list []nftables.SetElement
-	for _, s := range added.spans() {
+	for _, s := range p.spans() {
 		list = append(list, nftables.SetElement{Key: binaryutil.BigEndian.PutUint16(s.lo)})
 		if s.hi < 1<<16-1 { // else the interval is open
 			list = append(list, nftables.SetElement{Key: binaryutil.BigEndian.PutUint16(s.hi + 1), IntervalEnd: true})
 		}
 	}
-	for some := range slices.Chunk(list, elementsPerMessage) {
-		if err := c.SetAddElements(set, some); err != nil {
-			return err
-		}
-	}
-	return nil
+	return list
 }
 
 // addedPorts reads the ports that we, or a process before us, added to the reserved ones, and whether there is a
@@ -269,8 +283,7 @@ func (g *Guard) addedPorts() (added ports, exists bool, err error) {
 	return intervals(list), true, nil
 }
 
-// intervals turns the elements of an interval set back into ports: the begin of each interval, and the port behind
-// its end.
+// intervals turns what reservedElements returns, in any order, back into ports.
 func intervals(list []nftables.SetElement) ports {
 	slices.SortFunc(list, func(a, b nftables.SetElement) int { return slices.Compare(a.Key, b.Key) })
 	var p ports
@@ -300,7 +313,10 @@ func (g *Guard) sets(c *nftables.Conn) ([]*nftables.Set, error) {
 	if err != nil {
 		return nil, wrap("read table", g.o.Table, err)
 	}
-	return slices.Concat([]*nftables.Set{}, sets), nil
+	if sets == nil { // a table of that name which is not ours
+		sets = []*nftables.Set{}
+	}
+	return sets, nil
 }
 
 // tableIsWhole says whether the chains of all interfaces that existed at the last installation are there.
