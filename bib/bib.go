@@ -3,44 +3,174 @@
 package bib
 
 import (
+	"encoding/binary"
+	"sync/atomic"
+
+	"nat64d/drop"
 	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/table"
 )
 
-// Binding is one row of a BIB.
+// Binding is a copy of one row of a BIB.
 type Binding struct {
 	Proto    packet.Proto
-	Client   packet.Endpoint6 // (X',x)
+	Client   packet.Endpoint6 // (X',x) of RFC 6146
 	Mapped   packet.Endpoint4 // (T,t)
-	Static   bool             // made by the administrator
+	Static   bool             // made by the administrator, lives without sessions
 	Sessions int
 }
 
-// Table is the three BIBs.
-type Table struct{}
+// ID names a binding within one batch, or as long as the caller holds it; 0 names none.
+type ID uint32
 
-// New returns an empty table.
-func New(p *pool4.Pool, e *table.Epochs, max int, key [16]byte) *Table { return &Table{} }
+// Table is the three BIBs. Every IPv6 transport address and every IPv4 transport address occurs at most once for each
+// protocol.
+//
+// Concurrency: Lookup6, Lookup4, Find6, Find4, At and Hold take no lock; they are for workers in a batch (between
+// Enter and Leave of the table.Epochs given to New) or for who holds the binding. The other methods may be called by
+// any goroutine; those that make or end a binding take the lock of its shard, which is chosen by the hash of the IPv6
+// transport address, then that of the client's, then those inside pool4. They never wait for a reader.
+//
+// What the protocols to come need has its place: a cell of the IPv4 index with no binding has room for the time until
+// which the port is held down (RFC 6888 REQ-8).
+type Table struct {
+	pool    *pool4.Pool
+	epochs  *table.Epochs
+	key     table.Key
+	max     int64
+	entries *table.Slab[entry]
+	index6  *table.Index
+	index4  index4
+	clients clients
+	total   atomic.Int64
+	count   [packet.Protos]atomic.Int64
+}
 
-// Lookup6 returns the IPv4 transport address of a client.
+// New returns an empty table for at most max bindings, whose IPv4 transport addresses come from p. The key is 16
+// random bytes: nobody outside can then foresee which entries share a shard.
+func New(p *pool4.Pool, e *table.Epochs, max int, key [16]byte) *Table {
+	k := table.NewKey(key)
+	return &Table{
+		pool:    p,
+		epochs:  e,
+		key:     k,
+		max:     int64(max),
+		entries: table.NewSlab[entry](max, e),
+		index6:  table.NewIndex(max),
+		clients: newClients(e, max, k),
+	}
+}
+
+// Lookup6 returns the IPv4 transport address that a client has. Nothing changes by it, so it serves ICMP errors
+// (RFC 6146 section 3.5).
 func (t *Table) Lookup6(p packet.Proto, c packet.Endpoint6) (packet.Endpoint4, bool) {
-	return packet.Endpoint4{}, false
+	id := t.Find6(p, c)
+	if id == 0 {
+		return packet.Endpoint4{}, false
+	}
+	return t.entries.At(uint32(id)).mapped, true
 }
 
-// Lookup4 returns the client behind an IPv4 transport address.
+// Lookup4 returns the client that has an IPv4 transport address. Nothing changes by it.
 func (t *Table) Lookup4(p packet.Proto, m packet.Endpoint4) (packet.Endpoint6, bool) {
-	return packet.Endpoint6{}, false
+	id := t.Find4(p, m)
+	if id == 0 {
+		return packet.Endpoint6{}, false
+	}
+	return t.entries.At(uint32(id)).client, true
 }
 
-// AddStatic adds a row that stays until it is removed.
-func (t *Table) AddStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4) error { return nil }
+// Find6 returns the binding of a client, or 0.
+func (t *Table) Find6(p packet.Proto, c packet.Endpoint6) ID {
+	return t.find6(t.index6.Find(t.hash(p, c)), p, c)
+}
 
-// RemoveStatic ends a static row.
-func (t *Table) RemoveStatic(p packet.Proto, m packet.Endpoint4) error { return nil }
+// Find4 returns the binding of an IPv4 transport address, or 0.
+func (t *Table) Find4(p packet.Proto, m packet.Endpoint4) ID {
+	slot := t.index4.get(p, m)
+	if slot == 0 || !alive(t.entries.At(slot).refs.Load()) {
+		return 0
+	}
+	return ID(slot)
+}
+
+// At returns a copy of a binding that the caller has found in its batch, or holds.
+func (t *Table) At(id ID) Binding {
+	b := t.entries.At(uint32(id))
+	w := b.refs.Load()
+	return Binding{Proto: b.proto, Client: b.client, Mapped: b.mapped, Static: w&static != 0, Sessions: int(w & sessions)}
+}
+
+// Client returns the IPv6 side of a binding that the caller has found in its batch, or holds.
+func (t *Table) Client(id ID) packet.Endpoint6 { return t.entries.At(uint32(id)).client }
+
+// Mapped returns the IPv4 side of a binding that the caller has found in its batch, or holds.
+func (t *Table) Mapped(id ID) packet.Endpoint4 { return t.entries.At(uint32(id)).mapped }
+
+// Key returns the secret of the table's hashes, for tables whose entries refer to bindings.
+func (t *Table) Key() table.Key { return t.key }
+
+// Contains reports whether an IPv4 transport address is in pool4.
+func (t *Table) Contains(p packet.Proto, m packet.Endpoint4) bool { return t.pool.Contains(p, m) }
 
 // Len returns the number of bindings of a protocol.
-func (t *Table) Len(p packet.Proto) int { return 0 }
+func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 
-// List calls yield for bindings from the cursor on and returns the next cursor, 0 at the end.
-func (t *Table) List(cursor uint32, limit int, yield func(Binding)) (next uint32) { return 0 }
+// List copies bindings into buf, from a cursor on that is 0 at first, and returns how many and the next cursor, 0 at
+// the end. It looks at a bounded number of slots, so n may be 0 before the end. A binding that lives throughout a
+// listing is in it once. Traffic does not wait for it.
+func (t *Table) List(cursor uint32, buf []Binding) (n int, next uint32) {
+	t.epochs.Guest(func() { n, next = t.list(max(cursor, 1), buf) })
+	return n, next
+}
+
+func (t *Table) list(cursor uint32, buf []Binding) (n int, next uint32) {
+	const step = 8192 // slots at a time, so that freed slots do not wait for long
+	all := t.entries.Slots()
+	end := min(cursor+step, all)
+	for ; cursor < end && n < len(buf); cursor++ {
+		if alive(t.entries.At(cursor).refs.Load()) {
+			buf[n] = t.At(ID(cursor))
+			n++
+		}
+	}
+	if cursor >= all {
+		return n, 0
+	}
+	return n, cursor
+}
+
+func (t *Table) find6(p table.Probe, proto packet.Proto, c packet.Endpoint6) ID {
+	for slot := p.Next(); slot != 0; slot = p.Next() {
+		b := t.entries.At(slot)
+		if b.client == c && b.proto == proto && alive(b.refs.Load()) {
+			return ID(slot)
+		}
+	}
+	return 0
+}
+
+func (t *Table) hash(p packet.Proto, c packet.Endpoint6) uint64 {
+	return t.key.Hash(binary.BigEndian.Uint64(c.Addr[:8]), binary.BigEndian.Uint64(c.Addr[8:]), uint64(p)<<16|uint64(c.Port))
+}
+
+// reserve counts a binding to come, if there is room for it.
+func (t *Table) reserve(p packet.Proto) drop.Reason {
+	for {
+		n := t.total.Load()
+		if n >= t.max {
+			return drop.BindingLimit
+		}
+		if t.total.CompareAndSwap(n, n+1) {
+			t.count[p].Add(1)
+			return drop.None
+		}
+	}
+}
+
+// unreserve counts a binding that has ended, or did not come.
+func (t *Table) unreserve(p packet.Proto) {
+	t.count[p].Add(-1)
+	t.total.Add(-1)
+}

@@ -3,6 +3,8 @@
 package session
 
 import (
+	"encoding/binary"
+	"sync/atomic"
 	"time"
 
 	"nat64d/bib"
@@ -11,77 +13,207 @@ import (
 	"nat64d/table"
 )
 
-// Timeouts are the lifetimes of sessions (RFC 6146 section 4).
+// Timeouts are the lifetimes of sessions (RFC 6146 section 4), counted from the last packet that restarts them.
 type Timeouts struct {
-	UDP            time.Duration
-	ICMP           time.Duration
-	TCPEstablished time.Duration
-	TCPTransitory  time.Duration
-	TCPSyn         time.Duration
+	UDP            time.Duration // UDP_DEFAULT
+	ICMP           time.Duration // ICMP_DEFAULT
+	TCPEstablished time.Duration // TCP_EST
+	TCPTransitory  time.Duration // TCP_TRANS
+	TCPSyn         time.Duration // TCP_INCOMING_SYN, the lifetime of stored SYNs, of which this version has none
 }
 
-// Config is what may be changed while packets flow.
+// Config is what may change while packets flow.
 type Config struct {
 	Timeouts        Timeouts
-	AllowInboundTCP bool
+	AllowInboundTCP bool // a V4 SYN to a binding opens a session (RFC 6146 section 3.5.2.2, state CLOSED)
 }
 
-// State is the state of a session.
-type State uint8
-
-// String returns its name.
-func (s State) String() string { return "" }
-
-// Session is a copy of one session, for listings.
-type Session struct {
-	Proto     packet.Proto
-	Client    packet.Endpoint6
-	Mapped    packet.Endpoint4
-	Remote    packet.Endpoint4
-	State     State
-	Prefix    uint8
-	Static    bool          // its binding is static
-	Remaining time.Duration // until it expires
+// Table is the three session tables. A session is unique by its binding and its remote transport address, which is
+// the same as by its IPv6 and by its IPv4 5-tuple.
+//
+// Concurrency: any number of workers may call From6 and From4 at once, each in a batch (between Enter and Leave of
+// the table.Epochs given to New). A packet of an existing session takes no lock: it finds the session by atomic
+// loads, and writes, one CAS, only if the state, the prefix or the coarse time has changed. A packet that makes a
+// session takes the lock of one shard, chosen by a keyed hash of the session's key; so does the end of a session.
+// Locks are taken in the order: session shard, then those of bib.Table. The other methods may be called by any
+// goroutine, Sweep by one.
+//
+// Memory: 28 bytes a session and 11 to 22 for its place in the index; a TCP connection with a binding of its own
+// takes about 110 in all.
+type Table struct {
+	bib     *bib.Table
+	epochs  *table.Epochs
+	key     table.Key
+	max     int64
+	policy  atomic.Pointer[policy]
+	entries *table.Slab[entry]
+	index   *table.Index
+	total   atomic.Int64
+	count   [packet.Protos]atomic.Int64
+	cursor  uint32 // of Sweep
 }
 
-// Probe is a TCP segment to be sent by the caller.
-type Probe struct {
-	Proto  packet.Proto
-	Client packet.Endpoint6
-	Mapped packet.Endpoint4
-	Remote packet.Endpoint4
-	Prefix uint8
+// entry is a session in its slot: 24 bytes without pointers. The key is written before the slot is published in the
+// index, and stays until the slot has been retired and every batch of that time has ended.
+type entry struct {
+	word    atomic.Uint64
+	binding bib.ID
+	remote  packet.Addr4
+	port    uint16 // of the remote; 0 for ICMP
+	proto   packet.Proto
 }
 
-// Table is the three session tables.
-type Table struct{}
+// policy is a Config in the form that packets need.
+type policy struct {
+	limits  limits
+	inbound bool
+}
 
-// New returns an empty table.
-func New(b *bib.Table, e *table.Epochs, max int, c Config) *Table { return &Table{} }
+// New returns an empty table for at most max sessions through the bindings of b.
+func New(b *bib.Table, e *table.Epochs, max int, c Config) *Table {
+	t := &Table{
+		bib:     b,
+		epochs:  e,
+		key:     b.Key(),
+		max:     int64(max),
+		entries: table.NewSlab[entry](max, e),
+		index:   table.NewIndex(max),
+	}
+	t.Configure(c)
+	return t
+}
 
-// Configure replaces the configuration.
-func (t *Table) Configure(c Config) {}
+// Configure replaces the configuration. New timeouts hold for the sessions that exist, too, counted from when their
+// lifetime began.
+func (t *Table) Configure(c Config) {
+	t.policy.Store(&policy{
+		limits: limits{
+			lifeUDP:         table.TimeOf(c.Timeouts.UDP),
+			lifeICMP:        table.TimeOf(c.Timeouts.ICMP),
+			lifeEstablished: table.TimeOf(c.Timeouts.TCPEstablished),
+			lifeTransitory:  table.TimeOf(c.Timeouts.TCPTransitory),
+		},
+		inbound: c.AllowInboundTCP,
+	})
+}
 
-// From6 takes a packet from IPv6.
+// Len returns the number of sessions of a protocol, those included whose lifetime is over and that the sweep has not
+// come to.
+func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
+
+// From6 updates the tables for a packet from IPv6 source (X',x) to the IPv4 destination (Z,z) that its prefix,
+// number pref, contains (RFC 6146 sections 3.5.1 to 3.5.3). It returns the packet's IPv4 source (T,t). For ICMP,
+// ports are Identifiers, and that of dst does not matter; ev counts for TCP only.
 func (t *Table) From6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
-	return packet.Endpoint4{}, drop.PoolEmpty
+	q := event{proto: p, remote: remote(p, dst), from: v6, prefix: pref, tcp: ev, now: now}
+	id := t.bib.Find6(p, src)
+	if id != 0 {
+		if _, ok := t.pass(id, &q); ok {
+			return t.bib.Mapped(id), drop.None
+		}
+	}
+	if p == packet.TCP && ev != packet.SYN {
+		if id == 0 {
+			return packet.Endpoint4{}, drop.NoSession
+		}
+		return t.bib.Mapped(id), drop.None
+	}
+	return t.open6(src, &q)
 }
 
-// From4 takes a packet from IPv4.
+// From4 updates the tables for a packet from IPv4 source (W,w) to (T,t), the IPv4 side of a binding (RFC 6146
+// sections 3.5.1 to 3.5.3). It returns the packet's IPv6 destination (X',x) and the number of the prefix for its IPv6
+// source, which is the prefix that the client used last, or 0 if the client has not spoken yet. For ICMP, ports are
+// Identifiers, and that of src does not matter; ev counts for TCP only.
 func (t *Table) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
-	return packet.Endpoint6{}, 0, drop.NotPool4
+	id := t.bib.Find4(p, dst)
+	if id == 0 {
+		return packet.Endpoint6{}, 0, t.unbound(p, dst)
+	}
+	q := event{proto: p, remote: remote(p, src), from: v4, tcp: ev, now: now}
+	if pref, ok := t.pass(id, &q); ok {
+		return t.bib.Client(id), pref, drop.None
+	}
+	if p == packet.TCP && ev != packet.SYN {
+		return t.bib.Client(id), 0, drop.None
+	}
+	if p == packet.TCP && !t.policy.Load().inbound {
+		return packet.Endpoint6{}, 0, drop.Filtered
+	}
+	return t.open4(id, &q)
 }
 
-// Sweep frees expired sessions.
-func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool) { return false }
+// unbound says why a packet to a transport address without a binding goes no further.
+func (t *Table) unbound(p packet.Proto, dst packet.Endpoint4) drop.Reason {
+	if t.bib.Contains(p, dst) {
+		return drop.NoBinding
+	}
+	return drop.NotPool4
+}
 
-// Purge removes the bindings that match, and their sessions.
-func (t *Table) Purge(match func(bib.Binding) bool) (bindings, sessions int) { return 0, 0 }
+// event is a packet as the tables see it.
+type event struct {
+	proto  packet.Proto
+	remote packet.Endpoint4
+	from   side
+	prefix uint8 // of a packet from IPv6
+	tcp    packet.TCPEvent
+	now    table.Time
+}
 
-// Len returns the number of sessions of a protocol.
-func (t *Table) Len(p packet.Proto) int { return 0 }
+// remote returns the remote side of a session's key: an ICMP session has only an address there (RFC 6146 section
+// 3.2).
+func remote(p packet.Proto, e packet.Endpoint4) packet.Endpoint4 {
+	if p == packet.ICMP {
+		e.Port = 0
+	}
+	return e
+}
 
-// List calls yield for sessions from the cursor on and returns the next cursor, 0 at the end.
-func (t *Table) List(cursor uint32, limit int, now table.Time, yield func(Session)) (next uint32) {
-	return 0
+// pass takes a packet through its session, if there is one that lives, and returns the session's prefix.
+func (t *Table) pass(id bib.ID, q *event) (prefix uint8, ok bool) {
+	e := t.find(t.index.Find(t.hash(id, q.remote)), id, q.remote)
+	if e == nil {
+		return 0, false
+	}
+	return t.update(e, q)
+}
+
+// update changes a session as a packet demands. It fails if the session's lifetime is over: to a packet, it does not
+// exist then.
+func (t *Table) update(e *entry, q *event) (prefix uint8, ok bool) {
+	limits := &t.policy.Load().limits
+	for {
+		old := word(e.word.Load())
+		w := old.settle(q.now, limits)
+		if w.state() == Closed || w.expired(q.now, limits) {
+			return 0, false
+		}
+		w = w.after(q.from, q.tcp, q.now)
+		if q.from == v6 {
+			w = w.used(q.prefix)
+		}
+		if w == old || e.word.CompareAndSwap(uint64(old), uint64(w)) {
+			return w.prefix(), true
+		}
+	}
+}
+
+// key returns what a session is found by.
+func (e *entry) key() (bib.ID, packet.Endpoint4) {
+	return e.binding, packet.Endpoint4{Addr: e.remote, Port: e.port}
+}
+
+func (t *Table) find(p table.Probe, id bib.ID, remote packet.Endpoint4) *entry {
+	for slot := p.Next(); slot != 0; slot = p.Next() {
+		e := t.entries.At(slot)
+		if e.binding == id && e.remote == remote.Addr && e.port == remote.Port {
+			return e
+		}
+	}
+	return nil
+}
+
+func (t *Table) hash(id bib.ID, remote packet.Endpoint4) uint64 {
+	return t.key.Hash(uint64(id), uint64(binary.BigEndian.Uint32(remote.Addr[:]))<<16|uint64(remote.Port), 0)
 }

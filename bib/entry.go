@@ -1,0 +1,74 @@
+package bib
+
+import (
+	"sync/atomic"
+
+	"nat64d/packet"
+)
+
+// entry is a binding in its slot: 32 bytes without pointers. All fields but refs are written before the slot is
+// published in the indexes and stay until it has been retired and every batch of that time has ended; readers that
+// found the slot in their batch read them without a lock.
+type entry struct {
+	client packet.Endpoint6
+	mapped packet.Endpoint4
+	proto  packet.Proto
+	refs   refs
+}
+
+// refs is the life of a binding in one word:
+//
+//	bits 0-29  count of sessions, and of packets that are about to make one
+//	bit 30     static: it lives without sessions
+//	bit 31     gone: it is in no index any more, and only waits for its last session
+//
+// A count is taken by CAS, unless the binding is dead or gone. A dynamic binding's count reaches zero under the lock
+// of its shard only, so that whoever holds that lock and finds a binding in the index finds it alive.
+type refs struct{ atomic.Uint32 }
+
+const (
+	static   = 1 << 30
+	gone     = 1 << 31
+	sessions = static - 1
+)
+
+// alive reports whether w is the word of a binding that packets may use.
+func alive(w uint32) bool { return w != 0 && w&gone == 0 }
+
+// hold takes a count, unless the binding is dead or gone.
+func (r *refs) hold() bool {
+	for {
+		w := r.Load()
+		if !alive(w) {
+			return false
+		}
+		if r.CompareAndSwap(w, w+1) {
+			return true
+		}
+	}
+}
+
+// yield gives a count back, unless it is the last one of a dynamic binding, which needs the shard's lock. It reports
+// whether it did, and whether nothing is left that refers to the binding.
+func (r *refs) yield() (done, last bool) {
+	for {
+		w := r.Load()
+		if w == 1 {
+			return false, false
+		}
+		if r.CompareAndSwap(w, w-1) {
+			return true, w-1 == gone
+		}
+	}
+}
+
+// set sets and clears flags and returns the word as it is then.
+func (r *refs) set(on, off uint32) uint32 {
+	for {
+		w := r.Load()
+		n := w&^off | on
+		if r.CompareAndSwap(w, n) {
+			return n
+		}
+	}
+}

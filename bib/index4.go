@@ -1,0 +1,70 @@
+package bib
+
+import (
+	"sync/atomic"
+
+	"nat64d/packet"
+)
+
+// index4 finds bindings by their IPv4 transport address without a hash: a trie over the address, 12, 12 and 8 bits,
+// and for each address and protocol pages of cells, one a port, made when first needed. Pages stay when they are
+// empty; there are at most as many as pool4 has had ports for.
+//
+// get takes no lock. Cells of one transport address are set by whoever owns it: pool4 gives it to one binding at a
+// time.
+type index4 struct {
+	top [1 << 12]atomic.Pointer[middle]
+}
+
+type middle [1 << 12]atomic.Pointer[bottom]
+
+type bottom [1 << 8]atomic.Pointer[address]
+
+type address [packet.Protos][1 << 16 / pagePorts]atomic.Pointer[page]
+
+// page holds the slots of bindings, 0 for none.
+type page [pagePorts]atomic.Uint32
+
+const pagePorts = 512
+
+// get returns the slot of a binding, or 0.
+func (x *index4) get(p packet.Proto, e packet.Endpoint4) uint32 {
+	i, j, k := split(e.Addr)
+	m := x.top[i].Load()
+	if m == nil {
+		return 0
+	}
+	b := m[j].Load()
+	if b == nil {
+		return 0
+	}
+	a := b[k].Load()
+	if a == nil {
+		return 0
+	}
+	g := a[p][e.Port/pagePorts].Load()
+	if g == nil {
+		return 0
+	}
+	return g[e.Port%pagePorts].Load()
+}
+
+// set makes slot the binding of a transport address; 0 takes it out.
+func (x *index4) set(p packet.Proto, e packet.Endpoint4, slot uint32) {
+	i, j, k := split(e.Addr)
+	a := made(&made(&made(&x.top[i])[j])[k])
+	made(&a[p][e.Port/pagePorts])[e.Port%pagePorts].Store(slot)
+}
+
+// made returns what p points to, which it makes if nobody has done so before.
+func made[T any](p *atomic.Pointer[T]) *T {
+	if v := p.Load(); v != nil {
+		return v
+	}
+	p.CompareAndSwap(nil, new(T))
+	return p.Load()
+}
+
+func split(a packet.Addr4) (i, j, k uint32) {
+	return uint32(a[0])<<4 | uint32(a[1])>>4, uint32(a[1])&15<<8 | uint32(a[2]), uint32(a[3])
+}

@@ -1,0 +1,144 @@
+package pool4
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"nat64d/packet"
+)
+
+// rowKey names a row.
+type rowKey struct {
+	proto packet.Proto
+	addr  uint32
+}
+
+// Add puts entries into the pool, all of them or, with an error, none. It returns those that were not there already,
+// and the ranges that entries are now part of because they overlapped or touched each other or what was there.
+func (p *Pool) Add(entries []Entry) (added, merged []Entry, err error) {
+	if err := checkAll(entries); err != nil {
+		return nil, nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sets := make(map[rowKey][]span)
+	grown := make(map[rowKey][]span) // the spans that Add has changed, in their last form
+	for _, e := range entries {
+		k, s := e.key(), e.span()
+		set := p.staged(sets, k)
+		if !covers(set, s) {
+			added = append(added, e)
+		}
+		var whole span
+		sets[k], whole = plus(set, s)
+		if whole != s {
+			grown[k], _ = plus(grown[k], whole)
+		}
+	}
+	for k, spans := range grown {
+		for _, s := range spans {
+			merged = append(merged, k.entry(s))
+		}
+	}
+	slices.SortFunc(merged, Entry.Compare)
+	p.commit(sets)
+	return added, merged, nil
+}
+
+// Remove takes entries out of the pool, all of them or, with an error, none; a part of a range leaves a hole. It
+// returns what is gone. Bindings that use these ports stay until the caller ends them, and their ports stay in use.
+func (p *Pool) Remove(entries []Entry) (removed []Entry, err error) {
+	if err := checkAll(entries); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sets := make(map[rowKey][]span)
+	for _, e := range entries {
+		k, s := e.key(), e.span()
+		set := p.staged(sets, k)
+		if !covers(set, s) {
+			return nil, p.missing(e, k)
+		}
+		sets[k] = minus(set, s)
+		removed = append(removed, e)
+	}
+	p.commit(sets)
+	return removed, nil
+}
+
+// Flush takes everything out of the pool.
+func (p *Pool) Flush() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sets := make(map[rowKey][]span)
+	for proto := range p.rows {
+		for addr := range p.rows[proto] {
+			sets[rowKey{packet.Proto(proto), addr}] = nil
+		}
+	}
+	p.commit(sets)
+}
+
+// staged returns a row's spans as changed so far. The caller holds the lock.
+func (p *Pool) staged(sets map[rowKey][]span, k rowKey) []span {
+	if set, ok := sets[k]; ok {
+		return set
+	}
+	if r := p.rows[k.proto][k.addr]; r != nil {
+		return r.spans
+	}
+	return nil
+}
+
+// commit makes sets the pool's contents. The caller holds the lock.
+func (p *Pool) commit(sets map[rowKey][]span) {
+	for k, spans := range sets {
+		r := p.rows[k.proto][k.addr]
+		if r == nil {
+			r = new(row)
+			p.rows[k.proto][k.addr] = r
+		}
+		r.setSpans(spans)
+	}
+	p.view.Store(newView(&p.rows))
+	for k := range sets {
+		if p.rows[k.proto][k.addr].unused() {
+			delete(p.rows[k.proto], k.addr)
+		}
+	}
+}
+
+// missing says that an entry is not in the pool, and what is.
+func (p *Pool) missing(e Entry, k rowKey) error {
+	var have []string
+	for _, s := range p.staged(nil, k) {
+		have = append(have, k.entry(s).String())
+	}
+	if len(have) == 0 {
+		return fmt.Errorf("pool4: %v is not in pool4, which has no %v ports of %v", e, e.Proto, e.Addr)
+	}
+	return fmt.Errorf("pool4: %v is not in pool4, which has %s", e, strings.Join(have, ", "))
+}
+
+func checkAll(entries []Entry) error {
+	for _, e := range entries {
+		if err := e.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e Entry) key() rowKey { return rowKey{e.Proto, numOf(e.Addr)} }
+
+func (e Entry) span() span { return span{e.Lo, e.Hi} }
+
+func (k rowKey) entry(s span) Entry {
+	return Entry{Addr: addrOf(k.addr), Proto: k.proto, Lo: s.lo, Hi: s.hi}
+}
+
+func sortUsage(list []Usage) {
+	slices.SortFunc(list, func(a, b Usage) int { return a.Compare(b.Entry) })
+}

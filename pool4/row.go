@@ -1,0 +1,151 @@
+package pool4
+
+import (
+	"sync"
+
+	"nat64d/packet"
+)
+
+// row is one address for one protocol. Its lock guards all of it; a row is its own shard, so that clients of
+// different addresses or protocols never wait for each other.
+type row struct {
+	mu    sync.Mutex
+	spans []span // what may be chosen
+	ports *ports // nil until a port is used: a large pool costs little while it is idle
+	inUse int    // ports used, inside spans or not
+	next  uint64 // RFC 6056 section 3.3.3: next_ephemeral
+	open  openSet
+	at    int // the row's place in open
+}
+
+// want is one step of the search for a port: RFC 6146 section 3.5.1.1 for UDP, 3.5.2.3 for TCP, 3.5.3 for ICMP.
+type want struct {
+	class  class
+	parity parity
+}
+
+// wants returns the steps for source port x: UDP tries class and parity, then class, then any; TCP class, then any;
+// an Identifier has neither.
+func wants(proto packet.Proto, x uint16) [3]want {
+	c := dynamic
+	if x < blockPorts {
+		c = wellKnown
+	}
+	switch proto {
+	case packet.UDP:
+		return [3]want{{c, parity(x & 1)}, {c, either}, {anyPort, either}}
+	case packet.TCP:
+		return [3]want{{c, either}, {anyPort, either}}
+	default:
+		return [3]want{{anyPort, either}}
+	}
+}
+
+// allocate takes a free port for source port x. f is the keyed hash of the flow. This is algorithm 3 of RFC 6056
+// section 3.3.3 with one change: the candidates are the free ports, not all of them, so that no search follows and a
+// port behind a run of used ones is no likelier than others.
+func (r *row) allocate(proto packet.Proto, x uint16, f uint64) (port uint16, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.spans) == 0 {
+		return 0, false
+	}
+	p := r.touch()
+	for _, w := range wants(proto, x) {
+		n := p.left(w.class, w.parity)
+		if n == 0 {
+			continue
+		}
+		port = p.nth(w.class, w.parity, int((f+r.next)%uint64(n)), r.spans)
+		r.next++
+		r.mark(port, true)
+		return port, true
+	}
+	return 0, false
+}
+
+// reserve takes one port, which need not be in the pool.
+func (r *row) reserve(port uint16) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.touch().block(int(port/blockPorts), r.spans)
+	return r.mark(port, true)
+}
+
+// release gives a port back and reports whether nothing is left of the row: no port in use and none in the pool.
+func (r *row) release(port uint16) (empty bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mark(port, false)
+	return r.inUse == 0 && len(r.spans) == 0
+}
+
+// mark notes a port's use in the counts and in the pool's set of addresses with free ports. The caller holds the
+// lock; the port's block exists.
+func (r *row) mark(port uint16, used bool) bool {
+	if !r.ports.mark(port, used) {
+		return false
+	}
+	if used {
+		r.inUse++
+	} else {
+		r.inUse--
+	}
+	r.announce()
+	return true
+}
+
+// announce tells the pool whether the row has a free port. The caller holds the lock.
+func (r *row) announce() {
+	if r.open != nil {
+		r.open.set(r.at, len(r.spans) > 0 && (r.ports == nil || r.ports.left(anyPort, either) > 0))
+	}
+}
+
+// touch returns the ports, made if need be. The caller holds the lock.
+func (r *row) touch() *ports {
+	if r.ports == nil {
+		r.ports = new(ports)
+		r.ports.setSpans(r.spans)
+	}
+	return r.ports
+}
+
+// setSpans replaces what may be chosen.
+func (r *row) setSpans(spans []span) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.spans = spans
+	if r.ports != nil {
+		r.ports.setSpans(spans)
+	}
+	r.announce()
+}
+
+// place gives the row its place in the set of a new view.
+func (r *row) place(open openSet, at int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.open, r.at = open, at
+	r.announce()
+}
+
+// usage returns the row's spans and the ports used in each.
+func (r *row) usage() (spans []span, used []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	used = make([]int, len(r.spans))
+	for i, s := range r.spans {
+		if r.ports != nil {
+			used[i] = r.ports.used(s)
+		}
+	}
+	return r.spans, used
+}
+
+// unused reports whether a row that is no longer in the pool may be forgotten.
+func (r *row) unused() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.inUse == 0 && len(r.spans) == 0
+}

@@ -1,0 +1,49 @@
+package pool4
+
+import "slices"
+
+// span is a range of ports, both ends included. A set of ports is a slice of spans that is sorted and in which
+// neither overlap nor adjacency is left; such a slice is never changed, only replaced.
+type span struct{ lo, hi uint16 }
+
+// touches reports whether two spans overlap or lie side by side.
+func (s span) touches(t span) bool { return int(s.lo) <= int(t.hi)+1 && int(t.lo) <= int(s.hi)+1 }
+
+// plus returns set and s together, and the span that s has become part of.
+func plus(set []span, s span) (result []span, whole span) {
+	whole = s
+	for _, t := range set {
+		if t.touches(s) {
+			whole = span{min(whole.lo, t.lo), max(whole.hi, t.hi)}
+		} else {
+			result = append(result, t)
+		}
+	}
+	i, _ := slices.BinarySearchFunc(result, whole, compareSpans)
+	return slices.Insert(result, i, whole), whole
+}
+
+// minus returns set without s.
+func minus(set []span, s span) (result []span) {
+	for _, t := range set {
+		if t.lo < s.lo {
+			result = append(result, span{t.lo, min(t.hi, s.lo-1)})
+		}
+		if t.hi > s.hi {
+			result = append(result, span{max(t.lo, s.hi+1), t.hi})
+		}
+	}
+	return result
+}
+
+// covers reports whether all of s is in set.
+func covers(set []span, s span) bool {
+	for _, t := range set {
+		if t.lo <= s.lo && s.hi <= t.hi {
+			return true
+		}
+	}
+	return false
+}
+
+func compareSpans(s, t span) int { return int(s.lo) - int(t.lo) }

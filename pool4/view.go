@@ -1,0 +1,72 @@
+package pool4
+
+import (
+	"maps"
+	"math/bits"
+	"slices"
+	"sync/atomic"
+
+	"nat64d/packet"
+)
+
+// view is what the pool holds, as readers see it. Except for the sets of addresses with free ports it never changes:
+// whoever changes the pool publishes a new one.
+type view [packet.Protos]addresses
+
+// addresses are the addresses of one protocol, in order.
+type addresses struct {
+	addrs []uint32
+	spans [][]span // of each address
+	rows  []*row   // of each address
+	open  openSet  // which of them have free ports
+}
+
+// newView collects the rows that have ports to choose from and tells each its place.
+func newView(all *[packet.Protos]map[uint32]*row) *view {
+	v := new(view)
+	for proto, rows := range all {
+		a := &v[proto]
+		for _, addr := range slices.Sorted(maps.Keys(rows)) {
+			if r := rows[addr]; len(r.spans) > 0 {
+				a.addrs = append(a.addrs, addr)
+				a.spans = append(a.spans, r.spans)
+				a.rows = append(a.rows, r)
+			} else {
+				r.place(nil, 0)
+			}
+		}
+		a.open = make(openSet, (len(a.rows)+63)/64)
+		for i, r := range a.rows {
+			r.place(a.open, i)
+		}
+	}
+	return v
+}
+
+// find returns the place of an address.
+func (a *addresses) find(addr uint32) (int, bool) { return slices.BinarySearch(a.addrs, addr) }
+
+// openSet is a set of places, read and written by atomic operations.
+type openSet []atomic.Uint64
+
+func (o openSet) set(i int, open bool) {
+	if bit := uint64(1) << (i % 64); open {
+		o[i/64].Or(bit)
+	} else {
+		o[i/64].And(^bit)
+	}
+}
+
+// from returns the first place in the set at or after i, or -1.
+func (o openSet) from(i int) int {
+	for w := i / 64; w < len(o); w++ {
+		in := o[w].Load()
+		if w == i/64 {
+			in &= ^uint64(0) << (i % 64)
+		}
+		if in != 0 {
+			return w*64 + bits.TrailingZeros64(in)
+		}
+	}
+	return -1
+}

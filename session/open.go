@@ -1,0 +1,122 @@
+package session
+
+import (
+	"nat64d/bib"
+	"nat64d/drop"
+	"nat64d/packet"
+)
+
+// open6 makes a session, and a binding if the client has none, for a packet from IPv6.
+func (t *Table) open6(src packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
+	for {
+		if !t.reserve(q.proto) {
+			return packet.Endpoint4{}, drop.SessionLimit
+		}
+		id, r := t.bib.Hold6(q.proto, src, q.remote)
+		if r != drop.None {
+			t.unreserve(q.proto)
+			return packet.Endpoint4{}, r
+		}
+		mapped := t.bib.Mapped(id)
+		if _, r = t.insert(id, q); r != drop.NoBinding {
+			return mapped, r
+		}
+		// A purge took the binding away in this very moment. The next turn makes another one.
+	}
+}
+
+// open4 makes a session for a packet from IPv4. It never makes a binding (RFC 6146 section 5.3).
+func (t *Table) open4(id bib.ID, q *event) (packet.Endpoint6, uint8, drop.Reason) {
+	if !t.reserve(q.proto) {
+		return packet.Endpoint6{}, 0, drop.SessionLimit
+	}
+	if !t.bib.Hold(id) {
+		t.unreserve(q.proto)
+		return packet.Endpoint6{}, 0, drop.NoBinding
+	}
+	client := t.bib.Client(id)
+	pref, r := t.insert(id, q)
+	return client, pref, r
+}
+
+// insert makes a session of a binding, or hands the packet to the one that somebody else has made meanwhile. The
+// caller holds the binding and has reserved a session; the session takes both over, or insert gives them back. The
+// reason is drop.NoBinding if the binding has left the table: then a purge, which looks at every shard under its
+// lock, either finds the new session or has been noticed here.
+func (t *Table) insert(id bib.ID, q *event) (prefix uint8, r drop.Reason) {
+	taken := false
+	defer func() {
+		if !taken {
+			t.bib.Drop(id)
+			t.unreserve(q.proto)
+		}
+	}()
+	h := t.hash(id, q.remote)
+	s := t.index.Lock(h)
+	defer s.Unlock()
+	if !t.bib.Linked(id) {
+		return 0, drop.NoBinding
+	}
+	if e := t.find(s.Find(h), id, q.remote); e != nil {
+		return t.reopen(e, q), drop.None
+	}
+	slot := t.entries.Alloc(uint32(h))
+	if slot == 0 {
+		return 0, drop.SessionLimit
+	}
+	e := t.entries.At(slot)
+	e.binding, e.remote, e.port, e.proto = id, q.remote.Addr, q.remote.Port, q.proto
+	e.word.Store(uint64(word(e.word.Load()).with(q.first())))
+	s.Insert(h, slot)
+	taken = true
+	return q.prefix, drop.None
+}
+
+// reopen hands the packet to a session that exists, or begins it anew if its lifetime is over: the sweep has not come
+// by yet. The caller holds the shard's lock, so that the session does not go away.
+func (t *Table) reopen(e *entry, q *event) (prefix uint8) {
+	for {
+		if prefix, ok := t.update(e, q); ok {
+			return prefix
+		}
+		old := word(e.word.Load())
+		if limits := &t.policy.Load().limits; old.settle(q.now, limits).expired(q.now, limits) &&
+			e.word.CompareAndSwap(uint64(old), uint64(old.with(q.first()))) {
+			return q.prefix
+		}
+	}
+}
+
+// first returns the word of the session that the packet makes (RFC 6146 section 3.5.2.2, state CLOSED).
+func (q *event) first() word {
+	switch {
+	case q.proto == packet.UDP:
+		return makeWord(q.now, q.prefix, Active, lifeUDP)
+	case q.proto == packet.ICMP:
+		return makeWord(q.now, q.prefix, Active, lifeICMP)
+	case q.from == v6:
+		return makeWord(q.now, q.prefix, V6Init, lifeTransitory)
+	default:
+		return makeWord(q.now, q.prefix, V4Init, lifeTransitory)
+	}
+}
+
+// reserve counts a session to come, if there is room for it. A full table refuses newcomers and evicts nobody.
+func (t *Table) reserve(p packet.Proto) bool {
+	for {
+		n := t.total.Load()
+		if n >= t.max {
+			return false
+		}
+		if t.total.CompareAndSwap(n, n+1) {
+			t.count[p].Add(1)
+			return true
+		}
+	}
+}
+
+// unreserve counts a session that has ended, or did not come.
+func (t *Table) unreserve(p packet.Proto) {
+	t.count[p].Add(-1)
+	t.total.Add(-1)
+}

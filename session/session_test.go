@@ -1,0 +1,119 @@
+package session_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"nat64d/bib"
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/session"
+	"nat64d/table"
+)
+
+// defaults are the timeouts of RFC 6146 section 4.
+var defaults = session.Config{
+	Timeouts: session.Timeouts{
+		UDP:            300 * time.Second,
+		ICMP:           60 * time.Second,
+		TCPEstablished: 7200 * time.Second,
+		TCPTransitory:  240 * time.Second,
+		TCPSyn:         6 * time.Second,
+	},
+	AllowInboundTCP: true,
+}
+
+// gateway is the tables of a gateway with one worker, number 0.
+type gateway struct {
+	pool     *pool4.Pool
+	epochs   *table.Epochs
+	bindings *bib.Table
+	sessions *session.Table
+}
+
+func newGateway(t testing.TB, workers, limit int, c session.Config, ranges ...string) *gateway {
+	t.Helper()
+	g := &gateway{pool: pool4.New([16]byte{1}), epochs: table.NewEpochs(workers)}
+	g.bindings = bib.New(g.pool, g.epochs, limit, [16]byte{2})
+	g.sessions = session.New(g.bindings, g.epochs, limit, c)
+	for i := 0; i+1 < len(ranges); i += 2 {
+		entries, err := pool4.ParseRange(ranges[i], ranges[i+1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := g.pool.Add(entries); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return g
+}
+
+// from6 is a packet from IPv6 in a batch of its own.
+func (g *gateway) from6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
+	g.epochs.Enter(0)
+	defer g.epochs.Leave(0)
+	return g.sessions.From6(p, src, dst, 0, ev, now)
+}
+
+// from4 is a packet from IPv4 in a batch of its own.
+func (g *gateway) from4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint6, drop.Reason) {
+	g.epochs.Enter(0)
+	defer g.epochs.Leave(0)
+	client, _, r := g.sessions.From4(p, src, dst, ev, now)
+	return client, r
+}
+
+// sweep sweeps once through everything and returns the number of probes.
+func (g *gateway) sweep(now table.Time) (probes int) {
+	for g.sessions.Sweep(now, 1000, func(session.Probe) { probes++ }) {
+	}
+	return probes
+}
+
+// list returns all sessions that live.
+func (g *gateway) list(now table.Time) (all []session.Session) {
+	buf := make([]session.Session, 100)
+	for cursor := uint32(0); ; {
+		var n int
+		n, cursor = g.sessions.List(cursor, buf, now)
+		all = append(all, buf[:n]...)
+		if cursor == 0 {
+			return all
+		}
+	}
+}
+
+// listBindings returns all bindings.
+func (g *gateway) listBindings() (all []bib.Binding) {
+	buf := make([]bib.Binding, 100)
+	for cursor := uint32(0); ; {
+		var n int
+		n, cursor = g.bindings.List(cursor, buf)
+		all = append(all, buf[:n]...)
+		if cursor == 0 {
+			return all
+		}
+	}
+}
+
+func (g *gateway) sizes() (sessions, bindings int) {
+	for p := range packet.Protos {
+		sessions += g.sessions.Len(p)
+		bindings += g.bindings.Len(p)
+	}
+	return sessions, bindings
+}
+
+func endpoint6(addr string, port uint16) packet.Endpoint6 {
+	return packet.Endpoint6{Addr: netip.MustParseAddr(addr).As16(), Port: port}
+}
+
+func endpoint4(addr string, port uint16) packet.Endpoint4 {
+	return packet.Endpoint4{Addr: netip.MustParseAddr(addr).As4(), Port: port}
+}
+
+func seconds(s float64) table.Time {
+	return table.TimeOf(time.Duration(s * float64(time.Second)))
+}

@@ -1,0 +1,149 @@
+package session
+
+import "nat64d/packet"
+
+// side is where a packet comes from.
+type side uint8
+
+const (
+	v6 side = iota
+	v4
+	sides
+)
+
+// timer is what a packet does to the lifetime of its session.
+type timer uint8
+
+const (
+	keep        timer = iota // nothing
+	restart                  // begin again with the same duration
+	established              // TCP_EST from now on
+	transitory               // TCP_TRANS from now on
+)
+
+// step is one transition.
+type step struct {
+	next  State
+	timer timer
+}
+
+// steps is the TCP state machine of RFC 6146 section 3.5.2.2, a transition a line; every packet in it is forwarded.
+// What happens without a session (CLOSED) is in From6 and From4, the expiry of ESTABLISHED in settle.
+//
+// Three lines deviate from RFC 6146. A RST in a FIN state sets TCP_TRANS, not TCP_EST (RFC 7857 section 2.2). A V6
+// SYN in V4 FIN + V6 FIN RCV or in TRANS starts over in V6 INIT: it is a new connection on the ports of the old one,
+// which RFC 6146 would cut off when the old lifetime ends, or take for established at once.
+var steps = [states][sides][packet.RST + 1]step{
+	Active: {
+		v6: {
+			packet.SYN:   {Active, restart},
+			packet.FIN:   {Active, restart},
+			packet.RST:   {Active, restart},
+			packet.Other: {Active, restart},
+		},
+		v4: {
+			packet.SYN:   {Active, restart},
+			packet.FIN:   {Active, restart},
+			packet.RST:   {Active, restart},
+			packet.Other: {Active, restart},
+		},
+	},
+	V4Init: {
+		v6: {
+			packet.SYN:   {Established, established},
+			packet.FIN:   {V4Init, keep},
+			packet.RST:   {V4Init, keep},
+			packet.Other: {V4Init, keep},
+		},
+		v4: {
+			packet.SYN:   {V4Init, keep},
+			packet.FIN:   {V4Init, keep},
+			packet.RST:   {V4Init, keep},
+			packet.Other: {V4Init, keep},
+		},
+	},
+	V6Init: {
+		v6: {
+			packet.SYN:   {V6Init, transitory},
+			packet.FIN:   {V6Init, keep},
+			packet.RST:   {V6Init, keep},
+			packet.Other: {V6Init, keep},
+		},
+		v4: {
+			packet.SYN:   {Established, established},
+			packet.FIN:   {V6Init, keep},
+			packet.RST:   {V6Init, keep},
+			packet.Other: {V6Init, keep},
+		},
+	},
+	Established: {
+		v6: {
+			packet.SYN:   {Established, established},
+			packet.FIN:   {V6FinRcv, keep},
+			packet.RST:   {Trans, transitory},
+			packet.Other: {Established, established},
+		},
+		v4: {
+			packet.SYN:   {Established, established},
+			packet.FIN:   {V4FinRcv, keep},
+			packet.RST:   {Trans, transitory},
+			packet.Other: {Established, established},
+		},
+	},
+	V4FinRcv: {
+		v6: {
+			packet.SYN:   {V4FinRcv, established},
+			packet.FIN:   {V4FinV6FinRcv, transitory},
+			packet.RST:   {V4FinRcv, transitory},
+			packet.Other: {V4FinRcv, established},
+		},
+		v4: {
+			packet.SYN:   {V4FinRcv, established},
+			packet.FIN:   {V4FinRcv, established},
+			packet.RST:   {V4FinRcv, transitory},
+			packet.Other: {V4FinRcv, established},
+		},
+	},
+	V6FinRcv: {
+		v6: {
+			packet.SYN:   {V6FinRcv, established},
+			packet.FIN:   {V6FinRcv, established},
+			packet.RST:   {V6FinRcv, transitory},
+			packet.Other: {V6FinRcv, established},
+		},
+		v4: {
+			packet.SYN:   {V6FinRcv, established},
+			packet.FIN:   {V4FinV6FinRcv, transitory},
+			packet.RST:   {V6FinRcv, transitory},
+			packet.Other: {V6FinRcv, established},
+		},
+	},
+	V4FinV6FinRcv: {
+		v6: {
+			packet.SYN:   {V6Init, transitory},
+			packet.FIN:   {V4FinV6FinRcv, keep},
+			packet.RST:   {V4FinV6FinRcv, keep},
+			packet.Other: {V4FinV6FinRcv, keep},
+		},
+		v4: {
+			packet.SYN:   {V4FinV6FinRcv, keep},
+			packet.FIN:   {V4FinV6FinRcv, keep},
+			packet.RST:   {V4FinV6FinRcv, keep},
+			packet.Other: {V4FinV6FinRcv, keep},
+		},
+	},
+	Trans: {
+		v6: {
+			packet.SYN:   {V6Init, transitory},
+			packet.FIN:   {Established, established},
+			packet.RST:   {Trans, keep},
+			packet.Other: {Established, established},
+		},
+		v4: {
+			packet.SYN:   {Established, established},
+			packet.FIN:   {Established, established},
+			packet.RST:   {Trans, keep},
+			packet.Other: {Established, established},
+		},
+	},
+}

@@ -1,0 +1,85 @@
+package session
+
+import (
+	"nat64d/packet"
+	"nat64d/table"
+)
+
+// word is all that changes in a session:
+//
+//	bits  0-31  since: when the lifetime began (table.Time)
+//	bits 32-39  number of the NAT64 prefix that the client used last
+//	bits 40-43  State; 0 is a slot without a session
+//	bits 44-47  lifetime: which of the timeouts applies
+//	bits 48-63  generation: counts the sessions that the slot has had
+//
+// Packets and the sweep change it by CAS. Only who makes a session, or purges it and need not care what became of it,
+// stores it, under the lock of its shard. Because of the generation, a CAS that was prepared for an earlier session in
+// the slot fails, whatever else coincides.
+type word uint64
+
+// lifetime is an index of limits.
+type lifetime uint8
+
+const (
+	lifeUDP lifetime = iota
+	lifeICMP
+	lifeEstablished
+	lifeTransitory
+	lifetimes
+)
+
+// limits are the lifetimes in ticks.
+type limits [lifetimes]table.Time
+
+func makeWord(since table.Time, prefix uint8, s State, l lifetime) word {
+	return word(since) | word(prefix)<<32 | word(s)<<40 | word(l)<<44
+}
+
+func (w word) since() table.Time  { return table.Time(w) }
+func (w word) prefix() uint8      { return uint8(w >> 32) }
+func (w word) state() State       { return State(w >> 40 & 15) }
+func (w word) lifetime() lifetime { return lifetime(w >> 44 & 15) }
+func (w word) generation() word   { return w & (0xffff << 48) }
+
+// with returns w with other contents, in the same generation.
+func (w word) with(n word) word { return w.generation() | n&^(0xffff<<48) }
+
+// freed returns the word of the slot after the session.
+func (w word) freed() word { return w.generation() + 1<<48 }
+
+// end returns the last tick of the session's lifetime, in which it still lives.
+func (w word) end(l *limits) uint64 { return uint64(w.since()) + uint64(l[w.lifetime()]) }
+
+// expired reports whether the session is over. The comparison is strict because the clock is coarse: a lifetime is
+// never shorter than configured.
+func (w word) expired(now table.Time, l *limits) bool { return uint64(now) > w.end(l) }
+
+// settle returns what has become of a session by now without packets: an ESTABLISHED one whose lifetime is over went
+// to TRANS at that time, with TCP_TRANS (RFC 6146 section 3.5.2.2), whether or not the sweep, which sends the probe,
+// has come by. The result may in turn be expired.
+func (w word) settle(now table.Time, l *limits) word {
+	if w.state() != Established || !w.expired(now, l) {
+		return w
+	}
+	return w.with(makeWord(table.Time(w.end(l)), w.prefix(), Trans, lifeTransitory))
+}
+
+// after returns the word after a packet from one side.
+func (w word) after(from side, ev packet.TCPEvent, now table.Time) word {
+	s := steps[w.state()][from][ev]
+	since, life := w.since(), w.lifetime()
+	if s.timer != keep {
+		since = max(since, now) // workers' clocks may differ by a batch
+	}
+	switch s.timer {
+	case established:
+		life = lifeEstablished
+	case transitory:
+		life = lifeTransitory
+	}
+	return w.with(makeWord(since, w.prefix(), s.next, life))
+}
+
+// used returns the word with another prefix number.
+func (w word) used(prefix uint8) word { return w&^(0xff<<32) | word(prefix)<<32 }

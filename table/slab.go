@@ -1,0 +1,131 @@
+package table
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	chunkLen = 1024 // entries of a slab that are allocated together
+	stripes  = 16   // free lists of a slab, so that writers seldom meet
+)
+
+// Slab is the memory that entries of type T live in. An entry is named by its slot, a number that is never 0, and its
+// memory never moves and is never given back, so that a reader without a lock always finds an entry there, though
+// perhaps a dead one. T holds no pointers: ten million entries then cost the garbage collector nothing.
+//
+// All methods may be called by any goroutine. The fields of an entry are the user's matter; the rule that the tables
+// keep is that key fields are written between Alloc and the publication of the slot in an index, and never again
+// until the slot has been retired.
+type Slab[T any] struct {
+	epochs  *Epochs
+	chunks  []atomic.Pointer[chunk[T]]
+	growing sync.Mutex
+	used    atomic.Uint32 // chunks in use; written under growing
+	stripes [stripes]stripe
+}
+
+type chunk[T any] struct {
+	entries [chunkLen]T
+	next    [chunkLen]uint32 // links free and retired slots; beside the entries, which late readers may still read
+}
+
+// stripe is one of the free lists.
+type stripe struct {
+	sync.Mutex
+	fresh, end uint32 // slots of the newest chunk that were never used
+	free       uint32 // head of the list of slots ready for use
+	sealed     uint32 // head of the list of slots that are ready when epoch has passed
+	epoch      uint64
+	retired    uint32 // head of the list of slots retired since then
+	_          [88]byte
+}
+
+// NewSlab returns a slab for at least max entries. Slots in retirement take room as well; an eighth more is there for
+// them.
+func NewSlab[T any](max int, e *Epochs) *Slab[T] {
+	return &Slab[T]{epochs: e, chunks: make([]atomic.Pointer[chunk[T]], (max+max/8)/chunkLen+stripes+1)}
+}
+
+// At returns the entry in a slot that Alloc has returned at some time.
+func (s *Slab[T]) At(slot uint32) *T {
+	return &s.chunks[slot/chunkLen].Load().entries[slot%chunkLen]
+}
+
+// Slots returns the number that all slots in use are below. Entries that were never in use are zero.
+func (s *Slab[T]) Slots() uint32 { return s.used.Load() * chunkLen }
+
+// Alloc returns a free slot, or 0 when there is none. The entry still holds what was in it when it was retired. Any
+// hint will do; callers that give different ones seldom wait for each other.
+func (s *Slab[T]) Alloc(hint uint32) uint32 {
+	for i := range uint32(stripes) {
+		if slot := s.take(&s.stripes[(hint+i)%stripes]); slot != 0 {
+			return slot
+		}
+	}
+	return 0
+}
+
+// Retire gives a slot back. The caller has unlinked it, so that who enters a batch from now on cannot find it; it is
+// used again when all batches of today have ended.
+func (s *Slab[T]) Retire(slot uint32) {
+	st := &s.stripes[slot/chunkLen%stripes]
+	st.Lock()
+	defer st.Unlock()
+	*s.link(slot) = st.retired
+	st.retired = slot
+}
+
+func (s *Slab[T]) take(st *stripe) uint32 {
+	st.Lock()
+	defer st.Unlock()
+	if st.free == 0 {
+		s.recycle(st)
+	}
+	if slot := st.free; slot != 0 {
+		st.free = *s.link(slot)
+		return slot
+	}
+	if st.fresh == st.end && !s.grow(st) {
+		return 0
+	}
+	slot := st.fresh
+	st.fresh++
+	return slot
+}
+
+// recycle moves retired slots one step on: to the free list if their epoch has passed, and into an epoch of their own
+// if none is under way.
+func (s *Slab[T]) recycle(st *stripe) {
+	if st.sealed != 0 && s.epochs.passed(st.epoch) {
+		st.free, st.sealed = st.sealed, 0
+	}
+	if st.sealed == 0 && st.retired != 0 {
+		st.sealed, st.retired = st.retired, 0
+		st.epoch = s.epochs.next()
+	}
+	if st.free == 0 && st.sealed != 0 && s.epochs.passed(st.epoch) {
+		st.free, st.sealed = st.sealed, 0
+	}
+}
+
+// grow gives the stripe a new chunk.
+func (s *Slab[T]) grow(st *stripe) bool {
+	s.growing.Lock()
+	defer s.growing.Unlock()
+	n := s.used.Load()
+	if n == uint32(len(s.chunks)) {
+		return false
+	}
+	s.chunks[n].Store(new(chunk[T]))
+	s.used.Store(n + 1)
+	st.fresh, st.end = n*chunkLen, (n+1)*chunkLen
+	if n == 0 {
+		st.fresh = 1 // slot 0 means "none"
+	}
+	return true
+}
+
+func (s *Slab[T]) link(slot uint32) *uint32 {
+	return &s.chunks[slot/chunkLen].Load().next[slot%chunkLen]
+}
