@@ -1,0 +1,54 @@
+package main
+
+import (
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"nat64d/control"
+)
+
+func newBIB(a *app) *cobra.Command {
+	c := group("bib", "bindings: which client has which pool4 port")
+	c.AddCommand(newBIBList(a))
+	return c
+}
+
+func newBIBList(a *app) *cobra.Command {
+	var flags filterFlags
+	c := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"display"},
+		Short:   "show bindings",
+		Long:    "Show bindings, in no particular order. The port of an ICMP query is its Identifier.",
+		Args:    none,
+		RunE: func(c *cobra.Command, _ []string) error {
+			f, err := flags.filter(c)
+			if err != nil {
+				return err
+			}
+			p := newPrinter(a, bindingColumns)
+			if err := a.client().Bindings(c.Context(), f, p.add); err != nil {
+				return err
+			}
+			return p.end()
+		},
+	}
+	flags.add(c, false)
+	return c
+}
+
+var bindingColumns = []column[control.Binding]{
+	{"PROTO", "protocol", func(b control.Binding) string { return b.Protocol }, nil},
+	{"CLIENT", "client", func(b control.Binding) string { return b.Client.String() }, nil},
+	{"MAPPED", "mapped", func(b control.Binding) string { return b.Mapped.String() }, nil},
+	{"SESSIONS", "sessions", func(b control.Binding) string { return strconv.Itoa(b.Sessions) }, nil},
+	{"KIND", "static", kind, func(b control.Binding) string { return strconv.FormatBool(b.Static) }},
+}
+
+func kind(b control.Binding) string {
+	if b.Static {
+		return "static"
+	}
+	return "dynamic"
+}

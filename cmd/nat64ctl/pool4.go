@@ -1,0 +1,229 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"nat64d/control"
+)
+
+func newPool4(a *app) *cobra.Command {
+	c := group("pool4", "IPv4 addresses and ports that clients appear from")
+	c.AddCommand(newPool4Add(a), newPool4Remove(a), newPool4List(a), newPool4Flush(a))
+	return c
+}
+
+const rangeHelp = `ADDRESS is an IPv4 address, a subnet such as 10.0.2.0/28, or a range such as 10.0.2.1-10.0.2.9. PORTS is a range such
+as 7000-8000, or one port. Without --tcp, --udp or --icmp it is for all three; for ICMP the ports are Identifiers.`
+
+var (
+	address = []string{"ADDRESS"}
+	ports   = []string{"PORTS"}
+)
+
+func newPool4Add(a *app) *cobra.Command {
+	var protocols protocolFlags
+	var force bool
+	c := &cobra.Command{
+		Use:   "add ADDRESS [PORTS]",
+		Short: "add addresses and ports",
+		Long: "Add addresses and ports to pool4.\n\n" + rangeHelp + `
+Without PORTS it is 1024-65535, and all Identifiers. What overlaps or touches a range of pool4 becomes one with it.`,
+		Example: "  nat64ctl pool4 add 10.0.2.15 7000-8000",
+		Args:    arguments(address, ports),
+		RunE: func(c *cobra.Command, args []string) error {
+			r, err := a.client().AddPool4(c.Context(), poolChange(args, &protocols, force))
+			return a.printChange(r, err, "nothing to add: pool4 has it already")
+		},
+	}
+	protocols.add(c)
+	c.Flags().BoolVar(&force, "force", false, "add even ports that programs of the host listen on or need")
+	return c
+}
+
+func newPool4Remove(a *app) *cobra.Command {
+	var protocols protocolFlags
+	c := &cobra.Command{
+		Use:   "remove ADDRESS [PORTS]",
+		Short: "remove addresses and ports, and end what uses them",
+		Long: "Remove addresses and ports from pool4. Bindings and sessions that use them end.\n\n" + rangeHelp + `
+Without PORTS it is all ports of the address.`,
+		Example: "  nat64ctl pool4 remove 10.0.2.15 7000-7099 --udp",
+		Args:    arguments(address, ports),
+		RunE: func(c *cobra.Command, args []string) error {
+			r, err := a.client().RemovePool4(c.Context(), poolChange(args, &protocols, false))
+			return a.printChange(r, err, "nothing to remove")
+		},
+	}
+	protocols.add(c)
+	return c
+}
+
+func newPool4Flush(a *app) *cobra.Command {
+	var yes bool
+	c := &cobra.Command{
+		Use:   "flush --yes",
+		Short: "remove all addresses and ports, and end all sessions",
+		Args:  none,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if !yes {
+				return usageError{errors.New("flush ends every session; if that is meant, add --yes"), c.CommandPath()}
+			}
+			r, err := a.client().FlushPool4(c.Context())
+			return a.printChange(r, err, "pool4 was empty already")
+		},
+	}
+	c.Flags().BoolVar(&yes, "yes", false, "confirm")
+	return c
+}
+
+func newPool4List(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"display"},
+		Short:   "show the ranges and how much of them is in use",
+		Args:    none,
+		RunE: func(c *cobra.Command, _ []string) error {
+			entries, err := a.client().Pool4(c.Context())
+			if err != nil {
+				return err
+			}
+			return printAll(a, pool4Columns, entries)
+		},
+	}
+}
+
+var pool4Columns = []column[control.Pool4Entry]{
+	{"ADDRESS", "address", func(e control.Pool4Entry) string { return e.Address.String() }, nil},
+	{"PROTO", "protocol", func(e control.Pool4Entry) string { return e.Protocol }, nil},
+	{"PORTS", "ports", func(e control.Pool4Entry) string { return e.Ports }, nil},
+	{"USED", "used", func(e control.Pool4Entry) string { return strconv.Itoa(e.Used) }, nil},
+	{"FREE", "free", func(e control.Pool4Entry) string { return strconv.Itoa(e.Free) }, nil},
+}
+
+// poolChange returns what the arguments ask for. Whether it makes sense is for the daemon to say.
+func poolChange(args []string, p *protocolFlags, force bool) control.Pool4Change {
+	c := control.Pool4Change{Addresses: args[0], Protocols: p.names(), Force: force}
+	if len(args) > 1 {
+		c.Ports = args[1]
+	}
+	return c
+}
+
+// printChange says what a change did; idle is for one that had nothing to do. Warnings go to stderr, where scripts
+// that read the result do not stumble over them.
+func (a *app) printChange(r control.Pool4Result, err error, idle string) error {
+	if err != nil {
+		return err
+	}
+	for _, w := range r.Warnings {
+		fmt.Fprintln(a.err, "nat64ctl: warning:", w)
+	}
+	switch a.format {
+	case formatJSON:
+		return printObject(a.out, r)
+	case formatCSV:
+		return printAll(a, changeColumns, changeRows(r))
+	}
+	if len(r.Added)+len(r.Removed) == 0 {
+		fmt.Fprintln(a.out, idle)
+	}
+	for _, part := range []struct {
+		verb   string
+		ranges []control.Pool4Range
+	}{{"added ", r.Added}, {"now one range: ", r.Merged}, {"removed ", r.Removed}} {
+		for _, s := range sentences(part.ranges) {
+			fmt.Fprintln(a.out, part.verb+s)
+		}
+	}
+	if r.Bindings+r.Sessions > 0 {
+		fmt.Fprintf(a.out, "ended %s and %s\n", count(r.Bindings, "binding"), count(r.Sessions, "session"))
+	}
+	return nil
+}
+
+// changeRow is a line of csv about a change.
+type changeRow struct {
+	action string
+	control.Pool4Range
+}
+
+var changeColumns = []column[changeRow]{
+	{"", "action", func(r changeRow) string { return r.action }, nil},
+	{"", "address", func(r changeRow) string { return r.Address.String() }, nil},
+	{"", "protocol", func(r changeRow) string { return r.Protocol }, nil},
+	{"", "ports", func(r changeRow) string { return r.Ports }, nil},
+}
+
+func changeRows(r control.Pool4Result) (rows []changeRow) {
+	add := func(action string, ranges []control.Pool4Range) {
+		for _, x := range ranges {
+			rows = append(rows, changeRow{action, x})
+		}
+	}
+	add("added", r.Added)
+	add("merged", r.Merged)
+	add("removed", r.Removed)
+	return rows
+}
+
+// span is consecutive addresses that have the same ports for the same protocols.
+type span struct {
+	first, last netip.Addr
+	ports       string
+	protocols   []string
+}
+
+// sentences writes ranges as one would say them: the three protocols at once, and a subnet as a whole.
+func sentences(ranges []control.Pool4Range) []string {
+	var lines []string
+	for _, s := range spans(byPorts(ranges)) {
+		addresses := s.first.String()
+		if s.first != s.last {
+			addresses += "-" + s.last.String()
+		}
+		lines = append(lines, fmt.Sprintf("%s %s for %s", addresses, s.ports, and(s.protocols)))
+	}
+	return lines
+}
+
+// byPorts gathers the protocols of each address and ports, in the order in which they come.
+func byPorts(ranges []control.Pool4Range) []span {
+	type key struct {
+		address netip.Addr
+		ports   string
+	}
+	index := map[key]int{}
+	var l []span
+	for _, r := range ranges {
+		k := key{r.Address, r.Ports}
+		i, ok := index[k]
+		if !ok {
+			i = len(l)
+			index[k] = i
+			l = append(l, span{r.Address, r.Address, r.Ports, nil})
+		}
+		l[i].protocols = append(l[i].protocols, r.Protocol)
+	}
+	return l
+}
+
+// spans joins neighbours that differ in nothing but an address that goes on.
+func spans(l []span) []span {
+	var joined []span
+	open := map[string]int{} // the last span of these ports and protocols
+	for _, s := range l {
+		k := s.ports + and(s.protocols)
+		if i, ok := open[k]; ok && joined[i].last.Next() == s.first {
+			joined[i].last = s.last
+			continue
+		}
+		open[k] = len(joined)
+		joined = append(joined, s)
+	}
+	return joined
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nat64d/control"
+)
+
+// app is what every command needs: the global flags and where to write.
+type app struct {
+	socket    string
+	timeout   time.Duration
+	format    format
+	noHeaders bool
+	out, err  io.Writer
+	started   bool // the command line was understood: errors from here on are no longer about its form
+}
+
+// client returns the daemon to ask.
+func (a *app) client() *control.Client {
+	return &control.Client{Socket: a.socket, Timeout: a.timeout}
+}
+
+const rootHelp = `nat64ctl shows and changes a running nat64d.
+
+Changes hold until nat64d stops; what is to last belongs into its configuration.
+
+Exit codes:
+  0  done
+  1  refused, by nat64d or because an address, a range or a filter makes no sense
+  2  wrong use: an unknown command or flag, a missing argument
+  3  nat64d is not reachable, or stopped before its answer was complete
+
+Environment:
+  NAT64D_SOCKET  the control socket, unless --socket names it`
+
+func newRoot(a *app) *cobra.Command {
+	root := group("nat64ctl", "show and change a running nat64d")
+	root.Long = rootHelp
+	root.Example = `  nat64ctl status
+  nat64ctl pool4 add 10.0.2.15 7000-8000
+  nat64ctl session list --client 2001:db8::/64 --tcp
+  nat64ctl stats -o json`
+	root.Version = ownVersion().Version
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetVersionTemplate("nat64ctl {{.Version}}\n")
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+
+	f := root.PersistentFlags()
+	f.StringVar(&a.socket, "socket", cmp.Or(os.Getenv("NAT64D_SOCKET"), control.DefaultSocket), "control socket of nat64d")
+	f.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long nat64d may take to answer, or to begin a listing")
+	f.VarP(&a.format, "output", "o", "table, json or csv")
+	f.BoolVar(&a.noHeaders, "no-headers", false, "leave out the titles of tables and csv")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if a.timeout <= 0 {
+			return fmt.Errorf("--timeout %v must be more than 0", a.timeout)
+		}
+		a.started = true
+		return nil
+	}
+	root.AddCommand(
+		newStatus(a), newPool4(a), newPool6(a), newBIB(a), newSession(a), newStats(a), newPause(a), newResume(a), newVersion(a),
+	)
+	return root
+}
+
+// group returns a command that only holds others. Called without one of them it says which there are; cobra would
+// print its help and call that a success.
+func group(use, short string) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, SuggestionsMinimumDistance: 2}
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		err := fmt.Errorf("unknown command %q", args[0])
+		if s := c.SuggestionsFor(args[0]); len(s) > 0 {
+			return fmt.Errorf("%w; did you mean %s?", err, strings.Join(s, " or "))
+		}
+		return err
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if !c.HasParent() {
+			return c.Help()
+		}
+		var names []string
+		for _, sub := range c.Commands() {
+			names = append(names, sub.Name())
+		}
+		return usageError{fmt.Errorf("%s what? %s", c.Name(), strings.Join(names, ", ")), c.CommandPath()}
+	}
+	return c
+}
+
+// arguments returns a check of the number of arguments, which names those that are missing.
+func arguments(required, optional []string) cobra.PositionalArgs {
+	all := slices.Concat(required, optional)
+	return func(_ *cobra.Command, args []string) error {
+		switch n := len(args); {
+		case n < len(required):
+			return fmt.Errorf("%s is missing", strings.Join(required[n:], " and "))
+		case n > len(all):
+			return fmt.Errorf("%q is one argument too many", args[len(all)])
+		}
+		return nil
+	}
+}
+
+// none is the check of a command without arguments.
+var none = arguments(nil, nil)

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nat64d/control"
+)
+
+func newStatus(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "show the state of nat64d at a glance",
+		Args:  none,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := a.client().Status(c.Context())
+			if err != nil {
+				return err
+			}
+			return printFields(a, s, statusFields(s))
+		},
+	}
+}
+
+// field is one line about an object.
+type field struct{ Name, Value string }
+
+// printFields writes an object: as lines for people, as it is in JSON, and in csv as one row for each of its values
+// under the path of its JSON key.
+func printFields(a *app, object any, lines []field) error {
+	if a.format == formatJSON {
+		return printObject(a.out, object)
+	}
+	columns := []column[field]{
+		{"FIELD", "field", func(f field) string { return f.Name }, nil},
+		{"VALUE", "value", func(f field) string { return f.Value }, nil},
+	}
+	if a.format == formatCSV {
+		text, err := json.Marshal(object)
+		if err != nil {
+			return err
+		}
+		var tree any
+		dec := json.NewDecoder(strings.NewReader(string(text)))
+		dec.UseNumber() // counters do not fit a float64
+		if err := dec.Decode(&tree); err != nil {
+			return err
+		}
+		return printAll(a, columns, flatten(nil, "", tree))
+	}
+	return printAll(a, columns, lines)
+}
+
+// flatten appends the values below a JSON value, each with its path.
+func flatten(fs []field, path string, v any) []field {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			fs = flatten(fs, strings.TrimPrefix(path+"."+k, "."), v[k])
+		}
+	case []any:
+		for i, e := range v {
+			fs = flatten(fs, fmt.Sprintf("%s.%d", path, i), e)
+		}
+	default:
+		fs = append(fs, field{path, fmt.Sprint(v)})
+	}
+	return fs
+}
+
+func statusFields(s control.Status) []field {
+	fs := []field{
+		{"version", fmt.Sprintf("%s (%s), pid %d", s.Version.Version, s.Version.Go, s.PID)},
+		{"uptime", human(s.Uptime)},
+		{"state", stateOf(s)},
+	}
+	for _, why := range s.NotReady {
+		fs = append(fs, field{"not ready", why})
+	}
+	for _, i := range s.Interfaces {
+		up := "up"
+		if !i.Up {
+			up = "DOWN"
+		}
+		fs = append(fs, field{i.Side, fmt.Sprintf("%s, %s, MTU %d, engine %s", i.Name, up, i.MTU, i.Engine)})
+	}
+	fs = append(fs, field{"pool6", strings.Join(s.Pool6, ", ")})
+	for _, p := range s.Protocols {
+		fs = append(fs, field{p.Protocol, fmt.Sprintf("%s, %s, %d of %s used on %s", count(p.Bindings, "binding"), count(p.Sessions, "session"),
+			p.Pool4Used, count(p.Pool4Ports, "pool4 port"), count(p.Pool4Addresses, "address"))})
+	}
+	for _, t := range s.Traffic {
+		fs = append(fs, field{t.Direction, fmt.Sprintf("%s, %s", count(t.Packets, "packet"), count(t.Bytes, "byte"))})
+	}
+	fs = append(fs, field{"drops", fmt.Sprintf("%s (nat64ctl stats says why)", count(s.Drops, "packet"))})
+	for _, w := range s.Warnings {
+		fs = append(fs, field{"warning", w})
+	}
+	return fs
+}
+
+func stateOf(s control.Status) string {
+	switch {
+	case s.Paused:
+		return "PAUSED (nat64ctl resume)"
+	case !s.Ready:
+		return "NOT READY"
+	default:
+		return "ready"
+	}
+}
