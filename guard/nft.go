@@ -185,39 +185,40 @@ type box struct {
 // boxes returns the TCP and UDP entries as few boxes that do not overlap, as the kernel wants them: ranges of one
 // address are merged, then consecutive addresses with the same range.
 func boxes(entries []pool4.Entry) []box {
-	type key struct {
-		addr  netip.Addr
-		proto uint8
-	}
-	sets := map[key]*ports{}
-	for _, e := range entries {
-		k := key{e.Addr, transport(e)}
-		if k.proto == 0 {
+	var list []box
+	for _, e := range slices.SortedFunc(slices.Values(entries), pool4.Entry.Compare) {
+		b := box{e.Addr, e.Addr, transport(e), span{e.Lo, e.Hi}}
+		if b.proto == 0 {
 			continue
 		}
-		if sets[k] == nil {
-			sets[k] = new(ports)
+		if n := len(list); n > 0 && list[n-1].touches(b) {
+			list[n-1].hi = max(list[n-1].hi, b.hi)
+			continue
 		}
-		sets[k].add(e.Lo, e.Hi)
-	}
-	var list []box
-	for k, p := range sets {
-		for _, s := range p.spans() {
-			list = append(list, box{k.addr, k.addr, k.proto, s})
-		}
+		list = append(list, b)
 	}
 	slices.SortFunc(list, func(a, b box) int {
 		return cmp.Or(cmp.Compare(a.proto, b.proto), cmp.Compare(a.lo, b.lo), cmp.Compare(a.hi, b.hi), a.first.Compare(b.first))
 	})
 	merged := list[:0]
 	for _, b := range list {
-		if n := len(merged); n > 0 && merged[n-1].proto == b.proto && merged[n-1].span == b.span && merged[n-1].last.Next() == b.first {
+		if n := len(merged); n > 0 && merged[n-1].precedes(b) {
 			merged[n-1].last = b.last
 			continue
 		}
 		merged = append(merged, b)
 	}
 	return merged
+}
+
+// touches says whether b, which begins no earlier, overlaps a or follows at once, on the same address.
+func (a box) touches(b box) bool {
+	return a.first == b.first && a.proto == b.proto && int(b.lo) <= int(a.hi)+1
+}
+
+// precedes says whether b is the same on the next address.
+func (a box) precedes(b box) bool {
+	return a.proto == b.proto && a.span == b.span && a.last.Next() == b.first
 }
 
 // elements returns the elements of the set for entries.
