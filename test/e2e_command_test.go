@@ -47,7 +47,7 @@ func TestDaemonRefusesBadInput(t *testing.T) {
 		{"no YAML", file("interfaces: [\n"), []string{"nat64d.yaml"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := launch(t, l, filepath.Join(t.TempDir(), "nat64d.sock"), c.args...)
+			g := launch(t, l, socketPath(t), c.args...)
 			if code := g.wait(); code <= 0 {
 				t.Errorf("exit code %d, want a failure", code)
 			}

@@ -62,7 +62,7 @@ func network(t *testing.T, o lab.Options) *lab.Lab {
 func start(t *testing.T, l *lab.Lab, pool4 string, flags ...string) *daemon {
 	t.Helper()
 	args := []string{"--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", pool4}
-	g := launch(t, l, filepath.Join(t.TempDir(), "nat64d.sock"), append(args, flags...)...)
+	g := launch(t, l, socketPath(t), append(args, flags...)...)
 	g.ready()
 	return g
 }
@@ -70,12 +70,26 @@ func start(t *testing.T, l *lab.Lab, pool4 string, flags ...string) *daemon {
 // startConfig runs nat64d with a configuration file, to which the interfaces and the socket are added.
 func startConfig(t *testing.T, l *lab.Lab, yaml string) *daemon {
 	t.Helper()
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "nat64d.sock")
+	socket := socketPath(t)
 	head := fmt.Sprintf("version: 1\ninterfaces:\n  v6: { name: %s }\n  v4: { name: %s }\napi: { socket: %s }\n", l.NIC6, l.NIC4, socket)
-	g := launch(t, l, socket, "-c", write(t, dir, head+yaml))
+	g := launch(t, l, socket, "-c", write(t, t.TempDir(), head+yaml))
 	g.ready()
 	return g
+}
+
+// socketPath returns a path for a unix socket. It is short, unlike that of t.TempDir: the kernel takes 107 bytes.
+func socketPath(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "n64-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return filepath.Join(dir, "nat64d.sock")
 }
 
 // write makes a configuration file and returns its path.
