@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,25 +77,31 @@ func apply(t *testing.T, l *lab.Lab, g *guard.Guard, e []pool4.Entry) {
 // run runs a command in the gateway's namespace and returns what it prints.
 func run(t *testing.T, l *lab.Lab, name string, args ...string) string {
 	t.Helper()
-	out, err := exec.Command("ip", append([]string{"netns", "exec", l.Gateway.Name, name}, args...)...).CombinedOutput()
+	out, err := l.Gateway.Output(t.Context(), name, args...)
 	if err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}
-	return string(out)
+	return out
 }
+
+const reservedPorts = "net/ipv4/ip_local_reserved_ports"
 
 // reserved returns the reserved ports of the gateway.
 func reserved(t *testing.T, l *lab.Lab) string {
 	t.Helper()
-	return strings.TrimSpace(run(t, l, "cat", "/proc/sys/net/ipv4/ip_local_reserved_ports"))
+	s, err := l.Gateway.Sysctl(reservedPorts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(s)
 }
 
 // reserve sets them.
 func reserve(t *testing.T, l *lab.Lab, ports string) {
 	t.Helper()
-	do(t, l, func() error {
-		return os.WriteFile("/proc/sys/net/ipv4/ip_local_reserved_ports", []byte(ports+"\n"), 0o644)
-	})
+	if err := l.Gateway.SetSysctl(reservedPorts, ports); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // answers says whether the gateway's own stack answers a TCP connection, if only with a reset.
@@ -212,11 +217,10 @@ func TestFragmentsOfTheHostPass(t *testing.T) {
 	t.Parallel()
 	l := network(t)
 	apply(t, l, guard.New(options(l)), entries(t, lab.Gateway4, "7000-8000"))
-	var server net.PacketConn
-	do(t, l, func() (err error) {
-		server, err = net.ListenPacket("udp4", lab.Gateway4+":53")
-		return err
-	})
+	server, err := l.Gateway.ListenPacket("udp4", lab.Gateway4+":53")
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer server.Close()
 	c, err := l.Server.Dial(t.Context(), "udp", lab.Gateway4+":53")
 	if err != nil {
@@ -400,11 +404,10 @@ func TestRefuse(t *testing.T) {
 func TestRefuseListeningUDP(t *testing.T) {
 	t.Parallel()
 	l := network(t)
-	var open net.PacketConn
-	do(t, l, func() (err error) {
-		open, err = net.ListenPacket("udp4", lab.Gateway4+":7053")
-		return err
-	})
+	open, err := l.Gateway.ListenPacket("udp4", lab.Gateway4+":7053")
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer open.Close()
 	c, err := l.Gateway.DialFrom(t.Context(), net.Dialer{
 		LocalAddr: net.UDPAddrFromAddrPort(netip.MustParseAddrPort(lab.Gateway4 + ":7100")),

@@ -143,18 +143,26 @@ func (t *Table) answer(conn *rawsocket.Conn, mac [6]byte) error {
 		case err != nil:
 			return fmt.Errorf("receive: %w", err)
 		}
-		q, ok := parseARP(buf[:n])
-		if !ok || q.op != arpRequest || q.senderMAC == mac {
+		a, ok := t.answered.Load().reply(buf[:n], mac)
+		if !ok {
 			continue
 		}
-		if _, ok := (*t.answered.Load())[q.targetIP]; !ok {
-			continue
-		}
-		a := replyTo(q, mac)
-		if err := send(conn, &a, q.senderMAC); err != nil {
-			t.log.Warn("arp reply not sent", "address", netip.AddrFrom4(q.targetIP), "err", err)
+		if err := send(conn, &a, a.targetMAC); err != nil {
+			t.log.Warn("arp reply not sent", "address", netip.AddrFrom4(a.senderIP), "err", err)
 		}
 	}
+}
+
+// reply returns the answer of the station mac to a received frame, if it is one to be answered.
+func (s answered) reply(frame []byte, mac [6]byte) (arp, bool) {
+	q, ok := parseARP(frame)
+	if !ok || q.op != arpRequest || q.senderMAC == mac {
+		return arp{}, false
+	}
+	if _, ok := s[q.targetIP]; !ok {
+		return arp{}, false
+	}
+	return replyTo(q, mac), true
 }
 
 // send sends one ARP packet to a station.
