@@ -138,6 +138,7 @@ type Fields4 struct {
 	TTL   uint8
 	Proto uint8
 	DF    bool
+	MF    bool
 	ID    uint16
 }
 
@@ -150,6 +151,9 @@ func (h IPv4) Put(f Fields4, total int, src, dst *Addr4) {
 	flags := uint16(0)
 	if f.DF {
 		flags = flagDF
+	}
+	if f.MF {
+		flags |= flagMF
 	}
 	binary.BigEndian.PutUint16(h[6:], flags)
 	h[8], h[9], h[10], h[11] = f.TTL, f.Proto, 0, 0

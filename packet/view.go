@@ -20,6 +20,7 @@ type View struct {
 	DstPort  uint16   // of an ICMP query from the IPv4 side its Identifier
 	Event    TCPEvent // TCP only
 	ICMPType uint8    // ICMP only
+	Error    bool     // an ICMP error: it has no ports, but quotes a packet that has
 
 	Routing    int    // where the Segments Left byte of an unfinished Routing header is; 0: there is none
 	Fragmented bool   // has a Fragment header, or is a fragment of IPv4
@@ -128,6 +129,12 @@ func (v *View) Transport6() drop.Reason {
 	return v.ports()
 }
 
+// error6 says whether an ICMPv6 type is that of an error (RFC 4443 section 2.1), and error4 whether an ICMP type is that
+// of an error that has a counterpart in ICMPv6 (RFC 7915 section 4.2).
+func error6(t uint8) bool { return t < 128 }
+
+func error4(t uint8) bool { return t == 3 || t == 11 || t == 12 }
+
 // atomic says whether the Fragment header just passed is that of a whole packet (RFC 6946): offset and M are zero.
 func (v *View) atomic() bool {
 	return binary.BigEndian.Uint16(v.Data[v.L4-FragLen+2:])&0xfff9 == 0
@@ -232,6 +239,10 @@ func (v *View) icmp(id *uint16, request, reply uint8) drop.Reason {
 		return drop.ICMPHeader
 	}
 	v.Proto, v.L4Len, v.ICMPType = ICMP, ICMPLen, h[0]
+	if v.Number == NumICMPv6 && error6(h[0]) || v.Number == NumICMP && error4(h[0]) {
+		v.Error = true
+		return drop.None
+	}
 	if h[0] != request && h[0] != reply || h[1] != 0 {
 		return drop.ICMPType
 	}

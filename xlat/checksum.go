@@ -55,11 +55,7 @@ func echoTo4(o *packet.Out, v *packet.View, off packet.Offload, t packet.Tuple4)
 	if !intact(v, off, pseudo6(v)) {
 		return drop.ICMPChecksum
 	}
-	kind := uint8(packet.EchoRequest4)
-	if v.ICMPType == packet.EchoReply6 {
-		kind = packet.EchoReply4
-	}
-	echo(o, v, kind, t.Src.Port, 0)
+	echo(o, v, t.Src.Port, 0)
 	return drop.None
 }
 
@@ -68,12 +64,8 @@ func echoTo6(o *packet.Out, v *packet.View, off packet.Offload, t packet.Tuple6)
 	if !intact(v, off, 0) {
 		return drop.ICMPChecksum
 	}
-	kind := uint8(packet.EchoRequest6)
-	if v.ICMPType == packet.EchoReply4 {
-		kind = packet.EchoReply6
-	}
 	n := len(v.Data) - v.L4
-	echo(o, v, kind, t.Dst.Port, packet.Sum(0).Addr6(&t.Src.Addr).Addr6(&t.Dst.Addr).Pseudo(n, packet.NumICMPv6))
+	echo(o, v, t.Dst.Port, packet.Sum(0).Addr6(&t.Src.Addr).Addr6(&t.Dst.Addr).Pseudo(n, packet.NumICMPv6))
 	return drop.None
 }
 
@@ -84,9 +76,9 @@ func intact(v *packet.View, off packet.Offload, pseudo packet.Sum) bool {
 
 // echo writes type and Identifier and computes the checksum anew, which is as good as an update once the old one has
 // been verified.
-func echo(o *packet.Out, v *packet.View, kind uint8, id uint16, pseudo packet.Sum) {
+func echo(o *packet.Out, v *packet.View, id uint16, pseudo packet.Sum) {
 	h := transport(o, v)
-	h[0], h[2], h[3] = kind, 0, 0
+	h[0], h[2], h[3] = swapEcho(v.ICMPType), 0, 0
 	binary.BigEndian.PutUint16(h[4:], id)
 	binary.BigEndian.PutUint16(h[packet.ICMPChecksum:], pseudo.Bytes(h).Bytes(o.Payload).Checksum())
 }

@@ -1,0 +1,342 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"nat64d/afpacket"
+	"nat64d/bib"
+	"nat64d/control"
+	"nat64d/drop"
+	"nat64d/gateway"
+	"nat64d/metrics"
+	"nat64d/nexthop"
+	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/session"
+)
+
+// page is how many rows of a table are copied at a time, so that a listing never holds up packets.
+const page = 1024
+
+// backend shows and changes the running gateway.
+type backend struct{ *parts }
+
+// Version implements control.Backend.
+func (b *backend) Version() control.Version { return buildVersion() }
+
+// Status implements control.Backend.
+func (b *backend) Status() control.Status {
+	st := control.Status{
+		Version: buildVersion(), PID: os.Getpid(), Uptime: control.Seconds(time.Since(b.started)), Paused: b.gateway.Paused(),
+		Interfaces: []control.Interface{b.link(gateway.V6, b.routes.Link6()), b.link(gateway.V4, b.routes.Link4())},
+	}
+	for _, p := range b.conf.Pool6 {
+		st.Pool6 = append(st.Pool6, p.String())
+	}
+	st.Protocols = b.usage()
+	for _, d := range []metrics.Direction{metrics.From6To4, metrics.From4To6, metrics.Hairpin} {
+		packets, bytes := b.gateway.Counters.Traffic(d)
+		st.Traffic = append(st.Traffic, control.Traffic{Direction: d.String(), Packets: packets, Bytes: bytes})
+	}
+	for r := drop.None + 1; r < drop.Count; r++ {
+		if r != drop.NotPool6 && r != drop.NotPool4 { // those are the host's
+			st.Drops += b.gateway.Counters.Drops(r)
+		}
+	}
+	st.NotReady = b.notReady(&st)
+	st.Ready = len(st.NotReady) == 0
+	st.Warnings = b.warnings()
+	return st
+}
+
+func (b *backend) link(s gateway.Side, l nexthop.Link) control.Interface {
+	engine := afpacket.Engine(b.engines[s].Load()).String()
+	return control.Interface{Side: s.String(), Name: l.Name, MTU: int(l.MTU), Up: l.Up, Engine: engine}
+}
+
+func (b *backend) usage() []control.Protocol {
+	ps := make([]control.Protocol, len(protocols))
+	for i, p := range protocols {
+		ps[i] = control.Protocol{Protocol: p.String(), Bindings: b.gateway.Bindings.Len(p), Sessions: b.gateway.Sessions.Len(p)}
+	}
+	last := make([]netip.Addr, len(protocols))
+	for _, u := range b.pool.Entries() {
+		p := &ps[u.Proto]
+		p.Pool4Ports += ports(u.Entry)
+		p.Pool4Used += u.Used
+		if last[u.Proto] != u.Addr {
+			last[u.Proto] = u.Addr
+			p.Pool4Addresses++
+		}
+	}
+	return ps
+}
+
+func ports(e pool4.Entry) int { return int(e.Hi) - int(e.Lo) + 1 }
+
+func (b *backend) notReady(st *control.Status) (why []string) {
+	for _, p := range st.Protocols {
+		if p.Pool4Ports == 0 {
+			why = append(why, fmt.Sprintf("pool4 has no address for %s: add one with nat64ctl pool4 add", p.Protocol))
+		}
+	}
+	for _, i := range st.Interfaces {
+		if !i.Up {
+			why = append(why, fmt.Sprintf("interface %s (%s) is down or missing", i.Name, i.Side))
+		}
+	}
+	if st.Paused {
+		why = append(why, "translation is paused: nat64ctl resume goes on")
+	}
+	return why
+}
+
+func (b *backend) warnings() (ws []string) {
+	if b.guard.g == nil {
+		ws = append(ws, "host.guard is off: the host answers for pool4 addresses that it owns, and resets connections")
+	}
+	wellKnown := false
+	for i := range b.conf.Pool6 {
+		wellKnown = wellKnown || b.conf.Pool6[i].IsWellKnown()
+	}
+	if wellKnown && !b.gateway.RefusesPrivate() {
+		ws = append(ws, "packets to private IPv4 addresses pass behind 64:ff9b::/96 (pool6 private_v4), against RFC 6052 section 3.1")
+	}
+	return ws
+}
+
+// Pool4 implements control.Backend.
+func (b *backend) Pool4() []control.Pool4Entry {
+	var es []control.Pool4Entry
+	for _, u := range b.pool.Entries() {
+		es = append(es, control.Pool4Entry{Pool4Range: pool4Range(u.Entry), Used: u.Used, Free: ports(u.Entry) - u.Used})
+	}
+	return es
+}
+
+func pool4Range(e pool4.Entry) control.Pool4Range {
+	r := control.Pool4Range{Address: e.Addr, Protocol: e.Proto.String(), Ports: fmt.Sprintf("%d-%d", e.Lo, e.Hi)}
+	if e.Lo == e.Hi {
+		r.Ports = fmt.Sprint(e.Lo)
+	}
+	return r
+}
+
+func pool4Ranges(es []pool4.Entry) []control.Pool4Range {
+	rs := make([]control.Pool4Range, len(es))
+	for i := range es {
+		rs[i] = pool4Range(es[i])
+	}
+	return rs
+}
+
+func parseChange(c control.Pool4Change) ([]pool4.Entry, error) {
+	var protos []packet.Proto
+	for _, name := range c.Protocols {
+		p, err := parseProto(name)
+		if err != nil {
+			return nil, err
+		}
+		protos = append(protos, p)
+	}
+	return pool4.ParseRange(c.Addresses, c.Ports, protos...)
+}
+
+func parseProto(name string) (packet.Proto, error) {
+	for _, p := range protocols {
+		if p.String() == name {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("protocol %q: must be tcp, udp or icmp", name)
+}
+
+// AddPool4 implements control.Backend.
+func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
+	entries, err := parseChange(c)
+	if err != nil {
+		return control.Pool4Result{}, err
+	}
+	if err := b.guard.refuse(entries, c.Force); err != nil {
+		return control.Pool4Result{}, err
+	}
+	added, merged, err := b.pool.Add(entries)
+	if err != nil {
+		return control.Pool4Result{}, err
+	}
+	if err := b.pool4Changed(); err != nil {
+		_, undone := b.pool.Remove(added)
+		return control.Pool4Result{}, errors.Join(fmt.Errorf("nothing was added: %w", err), undone, b.pool4Changed())
+	}
+	b.log.Info("pool4 grew", "addresses", c.Addresses, "ports", c.Ports, "protocols", c.Protocols)
+	return control.Pool4Result{Added: pool4Ranges(added), Merged: pool4Ranges(merged)}, nil
+}
+
+// RemovePool4 implements control.Backend.
+func (b *backend) RemovePool4(c control.Pool4Change) (control.Pool4Result, error) {
+	entries, err := parseChange(c)
+	if err != nil {
+		return control.Pool4Result{}, err
+	}
+	removed, err := b.pool.Remove(entries)
+	if err != nil {
+		return control.Pool4Result{}, err
+	}
+	return b.removed(removed)
+}
+
+// FlushPool4 implements control.Backend.
+func (b *backend) FlushPool4() (control.Pool4Result, error) {
+	entries := b.ranges()
+	b.pool.Flush()
+	return b.removed(entries)
+}
+
+// removed ends the bindings that have lost their transport address. The guard is lifted last: the host must not see the
+// packets of a connection that is still translated.
+func (b *backend) removed(entries []pool4.Entry) (control.Pool4Result, error) {
+	bindings, sessions := b.gateway.Sessions.Purge(func(row bib.Binding) bool {
+		return !row.Static && covers(entries, row.Proto, row.Mapped)
+	})
+	b.log.Info("pool4 shrank", "ranges", len(entries), "bindings_ended", bindings, "sessions_ended", sessions)
+	r := control.Pool4Result{Removed: pool4Ranges(entries), Bindings: bindings, Sessions: sessions}
+	if err := b.pool4Changed(); err != nil {
+		r.Warnings = append(r.Warnings, err.Error())
+	}
+	return r, nil
+}
+
+func covers(entries []pool4.Entry, p packet.Proto, e packet.Endpoint4) bool {
+	a := netip.AddrFrom4(e.Addr)
+	for i := range entries {
+		if entries[i].Proto == p && entries[i].Addr == a && entries[i].Lo <= e.Port && e.Port <= entries[i].Hi {
+			return true
+		}
+	}
+	return false
+}
+
+// Pool6 implements control.Backend.
+func (b *backend) Pool6() []control.Pool6Entry {
+	var es []control.Pool6Entry
+	for _, p := range b.conf.Pool6 {
+		es = append(es, control.Pool6Entry{Prefix: p.Prefix()})
+	}
+	return es
+}
+
+// Bindings implements control.Backend.
+func (b *backend) Bindings(ctx context.Context, f control.Filter, yield func(control.Binding) error) error {
+	return pages(ctx, b.gateway.Bindings.List, func(row *bib.Binding) error {
+		if !f.Match(row.Proto.String(), netip.AddrFrom16(row.Client.Addr), netip.Addr{}) {
+			return nil
+		}
+		return yield(control.Binding{
+			Protocol: row.Proto.String(), Client: addrPort6(row.Client), Mapped: addrPort4(row.Mapped),
+			Static: row.Static, Sessions: row.Sessions,
+		})
+	})
+}
+
+// Sessions implements control.Backend.
+func (b *backend) Sessions(ctx context.Context, f control.Filter, yield func(control.Session) error) error {
+	list := func(cursor uint32, buf []session.Session) (int, uint32) {
+		return b.gateway.Sessions.List(cursor, buf, b.gateway.Now())
+	}
+	return pages(ctx, list, func(row *session.Session) error {
+		if !f.Match(row.Proto.String(), netip.AddrFrom16(row.Client.Addr), netip.AddrFrom4(row.Remote.Addr)) {
+			return nil
+		}
+		return yield(b.session(row))
+	})
+}
+
+func (b *backend) session(row *session.Session) control.Session {
+	prefix := &b.conf.Pool6[min(int(row.Prefix), len(b.conf.Pool6)-1)]
+	s := control.Session{
+		Protocol: row.Proto.String(), Client: addrPort6(row.Client), Mapped: addrPort4(row.Mapped), Peer: addrPort4(row.Remote),
+		Peer6:   netip.AddrPortFrom(netip.AddrFrom16(prefix.Embed(row.Remote.Addr)), row.Remote.Port),
+		Expires: control.Seconds(row.Remaining),
+	}
+	if row.Proto == packet.TCP {
+		s.State = row.State.String()
+	}
+	return s
+}
+
+// pages copies a table page by page and hands the rows out between the pages.
+func pages[T any](ctx context.Context, list func(cursor uint32, buf []T) (int, uint32), each func(*T) error) error {
+	rows := make([]T, page)
+	for cursor := uint32(0); ; {
+		var n int
+		n, cursor = list(cursor, rows)
+		for i := range rows[:n] {
+			if err := each(&rows[i]); err != nil {
+				return err
+			}
+		}
+		if cursor == 0 {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+func addrPort6(e packet.Endpoint6) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16(e.Addr), e.Port)
+}
+
+func addrPort4(e packet.Endpoint4) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4(e.Addr), e.Port)
+}
+
+// Stats implements control.Backend.
+func (b *backend) Stats() []control.Counter {
+	var cs []control.Counter
+	for _, c := range b.gateway.Counters.All() {
+		n := control.Counter{Name: c.Name, Value: c.Value, Help: c.Help, Kind: c.Kind}
+		if c.Label != "" {
+			n.Labels = map[string]string{c.Label: c.LabelValue}
+		}
+		cs = append(cs, n)
+	}
+	for _, p := range b.usage() {
+		labels := map[string]string{"protocol": p.Protocol}
+		for _, row := range []struct {
+			name, help string
+			value      int
+		}{
+			{"bindings", "bindings at present", p.Bindings},
+			{"sessions", "sessions at present", p.Sessions},
+			{"pool4_ports", "transport addresses in pool4", p.Pool4Ports},
+			{"pool4_used", "transport addresses of pool4 that are bound", p.Pool4Used},
+		} {
+			cs = append(cs, control.Counter{Name: row.name, Labels: labels, Value: uint64(row.value), Help: row.help, Kind: "table"})
+		}
+	}
+	return cs
+}
+
+// Pause implements control.Backend.
+func (b *backend) Pause() error {
+	b.gateway.Pause()
+	b.log.Info("translation is paused")
+	return nil
+}
+
+// Resume implements control.Backend.
+func (b *backend) Resume() error {
+	b.gateway.Resume()
+	b.log.Info("translation goes on")
+	return nil
+}
+
+var _ control.Backend = (*backend)(nil)
+var _ gateway.Routes = (*nexthop.Table)(nil)

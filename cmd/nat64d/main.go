@@ -1,0 +1,112 @@
+// Command nat64d is a stateful NAT64 gateway (RFC 6146) in user space: it translates between an IPv6-only and an IPv4
+// network by way of two network interfaces. nat64ctl administers it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"nat64d/config"
+	"nat64d/control"
+)
+
+// version is set by the linker.
+var version = ""
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := rootCommand().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "nat64d:", err)
+		var usage usageError
+		if errors.As(err, &usage) {
+			os.Exit(2)
+		}
+		os.Exit(1)
+	}
+}
+
+// usageError is a mistake in the command line itself: exit code 2.
+type usageError struct{ error }
+
+func rootCommand() *cobra.Command {
+	var file string
+	var o config.Overrides
+	c := &cobra.Command{
+		Use:   "nat64d",
+		Short: "Stateful NAT64 gateway (RFC 6146) in user space",
+		Long: `nat64d lets IPv6-only hosts reach IPv4-only servers. It runs on a machine with an interface in each network and
+translates between them in user space. It is configured by a file, by flags, or by both: flags win.
+
+Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command line is wrong.`,
+		Example: `  nat64d -c /etc/nat64d/nat64d.yaml
+  nat64d --v6 eth0 --v4 eth1 --pool6 64:ff9b::/96 --pool4 10.0.2.15:7000-8000
+  nat64d check -c /etc/nat64d/nat64d.yaml
+  nat64d demo`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       buildVersion().Version,
+		RunE: func(c *cobra.Command, _ []string) error {
+			conf, err := config.Load(file, o)
+			if err != nil {
+				return err
+			}
+			return serve(c.Context(), conf)
+		},
+	}
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	flags := c.PersistentFlags()
+	flags.StringVarP(&file, "config", "c", "", "configuration file (YAML)")
+	flags.StringVar(&o.V6, "v6", "", "interface in the IPv6-only network")
+	flags.StringVar(&o.V4, "v4", "", "interface in the IPv4 network; may be the same")
+	flags.StringArrayVar(&o.Pool6, "pool6", nil, "NAT64 prefix (default 64:ff9b::/96)")
+	flags.StringArrayVar(&o.Pool4, "pool4", nil, "IPv4 address and ports to translate to, such as 10.0.2.15:7000-8000; may be repeated")
+	flags.StringVar(&o.Socket, "socket", "", "control socket (default /run/nat64d/nat64d.sock)")
+	flags.StringVar(&o.Engine, "engine", "", "how packets are moved: auto, ring, mmsg or simple")
+	flags.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error")
+	c.AddCommand(checkCommand(&file, &o), demoCommand())
+	return c
+}
+
+// checkCommand reads a configuration as the daemon would and says what is wrong with it.
+func checkCommand(file *string, o *config.Overrides) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Check a configuration without using it",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if _, err := config.Load(*file, *o); err != nil {
+				return err
+			}
+			fmt.Fprintln(c.OutOrStdout(), "the configuration is correct")
+			return nil
+		},
+	}
+}
+
+// buildVersion says what this binary was built from.
+func buildVersion() control.Version {
+	v := control.Version{Version: version, Go: "unknown"}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	v.Go = info.GoVersion
+	if v.Version == "" {
+		v.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v.Revision = s.Value
+		}
+	}
+	return v
+}

@@ -1,0 +1,153 @@
+package gateway
+
+import (
+	"encoding/binary"
+
+	"nat64d/drop"
+	"nat64d/icmp"
+	"nat64d/packet"
+	"nat64d/pool6"
+	"nat64d/xlat"
+)
+
+// message is an ICMP error that came in, taken apart.
+type message struct {
+	kind       drop.Answer
+	rest       uint32
+	quote      packet.View
+	extensions []byte
+}
+
+// read6 takes the ICMPv6 error in v apart. Its checksum must be right, since its body is rewritten (RFC 5508 section 4).
+func (m *message) read6(v *packet.View, off packet.Offload) drop.Reason {
+	h := v.IP6()
+	sum := packet.Sum(0).Addr6(h.Src()).Addr6(h.Dst()).Pseudo(len(v.Data)-v.L4, packet.NumICMPv6)
+	body, r := m.header(v, off, sum, 4, 8)
+	if r != drop.None {
+		return r
+	}
+	return m.quote.Quoted6(body)
+}
+
+// read4 takes the ICMP error in v apart, as read6 does.
+func (m *message) read4(v *packet.View, off packet.Offload) drop.Reason {
+	body, r := m.header(v, off, 0, 5, 4)
+	if r != drop.None {
+		return r
+	}
+	return m.quote.Quoted4(body)
+}
+
+// header reads the 8 bytes that all errors begin with; lengthAt is where the length of the quoted packet is, which counts
+// in units of unit bytes (RFC 4884).
+func (m *message) header(v *packet.View, off packet.Offload, pseudo packet.Sum, lengthAt, unit int) ([]byte, drop.Reason) {
+	b := v.Transport()
+	if off.Checksum == packet.ChecksumUnknown && pseudo.Bytes(b).Fold() != 0xffff {
+		return nil, drop.ICMPChecksum
+	}
+	m.kind, m.rest = drop.Answer{Type: b[0], Code: b[1]}, binary.BigEndian.Uint32(b[4:])
+	extensible := icmp.Extensible6
+	if v.Number == packet.NumICMP {
+		extensible = icmp.Extensible4
+	}
+	if !extensible(m.kind) {
+		return b[packet.ICMPLen:], drop.None
+	}
+	body, extensions := icmp.Split(b[packet.ICMPLen:], b[lengthAt], unit)
+	m.extensions = extensions
+	return body, drop.None
+}
+
+// error6 takes an ICMPv6 error from an IPv6 node to the IPv4 host that sent the quoted packet. It creates and refreshes
+// no state (RFC 6146 section 3.5).
+func (w *worker) error6(f *packet.Frame, v *packet.View, prefix *pool6.Prefix) drop.Reason {
+	var m message
+	if r := m.read6(v, f.Offload); r != drop.None {
+		return r
+	}
+	q := m.quote.IP6()
+	mapped, ok := w.g.Bindings.Lookup6(m.quote.Proto, packet.Endpoint6{Addr: *q.Dst(), Port: m.quote.DstPort})
+	switch {
+	case !ok:
+		return drop.ICMPErrorUnbound
+	case *q.Src() != *v.IP6().Dst(): // it is not for who sent the quoted packet
+		return drop.ICMPErrorInner
+	}
+	answer, pointer, ok := icmp.To4(m.kind, m.rest)
+	if !ok {
+		return drop.ICMPType
+	}
+	peer := prefix.Extract(q.Src())
+	if icmp.IsTooBig6(m.kind) {
+		pointer = icmp.MTU4(m.rest, w.mtu6(*v.IP6().Src()), w.mtu4(peer), m.quote.Fragmented)
+	}
+	e := xlat.Error{Answer: answer, Rest: pointer, Quote: &m.quote}
+	if icmp.Extensible4(answer) && !icmp.IsTooBig6(m.kind) {
+		e.Extensions = m.extensions
+	}
+	o := w.to[V4].large()
+	t := packet.Tuple4{Src: packet.Endpoint4{Addr: peer, Port: m.quote.SrcPort}, Dst: mapped} // the quoted packet came to us like this
+	out := packet.Tuple4{Src: mapped, Dst: t.Src}
+	w.conf.Xlat.ErrorTo4(o, v, e, &mapped.Addr, &peer, t, w.ids.next(&out, packet.ICMP, packet.Offload{}))
+	if w.owns(m.quote.Proto, t.Src) {
+		return w.turn(o)
+	}
+	return w.leave4(f, v, o)
+}
+
+// error4 takes an ICMP error from the IPv4 network to the client that sent the quoted packet. It creates and refreshes no
+// state (RFC 6146 section 3.5).
+func (w *worker) error4(f *packet.Frame, v *packet.View, m *message) drop.Reason {
+	q := m.quote.IP4()
+	client, ok := w.g.Bindings.Lookup4(m.quote.Proto, packet.Endpoint4{Addr: *q.Src(), Port: m.quote.SrcPort})
+	switch {
+	case !ok:
+		return drop.ICMPErrorUnbound
+	case *q.Src() != *v.IP4().Dst(): // it is not for who sent the quoted packet
+		return drop.ICMPErrorInner
+	}
+	answer, pointer, ok := icmp.To6(m.kind, m.rest)
+	if !ok {
+		return drop.ICMPType
+	}
+	prefix := w.prefix(0)
+	if icmp.IsTooBig4(m.kind) {
+		pointer = icmp.MTU6(m.rest&0xffff, uint32(q.TotalLen()), w.mtu6(client.Addr), w.mtu4(*v.IP4().Src()), icmp.Plateaus)
+	}
+	e := xlat.Error{Answer: answer, Rest: pointer, Quote: &m.quote}
+	if icmp.Extensible6(answer) {
+		e.Extensions = m.extensions
+	}
+	peer := prefix.Embed(*q.Dst())
+	src := w.reporter(v, prefix, peer)
+	o := w.to[V6].large()
+	t := packet.Tuple6{Src: client, Dst: packet.Endpoint6{Addr: peer, Port: m.quote.DstPort}}
+	w.conf.Xlat.ErrorTo6(o, v, e, &src, &client.Addr, t)
+	return w.leave6(f, v, o)
+}
+
+// reporter returns the source of a translated ICMP error: the router that reports it, so that traceroute shows it, or,
+// where its address cannot stand behind the prefix, the destination of the quoted packet (RFC 6146 section 3.6.2).
+func (w *worker) reporter(v *packet.View, prefix *pool6.Prefix, peer packet.Addr6) packet.Addr6 {
+	src := *v.IP4().Src()
+	if w.conf.LiteralReporter || prefix.IsWellKnown() && (!pool6.Unicast4(src) || w.g.strict.Load() && !pool6.Global4(src)) {
+		return peer
+	}
+	return prefix.Embed(src)
+}
+
+// mtu6 and mtu4 return the MTUs of the next hops for the arithmetic of RFC 7915 sections 4.2 and 5.2; where there is no
+// next hop they set no bound.
+func (w *worker) mtu6(a packet.Addr6) uint32 {
+	if h, _, r := w.hops.Hop6(a); r == drop.None {
+		return h.MTU
+	}
+	return 0xffff
+}
+
+func (w *worker) mtu4(a packet.Addr4) uint32 {
+	if h, _, r := w.hops.Hop4(a); r == drop.None {
+		return h.MTU
+	}
+	return 0xffff
+}

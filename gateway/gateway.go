@@ -1,0 +1,237 @@
+// Package gateway puts ports, tables and translator together: a stateful NAT64 (RFC 6146). It starts all goroutines of
+// the data path.
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nat64d/bib"
+	"nat64d/drop"
+	"nat64d/metrics"
+	"nat64d/nexthop"
+	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/pool6"
+	"nat64d/session"
+	"nat64d/table"
+	"nat64d/xlat"
+)
+
+// Side is one of the two networks.
+type Side uint8
+
+// The sides.
+const (
+	V6 Side = iota
+	V4
+)
+
+// String returns v6 or v4.
+func (s Side) String() string { return [...]string{"v6", "v4"}[s] }
+
+// Config is what may be replaced while packets flow. It is immutable once given to the gateway.
+type Config struct {
+	Pool6           []pool6.Prefix // at least one
+	WellKnown       Policy         // non-global IPv4 behind 64:ff9b::/96
+	Xlat            xlat.Config
+	ZeroUDPDrop     bool         // refuse IPv4 UDP without a checksum instead of computing one
+	ErrorsPerSecond int          // ICMP errors to one source; 0: no limit
+	Source6         packet.Addr6 // of our own errors; zero: chosen by Routes
+	Source4         packet.Addr4 // of our own errors; zero: chosen by Routes
+	// LiteralReporter has translated ICMPv4 errors come from the destination of the packet they are about, as RFC 6146
+	// section 3.6.2 says, instead of the router that reports it.
+	LiteralReporter bool
+	Session         session.Config
+}
+
+// Policy says what becomes of a packet that pairs the Well-Known Prefix with a non-global IPv4 address (RFC 6052
+// section 3.1).
+type Policy uint8
+
+// The policies. Auto refuses, unless every address of pool4 is itself non-global: then the gateway evidently stands
+// behind another NAT or in a laboratory.
+const (
+	Auto Policy = iota
+	Allow
+	Refuse
+)
+
+// Routes knows the host's routes, neighbours and addresses; it is implemented by nexthop.Table. All methods are for any
+// number of goroutines.
+type Routes interface {
+	// Generation grows with every change that can alter an answer of Hops.
+	Generation() uint64
+	// Resolve6 and Resolve4 make the next hop's link address known, some time after they have returned.
+	Resolve6(dst packet.Addr6)
+	Resolve4(dst packet.Addr4)
+	// Source6 and Source4 return the address of the host that an ICMP error to dst comes from.
+	Source6(dst packet.Addr6) (packet.Addr6, bool)
+	Source4(dst packet.Addr4) (packet.Addr4, bool)
+}
+
+// Hops is one worker's view of Routes, implemented by nexthop.Cache. Pending means that the answer is on its way: ask
+// again when the generation has changed. One goroutine uses it.
+type Hops interface {
+	Hop6(dst packet.Addr6) (h nexthop.Hop, pending bool, r drop.Reason)
+	Hop4(dst packet.Addr4) (h nexthop.Hop, pending bool, r drop.Reason)
+}
+
+// Options are what a gateway is made of.
+type Options struct {
+	Config Config
+	Routes Routes
+	Hops   func() Hops // a new one for each worker
+	Pool4  *pool4.Pool
+	Max    int      // bindings and sessions that fit
+	Key    [16]byte // secret of hashes, from a cryptographic generator
+	// Open opens a port on the NIC of a side, to receive packets of that family and send any; with send only to
+	// send. It is called again when a port has failed.
+	Open  func(s Side, send bool) (Port, error)
+	Clock func() time.Duration // time since the start, never going back; nil: the system's
+	Log   *slog.Logger
+}
+
+// Gateway is a running NAT64. Its methods may be called by any goroutine.
+type Gateway struct {
+	Pool4    *pool4.Pool
+	Bindings *bib.Table
+	Sessions *session.Table
+	Counters *metrics.Set
+
+	routes Routes
+	epochs *table.Epochs
+	clock  func() time.Duration
+	log    *slog.Logger
+
+	conf    atomic.Pointer[Config]
+	strict  atomic.Bool // what Config.WellKnown comes to with the present pool4
+	paused  atomic.Bool
+	workers []*worker
+
+	probes probes
+}
+
+// workers of the data path: one for each side.
+const sides = 2
+
+// New makes a gateway. Nothing runs until Run is called.
+func New(o Options) *Gateway {
+	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, log: o.Log}
+	if g.clock == nil {
+		start := time.Now()
+		g.clock = func() time.Duration { return time.Since(start) }
+	}
+	g.epochs = table.NewEpochs(sides)
+	g.Bindings = bib.New(o.Pool4, g.epochs, o.Max, o.Key)
+	g.Sessions = session.New(g.Bindings, g.epochs, o.Max, o.Config.Session)
+	g.Counters = metrics.New(sides)
+	g.Configure(o.Config)
+	for s := range Side(sides) {
+		g.workers = append(g.workers, newWorker(g, s, &o))
+	}
+	return g
+}
+
+// Configure replaces the configuration from the next batch on.
+func (g *Gateway) Configure(c Config) {
+	g.Sessions.Configure(c.Session)
+	g.conf.Store(&c)
+	g.Pool4Changed()
+}
+
+// Pool4Changed draws the conclusions of a change of pool4 for the configuration's Auto.
+func (g *Gateway) Pool4Changed() {
+	switch g.conf.Load().WellKnown {
+	case Allow:
+		g.strict.Store(false)
+	case Refuse:
+		g.strict.Store(true)
+	case Auto:
+		g.strict.Store(g.anyGlobal())
+	}
+}
+
+func (g *Gateway) anyGlobal() bool {
+	for _, u := range g.Pool4.Entries() {
+		if pool6.Global4(u.Addr.As4()) {
+			return true
+		}
+	}
+	return false
+}
+
+// RefusesPrivate says whether packets that pair 64:ff9b::/96 with a non-global IPv4 address are refused at present.
+func (g *Gateway) RefusesPrivate() bool { return g.strict.Load() }
+
+// Now returns the time of the tables.
+func (g *Gateway) Now() table.Time { return table.Time(g.clock() / table.Tick) }
+
+// Pause stops translating; sessions live on until they expire. Resume goes on.
+func (g *Gateway) Pause() { g.paused.Store(true) }
+
+// Resume ends a Pause.
+func (g *Gateway) Resume() { g.paused.Store(false) }
+
+// Paused says whether translation is paused.
+func (g *Gateway) Paused() bool { return g.paused.Load() }
+
+// Open opens all ports, so that a NIC that cannot be used is known before the gateway says that it is ready.
+func (g *Gateway) Open() error {
+	for _, w := range g.workers {
+		if err := w.open(); err != nil {
+			g.Close()
+			return err
+		}
+	}
+	return nil
+}
+
+// Close closes the ports of a gateway that is not running.
+func (g *Gateway) Close() {
+	for _, w := range g.workers {
+		w.close()
+	}
+}
+
+// Run carries packets until ctx ends. It opens the ports that are not open, and closes all of them in the end.
+func (g *Gateway) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, w := range g.workers {
+		group.Go(func() error { return w.run(ctx) })
+	}
+	group.Go(func() error { return g.maintain(ctx) })
+	return group.Wait()
+}
+
+// probes hands TCP probes from the sweep to the worker that sends on the IPv6 side.
+type probes struct {
+	mu      sync.Mutex
+	waiting []session.Probe
+	any     atomic.Bool
+}
+
+const maxProbes = 1024 // waiting ones; more connections than that fall silent in one sweep only after an outage
+
+func (p *probes) put(s session.Probe) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) < maxProbes {
+		p.waiting = append(p.waiting, s)
+		p.any.Store(true)
+	}
+}
+
+func (p *probes) take(into []session.Probe) []session.Probe {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	into = append(into[:0], p.waiting...)
+	p.waiting = p.waiting[:0]
+	p.any.Store(false)
+	return into
+}

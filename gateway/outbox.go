@@ -1,0 +1,107 @@
+package gateway
+
+import (
+	"time"
+
+	"nat64d/packet"
+	"nat64d/xlat"
+)
+
+// scratch is room for the largest header that is written: Ethernet, IPv6, ICMPv6 or a TCP header with all its options.
+const scratch = 192
+
+// outbox is the packets of one batch that leave on one side. It belongs to one worker.
+type outbox struct {
+	link  *link
+	outs  [batch]packet.Out
+	n     int
+	bytes [batch][scratch]byte
+	big   [batch][]byte // for ICMP errors, whose quoted packet is rewritten; made when first needed
+}
+
+func (b *outbox) init(l *link) {
+	b.link = l
+}
+
+// next returns the free slot with room for headers; it is the caller's until keep.
+func (b *outbox) next() *packet.Out {
+	o := &b.outs[b.n]
+	o.Head = b.bytes[b.n][:0]
+	return o
+}
+
+// large returns the free slot with room for a whole ICMP error.
+func (b *outbox) large() *packet.Out {
+	if b.big[b.n] == nil {
+		b.big[b.n] = make([]byte, xlat.ErrorRoom)
+	}
+	o := &b.outs[b.n]
+	o.Head = b.big[b.n][:0]
+	return o
+}
+
+// keep takes the free slot into the batch and says whether the outbox is now full.
+func (b *outbox) keep() (full bool) {
+	b.n++
+	return b.n == batch
+}
+
+// flush sends the packets and returns how many could not be sent.
+func (b *outbox) flush(now time.Duration) (refused int) {
+	if b.n == 0 {
+		return 0
+	}
+	n := b.n
+	b.n = 0
+	if !b.link.ready(now) {
+		return n
+	}
+	refused, err := b.link.port.Send(b.outs[:n])
+	if err != nil {
+		b.link.close()
+		return n
+	}
+	return refused
+}
+
+// link is a port that is opened again when it has failed.
+type link struct {
+	open  func() (Port, error)
+	port  Port
+	tried time.Duration
+	lost  uint64 // drops of ports that are closed
+}
+
+func (l *link) ensure() (err error) {
+	if l.port == nil {
+		l.port, err = l.open()
+	}
+	return err
+}
+
+// ready opens the port if need be, but tries that no more often than every retry.
+func (l *link) ready(now time.Duration) bool {
+	if l.port == nil && (l.tried == 0 || now-l.tried >= retry) {
+		l.tried = now
+		if l.ensure() != nil {
+			return false
+		}
+	}
+	return l.port != nil
+}
+
+func (l *link) close() {
+	if l.port != nil {
+		l.lost += l.port.Drops()
+		_ = l.port.Close() // there is nothing to be done about a NIC that is gone
+		l.port = nil
+	}
+}
+
+// drops returns how many packets the kernel could not hand over.
+func (l *link) drops() uint64 {
+	if l.port == nil {
+		return l.lost
+	}
+	return l.lost + l.port.Drops()
+}

@@ -1,0 +1,89 @@
+package gateway
+
+import (
+	"slices"
+	"time"
+
+	"nat64d/drop"
+	"nat64d/metrics"
+	"nat64d/packet"
+)
+
+// Bounds of the packets that wait for a next hop's link address: our own choices. The kernel gives up after three
+// seconds; a little more lets it say so.
+const (
+	maxParked      = 64
+	maxParkedBytes = 1 << 20
+	parkTime       = 4 * time.Second
+)
+
+// parking holds copies of received packets whose next hop is being asked for its link address. When anything has changed
+// they go through the gateway once more, from the start. It allocates: the first packet to a neighbour is not the
+// packet path.
+type parking struct {
+	waiting []parkedFrame
+	bytes   int
+}
+
+type parkedFrame struct {
+	frame packet.Frame
+	until time.Duration
+}
+
+func (p *parking) len() int { return len(p.waiting) }
+
+// late says whether the packet that has waited longest has waited too long.
+func (p *parking) late(now time.Duration) bool {
+	return len(p.waiting) > 0 && now >= p.waiting[0].until
+}
+
+func (p *parking) add(f *packet.Frame, until time.Duration) bool {
+	if len(p.waiting) >= maxParked || p.bytes+len(f.Data) > maxParkedBytes {
+		return false
+	}
+	p.bytes += len(f.Data)
+	p.waiting = append(p.waiting, parkedFrame{packet.Frame{Data: slices.Clone(f.Data), Offload: f.Offload}, until})
+	return true
+}
+
+// take empties the parking.
+func (p *parking) take() []parkedFrame {
+	waiting := p.waiting
+	p.waiting, p.bytes = nil, 0
+	return waiting
+}
+
+// park keeps a packet whose next hop is not known yet, and asks for it. A packet that has turned is not kept: it would
+// have to start on the other side.
+func (w *worker) park(f *packet.Frame) drop.Reason {
+	if w.hairpin {
+		return drop.Neighbour
+	}
+	until := w.now + parkTime
+	if w.again != 0 {
+		until = w.again
+	}
+	if w.now >= until {
+		return drop.Neighbour
+	}
+	if !w.parked.add(f, until) {
+		return drop.NeighbourQueue
+	}
+	w.count.Happened(metrics.Parked)
+	return drop.None
+}
+
+// unpark takes the waiting packets through the gateway once more, if anything has changed for them.
+func (w *worker) unpark() {
+	generation := w.g.routes.Generation()
+	if generation == w.routes && !w.parked.late(w.now) {
+		return
+	}
+	w.routes = generation
+	for _, p := range w.parked.take() {
+		w.again = p.until
+		w.one(&p.frame)
+	}
+	w.again = 0
+	w.flush() // their memory is not the port's, but it is not kept either
+}

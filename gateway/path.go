@@ -1,0 +1,239 @@
+package gateway
+
+import (
+	"nat64d/drop"
+	"nat64d/metrics"
+	"nat64d/packet"
+	"nat64d/pool6"
+)
+
+// from6 takes one IPv6 packet through RFC 6146 section 3.
+func (w *worker) from6(f *packet.Frame) drop.Reason {
+	var v packet.View
+	if r := v.Parse6(f.Data); r != drop.None {
+		return r
+	}
+	pref, ok := pool6.Match(w.conf.Pool6, v.IP6().Dst())
+	if !ok {
+		return drop.NotPool6
+	}
+	if r := w.check6(&v); r != drop.None {
+		return w.refuse6(&v, r, 0)
+	}
+	prefix := &w.conf.Pool6[pref]
+	peer := prefix.Extract(v.IP6().Dst())
+	if r := w.far(peer, prefix); r != drop.None {
+		return w.refuse6(&v, r, 0)
+	}
+	if r := v.Transport6(); r != drop.None {
+		return w.refuse6(&v, r, 0)
+	}
+	if v.Error {
+		return w.error6(f, &v, prefix)
+	}
+	src := packet.Endpoint6{Addr: *v.IP6().Src(), Port: v.SrcPort} // 3.4 incoming tuple
+	dst := packet.Endpoint4{Addr: peer, Port: v.DstPort}
+	mapped, r := w.g.Sessions.From6(v.Proto, src, dst, uint8(pref), v.Event, w.tables()) // 3.5 filtering and updating
+	if r != drop.None {
+		return w.refuse6(&v, r, 0)
+	}
+	o := w.to[V4].next()
+	t := packet.Tuple4{Src: mapped, Dst: dst}                                    // 3.6 outgoing tuple
+	r = w.conf.Xlat.To4(o, &v, f.Offload, t, w.ids.next(&t, v.Proto, f.Offload)) // 3.7 translate
+	if r != drop.None {
+		return w.refuse6(&v, r, 0)
+	}
+	if w.owns(v.Proto, t.Dst) {
+		return w.turn(o) // 3.8 hairpin
+	}
+	return w.leave4(f, &v, o)
+}
+
+// from4 takes one IPv4 packet through RFC 6146 section 3.
+func (w *worker) from4(f *packet.Frame) drop.Reason {
+	var v packet.View
+	if r := v.Parse4(f.Data); r != drop.None {
+		return r
+	}
+	var m message
+	bad := v.Transport4()
+	if v.Error {
+		bad = m.read4(&v, f.Offload)
+	}
+	if !w.ours4(&v, &m, bad) {
+		return drop.NotPool4
+	}
+	if r := w.check4(&v); r != drop.None {
+		return w.refuse4(&v, r, 0)
+	}
+	if bad != drop.None {
+		return w.refuse4(&v, bad, 0)
+	}
+	if v.Error {
+		return w.error4(f, &v, &m)
+	}
+	src := packet.Endpoint4{Addr: *v.IP4().Src(), Port: v.SrcPort} // 3.4 incoming tuple
+	dst := packet.Endpoint4{Addr: *v.IP4().Dst(), Port: v.DstPort}
+	client, pref, r := w.g.Sessions.From4(v.Proto, src, dst, v.Event, w.tables()) // 3.5 filtering and updating
+	if r != drop.None {
+		return w.refuse4(&v, r, 0)
+	}
+	prefix := w.prefix(pref)
+	if r := w.far(src.Addr, prefix); r != drop.None {
+		return w.refuse4(&v, r, 0)
+	}
+	o := w.to[V6].next()
+	t := packet.Tuple6{Src: packet.Endpoint6{Addr: prefix.Embed(src.Addr), Port: src.Port}, Dst: client} // 3.6 outgoing tuple
+	if r := w.conf.Xlat.To6(o, &v, f.Offload, t); r != drop.None {                                       // 3.7 translate
+		return w.refuse4(&v, r, 0)
+	}
+	return w.leave6(f, &v, o)
+}
+
+// check6 holds what can be said of an IPv6 packet to pool6 before its addresses are translated.
+func (w *worker) check6(v *packet.View) drop.Reason {
+	src := v.IP6().Src()
+	if _, loop := pool6.Match(w.conf.Pool6, src); loop {
+		return drop.SourceInPool6 // RFC 6146 section 5.4
+	}
+	if !pool6.Unicast6(src) {
+		return drop.Source6
+	}
+	if w.g.paused.Load() {
+		return drop.Paused
+	}
+	if r := v.Extensions6(); r != drop.None {
+		return r
+	}
+	switch {
+	case v.IP6().HopLimit() <= 1:
+		return drop.HopLimit
+	case v.Routing != 0:
+		return drop.RoutingHeader
+	}
+	return drop.None
+}
+
+// check4 holds what can be said of an IPv4 packet to pool4 before its addresses are translated.
+func (w *worker) check4(v *packet.View) drop.Reason {
+	switch {
+	case !pool6.Unicast4(*v.IP4().Src()) && !v.Error: // an error's may help to find out what is wrong
+		return drop.Source4
+	case w.g.paused.Load():
+		return drop.Paused
+	case v.SourceRouted():
+		return drop.SourceRoute
+	case v.IP4().TTL() <= 1:
+		return drop.HopLimit
+	}
+	return drop.None
+}
+
+// far checks the IPv4 address of the far end, which an IPv6 client sees behind prefix.
+func (w *worker) far(a packet.Addr4, prefix *pool6.Prefix) drop.Reason {
+	switch {
+	case !pool6.Unicast4(a):
+		return drop.Destination4
+	case prefix.IsWellKnown() && w.g.strict.Load() && !pool6.Global4(a) && !w.hairpin:
+		return drop.WellKnown
+	}
+	return drop.None
+}
+
+// prefix returns the prefix that a session uses; a session that outlives its prefix gets the first one.
+func (w *worker) prefix(n uint8) *pool6.Prefix {
+	if int(n) >= len(w.conf.Pool6) {
+		n = 0
+	}
+	return &w.conf.Pool6[n]
+}
+
+// ours4 says whether an IPv4 packet is for us and not for the host, which may own the same address: by its transport
+// address (of an ICMP error that of the packet it quotes), or, where bad says that it has none, by its address alone if
+// the host has not got it. An echo request to the host's own address is the host's to answer, unless the administrator
+// has bound the Identifier.
+func (w *worker) ours4(v *packet.View, m *message, bad drop.Reason) bool {
+	dst := packet.Endpoint4{Addr: *v.IP4().Dst(), Port: v.DstPort}
+	switch {
+	case bad != drop.None:
+		return w.pooled(dst.Addr) && !w.hosts(dst.Addr)
+	case v.Error:
+		return w.owns(m.quote.Proto, packet.Endpoint4{Addr: *m.quote.IP4().Src(), Port: m.quote.SrcPort})
+	case v.Proto == packet.ICMP && v.ICMPType == packet.EchoRequest4 && w.hosts(dst.Addr):
+		id := w.g.Bindings.Find4(v.Proto, dst)
+		return id != 0 && w.g.Bindings.At(id).Static
+	}
+	return w.owns(v.Proto, dst)
+}
+
+// owns says whether an IPv4 transport address is one of ours: from outside a packet to it is translated, from inside it
+// turns round.
+func (w *worker) owns(p packet.Proto, e packet.Endpoint4) bool {
+	return w.g.Pool4.Contains(p, e) || w.g.Bindings.Find4(p, e) != 0
+}
+
+// pooled says whether pool4 has the address for any protocol.
+func (w *worker) pooled(a packet.Addr4) bool {
+	for p := range packet.Protos {
+		if w.g.Pool4.Holds(p, a) {
+			return true
+		}
+	}
+	return false
+}
+
+// hosts says whether the host owns a.
+func (w *worker) hosts(a packet.Addr4) bool {
+	_, _, r := w.hops.Hop4(a)
+	return r == drop.HostAddress
+}
+
+// leave4 sends a translated packet into the IPv4 network.
+func (w *worker) leave4(f *packet.Frame, v *packet.View, o *packet.Out) drop.Reason {
+	dst := packet.IPv4(o.Head[packet.Headroom:]).Dst()
+	hop, pending, r := w.hops.Hop4(*dst)
+	switch {
+	case pending:
+		w.g.routes.Resolve4(*dst)
+		return w.park(f)
+	case r != drop.None:
+		return w.refuse6(v, r, 0)
+	case o.SegmentLen() > int(hop.MTU): // RFC 7915 section 5.1
+		return w.refuse6(v, drop.TooBig, max(minMTU6, hop.MTU+packet.IPv6Len-packet.IPv4Len))
+	}
+	ethernet(o, V4, &hop)
+	w.forwarded(V4, o, metrics.From6To4)
+	return drop.None
+}
+
+// leave6 sends a translated packet into the IPv6 network.
+func (w *worker) leave6(f *packet.Frame, v *packet.View, o *packet.Out) drop.Reason {
+	dst := packet.IPv6(o.Head[packet.Headroom:]).Dst()
+	hop, pending, r := w.hops.Hop6(*dst)
+	switch {
+	case pending:
+		w.g.routes.Resolve6(*dst)
+		return w.park(f)
+	case r != drop.None:
+		return w.refuse4(v, r, 0)
+	case o.SegmentLen() > int(hop.MTU): // RFC 7915 section 4.1
+		return w.refuse4(v, drop.TooBig, hop.MTU-(packet.IPv6Len-packet.IPv4Len))
+	}
+	ethernet(o, V6, &hop)
+	d := metrics.From4To6
+	if w.hairpin {
+		d = metrics.Hairpin
+	}
+	w.forwarded(V6, o, d)
+	return drop.None
+}
+
+// turn takes a packet whose translation goes to an address of pool4 back to the IPv6 side, as if it had arrived from the
+// IPv4 side (RFC 6146 section 3.8).
+func (w *worker) turn(o *packet.Out) drop.Reason {
+	w.hair = append(append(w.hair[:0], o.Head[packet.Headroom:]...), o.Payload...)
+	w.hairpin = true
+	r := w.from4(&packet.Frame{Data: w.hair, Offload: o.Offload})
+	w.flush() // the next hairpinned packet uses the same memory
+	return r
+}

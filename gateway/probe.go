@@ -1,0 +1,49 @@
+package gateway
+
+import (
+	"encoding/binary"
+
+	"nat64d/drop"
+	"nat64d/metrics"
+	"nat64d/packet"
+	"nat64d/session"
+)
+
+// Our own choices for a probe's headers.
+const (
+	probeHops   = 64
+	probeWindow = 8192
+)
+
+// sendProbes sends the waiting TCP probes to their IPv6 clients.
+func (w *worker) sendProbes() {
+	w.probes = w.g.probes.take(w.probes)
+	for i := range w.probes {
+		w.sendProbe(&w.probes[i])
+	}
+}
+
+// sendProbe asks the client of an idle connection whether it still lives: a segment without data, sequence and
+// acknowledgment numbers 0, only ACK set (RFC 6146 section 3.5.2.2).
+func (w *worker) sendProbe(p *session.Probe) {
+	hop, _, r := w.hops.Hop6(p.Client.Addr)
+	if r != drop.None {
+		return // the session is given up after the transitory timeout, as if the client had not answered
+	}
+	o := w.to[V6].next()
+	o.Head, o.Payload, o.Offload = o.Head[:packet.Headroom+packet.IPv6Len+packet.TCPLen], nil, packet.Offload{}
+	src := w.prefix(p.Prefix).Embed(p.Remote.Addr)
+	ip := packet.IPv6(o.Head[packet.Headroom:])
+	ip.Put(0, packet.TCPLen, packet.NumTCP, probeHops, &src, &p.Client.Addr)
+	tcp := ip[packet.IPv6Len:]
+	clear(tcp)
+	binary.BigEndian.PutUint16(tcp, p.Remote.Port)
+	binary.BigEndian.PutUint16(tcp[2:], p.Client.Port)
+	tcp[12], tcp[13] = packet.TCPLen/4<<4, packet.FlagACK
+	binary.BigEndian.PutUint16(tcp[14:], probeWindow)
+	sum := packet.Sum(0).Addr6(&src).Addr6(&p.Client.Addr).Pseudo(packet.TCPLen, packet.NumTCP)
+	binary.BigEndian.PutUint16(tcp[packet.TCPChecksum:], sum.Bytes(tcp).Checksum())
+	ethernet(o, V6, &hop)
+	w.count.Happened(metrics.Probe)
+	w.keep(V6, o)
+}

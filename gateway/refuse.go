@@ -1,0 +1,96 @@
+package gateway
+
+import (
+	"encoding/binary"
+
+	"nat64d/drop"
+	"nat64d/icmp"
+	"nat64d/metrics"
+	"nat64d/packet"
+)
+
+// minMTU6 is the smallest MTU that an IPv6 link has (RFC 8200 section 5); a Packet Too Big never says less (RFC 8021).
+const minMTU6 = 1280
+
+type limiter struct{ to6, to4 icmp.Limiter }
+
+// refuse6 tells the sender of an IPv6 packet why it is not forwarded, if an ICMPv6 error is due for r, and returns r.
+// rest is the error's second word: the MTU of a Packet Too Big.
+func (w *worker) refuse6(v *packet.View, r drop.Reason, rest uint32) drop.Reason {
+	a := r.Answer6()
+	if a == (drop.Answer{}) || !icmp.Answerable6(v) {
+		return r
+	}
+	if r == drop.RoutingHeader {
+		rest = uint32(v.Routing)
+	}
+	dst := *v.IP6().Src()
+	if !w.limit.to6.Allow(hash32(dst[:]), w.conf.ErrorsPerSecond, w.now) {
+		w.count.Happened(metrics.ErrorLimited)
+		return r
+	}
+	src, ok := w.source6(dst)
+	hop, pending, no := w.hops.Hop6(dst)
+	if !ok || pending || no != drop.None {
+		w.count.Happened(metrics.ErrorNoSource)
+		return r
+	}
+	o := w.to[V6].next()
+	icmp.Error{Answer: a, Rest: rest, Quote: v.Data}.Put6(o, &src, &dst)
+	ethernet(o, V6, &hop)
+	w.count.Happened(metrics.ErrorSent6)
+	w.keep(V6, o)
+	return r
+}
+
+// refuse4 tells the sender of an IPv4 packet why it is not forwarded, if an ICMPv4 error is due for r, and returns r.
+// rest is the error's second word: the MTU of a Fragmentation Needed. The sender of a hairpinned packet is an IPv6
+// client and is told nothing.
+func (w *worker) refuse4(v *packet.View, r drop.Reason, rest uint32) drop.Reason {
+	a := r.Answer4()
+	if a == (drop.Answer{}) || w.hairpin || !icmp.Answerable4(v) {
+		return r
+	}
+	dst := *v.IP4().Src()
+	if !w.limit.to4.Allow(hash32(dst[:]), w.conf.ErrorsPerSecond, w.now) {
+		w.count.Happened(metrics.ErrorLimited)
+		return r
+	}
+	src, ok := w.source4(dst)
+	hop, pending, no := w.hops.Hop4(dst)
+	if !ok || pending || no != drop.None {
+		w.count.Happened(metrics.ErrorNoSource)
+		return r
+	}
+	o := w.to[V4].next()
+	icmp.Error{Answer: a, Rest: rest, Quote: v.Data}.Put4(o, &src, &dst)
+	ethernet(o, V4, &hop)
+	w.count.Happened(metrics.ErrorSent4)
+	w.keep(V4, o)
+	return r
+}
+
+func (w *worker) source6(dst packet.Addr6) (packet.Addr6, bool) {
+	if w.conf.Source6 != (packet.Addr6{}) {
+		return w.conf.Source6, true
+	}
+	return w.g.routes.Source6(dst)
+}
+
+func (w *worker) source4(dst packet.Addr4) (packet.Addr4, bool) {
+	if w.conf.Source4 != (packet.Addr4{}) {
+		return w.conf.Source4, true
+	}
+	return w.g.routes.Source4(dst)
+}
+
+// hash32 spreads addresses over buckets (FNV-1a over 32-bit words); nothing is lost when somebody makes two of them
+// meet but their own errors.
+func hash32(a []byte) uint32 {
+	h := uint32(2166136261)
+	for ; len(a) >= 4; a = a[4:] {
+		h = (h ^ binary.BigEndian.Uint32(a)) * 16777619
+		h ^= h >> 15
+	}
+	return h
+}

@@ -1,0 +1,199 @@
+package gateway
+
+import (
+	"context"
+	"runtime"
+	"time"
+
+	"nat64d/drop"
+	"nat64d/metrics"
+	"nat64d/nexthop"
+	"nat64d/packet"
+	"nat64d/session"
+	"nat64d/table"
+)
+
+// Our own choices: packets in a batch, and how long a worker sleeps at most. The latter bounds how late it notices that
+// it is to stop, or that a probe is to be sent.
+const (
+	batch    = 64
+	idleWait = 100 * time.Millisecond
+	parkWait = 5 * time.Millisecond // while packets wait for a neighbour
+	retry    = 100 * time.Millisecond
+)
+
+// worker carries the packets that arrive on one side. Everything in it belongs to its goroutine, which is locked to a
+// thread.
+type worker struct {
+	g      *Gateway
+	side   Side
+	in     link      // where packets arrive
+	to     [2]outbox // by side: where packets leave
+	hops   Hops
+	routes uint64 // the generation of the routes when packets were last unparked
+	count  *metrics.Worker
+	frames []packet.Frame
+	ids    ids
+	limit  limiter
+	parked parking
+	probes []session.Probe
+	hair   []byte        // a hairpinned packet between its two translations
+	asked  time.Duration // when the port was last asked for its drops
+
+	// The batch at hand.
+	conf    *Config
+	now     time.Duration
+	hairpin bool          // the packet at hand has been translated to IPv4 already
+	again   time.Duration // until when the packet at hand, which has waited for a neighbour, may wait; 0: it has not
+	carried tally
+}
+
+// tally is what a batch has forwarded: packets and bytes by direction.
+type tally [metrics.Hairpin + 1]struct{ packets, bytes uint64 }
+
+func newWorker(g *Gateway, s Side, o *Options) *worker {
+	w := &worker{g: g, side: s, hops: o.Hops(), count: g.Counters.Worker(int(s))}
+	w.frames = make([]packet.Frame, batch)
+	w.ids.seed()
+	w.in.open = func() (Port, error) { return o.Open(s, false) }
+	other := 1 - s
+	w.to[s].init(&w.in)
+	w.to[other].init(&link{open: func() (Port, error) { return o.Open(other, true) }})
+	return w
+}
+
+func (w *worker) open() error {
+	if err := w.in.ensure(); err != nil {
+		return err
+	}
+	return w.to[1-w.side].link.ensure()
+}
+
+func (w *worker) close() {
+	w.in.close()
+	w.to[1-w.side].link.close()
+}
+
+// run carries batches until ctx ends. A NIC that vanishes is waited for.
+func (w *worker) run(ctx context.Context) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer w.close()
+	for ctx.Err() == nil {
+		if w.in.port == nil && !w.reopen(ctx) {
+			continue
+		}
+		n, err := w.in.port.Receive(w.frames, w.patience())
+		if err != nil {
+			w.g.log.Warn("lost the NIC: waiting for it to come back", "side", w.side, "error", err)
+			w.in.close()
+			continue
+		}
+		w.batch(w.frames[:n])
+	}
+	return nil
+}
+
+func (w *worker) reopen(ctx context.Context) bool {
+	if err := w.in.ensure(); err != nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(retry):
+		}
+		return false
+	}
+	w.count.Happened(metrics.Reopened)
+	w.g.log.Info("the NIC is back", "side", w.side)
+	return true
+}
+
+func (w *worker) patience() time.Duration {
+	if w.parked.len() > 0 {
+		return parkWait
+	}
+	return idleWait
+}
+
+// batch takes the frames of one Receive through the gateway; one clock reading, one configuration and one transmit
+// serve them all.
+func (w *worker) batch(fs []packet.Frame) {
+	w.conf, w.now = w.g.conf.Load(), w.g.clock()
+	w.g.epochs.Enter(int(w.side))
+	if w.parked.len() > 0 {
+		w.unpark()
+	}
+	for i := range fs {
+		w.one(&fs[i])
+	}
+	w.g.epochs.Leave(int(w.side))
+	if w.side == V6 && w.g.probes.any.Load() {
+		w.sendProbes()
+	}
+	w.flush()
+	w.publish()
+}
+
+// one takes one frame through the gateway and counts what became of it.
+func (w *worker) one(f *packet.Frame) {
+	w.hairpin = false
+	r := drop.None
+	if w.side == V6 {
+		r = w.from6(f)
+	} else {
+		r = w.from4(f)
+	}
+	if r != drop.None {
+		w.count.Dropped(r, 1)
+	}
+}
+
+// tables returns the time of the batch for the tables.
+func (w *worker) tables() table.Time { return table.Time(w.now / table.Tick) }
+
+// flush sends what the batch has produced.
+func (w *worker) flush() {
+	for s := range w.to {
+		if refused := w.to[s].flush(w.now); refused > 0 {
+			w.count.Dropped(drop.Transmit, uint64(refused))
+		}
+	}
+}
+
+func (w *worker) publish() {
+	for d := range w.carried {
+		c := &w.carried[d]
+		w.count.Forwarded(metrics.Direction(d), c.packets, c.bytes)
+		*c = struct{ packets, bytes uint64 }{}
+	}
+	if w.now-w.asked >= time.Second { // it is a system call
+		w.asked = w.now
+		w.count.RingDrops(w.in.drops())
+	}
+}
+
+// forwarded counts o, which is complete, and keeps it for the next flush.
+func (w *worker) forwarded(s Side, o *packet.Out, d metrics.Direction) {
+	c := &w.carried[d]
+	c.packets++
+	c.bytes += uint64(o.Len())
+	w.keep(s, o)
+}
+
+// keep takes o, the free slot of the side's outbox, into the batch.
+func (w *worker) keep(s Side, o *packet.Out) {
+	if w.to[s].keep() {
+		w.flush()
+	}
+}
+
+const etherTypeAt = packet.Headroom - 2
+
+// ethernet writes the link header for a packet of side s into o.
+func ethernet(o *packet.Out, s Side, h *nexthop.Hop) {
+	copy(o.Head[packet.VnetLen:], h.Dst[:])
+	copy(o.Head[packet.VnetLen+6:], h.Src[:])
+	o.Head[etherTypeAt], o.Head[etherTypeAt+1] = 0x86, 0xdd
+	if s == V4 {
+		o.Head[etherTypeAt], o.Head[etherTypeAt+1] = 0x08, 0x00
+	}
+}

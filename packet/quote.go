@@ -1,0 +1,72 @@
+package packet
+
+import (
+	"encoding/binary"
+
+	"nat64d/drop"
+)
+
+// The fewest transport bytes of a quoted packet that tell its ports or its Identifier (RFC 6146 section 3.4).
+const (
+	minQuotedPorts = 4
+	minQuotedEcho  = 8
+)
+
+// Quoted4 reads the IPv4 packet that an ICMP error quotes, which may be cut short anywhere behind its ports. It was sent
+// by us: of an echo message the Identifier is SrcPort. L4Len is how much of the transport header is there.
+func (v *View) Quoted4(data []byte) drop.Reason {
+	*v = View{}
+	if len(data) < IPv4Len || data[0]>>4 != 4 {
+		return drop.ICMPErrorInner
+	}
+	h := IPv4(data)
+	v.L4, v.Number = h.HeaderLen(), h.Protocol()
+	if v.L4 < IPv4Len || v.L4 > len(data) || h.TotalLen() < v.L4 || Sum(0).Bytes(data[:v.L4]).Fold() != 0xffff {
+		return drop.ICMPErrorInner
+	}
+	v.Data = data[:min(len(data), h.TotalLen())]
+	w := binary.BigEndian.Uint16(h[6:])
+	if w&fragMask != 0 { // the ports are in another fragment
+		return drop.ICMPErrorInner
+	}
+	v.Fragmented, v.FragID = w&flagMF != 0, uint32(h.ID())
+	return v.quoted(NumICMP, EchoRequest4, EchoReply4, &v.SrcPort)
+}
+
+// Quoted6 reads the IPv6 packet that an ICMPv6 error quotes, as Quoted4 does. It was sent to the client: of an echo
+// message the Identifier is DstPort.
+func (v *View) Quoted6(data []byte) drop.Reason {
+	*v = View{}
+	if len(data) < IPv6Len || data[0]>>4 != 6 {
+		return drop.ICMPErrorInner
+	}
+	v.Data = data[:min(len(data), IPv6Len+IPv6(data).PayloadLen())]
+	if v.Extensions6() != drop.None || v.Routing != 0 {
+		return drop.ICMPErrorInner
+	}
+	if v.Fragmented && binary.BigEndian.Uint16(v.Data[v.L4-FragLen+2:])&0xfff8 != 0 {
+		return drop.ICMPErrorInner
+	}
+	return v.quoted(NumICMPv6, EchoRequest6, EchoReply6, &v.DstPort)
+}
+
+func (v *View) quoted(icmp, request, reply uint8, id *uint16) drop.Reason {
+	h := v.Transport()
+	switch {
+	case v.Number == icmp && len(h) >= minQuotedEcho:
+		v.Proto, v.L4Len, v.ICMPType = ICMP, ICMPLen, h[0]
+		if h[0] != request && h[0] != reply {
+			return drop.ICMPErrorInner
+		}
+		*id = binary.BigEndian.Uint16(h[4:])
+		return drop.None
+	case v.Number == NumTCP && len(h) >= minQuotedPorts:
+		v.Proto, v.L4Len = TCP, min(len(h), TCPLen)
+	case v.Number == NumUDP && len(h) >= minQuotedPorts:
+		v.Proto, v.L4Len = UDP, min(len(h), UDPLen)
+	default:
+		return drop.ICMPErrorInner
+	}
+	v.SrcPort, v.DstPort = binary.BigEndian.Uint16(h), binary.BigEndian.Uint16(h[2:])
+	return drop.None
+}

@@ -1,0 +1,236 @@
+package test
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"nat64d/drop"
+	"nat64d/gateway"
+	"nat64d/nexthop"
+	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/pool6"
+	"nat64d/session"
+	"nat64d/xlat"
+)
+
+// memoryPort is a port without a NIC. Packets are put in and, once the gateway comes back for more, everything that
+// they caused has been sent.
+type memoryPort struct {
+	mu      sync.Mutex
+	wake    sync.Cond
+	in      []packet.Frame
+	idle    int // how often the gateway found nothing to do
+	closed  bool
+	outputs *outputs
+	side    gateway.Side
+}
+
+// outputs is what the gateway has sent, on both sides.
+type outputs struct {
+	mu   sync.Mutex
+	sent []sent
+}
+
+type sent struct {
+	side    gateway.Side
+	ip      []byte // from the IP header on
+	offload packet.Offload
+	head    []byte // the Ethernet header
+}
+
+func newMemoryPort(s gateway.Side, o *outputs) *memoryPort {
+	p := &memoryPort{side: s, outputs: o}
+	p.wake.L = &p.mu
+	return p
+}
+
+func (p *memoryPort) Receive(fs []packet.Frame, _ time.Duration) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.in) == 0 {
+		p.idle++
+		p.wake.Broadcast()
+		p.wake.Wait()
+	}
+	if p.closed {
+		return 0, errors.New("closed")
+	}
+	n := copy(fs, p.in)
+	p.in = p.in[n:]
+	return n, nil
+}
+
+func (p *memoryPort) Send(out []packet.Out) (int, error) {
+	p.outputs.mu.Lock()
+	defer p.outputs.mu.Unlock()
+	for _, o := range out {
+		p.outputs.sent = append(p.outputs.sent, sent{
+			side: p.side, ip: slices.Concat(o.Head[packet.Headroom:], o.Payload), offload: o.Offload,
+			head: slices.Clone(o.Head[packet.VnetLen:packet.Headroom]),
+		})
+	}
+	return 0, nil
+}
+
+func (p *memoryPort) Drops() uint64 { return 0 }
+
+func (p *memoryPort) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.wake.Broadcast()
+	return nil
+}
+
+// settle waits until the gateway has nothing left to do with what was put in.
+func (p *memoryPort) settle(fs ...packet.Frame) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.idle == 0 {
+		p.wake.Wait()
+	}
+	before := p.idle
+	p.in = append(p.in, fs...)
+	p.wake.Broadcast()
+	for p.idle == before {
+		p.wake.Wait()
+	}
+}
+
+// plain is a Routes whose every destination is one hop away.
+type plain struct {
+	mtu6, mtu4 uint32
+	gw6        packet.Addr6
+	gw4        packet.Addr4
+}
+
+var (
+	mac6, mac4 = [6]byte{2, 0, 0, 0, 0, 6}, [6]byte{2, 0, 0, 0, 0, 4}
+	peer       = [6]byte{2, 0, 0, 0, 0, 9}
+)
+
+func (r *plain) Hop6(packet.Addr6) (nexthop.Hop, bool, drop.Reason) {
+	return nexthop.Hop{Dst: peer, Src: mac6, MTU: r.mtu6}, false, drop.None
+}
+
+func (r *plain) Hop4(packet.Addr4) (nexthop.Hop, bool, drop.Reason) {
+	return nexthop.Hop{Dst: peer, Src: mac4, MTU: r.mtu4}, false, drop.None
+}
+
+func (r *plain) Generation() uint64                        { return 0 }
+func (r *plain) Resolve6(packet.Addr6)                     {}
+func (r *plain) Resolve4(packet.Addr4)                     {}
+func (r *plain) Source6(packet.Addr6) (packet.Addr6, bool) { return r.gw6, true }
+func (r *plain) Source4(packet.Addr4) (packet.Addr4, bool) { return r.gw4, true }
+
+// setting is a gateway between two memory ports, with a clock that stands still unless it is moved.
+type setting struct {
+	*gateway.Gateway
+	ports [2]*memoryPort
+	out   *outputs
+	mu    sync.Mutex
+	now   time.Duration
+}
+
+type settingOptions struct {
+	pool6   []string
+	pool4   []netip.Addr
+	routes  *plain
+	policy  gateway.Policy
+	errors  int
+	literal bool // LiteralReporter
+}
+
+var lifetimes = session.Config{
+	AllowInboundTCP: true,
+	Timeouts: session.Timeouts{
+		UDP: 300 * time.Second, ICMP: 60 * time.Second, TCPEstablished: 2 * time.Hour,
+		TCPTransitory: 4 * time.Minute, TCPSyn: 6 * time.Second,
+	},
+}
+
+func newSetting(t testing.TB, o settingOptions) *setting {
+	s := &setting{out: &outputs{}}
+	s.ports = [2]*memoryPort{newMemoryPort(gateway.V6, s.out), newMemoryPort(gateway.V4, s.out)}
+	conf := gateway.Config{WellKnown: o.policy, Xlat: xlat.Config{TOS: xlat.CopyTOS}, ErrorsPerSecond: o.errors,
+		Session: lifetimes, LiteralReporter: o.literal}
+	for _, p := range o.pool6 {
+		prefix, err := pool6.ParsePrefix(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf.Pool6 = append(conf.Pool6, prefix)
+	}
+	pool := pool4.New([16]byte{1})
+	for _, a := range o.pool4 {
+		entries := []pool4.Entry{
+			{Addr: a, Proto: packet.TCP, Lo: 1, Hi: 65535}, {Addr: a, Proto: packet.UDP, Lo: 1, Hi: 65535},
+			{Addr: a, Proto: packet.ICMP, Lo: 0, Hi: 65535},
+		}
+		if _, _, err := pool.Add(entries); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Gateway = gateway.New(gateway.Options{
+		Config: conf, Routes: o.routes, Hops: func() gateway.Hops { return o.routes }, Pool4: pool, Max: 1 << 12, Log: slog.New(slog.DiscardHandler),
+		Open:  func(side gateway.Side, send bool) (gateway.Port, error) { return s.port(side, send), nil },
+		Clock: s.clock,
+	})
+	ctx := t.Context()
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		for _, p := range s.ports {
+			_ = p.Close()
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func (s *setting) port(side gateway.Side, send bool) gateway.Port {
+	if send {
+		return newMemoryPort(side, s.out)
+	}
+	return s.ports[side]
+}
+
+func (s *setting) clock() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
+}
+
+func (s *setting) bind(t testing.TB, p packet.Proto, v6 netip.AddrPort, v4 netip.AddrPort) {
+	client := packet.Endpoint6{Addr: v6.Addr().As16(), Port: v6.Port()}
+	mapped := packet.Endpoint4{Addr: v4.Addr().As4(), Port: v4.Port()}
+	if err := s.Bindings.AddStatic(p, client, mapped); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// send puts packets in on one side and returns what came out because of them.
+func (s *setting) send(side gateway.Side, packets ...[]byte) []sent {
+	fs := make([]packet.Frame, len(packets))
+	for i, p := range packets {
+		fs[i].Data = p
+	}
+	return s.sendFrames(side, fs...)
+}
+
+func (s *setting) sendFrames(side gateway.Side, fs ...packet.Frame) []sent {
+	s.ports[side].settle(fs...)
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	got := s.out.sent
+	s.out.sent = nil
+	return got
+}

@@ -1,0 +1,144 @@
+package test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"nat64d/gateway"
+	"nat64d/packet"
+)
+
+// wireFile is a file of packets in and packets out; its README describes the fields.
+type wireFile struct {
+	Format  string
+	Vectors []wireVector
+}
+
+type wireVector struct {
+	ID, Title string
+	Req       []string
+	Config    struct {
+		Pref64     []string
+		Pool4      []netip.Addr
+		MTU6, MTU4 uint32
+		GW6, GW4   netip.Addr
+		Strict     bool   `json:"wkp_strict"`
+		Reporter   string `json:"icmp4_error_outer_src"`
+	}
+	BIB []struct {
+		Proto  string
+		V6, V4 netip.Addr
+		P6, P4 uint16
+	}
+	Input struct {
+		Side    string
+		Packets []string
+	}
+	Expect struct {
+		Action, Side string
+		Packets      []struct {
+			Hex    string
+			Ignore [][]any
+		}
+	}
+}
+
+// pending are the vectors of what is not built yet, with the reason.
+var pending = map[string]string{}
+
+func load(t *testing.T, name string, into any) {
+	b, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func unhex(t testing.TB, s string) []byte {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestWireVectors(t *testing.T) {
+	for _, name := range []string{"v6_to_v4.json", "v4_to_v6.json", "prefix_lengths.json", "icmp_errors_6to4.json", "icmp_errors_4to6.json", "hairpin.json"} {
+		var file wireFile
+		load(t, name, &file)
+		if len(file.Vectors) == 0 {
+			t.Fatalf("%s holds no vectors", name)
+		}
+		for _, v := range file.Vectors {
+			t.Run(v.ID, func(t *testing.T) {
+				t.Parallel()
+				if why := pending[v.ID]; why != "" {
+					t.Logf("pending: %s", why)
+					return
+				}
+				v.run(t)
+			})
+		}
+	}
+}
+
+var sideNames = map[string]gateway.Side{"v6": gateway.V6, "v4": gateway.V4}
+
+func (v *wireVector) run(t *testing.T) {
+	routes := &plain{mtu6: v.Config.MTU6, mtu4: v.Config.MTU4, gw6: v.Config.GW6.As16(), gw4: v.Config.GW4.As4()}
+	policy := gateway.Allow
+	if v.Config.Strict {
+		policy = gateway.Refuse
+	}
+	s := newSetting(t, settingOptions{
+		pool6: v.Config.Pref64, pool4: v.Config.Pool4, routes: routes, policy: policy, errors: 10, literal: v.Config.Reporter == "literal",
+	})
+	protos := map[string]packet.Proto{"tcp": packet.TCP, "udp": packet.UDP, "icmp": packet.ICMP}
+	for _, b := range v.BIB {
+		s.bind(t, protos[b.Proto], netip.AddrPortFrom(b.V6, b.P6), netip.AddrPortFrom(b.V4, b.P4))
+	}
+	in := make([][]byte, len(v.Input.Packets))
+	for i, p := range v.Input.Packets {
+		in[i] = unhex(t, p)
+	}
+	v.check(t, s.send(sideNames[v.Input.Side], in...))
+}
+
+func (v *wireVector) check(t *testing.T, got []sent) {
+	if v.Expect.Action == "drop" { // an error to the sender of a forbidden packet is permitted, a translation is not
+		for _, g := range got {
+			if g.side != sideNames[v.Input.Side] {
+				t.Errorf("sent %x on side %v, want nothing", g.ip, g.side)
+			}
+		}
+		return
+	}
+	if len(got) != len(v.Expect.Packets) {
+		t.Fatalf("%d packets came out, want %d", len(got), len(v.Expect.Packets))
+	}
+	for i, want := range v.Expect.Packets {
+		if got[i].side != sideNames[v.Expect.Side] {
+			t.Errorf("packet %d left on side %v, want %v", i, got[i].side, v.Expect.Side)
+		}
+		if got[i].ip[0]>>4 == 4 && packet.Sum(0).Bytes(got[i].ip[:20]).Fold() != 0xffff {
+			t.Errorf("packet %d: wrong IPv4 header checksum", i)
+		}
+		w, g := unhex(t, want.Hex), bytes.Clone(got[i].ip)
+		for _, ignore := range want.Ignore {
+			at, n := int(ignore[0].(float64)), int(ignore[1].(float64))
+			if at+n <= len(g) && at+n <= len(w) {
+				copy(g[at:at+n], w[at:at+n])
+			}
+		}
+		if !bytes.Equal(g, w) {
+			t.Errorf("packet %d:\n got %x\nwant %x", i, g, w)
+		}
+	}
+}
