@@ -47,11 +47,14 @@ func stream[T any](each func(Backend, context.Context, Filter, func(T) error) er
 			}
 			return enc.Encode(line[T]{Item: &item})
 		})
-		last := line[T]{End: &end{count}}
-		if err != nil && !errors.Is(err, errLimit) {
-			last = line[T]{Error: asError(err)}
+		switch {
+		case r.Context().Err() != nil:
+			// The client is gone, or the daemon stops: then a listing without its last line says so.
+		case err == nil, errors.Is(err, errLimit):
+			_ = enc.Encode(line[T]{End: &end{count}})
+		default:
+			_ = enc.Encode(line[T]{Error: asError(err)})
 		}
-		_ = enc.Encode(last) // an error means that the client is gone
-		_ = out.Flush()
+		_ = out.Flush() // an error means that the client is gone
 	}
 }

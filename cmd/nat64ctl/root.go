@@ -72,13 +72,26 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(
 		newStatus(a), newPool4(a), newPool6(a), newBIB(a), newSession(a), newStats(a), newPause(a), newResume(a), newVersion(a),
 	)
+	root.InitDefaultCompletionCmd() // now, so that it can be made to behave like the other groups
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			asGroup(c)
+		}
+	}
 	return root
 }
 
-// group returns a command that only holds others. Called without one of them it says which there are; cobra would
-// print its help and call that a success.
+// group returns a command that only holds others.
 func group(use, short string) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, SuggestionsMinimumDistance: 2}
+	c := &cobra.Command{Use: use, Short: short}
+	asGroup(c)
+	return c
+}
+
+// asGroup has a command that only holds others say which there are when it is called without one of them. Cobra
+// would print its help and call that a success.
+func asGroup(c *cobra.Command) {
+	c.SuggestionsMinimumDistance = 2
 	c.Args = func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return nil
@@ -99,7 +112,6 @@ func group(use, short string) *cobra.Command {
 		}
 		return usageError{fmt.Errorf("%s what? %s", c.Name(), strings.Join(names, ", ")), c.CommandPath()}
 	}
-	return c
 }
 
 // arguments returns a check of the number of arguments, which names those that are missing.
