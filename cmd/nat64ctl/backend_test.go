@@ -1,0 +1,131 @@
+package main_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"nat64d/control"
+)
+
+// fake is a Backend with fixed rows.
+type fake struct {
+	empty bool // nothing is in any list
+}
+
+var _ control.Backend = fake{}
+
+func (fake) Version() control.Version { return control.Version{Version: "v1.2.3", Go: "go1.26.0"} }
+
+func (f fake) Status() control.Status {
+	s := control.Status{
+		Version: f.Version(), PID: 4711, Uptime: control.Seconds(26*time.Hour + 3*time.Minute), Ready: true,
+		Interfaces: []control.Interface{
+			{Side: "v6", Name: "ens4", MTU: 1500, Up: true, Engine: "ring"},
+			{Side: "v4", Name: "ens5", MTU: 1500, Engine: "ring"},
+		},
+		Pool6:     []string{"64:ff9b::/96"},
+		Protocols: []control.Protocol{{Protocol: "tcp", Bindings: 1, Sessions: 2, Pool4Ports: 1001, Pool4Used: 1, Pool4Addresses: 1}},
+		Traffic:   []control.Traffic{{Direction: "6to4", Packets: 10, Bytes: 1 << 60}},
+		Drops:     1,
+	}
+	if f.empty {
+		s.Ready, s.NotReady = false, []string{"pool4 is empty"}
+		s.Warnings = []string{"group nat64 does not exist"}
+	}
+	return s
+}
+
+var (
+	pool4Address = netip.MustParseAddr("10.0.2.15")
+	client       = netip.MustParseAddrPort("[2001:db8::8]:37878")
+	mapped       = netip.MustParseAddrPort("10.0.2.15:7042")
+)
+
+func (f fake) Pool4() []control.Pool4Entry {
+	if f.empty {
+		return nil
+	}
+	return []control.Pool4Entry{{Pool4Range: control.Pool4Range{Address: pool4Address, Protocol: "tcp", Ports: "7000-8000"}, Used: 1, Free: 1000}}
+}
+
+// AddPool4 adds what it is asked for to two neighbouring addresses, so that the answer has something to join.
+func (fake) AddPool4(c control.Pool4Change) (r control.Pool4Result, err error) {
+	switch c.Ports {
+	case "8000-7000":
+		return r, errors.New("pool4: ports 8000-7000: the range is reversed: write 7000-8000")
+	case "22":
+		if !c.Force {
+			return r, &control.Error{Message: "port 22 is in use by this machine", Hint: "add --force if that is meant"}
+		}
+		r.Warnings = []string{"sshd listens on port 22"}
+	case "1-2":
+		return r, nil
+	}
+	for _, a := range []netip.Addr{pool4Address, pool4Address.Next()} {
+		for _, p := range []string{"tcp", "udp", "icmp"} {
+			if len(c.Protocols) == 0 || slices.Contains(c.Protocols, p) {
+				r.Added = append(r.Added, control.Pool4Range{Address: a, Protocol: p, Ports: c.Ports})
+			}
+		}
+	}
+	r.Merged = []control.Pool4Range{{Address: pool4Address, Protocol: "tcp", Ports: "7000-9000"}}
+	return r, nil
+}
+
+func (fake) RemovePool4(c control.Pool4Change) (control.Pool4Result, error) {
+	return control.Pool4Result{
+		Removed:  []control.Pool4Range{{Address: pool4Address, Protocol: "udp", Ports: c.Ports}},
+		Bindings: 1, Sessions: 2,
+	}, nil
+}
+
+func (fake) FlushPool4() (control.Pool4Result, error) { return control.Pool4Result{}, nil }
+
+func (fake) Pool6() []control.Pool6Entry {
+	return []control.Pool6Entry{{Prefix: netip.MustParsePrefix("64:ff9b::/96")}}
+}
+
+func (f fake) Bindings(_ context.Context, filter control.Filter, yield func(control.Binding) error) error {
+	for _, b := range []control.Binding{
+		{Protocol: "tcp", Client: client, Mapped: mapped, Sessions: 2},
+		{Protocol: "udp", Client: netip.MustParseAddrPort("[2001:db8::a:8]:53"), Mapped: netip.MustParseAddrPort("10.0.2.15:7001"), Static: true},
+	} {
+		if f.empty || !filter.Match(b.Protocol, b.Client.Addr(), netip.Addr{}) {
+			continue
+		}
+		if err := yield(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f fake) Sessions(_ context.Context, filter control.Filter, yield func(control.Session) error) error {
+	peer, peer6 := netip.MustParseAddrPort("198.51.100.7:443"), netip.MustParseAddrPort("[64:ff9b::c633:6407]:443")
+	for _, s := range []control.Session{
+		{Protocol: "tcp", Client: client, Peer6: peer6, Mapped: mapped, Peer: peer, State: "ESTABLISHED", Expires: control.Seconds(2*time.Hour - 1500*time.Millisecond)},
+		{Protocol: "udp", Client: client, Peer6: peer6, Mapped: mapped, Peer: peer, Expires: control.Seconds(59 * time.Second)},
+	} {
+		if f.empty || !filter.Match(s.Protocol, s.Client.Addr(), s.Peer.Addr()) {
+			continue
+		}
+		if err := yield(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (fake) Stats() []control.Counter {
+	return []control.Counter{
+		{Name: "packets", Labels: map[string]string{"direction": "6to4"}, Value: 1<<64 - 1, Help: "translated", Kind: "packets"},
+		{Name: "drops", Labels: map[string]string{"reason": "hop_limit"}, Value: 3, Help: `hop limit used up, "traceroute"`, Kind: "drop"},
+		{Name: "drops", Labels: map[string]string{"reason": "no_route"}, Help: "no route", Kind: "drop"},
+	}
+}
+
+func (fake) Pause() error  { return nil }
+func (fake) Resume() error { return errors.New("not paused") }

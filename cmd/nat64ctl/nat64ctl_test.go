@@ -1,0 +1,339 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"nat64d/control"
+)
+
+// What TestMain makes for all tests: the real binary, and a daemon with rows and one without.
+var binary, full, empty string
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "nat64ctl")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "nat64ctl")
+	build := exec.Command("go", "build", "-ldflags", "-X main.version=v9.8.7", "-buildvcs=false", "-o", binary, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
+		return 1
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	full, empty = filepath.Join(dir, "full"), filepath.Join(dir, "empty")
+	var daemons []<-chan error
+	for path, b := range map[string]fake{full: {}, empty: {empty: true}} {
+		l, err := control.Listen(path, "")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		done := make(chan error, 1)
+		go func() { done <- control.Serve(ctx, l, control.NewServer(b, slog.New(slog.DiscardHandler))) }()
+		daemons = append(daemons, done)
+	}
+	code := m.Run()
+	stop()
+	for _, d := range daemons {
+		if err := <-d; err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	return code
+}
+
+// call runs the binary against a socket.
+func call(t *testing.T, socket string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), binary, args...)
+	c.Env = append(os.Environ(), "NAT64D_SOCKET="+socket)
+	var out, errs bytes.Buffer
+	c.Stdout, c.Stderr = &out, &errs
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), c.ProcessState.ExitCode()
+}
+
+// TestOutput compares what commands print, to the byte.
+func TestOutput(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ args, want string }{
+		{"status", `
+FIELD    VALUE
+version  v1.2.3 (go1.26.0), pid 4711
+uptime   1d2h
+state    ready
+v6       ens4, up, MTU 1500, engine ring
+v4       ens5, DOWN, MTU 1500, engine ring
+pool6    64:ff9b::/96
+tcp      1 binding, 2 sessions, 1 of 1001 pool4 ports used on 1 address
+6to4     10 packets, 1152921504606846976 bytes
+drops    1 packet (nat64ctl stats says why)
+`},
+		{"status -o csv --no-headers", `
+drops,1
+interfaces.0.engine,ring
+interfaces.0.mtu,1500
+interfaces.0.name,ens4
+interfaces.0.side,v6
+interfaces.0.up,true
+interfaces.1.engine,ring
+interfaces.1.mtu,1500
+interfaces.1.name,ens5
+interfaces.1.side,v4
+interfaces.1.up,false
+paused,false
+pid,4711
+pool6.0,64:ff9b::/96
+protocols.0.bindings,1
+protocols.0.pool4_addresses,1
+protocols.0.pool4_ports,1001
+protocols.0.pool4_used,1
+protocols.0.protocol,tcp
+protocols.0.sessions,2
+ready,true
+traffic.0.bytes,1152921504606846976
+traffic.0.direction,6to4
+traffic.0.packets,10
+uptime_seconds,93780
+version.go,go1.26.0
+version.version,v1.2.3
+`},
+		{"pool4 list", `
+ADDRESS    PROTO  PORTS      USED  FREE
+10.0.2.15  tcp    7000-8000  1     1000
+`},
+		{"pool4 display --no-headers", `
+10.0.2.15  tcp  7000-8000  1  1000
+`},
+		{"pool4 list -o json", `
+[
+ {"address":"10.0.2.15","protocol":"tcp","ports":"7000-8000","used":1,"free":1000}
+]
+`},
+		{"pool4 list -o csv", `
+address,protocol,ports,used,free
+10.0.2.15,tcp,7000-8000,1,1000
+`},
+		{"pool4 add 10.0.2.15 7000-8000", `
+added 10.0.2.15-10.0.2.16 7000-8000 for tcp, udp and icmp
+now one range: 10.0.2.15 7000-9000 for tcp
+`},
+		{"pool4 add 10.0.2.15 7000-8000 --tcp --udp", `
+added 10.0.2.15-10.0.2.16 7000-8000 for tcp and udp
+now one range: 10.0.2.15 7000-9000 for tcp
+`},
+		{"pool4 add 10.0.2.15 1-2", `
+nothing to add: pool4 has it already
+`},
+		{"pool4 add 10.0.2.15 7000 --icmp -o csv", `
+action,address,protocol,ports
+added,10.0.2.15,icmp,7000
+added,10.0.2.16,icmp,7000
+merged,10.0.2.15,tcp,7000-9000
+`},
+		{"pool4 remove 10.0.2.15 7000-7099 -o json", `
+{
+  "removed": [
+    {
+      "address": "10.0.2.15",
+      "protocol": "udp",
+      "ports": "7000-7099"
+    }
+  ],
+  "bindings_ended": 1,
+  "sessions_ended": 2
+}
+`},
+		{"pool4 remove 10.0.2.15 7000-7099", `
+removed 10.0.2.15 7000-7099 for udp
+ended 1 binding and 2 sessions
+`},
+		{"pool4 flush --yes", `
+pool4 was empty already
+`},
+		{"pool6 list", `
+PREFIX
+64:ff9b::/96
+`},
+		{"bib list", `
+PROTO  CLIENT               MAPPED          SESSIONS  KIND
+tcp    [2001:db8::8]:37878  10.0.2.15:7042  2         dynamic
+udp    [2001:db8::a:8]:53   10.0.2.15:7001  0         static
+`},
+		{"bib display --udp -o csv", `
+protocol,client,mapped,sessions,static
+udp,[2001:db8::a:8]:53,10.0.2.15:7001,0,true
+`},
+		{"bib list --client 2001:db8::8 -o json", `
+[
+ {"protocol":"tcp","client":"[2001:db8::8]:37878","mapped":"10.0.2.15:7042","static":false,"sessions":2}
+]
+`},
+		{"bib list --icmp -o json", `
+[]
+`},
+		{"session list", `
+PROTO  CLIENT               MAPPED          PEER              EXPIRES  STATE
+tcp    [2001:db8::8]:37878  10.0.2.15:7042  198.51.100.7:443  1h59m    ESTABLISHED
+udp    [2001:db8::8]:37878  10.0.2.15:7042  198.51.100.7:443  59s      -
+`},
+		{"session list -o csv --peer 198.51.100.0/24 --limit 1", `
+protocol,client,peer6,mapped,peer,expires_seconds,state
+tcp,[2001:db8::8]:37878,[64:ff9b::c633:6407]:443,10.0.2.15:7042,198.51.100.7:443,7198.500,ESTABLISHED
+`},
+		{"session list -o json --udp", `
+[
+ {"protocol":"udp","client":"[2001:db8::8]:37878","peer6":"[64:ff9b::c633:6407]:443","mapped":"10.0.2.15:7042","peer":"198.51.100.7:443","expires_seconds":59}
+]
+`},
+		{"stats", `
+COUNTER                    VALUE                 MEANING
+packets{direction="6to4"}  18446744073709551615  translated
+drops{reason="hop_limit"}  3                     hop limit used up, "traceroute"
+`},
+		{"stats --all -o csv", `
+name,labels,value,kind,help
+packets,"{direction=""6to4""}",18446744073709551615,packets,translated
+drops,"{reason=""hop_limit""}",3,drop,"hop limit used up, ""traceroute"""
+drops,"{reason=""no_route""}",0,drop,no route
+`},
+		{"pause", `
+paused; nat64ctl resume takes it up again
+`},
+		{"--version", `
+nat64ctl v9.8.7
+`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args, func(t *testing.T) {
+			t.Parallel()
+			stdout, stderr, code := call(t, full, strings.Fields(tt.args)...)
+			if want := tt.want[1:]; stdout != want || stderr != "" || code != 0 {
+				t.Errorf("exit code %d, stderr %q, stdout\n%swant\n%s", code, stderr, stdout, want)
+			}
+		})
+	}
+}
+
+func TestEmptyDaemon(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"pool4 list":         "ADDRESS  PROTO  PORTS  USED  FREE\n",
+		"pool4 list -o json": "[]\n",
+		"session list":       "PROTO  CLIENT  MAPPED  PEER  EXPIRES  STATE\n",
+	} {
+		if stdout, stderr, code := call(t, empty, strings.Fields(args)...); stdout != want || stderr != "" || code != 0 {
+			t.Errorf("%s: %d, %q, %q", args, code, stdout, stderr)
+		}
+	}
+	stdout, _, _ := call(t, empty, "status")
+	for _, want := range []string{"\nstate      NOT READY\n", "\nnot ready  pool4 is empty\n", "\nwarning    group nat64 does not exist\n"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("status lacks %q:\n%s", want, stdout)
+		}
+	}
+}
+
+// TestRefusals checks exit codes and that what was wrong goes to stderr, in a few lines, with what would be right.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	none := filepath.Join(t.TempDir(), "none")
+	tests := []struct {
+		socket, args string
+		code         int
+		want         string
+	}{
+		{full, "pool4 add 10.0.2.15 8000-7000", 1, "nat64ctl: pool4: ports 8000-7000: the range is reversed: write 7000-8000\n"},
+		{full, "pool4 add 10.0.2.15 22", 1, "nat64ctl: port 22 is in use by this machine\nhint: add --force if that is meant\n"},
+		{full, "resume", 1, "nat64ctl: not paused\n"},
+		{full, "bib list --client 10.0.0.1", 1, "nat64ctl: client \"10.0.0.1\" is wrong\nhint: use an IPv6 address or prefix such as 2001:db8::/64\n"},
+		{full, "session list --peer 10.0.0.0/33", 1, "nat64ctl: peer \"10.0.0.0/33\" is wrong\nhint: use an IPv4 address or prefix such as 192.0.2.0/24\n"},
+		{full, "pool4 add", 2, "nat64ctl: ADDRESS is missing\nsee: nat64ctl pool4 add --help\n"},
+		{full, "pool4 add a b c", 2, "nat64ctl: \"c\" is one argument too many\nsee: nat64ctl pool4 add --help\n"},
+		{full, "pool4 flush", 2, "nat64ctl: flush ends every session; if that is meant, add --yes\nsee: nat64ctl pool4 flush --help\n"},
+		{full, "pool4", 2, "nat64ctl: pool4 what? add, flush, list, remove\nsee: nat64ctl pool4 --help\n"},
+		{full, "pool4 lst", 2, "nat64ctl: unknown command \"lst\"; did you mean list?\nsee: nat64ctl pool4 --help\n"},
+		{full, "stauts", 2, "nat64ctl: unknown command \"stauts\"; did you mean stats or status?\nsee: nat64ctl --help\n"},
+		{full, "completion tcsh", 2, "nat64ctl: unknown command \"tcsh\"; did you mean bash or zsh or fish?\nsee: nat64ctl completion --help\n"},
+		{full, "status --nope", 2, "nat64ctl: unknown flag: --nope\nsee: nat64ctl status --help\n"},
+		{full, "status -o xml", 2, "nat64ctl: invalid argument \"xml\" for \"-o, --output\" flag: use table, json, csv\nsee: nat64ctl status --help\n"},
+		{full, "status --timeout 0s", 2, "nat64ctl: --timeout 0s must be more than 0\nsee: nat64ctl status --help\n"},
+		{full, "bib list --limit -1", 2, "nat64ctl: --limit -1 must not be negative\nsee: nat64ctl bib list --help\n"},
+		{none, "status", 3, "nat64ctl: nat64d does not answer on " + none + ": nobody listens there; start nat64d, or name its socket with --socket\n"},
+		{full, "pause --socket " + none, 3, "nat64ctl: nat64d does not answer on " + none + ": nobody listens there; start nat64d, or name its socket with --socket\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args, func(t *testing.T) {
+			t.Parallel()
+			stdout, stderr, code := call(t, tt.socket, strings.Fields(tt.args)...)
+			if stdout != "" || stderr != tt.want || code != tt.code {
+				t.Errorf("exit code %d, stdout %q, stderr\n%swant %d\n%s", code, stdout, stderr, tt.code, tt.want)
+			}
+		})
+	}
+}
+
+func TestWarningsGoToStderr(t *testing.T) {
+	t.Parallel()
+	stdout, stderr, code := call(t, full, "pool4", "add", "10.0.2.15", "22", "--tcp", "--force")
+	if code != 0 || !strings.HasPrefix(stdout, "added ") || stderr != "nat64ctl: warning: sshd listens on port 22\n" {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}
+
+func TestVersionAsksTheDaemon(t *testing.T) {
+	t.Parallel()
+	stdout, _, code := call(t, full, "version", "--no-headers")
+	if code != 0 || !strings.HasPrefix(stdout, "nat64ctl  v9.8.7 ") || !strings.HasSuffix(stdout, "\nnat64d    v1.2.3 go1.26.0\n") {
+		t.Errorf("exit code %d, stdout %q", code, stdout)
+	}
+	stdout, stderr, code := call(t, filepath.Join(t.TempDir(), "none"), "version", "--no-headers")
+	if code != 3 || !strings.HasPrefix(stdout, "nat64ctl  v9.8.7 ") || !strings.Contains(stderr, "nobody listens there") {
+		t.Errorf("without a daemon: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	t.Parallel()
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if stdout, stderr, code := call(t, full, "completion", shell); code != 0 || !strings.Contains(stdout, "nat64ctl") || stderr != "" {
+			t.Errorf("%s: exit code %d, stderr %q", shell, code, stderr)
+		}
+	}
+	if stdout, _, _ := call(t, full, "__complete", "pool4", "r"); !strings.HasPrefix(stdout, "remove\t") {
+		t.Errorf("completion of pool4 r is %q", stdout)
+	}
+	if stdout, _, _ := call(t, full, "__complete", "status", "-o", ""); !strings.HasPrefix(stdout, "table\njson\ncsv\n:4") {
+		t.Errorf("completion of -o is %q", stdout)
+	}
+}
+
+func TestHelpNamesExitCodes(t *testing.T) {
+	t.Parallel()
+	stdout, stderr, code := call(t, full)
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "3  nat64d is not reachable") {
+		t.Errorf("exit code %d, stderr %q, stdout\n%s", code, stderr, stdout)
+	}
+}
