@@ -1,0 +1,200 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	"nat64d/drop"
+	"nat64d/metrics"
+	"nat64d/nexthop"
+	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/pool6"
+	"nat64d/session"
+	"nat64d/xlat"
+)
+
+// nowhere is a port that swallows everything, and counts it.
+type nowhere struct{ sent int }
+
+func (*nowhere) Receive([]packet.Frame, time.Duration) (int, error) { return 0, nil }
+func (n *nowhere) Send(out []packet.Out) (int, error)               { n.sent += len(out); return 0, nil }
+func (*nowhere) Drops() uint64                                      { return 0 }
+func (*nowhere) Close() error                                       { return nil }
+
+// onLink answers that every destination is one hop away.
+type onLink struct{}
+
+func (onLink) Hop6(packet.Addr6) (nexthop.Hop, bool, drop.Reason) {
+	return nexthop.Hop{MTU: 1500}, false, drop.None
+}
+func (onLink) Hop4(packet.Addr4) (nexthop.Hop, bool, drop.Reason) {
+	return nexthop.Hop{MTU: 1500}, false, drop.None
+}
+func (onLink) Generation() uint64                        { return 0 }
+func (onLink) Resolve6(packet.Addr6)                     {}
+func (onLink) Resolve4(packet.Addr4)                     {}
+func (onLink) Source6(packet.Addr6) (packet.Addr6, bool) { return packet.Addr6{}, false }
+func (onLink) Source4(packet.Addr4) (packet.Addr4, bool) { return packet.Addr4{}, false }
+
+// still is a gateway that is not running: its workers are driven by the test.
+func still(t testing.TB) *Gateway {
+	prefix, _ := pool6.ParsePrefix("64:ff9b::/96")
+	pool := pool4.New([16]byte{})
+	entries, err := pool4.ParseRange("192.0.2.1", "1024-65535")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := pool.Add(entries); err != nil {
+		t.Fatal(err)
+	}
+	g := New(Options{
+		Config: Config{
+			Pool6: []pool6.Prefix{prefix}, Xlat: xlat.Config{TOS: xlat.CopyTOS},
+			Session: session.Config{AllowInboundTCP: true, Timeouts: session.Timeouts{
+				UDP: time.Minute, ICMP: time.Minute, TCPEstablished: time.Hour, TCPTransitory: time.Minute, TCPSyn: time.Second,
+			}},
+		},
+		Routes: onLink{}, Hops: func() Hops { return onLink{} }, Pool4: pool, Max: 1 << 17, Log: slog.New(slog.DiscardHandler),
+		Open: func(Side, bool) (Port, error) { return &nowhere{}, nil },
+	})
+	if err := g.Open(); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+var peerAddr = netip.MustParseAddr("64:ff9b::c633:6414").As16()
+
+// udp6 returns a UDP packet of an IPv6 client's port.
+func udp6(port uint16) []byte {
+	b := make([]byte, packet.IPv6Len+packet.UDPLen+18)
+	src := netip.MustParseAddr("2001:db8::8").As16()
+	packet.IPv6(b).Put(0, len(b)-packet.IPv6Len, packet.NumUDP, 64, &src, &peerAddr)
+	u := b[packet.IPv6Len:]
+	binary.BigEndian.PutUint16(u, port)
+	binary.BigEndian.PutUint16(u[2:], 53)
+	binary.BigEndian.PutUint16(u[4:], uint16(len(u)))
+	u[6] = 1 // some checksum: it is carried over, not verified
+	return b
+}
+
+// answers returns the IPv4 answers to the packets of clients with the ports 1 to n, once those have been carried.
+func answers(t testing.TB, g *Gateway, n int) [][]byte {
+	var out [][]byte
+	for i := range n {
+		src := packet.Endpoint6{Addr: netip.MustParseAddr("2001:db8::8").As16(), Port: uint16(i + 1)}
+		mapped, ok := g.Bindings.Lookup6(packet.UDP, src)
+		if !ok {
+			t.Fatalf("port %d has no binding", i+1)
+		}
+		b := make([]byte, packet.IPv4Len+packet.UDPLen+18)
+		peer := packet.Addr4{198, 51, 100, 20}
+		packet.IPv4(b).Put(packet.Fields4{TTL: 64, Proto: packet.NumUDP}, len(b), &peer, &mapped.Addr)
+		u := b[packet.IPv4Len:]
+		binary.BigEndian.PutUint16(u, 53)
+		binary.BigEndian.PutUint16(u[2:], mapped.Port)
+		binary.BigEndian.PutUint16(u[4:], uint16(len(u)))
+		u[6] = 1
+		out = append(out, b)
+	}
+	return out
+}
+
+func frames(packets [][]byte) []packet.Frame {
+	fs := make([]packet.Frame, len(packets))
+	for i := range packets {
+		fs[i].Data = packets[i]
+	}
+	return fs
+}
+
+func clients(n int) []packet.Frame {
+	packets := make([][]byte, n)
+	for i := range packets {
+		packets[i] = udp6(uint16(i + 1))
+	}
+	return frames(packets)
+}
+
+func TestForwardingAllocatesNothing(t *testing.T) {
+	g := still(t)
+	six, four := g.workers[V6], g.workers[V4]
+	out := clients(batch)
+	six.batch(out)
+	in := frames(answers(t, g, batch))
+	if n := testing.AllocsPerRun(100, func() { six.batch(out); four.batch(in) }); n != 0 {
+		t.Errorf("%v allocations in two batches", n)
+	}
+	for _, d := range []metrics.Direction{metrics.From6To4, metrics.From4To6} {
+		if p, _ := g.Counters.Traffic(d); p < 100*batch {
+			t.Errorf("%v: %d packets were forwarded", d, p)
+		}
+	}
+}
+
+func TestRefusingAllocatesNothing(t *testing.T) {
+	g := still(t)
+	b := udp6(1)
+	b[7] = 1 // hop limit
+	fs := frames([][]byte{b})
+	if n := testing.AllocsPerRun(100, func() { g.workers[V6].batch(fs) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if n := g.Counters.Drops(drop.HopLimit); n < 100 {
+		t.Errorf("%d drops were counted", n)
+	}
+}
+
+func TestParkedPacketsAreBounded(t *testing.T) {
+	var p parking
+	for range maxParked {
+		if !p.add(&packet.Frame{Data: []byte{1}}, time.Second) {
+			t.Fatal("refused below the bound")
+		}
+	}
+	if p.add(&packet.Frame{Data: []byte{1}}, time.Second) {
+		t.Error("taken beyond the bound")
+	}
+	if n := len(p.take()); n != maxParked || p.len() != 0 {
+		t.Errorf("%d packets came back, %d stayed", n, p.len())
+	}
+	if p.add(&packet.Frame{Data: make([]byte, maxParkedBytes+1)}, time.Second) {
+		t.Error("taken beyond the bound of bytes")
+	}
+}
+
+func TestIdentificationsRepeatLate(t *testing.T) {
+	var i ids
+	i.seed()
+	seen := map[uint16]bool{}
+	for range 1 << 15 {
+		id := i.next(&packet.Tuple4{}, packet.UDP, packet.Offload{})
+		if seen[id] {
+			t.Fatalf("%d came again after %d others", id, len(seen))
+		}
+		seen[id] = true
+	}
+}
+
+func BenchmarkFrom6(b *testing.B) {
+	g := still(b)
+	w, fs := g.workers[V6], clients(batch)
+	for b.Loop() {
+		w.batch(fs)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/packet")
+}
+
+func BenchmarkFrom4(b *testing.B) {
+	g := still(b)
+	g.workers[V6].batch(clients(batch))
+	w, fs := g.workers[V4], frames(answers(b, g, batch))
+	for b.Loop() {
+		w.batch(fs)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/packet")
+}
