@@ -7,21 +7,21 @@ import (
 	"strings"
 )
 
-// Counters are the kernel's protocol counters of a namespace, by names such as Tcp.RetransSegs and
-// TcpExt.TCPDSACKRecvSegs.
+// Counters are the kernel's protocol counters of a namespace, by names such as Tcp.RetransSegs,
+// TcpExt.TCPDSACKRecvSegs and, for IPv6, Udp6RcvbufErrors.
 type Counters map[string]uint64
 
-// Counters reads /proc/net/snmp and /proc/net/netstat of the namespace.
+// Counters reads /proc/net/snmp, netstat and snmp6 of the namespace.
 func (n *Namespace) Counters() (Counters, error) {
 	all := Counters{}
 	err := n.Do(func() error {
-		// /proc/net is that of the process's first thread, hence thread-self.
-		for _, path := range []string{"/proc/thread-self/net/snmp", "/proc/thread-self/net/netstat"} {
+		for name, parse := range map[string]func(string) error{"snmp": all.parse, "netstat": all.parse, "snmp6": all.parse6} {
+			path := "/proc/thread-self/net/" + name // /proc/net is that of the process's first thread
 			b, err := os.ReadFile(path)
 			if err != nil {
 				return err
 			}
-			if err := all.parse(string(b)); err != nil {
+			if err := parse(string(b)); err != nil {
 				return fmt.Errorf("%s: %w", path, err)
 			}
 		}
@@ -49,6 +49,22 @@ func (c Counters) parse(text string) error {
 	return nil
 }
 
+// parse6 adds lines of a name and a value: "Udp6RcvbufErrors 0".
+func (c Counters) parse6(text string) error {
+	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		f := strings.Fields(line)
+		if len(f) != 2 {
+			return fmt.Errorf("line %d: must be a name and a value", i+1)
+		}
+		v, err := strconv.ParseUint(f[1], 10, 64)
+		if err != nil {
+			return fmt.Errorf("line %d: %w", i+1, err)
+		}
+		c[f[0]] = v
+	}
+	return nil
+}
+
 // Since returns what was counted after an earlier reading.
 func (c Counters) Since(earlier Counters) Counters {
 	d := make(Counters, len(c))
@@ -57,6 +73,9 @@ func (c Counters) Since(earlier Counters) Counters {
 	}
 	return d
 }
+
+// Overrun returns how many UDP datagrams arrived and found no room in their socket: its program is late.
+func (c Counters) Overrun() uint64 { return c["Udp.RcvbufErrors"] + c["Udp6RcvbufErrors"] }
 
 // Lost returns how many TCP segments the namespace sent and, of these, how many had to be sent again because they did
 // not arrive. Those that were sent again in error are told by the receiver (RFC 2883) and do not count.

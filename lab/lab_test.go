@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -183,6 +184,12 @@ func TestCountersParse(t *testing.T) {
 	if err := c.parse("Tcp: A B\nTcp: 1\n"); err == nil {
 		t.Error("a line that lacks a value was accepted")
 	}
+	if err := c.parse6("Ip6InReceives    3\nUdp6RcvbufErrors 9\n"); err != nil || c.Overrun() != 9 {
+		t.Errorf("got %d overruns, %v, want 9", c.Overrun(), err)
+	}
+	if err := c.parse6("Udp6RcvbufErrors\n"); err == nil {
+		t.Error("a name without a value was accepted")
+	}
 }
 
 // Whatever the text, parsing ends without a panic.
@@ -190,7 +197,7 @@ func FuzzCountersParse(f *testing.F) {
 	f.Add("Tcp: MaxConn RetransSegs\nTcp: -1 7\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		c := Counters{}
-		if err := c.parse(text); err == nil {
+		if errors.Join(c.parse(text), c.parse6(text)) == nil {
 			c.Lost()
 		}
 	})

@@ -123,7 +123,7 @@ func checkPool4(t *testing.T, g *daemon) {
 	if out := g.must("pool4", "add", "192.0.2.65", "7000-8000"); !strings.Contains(out, "tcp, udp and icmp") {
 		t.Errorf("it does not say for which protocols it added: %q", out)
 	}
-	if out := g.must("pool4", "add", "192.0.2.65", "7500-9000"); !strings.Contains(out, "merged") {
+	if out := g.must("pool4", "add", "192.0.2.65", "7500-9000"); !strings.Contains(out, "now one range: 192.0.2.65 7000-9000") {
 		t.Errorf("it does not say that the ranges were merged: %q", out)
 	}
 	find := func() map[string]string {
