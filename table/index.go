@@ -14,7 +14,7 @@ import (
 //
 // A shard grows by copying, under its lock. It stays small by construction, since the shards are as many as the
 // maximum of entries requires: about 1,000 entries each, at most 4,096 words of 8 bytes, and the words hold enough of the hash
-// to be moved without a look at the entries. Measured: 10 µs for 2,048 entries. Readers go on in the old words
+// to be moved without a look at the entries. Measured: 30 µs for 2,048 entries. Readers go on in the old words
 // meanwhile, other shards do not notice.
 type Index struct {
 	shards []Shard
@@ -86,7 +86,7 @@ func (s *Shard) Insert(hash uint64, slot uint32) {
 	s.live++
 }
 
-// Remove takes a slot out. The caller holds the lock.
+// Remove takes a slot out that is in the shard. The caller holds the lock.
 func (s *Shard) Remove(hash uint64, slot uint32) {
 	w := *s.words.Load()
 	mask := uint32(len(w) - 1)

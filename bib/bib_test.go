@@ -1,0 +1,537 @@
+package bib_test
+
+import (
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"nat64d/bib"
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/table"
+)
+
+// tables is a BIB with the pool under it. Worker 0 is in a batch for the time of each call of a method.
+type tables struct {
+	*bib.Table
+	pool   *pool4.Pool
+	epochs *table.Epochs
+}
+
+func newTables(t testing.TB, workers, limit int, addresses, ports string) *tables {
+	t.Helper()
+	b := &tables{pool: pool4.New([16]byte{1}), epochs: table.NewEpochs(workers)}
+	b.Table = bib.New(b.pool, b.epochs, limit, [16]byte{2})
+	entries, err := pool4.ParseRange(addresses, ports)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.pool.Add(entries); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// hold is Hold6 in a batch of its own.
+func (b *tables) hold(p packet.Proto, c packet.Endpoint6) (bib.ID, packet.Endpoint4, drop.Reason) {
+	b.epochs.Enter(0)
+	defer b.epochs.Leave(0)
+	id, r := b.Hold6(p, c, endpoint4("198.51.100.1", 53))
+	if r != drop.None {
+		return 0, packet.Endpoint4{}, r
+	}
+	return id, b.Mapped(id), r
+}
+
+// all lists all bindings.
+func (b *tables) all() (all []bib.Binding) {
+	buf := make([]bib.Binding, 7)
+	for cursor := uint32(0); ; {
+		var n int
+		n, cursor = b.List(cursor, buf)
+		all = append(all, buf[:n]...)
+		if cursor == 0 {
+			return all
+		}
+	}
+}
+
+func endpoint6(addr string, port uint16) packet.Endpoint6 {
+	return packet.Endpoint6{Addr: netip.MustParseAddr(addr).As16(), Port: port}
+}
+
+func endpoint4(addr string, port uint16) packet.Endpoint4 {
+	return packet.Endpoint4{Addr: netip.MustParseAddr(addr).As4(), Port: port}
+}
+
+func TestBindingLivesAsLongAsItIsHeld(t *testing.T) {
+	t.Parallel()
+	b := newTables(t, 1, 100, "192.0.2.1", "7000-7009")
+	c := endpoint6("2001:db8::1", 5000)
+	first, m, r := b.hold(packet.UDP, c)
+	if r != drop.None {
+		t.Fatal(r)
+	}
+	if second, n, _ := b.hold(packet.UDP, c); second != first || n != m {
+		t.Errorf("the second session's binding is %v to %v, want %v to %v", second, n, first, m)
+	}
+	b.Drop(first)
+	if got, ok := b.Lookup6(packet.UDP, c); !ok || got != m {
+		t.Errorf("Lookup6 with one session left: %v, %v", got, ok)
+	}
+	if got, ok := b.Lookup4(packet.UDP, m); !ok || got != c {
+		t.Errorf("Lookup4 with one session left: %v, %v", got, ok)
+	}
+	b.Drop(first)
+	if got, ok := b.Lookup6(packet.UDP, c); ok {
+		t.Errorf("Lookup6 without a session: %v", got)
+	}
+	if got, ok := b.Lookup4(packet.UDP, m); ok {
+		t.Errorf("Lookup4 without a session: %v", got)
+	}
+	if b.Len(packet.UDP) != 0 || b.pool.Entries()[1].Used != 0 {
+		t.Errorf("%d bindings, pool %v", b.Len(packet.UDP), b.pool.Entries())
+	}
+}
+
+// TestPairedAddress holds RFC 6888 REQ-2: all flows of a client, in all protocols, have one address.
+func TestPairedAddress(t *testing.T) {
+	t.Parallel()
+	b := newTables(t, 1, 1000, "192.0.2.0/28", "1024-65535")
+	var addr packet.Addr4
+	for x := range uint16(100) {
+		_, m, r := b.hold(packet.Proto(x%3), endpoint6("2001:db8::1", x))
+		if r != drop.None {
+			t.Fatal(r)
+		}
+		if x > 0 && m.Addr != addr {
+			t.Fatalf("flow %d has address %v, the others %v", x, m.Addr, addr)
+		}
+		addr = m.Addr
+	}
+}
+
+func TestStaticBindingPairsAddress(t *testing.T) {
+	t.Parallel()
+	b := newTables(t, 1, 1000, "192.0.2.0/28", "1024-65535")
+	for i := range uint16(16) {
+		c := endpoint6("2001:db8::", 80)
+		c.Addr[15] = byte(i)
+		m := endpoint4("192.0.2.0", 80)
+		m.Addr[3] = byte(i)
+		if err := b.AddStatic(packet.TCP, c, m); err != nil {
+			t.Fatal(err)
+		}
+		c.Port = 5000
+		if _, got, _ := b.hold(packet.UDP, c); got.Addr != m.Addr {
+			t.Errorf("the client of static %v gets %v", m, got)
+		}
+	}
+}
+
+func TestStaticBindings(t *testing.T) {
+	t.Parallel()
+	b := newTables(t, 1, 100, "192.0.2.1", "7000-7001")
+	c1, c2 := endpoint6("2001:db8::1", 80), endpoint6("2001:db8::2", 80)
+	web, in := endpoint4("192.0.2.1", 80), endpoint4("192.0.2.1", 7000)
+	for _, s := range []struct {
+		c    packet.Endpoint6
+		m    packet.Endpoint4
+		says string
+	}{
+		{c1, web, ""},
+		{c1, web, "remove that first"},
+		{c1, in, "remove that first"},
+		{c2, web, "in use"},
+		{c2, endpoint4("192.0.2.2", 80), "not in pool4"},
+		{c2, endpoint4("192.0.2.1", 0), "no port 0"},
+		{c2, in, ""},
+	} {
+		err := b.AddStatic(packet.TCP, s.c, s.m)
+		if (err == nil) != (s.says == "") || err != nil && !strings.Contains(err.Error(), s.says) {
+			t.Errorf("AddStatic(%v, %v): %v, want %q", s.c, s.m, err, s.says)
+		}
+	}
+	id, m, _ := b.hold(packet.TCP, c1)
+	if m != web {
+		t.Errorf("the client's packet uses %v, want %v", m, web)
+	}
+	b.Drop(id)
+	if _, ok := b.Lookup4(packet.TCP, web); !ok {
+		t.Error("a static binding has ended with its last session")
+	}
+	// 7000 is bound: only 7001 is left.
+	if _, m, r := b.hold(packet.TCP, endpoint6("2001:db8::3", 9)); r != drop.None || m.Port != 7001 {
+		t.Errorf("allocated %v, %v beside a static binding", m, r)
+	}
+	if _, _, r := b.hold(packet.TCP, endpoint6("2001:db8::4", 9)); r != drop.PoolExhausted {
+		t.Errorf("reason %v from an exhausted pool", r)
+	}
+}
+
+func TestRemoveStatic(t *testing.T) {
+	t.Parallel()
+	b := newTables(t, 1, 100, "192.0.2.1", "7000-7001")
+	c, m := endpoint6("2001:db8::1", 80), endpoint4("192.0.2.1", 80)
+	if err := b.RemoveStatic(packet.TCP, m); err == nil {
+		t.Error("no error without a binding")
+	}
+	if err := b.AddStatic(packet.TCP, c, m); err != nil {
+		t.Fatal(err)
+	}
+	id, _, _ := b.hold(packet.TCP, c)
+	if err := b.RemoveStatic(packet.TCP, m); err != nil {
+		t.Fatal(err)
+	}
+	if all := b.all(); len(all) != 1 || all[0].Static || all[0].Sessions != 1 {
+		t.Errorf("a removed row with a session: %+v", all)
+	}
+	if err := b.RemoveStatic(packet.TCP, m); err == nil {
+		t.Error("a dynamic row can be removed as a static one")
+	}
+	if err := b.AddStatic(packet.TCP, c, m); err != nil {
+		t.Errorf("a dynamic row does not become static: %v", err)
+	}
+	b.Drop(id)
+	if err := b.RemoveStatic(packet.TCP, m); err != nil || b.Len(packet.TCP) != 0 {
+		t.Errorf("%v, %d bindings left", err, b.Len(packet.TCP))
+	}
+}
+
+func TestFullTable(t *testing.T) {
+	t.Parallel()
+	b := newTables(t, 1, 2, "192.0.2.1", "")
+	b.hold(packet.TCP, endpoint6("2001:db8::1", 1))
+	id, _, _ := b.hold(packet.UDP, endpoint6("2001:db8::1", 1))
+	if _, _, r := b.hold(packet.UDP, endpoint6("2001:db8::1", 2)); r != drop.BindingLimit {
+		t.Errorf("reason %v from a full table", r)
+	}
+	if err := b.AddStatic(packet.UDP, endpoint6("2001:db8::1", 2), endpoint4("192.0.2.1", 80)); err == nil {
+		t.Error("a full table takes a static row")
+	}
+	b.Drop(id)
+	if _, _, r := b.hold(packet.UDP, endpoint6("2001:db8::1", 2)); r != drop.None {
+		t.Errorf("reason %v after a binding has ended", r)
+	}
+}
+
+// TestUnlink takes bindings away that sessions still hold.
+func TestUnlink(t *testing.T) {
+	t.Parallel()
+	b := newTables(t, 1, 100, "192.0.2.1", "7000-7001")
+	c := endpoint6("2001:db8::1", 80)
+	old, m, _ := b.hold(packet.UDP, c)
+	if n := b.Unlink(func(x bib.Binding) bool { return x.Mapped == m }); n != 1 {
+		t.Fatalf("%d bindings unlinked", n)
+	}
+	if b.Linked(old) || b.Len(packet.UDP) != 0 || len(b.all()) != 0 {
+		t.Errorf("linked %v, %d bindings, %v", b.Linked(old), b.Len(packet.UDP), b.all())
+	}
+	next, _, r := b.hold(packet.UDP, c)
+	if r != drop.None || next == old {
+		t.Errorf("the client's next binding is %v, %v; the old one, still held, is %v", next, r, old)
+	}
+	b.Drop(old)
+	if _, ok := b.Lookup6(packet.UDP, c); !ok {
+		t.Error("the end of the old binding ended the new one")
+	}
+}
+
+// TestModel compares the BIBs with plain maps (RFC 6146 section 3.1: each transport address at most once).
+func TestModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		m := &model{tables: newTables(t, 1, 20, "192.0.2.1-192.0.2.2", "1020-1027"), rows: make(map[key6]*row)}
+		rt.Repeat(map[string]func(*rapid.T){
+			"hold":          m.hold,
+			"drop":          m.drop,
+			"add static":    m.addStatic,
+			"remove static": m.removeStatic,
+			"unlink":        m.unlink,
+			"":              m.compare,
+		})
+	})
+}
+
+type key6 struct {
+	proto  packet.Proto
+	client packet.Endpoint6
+}
+
+type row struct {
+	mapped packet.Endpoint4
+	static bool
+	held   []bib.ID
+}
+
+type model struct {
+	*tables
+	rows map[key6]*row
+	lost []bib.ID // held, but unlinked
+}
+
+func drawKey(t *rapid.T) key6 {
+	c := endpoint6("2001:db8::", rapid.Uint16Range(1020, 1030).Draw(t, "port"))
+	c.Addr[15] = byte(rapid.IntRange(0, 2).Draw(t, "client"))
+	return key6{packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto")), c}
+}
+
+func (m *model) mapped(p packet.Proto) map[packet.Endpoint4]bool {
+	used := make(map[packet.Endpoint4]bool)
+	for k, r := range m.rows {
+		if k.proto == p {
+			used[r.mapped] = true
+		}
+	}
+	return used
+}
+
+func (m *model) hold(t *rapid.T) {
+	k := drawKey(t)
+	id, at, r := m.tables.hold(k.proto, k.client)
+	old := m.rows[k]
+	switch {
+	case old != nil && (r != drop.None || at != old.mapped):
+		t.Fatalf("%v has %v, but got %v, %v", k, old.mapped, at, r)
+	case old == nil && len(m.rows) == 20 && r != drop.BindingLimit:
+		t.Fatalf("reason %v from a full table", r)
+	case old == nil && r == drop.None && (m.mapped(k.proto)[at] || !m.pool.Contains(k.proto, at)):
+		t.Fatalf("%v got %v, which is not free", k, at)
+	}
+	if r != drop.None {
+		m.refused(t, k, r)
+		return
+	}
+	if old == nil {
+		old = &row{mapped: at}
+		m.rows[k] = old
+	}
+	old.held = append(old.held, id)
+}
+
+// refused checks that the client's address, or all of pool4, has no port left if that is the reason.
+func (m *model) refused(t *rapid.T, k key6, r drop.Reason) {
+	if r == drop.BindingLimit && len(m.rows) == 20 {
+		return
+	}
+	paired := make(map[packet.Addr4]bool)
+	for other, row := range m.rows {
+		if other.client.Addr == k.client.Addr {
+			paired[row.mapped.Addr] = true
+		}
+	}
+	used := m.mapped(k.proto)
+	full := func(addr packet.Addr4) bool {
+		for port := uint16(1020); port <= 1027; port++ {
+			if !used[packet.Endpoint4{Addr: addr, Port: port}] {
+				return false
+			}
+		}
+		return true
+	}
+	one, two := packet.Addr4{192, 0, 2, 1}, packet.Addr4{192, 0, 2, 2}
+	if r != drop.PoolExhausted || !(full(one) && full(two) || paired[one] && full(one) || paired[two] && full(two)) {
+		t.Fatalf("reason %v for %v, with %d of 16 ports in use", r, k, len(used))
+	}
+}
+
+func (m *model) drop(t *rapid.T) {
+	if n := len(m.lost); n > 0 {
+		m.Drop(m.lost[n-1])
+		m.lost = m.lost[:n-1]
+		return
+	}
+	k := drawKey(t)
+	r := m.rows[k]
+	if r == nil || len(r.held) == 0 {
+		t.Skip("nothing held")
+	}
+	m.Drop(r.held[0])
+	r.held = r.held[1:]
+	m.end(k)
+}
+
+func (m *model) end(k key6) {
+	if r := m.rows[k]; len(r.held) == 0 && !r.static {
+		delete(m.rows, k)
+	}
+}
+
+func (m *model) addStatic(t *rapid.T) {
+	k := drawKey(t)
+	at := endpoint4("192.0.2.1", rapid.Uint16Range(1018, 1028).Draw(t, "mapped"))
+	old := m.rows[k]
+	want := old == nil && !m.mapped(k.proto)[at] && len(m.rows) < 20 || old != nil && !old.static && old.mapped == at
+	if err := m.AddStatic(k.proto, k.client, at); (err == nil) != want {
+		t.Fatalf("AddStatic(%v, %v): %v, want success %v", k, at, err, want)
+	}
+	if want && old == nil {
+		m.rows[k] = &row{mapped: at, static: true}
+	} else if want {
+		old.static = true
+	}
+}
+
+func (m *model) removeStatic(t *rapid.T) {
+	k := drawKey(t)
+	r := m.rows[k]
+	if r == nil {
+		t.Skip("no such row")
+	}
+	if err := m.RemoveStatic(k.proto, r.mapped); (err == nil) != r.static {
+		t.Fatalf("RemoveStatic(%v): %v, want success %v", r.mapped, err, r.static)
+	}
+	r.static = false
+	m.end(k)
+}
+
+func (m *model) unlink(t *rapid.T) {
+	port := rapid.Uint16Range(1018, 1028).Draw(t, "mapped")
+	want := 0
+	for k, r := range m.rows {
+		if r.mapped.Port == port {
+			want++
+			m.lost = append(m.lost, r.held...)
+			delete(m.rows, k)
+		}
+	}
+	if n := m.Unlink(func(b bib.Binding) bool { return b.Mapped.Port == port }); n != want {
+		t.Fatalf("%d unlinked, want %d", n, want)
+	}
+}
+
+func (m *model) compare(t *rapid.T) {
+	all := m.all()
+	n := 0
+	for p := range packet.Protos {
+		n += m.Len(p)
+	}
+	if len(all) != len(m.rows) || n != len(m.rows) {
+		t.Fatalf("%d listed, %d counted, want %d", len(all), n, len(m.rows))
+	}
+	for _, b := range all {
+		r := m.rows[key6{b.Proto, b.Client}]
+		if r == nil || r.mapped != b.Mapped || r.static != b.Static || len(r.held) != b.Sessions {
+			t.Fatalf("listed %+v, want %+v", b, r)
+		}
+		if at, ok := m.Lookup6(b.Proto, b.Client); !ok || at != b.Mapped {
+			t.Fatalf("Lookup6(%v) = %v, %v", b, at, ok)
+		}
+		if c, ok := m.Lookup4(b.Proto, b.Mapped); !ok || c != b.Client {
+			t.Fatalf("Lookup4(%v) = %v, %v", b, c, ok)
+		}
+	}
+	if k := (key6{packet.UDP, endpoint6("2001:db8::9", 1)}); len(m.rows) > 0 {
+		if _, ok := m.Lookup6(k.proto, k.client); ok {
+			t.Fatal("a stranger has a binding")
+		}
+	}
+	used := 0
+	for _, u := range m.pool.Entries() {
+		used += u.Used
+	}
+	inRange := 0
+	for k, r := range m.rows {
+		if m.pool.Contains(k.proto, r.mapped) {
+			inRange++
+		}
+	}
+	if used != inRange {
+		t.Fatalf("pool4 counts %d, want %d", used, inRange)
+	}
+}
+
+// TestConcurrentUse lets workers make and end the same few bindings, while others look them up, list them and take
+// them away. A transport address must never be seen with two owners.
+func TestConcurrentUse(t *testing.T) {
+	t.Parallel()
+	const (
+		workers = 4
+		rounds  = 20_000
+	)
+	b := newTables(t, workers, 10_000, "192.0.2.1", "2000-2030")
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := range rounds {
+				b.epochs.Enter(w)
+				c := endpoint6("2001:db8::1", uint16(2000+i%40))
+				if id, r := b.Hold6(packet.UDP, c, packet.Endpoint4{}); r == drop.None {
+					if got := b.Client(id); got != c {
+						t.Errorf("the binding of %v belongs to %v", c, got)
+					}
+					if got, ok := b.Lookup4(packet.UDP, b.Mapped(id)); ok && got != c && b.Linked(id) {
+						t.Errorf("%v belongs to %v and %v", b.Mapped(id), c, got)
+					}
+					b.Drop(id)
+				}
+				b.epochs.Leave(w)
+			}
+		})
+	}
+	wg.Go(func() {
+		for i := range 200 {
+			b.all()
+			b.Unlink(func(x bib.Binding) bool { return int(x.Client.Port)%40 == i%40 })
+			m := endpoint4("192.0.2.1", uint16(100+i))
+			if b.AddStatic(packet.UDP, endpoint6("2001:db8::1", uint16(2000+i%40)), m) == nil {
+				b.RemoveStatic(packet.UDP, m) // an Unlink of before may have taken it
+			}
+		}
+	})
+	wg.Wait()
+	if n := b.Len(packet.UDP); n != 0 {
+		t.Errorf("%d bindings are left", n)
+	}
+	for _, u := range b.pool.Entries() {
+		if u.Used != 0 {
+			t.Errorf("%v: %d ports are still in use", u.Entry, u.Used)
+		}
+	}
+}
+
+func TestLookupsDoNotAllocate(t *testing.T) {
+	b := newTables(t, 1, 100, "192.0.2.1", "")
+	c := endpoint6("2001:db8::1", 5000)
+	_, m, _ := b.hold(packet.UDP, c)
+	if n := testing.AllocsPerRun(1000, func() {
+		b.Lookup6(packet.UDP, c)
+		b.Lookup4(packet.UDP, m)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	t := newTables(b, 1, 100_000, "192.0.2.0/29", "")
+	var at [100_000]packet.Endpoint4
+	c := endpoint6("2001:db8::1", 0)
+	client := func(i uint32) packet.Endpoint6 {
+		c.Addr[10], c.Addr[11], c.Port = byte(i>>16), byte(i>>8), uint16(i)
+		return c
+	}
+	for i := range uint32(len(at)) {
+		_, m, r := t.hold(packet.UDP, client(i))
+		if r != drop.None {
+			b.Fatal(r)
+		}
+		at[i] = m
+	}
+	i := uint32(0)
+	b.Run("6", func(b *testing.B) {
+		for b.Loop() {
+			t.Lookup6(packet.UDP, client(i*7919%100_000))
+			i++
+		}
+	})
+	b.Run("4", func(b *testing.B) {
+		for b.Loop() {
+			t.Lookup4(packet.UDP, at[i*7919%100_000])
+			i++
+		}
+	})
+}

@@ -1,0 +1,612 @@
+package pool4
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"nat64d/drop"
+	"nat64d/packet"
+)
+
+// newPool returns a pool with ranges: addresses and ports in turn, for all protocols.
+func newPool(t testing.TB, ranges ...string) *Pool {
+	t.Helper()
+	p := New([16]byte{1, 2, 3})
+	for i := 0; i+1 < len(ranges); i += 2 {
+		if _, _, err := p.Add(parse(t, ranges[i], ranges[i+1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+func parse(t testing.TB, addresses, ports string, protos ...packet.Proto) []Entry {
+	t.Helper()
+	entries, err := ParseRange(addresses, ports, protos...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+// request is one for a client that is told from others by a number, and its source port.
+func request(proto packet.Proto, client uint32, port uint16) Request {
+	q := Request{Proto: proto, Remote: packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 53}}
+	q.Client = packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8}, Port: port}
+	binary.BigEndian.PutUint32(q.Client.Addr[12:], client)
+	return q
+}
+
+// TestSipHash compares with the vectors of the authors' reference implementation: the key is 0, 1, … 15, the input
+// 0, 1, … of as many bytes.
+func TestSipHash(t *testing.T) {
+	t.Parallel()
+	var in [16]byte
+	for i := range in {
+		in[i] = byte(i)
+	}
+	k := newSipKey(in)
+	a, b := binary.LittleEndian.Uint64(in[:8]), binary.LittleEndian.Uint64(in[8:])
+	for _, c := range []struct {
+		words []uint64
+		want  uint64
+	}{
+		{nil, 0x726fdb47dd0e0e31},
+		{[]uint64{a}, 0x93f5f5799a932462},
+		{[]uint64{a, b}, 0x3f2acc7f57c29bdb},
+	} {
+		if got := k.sum(c.words...); got != c.want {
+			t.Errorf("%d bytes: %#x, want %#x", 8*len(c.words), got, c.want)
+		}
+	}
+}
+
+func TestAddMergesAndSaysSo(t *testing.T) {
+	t.Parallel()
+	p := newPool(t)
+	for _, c := range []struct{ ports, added, merged, all string }{
+		{"7000-8000", "7000-8000", "", "7000-8000"},
+		{"9000", "9000", "", "7000-8000 9000"},
+		{"7500-8500", "7500-8500", "7000-8500", "7000-8500 9000"},
+		{"7100-7200", "", "7000-8500", "7000-8500 9000"},
+		{"8501-8999", "8501-8999", "7000-9000", "7000-9000"},
+		{"1-65535", "1-65535", "1-65535", "1-65535"},
+	} {
+		added, merged, err := p.Add(parse(t, "192.0.2.1", c.ports, packet.TCP))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list(added) != c.added || c.merged != list(merged) && c.merged != c.ports || list(entriesOf(p)) != c.all {
+			t.Errorf("add %s: added %q, merged %q, now %q; want %+v", c.ports, list(added), list(merged), list(entriesOf(p)), c)
+		}
+	}
+}
+
+func TestRemovePunchesHoles(t *testing.T) {
+	t.Parallel()
+	p := newPool(t)
+	if _, _, err := p.Add(parse(t, "192.0.2.1", "7000-8000", packet.TCP)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ ports, err, all string }{
+		{"7500", "", "7000-7499 7501-8000"},
+		{"7400-7600", "7501-8000", "7000-7499 7501-8000"},
+		{"7000", "", "7001-7499 7501-8000"},
+		{"9000", "7001-7499", "7001-7499 7501-8000"},
+		{"7501-8000", "", "7001-7499"},
+		{"7001-7499", "", ""},
+		{"7001-7499", "has no tcp ports of 192.0.2.1", ""},
+	} {
+		_, err := p.Remove(parse(t, "192.0.2.1", c.ports, packet.TCP))
+		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("remove %s: error %v, want %q", c.ports, err, c.err)
+		}
+		if got := list(entriesOf(p)); got != c.all {
+			t.Errorf("remove %s: now %q, want %q", c.ports, got, c.all)
+		}
+	}
+}
+
+func TestRemoveIsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, "192.0.2.1", "7000-8000")
+	before := p.Entries()
+	if _, err := p.Remove(append(parse(t, "192.0.2.1", "7000"), parse(t, "192.0.2.2", "7000")...)); err == nil {
+		t.Error("no error")
+	}
+	if !slices.Equal(p.Entries(), before) {
+		t.Errorf("now %v", p.Entries())
+	}
+}
+
+func entriesOf(p *Pool) (entries []Entry) {
+	for _, u := range p.Entries() {
+		entries = append(entries, u.Entry)
+	}
+	return entries
+}
+
+func list(entries []Entry) string {
+	var all []string
+	for _, e := range entries {
+		f := strings.Fields(e.String())
+		all = append(all, f[len(f)-1])
+	}
+	return strings.Join(all, " ")
+}
+
+// TestClassAndParity uses up a pool of ten ports on either side of 1024: RFC 6146 section 3.5.1.1 for UDP, section
+// 3.5.2.3 for TCP.
+func TestClassAndParity(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		proto packet.Proto
+		x     uint16
+		want  string // the kinds of ports in the order in which they go
+	}{
+		{packet.UDP, 500, "low even ×5, low odd ×5, high ×10"},
+		{packet.UDP, 501, "low odd ×5, low even ×5, high ×10"},
+		{packet.UDP, 5000, "high even ×5, high odd ×5, low ×10"},
+		{packet.UDP, 5001, "high odd ×5, high even ×5, low ×10"},
+		{packet.TCP, 500, "low ×10, high ×10"},
+		{packet.TCP, 5001, "high ×10, low ×10"},
+		{packet.ICMP, 500, "any ×20"},
+	} {
+		p := newPool(t, "192.0.2.1", "1014-1033")
+		seen := make(map[uint16]bool)
+		for _, step := range strings.Split(c.want, ", ") {
+			var kind string
+			var n int
+			at := strings.LastIndex(step, " ×")
+			kind = step[:at]
+			fmt.Sscanf(step[at:], " ×%d", &n)
+			for range n {
+				e, r := p.Allocate(request(c.proto, 1, c.x))
+				if r != drop.None || seen[e.Port] || !isKind(e.Port, kind) {
+					t.Fatalf("%v from port %d: got %v, %v; want a port that is %s", c.proto, c.x, e, r, kind)
+				}
+				seen[e.Port] = true
+			}
+		}
+		if _, r := p.Allocate(request(c.proto, 1, c.x)); r != drop.PoolExhausted {
+			t.Errorf("%v: reason %v when nothing is left", c.proto, r)
+		}
+	}
+}
+
+func isKind(port uint16, kind string) bool {
+	return (!strings.Contains(kind, "low") || port < 1024) && (!strings.Contains(kind, "high") || port >= 1024) &&
+		(!strings.Contains(kind, "even") || port%2 == 0) && (!strings.Contains(kind, "odd") || port%2 == 1)
+}
+
+func TestEmptyPool(t *testing.T) {
+	t.Parallel()
+	p := newPool(t)
+	if _, r := p.Allocate(request(packet.TCP, 1, 5000)); r != drop.PoolEmpty {
+		t.Errorf("reason %v from an empty pool", r)
+	}
+	if _, _, err := p.Add(parse(t, "192.0.2.1", "7000", packet.UDP)); err != nil {
+		t.Fatal(err)
+	}
+	if _, r := p.Allocate(request(packet.TCP, 1, 5000)); r != drop.PoolEmpty {
+		t.Errorf("reason %v from a pool without TCP ports", r)
+	}
+}
+
+// TestAddressFollowsFromClient holds POOL-01: a client's address is always the same, clients spread over the pool,
+// and a full address sends new clients to the next one but keeps those that have it.
+func TestAddressFollowsFromClient(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, "192.0.2.0/28", "1-100")
+	per := make(map[packet.Addr4]int)
+	for client := range uint32(160) {
+		a, _ := p.Allocate(request(packet.TCP, client, 5000))
+		b, _ := p.Allocate(request(packet.TCP, client, 5001))
+		if a.Addr != b.Addr {
+			t.Fatalf("client %d has %v and %v", client, a.Addr, b.Addr)
+		}
+		per[a.Addr] += 2
+	}
+	for addr, n := range per {
+		if n > 60 {
+			t.Errorf("%v has %d of 320 ports", addr, n)
+		}
+	}
+	if len(per) != 16 {
+		t.Errorf("%d of 16 addresses are used", len(per))
+	}
+
+	first, _ := p.Allocate(request(packet.UDP, 1, 5000))
+	for range 99 {
+		p.Allocate(request(packet.UDP, 1, 5000))
+	}
+	next, r := p.Allocate(request(packet.UDP, 1, 5000))
+	if r != drop.None || next.Addr == first.Addr {
+		t.Errorf("a new client gets %v, %v from a full address %v", next, r, first.Addr)
+	}
+	paired := request(packet.UDP, 1, 5000)
+	paired.Paired = first.Addr
+	if e, r := p.Allocate(paired); r != drop.PoolExhausted {
+		t.Errorf("a client that has %v gets %v, %v", first.Addr, e, r)
+	}
+}
+
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	p := newPool(t)
+	if _, _, err := p.Add(parse(t, "192.0.2.1", "7000-7001", packet.UDP)); err != nil {
+		t.Fatal(err)
+	}
+	at := func(port uint16) packet.Endpoint4 {
+		return packet.Endpoint4{Addr: packet.Addr4{192, 0, 2, 1}, Port: port}
+	}
+	for _, c := range []struct {
+		proto packet.Proto
+		e     packet.Endpoint4
+		says  string
+	}{
+		{packet.UDP, at(7000), ""},
+		{packet.UDP, at(7000), "in use"},
+		{packet.UDP, at(80), ""},
+		{packet.TCP, at(7000), ""},
+		{packet.TCP, at(0), "no port 0"},
+		{packet.ICMP, at(0), ""},
+		{packet.UDP, packet.Endpoint4{Addr: packet.Addr4{192, 0, 2, 2}, Port: 80}, "not in pool4"},
+	} {
+		err := p.Reserve(c.proto, c.e)
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("Reserve(%v, %v): %v, want %q", c.proto, c.e, err, c.says)
+		}
+	}
+	if e, r := p.Allocate(request(packet.UDP, 1, 7000)); r != drop.None || e != at(7001) {
+		t.Errorf("allocated %v, %v beside a reserved port", e, r)
+	}
+	// A reserved port that joins the pool later is not free either.
+	if _, _, err := p.Add(parse(t, "192.0.2.1", "80", packet.UDP)); err != nil {
+		t.Fatal(err)
+	}
+	if e, r := p.Allocate(request(packet.UDP, 1, 7000)); r != drop.PoolExhausted {
+		t.Errorf("allocated %v, %v though everything is reserved", e, r)
+	}
+	p.Release(packet.UDP, at(80))
+	if e, r := p.Allocate(request(packet.UDP, 1, 7000)); r != drop.None || e != at(80) {
+		t.Errorf("allocated %v, %v after the release", e, r)
+	}
+}
+
+// TestModel compares a pool with a plain set of ports and a plain set of those in use.
+func TestModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		m := &model{pool: New([16]byte{9}), in: make(map[transport]bool), used: make(map[transport]bool)}
+		t.Repeat(map[string]func(*rapid.T){
+			"add":      m.add,
+			"remove":   m.remove,
+			"allocate": m.allocate,
+			"release":  m.release,
+			"reserve":  m.reserve,
+			"flush": func(t *rapid.T) {
+				if rapid.IntRange(0, 20).Draw(t, "really") == 0 {
+					m.pool.Flush()
+					clear(m.in)
+				}
+			},
+			"": m.compare,
+		})
+	})
+}
+
+type transport struct {
+	proto packet.Proto
+	at    packet.Endpoint4
+}
+
+type model struct {
+	pool     *Pool
+	in, used map[transport]bool
+}
+
+// entry draws an entry that is small enough to be filled, around the border of the classes and of a block.
+func (m *model) entry(t *rapid.T) Entry {
+	lo := rapid.Uint16Range(1015, 1030).Draw(t, "lo")
+	return Entry{
+		Addr:  addrOf(0xc0000200 + uint32(rapid.IntRange(0, 2).Draw(t, "addr"))),
+		Proto: packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto")),
+		Lo:    lo,
+		Hi:    lo + rapid.Uint16Range(0, 6).Draw(t, "n"),
+	}
+}
+
+func each(e Entry, f func(transport)) {
+	for port := e.Lo; port <= e.Hi; port++ {
+		f(transport{e.Proto, packet.Endpoint4{Addr: e.Addr.As4(), Port: port}})
+	}
+}
+
+func (m *model) add(t *rapid.T) {
+	e := m.entry(t)
+	if _, _, err := m.pool.Add([]Entry{e}); err != nil {
+		t.Fatal(err)
+	}
+	each(e, func(x transport) { m.in[x] = true })
+}
+
+func (m *model) remove(t *rapid.T) {
+	e := m.entry(t)
+	whole := true
+	each(e, func(x transport) { whole = whole && m.in[x] })
+	if _, err := m.pool.Remove([]Entry{e}); (err == nil) != whole {
+		t.Fatalf("Remove(%v): %v, want success %v", e, err, whole)
+	}
+	if whole {
+		each(e, func(x transport) { delete(m.in, x) })
+	}
+}
+
+func (m *model) allocate(t *rapid.T) {
+	proto := packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto"))
+	x := rapid.Uint16Range(1000, 1050).Draw(t, "source port")
+	e, r := m.pool.Allocate(request(proto, rapid.Uint32Range(0, 50).Draw(t, "client"), x))
+	var free []uint16 // of this address; with r, of the pool
+	any := false
+	for k := range m.in {
+		if k.proto == proto {
+			any = true
+			if !m.used[k] && (r != drop.None || k.at.Addr == e.Addr) {
+				free = append(free, k.at.Port)
+			}
+		}
+	}
+	switch {
+	case !any && r != drop.PoolEmpty, any && len(free) == 0 && r != drop.PoolExhausted, len(free) > 0 && r != drop.None:
+		t.Fatalf("reason %v with %v free", r, free)
+	case r == drop.None:
+		if !slices.Contains(free, e.Port) {
+			t.Fatalf("%v is not free: %v", e, free)
+		}
+		m.best(t, proto, x, e.Port, free)
+		m.used[transport{proto, e}] = true
+	}
+}
+
+// best checks that no better port was free.
+func (m *model) best(t *rapid.T, proto packet.Proto, x, got uint16, free []uint16) {
+	rank := func(port uint16) int {
+		switch {
+		case proto == packet.ICMP:
+			return 0
+		case (port < 1024) != (x < 1024):
+			return 2
+		case proto == packet.UDP && port%2 != x%2:
+			return 1
+		}
+		return 0
+	}
+	for _, f := range free {
+		if rank(f) < rank(got) {
+			t.Fatalf("%v from %d: got %d though %d is free", proto, x, got, f)
+		}
+	}
+}
+
+func (m *model) release(t *rapid.T) {
+	for x := range m.used {
+		delete(m.used, x)
+		m.pool.Release(x.proto, x.at)
+		return
+	}
+}
+
+func (m *model) reserve(t *rapid.T) {
+	e := m.entry(t)
+	x := transport{e.Proto, packet.Endpoint4{Addr: e.Addr.As4(), Port: e.Lo}}
+	held := false
+	for k := range m.in {
+		held = held || k.at.Addr == x.at.Addr
+	}
+	if err := m.pool.Reserve(x.proto, x.at); (err == nil) != (held && !m.used[x]) {
+		t.Fatalf("Reserve(%v): %v", x, err)
+	} else if err == nil {
+		m.used[x] = true
+	}
+}
+
+func (m *model) compare(t *rapid.T) {
+	in := make(map[transport]bool)
+	for _, u := range m.pool.Entries() {
+		used := 0
+		each(u.Entry, func(x transport) {
+			in[x] = true
+			if m.used[x] {
+				used++
+			}
+			if !m.pool.Contains(x.proto, x.at) || !m.pool.Holds(x.proto, x.at.Addr) {
+				t.Fatalf("%v is listed but not contained", x)
+			}
+		})
+		if u.Used != used {
+			t.Fatalf("%v: %d used, want %d", u.Entry, u.Used, used)
+		}
+	}
+	if len(in) != len(m.in) {
+		t.Fatalf("%d ports in the pool, want %d", len(in), len(m.in))
+	}
+	for x := range m.in {
+		if !in[x] {
+			t.Fatalf("%v is missing", x)
+		}
+	}
+}
+
+// TestPortsAreSpread holds RFC 6056: the ports of one client to one server, one after the other, are spread evenly
+// over the range (chi-squared over 63 classes of 1,024 ports) and neither near nor in order.
+func TestPortsAreSpread(t *testing.T) {
+	t.Parallel()
+	const n = 16_000
+	p := newPool(t, "192.0.2.1", "")
+	var bins [64]float64
+	ascending, near := 0, 0
+	last := uint16(0)
+	for x := range uint16(n) {
+		e, r := p.Allocate(request(packet.TCP, 1, 2000+x))
+		if r != drop.None {
+			t.Fatal(r)
+		}
+		bins[e.Port/1024]++
+		if e.Port > last {
+			ascending++
+		}
+		if d := int(e.Port) - int(last); d > -100 && d < 100 {
+			near++
+		}
+		last = e.Port
+	}
+	chi := 0.0
+	for _, got := range bins[1:] {
+		want := float64(n) / 63
+		chi += (got - want) * (got - want) / want
+	}
+	if chi > 120 { // 62 degrees of freedom: one in 100,000 would be above 120
+		t.Errorf("chi-squared %.0f: ports are not spread evenly", chi)
+	}
+	if ascending < n*45/100 || ascending > n*55/100 {
+		t.Errorf("%d of %d ports are above their predecessor, want about half", ascending, n)
+	}
+	if near > n/100 {
+		t.Errorf("%d of %d ports are near their predecessor", near, n)
+	}
+}
+
+func TestKeysGiveDifferentPorts(t *testing.T) {
+	t.Parallel()
+	same := 0
+	a, b := New([16]byte{1}), New([16]byte{2})
+	for _, p := range []*Pool{a, b} {
+		if _, _, err := p.Add(parse(t, "192.0.2.1", "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for x := range uint16(1000) {
+		e, _ := a.Allocate(request(packet.UDP, 1, 5000+x))
+		f, _ := b.Allocate(request(packet.UDP, 1, 5000+x))
+		if e == f {
+			same++
+		}
+	}
+	if same > 5 {
+		t.Errorf("two keys give the same port %d times in 1000", same)
+	}
+}
+
+// TestConcurrentUse allocates from all sides while the pool changes: no port is given to two.
+func TestConcurrentUse(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, "192.0.2.0/30", "2000-2200")
+	var owners sync.Map
+	var wg sync.WaitGroup
+	for w := range uint32(4) {
+		wg.Go(func() {
+			var mine []packet.Endpoint4
+			for i := range 5000 {
+				e, r := p.Allocate(request(packet.UDP, w, uint16(2000+i)))
+				if r == drop.None {
+					if other, taken := owners.LoadOrStore(e, w); taken {
+						t.Errorf("%v belongs to %v and %v", e, other, w)
+					}
+					mine = append(mine, e)
+				}
+				p.Contains(packet.UDP, e)
+				if len(mine) > 150 || r != drop.None && len(mine) > 0 {
+					owners.Delete(mine[0])
+					p.Release(packet.UDP, mine[0])
+					mine = mine[1:]
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		hole := parse(t, "192.0.2.1-192.0.2.2", "2000-2200", packet.UDP)
+		for range 100 {
+			if _, err := p.Remove(hole); err != nil {
+				t.Error(err)
+			}
+			p.Entries()
+			if _, _, err := p.Add(hole); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	wg.Wait()
+}
+
+func BenchmarkAllocate(b *testing.B) {
+	for _, use := range []int{0, 99, 100} {
+		b.Run(fmt.Sprintf("%d%%", use), func(b *testing.B) {
+			p := newPool(b, "192.0.2.1", "")
+			for range 64512 * use / 100 {
+				p.Allocate(request(packet.UDP, 1, 5000))
+			}
+			x := uint16(0)
+			for b.Loop() {
+				e, r := p.Allocate(request(packet.UDP, 1, x))
+				if r == drop.None {
+					p.Release(packet.UDP, e)
+				}
+				x++
+			}
+		})
+	}
+}
+
+// BenchmarkAllocateFullPool has one free port in 65,536 addresses.
+func BenchmarkAllocateFullPool(b *testing.B) {
+	p := New([16]byte{1})
+	if _, _, err := p.Add(parse(b, "198.18.0.0/16", "7000", packet.TCP)); err != nil {
+		b.Fatal(err)
+	}
+	for range 65535 {
+		p.Allocate(request(packet.TCP, 1, 5000))
+	}
+	client := uint32(0)
+	for b.Loop() {
+		e, r := p.Allocate(request(packet.TCP, client, 5000))
+		if r != drop.None {
+			b.Fatal(r)
+		}
+		p.Release(packet.TCP, e)
+		client++
+	}
+}
+
+func BenchmarkContains(b *testing.B) {
+	p := newPool(b, "192.0.2.0/28", "7000-8000")
+	at := packet.Endpoint4{Addr: packet.Addr4{192, 0, 2, 7}, Port: 7500}
+	for b.Loop() {
+		if !p.Contains(packet.UDP, at) {
+			b.Fatal("not contained")
+		}
+	}
+}
+
+func TestNoAllocations(t *testing.T) {
+	p := newPool(t, "192.0.2.1", "")
+	q := request(packet.UDP, 1, 5000)
+	e, _ := p.Allocate(q)
+	p.Release(packet.UDP, e)
+	if n := testing.AllocsPerRun(1000, func() { p.Contains(packet.UDP, e) }); n != 0 {
+		t.Errorf("Contains: %v allocations", n)
+	}
+	// Blocks of ports are made once, 63 of them: AllocsPerRun rounds them down to none.
+	if n := testing.AllocsPerRun(1000, func() {
+		e, _ := p.Allocate(q)
+		p.Release(packet.UDP, e)
+	}); n != 0 {
+		t.Errorf("Allocate: %v allocations", n)
+	}
+}

@@ -1,0 +1,125 @@
+package session_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/session"
+	"nat64d/table"
+)
+
+// server is to whom all flows of the benchmarks go.
+var server = packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 443}
+
+// flowOf returns the client of flow n: 64 ports of each address.
+func flowOf(n uint32) packet.Endpoint6 {
+	c := packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8}, Port: uint16(1024 + n%64)}
+	binary.BigEndian.PutUint32(c.Addr[12:], n/64)
+	return c
+}
+
+// fill returns a gateway with n TCP connections, each through a binding of its own, and their IPv4 sides.
+func fill(b testing.TB, n int) (*gateway, []packet.Endpoint4) {
+	g := newGateway(b, 1, n+n/8+1000, defaults, "192.0.2.0-192.0.2.31", "1024-65535")
+	at := make([]packet.Endpoint4, n)
+	for i := range at {
+		var r drop.Reason
+		if at[i], r = g.from6(packet.TCP, flowOf(uint32(i)), server, packet.SYN, 0); r != drop.None {
+			b.Fatal(r)
+		}
+		g.from4(packet.TCP, server, at[i], packet.SYN, 0)
+	}
+	return g, at
+}
+
+// scatter visits n flows in an order that no cache foresees.
+func scatter(i, n int) int { return int(uint64(i) * 2654435761 % uint64(n)) }
+
+func BenchmarkExistingFlow(b *testing.B) {
+	for _, n := range []int{1_000, 1_000_000} {
+		g, at := fill(b, n)
+		i := 0
+		b.Run(fmt.Sprintf("from6/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				g.sessions.From6(packet.TCP, flowOf(uint32(scatter(i, n))), server, 0, packet.Other, 1)
+				i++
+			}
+		})
+		b.Run(fmt.Sprintf("from4/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				g.sessions.From4(packet.TCP, server, at[scatter(i, n)], packet.Other, 1)
+				i++
+			}
+		})
+	}
+}
+
+// BenchmarkExistingFlowParallel lets all CPUs use different flows at once: nothing is shared but what is read.
+func BenchmarkExistingFlowParallel(b *testing.B) {
+	const n = 100_000
+	g, _ := fill(b, n)
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			g.sessions.From6(packet.TCP, flowOf(uint32(scatter(i, n))), server, 0, packet.Other, 1)
+		}
+	})
+}
+
+// BenchmarkNewFlow makes sessions with bindings, and ends them in turns of 10,000.
+func BenchmarkNewFlow(b *testing.B) {
+	g := newGateway(b, 1, 100_000, defaults, "192.0.2.0-192.0.2.31", "1024-65535")
+	now := table.Time(0)
+	b.ReportAllocs()
+	i := uint32(0)
+	for b.Loop() {
+		if _, r := g.from6(packet.UDP, flowOf(i), server, packet.Other, now); r != drop.None {
+			b.Fatal(r)
+		}
+		if i++; i%10_000 == 0 {
+			now += seconds(301)
+			g.sweep(now)
+		}
+	}
+}
+
+// BenchmarkSweep has nothing to do; the time is that of one slot.
+func BenchmarkSweep(b *testing.B) {
+	const budget = 1000
+	g, _ := fill(b, 100_000)
+	b.ReportAllocs()
+	for b.Loop() {
+		g.sessions.Sweep(1, budget, func(session.Probe) {})
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*budget), "ns/slot")
+}
+
+// BenchmarkMemory reports what a million TCP connections take and cost the garbage collector.
+func BenchmarkMemory(b *testing.B) {
+	const n = 1_000_000
+	for b.Loop() {
+		before := heap()
+		g, at := fill(b, n)
+		at = nil
+		used := heap() - before
+		start := time.Now()
+		runtime.GC()
+		b.ReportMetric(float64(time.Since(start).Microseconds()), "µs/gc")
+		b.ReportMetric(float64(used)/n, "bytes/connection")
+		runtime.KeepAlive(at)
+		runtime.KeepAlive(g)
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
