@@ -58,17 +58,17 @@ func (h hop) same(o hop) bool { return h.index == o.index && h.via == o.via }
 
 // change is one RTM_NEWROUTE or RTM_DELROUTE message.
 type change struct {
-	table  uint32
-	prefix netip.Prefix
-	route  route
-	del    bool
-	flags  uint16 // NLM_F_REPLACE, NLM_F_APPEND
-	cached bool   // a clone for one destination, not a route
+	table   uint32
+	prefix  netip.Prefix
+	route   route
+	del     bool
+	flags   uint16 // NLM_F_REPLACE, NLM_F_APPEND
+	special bool   // no entry of a table by destination: a clone, or for one source or type of service only
 }
 
 // load applies c to a fib that nobody else reads yet.
 func (f *fib) load(c change) {
-	if i := slices.Index(tables[:], c.table); i >= 0 && !c.cached {
+	if i := slices.Index(tables[:], c.table); i >= 0 && !c.special {
 		f[i].Modify(c.prefix, c.apply)
 	}
 }
@@ -76,7 +76,7 @@ func (f *fib) load(c change) {
 // update applies c to a fib that is in use, by copying what changes, and says whether c concerned it.
 func (f *fib) update(c change) bool {
 	i := slices.Index(tables[:], c.table)
-	if i < 0 || c.cached {
+	if i < 0 || c.special {
 		return false
 	}
 	f[i] = f[i].ModifyPersist(c.prefix, c.apply)
@@ -158,8 +158,7 @@ func (rs routes) without(metric uint32) routes {
 	return slices.DeleteFunc(slices.Clone(rs), func(e route) bool { return e.metric == metric })
 }
 
-// parseRoute reads a struct rtmsg with its attributes (rtnetlink(7)). It returns false for what is no route of a
-// destination prefix: other families, and routes that hold for one source or type of service only.
+// parseRoute reads a struct rtmsg with its attributes (rtnetlink(7)); false if it is malformed or of another family.
 func parseRoute(b []byte) (change, bool) {
 	if len(b) < unix.SizeofRtMsg {
 		return change{}, false
@@ -167,12 +166,12 @@ func parseRoute(b []byte) (change, bool) {
 	family, bits, srcBits, tos := b[0], b[1], b[2], b[3]
 	flags := binary.NativeEndian.Uint32(b[8:])
 	c := change{
-		table:  uint32(b[4]),
-		route:  route{kind: b[7]},
-		cached: flags&unix.RTM_F_CLONED != 0,
+		table:   uint32(b[4]),
+		route:   route{kind: b[7]},
+		special: flags&unix.RTM_F_CLONED != 0 || srcBits != 0 || tos != 0,
 	}
 	dst, ok := zero(family)
-	if !ok || srcBits != 0 || tos != 0 {
+	if !ok {
 		return change{}, false
 	}
 	p := routeParser{change: c, dst: dst, dead: flags&unix.RTNH_F_DEAD != 0}

@@ -1,0 +1,239 @@
+package nexthop
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+
+	"nat64d/drop"
+)
+
+// drawChange draws a change to one of a few prefixes, so that changes meet.
+func drawChange(t *rapid.T) change {
+	prefix := rapid.SampledFrom([]string{"0.0.0.0/0", "192.0.2.0/24", "192.0.2.0/25", "::/0", "2001:db8::/32"}).Draw(t, "prefix")
+	c := change{
+		table:  rapid.SampledFrom([]uint32{unix.RT_TABLE_LOCAL, unix.RT_TABLE_MAIN, 100}).Draw(t, "table"),
+		prefix: netip.MustParsePrefix(prefix),
+		route: route{
+			kind:   rapid.SampledFrom([]uint8{unix.RTN_UNICAST, unix.RTN_BLACKHOLE}).Draw(t, "kind"),
+			metric: rapid.Uint32Range(0, 2).Draw(t, "metric"),
+		},
+		del:   rapid.Bool().Draw(t, "del"),
+		flags: rapid.SampledFrom([]uint16{0, unix.NLM_F_REPLACE, unix.NLM_F_APPEND}).Draw(t, "flags"),
+	}
+	for i := range rapid.IntRange(1, 2).Draw(t, "hops") {
+		c.route.hops = append(c.route.hops, hop{index: 2*i + rapid.IntRange(1, 2).Draw(t, "index")})
+	}
+	return c
+}
+
+// contents lists a fib in a form that can be compared.
+func contents(f fib) map[string]string {
+	m := map[string]string{}
+	for i, t := range f {
+		for p, rs := range t.All() {
+			m[string(rune('0'+i))+p.String()] = describe(rs)
+		}
+	}
+	return m
+}
+
+// describe writes routes in a form that can be compared.
+func describe(rs routes) string {
+	s := ""
+	for _, r := range rs {
+		s += string(rune('a'+r.kind)) + string(rune('0'+r.metric))
+		for _, h := range r.hops {
+			s += string(rune('0' + h.index))
+		}
+	}
+	return s
+}
+
+// TestFIBUpdates holds that applying changes to a fib in use gives what loading them gives, that it leaves older
+// versions alone, and that the routes to a prefix stay in the order of their metrics.
+func TestFIBUpdates(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		loaded, updated := newFIB(), newFIB()
+		for range rapid.IntRange(0, 30).Draw(t, "changes") {
+			c := drawChange(t)
+			before, old := updated, contents(updated)
+			loaded.load(c)
+			updated.update(c)
+			if got := contents(before); !equal(got, old) {
+				t.Fatalf("an older version changed from %v to %v", old, got)
+			}
+			if got, want := contents(updated), contents(loaded); !equal(got, want) {
+				t.Fatalf("updated: %v, loaded: %v", got, want)
+			}
+		}
+		for _, table := range updated {
+			for p, rs := range table.All() {
+				if len(rs) == 0 || !slices.IsSortedFunc(rs, func(a, b route) int { return int(a.metric) - int(b.metric) }) {
+					t.Fatalf("%v: routes %v", p, rs)
+				}
+			}
+		}
+	})
+}
+
+// equal compares two contents.
+func equal(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if b[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+// TestWay looks one address up among routes to one prefix. Interface 7 is ours.
+func TestWay(t *testing.T) {
+	t.Parallel()
+	dst := netip.MustParseAddr("192.0.2.9")
+	router := netip.MustParseAddr("198.51.100.1")
+	ours, theirs := hop{index: 7, via: router}, hop{index: 8}
+	for _, c := range []struct {
+		name   string
+		routes routes
+		want   way
+	}{
+		{"no route", nil, way{reason: drop.NoRoute}},
+		{"by a router", routes{{kind: unix.RTN_UNICAST, hops: []hop{ours}}}, way{hop: ours}},
+		{"third interface", routes{{kind: unix.RTN_UNICAST, hops: []hop{theirs}}}, way{reason: drop.OtherInterface}},
+		{"into a tunnel", routes{{kind: unix.RTN_UNICAST, hops: []hop{{index: encapsulated}}}}, way{reason: drop.OtherInterface}},
+		{"multipath, one of them ours", routes{{kind: unix.RTN_UNICAST, hops: []hop{theirs, ours}}}, way{hop: ours}},
+		{"lower metric first", routes{{kind: unix.RTN_UNICAST, hops: []hop{ours}}, {kind: unix.RTN_UNICAST, metric: 9, hops: []hop{theirs}}}, way{hop: ours}},
+		{"dead hops do not count", routes{{kind: unix.RTN_UNICAST}, {kind: unix.RTN_UNICAST, metric: 9, hops: []hop{ours}}}, way{hop: ours}},
+		{"own address", routes{{kind: unix.RTN_LOCAL}}, way{reason: drop.HostAddress}},
+		{"broadcast", routes{{kind: unix.RTN_BROADCAST}}, way{reason: drop.NoRoute}},
+		{"blackhole", routes{{kind: unix.RTN_BLACKHOLE}}, way{reason: drop.NoRoute}},
+		{"unreachable", routes{{kind: unix.RTN_UNREACHABLE}}, way{reason: drop.NoRoute}},
+		{"prohibit", routes{{kind: unix.RTN_PROHIBIT}}, way{reason: drop.NoRoute}},
+		{"throw", routes{{kind: unix.RTN_THROW}}, way{reason: drop.NoRoute}},
+	} {
+		f := newFIB()
+		f[1].Insert(netip.MustParsePrefix("192.0.2.0/24"), c.routes)
+		if got := f.way(dst, 7); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+	f := newFIB()
+	f[1].Insert(netip.MustParsePrefix("192.0.2.0/24"), routes{{kind: unix.RTN_THROW}})
+	f[2].Insert(netip.MustParsePrefix("0.0.0.0/0"), routes{{kind: unix.RTN_UNICAST, hops: []hop{ours}}})
+	if got := f.way(dst, 7); got != (way{hop: ours}) {
+		t.Errorf("a throw route does not lead to the next table: %v", got)
+	}
+}
+
+func TestMultipathSpreads(t *testing.T) {
+	t.Parallel()
+	r := route{kind: unix.RTN_UNICAST}
+	for i := range 4 {
+		r.hops = append(r.hops, hop{index: 7, via: netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})})
+	}
+	count := map[hop]int{}
+	for i := range 256 {
+		dst := netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
+		w := r.choose(dst, 7)
+		if w != r.choose(dst, 7) {
+			t.Fatalf("%v takes two ways", dst)
+		}
+		count[w.hop]++
+	}
+	for h, n := range count {
+		if n < 32 || n > 96 {
+			t.Errorf("%d of 256 destinations go by %v", n, h.via)
+		}
+	}
+	if len(count) != 4 {
+		t.Errorf("%d of 4 hops are used", len(count))
+	}
+}
+
+// message builds a struct rtmsg with attributes.
+func message(family, bits, kind uint8, attrs ...[]byte) []byte {
+	b := []byte{family, bits, 0, 0, unix.RT_TABLE_MAIN, 0, 0, kind, 0, 0, 0, 0}
+	for _, a := range attrs {
+		b = append(b, a...)
+	}
+	return b
+}
+
+// attribute builds a struct rtattr.
+func attribute(kind uint16, v ...byte) []byte {
+	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(v)))
+	b = append(binary.NativeEndian.AppendUint16(b, kind), v...)
+	return append(b, make([]byte, align(len(b))-len(b))...)
+}
+
+func TestParseRouteRefuses(t *testing.T) {
+	t.Parallel()
+	good := message(unix.AF_INET, 24, unix.RTN_UNICAST, attribute(unix.RTA_DST, 192, 0, 2, 0))
+	if c, ok := parseRoute(good); !ok || c.prefix != netip.MustParsePrefix("192.0.2.0/24") {
+		t.Fatalf("a good route is read as %v, %v", c, ok)
+	}
+	for name, b := range map[string][]byte{
+		"truncated":             good[:11],
+		"truncated attribute":   append(slices.Clone(good), 8, 0, 1, 0, 1),
+		"attribute of length 3": append(slices.Clone(good), 3, 0, 1, 0),
+		"other family":          message(unix.AF_MPLS, 20, unix.RTN_UNICAST),
+		"prefix too long":       message(unix.AF_INET, 33, unix.RTN_UNICAST),
+		"mixed families":        message(unix.AF_INET, 24, unix.RTN_UNICAST, attribute(unix.RTA_DST, make([]byte, 16)...)),
+		"short address":         message(unix.AF_INET, 24, unix.RTN_UNICAST, attribute(unix.RTA_DST, 192, 0)),
+		"short hop":             message(unix.AF_INET, 24, unix.RTN_UNICAST, attribute(unix.RTA_MULTIPATH, 4, 0, 0, 0, 0, 0, 0, 0)),
+	} {
+		if c, ok := parseRoute(b); ok {
+			t.Errorf("%s is read as %v", name, c)
+		}
+	}
+}
+
+func TestRoutesForOneSourceAreLeftOut(t *testing.T) {
+	t.Parallel()
+	good := message(unix.AF_INET, 24, unix.RTN_UNICAST, attribute(unix.RTA_DST, 192, 0, 2, 0))
+	for at, what := range map[int]string{2: "source", 3: "type of service"} {
+		b := slices.Clone(good)
+		b[at] = 8
+		c, ok := parseRoute(b)
+		if !ok {
+			t.Fatalf("a route for one %s is malformed", what)
+		}
+		f := newFIB()
+		f.load(c)
+		if f.update(c) || f[1].Size() != 0 {
+			t.Errorf("a route for one %s is taken for all", what)
+		}
+	}
+}
+
+func FuzzParseRoute(f *testing.F) {
+	f.Add(message(unix.AF_INET, 24, unix.RTN_UNICAST, attribute(unix.RTA_DST, 192, 0, 2, 0), attribute(unix.RTA_OIF, 7, 0, 0, 0),
+		attribute(unix.RTA_METRICS, attribute(unix.RTAX_MTU, 0x78, 5, 0, 0)...)))
+	f.Add(message(unix.AF_INET, 0, unix.RTN_UNICAST, attribute(unix.RTA_VIA, append([]byte{10, 0}, make([]byte, 16)...)...)))
+	f.Add(message(unix.AF_INET6, 0, unix.RTN_UNICAST, attribute(unix.RTA_MULTIPATH,
+		append([]byte{28, 0, 0, 0, 7, 0, 0, 0}, attribute(unix.RTA_GATEWAY, make([]byte, 16)...)...)...)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, ok := parseRoute(b)
+		if !ok {
+			return
+		}
+		if !c.prefix.IsValid() || c.prefix != c.prefix.Masked() {
+			t.Errorf("%x: prefix %v", b, c.prefix)
+		}
+		fib := newFIB()
+		c.table = unix.RT_TABLE_MAIN
+		fib.update(c)
+		if w := fib.way(c.prefix.Addr(), 7); w.reason == drop.None && w.hop.index != 7 {
+			t.Errorf("%x: %v leads to interface %d", b, c, w.hop.index)
+		}
+	})
+}
