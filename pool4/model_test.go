@@ -1,0 +1,175 @@
+package pool4
+
+import (
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"nat64d/drop"
+	"nat64d/packet"
+)
+
+// TestModel compares a pool with a plain set of ports and a plain set of those in use.
+func TestModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		m := &model{pool: New([16]byte{9}), in: make(map[transport]bool), used: make(map[transport]bool)}
+		t.Repeat(map[string]func(*rapid.T){
+			"add":      m.add,
+			"remove":   m.remove,
+			"allocate": m.allocate,
+			"release":  m.release,
+			"reserve":  m.reserve,
+			"flush": func(t *rapid.T) {
+				if rapid.IntRange(0, 20).Draw(t, "really") == 0 {
+					m.pool.Flush()
+					clear(m.in)
+				}
+			},
+			"": m.compare,
+		})
+	})
+}
+
+type transport struct {
+	proto packet.Proto
+	at    packet.Endpoint4
+}
+
+type model struct {
+	pool     *Pool
+	in, used map[transport]bool
+}
+
+// entry draws an entry that is small enough to be filled, around the border of the classes and of a block.
+func (m *model) entry(t *rapid.T) Entry {
+	lo := rapid.Uint16Range(1015, 1030).Draw(t, "lo")
+	return Entry{
+		Addr:  addrOf(0xc0000200 + uint32(rapid.IntRange(0, 2).Draw(t, "addr"))),
+		Proto: packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto")),
+		Lo:    lo,
+		Hi:    lo + rapid.Uint16Range(0, 6).Draw(t, "n"),
+	}
+}
+
+func each(e Entry, f func(transport)) {
+	for port := e.Lo; port <= e.Hi; port++ {
+		f(transport{e.Proto, packet.Endpoint4{Addr: e.Addr.As4(), Port: port}})
+	}
+}
+
+func (m *model) add(t *rapid.T) {
+	e := m.entry(t)
+	if _, _, err := m.pool.Add([]Entry{e}); err != nil {
+		t.Fatal(err)
+	}
+	each(e, func(x transport) { m.in[x] = true })
+}
+
+func (m *model) remove(t *rapid.T) {
+	e := m.entry(t)
+	whole := true
+	each(e, func(x transport) { whole = whole && m.in[x] })
+	if _, err := m.pool.Remove([]Entry{e}); (err == nil) != whole {
+		t.Fatalf("Remove(%v): %v, want success %v", e, err, whole)
+	}
+	if whole {
+		each(e, func(x transport) { delete(m.in, x) })
+	}
+}
+
+func (m *model) allocate(t *rapid.T) {
+	proto := packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto"))
+	x := rapid.Uint16Range(1000, 1050).Draw(t, "source port")
+	e, r := m.pool.Allocate(request(proto, rapid.Uint32Range(0, 50).Draw(t, "client"), x))
+	var free []uint16 // of this address; with r, of the pool
+	any := false
+	for k := range m.in {
+		if k.proto == proto {
+			any = true
+			if !m.used[k] && (r != drop.None || k.at.Addr == e.Addr) {
+				free = append(free, k.at.Port)
+			}
+		}
+	}
+	switch {
+	case !any && r != drop.PoolEmpty, any && len(free) == 0 && r != drop.PoolExhausted, len(free) > 0 && r != drop.None:
+		t.Fatalf("reason %v with %v free", r, free)
+	case r == drop.None:
+		if !slices.Contains(free, e.Port) {
+			t.Fatalf("%v is not free: %v", e, free)
+		}
+		m.best(t, proto, x, e.Port, free)
+		m.used[transport{proto, e}] = true
+	}
+}
+
+// best checks that no better port was free.
+func (m *model) best(t *rapid.T, proto packet.Proto, x, got uint16, free []uint16) {
+	rank := func(port uint16) int {
+		switch {
+		case proto == packet.ICMP:
+			return 0
+		case (port < 1024) != (x < 1024):
+			return 2
+		case proto == packet.UDP && port%2 != x%2:
+			return 1
+		}
+		return 0
+	}
+	for _, f := range free {
+		if rank(f) < rank(got) {
+			t.Fatalf("%v from %d: got %d though %d is free", proto, x, got, f)
+		}
+	}
+}
+
+func (m *model) release(t *rapid.T) {
+	for x := range m.used {
+		delete(m.used, x)
+		m.pool.Release(x.proto, x.at)
+		return
+	}
+}
+
+func (m *model) reserve(t *rapid.T) {
+	e := m.entry(t)
+	x := transport{e.Proto, packet.Endpoint4{Addr: e.Addr.As4(), Port: e.Lo}}
+	held := false
+	for k := range m.in {
+		held = held || k.at.Addr == x.at.Addr
+	}
+	if err := m.pool.Reserve(x.proto, x.at); (err == nil) != (held && !m.used[x]) {
+		t.Fatalf("Reserve(%v): %v", x, err)
+	} else if err == nil {
+		m.used[x] = true
+	}
+}
+
+func (m *model) compare(t *rapid.T) {
+	in := make(map[transport]bool)
+	for _, u := range m.pool.Entries() {
+		used := 0
+		each(u.Entry, func(x transport) {
+			in[x] = true
+			if m.used[x] {
+				used++
+			}
+			if !m.pool.Contains(x.proto, x.at) || !m.pool.Holds(x.proto, x.at.Addr) {
+				t.Fatalf("%v is listed but not contained", x)
+			}
+		})
+		if u.Used != used {
+			t.Fatalf("%v: %d used, want %d", u.Entry, u.Used, used)
+		}
+	}
+	if len(in) != len(m.in) {
+		t.Fatalf("%d ports in the pool, want %d", len(in), len(m.in))
+	}
+	for x := range m.in {
+		if !in[x] {
+			t.Fatalf("%v is missing", x)
+		}
+	}
+}
