@@ -27,6 +27,14 @@ const (
 	ICMPChecksum
 	ICMPType
 	Fragment
+	FragmentLength
+	FragmentSpan
+	FragmentHeader
+	FragmentTiny
+	FragmentOverlap
+	FragmentSource
+	FragmentMemory
+	FragmentTimeout
 	Offload
 
 	// Not ours, or not allowed.
@@ -92,6 +100,14 @@ var rows = [Count]row{
 	ICMPChecksum:     {label: "icmp_checksum", help: "the ICMP checksum is wrong"},
 	ICMPType:         {label: "icmp_type", help: "this ICMP type has no counterpart in the other family (RFC 7915 sections 4.2 and 5.2)"},
 	Fragment:         {label: "fragment", help: "a fragment: reassembly is not part of this version"},
+	FragmentLength:   {label: "fragment_length", help: "a fragment without data, or one other than the last whose length is not a multiple of 8 bytes (RFC 8200 section 4.5)", to6: Answer{4, 0}},
+	FragmentSpan:     {label: "fragment_span", help: "a fragment that ends beyond the largest packet there is (RFC 8200 section 4.5)", to6: Answer{4, 0}},
+	FragmentHeader:   {label: "fragment_header", help: "a first fragment without the whole transport header (RFC 7112, RFC 1858)", to6: Answer{4, 3}},
+	FragmentTiny:     {label: "fragment_tiny", help: "a TCP fragment that begins inside the TCP header (RFC 1858, RFC 3128)"},
+	FragmentOverlap:  {label: "fragment_overlap", help: "a fragment of a datagram whose fragments overlap or contradict each other: all of it is refused (RFC 5722)"},
+	FragmentSource:   {label: "fragment_source", help: "too many fragments of this source wait for the rest of their datagrams"},
+	FragmentMemory:   {label: "fragment_memory", help: "no room for more fragments: too many wait for the rest of their datagrams"},
+	FragmentTimeout:  {label: "fragment_timeout", help: "a fragment that was kept, but whose datagram did not become whole in time"},
 	Offload:          {label: "offload", help: "the frame's segmentation metadata cannot be expressed in the other family, or it is a jumbogram"},
 	NotPool6:         {label: "not_pool6", help: "an IPv6 packet whose destination is in no NAT64 prefix: left to the host"},
 	NotPool4:         {label: "not_pool4", help: "an IPv4 packet whose destination is neither in pool4 nor bound: left to the host"},
