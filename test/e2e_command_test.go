@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -128,9 +127,7 @@ func checkPool4(t *testing.T, g *daemon) {
 	}
 	find := func() map[string]string {
 		var all []control.Pool4Entry
-		if err := json.Unmarshal([]byte(g.must("pool4", "list", "-o", "json")), &all); err != nil {
-			t.Fatal(err)
-		}
+		decode(t, g.must("pool4", "list", "-o", "json"), &all)
 		ports := map[string]string{}
 		for _, e := range all {
 			if e.Address.String() == "192.0.2.65" {
@@ -167,9 +164,7 @@ func checkListings(t *testing.T, g *daemon) {
 		}
 	}
 	var sessions []control.Session
-	if err := json.Unmarshal([]byte(g.must("session", "list", "--tcp", "-o", "json")), &sessions); err != nil {
-		t.Fatal(err)
-	}
+	decode(t, g.must("session", "list", "--tcp", "-o", "json"), &sessions)
 	for _, s := range sessions {
 		if s.Client.String() == "["+lab.Client6+"]:20000" {
 			if s.State != "ESTABLISHED" || s.Peer.String() != lab.Server4+":7" || s.Peer6.String() != target+":7" {

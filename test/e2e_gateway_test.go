@@ -176,12 +176,17 @@ func (g *daemon) wait() int {
 	return g.cmd.ProcessState.ExitCode()
 }
 
-// stop is what an operator does.
+// stop is what an operator does. Nothing that happened until then was an error.
 func (g *daemon) stop() {
 	g.t.Helper()
 	g.signal(syscall.SIGTERM)
 	if code := g.wait(); code != 0 {
 		g.t.Errorf("exit code %d after SIGTERM, want 0", code)
+	}
+	for line := range strings.Lines(g.log.String()) {
+		if strings.Contains(line, "level=ERROR") {
+			g.t.Errorf("it logged: %s", line)
+		}
 	}
 }
 
@@ -216,11 +221,17 @@ func (g *daemon) must(args ...string) string {
 	return out
 }
 
+// decode reads what nat64ctl -o json printed.
+func decode(t *testing.T, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+}
+
 func (g *daemon) status() (s control.Status) {
 	g.t.Helper()
-	if err := json.Unmarshal([]byte(g.must("status", "-o", "json")), &s); err != nil {
-		g.t.Fatal(err)
-	}
+	decode(g.t, g.must("status", "-o", "json"), &s)
 	return s
 }
 
@@ -238,9 +249,7 @@ func (g *daemon) sessions() int {
 func (g *daemon) dropped(reason string) uint64 {
 	g.t.Helper()
 	var all []control.Counter
-	if err := json.Unmarshal([]byte(g.must("stats", "--all", "-o", "json")), &all); err != nil {
-		g.t.Fatal(err)
-	}
+	decode(g.t, g.must("stats", "--all", "-o", "json"), &all)
 	for _, c := range all {
 		if c.Kind != "drop" {
 			continue

@@ -213,6 +213,11 @@ func serveEcho(t *testing.T, l *lab.Lab) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.Close() })
+	echoUDP(p)
+}
+
+// echoUDP answers on a datagram socket until it is closed.
+func echoUDP(p net.PacketConn) {
 	go func() {
 		b := make([]byte, 1<<16)
 		for {
