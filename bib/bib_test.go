@@ -239,6 +239,44 @@ func TestUnlink(t *testing.T) {
 	}
 }
 
+// TestAddressIsForgotten: a client without bindings is a new client.
+func TestAddressIsForgotten(t *testing.T) {
+	t.Parallel()
+	b := newTables(t, 1, 100, "192.0.2.1-192.0.2.2", "7000")
+	c := endpoint6("2001:db8::1", 5000)
+	id, first, _ := b.hold(packet.UDP, c)
+	b.Drop(id)
+	for x := range byte(100) { // somebody else takes its port
+		other := c
+		other.Addr[8] = x + 1
+		id, m, r := b.hold(packet.UDP, other)
+		if r != drop.None {
+			t.Fatal(r)
+		}
+		if m == first {
+			break
+		}
+		b.Drop(id)
+	}
+	if _, m, r := b.hold(packet.UDP, c); r != drop.None || m == first {
+		t.Errorf("got %v, %v, with %v taken by another client", m, r, first)
+	}
+}
+
+// TestUnlinkedBindingsAreFreed makes and unlinks more bindings than the table has slots.
+func TestUnlinkedBindingsAreFreed(t *testing.T) {
+	t.Parallel()
+	b := newTables(t, 1, 2, "192.0.2.1", "7000")
+	for i := range 30_000 {
+		id, _, r := b.hold(packet.UDP, endpoint6("2001:db8::1", 5000))
+		if r != drop.None {
+			t.Fatalf("turn %d: %v", i, r)
+		}
+		b.Unlink(func(bib.Binding) bool { return true })
+		b.Drop(id)
+	}
+}
+
 // TestConcurrentUse lets workers make and end the same few bindings, while others look them up, list them and take
 // them away. A transport address must never be seen with two owners.
 func TestConcurrentUse(t *testing.T) {

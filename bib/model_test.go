@@ -194,11 +194,7 @@ func (m *model) compare(t *rapid.T) {
 			t.Fatalf("Lookup4(%v) = %v, %v", b, c, ok)
 		}
 	}
-	if k := (key6{packet.UDP, endpoint6("2001:db8::9", 1)}); len(m.rows) > 0 {
-		if _, ok := m.Lookup6(k.proto, k.client); ok {
-			t.Fatal("a stranger has a binding")
-		}
-	}
+	m.strangers(t)
 	used := 0
 	for _, u := range m.pool.Entries() {
 		used += u.Used
@@ -211,5 +207,24 @@ func (m *model) compare(t *rapid.T) {
 	}
 	if used != inRange {
 		t.Fatalf("pool4 counts %d, want %d", used, inRange)
+	}
+}
+
+// strangers checks that transport addresses without a row lead nowhere.
+func (m *model) strangers(t *rapid.T) {
+	for p := range packet.Protos {
+		bound := m.mapped(p)
+		for port := uint16(1018); port <= 1030; port++ {
+			for last := byte(1); last <= 2; last++ {
+				at := packet.Endpoint4{Addr: packet.Addr4{192, 0, 2, last}, Port: port}
+				if c, ok := m.Lookup4(p, at); ok && !bound[at] {
+					t.Fatalf("%v %v leads to %v", p, at, c)
+				}
+			}
+			c := packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 2}, Port: port}
+			if at, ok := m.Lookup6(p, c); ok && m.rows[key6{p, c}] == nil {
+				t.Fatalf("%v %v has %v", p, c, at)
+			}
+		}
 	}
 }

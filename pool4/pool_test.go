@@ -41,30 +41,6 @@ func request(proto packet.Proto, client uint32, port uint16) Request {
 	return q
 }
 
-// TestSipHash compares with the vectors of the authors' reference implementation: the key is 0, 1, … 15, the input
-// 0, 1, … of as many bytes.
-func TestSipHash(t *testing.T) {
-	t.Parallel()
-	var in [16]byte
-	for i := range in {
-		in[i] = byte(i)
-	}
-	k := newSipKey(in)
-	a, b := binary.LittleEndian.Uint64(in[:8]), binary.LittleEndian.Uint64(in[8:])
-	for _, c := range []struct {
-		words []uint64
-		want  uint64
-	}{
-		{nil, 0x726fdb47dd0e0e31},
-		{[]uint64{a}, 0x93f5f5799a932462},
-		{[]uint64{a, b}, 0x3f2acc7f57c29bdb},
-	} {
-		if got := k.sum(c.words...); got != c.want {
-			t.Errorf("%d bytes: %#x, want %#x", 8*len(c.words), got, c.want)
-		}
-	}
-}
-
 func TestAddMergesAndSaysSo(t *testing.T) {
 	t.Parallel()
 	p := newPool(t)
@@ -338,6 +314,21 @@ func TestKeysGiveDifferentPorts(t *testing.T) {
 	}
 }
 
+// TestNextPortDiffers: a flow that comes again gets another port, lest the server still know the old one.
+func TestNextPortDiffers(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, "192.0.2.1", "")
+	last := uint16(0)
+	for range 100 {
+		e, _ := p.Allocate(request(packet.TCP, 1, 5000))
+		if e.Port == last {
+			t.Fatalf("port %d twice in a row", last)
+		}
+		last = e.Port
+		p.Release(packet.TCP, e)
+	}
+}
+
 // TestConcurrentUse allocates from all sides while the pool changes: no port is given to two.
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
@@ -377,55 +368,6 @@ func TestConcurrentUse(t *testing.T) {
 		}
 	})
 	wg.Wait()
-}
-
-func BenchmarkAllocate(b *testing.B) {
-	for _, use := range []int{0, 99, 100} {
-		b.Run(fmt.Sprintf("%d%%", use), func(b *testing.B) {
-			p := newPool(b, "192.0.2.1", "")
-			for range 64512 * use / 100 {
-				p.Allocate(request(packet.UDP, 1, 5000))
-			}
-			x := uint16(0)
-			for b.Loop() {
-				e, r := p.Allocate(request(packet.UDP, 1, x))
-				if r == drop.None {
-					p.Release(packet.UDP, e)
-				}
-				x++
-			}
-		})
-	}
-}
-
-// BenchmarkAllocateFullPool has one free port in 65,536 addresses.
-func BenchmarkAllocateFullPool(b *testing.B) {
-	p := New([16]byte{1})
-	if _, _, err := p.Add(parse(b, "198.18.0.0/16", "7000", packet.TCP)); err != nil {
-		b.Fatal(err)
-	}
-	for range 65535 {
-		p.Allocate(request(packet.TCP, 1, 5000))
-	}
-	client := uint32(0)
-	for b.Loop() {
-		e, r := p.Allocate(request(packet.TCP, client, 5000))
-		if r != drop.None {
-			b.Fatal(r)
-		}
-		p.Release(packet.TCP, e)
-		client++
-	}
-}
-
-func BenchmarkContains(b *testing.B) {
-	p := newPool(b, "192.0.2.0/28", "7000-8000")
-	at := packet.Endpoint4{Addr: packet.Addr4{192, 0, 2, 7}, Port: 7500}
-	for b.Loop() {
-		if !p.Contains(packet.UDP, at) {
-			b.Fatal("not contained")
-		}
-	}
 }
 
 func TestNoAllocations(t *testing.T) {

@@ -104,6 +104,18 @@ func TestNewTimeoutsHoldForOldSessions(t *testing.T) {
 	}
 }
 
+// TestClocksOfWorkersMayDiffer: a worker whose batch began earlier does not shorten a lifetime.
+func TestClocksOfWorkersMayDiffer(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "")
+	for _, now := range []table.Time{100, 99, 98} {
+		g.from6(packet.UDP, endpoint6("2001:db8::1", 5000), endpoint4("198.51.100.1", 80), packet.Other, now)
+	}
+	if left := g.list(100)[0].Remaining; left != 300*time.Second {
+		t.Errorf("%v are left", left)
+	}
+}
+
 // TestExhaustionEvictsNobody fills pool4 and then the table: whoever has a session keeps it (RFC 6888 REQ-11).
 func TestExhaustionEvictsNobody(t *testing.T) {
 	t.Parallel()

@@ -69,8 +69,10 @@ func (x *Index) LockShard(n int) *Shard {
 
 // Find starts a search for entries with this hash, which belongs to the shard.
 func (s *Shard) Find(hash uint64) Probe {
-	p := Probe{shard: s, tag: uint32(hash)}
-	p.restart()
+	p := Probe{at: uint32(hash), tag: uint32(hash)}
+	if w := s.words.Load(); w != nil {
+		p.words = *w
+	}
 	return p
 }
 
@@ -166,40 +168,28 @@ func powerOfTwo(n, least int) int {
 	return 1 << bits.Len(uint(n-1))
 }
 
-// Probe is a search under way. It is a value on the stack of its reader.
+// Probe is a search under way. It is a value on the stack of its reader. What was in the shard when it began, and is
+// there still, it finds, also if the shard grows meanwhile: the old words stay as they were.
 type Probe struct {
-	shard *Shard
-	words *words
+	words words
 	at    uint32
 	tag   uint32
 }
 
-// Next returns the next slot whose hash agrees, or 0 at the end. Slots may come twice.
+// Next returns the next slot whose hash agrees, or 0 at the end.
 func (p *Probe) Next() uint32 {
+	if len(p.words) == 0 {
+		return 0
+	}
+	mask := uint32(len(p.words) - 1)
 	for {
-		if p.words != nil {
-			w := *p.words
-			mask := uint32(len(w) - 1)
-			for {
-				v := w[p.at&mask].Load()
-				if v == 0 {
-					break
-				}
-				p.at++
-				if uint32(v>>32) == p.tag && uint32(v) != 0 {
-					return uint32(v)
-				}
-			}
-		}
-		// Not found in these words; but if the shard has grown meanwhile, a newcomer is in the new ones only.
-		if p.words == p.shard.words.Load() {
+		w := p.words[p.at&mask].Load()
+		if w == 0 {
 			return 0
 		}
-		p.restart()
+		p.at++
+		if uint32(w>>32) == p.tag && uint32(w) != 0 {
+			return uint32(w)
+		}
 	}
-}
-
-func (p *Probe) restart() {
-	p.words = p.shard.words.Load()
-	p.at = p.tag
 }

@@ -1,0 +1,77 @@
+package session
+
+import (
+	"testing"
+	"time"
+
+	"nat64d/bib"
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/table"
+)
+
+// TestInsertMeetsPurge takes a binding away between the moment in which a packet holds it and that in which it makes
+// the session: the packet notices, and nothing is left behind.
+func TestInsertMeetsPurge(t *testing.T) {
+	t.Parallel()
+	bindings, sessions, epochs := newTables(t)
+	client := packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 1}, Port: 5000}
+	q := event{proto: packet.UDP, remote: packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 53}}
+
+	epochs.Enter(0)
+	defer epochs.Leave(0)
+	id, r := bindings.Hold6(packet.UDP, client, q.remote)
+	if r != drop.None || !sessions.reserve(packet.UDP) {
+		t.Fatal(r)
+	}
+	if b, s := sessions.Purge(func(bib.Binding) bool { return true }); b != 1 || s != 0 {
+		t.Fatalf("purged %d bindings and %d sessions", b, s)
+	}
+	if _, r := sessions.insert(id, &q); r != drop.NoBinding {
+		t.Errorf("reason %v for a session of a purged binding", r)
+	}
+	if sessions.Len(packet.UDP) != 0 || bindings.Len(packet.UDP) != 0 {
+		t.Errorf("%d sessions and %d bindings are left", sessions.Len(packet.UDP), bindings.Len(packet.UDP))
+	}
+	if _, r := sessions.From6(packet.UDP, client, q.remote, 0, packet.Other, 0); r != drop.None {
+		t.Errorf("reason %v for the next packet", r)
+	}
+}
+
+// TestUpdateMeetsSweep hands a packet to a session that was found before a sweep freed it.
+func TestUpdateMeetsSweep(t *testing.T) {
+	t.Parallel()
+	_, sessions, epochs := newTables(t)
+	q := event{proto: packet.UDP, remote: packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 53}}
+	epochs.Enter(0)
+	defer epochs.Leave(0)
+	client := packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 1}, Port: 5000}
+	if _, r := sessions.From6(packet.UDP, client, q.remote, 0, packet.Other, 0); r != drop.None {
+		t.Fatal(r)
+	}
+	id := sessions.bib.Find6(packet.UDP, client)
+	e := sessions.find(sessions.index.Find(sessions.hash(id, q.remote)), id, q.remote)
+	for sessions.Sweep(1, 1000, nil) {
+	}
+	sessions.Configure(Config{Timeouts: Timeouts{UDP: time.Hour}})
+	if _, ok := sessions.update(e, &q); ok || sessions.Len(packet.UDP) != 0 {
+		t.Errorf("a packet passes through a session that is gone; %d are left", sessions.Len(packet.UDP))
+	}
+}
+
+// newTables returns tables for one worker in which every lifetime is 0.
+func newTables(t *testing.T) (*bib.Table, *Table, *table.Epochs) {
+	t.Helper()
+	pool := pool4.New([16]byte{})
+	entries, err := pool4.ParseRange("192.0.2.1", "7000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := pool.Add(entries); err != nil {
+		t.Fatal(err)
+	}
+	epochs := table.NewEpochs(1)
+	bindings := bib.New(pool, epochs, 10, [16]byte{})
+	return bindings, New(bindings, epochs, 10, Config{}), epochs
+}
