@@ -43,12 +43,16 @@ func New(o Options) *Guard {
 
 // Apply makes the host blind to the TCP and UDP ports of entries on the v4 interface and to the destinations in
 // prefixes on the v6 interface, and to nothing else. The table is replaced in one transaction, also one that an
-// earlier process left behind. Ranges that Refuse refuses change nothing.
+// earlier process left behind. Ranges that would harm the host, as Refuse has it, change nothing.
 //
 // ICMP needs no rule: the host ignores an echo reply or an error that it did not ask for, and an echo request to its
 // own address is its to answer.
 func (g *Guard) Apply(entries []pool4.Entry, prefixes []pool6.Prefix) error {
-	if err := g.Refuse(entries); err != nil {
+	old, _, err := g.addedPorts()
+	if err != nil {
+		return err
+	}
+	if err := g.refuse(entries, old); err != nil {
 		return err
 	}
 	g.pool4, g.pool6, g.applied = slices.Clone(entries), slices.Clone(prefixes), true

@@ -396,6 +396,13 @@ func TestRefuse(t *testing.T) {
 			t.Errorf("%s %s: %v, want an error with %q", c.addr, c.ports, err, c.want)
 		}
 	}
+	g := guard.New(options(l))
+	apply(t, l, g, entries(t, lab.Gateway4, "33000-47000"))
+	more := entries(t, lab.Gateway4, "47001-60500")
+	if err := l.Gateway.Do(func() error { return g.Refuse(more) }); err == nil || !strings.Contains(err.Error(), "leave it 731 of") {
+		t.Errorf("%v, want an addition judged beside what is guarded", err)
+	}
+	apply(t, l, g, more) // replaces
 	forced := options(l)
 	forced.Force = true
 	apply(t, l, guard.New(forced), entries(t, lab.Gateway4, "1024-65535"))

@@ -20,10 +20,13 @@ import (
 // leastPorts is how many ports the host must keep for its own connections.
 const leastPorts = 1000
 
-// Refuse says why entries would harm the host, nil if they do not or if Options.Force is set. On an address that the
-// host owns, a range may neither cover a port on which a program of the host listens, for that program would be cut
-// off, nor leave the host fewer than 1,000 ports for its own connections.
-func (g *Guard) Refuse(entries []pool4.Entry) error {
+// Refuse says why entries, beside what is guarded already, would harm the host; nil if they do not or if Options.Force
+// is set. On an address that the host owns, a range may neither cover a port on which a program of the host listens,
+// for that program would be cut off, nor leave the host fewer than 1,000 ports for its own connections.
+func (g *Guard) Refuse(entries []pool4.Entry) error { return g.refuse(entries, ports{}) }
+
+// refuse is Refuse when some of the reserved ports will be given back.
+func (g *Guard) refuse(entries []pool4.Entry, back ports) error {
 	if g.o.Force {
 		return nil
 	}
@@ -41,13 +44,13 @@ func (g *Guard) Refuse(entries []pool4.Entry) error {
 		}
 	}
 	if g.o.ReservePorts {
-		errs = append(errs, g.scarce(entries))
+		errs = append(errs, scarce(entries, back))
 	}
 	return errors.Join(errs...)
 }
 
 // scarce says whether reserving the ports of entries would leave too few.
-func (g *Guard) scarce(entries []pool4.Entry) error {
+func scarce(entries []pool4.Entry, back ports) error {
 	lo, hi, err := portRange()
 	if err != nil {
 		return err
@@ -56,16 +59,12 @@ func (g *Guard) scarce(entries []pool4.Entry) error {
 	if err != nil {
 		return err
 	}
-	added, _, err := g.addedPorts()
-	if err != nil {
-		return err
-	}
 	want, err := ownPorts(entries)
 	if err != nil {
 		return err
 	}
 	total := int(hi) - int(lo) + 1
-	taken := reserved.minus(added).plus(want)
+	taken := reserved.minus(back).plus(want)
 	left := total - taken.within(lo, hi)
 	if want.within(lo, hi) == 0 || left >= leastPorts {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"nat64d/packet"
 )
 
-// cacheSize is the number of destinations of each family that a Cache remembers, a power of two. An entry takes 72
-// bytes or fewer, so that the working set stays in the L2 cache.
+// cacheSize is the number of destinations of each family that a Cache remembers, a power of two. Both arrays together
+// take about 210 KiB, so that they stay in a CPU's second-level cache.
 const cacheSize = 1 << 11
 
 // Cache is one worker's memory of the answers of a Table: plain arrays, direct-mapped by address, that forget

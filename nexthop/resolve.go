@@ -35,6 +35,7 @@ func (t *Table) resolve(d side, dst netip.Addr) {
 	select {
 	case t.asks <- a:
 	default:
+		t.asked.forget(a)
 	}
 }
 
@@ -48,8 +49,18 @@ type askFilter struct {
 
 // first says whether a has not passed in this epoch.
 func (f *askFilter) first(a ask) bool {
-	h := maphash.Comparable(f.seed, a)
-	slot := &f.slots[h%uint64(len(f.slots))]
-	mark := h + f.epoch.Load()
+	slot, mark := f.slot(a)
 	return slot.Swap(mark) != mark
+}
+
+// forget lets a through once more: it was not passed on.
+func (f *askFilter) forget(a ask) {
+	slot, mark := f.slot(a)
+	slot.CompareAndSwap(mark, 0)
+}
+
+// slot returns where a is noted, and what is noted in this epoch.
+func (f *askFilter) slot(a ask) (slot *atomic.Uint64, mark uint64) {
+	h := maphash.Comparable(f.seed, a)
+	return &f.slots[h%uint64(len(f.slots))], h + f.epoch.Load()
 }

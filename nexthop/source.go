@@ -10,20 +10,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// candidates are the addresses that an ICMP error may come from, the preferred ones first.
-type candidates []netip.Prefix
+// candidates are the addresses that an ICMP error may come from, the preferred ones first, deprecated ones last.
+type candidates []candidate
 
-// best chooses an address for a packet to dst after RFC 6724 section 5: its scope first, then the longest common
-// prefix, then the order of the candidates.
+type candidate struct {
+	addr       netip.Addr
+	deprecated bool
+}
+
+// best chooses an address for a packet to dst after RFC 6724 section 5: of the right scope, not deprecated, with the
+// longest common prefix, in the order of the candidates.
 func (c candidates) best(dst netip.Addr) (best netip.Addr, ok bool) {
 	length := -1
-	for _, p := range c {
-		a := p.Addr()
-		if a.IsLinkLocalUnicast() != dst.IsLinkLocalUnicast() && !a.Is4() {
+	for _, o := range c {
+		if o.deprecated && length >= 0 {
+			break
+		}
+		if o.addr.IsLinkLocalUnicast() != dst.IsLinkLocalUnicast() && !o.addr.Is4() {
 			continue
 		}
-		if n := common(a, dst); n > length {
-			best, length = a, n
+		if n := common(o.addr, dst); n > length {
+			best, length = o.addr, n
 		}
 	}
 	return best, length >= 0
@@ -95,7 +102,7 @@ func sources(owns []own, index int, d side) candidates {
 	slices.SortStableFunc(here, func(a, b own) int { return cmp.Compare(a.rank(), b.rank()) })
 	var c candidates
 	for _, o := range here {
-		c = append(c, o.prefix)
+		c = append(c, candidate{o.prefix.Addr(), o.flags&unix.IFA_F_DEPRECATED != 0})
 	}
 	return c
 }
