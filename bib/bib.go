@@ -43,8 +43,10 @@ type Table struct {
 	index6  *table.Index
 	index4  index4
 	clients clients
-	total   atomic.Int64
-	count   [packet.Protos]atomic.Int64
+
+	_     [64]byte // what follows is written for every new binding, what precedes is read for every packet
+	total atomic.Int64
+	count [packet.Protos]atomic.Int64
 }
 
 // New returns an empty table for at most max bindings, whose IPv4 transport addresses come from p. The key is 16

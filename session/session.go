@@ -48,9 +48,11 @@ type Table struct {
 	policy  atomic.Pointer[policy]
 	entries *table.Slab[entry]
 	index   *table.Index
-	total   atomic.Int64
-	count   [packet.Protos]atomic.Int64
-	cursor  uint32 // of Sweep
+
+	_      [64]byte // what follows is written for every new session, what precedes is read for every packet
+	total  atomic.Int64
+	count  [packet.Protos]atomic.Int64
+	cursor uint32 // of Sweep
 }
 
 // entry is a session in its slot: 24 bytes without pointers. The key is written before the slot is published in the
