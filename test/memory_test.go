@@ -1,11 +1,13 @@
 package test
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,7 +55,7 @@ func newMemoryPort(s gateway.Side, o *outputs) *memoryPort {
 func (p *memoryPort) Receive(fs []packet.Frame, _ time.Duration) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.in) == 0 {
+	if len(p.in) == 0 && !p.closed {
 		p.idle++
 		p.wake.Broadcast()
 		p.wake.Wait()
@@ -108,6 +110,9 @@ type plain struct {
 	mtu6, mtu4 uint32
 	gw6        packet.Addr6
 	gw4        packet.Addr4
+	generation atomic.Uint64
+	pending    atomic.Bool  // link addresses are being asked for
+	asked      atomic.Int32 // how often they have been
 }
 
 var (
@@ -116,31 +121,33 @@ var (
 )
 
 func (r *plain) Hop6(packet.Addr6) (nexthop.Hop, bool, drop.Reason) {
-	return nexthop.Hop{Dst: peer, Src: mac6, MTU: r.mtu6}, false, drop.None
+	return nexthop.Hop{Dst: peer, Src: mac6, MTU: r.mtu6}, r.pending.Load(), drop.None
 }
 
 func (r *plain) Hop4(packet.Addr4) (nexthop.Hop, bool, drop.Reason) {
-	return nexthop.Hop{Dst: peer, Src: mac4, MTU: r.mtu4}, false, drop.None
+	return nexthop.Hop{Dst: peer, Src: mac4, MTU: r.mtu4}, r.pending.Load(), drop.None
 }
 
-func (r *plain) Generation() uint64                        { return 0 }
-func (r *plain) Resolve6(packet.Addr6)                     {}
-func (r *plain) Resolve4(packet.Addr4)                     {}
+func (r *plain) Generation() uint64                        { return r.generation.Load() }
+func (r *plain) Resolve6(packet.Addr6)                     { r.asked.Add(1) }
+func (r *plain) Resolve4(packet.Addr4)                     { r.asked.Add(1) }
 func (r *plain) Source6(packet.Addr6) (packet.Addr6, bool) { return r.gw6, true }
 func (r *plain) Source4(packet.Addr4) (packet.Addr4, bool) { return r.gw4, true }
 
 // setting is a gateway between two memory ports, with a clock that stands still unless it is moved.
 type setting struct {
 	*gateway.Gateway
-	ports [2]*memoryPort
-	out   *outputs
-	mu    sync.Mutex
-	now   time.Duration
+	routes *plain
+	ports  [2]*memoryPort
+	out    *outputs
+	mu     sync.Mutex
+	now    time.Duration
 }
 
 type settingOptions struct {
 	pool6   []string
 	pool4   []netip.Addr
+	ports   string // of each address; empty: all
 	routes  *plain
 	policy  gateway.Policy
 	errors  int
@@ -156,7 +163,7 @@ var lifetimes = session.Config{
 }
 
 func newSetting(t testing.TB, o settingOptions) *setting {
-	s := &setting{out: &outputs{}}
+	s := &setting{out: &outputs{}, routes: o.routes}
 	s.ports = [2]*memoryPort{newMemoryPort(gateway.V6, s.out), newMemoryPort(gateway.V4, s.out)}
 	conf := gateway.Config{WellKnown: o.policy, Xlat: xlat.Config{TOS: xlat.CopyTOS}, ErrorsPerSecond: o.errors,
 		Session: lifetimes, LiteralReporter: o.literal}
@@ -169,9 +176,9 @@ func newSetting(t testing.TB, o settingOptions) *setting {
 	}
 	pool := pool4.New([16]byte{1})
 	for _, a := range o.pool4 {
-		entries := []pool4.Entry{
-			{Addr: a, Proto: packet.TCP, Lo: 1, Hi: 65535}, {Addr: a, Proto: packet.UDP, Lo: 1, Hi: 65535},
-			{Addr: a, Proto: packet.ICMP, Lo: 0, Hi: 65535},
+		entries, err := pool4.ParseRange(a.String(), cmp.Or(o.ports, "1-65535"))
+		if err != nil {
+			t.Fatal(err)
 		}
 		if _, _, err := pool.Add(entries); err != nil {
 			t.Fatal(err)
@@ -207,6 +214,25 @@ func (s *setting) clock() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.now
+}
+
+// advance moves the clock.
+func (s *setting) advance(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now += d
+}
+
+// eventually waits for what a goroutine of the gateway does in its own time.
+func (s *setting) eventually(t testing.TB, done func() bool) {
+	t.Helper()
+	for range 500 {
+		if done() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("it did not happen within five seconds")
 }
 
 func (s *setting) bind(t testing.TB, p packet.Proto, v6 netip.AddrPort, v4 netip.AddrPort) {

@@ -1,0 +1,223 @@
+package test
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+	"time"
+
+	"nat64d/drop"
+	"nat64d/gateway"
+	"nat64d/packet"
+)
+
+var (
+	clientAddr = netip.MustParseAddr("2001:db8:1::10")
+	serverAddr = netip.MustParseAddr("198.51.100.20")
+	serverAs6  = netip.MustParseAddr("2001:db8:64::c633:6414")
+	poolAddr   = netip.MustParseAddr("203.0.113.1")
+)
+
+func ordinary() settingOptions {
+	return settingOptions{
+		pool6: []string{"2001:db8:64::/96"}, pool4: []netip.Addr{poolAddr}, errors: 1000, policy: gateway.Refuse,
+		routes: &plain{
+			mtu6: 1500, mtu4: 1500, gw6: netip.MustParseAddr("2001:db8:1::1").As16(), gw4: netip.MustParseAddr("192.0.2.1").As4(),
+		},
+	}
+}
+
+// transport returns a TCP, UDP or ICMP message with a checksum over the pseudo-header sum given.
+func transport(number uint8, flags byte, src, dst uint16, payload int, pseudo packet.Sum) []byte {
+	var h []byte
+	at := packet.TCPChecksum
+	switch number {
+	case packet.NumTCP:
+		h = make([]byte, packet.TCPLen)
+		h[12], h[13] = 0x50, flags
+	case packet.NumUDP:
+		h, at = make([]byte, packet.UDPLen), packet.UDPChecksum
+		binary.BigEndian.PutUint16(h[4:], uint16(packet.UDPLen+payload))
+	}
+	binary.BigEndian.PutUint16(h, src)
+	binary.BigEndian.PutUint16(h[2:], dst)
+	h = append(h, make([]byte, payload)...)
+	binary.BigEndian.PutUint16(h[at:], pseudo.Pseudo(len(h), number).Bytes(h).Checksum())
+	return h
+}
+
+// from6 returns a packet of the client's port 40000 to the server's port 443.
+func from6(number uint8, flags byte, payload int) []byte {
+	src, dst := clientAddr.As16(), serverAs6.As16()
+	m := transport(number, flags, 40000, 443, payload, packet.Sum(0).Addr6(&src).Addr6(&dst))
+	b := make([]byte, packet.IPv6Len)
+	packet.IPv6(b).Put(0, len(m), number, 64, &src, &dst)
+	return append(b, m...)
+}
+
+// from4 returns a packet of the server's port 443 to a transport address of pool4.
+func from4(number uint8, flags byte, payload int, to uint16, df bool) []byte {
+	src, dst := serverAddr.As4(), poolAddr.As4()
+	m := transport(number, flags, 443, to, payload, packet.Sum(0).Addr4(&src).Addr4(&dst))
+	b := make([]byte, packet.IPv4Len)
+	packet.IPv4(b).Put(packet.Fields4{TTL: 64, Proto: number, DF: df}, packet.IPv4Len+len(m), &src, &dst)
+	return append(b, m...)
+}
+
+// sport returns the source port of an IPv4 packet that came out.
+func sport(t testing.TB, got []sent) uint16 {
+	if len(got) != 1 || got[0].side != gateway.V4 {
+		t.Fatalf("%d packets came out, want one on the IPv4 side", len(got))
+	}
+	return binary.BigEndian.Uint16(got[0].ip[packet.IPv4Len:])
+}
+
+// icmp6 expects an ICMPv6 error and returns its second word.
+func icmp6(t testing.TB, got []sent, kind, code uint8) uint32 {
+	t.Helper()
+	if len(got) != 1 || got[0].side != gateway.V6 || got[0].ip[6] != packet.NumICMPv6 || got[0].ip[40] != kind || got[0].ip[41] != code {
+		t.Fatalf("got %+v, want one ICMPv6 error %d/%d", got, kind, code)
+	}
+	return binary.BigEndian.Uint32(got[0].ip[44:])
+}
+
+// icmp4 expects an ICMP error and returns its second word.
+func icmp4(t testing.TB, got []sent, kind, code uint8) uint32 {
+	t.Helper()
+	if len(got) != 1 || got[0].side != gateway.V4 || got[0].ip[9] != packet.NumICMP || got[0].ip[20] != kind || got[0].ip[21] != code {
+		t.Fatalf("got %+v, want one ICMP error %d/%d", got, kind, code)
+	}
+	return binary.BigEndian.Uint32(got[0].ip[24:])
+}
+
+func TestTooBigIsAnsweredWithTheMTUThatFits(t *testing.T) {
+	o := ordinary()
+	o.routes.mtu4, o.routes.mtu6 = 1400, 1450
+	s := newSetting(t, o)
+	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 1352))) // 1400 bytes of IPv6, 1380 of IPv4
+	if mtu := icmp6(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 1400)), 2, 0); mtu != 1420 {
+		t.Errorf("Packet Too Big says %d, want 1400 + 20", mtu)
+	}
+	if mtu := icmp4(t, s.send(gateway.V4, from4(packet.NumUDP, 0, 1420, port, true)), 3, 4); mtu != 1430 {
+		t.Errorf("Fragmentation Needed says %d, want 1450 - 20", mtu)
+	}
+	if n := s.Counters.Drops(drop.TooBig); n != 2 {
+		t.Errorf("%d packets were counted as too big, want 2", n)
+	}
+}
+
+func TestPacketTooBigNeverSaysLessThan1280(t *testing.T) {
+	o := ordinary()
+	o.routes.mtu4 = 1000
+	s := newSetting(t, o)
+	if mtu := icmp6(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 1400)), 2, 0); mtu != 1280 {
+		t.Errorf("Packet Too Big says %d, want 1280", mtu)
+	}
+}
+
+func TestHopLimitIsAnsweredOnBothSides(t *testing.T) {
+	s := newSetting(t, ordinary())
+	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 10)))
+	six, four := from6(packet.NumUDP, 0, 10), from4(packet.NumUDP, 0, 10, port, false)
+	six[7] = 1
+	src, dst := serverAddr.As4(), poolAddr.As4()
+	packet.IPv4(four).Put(packet.Fields4{TTL: 1, Proto: packet.NumUDP}, len(four), &src, &dst)
+	got := s.send(gateway.V6, six)
+	icmp6(t, got, 3, 0)
+	if from := [16]byte(got[0].ip[8:24]); from != s.routes.gw6 {
+		t.Errorf("the error comes from %v", netip.AddrFrom16(from))
+	}
+	icmp4(t, s.send(gateway.V4, four), 11, 0)
+	for _, e := range [][]byte{got[0].ip} { // an error is never answered
+		e[7] = 1
+		if got := s.send(gateway.V6, e); len(got) != 0 {
+			t.Errorf("an error was answered: %x", got[0].ip)
+		}
+	}
+}
+
+func TestFullPoolIsAnsweredAndRecovers(t *testing.T) {
+	o := ordinary()
+	o.ports = "7000-7001"
+	s := newSetting(t, o)
+	udp := func(client byte) []byte {
+		b := from6(packet.NumUDP, 0, 4)
+		b[23] = client
+		return b
+	}
+	for client := range byte(2) {
+		sport(t, s.send(gateway.V6, udp(client+1)))
+	}
+	icmp6(t, s.send(gateway.V6, udp(3)), 1, 3)
+	if n := s.Counters.Drops(drop.PoolExhausted); n != 1 {
+		t.Errorf("%d refusals were counted", n)
+	}
+	sport(t, s.send(gateway.V6, udp(1))) // who has a port keeps it
+	s.advance(301 * time.Second)
+	s.eventually(t, func() bool { return s.Bindings.Len(packet.UDP) == 0 })
+	sport(t, s.send(gateway.V6, udp(3)))
+}
+
+func TestSilentConnectionIsProbed(t *testing.T) {
+	s := newSetting(t, ordinary())
+	port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
+	s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
+	s.advance(2*time.Hour + time.Second)
+	var probe []sent
+	s.eventually(t, func() bool {
+		probe = append(probe, s.send(gateway.V6)...)
+		return len(probe) > 0
+	})
+	b := probe[0].ip
+	if probe[0].side != gateway.V6 || len(b) != 60 || b[53] != packet.FlagACK || binary.BigEndian.Uint64(b[44:]) != 0 {
+		t.Fatalf("the probe is %x", b)
+	}
+	src, dst := serverAs6.As16(), clientAddr.As16()
+	if *packet.IPv6(b).Src() != src || *packet.IPv6(b).Dst() != dst {
+		t.Errorf("the probe goes from %x to %x", b[8:24], b[24:40])
+	}
+	if packet.Sum(0).Addr6(&src).Addr6(&dst).Pseudo(20, packet.NumTCP).Bytes(b[40:]).Fold() != 0xffff {
+		t.Error("the probe's checksum is wrong")
+	}
+}
+
+func TestSuperPacketPassesWhole(t *testing.T) {
+	s := newSetting(t, ordinary())
+	port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
+	s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
+	off := packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSOTCPv6, GSOSize: 1440, HdrLen: 60, CsumStart: 40, CsumOffset: 16}
+	got := s.sendFrames(gateway.V6, packet.Frame{Data: from6(packet.NumTCP, packet.FlagACK, 60000), Offload: off})
+	if len(got) != 1 || len(got[0].ip) != 60040 || got[0].offload.GSO != packet.GSOTCPv4 || got[0].offload.GSOSize != 1440 {
+		t.Fatalf("%d packets came out", len(got))
+	}
+	off.GSOSize = 1461 // a segment of 1501 bytes of IPv4
+	icmp6(t, s.sendFrames(gateway.V6, packet.Frame{Data: from6(packet.NumTCP, packet.FlagACK, 60000), Offload: off}), 2, 0)
+}
+
+func TestPausedGatewayIsSilent(t *testing.T) {
+	s := newSetting(t, ordinary())
+	s.Pause()
+	if got := s.send(gateway.V6, from6(packet.NumUDP, 0, 4)); len(got) != 0 || s.Counters.Drops(drop.Paused) != 1 {
+		t.Errorf("%d packets came out", len(got))
+	}
+	s.Resume()
+	sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
+}
+
+func TestPacketsWaitForANeighbour(t *testing.T) {
+	o := ordinary()
+	o.routes.pending.Store(true)
+	s := newSetting(t, o)
+	if got := s.send(gateway.V6, from6(packet.NumUDP, 0, 4), from6(packet.NumUDP, 0, 5)); len(got) != 0 {
+		t.Fatalf("%d packets came out although nobody knows where to", len(got))
+	}
+	if n := o.routes.asked.Load(); n == 0 {
+		t.Error("the kernel was not asked for the neighbour")
+	}
+	o.routes.pending.Store(false)
+	o.routes.generation.Add(1)
+	got := s.send(gateway.V6)
+	if len(got) != 2 || len(got[0].ip) != 32 || len(got[1].ip) != 33 {
+		t.Errorf("%d packets came out, want both in their order", len(got))
+	}
+}
