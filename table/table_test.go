@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,8 +187,46 @@ func finds(x *table.Index, h uint64, slot uint32) bool {
 	return false
 }
 
-// TestReadersBesideWriters lets readers look for entries that are always there, and for keys in slots that are freed
-// and reused all the time: within a batch, a slot that the index gave for a hash must hold that key.
+// store is a set of keys in a slab with an index, as the tables use them.
+type store struct {
+	epochs *table.Epochs
+	slab   *table.Slab[uint64]
+	index  *table.Index
+	key    table.Key
+}
+
+func (s *store) insert(key uint64) (slot uint32) {
+	h := s.key.Hash(key, 0, 0)
+	for slot = s.slab.Alloc(uint32(h)); slot == 0; slot = s.slab.Alloc(uint32(h)) {
+		runtime.Gosched() // a reader is in its batch, but not on a CPU
+	}
+	sh := s.index.Lock(h)
+	defer sh.Unlock()
+	*s.slab.At(slot) = key
+	sh.Insert(h, slot)
+	return slot
+}
+
+func (s *store) remove(key uint64, slot uint32) {
+	h := s.key.Hash(key, 0, 0)
+	sh := s.index.Lock(h)
+	defer sh.Unlock()
+	sh.Remove(h, slot)
+	s.slab.Retire(slot)
+}
+
+func (s *store) has(key uint64) bool {
+	p := s.index.Find(s.key.Hash(key, 0, 0))
+	for slot := p.Next(); slot != 0; slot = p.Next() {
+		if *s.slab.At(slot) == key {
+			return true
+		}
+	}
+	return false
+}
+
+// TestReadersBesideWriters lets readers look for keys that are always there, and for keys in slots that are freed
+// and reused all the time. The race detector holds that within a batch no key changes under a reader.
 func TestReadersBesideWriters(t *testing.T) {
 	t.Parallel()
 	const (
@@ -197,50 +236,21 @@ func TestReadersBesideWriters(t *testing.T) {
 		rounds  = 40_000 // more than the slab has slots: they are reused
 	)
 	e := table.NewEpochs(readers)
-	s := table.NewSlab[uint64](stable+moving, e)
-	x := table.NewIndex(stable + moving)
-	k := table.NewKey([16]byte{7})
-	hash := func(key uint64) uint64 { return k.Hash(key, 0, 0) }
-	insert := func(key uint64) (slot uint32) {
-		h := hash(key)
-		for slot = s.Alloc(uint32(h)); slot == 0; slot = s.Alloc(uint32(h)) {
-			runtime.Gosched() // a reader is in its batch, but not on a CPU
-		}
-		sh := x.Lock(h)
-		defer sh.Unlock()
-		*s.At(slot) = key
-		sh.Insert(h, slot)
-		return slot
-	}
-	find := func(key uint64) bool {
-		p := x.Find(hash(key))
-		for slot := p.Next(); slot != 0; slot = p.Next() {
-			if *s.At(slot) == key {
-				return true
-			}
-		}
-		return false
-	}
+	s := &store{e, table.NewSlab[uint64](stable+moving, e), table.NewIndex(1), table.NewKey([16]byte{7})}
 	for key := range uint64(stable) {
-		insert(key)
+		s.insert(key)
 	}
-
-	stop := make(chan struct{})
+	var stop atomic.Bool
 	var wg sync.WaitGroup
 	for w := range readers {
 		wg.Go(func() {
-			for n := uint64(w); ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for n := uint64(w); !stop.Load(); n++ {
 				e.Enter(w)
 				for i := range uint64(32) {
-					if !find((n*32 + i) % stable) {
-						t.Errorf("key %d is not found", (n*32+i)%stable)
+					if key := (n*32 + i) % stable; !s.has(key) {
+						t.Errorf("key %d is not found", key)
 					}
-					find(stable + (n+i)%moving)
+					s.has(stable + (n+i)%moving)
 				}
 				e.Leave(w)
 			}
@@ -250,15 +260,11 @@ func TestReadersBesideWriters(t *testing.T) {
 	for n := range uint64(rounds) {
 		i := n % moving
 		if slots[i] != 0 {
-			h := hash(stable + i)
-			sh := x.Lock(h)
-			sh.Remove(h, slots[i])
-			sh.Unlock()
-			s.Retire(slots[i])
+			s.remove(stable+i, slots[i])
 		}
-		slots[i] = insert(stable + i)
+		slots[i] = s.insert(stable + i)
 	}
-	close(stop)
+	stop.Store(true)
 	wg.Wait()
 }
 
