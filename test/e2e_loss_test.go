@@ -17,6 +17,12 @@ const (
 	iperfSeconds    = "3"
 )
 
+// A machine whose plain forwarding reaches the one rate has to reach the other through nat64d, in bits per second of TCP.
+const (
+	plainRate   = 10e9
+	gatewayRate = 5e9
+)
+
 // iperfCase is one kind of load; down means that the server sends.
 type iperfCase struct {
 	name string
@@ -44,7 +50,7 @@ func (x loss) String() string {
 	return fmt.Sprintf("%.2f Gbit/s, %d of %d lost", x.rate/1e9, x.lost, x.sent)
 }
 
-// nat64d loses no more than the kernel does when it forwards IPv6 between the same namespaces.
+// nat64d loses no more, and is not much slower, than the kernel when it forwards IPv6 between the same namespaces.
 func TestLossAgainstPlainForwarding(t *testing.T) {
 	l := network(t, lab.Options{})
 	if err := l.Forward(true); err != nil {
@@ -65,7 +71,8 @@ func TestLossAgainstPlainForwarding(t *testing.T) {
 			var seen []string
 			for range lossAttempts {
 				got := iperf(t, l, lab.Server4As6, c)
-				if got.lost <= plain[i].lost+got.sent/lossPerSegments {
+				slow := plain[i].rate >= plainRate && got.rate < gatewayRate
+				if !slow && got.lost <= plain[i].lost+got.sent/lossPerSegments {
 					t.Logf("plain forwarding %v; nat64d %v", plain[i], got)
 					return
 				}

@@ -165,12 +165,12 @@ func (d *demo) measure(ctx context.Context, address string, way lab.Direction) (
 
 // start runs this very program as the gateway and waits until it forwards.
 func (d *demo) start(ctx context.Context) (string, error) {
-	dir, err := os.MkdirTemp("", "nat64d-demo-")
+	dir, err := os.MkdirTemp("", "nat64d-")
 	if err != nil {
 		return "", err
 	}
 	d.closers = append(d.closers, func() error { return os.RemoveAll(dir) })
-	g, err := startDemoGateway(d.lab, filepath.Join(dir, "nat64d.sock"))
+	g, err := startDemoGateway(d.lab, filepath.Join(dir, "sock"))
 	if err != nil {
 		return "", err
 	}

@@ -125,7 +125,7 @@ func (g *demoGateway) tables(ctx context.Context, rows int) ([]string, error) {
 	n := 0
 	err := g.client.Bindings(ctx, control.Filter{Limit: rows}, func(b control.Binding) error {
 		n++
-		out = append(out, fmt.Sprintf("  %-5s %-26s %s", b.Protocol, b.Client, b.Mapped))
+		out = append(out, fmt.Sprintf("  %-4s %-21s %s", b.Protocol, b.Client, b.Mapped))
 		return nil
 	})
 	if err != nil {
@@ -134,7 +134,8 @@ func (g *demoGateway) tables(ctx context.Context, rows int) ([]string, error) {
 	out = append(out, "", "$ nat64ctl session list")
 	err = g.client.Sessions(ctx, control.Filter{Limit: rows}, func(s control.Session) error {
 		n++
-		out = append(out, fmt.Sprintf("  %-5s %-22s %-16s %-15s %s", s.Protocol, s.Client, s.Mapped, s.Peer, s.State))
+		row := fmt.Sprintf("  %-4s %-21s %-14s %-14s %s", s.Protocol, s.Client, s.Mapped, s.Peer, s.State)
+		out = append(out, strings.TrimRight(row, " "))
 		return nil
 	})
 	if err == nil && n == 0 {
