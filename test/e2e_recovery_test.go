@@ -97,7 +97,11 @@ func TestKillAndRestart(t *testing.T) {
 	expect("stopped", 0, "9999")
 	third := start(t, l, ownPool)
 	expect("started once more", own, while)
-	third.stop()
+	third.signal(syscall.SIGKILL)
+	third.wait()
+	fourth := start(t, l, sparePool)
+	expect("running with another pool after a kill", own, "9999")
+	fourth.stop()
 	expect("stopped once more", 0, "9999")
 }
 
