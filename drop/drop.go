@@ -45,6 +45,9 @@ const (
 	Source4
 	Destination4
 	WellKnown
+	Denied4
+	Client6
+	Informational
 	Paused
 
 	// State.
@@ -95,7 +98,7 @@ var rows = [Count]row{
 	UnknownTransport: {label: "unknown_transport", help: "only TCP, UDP and ICMP pass a stateful NAT64 (RFC 6146 section 3.4)", to6: Answer{1, 4}, to4: Answer{3, 2}},
 	TCPHeader:        {label: "tcp_header", help: "the TCP header is malformed or its flags make no sense"},
 	UDPHeader:        {label: "udp_header", help: "the UDP length does not fit the packet"},
-	UDPZeroChecksum:  {label: "udp_zero_checksum", help: "UDP over IPv6 must carry a checksum (RFC 8200 section 8.1)"},
+	UDPZeroChecksum:  {label: "udp_zero_checksum", help: "a UDP datagram without a checksum: never allowed over IPv6 (RFC 8200 section 8.1), over IPv4 if translation.zero_udp_checksum says so"},
 	ICMPHeader:       {label: "icmp_header", help: "the ICMP message is too short"},
 	ICMPChecksum:     {label: "icmp_checksum", help: "the ICMP checksum is wrong"},
 	ICMPType:         {label: "icmp_type", help: "this ICMP type has no counterpart in the other family (RFC 7915 sections 4.2 and 5.2)"},
@@ -116,6 +119,9 @@ var rows = [Count]row{
 	Source4:          {label: "source4", help: "the IPv4 source is not a unicast address that can be answered (RFC 7915 section 4.1)"},
 	Destination4:     {label: "destination4", help: "the IPv4 destination inside the IPv6 address is not a unicast address (RFC 1812 section 5.3.7)"},
 	WellKnown:        {label: "well_known", help: "a non-global IPv4 address behind 64:ff9b::/96, which RFC 6052 section 3.1 forbids (private_v4)", to6: Answer{1, 1}},
+	Denied4:          {label: "denied4", help: "the IPv4 address is on the deny list (deny_v4)", to6: Answer{1, 1}},
+	Client6:          {label: "client6", help: "the IPv6 client is not on the allow list (allow_v6)", to6: Answer{1, 1}},
+	Informational:    {label: "informational", help: "ICMPv6 echo is not let through (filtering.icmpv6_info)"},
 	Paused:           {label: "paused", help: "translation is paused (nat64ctl resume)"},
 	NoBinding:        {label: "no_binding", help: "an IPv4 packet to a pool4 port that nobody uses (RFC 6146 section 3.5)"},
 	NoSession:        {label: "no_session", help: "a TCP segment without SYN from an IPv6 client that has no binding (RFC 6146 section 3.5.2.2)"},

@@ -112,7 +112,8 @@ func (w *worker) error4(f *packet.Frame, v *packet.View, m *message) drop.Reason
 	}
 	prefix := w.prefix(0)
 	if icmp.IsTooBig4(m.kind) {
-		pointer = icmp.MTU6(m.rest&0xffff, uint32(q.TotalLen()), w.mtu6(client.Addr), w.mtu4(*v.IP4().Src()), icmp.Plateaus)
+		pointer = icmp.MTU6(m.rest&0xffff, uint32(q.TotalLen()), w.mtu6(client.Addr), w.mtu4(*v.IP4().Src()), w.conf.Plateaus)
+		w.g.paths.learn(*q.Dst(), m.rest&0xffff, w.now)
 	}
 	e := xlat.Error{Answer: answer, Rest: pointer, Quote: &m.quote}
 	if icmp.Extensible6(answer) {

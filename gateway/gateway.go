@@ -5,6 +5,7 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"nat64d/bib"
 	"nat64d/drop"
+	"nat64d/fragment"
 	"nat64d/metrics"
 	"nat64d/nexthop"
 	"nat64d/packet"
@@ -40,8 +42,15 @@ type Config struct {
 	Pool6           []pool6.Prefix // at least one
 	WellKnown       Policy         // non-global IPv4 behind 64:ff9b::/96
 	Xlat            xlat.Config
-	ZeroUDPDrop     bool         // refuse IPv4 UDP without a checksum instead of computing one
+	Deny4           []netip.Prefix // IPv4 destinations that may not be reached
+	Allow6          []netip.Prefix // clients that may use the gateway; empty: all
+	NoEcho          bool           // refuse ICMPv6 echo (RFC 6146 section 3.5.3)
+	LowestIPv6MTU   int            // largest IPv6 packet made of an IPv4 packet that may be fragmented, in bytes
+	ClampMSS        int            // upper bound of the TCP MSS option; 0: none, AutoMSS: what the links carry
+	Plateaus        []uint16       // MTUs that a router which reports none may have meant (RFC 1191 section 7)
+	Fragments       fragment.Limits
 	ErrorsPerSecond int          // ICMP errors to one source; 0: no limit
+	ErrorsTotal     int          // ICMP errors of one family a second; 0: no limit
 	Source6         packet.Addr6 // of our own errors; zero: chosen by Routes
 	Source4         packet.Addr4 // of our own errors; zero: chosen by Routes
 	// LiteralReporter has translated ICMPv4 errors come from the destination of the packet they are about, as RFC 6146
@@ -49,6 +58,9 @@ type Config struct {
 	LiteralReporter bool
 	Session         session.Config
 }
+
+// AutoMSS as Config.ClampMSS keeps TCP segments within the MTUs of both links.
+const AutoMSS = -1
 
 // Policy says what becomes of a packet that pairs the Well-Known Prefix with a non-global IPv4 address (RFC 6052
 // section 3.1).
@@ -114,6 +126,7 @@ type Gateway struct {
 	paused  atomic.Bool
 	workers []*worker
 
+	paths  paths
 	probes probes
 }
 

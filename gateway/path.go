@@ -1,8 +1,9 @@
 package gateway
 
 import (
+	"net/netip"
+
 	"nat64d/drop"
-	"nat64d/metrics"
 	"nat64d/packet"
 	"nat64d/pool6"
 )
@@ -25,8 +26,14 @@ func (w *worker) from6(f *packet.Frame) drop.Reason {
 	if r := w.far(peer, prefix); r != drop.None {
 		return w.refuse6(&v, r, 0)
 	}
-	if r := v.Transport6(); r != drop.None {
+	r := v.Transport6()
+	switch {
+	case r == drop.Fragment:
+		return w.assemble6(&v)
+	case r != drop.None:
 		return w.refuse6(&v, r, 0)
+	case v.Proto == packet.ICMP && w.conf.NoEcho && !v.Error:
+		return drop.Informational
 	}
 	if v.Error {
 		return w.error6(f, &v, prefix)
@@ -62,6 +69,9 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 	}
 	if !w.ours4(&v, &m, bad) {
 		return drop.NotPool4
+	}
+	if bad == drop.Fragment {
+		return w.assemble4(&v)
 	}
 	if r := w.check4(&v); r != drop.None {
 		return w.refuse4(&v, r, 0)
@@ -99,6 +109,9 @@ func (w *worker) check6(v *packet.View) drop.Reason {
 	if !pool6.Unicast6(src) {
 		return drop.Source6
 	}
+	if !w.allows(src) {
+		return drop.Client6
+	}
 	if w.g.paused.Load() {
 		return drop.Paused
 	}
@@ -134,10 +147,30 @@ func (w *worker) far(a packet.Addr4, prefix *pool6.Prefix) drop.Reason {
 	switch {
 	case !pool6.Unicast4(a):
 		return drop.Destination4
+	case w.denies(a):
+		return drop.Denied4
 	case prefix.IsWellKnown() && w.g.strict.Load() && !pool6.Global4(a) && !w.hairpin:
 		return drop.WellKnown
 	}
 	return drop.None
+}
+
+// allows says whether an IPv6 client may use the gateway, denies whether an IPv4 host may not be reached.
+func (w *worker) allows(a *packet.Addr6) bool {
+	return len(w.conf.Allow6) == 0 || contains(w.conf.Allow6, netip.AddrFrom16(*a))
+}
+
+func (w *worker) denies(a packet.Addr4) bool {
+	return len(w.conf.Deny4) > 0 && contains(w.conf.Deny4, netip.AddrFrom4(a))
+}
+
+func contains(ps []netip.Prefix, a netip.Addr) bool {
+	for _, p := range ps {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
 }
 
 // prefix returns the prefix that a session uses; a session that outlives its prefix gets the first one.
@@ -155,6 +188,8 @@ func (w *worker) prefix(n uint8) *pool6.Prefix {
 func (w *worker) ours4(v *packet.View, m *message, bad drop.Reason) bool {
 	dst := packet.Endpoint4{Addr: *v.IP4().Dst(), Port: v.DstPort}
 	switch {
+	case bad == drop.Fragment: // whose it is shows when the datagram is whole
+		return w.pooled(dst.Addr)
 	case bad != drop.None:
 		return w.pooled(dst.Addr) && !w.hosts(dst.Addr)
 	case v.Error:
@@ -186,54 +221,4 @@ func (w *worker) pooled(a packet.Addr4) bool {
 func (w *worker) hosts(a packet.Addr4) bool {
 	_, _, r := w.hops.Hop4(a)
 	return r == drop.HostAddress
-}
-
-// leave4 sends a translated packet into the IPv4 network.
-func (w *worker) leave4(f *packet.Frame, v *packet.View, o *packet.Out) drop.Reason {
-	dst := packet.IPv4(o.Head[packet.Headroom:]).Dst()
-	hop, pending, r := w.hops.Hop4(*dst)
-	switch {
-	case pending:
-		w.g.routes.Resolve4(*dst)
-		return w.park(f)
-	case r != drop.None:
-		return w.refuse6(v, r, 0)
-	case o.SegmentLen() > int(hop.MTU): // RFC 7915 section 5.1
-		return w.refuse6(v, drop.TooBig, max(minMTU6, hop.MTU+packet.IPv6Len-packet.IPv4Len))
-	}
-	ethernet(o, V4, &hop)
-	w.forwarded(V4, o, metrics.From6To4)
-	return drop.None
-}
-
-// leave6 sends a translated packet into the IPv6 network.
-func (w *worker) leave6(f *packet.Frame, v *packet.View, o *packet.Out) drop.Reason {
-	dst := packet.IPv6(o.Head[packet.Headroom:]).Dst()
-	hop, pending, r := w.hops.Hop6(*dst)
-	switch {
-	case pending:
-		w.g.routes.Resolve6(*dst)
-		return w.park(f)
-	case r != drop.None:
-		return w.refuse4(v, r, 0)
-	case o.SegmentLen() > int(hop.MTU): // RFC 7915 section 4.1
-		return w.refuse4(v, drop.TooBig, hop.MTU-(packet.IPv6Len-packet.IPv4Len))
-	}
-	ethernet(o, V6, &hop)
-	d := metrics.From4To6
-	if w.hairpin {
-		d = metrics.Hairpin
-	}
-	w.forwarded(V6, o, d)
-	return drop.None
-}
-
-// turn takes a packet whose translation goes to an address of pool4 back to the IPv6 side, as if it had arrived from the
-// IPv4 side (RFC 6146 section 3.8).
-func (w *worker) turn(o *packet.Out) drop.Reason {
-	w.hair = append(append(w.hair[:0], o.Head[packet.Headroom:]...), o.Payload...)
-	w.hairpin = true
-	r := w.from4(&packet.Frame{Data: w.hair, Offload: o.Offload})
-	w.flush() // the next hairpinned packet uses the same memory
-	return r
 }

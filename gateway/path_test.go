@@ -53,7 +53,7 @@ func still(t testing.TB) *Gateway {
 	}
 	g := New(Options{
 		Config: Config{
-			Pool6: []pool6.Prefix{prefix}, Xlat: xlat.Config{TOS: xlat.CopyTOS},
+			Pool6: []pool6.Prefix{prefix}, Xlat: xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS}, LowestIPv6MTU: 1280,
 			Session: session.Config{AllowInboundTCP: true, Timeouts: session.Timeouts{
 				UDP: time.Minute, ICMP: time.Minute, TCPEstablished: time.Hour, TCPTransitory: time.Minute, TCPSyn: time.Second,
 			}},

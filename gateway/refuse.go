@@ -25,7 +25,7 @@ func (w *worker) refuse6(v *packet.View, r drop.Reason, rest uint32) drop.Reason
 		rest = uint32(v.Routing)
 	}
 	dst := *v.IP6().Src()
-	if !w.limit.to6.Allow(hash32(dst[:]), w.conf.ErrorsPerSecond, w.now) {
+	if !w.limit.to6.Allow(hash32(dst[:]), w.rates(), w.now) {
 		w.count.Happened(metrics.ErrorLimited)
 		return r
 	}
@@ -52,7 +52,7 @@ func (w *worker) refuse4(v *packet.View, r drop.Reason, rest uint32) drop.Reason
 		return r
 	}
 	dst := *v.IP4().Src()
-	if !w.limit.to4.Allow(hash32(dst[:]), w.conf.ErrorsPerSecond, w.now) {
+	if !w.limit.to4.Allow(hash32(dst[:]), w.rates(), w.now) {
 		w.count.Happened(metrics.ErrorLimited)
 		return r
 	}
@@ -68,6 +68,10 @@ func (w *worker) refuse4(v *packet.View, r drop.Reason, rest uint32) drop.Reason
 	w.count.Happened(metrics.ErrorSent4)
 	w.keep(V4, o)
 	return r
+}
+
+func (w *worker) rates() icmp.Rates {
+	return icmp.Rates{PerSource: w.conf.ErrorsPerSecond, Total: w.conf.ErrorsTotal}
 }
 
 func (w *worker) source6(dst packet.Addr6) (packet.Addr6, bool) {

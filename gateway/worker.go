@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"nat64d/drop"
+	"nat64d/fragment"
 	"nat64d/metrics"
 	"nat64d/nexthop"
 	"nat64d/packet"
@@ -37,14 +38,17 @@ type worker struct {
 	limit  limiter
 	parked parking
 	probes []session.Probe
+	parts  assemblers
+	pieces fragment.Pieces
 	hair   []byte        // a hairpinned packet between its two translations
 	asked  time.Duration // when the port was last asked for its drops
 
 	// The batch at hand.
 	conf    *Config
 	now     time.Duration
-	hairpin bool          // the packet at hand has been translated to IPv4 already
-	again   time.Duration // until when the packet at hand, which has waited for a neighbour, may wait; 0: it has not
+	hairpin bool           // the packet at hand has been translated to IPv4 already
+	again   time.Duration  // until when the packet at hand, which has waited for a neighbour, may wait; 0: it has not
+	whole   fragment.Whole // what the packet at hand was before it was whole; zero: it came whole
 	carried tally
 }
 
@@ -55,6 +59,7 @@ func newWorker(g *Gateway, s Side, o *Options) *worker {
 	w := &worker{g: g, side: s, hops: o.Hops(), count: g.Counters.Worker(int(s))}
 	w.frames = make([]packet.Frame, batch)
 	w.ids.seed()
+	w.parts = assemblers{six: fragment.New(fragment.Limits{}), four: fragment.New(fragment.Limits{})}
 	w.in.open = func() (Port, error) { return o.Open(s, false) }
 	other := 1 - s
 	w.to[s].init(&w.in)
@@ -117,7 +122,8 @@ func (w *worker) patience() time.Duration {
 // batch takes the frames of one Receive through the gateway; one clock reading, one configuration and one transmit
 // serve them all.
 func (w *worker) batch(fs []packet.Frame) {
-	w.conf, w.now = w.g.conf.Load(), w.g.clock()
+	w.now = w.g.clock()
+	w.configure(w.g.conf.Load())
 	w.g.epochs.Enter(int(w.side))
 	if w.parked.len() > 0 {
 		w.unpark()
@@ -125,12 +131,23 @@ func (w *worker) batch(fs []packet.Frame) {
 	for i := range fs {
 		w.one(&fs[i])
 	}
+	w.expire()
 	w.g.epochs.Leave(int(w.side))
 	if w.side == V6 && w.g.probes.any.Load() {
 		w.sendProbes()
 	}
 	w.flush()
 	w.publish()
+}
+
+// configure takes over a new configuration.
+func (w *worker) configure(c *Config) {
+	if w.conf == c {
+		return
+	}
+	w.conf = c
+	w.parts.six.SetLimits(c.Fragments)
+	w.parts.four.SetLimits(c.Fragments)
 }
 
 // one takes one frame through the gateway and counts what became of it.

@@ -77,6 +77,15 @@ func (v *View) Parse4(data []byte) drop.Reason {
 	return drop.None
 }
 
+// Extension headers that are not skipped: to a stateful NAT64 they are unknown transports, but behind a Fragment header
+// they are in the wrong place (RFC 7915 section 5.1.1).
+const (
+	numAH       = 51
+	numMobility = 135
+	numHIP      = 139
+	numShim6    = 140
+)
+
 // Bounds of the walk along IPv6 extension headers: our own choice, against packets that are all headers.
 const (
 	maxExtensions     = 16
@@ -89,6 +98,11 @@ func (v *View) Extensions6() drop.Reason {
 	for range maxExtensions {
 		switch v.Number {
 		case NumHopByHop, NumRouting, NumDestOpts, NumFragment:
+		case numAH, numMobility, numHIP, numShim6:
+			if v.Fragmented {
+				return drop.ExtensionHeaders
+			}
+			return drop.None
 		default:
 			return drop.None
 		}

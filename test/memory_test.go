@@ -13,6 +13,7 @@ import (
 
 	"nat64d/drop"
 	"nat64d/gateway"
+	"nat64d/icmp"
 	"nat64d/nexthop"
 	"nat64d/packet"
 	"nat64d/pool4"
@@ -152,6 +153,7 @@ type settingOptions struct {
 	policy  gateway.Policy
 	errors  int
 	literal bool // LiteralReporter
+	lowest  int  // LowestIPv6MTU; 0: 1280
 }
 
 var lifetimes = session.Config{
@@ -165,8 +167,8 @@ var lifetimes = session.Config{
 func newSetting(t testing.TB, o settingOptions) *setting {
 	s := &setting{out: &outputs{}, routes: o.routes}
 	s.ports = [2]*memoryPort{newMemoryPort(gateway.V6, s.out), newMemoryPort(gateway.V4, s.out)}
-	conf := gateway.Config{WellKnown: o.policy, Xlat: xlat.Config{TOS: xlat.CopyTOS}, ErrorsPerSecond: o.errors,
-		Session: lifetimes, LiteralReporter: o.literal}
+	conf := gateway.Config{WellKnown: o.policy, Xlat: xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS}, ErrorsPerSecond: o.errors,
+		Session: lifetimes, LiteralReporter: o.literal, LowestIPv6MTU: cmp.Or(o.lowest, 1280), Plateaus: icmp.Plateaus}
 	for _, p := range o.pool6 {
 		prefix, err := pool6.ParsePrefix(p)
 		if err != nil {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"nat64d/drop"
+	"nat64d/fragment"
 	"nat64d/gateway"
 	"nat64d/packet"
 )
@@ -26,6 +28,7 @@ type wireVector struct {
 		Pref64     []string
 		Pool4      []netip.Addr
 		MTU6, MTU4 uint32
+		Lowest     int `json:"lowest_ipv6_mtu"`
 		GW6, GW4   netip.Addr
 		Strict     bool   `json:"wkp_strict"`
 		Reporter   string `json:"icmp4_error_outer_src"`
@@ -41,6 +44,7 @@ type wireVector struct {
 	}
 	Expect struct {
 		Action, Side string
+		Compare      string
 		Packets      []struct {
 			Hex    string
 			Ignore [][]any
@@ -70,7 +74,7 @@ func unhex(t testing.TB, s string) []byte {
 }
 
 func TestWireVectors(t *testing.T) {
-	for _, name := range []string{"v6_to_v4.json", "v4_to_v6.json", "prefix_lengths.json", "icmp_errors_6to4.json", "icmp_errors_4to6.json", "hairpin.json"} {
+	for _, name := range []string{"v6_to_v4.json", "v4_to_v6.json", "prefix_lengths.json", "icmp_errors_6to4.json", "icmp_errors_4to6.json", "hairpin.json", "fragments.json"} {
 		var file wireFile
 		load(t, name, &file)
 		if len(file.Vectors) == 0 {
@@ -98,7 +102,7 @@ func (v *wireVector) run(t *testing.T) {
 		policy = gateway.Refuse
 	}
 	s := newSetting(t, settingOptions{
-		pool6: v.Config.Pref64, pool4: v.Config.Pool4, routes: routes, policy: policy, errors: 10, literal: v.Config.Reporter == "literal",
+		pool6: v.Config.Pref64, pool4: v.Config.Pool4, routes: routes, policy: policy, errors: 10, literal: v.Config.Reporter == "literal", lowest: v.Config.Lowest,
 	})
 	protos := map[string]packet.Proto{"tcp": packet.TCP, "udp": packet.UDP, "icmp": packet.ICMP}
 	for _, b := range v.BIB {
@@ -118,6 +122,10 @@ func (v *wireVector) check(t *testing.T, got []sent) {
 				t.Errorf("sent %x on side %v, want nothing", g.ip, g.side)
 			}
 		}
+		return
+	}
+	if v.Expect.Compare == "reassembled" {
+		v.checkWhole(t, got)
 		return
 	}
 	if len(got) != len(v.Expect.Packets) {
@@ -141,4 +149,60 @@ func (v *wireVector) check(t *testing.T, got []sent) {
 			t.Errorf("packet %d:\n got %x\nwant %x", i, g, w)
 		}
 	}
+}
+
+// checkWhole compares datagrams, wherever they have been cut.
+func (v *wireVector) checkWhole(t *testing.T, got []sent) {
+	var g, w [][]byte
+	for _, s := range got {
+		if s.side != sideNames[v.Expect.Side] {
+			t.Errorf("a piece left on side %v", s.side)
+		}
+		if len(s.ip) > int(map[gateway.Side]uint32{gateway.V6: v.Config.MTU6, gateway.V4: v.Config.MTU4}[s.side]) {
+			t.Errorf("a piece of %d bytes is larger than the MTU", len(s.ip))
+		}
+		g = append(g, s.ip)
+	}
+	for _, p := range v.Expect.Packets {
+		w = append(w, unhex(t, p.Hex))
+	}
+	a, b := join(t, g), join(t, w)
+	if a[0]>>4 == 4 && len(v.Input.Packets) == 1 { // it came whole: the Identification, and with it the checksum, is ours to choose
+		copy(a[4:6], b[4:6])
+		copy(a[10:12], b[10:12])
+	}
+	if !bytes.Equal(a, b) {
+		t.Errorf("\n got %x\nwant %x", a, b)
+	}
+}
+
+// join makes a datagram of its pieces.
+func join(t *testing.T, pieces [][]byte) []byte {
+	r := fragment.New(fragment.Limits{})
+	for _, p := range pieces {
+		var v packet.View
+		var whole fragment.Whole
+		var bad drop.Reason
+		if p[0]>>4 == 4 {
+			_, bad = v.Parse4(p), v.Transport4()
+		} else {
+			_, _, bad = v.Parse6(p), v.Extensions6(), v.Transport6()
+		}
+		switch {
+		case bad != drop.Fragment:
+			return p
+		case p[0]>>4 == 4:
+			whole, bad = r.Add4(&v, 0)
+		default:
+			whole, bad = r.Add6(&v, 0)
+		}
+		if bad != drop.None {
+			t.Fatal(bad)
+		}
+		if whole.Data != nil {
+			return bytes.Clone(whole.Data)
+		}
+	}
+	t.Fatalf("%d pieces do not make a datagram", len(pieces))
+	return nil
 }

@@ -28,7 +28,7 @@ func (c *Config) ErrorTo6(o *packet.Out, v *packet.View, e Error, src, dst *pack
 	b = e.finish(b, packet.Headroom+packet.IPv6Len, icmp.MaxLen6-packet.IPv6Len-packet.ICMPLen, 8, 4)
 	ip := packet.IPv6(b[packet.Headroom:])
 	n := len(ip) - packet.IPv6Len
-	ip.Put(c.tos(h.TOS()), n, packet.NumICMPv6, h.TTL()-1, src, dst)
+	ip.Put(octet(c.TrafficClass, h.TOS()), n, packet.NumICMPv6, h.TTL()-1, src, dst)
 	e.checksum(ip[packet.IPv6Len:], packet.Sum(0).Addr6(src).Addr6(dst).Pseudo(n, packet.NumICMPv6))
 	o.Head, o.Payload, o.Offload = b, nil, packet.Offload{}
 }
@@ -40,7 +40,7 @@ func (c *Config) ErrorTo4(o *packet.Out, v *packet.View, e Error, src, dst *pack
 	b = c.quoteTo4(b, e.Quote, quoted)
 	b = e.finish(b, packet.Headroom+packet.IPv4Len, icmp.MaxLen4-packet.IPv4Len-packet.ICMPLen, 4, 5)
 	ip := packet.IPv4(b[packet.Headroom:])
-	f := packet.Fields4{TOS: c.tos(h.TrafficClass()), TTL: h.HopLimit() - 1, Proto: packet.NumICMP, DF: len(ip) > maxDF0, ID: id}
+	f := packet.Fields4{TOS: octet(c.TOS, h.TrafficClass()), TTL: h.HopLimit() - 1, Proto: packet.NumICMP, DF: len(ip) > maxDF0, ID: id}
 	ip.Put(f, len(ip), src, dst)
 	e.checksum(ip[packet.IPv4Len:], 0)
 	o.Head, o.Payload, o.Offload = b, nil, packet.Offload{}
@@ -78,11 +78,11 @@ func (c *Config) quoteTo6(b []byte, q *packet.View, t packet.Tuple6) []byte {
 	at := len(b)
 	b = b[:at+packet.IPv6Len]
 	if q.Fragmented {
-		packet.IPv6(b[at:]).Put(c.tos(h.TOS()), n+packet.FragLen, packet.NumFragment, h.TTL(), &t.Src.Addr, &t.Dst.Addr)
+		packet.IPv6(b[at:]).Put(octet(c.TrafficClass, h.TOS()), n+packet.FragLen, packet.NumFragment, h.TTL(), &t.Src.Addr, &t.Dst.Addr)
 		b = append(b, number6(q.Proto), 0, 0, 1) // offset 0, more fragments
 		b = binary.BigEndian.AppendUint32(b, q.FragID)
 	} else {
-		packet.IPv6(b[at:]).Put(c.tos(h.TOS()), n, number6(q.Proto), h.TTL(), &t.Src.Addr, &t.Dst.Addr)
+		packet.IPv6(b[at:]).Put(octet(c.TrafficClass, h.TOS()), n, number6(q.Proto), h.TTL(), &t.Src.Addr, &t.Dst.Addr)
 	}
 	delta := packet.Sum(0).LessAddr4(h.Src()).LessAddr4(h.Dst()).Addr6(&t.Src.Addr).Addr6(&t.Dst.Addr)
 	if q.Proto == packet.ICMP {
@@ -95,7 +95,7 @@ func (c *Config) quoteTo6(b []byte, q *packet.View, t packet.Tuple6) []byte {
 func (c *Config) quoteTo4(b []byte, q *packet.View, t packet.Tuple4) []byte {
 	h := q.IP6()
 	n := packet.IPv6Len + h.PayloadLen() - q.L4
-	f := packet.Fields4{TOS: c.tos(h.TrafficClass()), TTL: h.HopLimit(), Proto: number4(q.Proto), DF: packet.IPv4Len+n > maxDF0}
+	f := packet.Fields4{TOS: octet(c.TOS, h.TrafficClass()), TTL: h.HopLimit(), Proto: number4(q.Proto), DF: packet.IPv4Len+n > maxDF0}
 	if q.Fragmented {
 		f.DF, f.ID = false, uint16(q.FragID)
 		f.MF = binary.BigEndian.Uint16(q.Data[q.L4-packet.FragLen+2:])&1 != 0

@@ -10,12 +10,14 @@ import (
 	"nat64d/packet"
 )
 
-// CopyTOS as Config.TOS copies the octet from the other family.
+// CopyTOS as Config.TOS or Config.TrafficClass copies the octet from the other family.
 const CopyTOS = -1
 
 // Config says how headers are translated. It is immutable once in use.
 type Config struct {
-	TOS int // value of TOS and Traffic Class, or CopyTOS (RFC 7915 sections 4.1 and 5.1)
+	TOS          int  // of IPv4 packets, or CopyTOS (RFC 7915 section 5.1)
+	TrafficClass int  // of IPv6 packets, or CopyTOS (RFC 7915 section 4.1)
+	ZeroUDPDrop  bool // refuse IPv4 UDP without a checksum instead of computing one (RFC 7915 section 4.5)
 }
 
 // maxDF0 is the largest IPv4 packet that leaves with DF=0: one that came as an IPv6 packet of at most 1280 bytes (RFC
@@ -46,7 +48,7 @@ func (c *Config) To4(o *packet.Out, v *packet.View, off packet.Offload, t packet
 		ports(o, v, delta, t.Src.Port, t.Dst.Port)
 	}
 	f := packet.Fields4{
-		TOS: c.tos(h.TrafficClass()), TTL: h.HopLimit() - 1, Proto: number4(v.Proto),
+		TOS: octet(c.TOS, h.TrafficClass()), TTL: h.HopLimit() - 1, Proto: number4(v.Proto),
 		DF: o.SegmentLen() > maxDF0, ID: id,
 	}
 	if v.Fragmented { // an atomic fragment: RFC 7915 section 5.1.1
@@ -70,12 +72,15 @@ func (c *Config) To6(o *packet.Out, v *packet.View, off packet.Offload, t packet
 			return r
 		}
 	case v.Proto == packet.UDP && off.Checksum != packet.ChecksumPartial && checksumOf(v) == 0:
+		if c.ZeroUDPDrop {
+			return drop.UDPZeroChecksum
+		}
 		udpChecksum6(o, v, t)
 	default:
 		delta := packet.Sum(0).LessAddr4(h.Src()).LessAddr4(h.Dst()).Addr6(&t.Src.Addr).Addr6(&t.Dst.Addr)
 		ports(o, v, delta, t.Src.Port, t.Dst.Port)
 	}
-	packet.IPv6(o.Head[packet.Headroom:]).Put(c.tos(h.TOS()), o.Len()-packet.IPv6Len, number6(v.Proto), h.TTL()-1,
+	packet.IPv6(o.Head[packet.Headroom:]).Put(octet(c.TrafficClass, h.TOS()), o.Len()-packet.IPv6Len, number6(v.Proto), h.TTL()-1,
 		&t.Src.Addr, &t.Dst.Addr)
 	return drop.None
 }
@@ -127,11 +132,12 @@ func swapGSO(g packet.GSO, p packet.Proto) (packet.GSO, bool) {
 	return 0, false
 }
 
-func (c *Config) tos(in uint8) uint8 {
-	if c.TOS == CopyTOS {
+// octet returns the TOS or Traffic Class to write: what is configured, or what came in.
+func octet(configured int, in uint8) uint8 {
+	if configured == CopyTOS {
 		return in
 	}
-	return uint8(c.TOS)
+	return uint8(configured)
 }
 
 func number4(p packet.Proto) uint8 {

@@ -16,7 +16,7 @@ var (
 	server6 = packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 0, 0x64, 12: 198, 51, 100, 20}
 	mapped  = packet.Addr4{203, 0, 113, 1}
 	server  = packet.Addr4{198, 51, 100, 20}
-	conf    = xlat.Config{TOS: xlat.CopyTOS}
+	conf    = xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS}
 )
 
 // transport6 returns a transport header and payload whose checksum is right for an IPv6 packet.

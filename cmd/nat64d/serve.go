@@ -19,7 +19,9 @@ import (
 	"nat64d/afpacket"
 	"nat64d/config"
 	"nat64d/control"
+	"nat64d/fragment"
 	"nat64d/gateway"
+	"nat64d/icmp"
 	"nat64d/nexthop"
 	"nat64d/packet"
 	"nat64d/pool4"
@@ -198,10 +200,15 @@ func (p *parts) proxied() []netip.Addr {
 func gatewayConfig(c *config.Config) gateway.Config {
 	t := c.Sessions.Timeouts
 	g := gateway.Config{
-		Pool6:           c.Pool6,
-		WellKnown:       map[config.PrivateV4]gateway.Policy{config.PrivateV4Allow: gateway.Allow, config.PrivateV4Drop: gateway.Refuse}[c.PrivateV4],
-		Xlat:            xlat.Config{TOS: xlat.CopyTOS},
-		ZeroUDPDrop:     c.Translation.ZeroUDPChecksum == config.ZeroUDPChecksumDrop,
+		Pool6:     c.Pool6,
+		WellKnown: map[config.PrivateV4]gateway.Policy{config.PrivateV4Allow: gateway.Allow, config.PrivateV4Drop: gateway.Refuse}[c.PrivateV4],
+		Xlat: xlat.Config{
+			TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS,
+			ZeroUDPDrop: c.Translation.ZeroUDPChecksum == config.ZeroUDPChecksumDrop,
+		},
+		LowestIPv6MTU:   c.Translation.LowestIPv6MTU,
+		Plateaus:        icmp.Plateaus,
+		Fragments:       fragment.Limits{Time: t.Fragment},
 		ErrorsPerSecond: c.ICMP.Rate,
 		Session: session.Config{AllowInboundTCP: c.AllowInboundTCP, Timeouts: session.Timeouts{
 			UDP: t.UDP, ICMP: t.ICMP, TCPEstablished: t.TCPEstablished, TCPTransitory: t.TCPTransitory, TCPSyn: t.TCPSyn,

@@ -1,0 +1,47 @@
+package gateway
+
+import (
+	"nat64d/drop"
+	"nat64d/fragment"
+	"nat64d/packet"
+)
+
+// assemblers hold the datagrams that are not whole yet, of both families: a hairpinned packet is in both.
+type assemblers struct{ six, four *fragment.Reassembler }
+
+// assemble6 keeps an IPv6 fragment until its datagram is whole, which then goes on as one (RFC 6146 section 3.4).
+func (w *worker) assemble6(v *packet.View) drop.Reason {
+	whole, r := w.parts.six.Add6(v, w.now)
+	if r != drop.None {
+		return w.refuse6(v, r, fragment.Pointer(v, r))
+	}
+	return w.assembled(whole, w.from6)
+}
+
+// assemble4 does for an IPv4 fragment what assemble6 does for an IPv6 one.
+func (w *worker) assemble4(v *packet.View) drop.Reason {
+	whole, r := w.parts.four.Add4(v, w.now)
+	if r != drop.None {
+		return w.refuse4(v, r, 0)
+	}
+	return w.assembled(whole, w.from4)
+}
+
+// assembled takes a datagram through the gateway if it is whole.
+func (w *worker) assembled(whole fragment.Whole, from func(*packet.Frame) drop.Reason) drop.Reason {
+	if whole.Data == nil {
+		return drop.None // it waits for the rest
+	}
+	w.whole = whole
+	r := from(&packet.Frame{Data: whole.Data})
+	w.whole = fragment.Whole{}
+	w.flush() // the next fragment uses the same memory
+	return r
+}
+
+// expire frees fragments whose time is over.
+func (w *worker) expire() {
+	if n := w.parts.six.Expire(w.now) + w.parts.four.Expire(w.now); n > 0 {
+		w.count.Dropped(drop.FragmentTimeout, uint64(n))
+	}
+}

@@ -1,0 +1,132 @@
+package gateway
+
+import (
+	"nat64d/drop"
+	"nat64d/metrics"
+	"nat64d/packet"
+	"nat64d/xlat"
+)
+
+// shorter is how much shorter an IPv4 header is than an IPv6 header, in bytes.
+const shorter = packet.IPv6Len - packet.IPv4Len
+
+// leave4 sends a translated packet into the IPv4 network, in pieces where it must and may be: a datagram that came in
+// pieces, and one that its sender cannot make smaller (RFC 7915 section 5.1).
+func (w *worker) leave4(f *packet.Frame, v *packet.View, o *packet.Out) drop.Reason {
+	h := packet.IPv4(o.Head[packet.Headroom:])
+	hop, pending, r := w.hops.Hop4(*h.Dst())
+	switch {
+	case pending:
+		w.g.routes.Resolve4(*h.Dst())
+		return w.park(f)
+	case r != drop.None:
+		return w.refuse6(v, r, 0)
+	}
+	w.clamp(o, v)
+	limit := int(hop.MTU)
+	whole := w.whole.Data == nil
+	switch {
+	case !whole:
+		limit = min(limit, packet.IPv4Len+w.whole.Largest)
+	case !h.DF():
+		limit = w.g.paths.limit(*h.Dst(), limit, w.now)
+	}
+	switch {
+	case whole && o.SegmentLen() <= limit:
+		ethernet(o, V4, &hop)
+		w.forwarded(V4, o, metrics.From6To4)
+		return drop.None
+	case whole && (h.DF() || o.Offload.GSO != packet.GSONone):
+		return w.refuse6(v, drop.TooBig, max(minMTU6, hop.MTU+shorter))
+	}
+	id := h.ID()
+	if !whole {
+		id = uint16(w.whole.ID)
+	}
+	if r := w.pieces.Split4(o, limit, id); r != drop.None {
+		return r
+	}
+	for o := w.to[V4].next(); w.pieces.Next(o); o = w.to[V4].next() {
+		ethernet(o, V4, &hop)
+		w.forwarded(V4, o, metrics.From6To4)
+	}
+	return drop.None
+}
+
+// leave6 sends a translated packet into the IPv6 network, in pieces where it must and may be: a datagram that came in
+// pieces, and one without DF that does not fit every IPv6 link (RFC 7915 section 4).
+func (w *worker) leave6(f *packet.Frame, v *packet.View, o *packet.Out) drop.Reason {
+	h := packet.IPv6(o.Head[packet.Headroom:])
+	hop, pending, r := w.hops.Hop6(*h.Dst())
+	switch {
+	case pending:
+		w.g.routes.Resolve6(*h.Dst())
+		return w.park(f)
+	case r != drop.None:
+		return w.refuse4(v, r, 0)
+	}
+	w.clamp(o, v)
+	d := metrics.From4To6
+	if w.hairpin {
+		d = metrics.Hairpin
+	}
+	limit := int(hop.MTU)
+	whole, df := w.whole.Data == nil, v.IP4().DF() || v.Error
+	id := uint32(v.IP4().ID())
+	if !whole {
+		limit, df, id = packet.IPv6Len+packet.FragLen+w.whole.Largest, w.whole.DF, w.whole.ID&0xffff
+	}
+	if !df && o.Offload.GSO == packet.GSONone {
+		limit = min(limit, int(hop.MTU), w.conf.LowestIPv6MTU)
+	}
+	switch {
+	case whole && o.SegmentLen() <= limit:
+		ethernet(o, V6, &hop)
+		w.forwarded(V6, o, d)
+		return drop.None
+	case whole && (df || o.Offload.GSO != packet.GSONone):
+		return w.refuse4(v, drop.TooBig, hop.MTU-shorter)
+	case limit > int(hop.MTU):
+		return w.refuse4(v, drop.TooBig, hop.MTU-shorter-packet.FragLen)
+	}
+	if r := w.pieces.Split6(o, limit, id); r != drop.None {
+		return r
+	}
+	for o := w.to[V6].next(); w.pieces.Next(o); o = w.to[V6].next() {
+		ethernet(o, V6, &hop)
+		w.forwarded(V6, o, d)
+	}
+	return drop.None
+}
+
+// clamp keeps the segments of a TCP connection that is being opened within what both links carry.
+func (w *worker) clamp(o *packet.Out, v *packet.View) {
+	if w.conf.ClampMSS == 0 || v.Proto != packet.TCP || v.Event != packet.SYN || v.Error {
+		return
+	}
+	mss := w.conf.ClampMSS
+	if mss == AutoMSS {
+		const headers6, headers4 = packet.IPv6Len + packet.TCPLen, packet.IPv4Len + packet.TCPLen
+		six, four := w.ends(o, v)
+		mss = int(min(w.mtu6(six)-headers6, w.mtu4(four)-headers4))
+	}
+	xlat.ClampMSS(o, v, mss)
+}
+
+// ends returns the two ends of a packet and its translation: on the IPv6 side the client, on the IPv4 side its peer.
+func (w *worker) ends(o *packet.Out, v *packet.View) (client packet.Addr6, peer packet.Addr4) {
+	if v.Data[0]>>4 == 6 {
+		return *v.IP6().Src(), *packet.IPv4(o.Head[packet.Headroom:]).Dst()
+	}
+	return *packet.IPv6(o.Head[packet.Headroom:]).Dst(), *v.IP4().Src()
+}
+
+// turn takes a packet whose translation goes to an address of pool4 back to the IPv6 side, as if it had arrived from the
+// IPv4 side (RFC 6146 section 3.8).
+func (w *worker) turn(o *packet.Out) drop.Reason {
+	w.hair = append(append(w.hair[:0], o.Head[packet.Headroom:]...), o.Payload...)
+	w.hairpin = true
+	r := w.from4(&packet.Frame{Data: w.hair, Offload: o.Offload})
+	w.flush() // the next hairpinned packet uses the same memory
+	return r
+}

@@ -1,0 +1,54 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+	"time"
+
+	"nat64d/packet"
+)
+
+// Bounds of what is learned of IPv4 paths: our own choices, but for the lifetime, which RFC 1191 section 6.3 suggests.
+const (
+	pathSlots = 1024 // two destinations that share one share a path MTU: the last learned wins
+	pathLife  = 10 * time.Minute
+	minMTU4   = 68 // RFC 791 section 3.2
+)
+
+// paths remembers IPv4 path MTUs below 1260 bytes. Their IPv6 senders cannot be told, since no Packet Too Big may say
+// less than 1280 (RFC 8021): their packets are fragmented here instead (RFC 7915 section 5.1). Any goroutine may use it.
+type paths struct {
+	known atomic.Bool // something has ever been learned; until then nobody looks any further
+	slots [pathSlots]atomic.Uint64
+}
+
+// A slot holds the address in its upper half, then 16 bits of MTU and 16 bits of the second until which it holds.
+func pathSlot(a packet.Addr4) (slot, key uint64) {
+	return uint64(hash32(a[:])) % pathSlots, uint64(binary.BigEndian.Uint32(a[:])) << 32
+}
+
+func pathEnd(now time.Duration) uint16 { return uint16((now + pathLife) / time.Second) }
+
+// learn notes what a Fragmentation Needed has said about the path to a.
+func (p *paths) learn(a packet.Addr4, mtu uint32, now time.Duration) {
+	if mtu < minMTU4 || mtu >= minMTU6-(packet.IPv6Len-packet.IPv4Len) {
+		return
+	}
+	slot, key := pathSlot(a)
+	p.slots[slot].Store(key | uint64(mtu)<<16 | uint64(pathEnd(now)))
+	p.known.Store(true)
+}
+
+// limit returns the smaller of mtu and what is known of the path to a.
+func (p *paths) limit(a packet.Addr4, mtu int, now time.Duration) int {
+	if !p.known.Load() {
+		return mtu
+	}
+	slot, key := pathSlot(a)
+	w := p.slots[slot].Load()
+	left := uint16(w) - uint16(now/time.Second) // modulo 2^16 seconds
+	if w>>32 != key>>32 || left > uint16(pathLife/time.Second) {
+		return mtu
+	}
+	return min(mtu, int(w>>16&0xffff))
+}
