@@ -2,6 +2,7 @@ package nexthop
 
 import (
 	"hash/maphash"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"testing"
@@ -241,6 +242,18 @@ func TestCandidates(t *testing.T) {
 		t.Errorf("candidates are %v", c)
 	} else if a, ok := c.best(netip.MustParseAddr("2001:db8::9")); ok {
 		t.Errorf("an error leaves the link with source %v", a)
+	}
+}
+
+// TestLostMessagesLeadToAFullRead feeds the loop what the kernel says when its messages did not fit.
+func TestLostMessagesLeadToAFullRead(t *testing.T) {
+	t.Parallel()
+	f := &follower{t: &Table{log: slog.New(slog.DiscardHandler)}}
+	if err := f.take(batch{err: unix.ENOBUFS}); err != nil || !f.stale {
+		t.Errorf("%v, to be read anew: %v", err, f.stale)
+	}
+	if err := f.take(batch{err: unix.EBADF}); err == nil {
+		t.Error("a broken socket goes unnoticed")
 	}
 }
 

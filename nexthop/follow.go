@@ -50,7 +50,8 @@ type follower struct {
 	next    snapshot  // what will be published
 	changed bool      // next differs from what is published
 	stale   bool      // next must be read anew
-	quiet   time.Time // not before then
+	quiet   time.Time // nothing is published before then
+	reread  time.Time // nor everything read anew before then
 	timer   *time.Timer
 }
 
@@ -167,10 +168,9 @@ func (f *follower) message(kind, flags uint16, data []byte) {
 		if !ok {
 			return
 		}
-		c.del, c.flags = kind == unix.RTM_DELROUTE, flags
-		if f.next.fib.update(c) {
-			f.changed = true
-		}
+		c.del, c.replace = kind == unix.RTM_DELROUTE, flags&unix.NLM_F_REPLACE != 0
+		changed, known := f.next.fib.update(c)
+		f.changed, f.stale = f.changed || changed, f.stale || !known
 		if f.next.policy != [sides]bool{} { // whichever table it was in
 			f.next.asked, f.changed = new(bart.Table[way]), true
 		}
@@ -190,35 +190,50 @@ func (f *follower) message(kind, flags uint16, data []byte) {
 	}
 }
 
-// publish makes next what look-ups see, at once or when the quiet time is over.
+// publish makes next what look-ups see, at once or when the quiet time is over. What must be read anew may have to wait
+// longer; the rest does not wait for it.
 func (f *follower) publish() {
-	if !f.changed && !f.stale {
+	now := time.Now()
+	read := f.stale && !now.Before(f.reread)
+	switch wait := f.quiet.Sub(now); {
+	case !f.changed && !f.stale:
 		return
-	}
-	start := time.Now()
-	if wait := f.quiet.Sub(start); wait > 0 {
+	case !f.changed && !read:
+		f.timer.Reset(f.reread.Sub(now))
+		return
+	case wait > 0:
 		f.timer.Reset(wait)
 		return
 	}
 	before := *f.t.state.Load()
-	if f.stale {
-		s, err := f.kernel.snapshot(f.t.names, &before)
-		if err != nil {
-			f.t.log.Error("following the kernel's routes: will try again", "err", err)
-			f.quiet = start.Add(tick)
-			f.timer.Reset(tick)
-			return
-		}
-		f.next = *s
+	if read && !f.read(&before) {
+		f.timer.Reset(tick)
+		return
 	}
-	read := f.stale
-	f.changed, f.stale = false, false
+	f.changed = false
 	s := f.next
 	f.t.publish(&s)
-	f.quiet = time.Now().Add(max(coalesce, restraint*time.Since(start)))
+	f.quiet = now.Add(coalesce)
+	if f.stale {
+		f.timer.Reset(time.Until(f.reread))
+	}
 	if read {
 		f.notify(&before)
 	}
+}
+
+// read reads everything anew into next. If that fails, it is to be tried again later.
+func (f *follower) read(before *snapshot) bool {
+	start := time.Now()
+	s, err := f.kernel.snapshot(f.t.names, before)
+	if err != nil {
+		f.t.log.Error("following the kernel's routes: will try again", "err", err)
+		f.reread = start.Add(tick)
+		return false
+	}
+	f.next, f.stale = *s, f.kernel.interrupted
+	f.reread = time.Now().Add(restraint * time.Since(start))
+	return true
 }
 
 // notify tells of what only a full read changes: the links and the addresses.

@@ -24,6 +24,9 @@ import (
 type kernel struct {
 	handle *netlink.Handle  // links, addresses, rules, neighbours
 	routes *nl.SocketHandle // what handle does not tell completely
+
+	// interrupted says that something changed during the last snapshot, which may therefore be inconsistent.
+	interrupted bool
 }
 
 // openKernel opens a kernel in the namespace of the calling thread.
@@ -49,8 +52,8 @@ func (k *kernel) close() {
 // checkInterfaces makes sure that both interfaces exist and are Ethernet ones.
 func (k *kernel) checkInterfaces(i Interfaces) error {
 	links, err := k.handle.LinkList()
-	if err != nil {
-		return fmt.Errorf("netlink: list interfaces: %w", err)
+	if err := k.listed("interfaces", err); err != nil {
+		return err
 	}
 	for _, name := range []string{i.V6, i.V4} {
 		n := slices.IndexFunc(links, func(l netlink.Link) bool { return l.Attrs().Name == name })
@@ -76,9 +79,22 @@ func names(links []netlink.Link) string {
 // ethernet says whether frames of an interface have Ethernet headers.
 func ethernet(a *netlink.LinkAttrs) bool { return a.EncapType == "ether" && len(a.HardwareAddr) == 6 }
 
+// listed judges the error of a list.
+func (k *kernel) listed(what string, err error) error {
+	switch {
+	case errors.Is(err, netlink.ErrDumpInterrupted):
+		k.interrupted = true
+		return nil
+	case err != nil:
+		return fmt.Errorf("netlink: list %s: %w", what, err)
+	}
+	return nil
+}
+
 // snapshot reads everything anew. The neighbours that are as they were in old keep their marks.
 func (k *kernel) snapshot(i Interfaces, old *snapshot) (*snapshot, error) {
 	s := &snapshot{asked: new(bart.Table[way])}
+	k.interrupted = false
 	var err error
 	if s.nics[v6].Link, err = k.link(i.V6); err != nil {
 		return nil, err
@@ -140,8 +156,8 @@ func mtu6(name string) uint32 {
 // addresses reads the addresses of the host.
 func (k *kernel) addresses(s *snapshot) error {
 	list, err := k.handle.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return fmt.Errorf("netlink: list addresses: %w", err)
+	if err := k.listed("addresses", err); err != nil {
+		return err
 	}
 	var owns []own
 	for i := range list {
@@ -165,11 +181,11 @@ func (k *kernel) addresses(s *snapshot) error {
 func (k *kernel) rules(s *snapshot) error {
 	for d, family := range [sides]int{v6: netlink.FAMILY_V6, v4: netlink.FAMILY_V4} {
 		list, err := k.handle.RuleList(family)
-		switch {
-		case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP):
+		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 			continue // a kernel without this family
-		case err != nil && !errors.Is(err, netlink.ErrDumpInterrupted):
-			return fmt.Errorf("netlink: list rules: %w", err)
+		}
+		if err := k.listed("rules", err); err != nil {
+			return err
 		}
 		s.policy[d] = slices.ContainsFunc(list, beyondDefault) || len(list) < 2
 	}
@@ -191,15 +207,11 @@ func (k *kernel) fib() (fib, error) {
 	req := k.request(unix.RTM_GETROUTE, unix.NLM_F_DUMP, unix.AF_UNSPEC)
 	err := req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE, func(b []byte) bool {
 		if c, ok := parseRoute(b); ok {
-			c.flags = unix.NLM_F_APPEND // equals come in their order
 			f.load(c)
 		}
 		return true
 	})
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return fib{}, fmt.Errorf("netlink: list routes: %w", err)
-	}
-	return f, nil
+	return f, k.listed("routes", err)
 }
 
 // request returns a route request.
@@ -242,8 +254,8 @@ func (k *kernel) neighbours(s, old *snapshot) error {
 			continue
 		}
 		list, err := k.handle.NeighList(n.Index, netlink.FAMILY_ALL)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return fmt.Errorf("netlink: list neighbours of %s: %w", n.Name, err)
+		if err := k.listed("neighbours of "+n.Name, err); err != nil {
+			return err
 		}
 		for i := range list {
 			n.load(&list[i], &old.nics[d])

@@ -1,7 +1,6 @@
 package nexthop
 
 import (
-	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -53,8 +52,10 @@ func (h *hop) target(dst netip.Addr) netip.Addr {
 	return dst
 }
 
-// same says whether two hops are one for the kernel, which tells them apart by interface and router.
-func (h hop) same(o hop) bool { return h.index == o.index && h.via == o.via }
+// equal compares two routes.
+func (r route) equal(o route) bool {
+	return r.kind == o.kind && r.metric == o.metric && slices.Equal(r.hops, o.hops)
+}
 
 // change is one RTM_NEWROUTE or RTM_DELROUTE message.
 type change struct {
@@ -62,100 +63,65 @@ type change struct {
 	prefix  netip.Prefix
 	route   route
 	del     bool
-	flags   uint16 // NLM_F_REPLACE, NLM_F_APPEND
-	special bool   // no entry of a table by destination: a clone, or for one source or type of service only
+	replace bool // NLM_F_REPLACE
+	special bool // no entry of a table by destination: a clone, or for one source or type of service only
 }
 
-// load applies c to a fib that nobody else reads yet.
+// load adds a route of a list to a fib that nobody else reads yet. Equal metrics come in the kernel's order.
 func (f *fib) load(c change) {
 	if i := slices.Index(tables[:], c.table); i >= 0 && !c.special {
-		f[i].Modify(c.prefix, c.apply)
+		f[i].Modify(c.prefix, func(old routes, _ bool) (routes, bool) { return old.insert(c.route), false })
 	}
 }
 
-// update applies c to a fib that is in use, by copying what changes, and says whether c concerned it.
-func (f *fib) update(c change) bool {
+// update applies c to a fib that is in use, by copying what changes. It says whether anything did, and whether it knows:
+// if not, the routes must be listed again.
+func (f *fib) update(c change) (changed, known bool) {
 	i := slices.Index(tables[:], c.table)
 	if i < 0 || c.special {
-		return false
+		return false, true
 	}
-	f[i] = f[i].ModifyPersist(c.prefix, c.apply)
-	return true
-}
-
-// apply returns the routes to c's prefix after the change, and whether none is left.
-func (c change) apply(old routes, _ bool) (routes, bool) {
-	var rs routes
+	old, _ := f[i].Get(c.prefix)
+	rs, known := c.apply(old)
 	switch {
-	case c.del && c.prefix.Addr().Is6():
-		rs = old.removeHops(c.route)
-	case c.del:
-		rs = old.remove(c.route)
-	case c.flags&unix.NLM_F_REPLACE != 0:
-		rs = old.without(c.route.metric).insert(c.route, false)
-	case c.prefix.Addr().Is6():
-		rs = old.merge(c.route)
+	case !known || len(rs) == len(old) && slices.EqualFunc(rs, old, route.equal):
+		return false, known
+	case len(rs) == 0:
+		f[i] = f[i].DeletePersist(c.prefix)
 	default:
-		rs = old.insert(c.route, c.flags&unix.NLM_F_APPEND != 0)
+		f[i] = f[i].InsertPersist(c.prefix, rs)
 	}
-	return rs, len(rs) == 0
+	return true, true
 }
 
-// insert adds r before its equals, as the kernel does unless the route was appended.
-func (rs routes) insert(r route, last bool) routes {
+// apply returns the routes to c's prefix after the change, or false when the message does not say enough. That is so
+// when there are routes of the same metric beside it: which of them an IPv4 route replaces, or which hops of an IPv6 one
+// come and go and with what MTU, depends on what messages do not tell. Such routes are rare.
+func (c change) apply(old routes) (routes, bool) {
+	rest := slices.DeleteFunc(slices.Clone(old), func(r route) bool { return r.metric == c.route.metric })
+	i := slices.IndexFunc(old, func(r route) bool { return r.metric == c.route.metric })
+	switch same := len(old) - len(rest); {
+	case same > 1:
+		return nil, false
+	case same == 1 && c.del:
+		return rest, old[i].equal(c.route)
+	case same == 1 && !c.replace:
+		return old, old[i].equal(c.route) // this one is known already, another would stand beside it
+	case c.del:
+		return old, true
+	}
+	return rest.insert(c.route), true
+}
+
+// insert adds r behind those of its metric.
+func (rs routes) insert(r route) routes {
 	i, _ := slices.BinarySearchFunc(rs, r.metric, func(e route, metric uint32) int {
-		if c := cmp.Compare(e.metric, metric); c != 0 || !last {
-			return c
+		if e.metric <= metric {
+			return -1
 		}
-		return -1
+		return 1
 	})
 	return slices.Insert(slices.Clone(rs), i, r)
-}
-
-// merge adds an IPv6 route. The kernel reports each new hop of a multipath route with the hops that were there
-// already, and routes of one metric to different interfaces as separate routes: both end up as one with all hops.
-func (rs routes) merge(r route) routes {
-	for i, e := range rs {
-		if e.metric != r.metric || e.kind != r.kind {
-			continue
-		}
-		hops := slices.DeleteFunc(slices.Clone(e.hops), func(h hop) bool { return slices.ContainsFunc(r.hops, h.same) })
-		rs = slices.Clone(rs)
-		rs[i].hops = append(hops, r.hops...)
-		return rs
-	}
-	return rs.insert(r, true)
-}
-
-// remove takes away the IPv4 route r.
-func (rs routes) remove(r route) routes {
-	i := slices.IndexFunc(rs, func(e route) bool {
-		return e.metric == r.metric && e.kind == r.kind && slices.EqualFunc(e.hops, r.hops, hop.same)
-	})
-	if i < 0 {
-		return rs
-	}
-	return slices.Delete(slices.Clone(rs), i, i+1)
-}
-
-// removeHops takes the hops of the IPv6 route r away, and the route with the last of them.
-func (rs routes) removeHops(r route) routes {
-	var left routes
-	for _, e := range rs {
-		if e.metric == r.metric && e.kind == r.kind {
-			e.hops = slices.DeleteFunc(slices.Clone(e.hops), func(h hop) bool { return slices.ContainsFunc(r.hops, h.same) })
-			if len(e.hops) == 0 {
-				continue
-			}
-		}
-		left = append(left, e)
-	}
-	return left
-}
-
-// without returns the routes of other metrics.
-func (rs routes) without(metric uint32) routes {
-	return slices.DeleteFunc(slices.Clone(rs), func(e route) bool { return e.metric == metric })
 }
 
 // parseRoute reads a struct rtmsg with its attributes (rtnetlink(7)); false if it is malformed or of another family.

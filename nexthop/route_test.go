@@ -1,7 +1,10 @@
 package nexthop
 
 import (
+	"cmp"
 	"encoding/binary"
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -15,20 +18,17 @@ import (
 // drawChange draws a change to one of a few prefixes, so that changes meet.
 func drawChange(t *rapid.T) change {
 	prefix := rapid.SampledFrom([]string{"0.0.0.0/0", "192.0.2.0/24", "192.0.2.0/25", "::/0", "2001:db8::/32"}).Draw(t, "prefix")
-	c := change{
+	return change{
 		table:  rapid.SampledFrom([]uint32{unix.RT_TABLE_LOCAL, unix.RT_TABLE_MAIN, 100}).Draw(t, "table"),
 		prefix: netip.MustParsePrefix(prefix),
 		route: route{
 			kind:   rapid.SampledFrom([]uint8{unix.RTN_UNICAST, unix.RTN_BLACKHOLE}).Draw(t, "kind"),
 			metric: rapid.Uint32Range(0, 2).Draw(t, "metric"),
+			hops:   []hop{{index: rapid.IntRange(1, 2).Draw(t, "index")}},
 		},
-		del:   rapid.Bool().Draw(t, "del"),
-		flags: rapid.SampledFrom([]uint16{0, unix.NLM_F_REPLACE, unix.NLM_F_APPEND}).Draw(t, "flags"),
+		del:     rapid.Bool().Draw(t, "del"),
+		replace: rapid.Bool().Draw(t, "replace"),
 	}
-	for i := range rapid.IntRange(1, 2).Draw(t, "hops") {
-		c.route.hops = append(c.route.hops, hop{index: 2*i + rapid.IntRange(1, 2).Draw(t, "index")})
-	}
-	return c
 }
 
 // contents lists a fib in a form that can be compared.
@@ -36,63 +36,83 @@ func contents(f fib) map[string]string {
 	m := map[string]string{}
 	for i, t := range f {
 		for p, rs := range t.All() {
-			m[string(rune('0'+i))+p.String()] = describe(rs)
+			m[fmt.Sprint(tables[i], " ", p)] = describe(rs)
 		}
 	}
 	return m
 }
 
-// describe writes routes in a form that can be compared.
+// describe writes routes in a form that can be compared; the order of a route's hops does not count.
 func describe(rs routes) string {
 	s := ""
 	for _, r := range rs {
-		s += string(rune('a'+r.kind)) + string(rune('0'+r.metric))
-		for _, h := range r.hops {
-			s += string(rune('0' + h.index))
-		}
+		hops := slices.SortedFunc(slices.Values(r.hops), func(a, b hop) int {
+			return cmp.Or(cmp.Compare(a.index, b.index), a.via.Compare(b.via))
+		})
+		s += fmt.Sprintf(" kind %d metric %d %v", r.kind, r.metric, hops)
 	}
 	return s
 }
 
-// TestFIBUpdates holds that applying changes to a fib in use gives what loading them gives, that it leaves older
-// versions alone, and that the routes to a prefix stay in the order of their metrics.
+// TestFIBUpdates follows changes among routes whose metrics differ, and holds that older versions stay as they are.
 func TestFIBUpdates(t *testing.T) {
 	t.Parallel()
+	type key struct {
+		table  uint32
+		prefix netip.Prefix
+		metric uint32
+	}
 	rapid.Check(t, func(t *rapid.T) {
-		loaded, updated := newFIB(), newFIB()
+		f, model := newFIB(), map[key]route{}
 		for range rapid.IntRange(0, 30).Draw(t, "changes") {
 			c := drawChange(t)
-			before, old := updated, contents(updated)
-			loaded.load(c)
-			updated.update(c)
-			if got := contents(before); !equal(got, old) {
+			k := key{c.table, c.prefix, c.route.metric}
+			there, exists := model[k]
+			before, old := f, contents(f)
+			_, known := f.update(c)
+			if got := contents(before); !maps.Equal(got, old) {
 				t.Fatalf("an older version changed from %v to %v", old, got)
 			}
-			if got, want := contents(updated), contents(loaded); !equal(got, want) {
-				t.Fatalf("updated: %v, loaded: %v", got, want)
-			}
-		}
-		for _, table := range updated {
-			for p, rs := range table.All() {
-				if len(rs) == 0 || !slices.IsSortedFunc(rs, func(a, b route) int { return int(a.metric) - int(b.metric) }) {
-					t.Fatalf("%v: routes %v", p, rs)
+			switch {
+			case c.table == 100:
+			case exists && !there.equal(c.route) && (c.del || !c.replace):
+				if known {
+					t.Fatalf("%+v beside %+v is taken for a simple change", c, there)
 				}
+			case c.del:
+				delete(model, k)
+			default:
+				model[k] = c.route
+			}
+			loaded := newFIB()
+			for k, r := range model {
+				loaded.load(change{table: k.table, prefix: k.prefix, route: r})
+			}
+			if got, want := contents(f), contents(loaded); !maps.Equal(got, want) {
+				t.Fatalf("after %+v: %v, want %v", c, got, want)
 			}
 		}
 	})
 }
 
-// equal compares two contents.
-func equal(a, b map[string]string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for k, v := range a {
-		if b[k] != v {
-			return false
+func TestEqualMetricsAreListedAgain(t *testing.T) {
+	t.Parallel()
+	f := newFIB()
+	c := change{table: unix.RT_TABLE_MAIN, prefix: netip.MustParsePrefix("192.0.2.0/24"),
+		route: route{kind: unix.RTN_UNICAST, hops: []hop{{index: 1}}}}
+	f.load(c)
+	c.route.hops = []hop{{index: 2}}
+	f.load(c)
+	for _, c.del = range []bool{false, true} {
+		for _, c.replace = range []bool{false, true} {
+			if changed, known := f.update(c); changed || known {
+				t.Errorf("del %v, replace %v: changed %v, known %v", c.del, c.replace, changed, known)
+			}
 		}
 	}
-	return true
+	if rs, _ := f[1].Lookup(netip.MustParseAddr("192.0.2.1")); len(rs) != 2 || rs[0].hops[0].index != 1 {
+		t.Errorf("a list's order is not kept: %+v", rs)
+	}
 }
 
 // TestWay looks one address up among routes to one prefix. Interface 7 is ours.
@@ -112,6 +132,7 @@ func TestWay(t *testing.T) {
 		{"into a tunnel", routes{{kind: unix.RTN_UNICAST, hops: []hop{{index: encapsulated}}}}, way{reason: drop.OtherInterface}},
 		{"multipath, one of them ours", routes{{kind: unix.RTN_UNICAST, hops: []hop{theirs, ours}}}, way{hop: ours}},
 		{"lower metric first", routes{{kind: unix.RTN_UNICAST, hops: []hop{ours}}, {kind: unix.RTN_UNICAST, metric: 9, hops: []hop{theirs}}}, way{hop: ours}},
+		{"one metric, two links", routes{{kind: unix.RTN_UNICAST, hops: []hop{theirs}}, {kind: unix.RTN_UNICAST, hops: []hop{ours}}}, way{reason: drop.OtherInterface}},
 		{"dead hops do not count", routes{{kind: unix.RTN_UNICAST}, {kind: unix.RTN_UNICAST, metric: 9, hops: []hop{ours}}}, way{hop: ours}},
 		{"own address", routes{{kind: unix.RTN_LOCAL}}, way{reason: drop.HostAddress}},
 		{"broadcast", routes{{kind: unix.RTN_BROADCAST}}, way{reason: drop.NoRoute}},
@@ -127,6 +148,12 @@ func TestWay(t *testing.T) {
 		}
 	}
 	f := newFIB()
+	f[1].Insert(netip.MustParsePrefix("fe80::/64"),
+		routes{{kind: unix.RTN_UNICAST, hops: []hop{{index: 8}}}, {kind: unix.RTN_UNICAST, hops: []hop{{index: 7}}}})
+	if got := f.way(netip.MustParseAddr("fe80::1"), 7); got != (way{hop: hop{index: 7}}) {
+		t.Errorf("a link-local address is on the link: %v", got)
+	}
+	f = newFIB()
 	f[1].Insert(netip.MustParsePrefix("192.0.2.0/24"), routes{{kind: unix.RTN_THROW}})
 	f[2].Insert(netip.MustParsePrefix("0.0.0.0/0"), routes{{kind: unix.RTN_UNICAST, hops: []hop{ours}}})
 	if got := f.way(dst, 7); got != (way{hop: ours}) {
@@ -209,7 +236,7 @@ func TestRoutesForOneSourceAreLeftOut(t *testing.T) {
 		}
 		f := newFIB()
 		f.load(c)
-		if f.update(c) || f[1].Size() != 0 {
+		if changed, _ := f.update(c); changed || f[1].Size() != 0 {
 			t.Errorf("a route for one %s is taken for all", what)
 		}
 	}

@@ -114,11 +114,11 @@ func (f *fib) way(dst netip.Addr, index int) way {
 // way applies the first route that decides, false if none does: a throw route sends the look-up on to the next table,
 // and one without a live hop does not count.
 func (rs routes) way(dst netip.Addr, index int) (way, bool) {
-	for _, r := range rs {
+	for i, r := range rs {
 		switch r.kind {
 		case unix.RTN_UNICAST:
 			if len(r.hops) > 0 {
-				return r.choose(dst, index), true
+				return rs[i:].choose(dst, index), true
 			}
 		case unix.RTN_LOCAL:
 			return way{reason: drop.HostAddress}, true
@@ -129,6 +129,20 @@ func (rs routes) way(dst netip.Addr, index int) (way, bool) {
 		}
 	}
 	return way{}, false
+}
+
+// choose takes the first route. Only an IPv6 subnet may be on several links with one metric, as fe80::/64 always is;
+// there the route that leaves by the interface index counts.
+func (rs routes) choose(dst netip.Addr, index int) way {
+	for _, r := range rs {
+		if r.kind != unix.RTN_UNICAST || r.metric != rs[0].metric {
+			break
+		}
+		if w := r.choose(dst, index); w.reason == drop.None || dst.Is4() {
+			return w
+		}
+	}
+	return way{reason: drop.OtherInterface}
 }
 
 // choose spreads destinations over those hops of a multipath route that leave by the interface index. One destination
