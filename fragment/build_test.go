@@ -2,12 +2,12 @@ package fragment_test
 
 import (
 	"encoding/binary"
-	"testing"
 	"time"
 
 	"nat64d/drop"
 	"nat64d/fragment"
 	"nat64d/packet"
+	"pgregory.net/rapid"
 )
 
 var (
@@ -84,7 +84,7 @@ func parse(b []byte) (v packet.View, r drop.Reason) {
 }
 
 // add hands the packet b, which has to be well-formed, to r.
-func add(t testing.TB, r *fragment.Reassembler, b []byte, now time.Duration) (fragment.Whole, drop.Reason) {
+func add(t rapid.TB, r *fragment.Reassembler, b []byte, now time.Duration) (fragment.Whole, drop.Reason) {
 	t.Helper()
 	v, bad := parse(b)
 	if bad != drop.None {

@@ -37,14 +37,10 @@ func (r *Reassembler) find(d *datagram, f *header) (place, fit) {
 			return at, clashes
 		}
 	}
-	if at.prev != 0 && r.memory.pieces[at.prev].end() > f.offset {
-		return at, clashes
-	}
-	good := d.total == 0 && at.next == 0 // there is one last fragment, and nothing behind it
-	if f.more {
-		good = d.total == 0 || end < d.total
-	}
-	if !good {
+	switch {
+	case at.prev != 0 && r.memory.pieces[at.prev].end() > f.offset,
+		at.next == 0 && d.total != 0, // behind the last
+		at.next != 0 && !f.more:      // the last, but there is one behind it
 		return at, clashes
 	}
 	return at, fits

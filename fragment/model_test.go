@@ -1,0 +1,253 @@
+package fragment_test
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"nat64d/drop"
+	"nat64d/fragment"
+	"nat64d/packet"
+	"pgregory.net/rapid"
+)
+
+// block is the unit in which Limits count memory.
+const block = 2048
+
+// modelLimits are small enough to be met all the time.
+var modelLimits = fragment.Limits{Time: 2 * time.Second, Bytes: 24 * block, PerSourceBytes: 10 * block, PerSource: 6, Datagrams: 9}
+
+// name is what tells datagrams apart.
+type name struct {
+	source, next uint8
+	id           uint32
+}
+
+// modelDatagram is a datagram as RFC 8200 section 4.5 speaks of it: a set of bytes.
+type modelDatagram struct {
+	arrived   time.Duration
+	frags     []frag
+	abandoned bool
+}
+
+func (d *modelDatagram) size() (n int) {
+	for _, f := range d.frags {
+		n += modelBlocks(f)
+	}
+	return n
+}
+
+func modelBlocks(f frag) int {
+	n := len(f.data)
+	if f.offset == 0 {
+		n += packet.IPv4Len
+		if f.v6 {
+			n += packet.IPv4Len
+		}
+	}
+	return (n + block - 1) / block
+}
+
+// model is reassembly as simple as it can be, and slow.
+type model struct {
+	datagrams map[name]*modelDatagram
+	lost      int
+}
+
+func (m *model) expire(now time.Duration) {
+	for k, d := range m.datagrams {
+		if now-d.arrived > modelLimits.Time {
+			m.lost += len(d.frags)
+			delete(m.datagrams, k)
+		}
+	}
+}
+
+// used returns the fragments and blocks of one source, and the blocks of all.
+func (m *model) used(source uint8) (fragments, blocks, all int) {
+	for k, d := range m.datagrams {
+		n := d.size()
+		count := len(d.frags)
+		if d.abandoned {
+			n, count = 0, 1
+		}
+		all += n
+		if k.source == source {
+			fragments, blocks = fragments+count, blocks+n
+		}
+	}
+	return fragments, blocks, all
+}
+
+// add returns the payload of the datagram that f completes, or why f is refused.
+func (m *model) add(f frag, now time.Duration) ([]byte, drop.Reason) {
+	m.expire(now)
+	k := name{f.source, f.next, f.id}
+	d := m.datagrams[k]
+	if d != nil && !d.abandoned {
+		for _, g := range d.frags {
+			if g.offset == f.offset && g.more == f.more && bytes.Equal(g.data, f.data) {
+				return nil, drop.None
+			}
+		}
+		if !consistent(append(slices.Clone(d.frags), f)) {
+			d.abandoned = true
+		}
+	}
+	if d != nil && d.abandoned {
+		return nil, drop.FragmentOverlap
+	}
+	fragments, blocks, all := m.used(f.source)
+	n := modelBlocks(f)
+	switch {
+	case (all+n)*block > modelLimits.Bytes, d == nil && len(m.datagrams) == modelLimits.Datagrams:
+		return nil, drop.FragmentMemory
+	case fragments == modelLimits.PerSource, (blocks+n)*block > modelLimits.PerSourceBytes:
+		return nil, drop.FragmentSource
+	}
+	if d == nil {
+		d = &modelDatagram{arrived: now}
+		m.datagrams[k] = d
+	}
+	d.frags = append(d.frags, f)
+	whole := join(d.frags)
+	if whole != nil {
+		delete(m.datagrams, k)
+	}
+	return whole, drop.None
+}
+
+// consistent says whether no byte comes twice, at most one fragment is the last, and none is behind that.
+func consistent(fs []frag) bool {
+	seen := map[int]bool{}
+	total, last := -1, 0
+	for _, f := range fs {
+		for i := range f.data {
+			if seen[f.offset+i] {
+				return false
+			}
+			seen[f.offset+i] = true
+		}
+		if !f.more {
+			total, last = f.offset+len(f.data), last+1
+		}
+	}
+	for _, f := range fs {
+		end := f.offset + len(f.data)
+		if total >= 0 && (end > total || f.more && end == total) {
+			return false
+		}
+	}
+	return last <= 1
+}
+
+// join returns the payload if fs, which are consistent, have it all.
+func join(fs []frag) []byte {
+	fs = slices.Clone(fs)
+	slices.SortFunc(fs, func(a, b frag) int { return a.offset - b.offset })
+	var whole []byte
+	for _, f := range fs {
+		if f.offset != len(whole) {
+			return nil
+		}
+		whole = append(whole, f.data...)
+	}
+	if fs[len(fs)-1].more {
+		return nil
+	}
+	return whole
+}
+
+// pair is the Reassembler and the model, which get the same fragments.
+type pair struct {
+	r   *fragment.Reassembler
+	m   model
+	now time.Duration
+}
+
+func newPair() *pair {
+	return &pair{r: fragment.New(modelLimits), m: model{datagrams: map[name]*modelDatagram{}}}
+}
+
+// add compares what becomes of f, which is well-formed by itself.
+func (p *pair) add(t rapid.TB, f frag) {
+	w, r := add(t, p.r, f.build(), p.now)
+	whole, expect := p.m.add(f, p.now)
+	if r != expect || (w.Data != nil) != (whole != nil) {
+		t.Fatalf("fragment %d+%d: %v, whole %v; the model says %v, %v", f.offset, len(f.data), r, w.Data != nil, expect, whole != nil)
+	}
+	if whole != nil {
+		v, r := parse(w.Data)
+		if r != drop.None || !bytes.Equal(v.Transport(), whole) {
+			t.Fatalf("%v: the datagram has other bytes than the model's", r)
+		}
+	}
+	p.check(t)
+}
+
+// wait lets time pass.
+func (p *pair) wait(t rapid.TB, d time.Duration) {
+	p.now += d
+	p.m.expire(p.now)
+	if n := p.r.Expire(p.now); n != p.m.lost {
+		t.Fatalf("%d fragments expired, the model says %d", n, p.m.lost)
+	}
+	p.m.lost = 0
+	p.check(t)
+}
+
+func (p *pair) check(t rapid.TB) {
+	_, _, blocks := p.m.used(0)
+	if p.r.Len() != len(p.m.datagrams) || p.r.Bytes() != blocks*block {
+		t.Fatalf("%d datagrams of %d bytes, the model has %d of %d", p.r.Len(), p.r.Bytes(), len(p.m.datagrams), blocks*block)
+	}
+	if p.r.Bytes() > modelLimits.Bytes || p.r.Len() > modelLimits.Datagrams {
+		t.Fatalf("%d datagrams of %d bytes are more than the limits allow", p.r.Len(), p.r.Bytes())
+	}
+}
+
+func TestReassemblerLikeModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		v6 := rapid.Bool().Draw(t, "v6")
+		p := newPair()
+		var cuts [16][]frag // of datagrams that are on their way
+		draw := func(t *rapid.T) (frag, int) {
+			n := rapid.IntRange(0, len(cuts)-1).Draw(t, "datagram")
+			return frag{v6: v6, next: packet.NumUDP, source: uint8(n % 3), id: uint32(n)}, n
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"fragment of a datagram": func(t *rapid.T) {
+				f, n := draw(t)
+				if len(cuts[n]) == 0 {
+					f.data = payload(rapid.IntRange(16, 6000).Draw(t, "size"), n)
+					cuts[n] = f.cut(max(len(f.data)/rapid.IntRange(1, 5).Draw(t, "pieces")&^7, 8))
+				}
+				cuts[n] = cuts[n][:min(len(cuts[n]), modelLimits.PerSource)]
+				i := rapid.IntRange(0, len(cuts[n])-1).Draw(t, "fragment")
+				if f = cuts[n][i]; !f.more && f.offset == 0 {
+					return // it is whole
+				}
+				p.add(t, f)
+				if rapid.IntRange(0, 9).Draw(t, "again") > 0 {
+					cuts[n] = slices.Delete(cuts[n], i, i+1)
+				}
+			},
+			"fragment of nothing": func(t *rapid.T) {
+				f, _ := draw(t)
+				f.offset = rapid.IntRange(0, 500).Draw(t, "offset") * 8
+				f.data = payload(rapid.IntRange(8, 2500).Draw(t, "size"), rapid.IntRange(0, 1).Draw(t, "variant"))
+				if f.more = rapid.Bool().Draw(t, "more"); f.more {
+					f.data = f.data[:len(f.data)&^7]
+				} else if f.offset == 0 {
+					return
+				}
+				p.add(t, f)
+			},
+			"time": func(t *rapid.T) {
+				p.wait(t, time.Duration(rapid.IntRange(1, 1500).Draw(t, "ms"))*time.Millisecond)
+			},
+		})
+	})
+}
