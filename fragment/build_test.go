@@ -4,10 +4,11 @@ import (
 	"encoding/binary"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"nat64d/drop"
 	"nat64d/fragment"
 	"nat64d/packet"
-	"pgregory.net/rapid"
 )
 
 var (

@@ -6,10 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"nat64d/drop"
 	"nat64d/fragment"
 	"nat64d/packet"
-	"pgregory.net/rapid"
 )
 
 // block is the unit in which Limits count memory.
