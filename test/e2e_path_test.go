@@ -1,7 +1,10 @@
 package test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -49,6 +52,48 @@ func TestHairpin(t *testing.T) {
 			g.stop()
 		})
 	}
+}
+
+// Datagrams beyond the MTU pass both ways, in fragments, and the host's own stack does not interfere.
+func TestFragments(t *testing.T) {
+	for _, pool4 := range []string{sparePool, ownPool} {
+		t.Run(pool4, func(t *testing.T) {
+			l := network(t, lab.Options{})
+			g := start(t, l, pool4)
+			serveEcho(t, l)
+			for _, size := range []int{4000, 20000, 60000} {
+				if err := echoDatagram(t, l, size); err != nil {
+					t.Errorf("%d bytes: %v", size, err)
+				}
+			}
+			g.stop()
+		})
+	}
+}
+
+// echoDatagram sends size bytes to the UDP echo server and expects them back.
+func echoDatagram(t *testing.T, l *lab.Lab, size int) error {
+	t.Helper()
+	c, err := l.Client.Dial(limit(t, 5*time.Second), "udp", target+":7")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return err
+	}
+	out, in := make([]byte, size), make([]byte, 1<<16)
+	if _, err := io.ReadFull(lab.Stream(int64(size)), out); err != nil {
+		return err
+	}
+	if _, err := c.Write(out); err != nil {
+		return err
+	}
+	n, err := c.Read(in)
+	if err == nil && !bytes.Equal(in[:n], out) {
+		err = fmt.Errorf("%d other bytes came back", n)
+	}
+	return err
 }
 
 // A packet from the IPv4 side whose time to live ends at the gateway is answered with time exceeded.

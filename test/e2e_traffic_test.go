@@ -93,7 +93,7 @@ func TestPathMTU(t *testing.T) {
 // checkPing uses echo requests of several sizes.
 func checkPing(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	for i, size := range []int{0, 56, 1000, 1400} {
+	for i, size := range []int{0, 56, 1400, 3000} {
 		if _, err := l.Client.Ping(limit(t, 5*time.Second), lab.Server4As6, uint16(i), size); err != nil {
 			t.Errorf("ping with %d bytes: %v", size, err)
 		}
