@@ -102,7 +102,7 @@ var rows = [Count]row{
 	ICMPHeader:       {label: "icmp_header", help: "the ICMP message is too short"},
 	ICMPChecksum:     {label: "icmp_checksum", help: "the ICMP checksum is wrong"},
 	ICMPType:         {label: "icmp_type", help: "this ICMP type has no counterpart in the other family (RFC 7915 sections 4.2 and 5.2)"},
-	Fragment:         {label: "fragment", help: "a fragment: reassembly is not part of this version"},
+	Fragment:         {label: "fragment", help: "a fragment where only its whole datagram can be translated"},
 	FragmentLength:   {label: "fragment_length", help: "a fragment without data, or one other than the last whose length is not a multiple of 8 bytes (RFC 8200 section 4.5)", to6: Answer{4, 0}},
 	FragmentSpan:     {label: "fragment_span", help: "a fragment that ends beyond the largest packet there is (RFC 8200 section 4.5)", to6: Answer{4, 0}},
 	FragmentHeader:   {label: "fragment_header", help: "a first fragment without the whole transport header (RFC 7112, RFC 1858)", to6: Answer{4, 3}},
