@@ -32,8 +32,8 @@ func (w *worker) assembled(whole fragment.Whole, from func(*packet.Frame) drop.R
 	if whole.Data == nil {
 		return drop.None // it waits for the rest
 	}
-	w.whole = whole
-	r := from(&packet.Frame{Data: whole.Data})
+	w.whole, w.top = whole, packet.Frame{Data: whole.Data}
+	r := from(&w.top)
 	w.whole = fragment.Whole{}
 	w.flush() // the next fragment uses the same memory
 	return r

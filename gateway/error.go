@@ -60,9 +60,9 @@ func (m *message) header(v *packet.View, off packet.Offload, pseudo packet.Sum, 
 
 // error6 takes an ICMPv6 error from an IPv6 node to the IPv4 host that sent the quoted packet. It creates and refreshes
 // no state (RFC 6146 section 3.5).
-func (w *worker) error6(f *packet.Frame, v *packet.View, prefix *pool6.Prefix) drop.Reason {
+func (w *worker) error6(v *packet.View, off packet.Offload, prefix *pool6.Prefix) drop.Reason {
 	var m message
-	if r := m.read6(v, f.Offload); r != drop.None {
+	if r := m.read6(v, off); r != drop.None {
 		return r
 	}
 	q := m.quote.IP6()
@@ -92,12 +92,12 @@ func (w *worker) error6(f *packet.Frame, v *packet.View, prefix *pool6.Prefix) d
 	if w.owns(m.quote.Proto, t.Src) {
 		return w.turn(o)
 	}
-	return w.leave4(f, v, o)
+	return w.leave4(v, o)
 }
 
 // error4 takes an ICMP error from the IPv4 network to the client that sent the quoted packet. It creates and refreshes no
 // state (RFC 6146 section 3.5).
-func (w *worker) error4(f *packet.Frame, v *packet.View, m *message) drop.Reason {
+func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	q := m.quote.IP4()
 	client, ok := w.g.Bindings.Lookup4(m.quote.Proto, packet.Endpoint4{Addr: *q.Src(), Port: m.quote.SrcPort})
 	switch {
@@ -124,7 +124,7 @@ func (w *worker) error4(f *packet.Frame, v *packet.View, m *message) drop.Reason
 	o := w.to[V6].large()
 	t := packet.Tuple6{Src: client, Dst: packet.Endpoint6{Addr: peer, Port: m.quote.DstPort}}
 	w.conf.Xlat.ErrorTo6(o, v, e, &src, &client.Addr, t)
-	return w.leave6(f, v, o)
+	return w.leave6(v, o)
 }
 
 // reporter returns the source of a translated ICMP error: the router that reports it, so that traceroute shows it, or,

@@ -12,13 +12,13 @@ const shorter = packet.IPv6Len - packet.IPv4Len
 
 // leave4 sends a translated packet into the IPv4 network, in pieces where it must and may be: a datagram that came in
 // pieces, and one that its sender cannot make smaller (RFC 7915 section 5.1).
-func (w *worker) leave4(f *packet.Frame, v *packet.View, o *packet.Out) drop.Reason {
+func (w *worker) leave4(v *packet.View, o *packet.Out) drop.Reason {
 	h := packet.IPv4(o.Head[packet.Headroom:])
 	hop, pending, r := w.hops.Hop4(*h.Dst())
 	switch {
 	case pending:
 		w.g.routes.Resolve4(*h.Dst())
-		return w.park(f)
+		return w.park()
 	case r != drop.None:
 		return w.refuse6(v, r, 0)
 	}
@@ -55,13 +55,13 @@ func (w *worker) leave4(f *packet.Frame, v *packet.View, o *packet.Out) drop.Rea
 
 // leave6 sends a translated packet into the IPv6 network, in pieces where it must and may be: a datagram that came in
 // pieces, and one without DF that does not fit every IPv6 link (RFC 7915 section 4).
-func (w *worker) leave6(f *packet.Frame, v *packet.View, o *packet.Out) drop.Reason {
+func (w *worker) leave6(v *packet.View, o *packet.Out) drop.Reason {
 	h := packet.IPv6(o.Head[packet.Headroom:])
 	hop, pending, r := w.hops.Hop6(*h.Dst())
 	switch {
 	case pending:
 		w.g.routes.Resolve6(*h.Dst())
-		return w.park(f)
+		return w.park()
 	case r != drop.None:
 		return w.refuse4(v, r, 0)
 	}

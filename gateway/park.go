@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"nat64d/drop"
+	"nat64d/fragment"
 	"nat64d/metrics"
 	"nat64d/packet"
 )
@@ -27,6 +28,7 @@ type parking struct {
 
 type parkedFrame struct {
 	frame packet.Frame
+	whole fragment.Whole // what it was before it was whole; its Data are the frame's
 	until time.Duration
 }
 
@@ -37,12 +39,16 @@ func (p *parking) late(now time.Duration) bool {
 	return len(p.waiting) > 0 && now >= p.waiting[0].until
 }
 
-func (p *parking) add(f *packet.Frame, until time.Duration) bool {
+func (p *parking) add(f *packet.Frame, whole fragment.Whole, until time.Duration) bool {
 	if len(p.waiting) >= maxParked || p.bytes+len(f.Data) > maxParkedBytes {
 		return false
 	}
 	p.bytes += len(f.Data)
-	p.waiting = append(p.waiting, parkedFrame{packet.Frame{Data: slices.Clone(f.Data), Offload: f.Offload}, until})
+	copied := packet.Frame{Data: slices.Clone(f.Data), Offload: f.Offload}
+	if whole.Data != nil {
+		whole.Data = copied.Data
+	}
+	p.waiting = append(p.waiting, parkedFrame{copied, whole, until})
 	return true
 }
 
@@ -53,12 +59,8 @@ func (p *parking) take() []parkedFrame {
 	return waiting
 }
 
-// park keeps a packet whose next hop is not known yet, and asks for it. A packet that has turned is not kept: it would
-// have to start on the other side.
-func (w *worker) park(f *packet.Frame) drop.Reason {
-	if w.hairpin {
-		return drop.Neighbour
-	}
+// park keeps the packet at hand, as it arrived or was made whole, while its next hop is being asked for its link address.
+func (w *worker) park() drop.Reason {
 	until := w.now + parkTime
 	if w.again != 0 {
 		until = w.again
@@ -66,7 +68,7 @@ func (w *worker) park(f *packet.Frame) drop.Reason {
 	if w.now >= until {
 		return drop.Neighbour
 	}
-	if !w.parked.add(f, until) {
+	if !w.parked.add(&w.top, w.whole, until) {
 		return drop.NeighbourQueue
 	}
 	w.count.Happened(metrics.Parked)
@@ -81,9 +83,9 @@ func (w *worker) unpark() {
 	}
 	w.routes = generation
 	for _, p := range w.parked.take() {
-		w.again = p.until
+		w.again, w.whole = p.until, p.whole
 		w.one(&p.frame)
 	}
-	w.again = 0
+	w.again, w.whole = 0, fragment.Whole{}
 	w.flush() // their memory is not the port's, but it is not kept either
 }

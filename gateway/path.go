@@ -36,7 +36,7 @@ func (w *worker) from6(f *packet.Frame) drop.Reason {
 		return drop.Informational
 	}
 	if v.Error {
-		return w.error6(f, &v, prefix)
+		return w.error6(&v, f.Offload, prefix)
 	}
 	src := packet.Endpoint6{Addr: *v.IP6().Src(), Port: v.SrcPort} // 3.4 incoming tuple
 	dst := packet.Endpoint4{Addr: peer, Port: v.DstPort}
@@ -53,7 +53,7 @@ func (w *worker) from6(f *packet.Frame) drop.Reason {
 	if w.owns(v.Proto, t.Dst) {
 		return w.turn(o) // 3.8 hairpin
 	}
-	return w.leave4(f, &v, o)
+	return w.leave4(&v, o)
 }
 
 // from4 takes one IPv4 packet through RFC 6146 section 3.
@@ -80,7 +80,7 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 		return w.refuse4(&v, bad, 0)
 	}
 	if v.Error {
-		return w.error4(f, &v, &m)
+		return w.error4(&v, &m)
 	}
 	src := packet.Endpoint4{Addr: *v.IP4().Src(), Port: v.SrcPort} // 3.4 incoming tuple
 	dst := packet.Endpoint4{Addr: *v.IP4().Dst(), Port: v.DstPort}
@@ -97,7 +97,7 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 	if r := w.conf.Xlat.To6(o, &v, f.Offload, t); r != drop.None {                                       // 3.7 translate
 		return w.refuse4(&v, r, 0)
 	}
-	return w.leave6(f, &v, o)
+	return w.leave6(&v, o)
 }
 
 // check6 holds what can be said of an IPv6 packet to pool6 before its addresses are translated.

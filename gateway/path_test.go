@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nat64d/drop"
+	"nat64d/fragment"
 	"nat64d/metrics"
 	"nat64d/nexthop"
 	"nat64d/packet"
@@ -41,7 +42,10 @@ func (onLink) Source6(packet.Addr6) (packet.Addr6, bool) { return packet.Addr6{}
 func (onLink) Source4(packet.Addr4) (packet.Addr4, bool) { return packet.Addr4{}, false }
 
 // still is a gateway that is not running: its workers are driven by the test.
-func still(t testing.TB) *Gateway {
+func still(t testing.TB) *Gateway { return stillWith(t, func(*Options) {}) }
+
+// stillWith is still with options of the test's own.
+func stillWith(t testing.TB, change func(*Options)) *Gateway {
 	prefix, _ := pool6.ParsePrefix("64:ff9b::/96")
 	pool := pool4.New([16]byte{})
 	entries, err := pool4.ParseRange("192.0.2.1", "1024-65535")
@@ -51,7 +55,7 @@ func still(t testing.TB) *Gateway {
 	if _, _, err := pool.Add(entries); err != nil {
 		t.Fatal(err)
 	}
-	g := New(Options{
+	o := Options{
 		Config: Config{
 			Pool6: []pool6.Prefix{prefix}, Xlat: xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS}, LowestIPv6MTU: 1280,
 			Session: session.Config{AllowInboundTCP: true, Timeouts: session.Timeouts{
@@ -60,7 +64,9 @@ func still(t testing.TB) *Gateway {
 		},
 		Routes: onLink{}, Hops: func() Hops { return onLink{} }, Pool4: pool, Max: 1 << 17, Log: slog.New(slog.DiscardHandler),
 		Open: func(Side, bool) (Port, error) { return &nowhere{}, nil },
-	})
+	}
+	change(&o)
+	g := New(o)
 	if err := g.Open(); err != nil {
 		t.Fatal(err)
 	}
@@ -152,17 +158,17 @@ func TestRefusingAllocatesNothing(t *testing.T) {
 func TestParkedPacketsAreBounded(t *testing.T) {
 	var p parking
 	for range maxParked {
-		if !p.add(&packet.Frame{Data: []byte{1}}, time.Second) {
+		if !p.add(&packet.Frame{Data: []byte{1}}, fragment.Whole{}, time.Second) {
 			t.Fatal("refused below the bound")
 		}
 	}
-	if p.add(&packet.Frame{Data: []byte{1}}, time.Second) {
+	if p.add(&packet.Frame{Data: []byte{1}}, fragment.Whole{}, time.Second) {
 		t.Error("taken beyond the bound")
 	}
 	if n := len(p.take()); n != maxParked || p.len() != 0 {
 		t.Errorf("%d packets came back, %d stayed", n, p.len())
 	}
-	if p.add(&packet.Frame{Data: make([]byte, maxParkedBytes+1)}, time.Second) {
+	if p.add(&packet.Frame{Data: make([]byte, maxParkedBytes+1)}, fragment.Whole{}, time.Second) {
 		t.Error("taken beyond the bound of bytes")
 	}
 }

@@ -25,14 +25,21 @@ func (w *worker) refuse6(v *packet.View, r drop.Reason, rest uint32) drop.Reason
 		rest = uint32(v.Routing)
 	}
 	dst := *v.IP6().Src()
-	if !w.limit.to6.Allow(hash32(dst[:]), w.rates(), w.now) {
-		w.count.Happened(metrics.ErrorLimited)
-		return r
-	}
 	src, ok := w.source6(dst)
 	hop, pending, no := w.hops.Hop6(dst)
-	if !ok || pending || no != drop.None {
+	switch {
+	case pending: // the packet is refused once more when the neighbour is known
+		w.g.routes.Resolve6(dst)
+		if w.park() == drop.None {
+			return drop.None
+		}
+		return r
+	case !ok || no != drop.None:
 		w.count.Happened(metrics.ErrorNoSource)
+		return r
+	}
+	if !w.limit.to6.Allow(hash32(dst[:]), w.rates(), w.now) {
+		w.count.Happened(metrics.ErrorLimited)
 		return r
 	}
 	o := w.to[V6].next()
@@ -52,14 +59,21 @@ func (w *worker) refuse4(v *packet.View, r drop.Reason, rest uint32) drop.Reason
 		return r
 	}
 	dst := *v.IP4().Src()
-	if !w.limit.to4.Allow(hash32(dst[:]), w.rates(), w.now) {
-		w.count.Happened(metrics.ErrorLimited)
-		return r
-	}
 	src, ok := w.source4(dst)
 	hop, pending, no := w.hops.Hop4(dst)
-	if !ok || pending || no != drop.None {
+	switch {
+	case pending: // the packet is refused once more when the neighbour is known
+		w.g.routes.Resolve4(dst)
+		if w.park() == drop.None {
+			return drop.None
+		}
+		return r
+	case !ok || no != drop.None:
 		w.count.Happened(metrics.ErrorNoSource)
+		return r
+	}
+	if !w.limit.to4.Allow(hash32(dst[:]), w.rates(), w.now) {
+		w.count.Happened(metrics.ErrorLimited)
 		return r
 	}
 	o := w.to[V4].next()

@@ -48,6 +48,7 @@ type worker struct {
 	now     time.Duration
 	hairpin bool           // the packet at hand has been translated to IPv4 already
 	again   time.Duration  // until when the packet at hand, which has waited for a neighbour, may wait; 0: it has not
+	top     packet.Frame   // the packet at hand, as it arrived or was made whole
 	whole   fragment.Whole // what the packet at hand was before it was whole; zero: it came whole
 	carried tally
 }
@@ -152,7 +153,7 @@ func (w *worker) configure(c *Config) {
 
 // one takes one frame through the gateway and counts what became of it.
 func (w *worker) one(f *packet.Frame) {
-	w.hairpin = false
+	w.hairpin, w.top = false, *f
 	r := drop.None
 	if w.side == V6 {
 		r = w.from6(f)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"net"
 	"sync"
 
 	"nat64d/guard"
@@ -16,6 +18,7 @@ type guarded struct {
 	// judge says what harms the host. It is asked about new ranges only: those that are there stay, whatever the host
 	// has done since.
 	judge *guard.Guard
+	lock  net.Listener // held while this process has the guard of its network namespace
 }
 
 func newGuarded(p *parts) *guarded {
@@ -35,6 +38,21 @@ func (g *guarded) refuse(entries []pool4.Entry, force bool) error {
 		return nil
 	}
 	return g.judge.Refuse(entries)
+}
+
+// ownName is an abstract socket, which exists once in a network namespace and goes with its process: like the guard's
+// table, of which there is one.
+const ownName = "@nat64d/guard"
+
+// own makes sure that no other nat64d guards this network namespace: the two would undo each other's rules.
+func (g *guarded) own() (err error) {
+	if g.g == nil {
+		return nil
+	}
+	if g.lock, err = net.Listen("unix", ownName); err != nil {
+		return errors.New("another nat64d has its guard in this network namespace: stop it first, run this one in a namespace of its own, or set host.guard: false")
+	}
+	return nil
 }
 
 // apply puts the guard over pool4 and pool6 as they are now.
@@ -62,6 +80,7 @@ func (g *guarded) remove() error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	defer g.lock.Close()
 	return g.g.Remove()
 }
 

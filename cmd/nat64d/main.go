@@ -36,6 +36,13 @@ func main() {
 // usageError is a mistake in the command line itself: exit code 2.
 type usageError struct{ error }
 
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usageError{fmt.Errorf("unknown argument %q: nat64d takes flags only; see nat64d --help", args[0])}
+}
+
 func rootCommand() *cobra.Command {
 	var file string
 	var o config.Overrides
@@ -50,7 +57,7 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
   nat64d --v6 eth0 --v4 eth1 --pool6 64:ff9b::/96 --pool4 10.0.2.15:7000-8000
   nat64d check -c /etc/nat64d/nat64d.yaml
   nat64d demo`,
-		Args:          cobra.NoArgs,
+		Args:          noArguments,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       buildVersion().Version,
@@ -81,7 +88,7 @@ func checkCommand(file *string, o *config.Overrides) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
 		Short: "Check a configuration without using it",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if _, err := config.Load(*file, *o); err != nil {
 				return err

@@ -63,6 +63,9 @@ func serve(ctx context.Context, c *config.Config) (err error) {
 		return err
 	}
 	defer p.gateway.Close()
+	if err := p.guard.own(); err != nil {
+		return err
+	}
 	if err := p.guard.apply(); err != nil {
 		return errors.Join(err, p.guard.remove())
 	}
@@ -163,7 +166,11 @@ func (p *parts) announce() {
 	for _, w := range st.NotReady {
 		p.log.Warn("not ready: " + w)
 	}
-	p.log.Info("ready", "v6", p.conf.Interfaces.V6.Name, "v4", p.conf.Interfaces.V4.Name, "pool6", p.conf.Pool6,
+	message := "ready"
+	if !st.Ready {
+		message = "started, but not ready"
+	}
+	p.log.Info(message, "v6", p.conf.Interfaces.V6.Name, "v4", p.conf.Interfaces.V4.Name, "pool6", p.conf.Pool6,
 		"pool4_ranges", len(p.pool.Entries()), "socket", p.conf.Socket)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd there is nobody to tell
 }
@@ -201,7 +208,7 @@ func gatewayConfig(c *config.Config) gateway.Config {
 	t := c.Sessions.Timeouts
 	g := gateway.Config{
 		Pool6:     c.Pool6,
-		WellKnown: map[config.PrivateV4]gateway.Policy{config.PrivateV4Allow: gateway.Allow, config.PrivateV4Drop: gateway.Refuse}[c.PrivateV4],
+		WellKnown: map[config.PrivateV4]gateway.Policy{config.PrivateV4Allow: gateway.Allow, config.PrivateV4Drop: gateway.Refuse}[privateV4(c)],
 		Xlat: xlat.Config{
 			TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS,
 			ZeroUDPDrop: c.Translation.ZeroUDPChecksum == config.ZeroUDPChecksumDrop,
@@ -210,7 +217,7 @@ func gatewayConfig(c *config.Config) gateway.Config {
 		Plateaus:        icmp.Plateaus,
 		Fragments:       fragment.Limits{Time: t.Fragment},
 		ErrorsPerSecond: c.ICMP.Rate,
-		Session: session.Config{AllowInboundTCP: c.AllowInboundTCP, Timeouts: session.Timeouts{
+		Session: session.Config{AllowInboundTCP: c.Filtering.AllowInboundTCP, Timeouts: session.Timeouts{
 			UDP: t.UDP, ICMP: t.ICMP, TCPEstablished: t.TCPEstablished, TCPTransitory: t.TCPTransitory, TCPSyn: t.TCPSyn,
 		}},
 	}
