@@ -4,52 +4,46 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-
-	"nat64d/pool4"
-	"nat64d/pool6"
 )
 
 // check turns the values of a file into a Config and notes those that are out of bounds.
 func (d *document) check(f *file) *Config {
 	d.within("version", f.Version, 1, 1)
-	return &Config{
+	c := &Config{
 		Interfaces: Interfaces{
 			V6:      Interface{Name: f.Interfaces.V6.Name, MTU: d.mtu("interfaces.v6.mtu", f.Interfaces.V6.MTU, minMTU6)},
 			V4:      Interface{Name: f.Interfaces.V4.Name, MTU: d.mtu("interfaces.v4.mtu", f.Interfaces.V4.MTU, minMTU4)},
 			Engine:  oneOf(d, "interfaces.engine", f.Interfaces.Engine, EngineAuto, EngineRing, EngineMmsg, EngineSimple),
 			Workers: d.within("interfaces.workers", int(f.Interfaces.Workers), 0, 256),
 		},
-		Pool6:     d.pool6(f.Pool6),
-		PrivateV4: d.privateV4(f.Pool6),
-		Pool4:     d.pool4(f.Pool4),
+		DenyV4:  d.denyV4(f.DenyV4),
+		AllowV6: d.prefixes("allow_v6", f.AllowV6, "IPv6", netip.Addr.Is6),
+		Pool4:   d.pool4(f.Pool4),
 		Host: Host{
 			Guard:        f.Host.Guard,
 			ReservePorts: f.Host.ReservePorts,
 			Force:        f.Host.Force,
 			AnswerARP:    oneOf(d, "host.answer_arp", onOff(f.Host.AnswerARP), AnswerARPAuto, AnswerARPOn, AnswerARPOff),
 		},
-		Sessions: Sessions{
-			Max:          d.within("sessions.max", f.Sessions.Max, 1, 100_000_000),
-			Timeouts:     d.timeouts(f.Sessions.Timeouts, f.Sessions.AllowUnsafeTimeouts || f.AllowUnsafeTimeouts),
-			PortHoldDown: d.duration("sessions.port_hold_down", f.Sessions.PortHoldDown, 0),
-		},
-		AllowInboundTCP: f.Filtering.AllowInboundTCP,
-		Translation:     d.translation(f.Translation),
-		ICMP: ICMP{
-			SourceV6: d.source("icmp.source_v6", f.ICMP.SourceV6, "IPv6", netip.Addr.Is6),
-			SourceV4: d.source("icmp.source_v4", f.ICMP.SourceV4, "IPv4", netip.Addr.Is4),
-			Rate:     d.within("icmp.rate_per_second", f.ICMP.RatePerSecond, 0, 1_000_000),
-		},
+		Sessions:    d.sessions(f),
+		Fragments:   d.fragments(f.Fragments),
+		Filtering:   d.filtering(f.Filtering),
+		Translation: d.translation(f.Translation),
+		ICMP:        d.icmp(f.ICMP),
 		Log: Log{
 			Level:  oneOf(d, "logging.level", f.Logging.Level, "debug", "info", "warn", "error"),
 			Format: oneOf(d, "logging.format", f.Logging.Format, "auto", "text", "json"),
 		},
-		Socket: d.socket(f.API.Socket),
-		Group:  f.API.Group,
+		NATEvents: oneOf(d, "nat_log.events", f.NATLog.Events, NATEventsNone, NATEventsBindings, NATEventsSessions),
+		Socket:    d.socket(f.API.Socket),
+		Group:     f.API.Group,
+		source:    f,
 	}
+	c.Pool6, c.PrivateV4 = d.pool6(f.Pool6)
+	c.Bindings = d.bindings(f.BIB, c)
+	return c
 }
 
 // The smallest MTUs: RFC 8200 section 5, RFC 791 section 3.2.
@@ -136,20 +130,87 @@ func (d *document) timeouts(t rawTimeouts, unsafe bool) Timeouts {
 	}
 }
 
+// most bounds what counts or limits rows of tables.
+const most = 100_000_000
+
+func (d *document) sessions(f *file) Sessions {
+	s := f.Sessions
+	return Sessions{
+		Max:                    d.within("sessions.max", s.Max, 1, most),
+		MaxPerClient:           d.within("sessions.max_per_client", s.MaxPerClient, 0, most),
+		MaxBindingsPerClient:   d.within("sessions.max_bindings_per_client", s.MaxBindingsPerClient, 0, most),
+		NewPerSecond:           d.within("sessions.new_per_second", s.NewPerSecond, 0, 1_000_000),
+		ClientPrefixLen:        d.within("sessions.client_prefix_len", s.ClientPrefixLen, 32, 128),
+		Timeouts:               d.timeouts(s.Timeouts, s.AllowUnsafeTimeouts || f.AllowUnsafeTimeouts),
+		PortHoldDown:           d.duration("sessions.port_hold_down", s.PortHoldDown, 0),
+		InboundRefresh:         s.InboundRefresh,
+		RSTDuringFIN:           s.RSTDuringFIN,
+		CheckTCPSequence:       s.CheckTCPSequence,
+		MaxStoredSYNs:          d.within("sessions.max_stored_syns", s.MaxStoredSYNs, 0, 1_000_000),
+		MaxStoredSYNsPerSource: d.within("sessions.max_stored_syns_per_source", s.MaxStoredSYNsPerSource, 1, 1_000_000),
+		PortHashFields:         HashFields(d.within("sessions.port_hash_fields", s.PortHashFields, 0, 15)),
+	}
+}
+
+// fragments checks that at least one datagram of the largest size can be put together.
+func (d *document) fragments(f rawFragments) Fragments {
+	return Fragments{
+		Memory:          d.within("fragments.memory", f.Memory, 128<<10, 4<<30),
+		MemoryPerSource: d.within("fragments.memory_per_source", f.MemoryPerSource, 64<<10, max(f.Memory, 64<<10)),
+		PerSource:       d.within("fragments.per_source", f.PerSource, 2, 65536),
+	}
+}
+
+func (d *document) filtering(f rawFiltering) Filtering {
+	return Filtering{
+		AddressDependent: oneOf(d, "filtering.mode", f.Mode, endpointIndependent, addressDependent) == addressDependent,
+		AllowInboundTCP:  f.AllowInboundTCP,
+		DropICMPv6Info:   oneOf(d, "filtering.icmpv6_info", f.ICMPv6Info, passInfo, dropInfo) == dropInfo,
+	}
+}
+
+func (d *document) icmp(i rawICMP) ICMP {
+	return ICMP{
+		SourceV6:      d.source("icmp.source_v6", i.SourceV6, "IPv6", netip.Addr.Is6),
+		SourceV4:      d.source("icmp.source_v4", i.SourceV4, "IPv4", netip.Addr.Is4),
+		Rate:          d.within("icmp.rate_per_second", i.RatePerSecond, 0, 1_000_000),
+		RateTotal:     d.within("icmp.rate_total", i.RateTotal, 0, 10_000_000),
+		LiteralSource: oneOf(d, "icmp.error_source", i.ErrorSource, reportingRouter, literalDestination) == literalDestination,
+	}
+}
+
 func (d *document) translation(t rawXlat) Translation {
-	x := Translation{
-		LowestIPv6MTU:   d.within("translation.lowest_ipv6_mtu", t.LowestIPv6MTU, minMTU6, maxMTU),
-		ZeroUDPChecksum: oneOf(d, "translation.zero_udp_checksum", t.ZeroUDPChecksum, ZeroUDPChecksumCompute, ZeroUDPChecksumDrop),
-		CopyTOS:         t.TOS == "copy",
+	return Translation{
+		LowestIPv6MTU:    d.within("translation.lowest_ipv6_mtu", t.LowestIPv6MTU, minMTU6, maxMTU),
+		ZeroUDPChecksum:  oneOf(d, "translation.zero_udp_checksum", t.ZeroUDPChecksum, ZeroUDPChecksumCompute, ZeroUDPChecksumDrop),
+		CopyTOS:          t.TOS == copied,
+		TOS:              t.TOS.value(),
+		CopyTrafficClass: t.TrafficClass == copied,
+		TrafficClass:     t.TrafficClass.value(),
+		TCPMSSClamp:      int(t.TCPMSSClamp),
+		MTUPlateaus:      d.plateaus(t.MTUPlateaus),
 	}
-	if !x.CopyTOS {
-		n, err := parseInt(t.TOS)
-		if err != nil || n > 255 {
-			d.problem("translation.tos", "is %q, but must be copy or 0 to 255", t.TOS)
-		}
-		x.TOS = uint8(n)
+}
+
+// maxPlateaus bounds the table, which is searched for every Fragmentation Needed without MTU.
+const maxPlateaus = 64
+
+// plateaus returns the MTUs in falling order, each once and none of them 0, as Jool does.
+func (d *document) plateaus(mtus []int) []int {
+	const key = "translation.mtu_plateaus"
+	if len(mtus) > maxPlateaus {
+		d.problem(key, "has %d values, but must have at most %d", len(mtus), maxPlateaus)
 	}
-	return x
+	for i, n := range mtus {
+		d.within(rowKey(key, i), n, 0, maxMTU)
+	}
+	sorted := slices.Clone(mtus)
+	slices.SortFunc(sorted, func(a, b int) int { return cmp.Compare(b, a) })
+	sorted = slices.DeleteFunc(slices.Compact(sorted), func(n int) bool { return n == 0 })
+	if len(sorted) == 0 {
+		d.problem(key, "has no MTU; write one or more from 1 to %d, or leave it out", maxMTU)
+	}
+	return sorted
 }
 
 // source reads the source address of our own ICMP errors.
@@ -163,96 +224,6 @@ func (d *document) source(key, text, family string, is func(netip.Addr) bool) ne
 		return netip.Addr{}
 	}
 	return a
-}
-
-// pool6 returns the prefixes; without one in the file that is the Well-Known Prefix.
-func (d *document) pool6(rows []rawPool6) []pool6.Prefix {
-	if len(rows) == 0 {
-		rows = []rawPool6{{Prefix: "64:ff9b::/96"}}
-	}
-	if len(rows) > 1 {
-		d.problem("pool6[1]", "a second prefix is not available in this version; give one")
-	}
-	var ps []pool6.Prefix
-	for i, r := range rows {
-		key := rowKey("pool6", i) + ".prefix"
-		if r.Prefix == "" {
-			d.problem(key, "missing; write a prefix such as 64:ff9b::/96")
-			continue
-		}
-		p, err := pool6.ParsePrefix(r.Prefix)
-		if err != nil {
-			d.problem(key, "%s", strings.TrimPrefix(err.Error(), "pool6: "))
-			continue
-		}
-		ps = append(ps, p)
-	}
-	return ps
-}
-
-func (d *document) privateV4(rows []rawPool6) PrivateV4 {
-	choice := PrivateV4Auto
-	for i, r := range rows {
-		if r.PrivateV4 != "" {
-			key := rowKey("pool6", i) + ".private_v4"
-			choice = oneOf(d, key, r.PrivateV4, PrivateV4Auto, PrivateV4Allow, PrivateV4Drop)
-		}
-	}
-	return choice
-}
-
-func (d *document) pool4(rows []rawPool4) []pool4.Entry {
-	var entries []pool4.Entry
-	for i, r := range rows {
-		key := rowKey("pool4", i)
-		switch {
-		case r.Address == "":
-			d.problem(key+".address", "missing; write an address such as 10.0.2.15")
-			continue
-		case strings.HasPrefix(r.Address, "interface:"):
-			d.problem(key+".address", "%s is not available in this version; write the address itself", r.Address)
-			continue
-		case r.Protocols != nil && len(r.Protocols) == 0:
-			d.problem(key+".protocols", "is empty; leave it out for tcp, udp and icmp")
-			continue
-		}
-		entries = append(entries, d.pool4Row(key, r)...)
-	}
-	return entries
-}
-
-// pool4Row returns the entries of one row: each address with each protocol.
-func (d *document) pool4Row(key string, r rawPool4) []pool4.Entry {
-	names := r.Protocols
-	if names == nil {
-		names = []string{"tcp", "udp", "icmp"}
-	}
-	var entries []pool4.Entry
-	var refused error // the first one: the other protocols have the same problem
-	for i, name := range names {
-		sample, ok := protocols()[name]
-		if !ok || slices.Contains(names[:i], name) {
-			d.problem(rowKey(key+".protocols", i), "is %q, but must be tcp, udp or icmp, each once", name)
-			continue
-		}
-		es, err := pool4.ParseRange(r.Address, r.Ports, sample.Proto)
-		refused = cmp.Or(refused, err)
-		entries = append(entries, es...)
-	}
-	if refused != nil {
-		d.problem(key, "%s", strings.TrimPrefix(refused.Error(), "pool4: "))
-	}
-	return entries
-}
-
-// protocols maps the names of the protocols to an entry of each.
-func protocols() map[string]pool4.Entry {
-	all, _ := pool4.ParseRange("192.0.2.1", "1")
-	m := map[string]pool4.Entry{}
-	for _, e := range all {
-		m[e.Proto.String()] = e
-	}
-	return m
 }
 
 func (d *document) socket(path string) string {
@@ -275,5 +246,3 @@ func (d *document) checkNames(f *file) {
 		}
 	}
 }
-
-func rowKey(list string, n int) string { return list + "[" + strconv.Itoa(n) + "]" }

@@ -14,21 +14,28 @@ import (
 	"nat64d/pool6"
 )
 
-// Config is a checked configuration. It is never changed once it has been returned; a reload makes a new one. It may
-// be shared by any number of goroutines.
+// Config is a checked configuration. It is never changed once it has been returned; a reload, With and the others that
+// change something make a new one. It may be shared by any number of goroutines.
 type Config struct {
-	Interfaces      Interfaces
-	Pool6           []pool6.Prefix // at least one
-	PrivateV4       PrivateV4
-	Pool4           []pool4.Entry // may be empty: pool4 can be filled at run time
-	Host            Host
-	Sessions        Sessions
-	AllowInboundTCP bool // an IPv4 host may open a TCP connection to a bound address
-	Translation     Translation
-	ICMP            ICMP
-	Log             Log
-	Socket          string // path of the control socket
-	Group           string // group that may use it, if there is such a group
+	Interfaces  Interfaces
+	Pool6       []pool6.Prefix // at least one, none twice
+	PrivateV4   []PrivateV4    // for each prefix of Pool6
+	DenyV4      []netip.Prefix // IPv4 destinations that are not translated to
+	AllowV6     []netip.Prefix // clients that are translated for; empty: all
+	Pool4       []pool4.Entry  // may be empty: pool4 can be filled at run time
+	Bindings    []Binding      // static ones, on addresses of Pool4; no two share a port of either side
+	Host        Host
+	Sessions    Sessions
+	Fragments   Fragments
+	Filtering   Filtering
+	Translation Translation
+	ICMP        ICMP
+	Log         Log
+	NATEvents   NATEvents
+	Socket      string // path of the control socket
+	Group       string // group that may use it, if there is such a group
+
+	source *file // what it was made of, for With; never changed either
 }
 
 // Interfaces names the two sides and how frames are moved.
@@ -55,12 +62,13 @@ const (
 	EngineSimple Engine = "simple"
 )
 
-// PrivateV4 says whether a non-global IPv4 address may stand behind the Well-Known Prefix, which RFC 6052 section 3.1
-// forbids.
+// PrivateV4 says whether a non-global IPv4 address may stand behind a prefix. RFC 6052 section 3.1 forbids it for the
+// Well-Known Prefix only.
 type PrivateV4 string
 
-// The choices. PrivateV4Auto drops, unless every address of pool4 is itself non-global: then the gateway evidently
-// stands behind another NAT or in a laboratory.
+// The choices. PrivateV4Auto drops behind the Well-Known Prefix and allows behind others; and it allows behind all when
+// every address of pool4 is itself non-global, for then the gateway evidently stands behind another NAT or in a
+// laboratory.
 const (
 	PrivateV4Auto  PrivateV4 = "auto"
 	PrivateV4Allow PrivateV4 = "allow"
@@ -85,11 +93,46 @@ type Host struct {
 	AnswerARP    AnswerARP
 }
 
-// Sessions bounds the state.
+// Sessions bounds the state and rules its life. A client is all addresses of one prefix of ClientPrefixLen.
 type Sessions struct {
-	Max          int // sessions of all protocols together
-	Timeouts     Timeouts
-	PortHoldDown time.Duration // a released UDP or ICMP port is not used again for so long (RFC 6888 REQ-8)
+	Max                    int // sessions of all protocols together
+	MaxPerClient           int // sessions of one client; 0: no limit
+	MaxBindingsPerClient   int // bindings of one client; 0: no limit
+	NewPerSecond           int // sessions that one client may open a second; 0: no limit
+	ClientPrefixLen        int // 32 to 128
+	Timeouts               Timeouts
+	PortHoldDown           time.Duration // a released UDP or ICMP port is not used again for so long (RFC 6888 REQ-8)
+	InboundRefresh         bool          // packets from IPv4 prolong a session (RFC 4787 REQ-6)
+	RSTDuringFIN           bool          // an RST after one FIN has the session end soon (RFC 7857 section 2.2)
+	CheckTCPSequence       bool          // an RST or FIN must lie in the window to have an effect
+	MaxStoredSYNs          int           // SYNs from IPv4 that wait for the client's (RFC 6146 section 3.5.2); 0: none
+	MaxStoredSYNsPerSource int           // of one IPv4 address
+	PortHashFields         HashFields
+}
+
+// HashFields says what the choice of a port depends on (RFC 6056 section 3.3.3): a sum of the bits below.
+type HashFields uint8
+
+// The fields. Their numbers are those of Jool's f-args.
+const (
+	HashPeerPort HashFields = 1 << iota
+	HashPeerAddress
+	HashClientPort
+	HashClientAddress
+)
+
+// Fragments bounds what waits for the rest of its datagram; for how long is among the Timeouts.
+type Fragments struct {
+	Memory          int // bytes in all
+	MemoryPerSource int // bytes of one source
+	PerSource       int // fragments of one source
+}
+
+// Filtering says what may come in through a binding (RFC 6146 section 3.5).
+type Filtering struct {
+	AddressDependent bool // only from IPv4 addresses that the client has a session with
+	AllowInboundTCP  bool // an IPv4 host may open a TCP connection to a bound address
+	DropICMPv6Info   bool // pings of IPv6 clients are not translated
 }
 
 // Timeouts are the lifetimes of RFC 6146 section 4.
@@ -104,11 +147,21 @@ type Timeouts struct {
 
 // Translation is what RFC 7915 leaves to the operator.
 type Translation struct {
-	LowestIPv6MTU   int // largest IPv6 packet made of an IPv4 packet that may be fragmented; at least 1280
-	ZeroUDPChecksum ZeroUDPChecksum
-	CopyTOS         bool  // keep the traffic class or TOS octet
-	TOS             uint8 // what to write when it is not kept
+	LowestIPv6MTU    int // largest IPv6 packet made of an IPv4 packet that may be fragmented; at least 1280
+	ZeroUDPChecksum  ZeroUDPChecksum
+	CopyTOS          bool  // from IPv6 to IPv4: the TOS octet is the traffic class
+	TOS              uint8 // what to write when it is not
+	CopyTrafficClass bool  // from IPv4 to IPv6: the traffic class is the TOS octet
+	TrafficClass     uint8 // what to write when it is not
+	TCPMSSClamp      int   // MSSOff, MSSAuto, or the most that a SYN may offer, as for IPv6
+	MTUPlateaus      []int // for a Fragmentation Needed without MTU (RFC 1191 section 7); falling, at least one
 }
+
+// What TCPMSSClamp may be beside a number.
+const (
+	MSSOff  = 0
+	MSSAuto = -1 // what fits the MTUs of both sides
+)
 
 // ZeroUDPChecksum says what becomes of an IPv4 UDP packet without a checksum (RFC 7915 section 4.5).
 type ZeroUDPChecksum string
@@ -119,12 +172,26 @@ const (
 	ZeroUDPChecksumDrop    ZeroUDPChecksum = "drop"
 )
 
-// ICMP is about the errors that the gateway itself sends.
+// ICMP is about the errors that the gateway itself sends, and the source of those that it translates.
 type ICMP struct {
-	SourceV6 netip.Addr // zero: an address of the IPv6 interface
-	SourceV4 netip.Addr // zero: an address of the IPv4 interface
-	Rate     int        // errors a second to one destination (RFC 4443 section 2.4); 0: no limit
+	SourceV6  netip.Addr // zero: an address of the IPv6 interface
+	SourceV4  netip.Addr // zero: an address of the IPv4 interface
+	Rate      int        // errors a second to one destination (RFC 4443 section 2.4); 0: no limit
+	RateTotal int        // errors a second of one family; 0: no limit
+	// LiteralSource has translated ICMPv4 errors come from the destination of the packet they are about, as RFC 6146
+	// section 3.6.2 says, instead of the router that reports it.
+	LiteralSource bool
 }
+
+// NATEvents says which events of the tables are logged.
+type NATEvents string
+
+// The choices.
+const (
+	NATEventsNone     NATEvents = "none"
+	NATEventsBindings NATEvents = "bib"     // bindings that begin and end
+	NATEventsSessions NATEvents = "session" // sessions, too
+)
 
 // Log is how the daemon logs.
 type Log struct {

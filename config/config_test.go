@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"nat64d/config"
 	"nat64d/pool6"
@@ -21,6 +22,8 @@ var named = config.Overrides{V6: "eth0", V4: "eth1"}
 var compare = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b pool6.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmpopts.IgnoreUnexported(config.Config{}),
 }
 
 func parse(t *testing.T, text string) *config.Config {
@@ -63,7 +66,7 @@ func TestValues(t *testing.T) {
 		is         func(*config.Config) bool
 	}{
 		{"booleans of YAML 1.1", "host: { guard: no, reserve_ports: off }", func(c *config.Config) bool { return !c.Host.Guard && !c.Host.ReservePorts }},
-		{"quoted boolean", `filtering: { allow_inbound_tcp: "no" }`, func(c *config.Config) bool { return !c.AllowInboundTCP }},
+		{"quoted boolean", `filtering: { allow_inbound_tcp: "no" }`, func(c *config.Config) bool { return !c.Filtering.AllowInboundTCP }},
 		{"clock duration", "sessions: { timeouts: { udp: 00:10:00 } }", func(c *config.Config) bool { return c.Sessions.Timeouts.UDP == 10*time.Minute }},
 		{"hours on the clock", "sessions: { timeouts: { tcp_established: 124:00:01 } }", func(c *config.Config) bool { return c.Sessions.Timeouts.TCPEstablished == 124*time.Hour+time.Second }},
 		{"compound duration", "sessions: { timeouts: { tcp_established: 2h4m } }", func(c *config.Config) bool { return c.Sessions.Timeouts.TCPEstablished == 124*time.Minute }},
@@ -81,7 +84,7 @@ func TestValues(t *testing.T) {
 		}},
 		{"subnet", "pool4: [ { address: 10.0.2.0/30, protocols: [tcp] } ]", func(c *config.Config) bool { return len(c.Pool4) == 4 }},
 		{"prefix", "pool6: [ { prefix: 2001:db8:64::/48, private_v4: allow } ]", func(c *config.Config) bool {
-			return c.Pool6[0].String() == "2001:db8:64::/48" && c.PrivateV4 == config.PrivateV4Allow
+			return c.Pool6[0].String() == "2001:db8:64::/48" && c.PrivateV4[0] == config.PrivateV4Allow
 		}},
 		{"MTU", "interfaces: { v6: { mtu: 9000 } }", func(c *config.Config) bool { return c.Interfaces.V6.MTU == 9000 }},
 		{"workers", "interfaces: { workers: 3, engine: mmsg }", func(c *config.Config) bool {

@@ -105,7 +105,7 @@ func syntaxError(err error) (line int, message string) {
 	return line, "not YAML: " + err.Error()[len(m[0]):]
 }
 
-// merge adds the settings of src to dst: lists append, the rest replaces.
+// merge adds the settings of src to dst: lists of rows append, the rest replaces.
 func merge(dst, src map[string]any) {
 	for k, v := range src {
 		switch v := v.(type) {
@@ -146,6 +146,9 @@ func (w walker) value(n *yaml.Node, t reflect.Type, key string) any {
 	case reflect.Struct:
 		return w.section(n, t, key)
 	case reflect.Slice:
+		if t.Elem().Kind() != reflect.Struct {
+			return w.values(n, t, key)
+		}
 		return w.list(n, t, key)
 	default:
 		if n.Kind != yaml.ScalarNode {
@@ -183,6 +186,29 @@ func (w walker) section(n *yaml.Node, t reflect.Type, key string) any {
 	return m
 }
 
+// values returns a list of single values. It replaces the one of an earlier file, unlike a list of rows.
+func (w walker) values(n *yaml.Node, t reflect.Type, key string) any {
+	if n.Kind != yaml.SequenceNode {
+		w.problem(key, "is %s, but must be a list", kindName(n))
+		return nil
+	}
+	l := make([]string, 0, len(n.Content))
+	for i, e := range n.Content {
+		row := rowKey(key, i)
+		w.where[row] = position{w.file, e.Line}
+		switch v := w.value(e, t.Elem(), row).(type) {
+		case string:
+			l = append(l, v)
+		case nil:
+			if e.ShortTag() == "!!null" {
+				w.problem(row, "is empty")
+			}
+		}
+	}
+	return l
+}
+
+// list returns the rows of a list.
 func (w walker) list(n *yaml.Node, t reflect.Type, key string) any {
 	if n.Kind != yaml.SequenceNode {
 		w.problem(key, "is %s, but must be a list", kindName(n))
@@ -190,7 +216,7 @@ func (w walker) list(n *yaml.Node, t reflect.Type, key string) any {
 	}
 	l := make([]any, 0, len(n.Content))
 	for _, e := range n.Content {
-		row := fmt.Sprintf("%s[%d]", key, w.rows[key])
+		row := rowKey(key, w.rows[key])
 		w.rows[key]++
 		w.where[row] = position{w.file, e.Line}
 		v := w.value(e, t.Elem(), row)

@@ -9,10 +9,13 @@ type file struct {
 	Version             int          `yaml:"version"`
 	Interfaces          rawIfaces    `yaml:"interfaces"`
 	Pool6               []rawPool6   `yaml:"pool6"`
+	DenyV4              []string     `yaml:"deny_v4"`
+	AllowV6             []string     `yaml:"allow_v6"`
 	Pool4               []rawPool4   `yaml:"pool4"`
 	Host                rawHost      `yaml:"host"`
 	BIB                 []rawBIB     `yaml:"bib"`
 	Sessions            rawSessions  `yaml:"sessions"`
+	Fragments           rawFragments `yaml:"fragments"`
 	Filtering           rawFiltering `yaml:"filtering"`
 	Translation         rawXlat      `yaml:"translation"`
 	ICMP                rawICMP      `yaml:"icmp"`
@@ -28,8 +31,15 @@ type file struct {
 	AllowUnsafeTimeouts bool         `yaml:"allow_unsafe_timeouts"` // also known here, where people look for it first
 }
 
-// number is an integer that may be "auto", which is 0.
-type number int
+// Types of single values beside bool, int and string. Their String methods write what their parsers in scalar.go read.
+type (
+	number   int           // an integer, or "auto", which is 0
+	octet    int           // 0 to 255, or "copy", which is copied
+	clamp    int           // an MSS, or "off" or "auto", which are MSSOff and MSSAuto
+	interval time.Duration // a duration as a file writes it
+)
+
+const copied octet = -1
 
 type rawIfaces struct {
 	V6       rawIface `yaml:"v6"`
@@ -76,16 +86,21 @@ type rawBIB struct {
 }
 
 type rawSessions struct {
-	Max                 int         `yaml:"max"`
-	MaxPerClient        int         `yaml:"max_per_client"`
-	ClientPrefixLen     int         `yaml:"client_prefix_len"`
-	Timeouts            rawTimeouts `yaml:"timeouts"`
-	PortHoldDown        interval    `yaml:"port_hold_down"`
-	AllowUnsafeTimeouts bool        `yaml:"allow_unsafe_timeouts"`
+	Max                    int         `yaml:"max"`
+	MaxPerClient           int         `yaml:"max_per_client"`
+	MaxBindingsPerClient   int         `yaml:"max_bindings_per_client"`
+	NewPerSecond           int         `yaml:"new_per_second"`
+	ClientPrefixLen        int         `yaml:"client_prefix_len"`
+	Timeouts               rawTimeouts `yaml:"timeouts"`
+	PortHoldDown           interval    `yaml:"port_hold_down"`
+	InboundRefresh         bool        `yaml:"inbound_refresh"`
+	RSTDuringFIN           bool        `yaml:"rst_during_fin"`
+	CheckTCPSequence       bool        `yaml:"check_tcp_sequence"`
+	MaxStoredSYNs          int         `yaml:"max_stored_syns"`
+	MaxStoredSYNsPerSource int         `yaml:"max_stored_syns_per_source"`
+	PortHashFields         int         `yaml:"port_hash_fields"`
+	AllowUnsafeTimeouts    bool        `yaml:"allow_unsafe_timeouts"`
 }
-
-// interval is a duration as a file writes it.
-type interval time.Duration
 
 type rawTimeouts struct {
 	UDP            interval `yaml:"udp"`
@@ -96,6 +111,12 @@ type rawTimeouts struct {
 	Fragment       interval `yaml:"fragment"`
 }
 
+type rawFragments struct {
+	Memory          int `yaml:"memory"`
+	MemoryPerSource int `yaml:"memory_per_source"`
+	PerSource       int `yaml:"per_source"`
+}
+
 type rawFiltering struct {
 	Mode            string `yaml:"mode"`
 	AllowInboundTCP bool   `yaml:"allow_inbound_tcp"`
@@ -103,17 +124,20 @@ type rawFiltering struct {
 }
 
 type rawXlat struct {
-	LowestIPv6MTU   int      `yaml:"lowest_ipv6_mtu"`
-	TCPMSSClamp     string   `yaml:"tcp_mss_clamp"`
-	ZeroUDPChecksum string   `yaml:"zero_udp_checksum"`
-	TOS             string   `yaml:"tos"`
-	MTUPlateaus     []string `yaml:"mtu_plateaus"`
+	LowestIPv6MTU   int    `yaml:"lowest_ipv6_mtu"`
+	TCPMSSClamp     clamp  `yaml:"tcp_mss_clamp"`
+	ZeroUDPChecksum string `yaml:"zero_udp_checksum"`
+	TOS             octet  `yaml:"tos"`
+	TrafficClass    octet  `yaml:"traffic_class"`
+	MTUPlateaus     []int  `yaml:"mtu_plateaus"`
 }
 
 type rawICMP struct {
 	SourceV6      string `yaml:"source_v6"`
 	SourceV4      string `yaml:"source_v4"`
 	RatePerSecond int    `yaml:"rate_per_second"`
+	RateTotal     int    `yaml:"rate_total"`
+	ErrorSource   string `yaml:"error_source"`
 }
 
 type rawLogging struct {
@@ -160,14 +184,25 @@ type rawState struct {
 	RestoreMaxAge      interval `yaml:"restore_max_age"`
 }
 
-// fresh returns the defaults. Lists are empty: a list in a file replaces nothing, it appends.
+// Words of the file whose meaning is a boolean.
+const (
+	endpointIndependent = "endpoint_independent"
+	addressDependent    = "address_dependent"
+	passInfo            = "pass"
+	dropInfo            = "drop"
+	reportingRouter     = "router"
+	literalDestination  = "literal"
+)
+
+// fresh returns the defaults. Lists of rows are empty.
 func fresh() *file {
 	return &file{
 		Version:    1,
 		Interfaces: rawIfaces{Engine: string(EngineAuto)},
 		Host:       rawHost{Guard: true, ReservePorts: true, AnswerARP: string(AnswerARPAuto)},
 		Sessions: rawSessions{
-			Max: 4_000_000,
+			Max:             4_000_000,
+			ClientPrefixLen: 64,
 			Timeouts: rawTimeouts{
 				UDP:            interval(5 * time.Minute),
 				ICMP:           interval(time.Minute),
@@ -176,12 +211,26 @@ func fresh() *file {
 				TCPSyn:         interval(6 * time.Second),
 				Fragment:       interval(2 * time.Second),
 			},
-			PortHoldDown: interval(2 * time.Minute),
+			PortHoldDown:           interval(2 * time.Minute),
+			InboundRefresh:         true,
+			RSTDuringFIN:           true,
+			MaxStoredSYNs:          4096,
+			MaxStoredSYNsPerSource: 64,
+			PortHashFields:         int(HashClientAddress | HashClientPort | HashPeerAddress | HashPeerPort),
 		},
-		Filtering:   rawFiltering{AllowInboundTCP: true},
-		Translation: rawXlat{LowestIPv6MTU: 1280, ZeroUDPChecksum: string(ZeroUDPChecksumCompute), TOS: "copy"},
-		ICMP:        rawICMP{SourceV6: "auto", SourceV4: "auto", RatePerSecond: 10},
-		Logging:     rawLogging{Level: "info", Format: "auto"},
-		API:         rawAPI{Socket: "/run/nat64d/nat64d.sock", Group: "nat64"},
+		Fragments: rawFragments{Memory: 16 << 20, MemoryPerSource: 128 << 10, PerSource: 64},
+		Filtering: rawFiltering{Mode: endpointIndependent, AllowInboundTCP: true, ICMPv6Info: passInfo},
+		Translation: rawXlat{
+			LowestIPv6MTU:   1280,
+			TCPMSSClamp:     MSSOff,
+			ZeroUDPChecksum: string(ZeroUDPChecksumCompute),
+			TOS:             copied,
+			TrafficClass:    copied,
+			MTUPlateaus:     []int{65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68},
+		},
+		ICMP:    rawICMP{SourceV6: "auto", SourceV4: "auto", RatePerSecond: 10, RateTotal: 1000, ErrorSource: reportingRouter},
+		Logging: rawLogging{Level: "info", Format: "auto"},
+		NATLog:  rawNATLog{Events: string(NATEventsNone)},
+		API:     rawAPI{Socket: "/run/nat64d/nat64d.sock", Group: "nat64"},
 	}
 }

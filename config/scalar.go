@@ -29,6 +29,10 @@ func decodeText(from, to reflect.Type, data any) (any, error) {
 			err = fmt.Errorf("0 says nothing; write auto or a number")
 		}
 		return number(n), err
+	case reflect.TypeFor[octet]():
+		return parseOctet(text)
+	case reflect.TypeFor[clamp]():
+		return parseClamp(text)
 	case reflect.TypeFor[interval]():
 		d, err := parseDuration(text)
 		return interval(d), err
@@ -37,9 +41,9 @@ func decodeText(from, to reflect.Type, data any) (any, error) {
 	}
 }
 
-// parseBool reads the words of YAML 1.1 and of Jool.
+// parseBool reads the words of YAML 1.1 and of Jool, in small letters or capitals.
 func parseBool(s string) (bool, error) {
-	switch s {
+	switch strings.ToLower(s) {
 	case "true", "yes", "on", "1":
 		return true, nil
 	case "false", "no", "off", "0":
@@ -61,6 +65,67 @@ func parseInt(s string) (int, error) {
 	return n, nil
 }
 
+func parseOctet(s string) (octet, error) {
+	if s == "copy" {
+		return copied, nil
+	}
+	n, err := parseInt(s)
+	if err != nil || n > 255 {
+		return 0, fmt.Errorf("is %q, but must be copy or 0 to 255", s)
+	}
+	return octet(n), nil
+}
+
+// value returns what to write, which is nothing when it is copied.
+func (o octet) value() uint8 { return uint8(max(o, 0)) }
+
+// String writes the octet as a file does.
+func (o octet) String() string {
+	if o == copied {
+		return "copy"
+	}
+	return strconv.Itoa(int(o))
+}
+
+func parseClamp(s string) (clamp, error) {
+	switch s {
+	case "off", "no", "false": // "off" is a boolean in YAML 1.1, which some tools write as false
+		return MSSOff, nil
+	case "auto":
+		return MSSAuto, nil
+	}
+	n, err := parseInt(s)
+	if err != nil || n < minMSS || n > maxMSS {
+		return 0, fmt.Errorf("is %q, but must be off, auto or %d to %d", s, minMSS, maxMSS)
+	}
+	return clamp(n), nil
+}
+
+// The bounds of an MSS: RFC 1122 section 4.2.2.6, and the payload of the largest IPv4 packet.
+const (
+	minMSS = 536
+	maxMSS = 65535 - 40
+)
+
+// String writes the clamp as a file does.
+func (c clamp) String() string {
+	switch c {
+	case MSSOff:
+		return "off"
+	case MSSAuto:
+		return "auto"
+	}
+	return strconv.Itoa(int(c))
+}
+
+// String writes the number as a file does.
+func (n number) String() string {
+	if n == 0 {
+		return "auto"
+	}
+	return strconv.Itoa(int(n))
+}
+
 // parseDuration reads 90s, 5m, 1h30m, or HH:MM:SS as Jool writes it.
 func parseDuration(s string) (time.Duration, error) {
 	if d, ok := clock(s); ok {
@@ -74,6 +139,18 @@ func parseDuration(s string) (time.Duration, error) {
 		return 0, fmt.Errorf("%q is not a duration; write it like 90s, 5m, 2h or 00:05:00", s)
 	}
 	return d, nil
+}
+
+// String writes the duration as a file does: 2h4m rather than 2h4m0s.
+func (v interval) String() string {
+	s := time.Duration(v).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // clock reads HH:MM:SS, with any number of hours up to four digits.

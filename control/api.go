@@ -114,6 +114,18 @@ type Pool6Entry struct {
 	Prefix netip.Prefix `json:"prefix"`
 }
 
+// Pool6Change asks to add or remove a NAT64 prefix.
+type Pool6Change struct {
+	Prefix string `json:"prefix"`
+}
+
+// Pool6Result says what a change did.
+type Pool6Result struct {
+	Prefix   netip.Prefix `json:"prefix"`
+	Sessions int          `json:"sessions_ended"`
+	Warnings []string     `json:"warnings,omitempty"`
+}
+
 // Binding is a row of a BIB (RFC 6146 section 3.1). The port of an ICMP query is its Identifier.
 type Binding struct {
 	Protocol string         `json:"protocol"`
@@ -132,6 +144,68 @@ type Session struct {
 	Peer     netip.AddrPort `json:"peer"`            // (Z,z)
 	State    string         `json:"state,omitempty"` // of a TCP session
 	Expires  Seconds        `json:"expires_seconds"` // remaining lifetime
+}
+
+// BindingChange asks to add or remove bindings. Client and Mapped are an address with a port or a range of ports, such as
+// "[2001:db8::5]:80" and "10.0.2.15:8000-8100"; "#" may stand before the port. Ranges must be equally long.
+type BindingChange struct {
+	Protocols []string `json:"protocols,omitempty"` // of tcp, udp and icmp; empty: all three
+	Client    string   `json:"client,omitempty"`    // (X',x); may be empty in a removal that has Mapped
+	Mapped    string   `json:"mapped,omitempty"`    // (T,t); may be empty in a removal that has Client
+}
+
+// BindingRange is a binding, or several of consecutive ports on both sides.
+type BindingRange struct {
+	Protocol string `json:"protocol"` // tcp, udp or icmp
+	Client   string `json:"client"`   // "[2001:db8::5]:80" or "[2001:db8::5]:8000-8100"
+	Mapped   string `json:"mapped"`
+}
+
+// BindingResult says what a change did. The change was made whole or not at all.
+type BindingResult struct {
+	Added    []BindingRange `json:"added,omitempty"`
+	Removed  []BindingRange `json:"removed,omitempty"`
+	Bindings int            `json:"bindings_ended"`
+	Sessions int            `json:"sessions_ended"`
+	Warnings []string       `json:"warnings,omitempty"`
+}
+
+// ConfigKey is a single value or list of the configuration.
+type ConfigKey struct {
+	Name    string    `json:"name"` // path in the configuration file, such as sessions.timeouts.udp
+	Value   string    `json:"value"`
+	Default string    `json:"default"`
+	Help    string    `json:"help"`           // a sentence for the operator
+	Live    bool      `json:"live"`           // it may change while nat64d runs
+	Jool    []JoolKey `json:"jool,omitempty"` // the keys of Jool that mean the same, or a part of it
+}
+
+// JoolKey is a key of "jool global" and what it would be.
+type JoolKey struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// ConfigChange asks to change one key.
+type ConfigChange struct {
+	Key     string `json:"key"` // its name, or its name in Jool
+	Value   string `json:"value"`
+	Persist bool   `json:"persist,omitempty"` // keep the value for the next start, too
+}
+
+// ConfigResult says what a change did.
+type ConfigResult struct {
+	Name      string   `json:"name"`
+	Old       string   `json:"old"`
+	New       string   `json:"new"`
+	Persisted string   `json:"persisted,omitempty"` // the file that has the new value
+	Warnings  []string `json:"warnings,omitempty"`
+}
+
+// ReloadResult says which keys and lists of the configuration had changed.
+type ReloadResult struct {
+	Changes  []ConfigResult `json:"changes"`
+	Warnings []string       `json:"warnings,omitempty"`
 }
 
 // Counter is one number with what it means.

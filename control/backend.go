@@ -18,12 +18,25 @@ type Backend interface {
 	RemovePool4(Pool4Change) (Pool4Result, error)
 	FlushPool4() (Pool4Result, error)
 	Pool6() []Pool6Entry
+	AddPool6(Pool6Change) (Pool6Result, error)
+	RemovePool6(Pool6Change) (Pool6Result, error)
 
 	// Bindings hands every binding that the filter matches to yield, without holding up traffic. It stops with
 	// the error that yield returns, or when ctx is done. The limit of the filter is kept by the caller.
 	Bindings(ctx context.Context, f Filter, yield func(Binding) error) error
 	// Sessions does for sessions what Bindings does for bindings.
 	Sessions(ctx context.Context, f Filter, yield func(Session) error) error
+
+	// AddBinding adds static bindings, all that the change asks for or none.
+	AddBinding(BindingChange) (BindingResult, error)
+	// RemoveBinding removes static bindings and ends dynamic ones, with their sessions.
+	RemoveBinding(BindingChange) (BindingResult, error)
+
+	// GetConfig returns the key of that name, which may be its name in Jool; without a name it returns all keys.
+	GetConfig(key string) ([]ConfigKey, error)
+	SetConfig(ConfigChange) (ConfigResult, error)
+	// Reload reads the configuration file again and makes all of its changes, or none.
+	Reload() (ReloadResult, error)
 
 	// Stats returns every counter, those that are zero included, in a fixed order.
 	Stats() []Counter

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
@@ -67,6 +68,41 @@ func (c *Client) RemovePool4(ctx context.Context, change Pool4Change) (v Pool4Re
 // FlushPool4 removes all transport addresses.
 func (c *Client) FlushPool4(ctx context.Context) (v Pool4Result, err error) {
 	return v, c.post(ctx, "/v1/pool4/flush", nil, &v)
+}
+
+// AddPool6 adds a NAT64 prefix.
+func (c *Client) AddPool6(ctx context.Context, change Pool6Change) (v Pool6Result, err error) {
+	return v, c.post(ctx, "/v1/pool6/add", change, &v)
+}
+
+// RemovePool6 removes a NAT64 prefix and ends the sessions that used it.
+func (c *Client) RemovePool6(ctx context.Context, change Pool6Change) (v Pool6Result, err error) {
+	return v, c.post(ctx, "/v1/pool6/remove", change, &v)
+}
+
+// AddBinding adds static bindings.
+func (c *Client) AddBinding(ctx context.Context, change BindingChange) (v BindingResult, err error) {
+	return v, c.post(ctx, "/v1/bindings/add", change, &v)
+}
+
+// RemoveBinding removes static bindings and ends dynamic ones, with their sessions.
+func (c *Client) RemoveBinding(ctx context.Context, change BindingChange) (v BindingResult, err error) {
+	return v, c.post(ctx, "/v1/bindings/remove", change, &v)
+}
+
+// GetConfig returns the key of that name, which may be its name in Jool; without a name it returns all keys.
+func (c *Client) GetConfig(ctx context.Context, key string) (v []ConfigKey, err error) {
+	return v, c.get(ctx, "/v1/config?"+url.Values{"key": {key}}.Encode(), &v)
+}
+
+// SetConfig changes one key.
+func (c *Client) SetConfig(ctx context.Context, change ConfigChange) (v ConfigResult, err error) {
+	return v, c.post(ctx, "/v1/config/set", change, &v)
+}
+
+// Reload has the daemon read its configuration file again.
+func (c *Client) Reload(ctx context.Context) (v ReloadResult, err error) {
+	return v, c.post(ctx, "/v1/reload", nil, &v)
 }
 
 // Pause stops translation; bindings and sessions stay.

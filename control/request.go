@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -13,7 +14,7 @@ import (
 	"strings"
 )
 
-// maxBody bounds the body of a request, which is one Pool4Change.
+// maxBody bounds the body of a request, which is one change.
 const maxBody = 64 << 10
 
 var protocols = []string{"tcp", "udp", "icmp"}
@@ -28,26 +29,67 @@ func checkProtocols(names []string) error {
 	return nil
 }
 
-// decodeChange reads the body of a change to pool4. What the addresses and ports mean is for the Backend to say.
-func decodeChange(r io.Reader) (Pool4Change, error) {
-	var c Pool4Change
+// changing is the body of a request that changes something. What its texts mean is for the Backend to say.
+type changing interface {
+	check() error       // its form
+	attrs() []slog.Attr // what the log says of it
+	example() string    // what a right one looks like
+}
+
+func (c Pool4Change) check() error { return checkProtocols(c.Protocols) }
+func (c Pool4Change) attrs() []slog.Attr {
+	return []slog.Attr{slog.String("addresses", c.Addresses), slog.String("ports", c.Ports)}
+}
+func (Pool4Change) example() string { return `{"addresses": "192.0.2.1", "ports": "7000-8000"}` }
+
+func (c Pool6Change) check() error       { return nil }
+func (c Pool6Change) attrs() []slog.Attr { return []slog.Attr{slog.String("prefix", c.Prefix)} }
+func (Pool6Change) example() string      { return `{"prefix": "64:ff9b::/96"}` }
+
+func (c BindingChange) check() error {
+	if c.Client == "" && c.Mapped == "" {
+		return &Error{Message: "the request names no binding", Hint: "send " + c.example()}
+	}
+	return checkProtocols(c.Protocols)
+}
+func (c BindingChange) attrs() []slog.Attr {
+	return []slog.Attr{slog.Any("protocols", c.Protocols), slog.String("client", c.Client), slog.String("mapped", c.Mapped)}
+}
+func (BindingChange) example() string {
+	return `{"protocols": ["tcp"], "client": "[2001:db8::5]:80", "mapped": "192.0.2.1:80"}`
+}
+
+func (c ConfigChange) check() error {
+	if c.Key == "" {
+		return &Error{Message: "the request names no key", Hint: "send " + c.example()}
+	}
+	return nil
+}
+func (c ConfigChange) attrs() []slog.Attr {
+	return []slog.Attr{slog.String("key", c.Key), slog.String("value", c.Value), slog.Bool("persist", c.Persist)}
+}
+func (ConfigChange) example() string { return `{"key": "sessions.timeouts.udp", "value": "5m"}` }
+
+// decodeChange reads the body of a change.
+func decodeChange[C changing](r io.Reader) (c C, err error) {
 	dec := json.NewDecoder(r)
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&c); err != nil {
-		return Pool4Change{}, badBody(err)
+		var empty C
+		return empty, badBody(err, empty.example())
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return Pool4Change{}, &Error{Message: "the request goes on after its JSON object"}
+		return c, &Error{Message: "the request goes on after its JSON object"}
 	}
-	return c, checkProtocols(c.Protocols)
+	return c, c.check()
 }
 
-func badBody(err error) error {
+func badBody(err error, example string) error {
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		return &Error{Message: fmt.Sprintf("the request is larger than %d bytes", large.Limit)}
 	}
-	return &Error{Message: "the request is not a change to pool4: " + err.Error(), Hint: `send {"addresses": "192.0.2.1", "ports": "7000-8000"}`}
+	return &Error{Message: "the request is not what this changes: " + err.Error(), Hint: "send " + example}
 }
 
 // values returns the filter as the query of a request.

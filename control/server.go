@@ -27,6 +27,13 @@ var routes = []route{
 	{"POST", "/v1/pool4/add", change(Backend.AddPool4)},
 	{"POST", "/v1/pool4/remove", change(Backend.RemovePool4)},
 	{"POST", "/v1/pool4/flush", act(Backend.FlushPool4)},
+	{"POST", "/v1/pool6/add", change(Backend.AddPool6)},
+	{"POST", "/v1/pool6/remove", change(Backend.RemovePool6)},
+	{"POST", "/v1/bindings/add", change(Backend.AddBinding)},
+	{"POST", "/v1/bindings/remove", change(Backend.RemoveBinding)},
+	{"GET", "/v1/config", showConfig},
+	{"POST", "/v1/config/set", change(Backend.SetConfig)},
+	{"POST", "/v1/reload", act(Backend.Reload)},
 	{"POST", "/v1/pause", act(nothing(Backend.Pause))},
 	{"POST", "/v1/resume", act(nothing(Backend.Resume))},
 	{"GET", "/v1/bindings", stream(Backend.Bindings)},
@@ -105,17 +112,27 @@ func list[T any](l []T) []T {
 	return l
 }
 
-// change makes a change to pool4 and answers with what it did.
-func change(do func(Backend, Pool4Change) (Pool4Result, error)) func(*server, http.ResponseWriter, *http.Request) {
+// showConfig answers with the key that the query names, or with all.
+func showConfig(s *server, w http.ResponseWriter, r *http.Request) {
+	keys, err := s.backend.GetConfig(r.URL.Query().Get("key"))
+	if err != nil {
+		refuse(w, http.StatusUnprocessableEntity, err)
+		return
+	}
+	answer(w, http.StatusOK, list(keys))
+}
+
+// change makes a change and answers with what it did.
+func change[C changing, R any](do func(Backend, C) (R, error)) func(*server, http.ResponseWriter, *http.Request) {
 	return func(s *server, w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTimeout)) // else there is none
-		c, err := decodeChange(http.MaxBytesReader(w, r.Body, maxBody))
+		c, err := decodeChange[C](http.MaxBytesReader(w, r.Body, maxBody))
 		if err != nil {
 			refuse(w, http.StatusBadRequest, err)
 			return
 		}
 		result, err := do(s.backend, c)
-		s.done(w, r, result, err, slog.String("addresses", c.Addresses), slog.String("ports", c.Ports))
+		s.done(w, r, result, err, c.attrs()...)
 	}
 }
 

@@ -1,0 +1,138 @@
+package config
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"nat64d/pool4"
+	"nat64d/pool6"
+)
+
+func rowKey(list string, n int) string { return list + "[" + strconv.Itoa(n) + "]" }
+
+// maxPool6 bounds the prefixes, through which every packet from IPv6 searches. A session has 8 bits for its prefix.
+const maxPool6 = 64
+
+// pool6 returns the prefixes and what each of them says of private addresses; without one in the file it is the
+// Well-Known Prefix.
+func (d *document) pool6(rows []rawPool6) ([]pool6.Prefix, []PrivateV4) {
+	if len(rows) == 0 {
+		rows = []rawPool6{{Prefix: pool6.WellKnown.String()}}
+	}
+	if len(rows) > maxPool6 {
+		d.problem(rowKey("pool6", maxPool6), "one prefix too many: there may be %d", maxPool6)
+		rows = rows[:maxPool6]
+	}
+	var prefixes []pool6.Prefix
+	var private []PrivateV4
+	for i, r := range rows {
+		choice := oneOf(d, rowKey("pool6", i)+".private_v4", cmp.Or(r.PrivateV4, string(PrivateV4Auto)), PrivateV4Auto, PrivateV4Allow, PrivateV4Drop)
+		if p, ok := d.pool6Row(rowKey("pool6", i)+".prefix", r.Prefix, prefixes); ok {
+			prefixes, private = append(prefixes, p), append(private, choice)
+		}
+	}
+	return prefixes, private
+}
+
+// pool6Row reads one prefix, which must not be among those before it. One inside another is well: the longest counts.
+func (d *document) pool6Row(key, text string, before []pool6.Prefix) (pool6.Prefix, bool) {
+	if text == "" {
+		d.problem(key, "missing; write a prefix such as 64:ff9b::/96")
+		return pool6.Prefix{}, false
+	}
+	p, err := pool6.ParsePrefix(text)
+	switch {
+	case err != nil:
+		d.problem(key, "%s", strings.TrimPrefix(err.Error(), "pool6: "))
+	case slices.Contains(before, p):
+		d.problem(key, "%v is there already; give each prefix once", p)
+	}
+	return p, err == nil
+}
+
+// denyV4 returns the IPv4 prefixes that are not translated to.
+func (d *document) denyV4(texts []string) []netip.Prefix {
+	ps := d.prefixes("deny_v4", texts, "IPv4", netip.Addr.Is4)
+	for i, p := range ps {
+		if p.Bits() == 0 {
+			d.problem(rowKey("deny_v4", i), "%v would deny everything; use nat64ctl pause for that", p)
+		}
+	}
+	return ps
+}
+
+// prefixes reads prefixes of one family. An address alone is a prefix of its full length.
+func (d *document) prefixes(list string, texts []string, family string, is func(netip.Addr) bool) []netip.Prefix {
+	var ps []netip.Prefix
+	for i, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if a, bad := netip.ParseAddr(text); bad == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		switch {
+		case err != nil || !is(p.Addr()) || p.Addr().Is4In6() || p.Addr().Zone() != "":
+			d.problem(rowKey(list, i), "is %q, but must be an %s prefix or address", text, family)
+		case p != p.Masked():
+			d.problem(rowKey(list, i), "%v has bits set behind its length; did you mean %v?", p, p.Masked())
+		}
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+func (d *document) pool4(rows []rawPool4) []pool4.Entry {
+	var entries []pool4.Entry
+	for i, r := range rows {
+		key := rowKey("pool4", i)
+		switch {
+		case r.Address == "":
+			d.problem(key+".address", "missing; write an address such as 10.0.2.15")
+			continue
+		case strings.HasPrefix(r.Address, "interface:"):
+			d.problem(key+".address", "%s is not available in this version; write the address itself", r.Address)
+			continue
+		case r.Protocols != nil && len(r.Protocols) == 0:
+			d.problem(key+".protocols", "is empty; leave it out for tcp, udp and icmp")
+			continue
+		}
+		entries = append(entries, d.pool4Row(key, r)...)
+	}
+	return entries
+}
+
+// pool4Row returns the entries of one row: each address with each protocol.
+func (d *document) pool4Row(key string, r rawPool4) []pool4.Entry {
+	names := r.Protocols
+	if names == nil {
+		names = []string{"tcp", "udp", "icmp"}
+	}
+	var entries []pool4.Entry
+	var refused error // the first one: the other protocols have the same problem
+	for i, name := range names {
+		sample, ok := protocols()[name]
+		if !ok || slices.Contains(names[:i], name) {
+			d.problem(rowKey(key+".protocols", i), "is %q, but must be tcp, udp or icmp, each once", name)
+			continue
+		}
+		es, err := pool4.ParseRange(r.Address, r.Ports, sample.Proto)
+		refused = cmp.Or(refused, err)
+		entries = append(entries, es...)
+	}
+	if refused != nil {
+		d.problem(key, "%s", strings.TrimPrefix(refused.Error(), "pool4: "))
+	}
+	return entries
+}
+
+// protocols maps the names of the protocols to an entry of each, with the ports that it has by default.
+func protocols() map[string]pool4.Entry {
+	all, _ := pool4.ParseRange("192.0.2.1", "")
+	m := map[string]pool4.Entry{}
+	for _, e := range all {
+		m[e.Proto.String()] = e
+	}
+	return m
+}
