@@ -54,10 +54,16 @@ const (
 	NoBinding
 	NoSession
 	Filtered
+	FilteredAddress
+	StoredSYN
+	StoredSYNLimit
 	PoolEmpty
 	PoolExhausted
 	BindingLimit
 	SessionLimit
+	ClientBindings
+	ClientSessions
+	ClientRate
 	ICMPErrorUnbound
 	ICMPErrorInner
 
@@ -126,10 +132,16 @@ var rows = [Count]row{
 	NoBinding:        {label: "no_binding", help: "an IPv4 packet to a pool4 port that nobody uses (RFC 6146 section 3.5)"},
 	NoSession:        {label: "no_session", help: "a TCP segment without SYN from an IPv6 client that has no binding (RFC 6146 section 3.5.2.2)"},
 	Filtered:         {label: "filtered", help: "connections from the IPv4 side are not allowed (filtering.allow_inbound_tcp)"},
+	FilteredAddress:  {label: "filtered_address", help: "an IPv4 host that the client has not spoken to, which address-dependent filtering keeps out (filtering.mode)"},
+	StoredSYN:        {label: "stored_syn", help: "a TCP SYN from IPv4, kept for six seconds in case the client opens too (RFC 6146 section 3.5.2.2)"},
+	StoredSYNLimit:   {label: "stored_syn_limit", help: "a TCP SYN from IPv4 that is not kept because too many are (sessions.max_stored_syns, sessions.max_stored_syns_per_source)"},
 	PoolEmpty:        {label: "pool_empty", help: "pool4 has no address for this protocol; add one with nat64ctl pool4 add", to6: Answer{1, 3}},
 	PoolExhausted:    {label: "pool_exhausted", help: "no free port is left in pool4; add ports or addresses, or shorten timeouts", to6: Answer{1, 3}},
 	BindingLimit:     {label: "binding_limit", help: "the table of bindings is full (sessions.max)", to6: Answer{1, 3}},
 	SessionLimit:     {label: "session_limit", help: "the table of sessions is full (sessions.max)", to6: Answer{1, 3}},
+	ClientBindings:   {label: "client_bindings", help: "the client has as many bindings as it may (sessions.max_bindings_per_client)", to6: Answer{1, 3}},
+	ClientSessions:   {label: "client_sessions", help: "the client has as many sessions as it may (sessions.max_per_client)", to6: Answer{1, 3}},
+	ClientRate:       {label: "client_rate", help: "the client opens sessions faster than it may (sessions.new_per_second)", to6: Answer{1, 3}},
 	ICMPErrorUnbound: {label: "icmp_error_unbound", help: "an ICMP error about a packet that no binding knows (RFC 5508 section 4)"},
 	ICMPErrorInner:   {label: "icmp_error_inner", help: "an ICMP error whose quoted packet cannot be read or translated (RFC 6146 section 3.4)"},
 	HopLimit:         {label: "hop_limit", help: "hop limit or TTL used up; the sender was told (traceroute does this)", to6: Answer{3, 0}, to4: Answer{11, 0}},
