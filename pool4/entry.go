@@ -46,6 +46,7 @@ func (e Entry) check() error {
 type Usage struct {
 	Entry
 	Used int // ports or Identifiers bound, statically bound ones included
+	Held int // those that nobody has, but that are held down
 }
 
 // unusable lists what can never be the source of a packet on a public or private IPv4 network.

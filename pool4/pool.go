@@ -8,22 +8,44 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"nat64d/drop"
 	"nat64d/packet"
 )
 
 // Pool is the set of IPv4 transport addresses, and which of them are in use. All methods may be called by any
-// goroutine. Contains and Holds take no lock; Allocate, Reserve and Release take the lock of one address and
+// goroutine. Contains, Holds and Has take no lock; Allocate, Reserve, Release and Retire take the lock of one address and
 // protocol for a fraction of a microsecond; what changes the pool works aside and then publishes its result, so that
 // packets never wait for it.
 type Pool struct {
 	key  sipKey
 	view atomic.Pointer[view]
+	conf atomic.Pointer[Config]
+	held queue
 
 	mu   sync.RWMutex // guards rows; held for writing by whoever changes the pool
 	rows [packet.Protos]map[uint32]*row
 }
+
+// Config is what may change while packets flow.
+type Config struct {
+	HoldDown time.Duration // for how long a UDP port or ICMP Identifier is not chosen again (RFC 6888 REQ-8); 0 allowed
+	Fields   Fields        // what the choice of a port depends on
+}
+
+// Fields says which parts of a flow go into the keyed hash F of RFC 6056 section 3.3.3: a sum of the bits below. The
+// fewer they are, the more flows share one sequence of ports; with none, ports follow one another.
+type Fields uint8
+
+// The fields of a flow, in the bits that Jool's f-args has for them.
+const (
+	PeerPort Fields = 1 << iota
+	PeerAddress
+	ClientPort
+	ClientAddress
+	AllFields = PeerPort | PeerAddress | ClientPort | ClientAddress
+)
 
 // New returns an empty pool, which is legal: Allocate then answers drop.PoolEmpty. The key is the secret of RFC 6056
 // section 3.3.3, 16 bytes from a cryptographic source.
@@ -33,8 +55,13 @@ func New(key [16]byte) *Pool {
 		p.rows[proto] = make(map[uint32]*row)
 	}
 	p.view.Store(newView(&p.rows))
+	p.Configure(Config{Fields: AllFields})
 	return p
 }
+
+// Configure replaces the configuration. At first there is no hold-down, and all fields count. Another hold-down is
+// valid for the ports that are held already.
+func (p *Pool) Configure(c Config) { p.conf.Store(&c) }
 
 // Contains reports whether a transport address is in the pool, free or in use.
 func (p *Pool) Contains(proto packet.Proto, e packet.Endpoint4) bool {
@@ -49,12 +76,26 @@ func (p *Pool) Holds(proto packet.Proto, addr packet.Addr4) bool {
 	return ok
 }
 
+// Has reports whether an address is in the pool for any protocol.
+func (p *Pool) Has(addr packet.Addr4) bool {
+	for proto := range packet.Protos {
+		if p.Holds(proto, addr) {
+			return true
+		}
+	}
+	return false
+}
+
 // Request is what Allocate chooses a transport address for.
 type Request struct {
 	Proto  packet.Proto
 	Client packet.Endpoint6
 	Remote packet.Endpoint4 // to whom the first packet goes
 	Paired packet.Addr4     // the address that the client has already; zero if none
+
+	// Wanted are transport addresses to take before all others, the first one that is free, on the client's address
+	// if it has one, and in the class of its port: a simultaneous open (RFC 6146 section 3.5.2.2) can only meet there.
+	Wanted []packet.Endpoint4
 }
 
 // Allocate takes a free transport address. A client that has an address gets a port of that one or none (RFC 6888
@@ -66,12 +107,17 @@ func (p *Pool) Allocate(q Request) (packet.Endpoint4, drop.Reason) {
 	if len(a.addrs) == 0 {
 		return packet.Endpoint4{}, drop.PoolEmpty
 	}
-	c0, c1 := binary.BigEndian.Uint64(q.Client.Addr[:8]), binary.BigEndian.Uint64(q.Client.Addr[8:])
-	f := p.key.sum(c0, c1, uint64(binary.BigEndian.Uint32(q.Remote.Addr[:]))<<32|uint64(q.Client.Port)<<16|uint64(q.Remote.Port))
-	if i, ok := a.find(binary.BigEndian.Uint32(q.Paired[:])); ok {
-		return a.allocate(i, &q, f)
+	f := p.offset(&q)
+	paired, ok := a.find(binary.BigEndian.Uint32(q.Paired[:]))
+	for _, e := range q.Wanted {
+		if i, in := a.find(binary.BigEndian.Uint32(e.Addr[:])); in && (!ok || i == paired) && a.claim(i, &q, e.Port) {
+			return e, drop.None
+		}
 	}
-	start := int(p.key.sum(c0, c1) % uint64(len(a.addrs)))
+	if ok {
+		return a.allocate(paired, &q, f)
+	}
+	start := int(p.start(q.Client.Addr) % uint64(len(a.addrs)))
 	for i := a.open.from(start); i >= 0; i = a.open.from(i + 1) {
 		if e, r := a.allocate(i, &q, f); r == drop.None {
 			return e, r
@@ -83,6 +129,35 @@ func (p *Pool) Allocate(q Request) (packet.Endpoint4, drop.Reason) {
 		}
 	}
 	return packet.Endpoint4{}, drop.PoolExhausted
+}
+
+// offset is F of RFC 6056 section 3.3.3.
+func (p *Pool) offset(q *Request) uint64 {
+	fields := p.conf.Load().Fields
+	var c packet.Addr6
+	var ports, remote uint64
+	if fields&ClientAddress != 0 {
+		c = q.Client.Addr
+	}
+	if fields&ClientPort != 0 {
+		ports |= uint64(q.Client.Port) << 16
+	}
+	if fields&PeerAddress != 0 {
+		remote = uint64(binary.BigEndian.Uint32(q.Remote.Addr[:])) << 32
+	}
+	if fields&PeerPort != 0 {
+		ports |= uint64(q.Remote.Port)
+	}
+	return p.key.sum(binary.BigEndian.Uint64(c[:8]), binary.BigEndian.Uint64(c[8:]), remote|ports)
+}
+
+// start is the hash that a new client's address follows from.
+func (p *Pool) start(c packet.Addr6) uint64 {
+	return p.key.sum(binary.BigEndian.Uint64(c[:8]), binary.BigEndian.Uint64(c[8:]))
+}
+
+func (a *addresses) claim(i int, q *Request, port uint16) bool {
+	return (port < blockPorts) == (q.Client.Port < blockPorts) && a.rows[i].claim(port)
 }
 
 func (a *addresses) allocate(i int, q *Request, f uint64) (packet.Endpoint4, drop.Reason) {
@@ -121,7 +196,7 @@ func (p *Pool) Reserve(proto packet.Proto, e packet.Endpoint4) error {
 	return nil
 }
 
-// Release gives back what Allocate or Reserve took.
+// Release gives back what Allocate or Reserve took, to be chosen again at once.
 func (p *Pool) Release(proto packet.Proto, e packet.Endpoint4) {
 	n := binary.BigEndian.Uint32(e.Addr[:])
 	if p.row(proto, n).release(e.Port) {
@@ -129,7 +204,33 @@ func (p *Pool) Release(proto packet.Proto, e packet.Endpoint4) {
 	}
 }
 
-// row returns the row of an address that has ports in use. The lock is needed only if the address has left the pool.
+// Retire gives back what Allocate took and packets have used. A UDP port or ICMP Identifier is held down first: it is
+// in no new binding for Config.HoldDown, except in a static one; a static binding that takes it meanwhile, and is then
+// made dynamic, does not prolong that. RFC 6888 REQ-8 lets TCP off, whose state is tracked.
+func (p *Pool) Retire(proto packet.Proto, e packet.Endpoint4) {
+	if proto == packet.TCP || p.conf.Load().HoldDown == 0 {
+		p.Release(proto, e)
+		return
+	}
+	n := binary.BigEndian.Uint32(e.Addr[:])
+	if p.row(proto, n).hold(e.Port) {
+		p.held.push(heldPort{n, e.Port, proto})
+	}
+}
+
+// Expire sets the ports free whose hold-down is over, budget of them at most, and returns whether there are more. The
+// time is that since the gateway's start; a port's hold-down begins with the first call after it was given back.
+func (p *Pool) Expire(now time.Duration, budget int) (more bool) {
+	ports, more := p.held.pop(now, p.conf.Load().HoldDown, budget)
+	for _, h := range ports {
+		if p.row(h.proto, h.addr).unhold(h.port) {
+			p.forget(h.proto, h.addr)
+		}
+	}
+	return more
+}
+
+// row returns the row of an address that has ports in use or held down. The lock is needed only if the address has left the pool.
 func (p *Pool) row(proto packet.Proto, n uint32) *row {
 	a := &p.view.Load()[proto]
 	if i, ok := a.find(n); ok {
@@ -154,10 +255,10 @@ func (p *Pool) Entries() []Usage {
 	var list []Usage
 	for proto, a := range p.view.Load() {
 		for i, r := range a.rows {
-			spans, used := r.usage()
+			spans, used, held := r.usage()
 			for j, s := range spans {
 				e := Entry{Addr: addrOf(a.addrs[i]), Proto: packet.Proto(proto), Lo: s.lo, Hi: s.hi}
-				list = append(list, Usage{e, used[j]})
+				list = append(list, Usage{e, used[j], held[j]})
 			}
 		}
 	}

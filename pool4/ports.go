@@ -31,8 +31,8 @@ var (
 	anyPort   = class{0, blocks}
 )
 
-// ports says which of the 65536 ports of one address and protocol may be chosen and which are in use, and finds the
-// n-th one that is free with constant work: at most 64 counts and 16 words are looked at, however full the pool.
+// ports says which of the 65536 ports of one address and protocol may be chosen and which are in use or held down, and
+// finds the n-th one that is free with constant work: at most 64 counts and 16 words are looked at, however full the pool.
 // Blocks exist where a port has been used; elsewhere the spans say it all.
 type ports struct {
 	blocks [blocks]*block
@@ -43,21 +43,25 @@ type ports struct {
 type block struct {
 	allowed [blockWords]uint64 // in the pool
 	used    [blockWords]uint64 // bound; a port outside the pool may be, by a static binding or since before its removal
+	held    [blockWords]uint64 // held down (RFC 6888 REQ-8); a held port may be bound as well, by a static binding
 }
 
-// setSpans makes spans the ports that may be chosen. Ports in use stay so.
+// free returns the ports of a word that may be chosen and that nothing keeps from it.
+func (b *block) free(w int) uint64 { return b.allowed[w] &^ (b.used[w] | b.held[w]) }
+
+// setSpans makes spans the ports that may be chosen. Ports in use or held down stay so.
 func (p *ports) setSpans(spans []span) {
 	p.total = [2][2]int{}
 	for i := range p.blocks {
-		var used [blockWords]uint64
-		allowed := allowedIn(spans, i)
-		if b := p.blocks[i]; b != nil {
-			b.allowed, used = allowed, b.used
+		b := &block{}
+		if p.blocks[i] != nil {
+			b = p.blocks[i]
 		}
+		b.allowed = allowedIn(spans, i)
 		p.free[i] = [2]uint16{}
-		for w := range allowed {
+		for w := range blockWords {
 			for par := even; par <= odd; par++ {
-				n := bits.OnesCount64(allowed[w] &^ used[w] & par.mask())
+				n := bits.OnesCount64(b.free(w) & par.mask())
 				p.free[i][par] += uint16(n)
 				p.total[min(i, 1)][par] += n
 			}
@@ -106,7 +110,7 @@ func (p *ports) nth(c class, par parity, n int, spans []span) uint16 {
 	}
 	b := p.block(i, spans)
 	for w := 0; ; w++ {
-		free := b.allowed[w] &^ b.used[w] & par.mask()
+		free := b.free(w) & par.mask()
 		if k := bits.OnesCount64(free); n >= k {
 			n -= k
 			continue
@@ -128,32 +132,67 @@ func (p *ports) block(i int, spans []span) *block {
 
 // mark notes that a port of an existing block is used, or no longer; it reports whether that is a change.
 func (p *ports) mark(port uint16, used bool) bool {
-	i, w, bit := port/blockPorts, port%blockPorts/64, uint64(1)<<(port%64)
-	b := p.blocks[i]
+	b, w, bit := p.at(port)
 	if b.used[w]&bit != 0 == used {
 		return false
 	}
-	b.used[w] ^= bit
-	if b.allowed[w]&bit != 0 {
-		change := 1
-		if used {
-			change = -1
-		}
-		p.free[i][port&1] += uint16(change)
-		p.total[min(i, 1)][port&1] += change
-	}
+	p.recount(port, func() { b.used[w] ^= bit })
 	return true
 }
 
-// used counts the ports of a span that are in use.
-func (p *ports) used(s span) (n int) {
+// hold makes a used port of an existing block a held one; it reports whether that is a change, and not a port that has
+// been held all the time.
+func (p *ports) hold(port uint16) bool {
+	b, w, bit := p.at(port)
+	held := b.held[w]&bit != 0
+	b.used[w] &^= bit
+	b.held[w] |= bit
+	return !held
+}
+
+// unhold ends the hold-down of a port.
+func (p *ports) unhold(port uint16) {
+	b, w, bit := p.at(port)
+	p.recount(port, func() { b.held[w] &^= bit })
+}
+
+// holds reports whether a port of an existing block is held down.
+func (p *ports) holds(port uint16) bool {
+	b, w, bit := p.at(port)
+	return b.held[w]&bit != 0
+}
+
+// at returns the bit of a port in its block.
+func (p *ports) at(port uint16) (b *block, w int, bit uint64) {
+	return p.blocks[port/blockPorts], int(port % blockPorts / 64), uint64(1) << (port % 64)
+}
+
+// recount keeps the counts right while change changes a port.
+func (p *ports) recount(port uint16, change func()) {
+	b, w, bit := p.at(port)
+	before := b.free(w) & bit
+	change()
+	n := 0
+	switch after := b.free(w) & bit; {
+	case before < after:
+		n = 1
+	case before > after:
+		n = -1
+	}
+	p.free[port/blockPorts][port&1] += uint16(n)
+	p.total[min(port/blockPorts, 1)][port&1] += n
+}
+
+// count counts the ports of a span that are used, and those that are only held down.
+func (p *ports) count(s span) (used, held int) {
 	for i, b := range p.blocks {
 		if b == nil {
 			continue
 		}
 		for w, in := range allowedIn([]span{s}, i) {
-			n += bits.OnesCount64(b.used[w] & in)
+			used += bits.OnesCount64(b.used[w] & in)
+			held += bits.OnesCount64(b.held[w] &^ b.used[w] & in)
 		}
 	}
-	return n
+	return used, held
 }

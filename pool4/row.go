@@ -13,6 +13,7 @@ type row struct {
 	spans []span // what may be chosen
 	ports *ports // nil until a port is used: a large pool costs little while it is idle
 	inUse int    // ports used, inside spans or not
+	held  int    // ports held down, inside spans or not
 	next  uint64 // RFC 6056 section 3.3.3: next_ephemeral
 	open  openSet
 	at    int // the row's place in open
@@ -64,7 +65,19 @@ func (r *row) allocate(proto packet.Proto, x uint16, f uint64) (port uint16, ok 
 	return 0, false
 }
 
-// reserve takes one port, which need not be in the pool.
+// claim takes one port for a new binding, if it may be chosen and is free.
+func (r *row) claim(port uint16) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !covers(r.spans, span{port, port}) {
+		return false
+	}
+	p := r.touch()
+	p.block(int(port/blockPorts), r.spans)
+	return !p.holds(port) && r.mark(port, true)
+}
+
+// reserve takes one port, which need not be in the pool. That it is held down does not matter.
 func (r *row) reserve(port uint16) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -72,13 +85,40 @@ func (r *row) reserve(port uint16) bool {
 	return r.mark(port, true)
 }
 
-// release gives a port back and reports whether nothing is left of the row: no port in use and none in the pool.
+// release gives a port back and reports whether nothing is left of the row: no port in use, held down or
+// in the pool.
 func (r *row) release(port uint16) (empty bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.mark(port, false)
-	return r.inUse == 0 && len(r.spans) == 0
+	return r.empty()
 }
+
+// hold gives a port back into hold-down. It reports whether the port has to be set free afterwards; if not, that is
+// already somebody's task, because it was held when a static binding took it.
+func (r *row) hold(port uint16) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.inUse--
+	if !r.ports.hold(port) {
+		return false
+	}
+	r.held++
+	return true
+}
+
+// unhold ends the hold-down of a port and reports whether nothing is left of the row.
+func (r *row) unhold(port uint16) (empty bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ports.unhold(port)
+	r.held--
+	r.announce()
+	return r.empty()
+}
+
+// empty reports whether a row may be forgotten. The caller holds the lock.
+func (r *row) empty() bool { return r.inUse == 0 && r.held == 0 && len(r.spans) == 0 }
 
 // mark notes a port's use in the counts and in the pool's set of addresses with free ports. The caller holds the
 // lock; the port's block exists.
@@ -130,22 +170,22 @@ func (r *row) place(open openSet, at int) {
 	r.announce()
 }
 
-// usage returns the row's spans and the ports used in each.
-func (r *row) usage() (spans []span, used []int) {
+// usage returns the row's spans, and the ports used and held down in each.
+func (r *row) usage() (spans []span, used, held []int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	used = make([]int, len(r.spans))
+	used, held = make([]int, len(r.spans)), make([]int, len(r.spans))
 	for i, s := range r.spans {
 		if r.ports != nil {
-			used[i] = r.ports.used(s)
+			used[i], held[i] = r.ports.count(s)
 		}
 	}
-	return r.spans, used
+	return r.spans, used, held
 }
 
 // unused reports whether a row that is no longer in the pool may be forgotten.
 func (r *row) unused() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.inUse == 0 && len(r.spans) == 0
+	return r.empty()
 }
