@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"syscall"
 	"time"
 
@@ -96,14 +95,11 @@ func (t *Table) Run(ctx context.Context) error {
 	return f.run(ctx, batches)
 }
 
-// receive hands over what the kernel tells until the socket is closed.
+// receive hands over what the kernel tells until the socket fails, for instance because it is closed.
 func receive(s *nl.NetlinkSocket, to chan<- batch) {
 	defer close(to)
 	for {
 		m, from, err := s.Receive()
-		if errors.Is(err, os.ErrClosed) {
-			return
-		}
 		if err == nil && from.Pid != nl.PidKernel {
 			continue // not from the kernel: anyone may send to us
 		}

@@ -57,6 +57,7 @@ type proxy struct {
 	t        *Table
 	link     Link // to which conn is bound
 	conn     *rawsocket.Conn
+	closing  chan struct{} // closed when conn is about to be
 	done     chan struct{} // closed when the reader of conn has ended
 	announce map[packet.Addr4]int
 }
@@ -107,14 +108,21 @@ func (p *proxy) tick() {
 func (p *proxy) open(link Link) {
 	conn, err := rawsocket.Listen(&net.Interface{Index: link.Index, Name: link.Name, HardwareAddr: link.MAC[:]},
 		rawsocket.Raw, unix.ETH_P_ARP, &rawsocket.Config{Filter: requests})
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return // it has just gone: the next snapshot will say so
+	case err != nil:
 		p.t.log.Error("arp: addresses of pool4 are not answered for", "interface", link.Name, "err", err)
 		return
 	}
-	p.conn, p.done = conn, make(chan struct{})
+	closing, done := make(chan struct{}), make(chan struct{})
+	p.conn, p.closing, p.done = conn, closing, done
 	go func() {
-		defer close(p.done)
-		if err := p.t.answer(conn, link.MAC); err != nil {
+		defer close(done)
+		err := p.t.answer(conn, link.MAC)
+		select {
+		case <-closing: // the error is that of a closed socket, of which there are several kinds
+		default:
 			p.t.log.Error("arp: addresses of pool4 are not answered for", "interface", link.Name, "err", err)
 		}
 	}()
@@ -125,19 +133,18 @@ func (p *proxy) close() {
 	if p.conn == nil {
 		return
 	}
+	close(p.closing)
 	_ = p.conn.Close()
 	<-p.done
 	p.conn = nil
 }
 
-// answer answers requests until conn is closed.
+// answer answers requests until conn fails, for instance because it is closed.
 func (t *Table) answer(conn *rawsocket.Conn, mac [6]byte) error {
 	buf := make([]byte, arpFrameLen)
 	for {
 		n, _, err := conn.ReadFrom(buf)
 		switch {
-		case errors.Is(err, net.ErrClosed):
-			return nil
 		case errors.Is(err, unix.ENETDOWN):
 			continue // said once when the interface goes down; the socket works again when it is up
 		case err != nil:

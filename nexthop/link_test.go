@@ -1,0 +1,145 @@
+package nexthop_test
+
+import (
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"nat64d/lab"
+	"nat64d/nexthop"
+)
+
+func TestLinksAreFollowed(t *testing.T) {
+	t.Parallel()
+	g := follow(t, network(t, lab.Options{}), nexthop.ARPAuto)
+	server := mac(t, g.Server, "eth0")
+	g.want(lab.Server4, server+" mtu 1500")
+	first := g.Link4()
+	if !first.Up || first.Index == 0 || first.Name != g.NIC4 {
+		t.Errorf("the link is %+v", first)
+	}
+
+	g.ip("link set " + g.NIC4 + " mtu 1400")
+	g.want(lab.Server4, server+" mtu 1400")
+	if g.MTU4() != 1400 || g.MTU6() != 1500 {
+		t.Errorf("MTUs are %d and %d", g.MTU4(), g.MTU6())
+	}
+	ip(t, g.Server, "link set eth0 down")
+	until(t, "no carrier", func() bool { return !g.Link4().Up })
+	ip(t, g.Server, "link set eth0 up")
+	until(t, "carrier", func() bool { return g.Link4().Up })
+	g.ip("link set " + g.NIC4 + " down")
+	g.want(lab.Server4, "no_route")
+	g.ip("link set " + g.NIC4 + " up")
+	g.want(lab.Server4, server+" mtu 1400")
+
+	events := g.linkEvents.Load()
+	if err := g.Unplug4(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the interface is gone", func() bool { return g.Link4().Index == 0 })
+	g.want(lab.Server4, "no_route")
+	if err := g.Plug4(); err != nil {
+		t.Fatal(err)
+	}
+	g.want(lab.Server4, mac(t, g.Server, "eth0")+" mtu 1500")
+	if l := g.Link4(); l.Index == first.Index || !l.Up {
+		t.Errorf("the interface that came back is %+v, the one before %+v", l, first)
+	}
+	if g.linkEvents.Load() < events+2 {
+		t.Errorf("%d link events for going and coming back", g.linkEvents.Load()-events)
+	}
+}
+
+func TestMTUOfIPv6(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	if err := l.Gateway.SetSysctl("net/ipv6/conf/"+l.NIC6+"/mtu", "1280"); err != nil {
+		t.Fatal(err)
+	}
+	g := follow(t, l, nexthop.ARPAuto)
+	if g.MTU6() != 1280 || g.MTU4() != 1500 {
+		t.Errorf("MTUs are %d and %d", g.MTU6(), g.MTU4())
+	}
+}
+
+func TestNewSaysWhichInterfacesExist(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	for _, c := range []struct{ v6, v4, want string }{
+		{l.NIC6, "eth7", `interface "eth7" does not exist: this host has lo, `},
+		{"eth7", l.NIC4, `interface "eth7" does not exist: this host has lo, `},
+		{"lo", l.NIC4, `interface "lo" is of type loopback: must be an Ethernet one`},
+	} {
+		err := l.Gateway.Do(func() error {
+			_, err := nexthop.New(nexthop.Interfaces{V6: c.v6, V4: c.v4}, nexthop.ARPAuto, slog.New(slog.DiscardHandler))
+			return err
+		})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s, %s: %v, want %s", c.v6, c.v4, err, c.want)
+		}
+	}
+}
+
+func TestOneInterface(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{OneNIC: true})
+	g := follow(t, l, nexthop.ARPAuto)
+	g.want(lab.Server4, mac(t, g.Server, "eth0")+" mtu 1500")
+	g.want(lab.Client6, mac(t, g.Client, "eth0")+" mtu 1500")
+}
+
+// TestARPIsAnswered has the server, a kernel, look for addresses of pool4.
+func TestARPIsAnswered(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	g := follow(t, l, nexthop.ARPAuto)
+	gateway := ip(t, l.Gateway, "-br link show dev "+l.NIC4)
+	gateway = strings.Fields(gateway)[2]
+	// The server remembers another owner of the spare address: the announcement corrects that.
+	ip(t, l.Server, "neigh replace "+lab.Spare4+" lladdr 02:00:00:00:00:99 dev eth0 nud stale")
+	entry := func(addr string) string { return ip(t, l.Server, "neigh show "+addr+" dev eth0") }
+	proxied := []netip.Addr{netip.MustParseAddr(lab.Spare4), netip.MustParseAddr("192.0.2.65"), netip.MustParseAddr("198.51.100.1")}
+	g.SetProxied(proxied)
+	until(t, "the announcement corrects the entry of a former owner", func() bool {
+		return strings.Contains(entry(lab.Spare4), gateway)
+	})
+	ask := func(addr string) { // a datagram makes the kernel ask
+		c, err := l.Server.Dial(t.Context(), "udp", addr+":9")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, _ = c.Write([]byte("?"))
+	}
+	until(t, "a request is answered", func() bool { ask("192.0.2.65"); return strings.Contains(entry("192.0.2.65"), gateway) })
+
+	// Neither what is not proxied nor, any longer, what the host has taken for itself: then the kernel answers alone.
+	if err := l.Server.SetSysctl("net/ipv4/neigh/eth0/retrans_time_ms", "50"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "another address is not answered for", func() bool { ask("192.0.2.66"); return strings.Contains(entry("192.0.2.66"), "FAILED") })
+	g.SetProxied(nil)
+	until(t, "an address no longer proxied is not answered for", func() bool {
+		if strings.Contains(entry("192.0.2.65"), gateway) { // a former answer, or one that was still on the way
+			ip(t, l.Server, "neigh flush dev eth0")
+		}
+		ask("192.0.2.65")
+		return strings.Contains(entry("192.0.2.65"), "FAILED")
+	})
+
+	// It goes on when the interface has come back.
+	g.SetProxied(proxied)
+	if err := l.Unplug4(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Plug4(); err != nil {
+		t.Fatal(err)
+	}
+	gateway = strings.Fields(ip(t, l.Gateway, "-br link show dev "+l.NIC4))[2]
+	until(t, "a request after the interface came back is answered", func() bool {
+		ask("192.0.2.65")
+		return strings.Contains(entry("192.0.2.65"), gateway)
+	})
+}
