@@ -5,28 +5,12 @@ package session
 import (
 	"encoding/binary"
 	"sync/atomic"
-	"time"
 
 	"nat64d/bib"
 	"nat64d/drop"
 	"nat64d/packet"
 	"nat64d/table"
 )
-
-// Timeouts are the lifetimes of sessions (RFC 6146 section 4), counted from the last packet that restarts them.
-type Timeouts struct {
-	UDP            time.Duration // UDP_DEFAULT
-	ICMP           time.Duration // ICMP_DEFAULT
-	TCPEstablished time.Duration // TCP_EST
-	TCPTransitory  time.Duration // TCP_TRANS
-	TCPSyn         time.Duration // TCP_INCOMING_SYN, the lifetime of stored SYNs, of which this version has none
-}
-
-// Config is what may change while packets flow.
-type Config struct {
-	Timeouts        Timeouts
-	AllowInboundTCP bool // a V4 SYN to a binding opens a session (RFC 6146 section 3.5.2.2, state CLOSED)
-}
 
 // Table is the three session tables. A session is unique by its binding and its remote transport address, which is
 // the same as by its IPv6 and by its IPv4 5-tuple.
@@ -107,7 +91,7 @@ func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 // number pref, contains (RFC 6146 sections 3.5.1 to 3.5.3). It returns the packet's IPv4 source (T,t). For ICMP,
 // ports are Identifiers, and that of dst does not matter; ev counts for TCP only.
 func (t *Table) From6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
-	q := event{proto: p, remote: remote(p, dst), from: v6, prefix: pref, tcp: ev, now: now}
+	q := event{proto: p, remote: peer(p, dst), from: v6, prefix: pref, tcp: ev, now: now}
 	id := t.bib.Find6(p, src)
 	if id != 0 {
 		if _, ok := t.pass(id, &q); ok {
@@ -132,7 +116,7 @@ func (t *Table) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEv
 	if id == 0 {
 		return packet.Endpoint6{}, 0, t.unbound(p, dst)
 	}
-	q := event{proto: p, remote: remote(p, src), from: v4, tcp: ev, now: now}
+	q := event{proto: p, remote: peer(p, src), from: v4, tcp: ev, now: now}
 	if pref, ok := t.pass(id, &q); ok {
 		return t.bib.Client(id), pref, drop.None
 	}
@@ -143,6 +127,21 @@ func (t *Table) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEv
 		return packet.Endpoint6{}, 0, drop.Filtered
 	}
 	return t.open4(id, &q)
+}
+
+// Peek4 returns the client behind mapped, a (T,t), and the number of the prefix that it uses towards remote, a (Z,z):
+// that of their session, or 0 if there is none. Nothing changes by it, so it serves ICMP errors (RFC 6146 section
+// 3.5). For ICMP the port of remote does not matter. It is for workers in a batch.
+func (t *Table) Peek4(p packet.Proto, mapped, remote packet.Endpoint4) (client packet.Endpoint6, pref uint8, ok bool) {
+	id := t.bib.Find4(p, mapped)
+	if id == 0 {
+		return packet.Endpoint6{}, 0, false
+	}
+	remote = peer(p, remote)
+	if e := t.find(t.index.Find(t.hash(id, remote)), id, remote); e != nil {
+		pref = word(e.word.Load()).prefix()
+	}
+	return t.bib.Client(id), pref, true
 }
 
 // unbound says why a packet to a transport address without a binding goes no further.
@@ -163,9 +162,9 @@ type event struct {
 	now    table.Time
 }
 
-// remote returns the remote side of a session's key: an ICMP session has only an address there (RFC 6146 section
+// peer returns the remote side of a session's key: an ICMP session has only an address there (RFC 6146 section
 // 3.2).
-func remote(p packet.Proto, e packet.Endpoint4) packet.Endpoint4 {
+func peer(p packet.Proto, e packet.Endpoint4) packet.Endpoint4 {
 	if p == packet.ICMP {
 		e.Port = 0
 	}

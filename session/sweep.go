@@ -98,23 +98,48 @@ func (t *Table) Purge(match func(bib.Binding) bool) (bindings, sessions int) {
 		return 0, 0
 	}
 	for i := range t.index.Shards() {
-		sessions += t.purge(t.index.LockShard(i))
+		sessions += t.purge(t.index.LockShard(i), func(e *entry) bool {
+			if t.bib.Linked(e.binding) {
+				return false
+			}
+			e.word.Store(uint64(word(e.word.Load()).freed()))
+			return true
+		})
 	}
 	return bindings, sessions
 }
 
-// purge ends the sessions of a locked shard whose bindings have left the table, and unlocks it.
-func (t *Table) purge(s *table.Shard) (n int) {
+// purge ends the sessions of a locked shard whose words free has freed, and unlocks it.
+func (t *Table) purge(s *table.Shard, free func(*entry) bool) (n int) {
 	defer s.Unlock()
 	s.Each(func(slot uint32) {
-		e := t.entries.At(slot)
-		if !t.bib.Linked(e.binding) {
-			e.word.Store(uint64(word(e.word.Load()).freed()))
+		if e := t.entries.At(slot); free(e) {
 			t.remove(s, t.hash(e.key()), slot)
 			n++
 		}
 	})
 	return n
+}
+
+// PurgePrefix ends the sessions whose clients used NAT64 prefix n last, and bindings that lose their last session by
+// that, before the number gets another meaning. The caller has taken the prefix out of pool6 and let the batches end
+// that may not know it (table.Epochs.Wait). It returns how many sessions there were. Locks are held for one shard at a
+// time.
+func (t *Table) PurgePrefix(n uint8) (sessions int) {
+	for i := range t.index.Shards() {
+		sessions += t.purge(t.index.LockShard(i), func(e *entry) bool {
+			for {
+				w := word(e.word.Load())
+				if w.prefix() != n {
+					return false
+				}
+				if e.word.CompareAndSwap(uint64(w), uint64(w.freed())) {
+					return true
+				}
+			}
+		})
+	}
+	return sessions
 }
 
 // Session is a copy of one session.

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -9,7 +10,7 @@ import (
 // time of one batch; a slot that is freed meanwhile is reused only after that batch has ended, so that within a batch
 // a key never changes under a reader, though readers take no lock.
 //
-// Enter and Leave are called by worker w alone. Guest and the methods of Slab that retire and reuse slots may be
+// Enter and Leave are called by worker w alone. Guest, Wait and the methods of Slab that retire and reuse slots may be
 // called by any goroutine.
 type Epochs struct {
 	now     atomic.Uint64 // counts the batches of freed slots
@@ -46,6 +47,13 @@ func (e *Epochs) Guest(f func()) {
 	e.Enter(w)
 	defer e.Leave(w)
 	f()
+}
+
+// Wait returns when all batches that are under way now have ended. It must not be called in a batch.
+func (e *Epochs) Wait() {
+	for now := e.next(); !e.passed(now); {
+		runtime.Gosched()
+	}
 }
 
 // next ends the current epoch and returns the new one: what was unlinked before the call cannot be found by a reader
