@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -43,7 +44,33 @@ func (d *document) check(f *file) *Config {
 	}
 	c.Pool6, c.PrivateV4 = d.pool6(f.Pool6)
 	c.Bindings = d.bindings(f.BIB, c)
+	f.settle(c)
 	return c
+}
+
+// settle writes back what a file may write in several ways, so that equal configurations show equal values.
+func (f *file) settle(c *Config) {
+	f.Host.AnswerARP = string(c.Host.AnswerARP)
+	f.Sessions.AllowUnsafeTimeouts = f.Sessions.AllowUnsafeTimeouts || f.AllowUnsafeTimeouts
+	f.AllowUnsafeTimeouts = false
+	f.Translation.MTUPlateaus = c.Translation.MTUPlateaus
+	f.DenyV4, f.AllowV6 = texts(c.DenyV4), texts(c.AllowV6)
+	if c.ICMP.SourceV6.IsValid() {
+		f.ICMP.SourceV6 = c.ICMP.SourceV6.String()
+	}
+	f.Pool6 = make([]rawPool6, len(c.Pool6))
+	for i, p := range c.Pool6 {
+		f.Pool6[i] = rawPool6{Prefix: p.String(), PrivateV4: string(c.PrivateV4[i])}
+	}
+}
+
+// texts writes values as a file does.
+func texts[T fmt.Stringer](vs []T) []string {
+	l := make([]string, len(vs))
+	for i, v := range vs {
+		l[i] = v.String()
+	}
+	return l
 }
 
 // The smallest MTUs: RFC 8200 section 5, RFC 791 section 3.2.

@@ -25,6 +25,7 @@ type document struct {
 	where    map[string]position // by key path
 	rows     map[string]int      // how many rows a list has so far, by key path: the lists of drop-ins append
 	problems Problems
+	draft    draft // stands for a file of conf.d, there or not; without a name for none
 }
 
 // position is where a key stands.

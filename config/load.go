@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -15,10 +16,11 @@ import (
 )
 
 // Load reads the file at path and then, in the order of their names, the *.yaml files in the folder conf.d beside it:
-// their lists append, their single values replace. An empty path reads no file, which leaves the defaults. The error
-// of a refused configuration is a Problems.
-func Load(path string, o Overrides) (*Config, error) {
-	d := newDocument()
+// their rows of pool6, pool4 and bib come after those that are there, everything else replaces. An empty path reads no
+// file, which leaves the defaults. The error of a refused configuration is a Problems.
+func Load(path string, o Overrides) (*Config, error) { return newDocument().load(path, o) }
+
+func (d *document) load(path string, o Overrides) (*Config, error) {
 	if path != "" {
 		d.open(path)
 		d.openFolder(filepath.Join(filepath.Dir(path), "conf.d"))
@@ -49,13 +51,25 @@ func (d *document) open(path string) {
 }
 
 func (d *document) openFolder(path string) {
-	entries, err := os.ReadDir(path) // sorted by name
+	entries, err := os.ReadDir(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.unreadable(path, err)
 	}
+	var names []string
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".yaml") && !strings.HasPrefix(e.Name(), ".") {
-			d.open(filepath.Join(path, e.Name()))
+		if strings.HasSuffix(e.Name(), ".yaml") && !strings.HasPrefix(e.Name(), ".") && e.Name() != d.draft.name {
+			names = append(names, e.Name())
+		}
+	}
+	if d.draft.name != "" {
+		names = append(names, d.draft.name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if name == d.draft.name {
+			d.read(filepath.Join(path, name), strings.NewReader(d.draft.text))
+		} else {
+			d.open(filepath.Join(path, name))
 		}
 	}
 }

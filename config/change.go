@@ -1,0 +1,144 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"nat64d/pool6"
+)
+
+// Get returns the value of a key, in the notation of the file. The name may be Jool's; then the value is as Jool has it,
+// too.
+func (c *Config) Get(name string) (string, error) {
+	k, a, err := find(name)
+	if err != nil {
+		return "", err
+	}
+	return a.show(text(c.source.at(k.Name))), nil
+}
+
+// With returns a configuration in which one key differs. The value is in the notation of the file, with commas between
+// the values of a list, or in that of Jool if the name is Jool's. It passes the same checks as a file, whose Problems are
+// the error; a key that needs a restart is refused.
+func (c *Config) With(name, value string) (*Config, error) {
+	k, a, err := find(name)
+	if err != nil {
+		return nil, err
+	}
+	if !k.Live {
+		return nil, fmt.Errorf("%s cannot change while nat64d runs; write it into the configuration file and restart nat64d", k.Name)
+	}
+	f := *c.source
+	field := f.at(k.Name)
+	value, err = a.read(value, text(field))
+	if err == nil {
+		err = set(field, value)
+	}
+	if err != nil {
+		return nil, Problems{{Key: name, Message: err.Error()}}
+	}
+	return f.recheck()
+}
+
+// recheck checks what was a correct file before it was changed.
+func (f *file) recheck() (*Config, error) {
+	d := newDocument()
+	c := d.check(f)
+	if len(d.problems) > 0 {
+		return nil, d.problems
+	}
+	return c, nil
+}
+
+// WithPool6 returns a configuration with one prefix more, behind the others.
+func (c *Config) WithPool6(prefix string) (*Config, error) {
+	f := *c.source
+	f.Pool6 = append(slices.Clone(f.Pool6), rawPool6{Prefix: prefix})
+	return f.recheck()
+}
+
+// WithoutPool6 returns a configuration without one of its prefixes. The last one stays: without it there would be
+// nothing to translate.
+func (c *Config) WithoutPool6(prefix string) (*Config, error) {
+	p, err := pool6.ParsePrefix(prefix)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.Index(c.Pool6, p)
+	switch {
+	case i < 0:
+		return nil, fmt.Errorf("%v is not in pool6, which has %s", p, strings.Trim(fmt.Sprint(c.Pool6), "[]"))
+	case len(c.Pool6) == 1:
+		return nil, fmt.Errorf("%v is the only prefix of pool6; add another one first, or stop translating with nat64ctl pause", p)
+	}
+	f := *c.source
+	f.Pool6 = slices.Delete(slices.Clone(f.Pool6), i, i+1)
+	return f.recheck()
+}
+
+// Change is a difference between two configurations.
+type Change struct {
+	Name     string // of a Key, or pool6, pool4 or bib
+	Old, New string // the values; of a list of rows, those that are gone and those that have come
+	Live     bool   // it can be made without a restart
+}
+
+// Diff returns what differs, in the order of Keys, then the lists of rows.
+func Diff(old, next *Config) []Change {
+	var changes []Change
+	for _, k := range keys {
+		a, b := text(old.source.at(k.Name)), text(next.source.at(k.Name))
+		if a != b {
+			changes = append(changes, Change{k.Name, a, b, k.Live})
+		}
+	}
+	for _, list := range []struct {
+		name string
+		rows func(*Config) []string
+	}{{"pool6", (*Config).pool6Rows}, {"pool4", (*Config).pool4Rows}, {"bib", (*Config).bindingRows}} {
+		a, b := list.rows(old), list.rows(next)
+		gone, come := without(a, b), without(b, a)
+		if len(gone)+len(come) > 0 {
+			changes = append(changes, Change{list.name, strings.Join(gone, ", "), strings.Join(come, ", "), true})
+		}
+	}
+	return changes
+}
+
+func (c *Config) pool6Rows() (rows []string) {
+	for i, p := range c.Pool6 {
+		rows = append(rows, fmt.Sprintf("%v private_v4 %s", p, c.PrivateV4[i]))
+	}
+	return rows
+}
+
+func (c *Config) pool4Rows() (rows []string) {
+	for _, r := range c.source.Pool4 {
+		row := r.Address
+		if r.Ports != "" {
+			row += " " + r.Ports
+		}
+		if r.Protocols != nil {
+			row += " " + strings.Join(r.Protocols, "+")
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func (c *Config) bindingRows() (rows []string) {
+	for _, b := range c.Bindings {
+		rows = append(rows, b.String())
+	}
+	return rows
+}
+
+// without returns the rows of a that b does not have.
+func without(a, b []string) []string {
+	has := make(map[string]bool, len(b))
+	for _, row := range b {
+		has[row] = true
+	}
+	return slices.DeleteFunc(slices.Clone(a), func(row string) bool { return has[row] })
+}

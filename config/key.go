@@ -1,0 +1,168 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Key is a single value, or a list of them, that a configuration has.
+type Key struct {
+	Name string   // its path in the file, such as sessions.timeouts.udp
+	Live bool     // With can change it; the others need a restart
+	Help string   // what it means and what it may be, for the operator
+	Jool []string // keys of Jool's "global" mode that mean the same, or a part of it
+}
+
+// Keys returns every key, in the order of the file. Lists of rows (pool6, pool4, bib) have commands of their own.
+func Keys() []Key {
+	ks := slices.Clone(keys)
+	for i := range ks {
+		for _, a := range aliases {
+			if a.key == ks[i].Name {
+				ks[i].Jool = append(ks[i].Jool, a.name)
+			}
+		}
+	}
+	return ks
+}
+
+// keys are in the order of the layout. What is not live is used once, when the parts of the daemon are made.
+var keys = []Key{
+	{Name: "interfaces.v6.name", Help: "interface of the IPv6 side"},
+	{Name: "interfaces.v6.mtu", Help: "its MTU; auto: as the kernel has it"},
+	{Name: "interfaces.v4.name", Help: "interface of the IPv4 side"},
+	{Name: "interfaces.v4.mtu", Help: "its MTU; auto: as the kernel has it"},
+	{Name: "interfaces.engine", Help: "how frames are moved: auto, ring, mmsg or simple"},
+	{Name: "interfaces.workers", Help: "workers of a side; auto: by the number of CPUs"},
+	{Name: "deny_v4", Live: true, Help: "IPv4 prefixes that clients may not reach"},
+	{Name: "allow_v6", Live: true, Help: "prefixes of the clients that are served; empty: all"},
+	{Name: "host.guard", Help: "keep the kernel from answering for pool4 and pool6"},
+	{Name: "host.reserve_ports", Help: "keep programs from picking ports of pool4"},
+	{Name: "host.force", Help: "take ports of pool4 even if the host needs them"},
+	{Name: "host.answer_arp", Help: "answer ARP for addresses of pool4 that no interface has: auto, on or off"},
+	{Name: "sessions.max", Help: "sessions of all protocols together"},
+	{Name: "sessions.max_per_client", Live: true, Help: "sessions of one client; 0: no limit"},
+	{Name: "sessions.max_bindings_per_client", Live: true, Help: "bindings of one client; 0: no limit"},
+	{Name: "sessions.new_per_second", Live: true, Help: "sessions that one client may open a second; 0: no limit"},
+	{Name: "sessions.client_prefix_len", Live: true, Help: "a client is all addresses of one prefix of this length, 32 to 128"},
+	{Name: "sessions.timeouts.udp", Live: true, Help: "lifetime of a UDP session, at least 2m"},
+	{Name: "sessions.timeouts.icmp", Live: true, Help: "lifetime of an ICMP query, at least 60s"},
+	{Name: "sessions.timeouts.tcp_established", Live: true, Help: "lifetime of an open TCP session that is idle, at least 2h"},
+	{Name: "sessions.timeouts.tcp_transitory", Live: true, Help: "lifetime of a TCP session that opens or closes, at least 4m"},
+	{Name: "sessions.timeouts.tcp_syn", Live: true, Help: "how long a SYN from IPv4 waits for the client's, at least 6s"},
+	{Name: "sessions.timeouts.fragment", Help: "until all fragments of a datagram must be there, at least 2s"},
+	{Name: "sessions.port_hold_down", Live: true, Help: "a released UDP or ICMP port rests so long"},
+	{Name: "sessions.inbound_refresh", Live: true, Help: "packets from IPv4 prolong a session"},
+	{Name: "sessions.rst_during_fin", Live: true, Help: "an RST after one FIN has the session end after tcp_transitory"},
+	{Name: "sessions.check_tcp_sequence", Live: true, Help: "an RST or FIN must lie in the window to have an effect"},
+	{Name: "sessions.max_stored_syns", Live: true, Help: "SYNs from IPv4 that may wait for the client's; 0: none"},
+	{Name: "sessions.max_stored_syns_per_source", Live: true, Help: "of them, from one IPv4 address"},
+	{Name: "sessions.port_hash_fields", Live: true, Help: "what a port is chosen by: 8 client address + 4 client port + 2 peer address + 1 peer port"},
+	{Name: "sessions.allow_unsafe_timeouts", Live: true, Help: "lifetimes may be below the minimum of the RFCs"},
+	{Name: "fragments.memory", Help: "bytes of all fragments that wait for the rest of their datagram"},
+	{Name: "fragments.memory_per_source", Help: "of them, from one source"},
+	{Name: "fragments.per_source", Help: "fragments of one source that wait"},
+	{Name: "filtering.mode", Live: true, Help: "who may send to a bound port: anybody (endpoint_independent), or addresses the client has a session with (address_dependent)"},
+	{Name: "filtering.allow_inbound_tcp", Live: true, Help: "IPv4 hosts may open connections to bound ports"},
+	{Name: "filtering.icmpv6_info", Live: true, Help: "pings of IPv6 clients: pass or drop"},
+	{Name: "translation.lowest_ipv6_mtu", Live: true, Help: "largest IPv6 packet made of an IPv4 packet that may be fragmented"},
+	{Name: "translation.tcp_mss_clamp", Live: true, Help: "largest MSS in a SYN: off, auto (what fits the MTUs) or a number from 536"},
+	{Name: "translation.zero_udp_checksum", Live: true, Help: "IPv4 UDP without a checksum: compute or drop"},
+	{Name: "translation.tos", Live: true, Help: "TOS towards IPv4: copy, or 0 to 255"},
+	{Name: "translation.traffic_class", Live: true, Help: "traffic class towards IPv6: copy, or 0 to 255"},
+	{Name: "translation.mtu_plateaus", Live: true, Help: "MTUs to try after a Fragmentation Needed without one"},
+	{Name: "icmp.source_v6", Live: true, Help: "source of our ICMPv6 errors; auto: an address of the v6 interface"},
+	{Name: "icmp.source_v4", Live: true, Help: "source of our ICMPv4 errors; auto: an address of the v4 interface"},
+	{Name: "icmp.rate_per_second", Live: true, Help: "our ICMP errors to one destination a second; 0: no limit"},
+	{Name: "icmp.rate_total", Live: true, Help: "our ICMP errors of one family a second; 0: no limit"},
+	{Name: "icmp.error_source", Live: true, Help: "source of translated ICMPv4 errors: router (who reports), or literal (whom the packet was for)"},
+	{Name: "logging.level", Live: true, Help: "debug, info, warn or error"},
+	{Name: "logging.format", Help: "auto, text or json"},
+	{Name: "nat_log.events", Live: true, Help: "what is logged of the tables: none, bib (bindings) or session (sessions, too)"},
+	{Name: "api.socket", Help: "path of the control socket"},
+	{Name: "api.group", Help: "group that may use it"},
+}
+
+// find returns the key of that name, which may be Jool's.
+func find(name string) (Key, alias, error) {
+	a := alias{}
+	if i := slices.IndexFunc(aliases, func(a alias) bool { return a.name == name }); i >= 0 {
+		a = aliases[i]
+		name = a.key
+	}
+	if i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name }); i >= 0 {
+		return keys[i], a, nil
+	}
+	return Key{}, a, unknownKey(name)
+}
+
+// unknownKey says why there is no such key, and which may have been meant.
+func unknownKey(name string) error {
+	switch name {
+	case "pool6", "pool4", "bib":
+		return fmt.Errorf("%s is a list of rows; nat64ctl %s shows and changes it", name, name)
+	}
+	if slices.ContainsFunc(features, func(f feature) bool { return f.key == name }) {
+		return fmt.Errorf("%s is not available in this version", name)
+	}
+	best, distance := "", 1+max(1, len(name)/3)
+	for _, k := range Keys() {
+		last := k.Name[strings.LastIndexByte(k.Name, '.')+1:] // people leave out the section
+		for _, n := range append([]string{last, k.Name}, k.Jool...) {
+			if d := editDistance(name, n); d < distance {
+				best, distance = k.Name, d
+				if slices.Contains(k.Jool, n) {
+					best = n
+				}
+			}
+		}
+	}
+	if best != "" {
+		return fmt.Errorf("unknown key %q; did you mean %s?", name, best)
+	}
+	return fmt.Errorf("unknown key %q; nat64ctl config get lists them", name)
+}
+
+// at returns the field of a key.
+func (f *file) at(key string) reflect.Value {
+	v := reflect.ValueOf(f).Elem()
+	for name := range strings.SplitSeq(key, ".") {
+		field, _ := fieldOf(v.Type(), name)
+		v = v.FieldByIndex(field.Index)
+	}
+	return v
+}
+
+// text writes a value in the one notation that a configuration shows, which is one that a file may have.
+func text(v reflect.Value) string {
+	if v.Kind() != reflect.Slice {
+		return fmt.Sprint(v.Interface())
+	}
+	l := make([]string, v.Len())
+	for i := range l {
+		l[i] = text(v.Index(i))
+	}
+	return strings.Join(l, ",")
+}
+
+// set reads a value into a field. A list is replaced by a new one: the old one belongs to another configuration.
+func set(v reflect.Value, text string) error {
+	if v.Kind() != reflect.Slice {
+		parsed, err := decodeText(reflect.TypeFor[string](), v.Type(), text)
+		if err == nil {
+			v.Set(reflect.ValueOf(parsed))
+		}
+		return err
+	}
+	words := split(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
+	l := reflect.MakeSlice(v.Type(), len(words), len(words))
+	for i, w := range words {
+		if err := set(l.Index(i), w); err != nil {
+			return err
+		}
+	}
+	v.Set(l)
+	return nil
+}
