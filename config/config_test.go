@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,9 +94,38 @@ func TestValues(t *testing.T) {
 		{"TOS", "translation: { tos: 46 }", func(c *config.Config) bool { return !c.Translation.CopyTOS && c.Translation.TOS == 46 }},
 		{"ARP as a word", "host: { answer_arp: off }", func(c *config.Config) bool { return c.Host.AnswerARP == config.AnswerARPOff }},
 		{"ARP as a boolean", "host: { answer_arp: true }", func(c *config.Config) bool { return c.Host.AnswerARP == config.AnswerARPOn }},
-		{"ICMP sources", "icmp: { source_v6: 2001:db8::1, source_v4: 192.0.2.1, rate_per_second: 0 }", func(c *config.Config) bool {
-			return c.ICMP == config.ICMP{SourceV6: netip.MustParseAddr("2001:db8::1"), SourceV4: netip.MustParseAddr("192.0.2.1")}
+		{"ICMP", "icmp: { source_v6: 2001:db8::1, source_v4: 192.0.2.1, rate_per_second: 0, rate_total: 7, error_source: literal }", func(c *config.Config) bool {
+			return c.ICMP == config.ICMP{SourceV6: netip.MustParseAddr("2001:db8::1"), SourceV4: netip.MustParseAddr("192.0.2.1"), RateTotal: 7, LiteralSource: true}
 		}},
+		{"several prefixes", "pool6: [ { prefix: 64:ff9b::/96, private_v4: drop }, { prefix: 2001:db8::/32 }, { prefix: 2001:db8:64::/96, private_v4: allow } ]", func(c *config.Config) bool {
+			return len(c.Pool6) == 3 && slices.Equal(c.PrivateV4, []config.PrivateV4{config.PrivateV4Drop, config.PrivateV4Auto, config.PrivateV4Allow})
+		}},
+		{"who may talk to whom", "deny_v4: [10.0.0.0/8, 192.0.2.1]\nallow_v6: [2001:db8::/32, 2001:db8:f::1]", func(c *config.Config) bool {
+			return slices.Equal(c.DenyV4, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")}) &&
+				slices.Equal(c.AllowV6, []netip.Prefix{netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("2001:db8:f::1/128")})
+		}},
+		{"filtering", "filtering: { mode: address_dependent, allow_inbound_tcp: FALSE, icmpv6_info: drop }", func(c *config.Config) bool {
+			return c.Filtering == config.Filtering{AddressDependent: true, DropICMPv6Info: true}
+		}},
+		{"limits", "sessions: { max_per_client: 1, max_bindings_per_client: 2, new_per_second: 3, client_prefix_len: 56, max_stored_syns: 0, max_stored_syns_per_source: 5, port_hash_fields: 11 }", func(c *config.Config) bool {
+			s := c.Sessions
+			return s.MaxPerClient == 1 && s.MaxBindingsPerClient == 2 && s.NewPerSecond == 3 && s.ClientPrefixLen == 56 && s.MaxStoredSYNs == 0 &&
+				s.MaxStoredSYNsPerSource == 5 && s.PortHashFields == config.HashClientAddress|config.HashPeerAddress|config.HashPeerPort
+		}},
+		{"life of a session", "sessions: { inbound_refresh: no, rst_during_fin: no, check_tcp_sequence: yes }", func(c *config.Config) bool {
+			return !c.Sessions.InboundRefresh && !c.Sessions.RSTDuringFIN && c.Sessions.CheckTCPSequence
+		}},
+		{"fragments", "fragments: { memory: 131072, memory_per_source: 65536, per_source: 2 }", func(c *config.Config) bool {
+			return c.Fragments == config.Fragments{Memory: 131072, MemoryPerSource: 65536, PerSource: 2}
+		}},
+		{"traffic class", "translation: { traffic_class: 0 }", func(c *config.Config) bool {
+			return !c.Translation.CopyTrafficClass && c.Translation.TrafficClass == 0 && c.Translation.CopyTOS
+		}},
+		{"MSS by the MTUs", "translation: { tcp_mss_clamp: auto }", func(c *config.Config) bool { return c.Translation.TCPMSSClamp == config.MSSAuto }},
+		{"no MSS clamp", "translation: { tcp_mss_clamp: no }", func(c *config.Config) bool { return c.Translation.TCPMSSClamp == config.MSSOff }},
+		{"MSS", "translation: { tcp_mss_clamp: 1220 }", func(c *config.Config) bool { return c.Translation.TCPMSSClamp == 1220 }},
+		{"plateaus", "translation: { mtu_plateaus: [68, 0, 1500, 68, 9000] }", func(c *config.Config) bool { return slices.Equal(c.Translation.MTUPlateaus, []int{9000, 1500, 68}) }},
+		{"log of bindings", "nat_log: { events: bib, sinks: [ { type: journal } ] }", func(c *config.Config) bool { return c.NATEvents == config.NATEventsBindings }},
 		{"no group", `api: { group: "", socket: /tmp/s }`, func(c *config.Config) bool { return c.Group == "" && c.Socket == "/tmp/s" }},
 		{"JSON", `{"logging": {"level": "debug", "format": "json"}}`, func(c *config.Config) bool { return c.Log == config.Log{Level: "debug", Format: "json"} }},
 	}
@@ -119,7 +149,7 @@ func TestRefused(t *testing.T) {
 		{"# c\nsessions:\n  maxx: 3", "f:3: sessions.maxx: unknown key; did you mean max?"},
 		{"timeouts: {}", "f:1: timeouts: unknown key; did you mean sessions.timeouts?"},
 		{"answer_arp: auto", "f:1: answer_arp: unknown key; did you mean pool4[].answer_arp?"},
-		{"API: {}", "f:1: API: unknown key; known here: version, interfaces, pool6, pool4, host, bib, sessions, filtering, translation, icmp, logging, nat_log, api, metrics, web, dns64, ra, ha, state, allow_unsafe_timeouts"},
+		{"API: {}", "f:1: API: unknown key; known here: version, interfaces, pool6, deny_v4, allow_v6, pool4, host, bib, sessions, fragments, filtering, translation, icmp, logging, nat_log, api, metrics, web, dns64, ra, ha, state, allow_unsafe_timeouts"},
 		{"api: { 10.0.2.15: x }", "f:1: api.10.0.2.15: unknown key; known here: socket, group"},
 		{"version: 1\nversion: 1", "f:2: version: given twice, first in line 1"},
 		{"version: &v 1", "f:1: version: anchors and aliases are not supported; write the value out"},
@@ -135,7 +165,28 @@ func TestRefused(t *testing.T) {
 		{"interfaces: { engine: xdp }", `f:1: interfaces.engine: is "xdp", but must be one of auto, ring, mmsg, simple`},
 		{"host: { guard: maybe }", `f:1: host.guard: "maybe" is neither true nor false`},
 		{"pool6: [ { private_v4: drop } ]", "f:1: pool6[0].prefix: missing; write a prefix such as 64:ff9b::/96"},
-		{"pool6: [ { prefix: 64:ff9b::/96 }, { prefix: 2001:db8::/32 } ]", "f:1: pool6[1]: a second prefix is not available in this version; give one"},
+		{"pool6: [ { prefix: 64:ff9b::/96 }, { prefix: 64:ff9b::/96 } ]", "f:1: pool6[1].prefix: 64:ff9b::/96 is there already; give each prefix once"},
+		{"pool6: [ { prefix: 64:ff9b::/96, private_v4: no } ]", `f:1: pool6[0].private_v4: is "no", but must be one of auto, allow, drop`},
+		{"deny_v4: [10.0.0.0/8, 0.0.0.0/0]", "f:1: deny_v4[1]: 0.0.0.0/0 would deny everything; use nat64ctl pause for that"},
+		{"deny_v4: [10.0.0.1/8]", "f:1: deny_v4[0]: 10.0.0.1/8 has bits set behind its length; did you mean 10.0.0.0/8?"},
+		{"deny_v4: [2001:db8::/32]", `f:1: deny_v4[0]: is "2001:db8::/32", but must be an IPv4 prefix or address`},
+		{"deny_v4: 10.0.0.0/8", `f:1: deny_v4: is the single value "10.0.0.0/8", but must be a list`},
+		{"allow_v6:\n- 2001:db8::/32\n- \n- [x]", "f:3: allow_v6[1]: is empty\nf:4: allow_v6[2]: is a list, but must be a single value"},
+		{"allow_v6: [ '::ffff:192.0.2.0/120' ]", `f:1: allow_v6[0]: is "::ffff:192.0.2.0/120", but must be an IPv6 prefix or address`},
+		{"sessions: { client_prefix_len: 31 }", "f:1: sessions.client_prefix_len: is 31, but must be 32 to 128"},
+		{"sessions: { port_hash_fields: 16 }", "f:1: sessions.port_hash_fields: is 16, but must be 0 to 15"},
+		{"sessions: { max_stored_syns_per_source: 0 }", "f:1: sessions.max_stored_syns_per_source: is 0, but must be 1 to 1000000"},
+		{"fragments: { memory: 131072, memory_per_source: 131073 }", "f:1: fragments.memory_per_source: is 131073, but must be 65536 to 131072"},
+		{"filtering: { mode: full_cone }", `f:1: filtering.mode: is "full_cone", but must be one of endpoint_independent, address_dependent`},
+		{"translation: { tcp_mss_clamp: 535 }", `f:1: translation.tcp_mss_clamp: is "535", but must be off, auto or 536 to 65495`},
+		{"translation: { traffic_class: zero }", `f:1: translation.traffic_class: is "zero", but must be copy or 0 to 255`},
+		{"translation: { mtu_plateaus: [0, 0] }", "f:1: translation.mtu_plateaus: has no MTU; write one or more from 1 to 65535, or leave it out"},
+		{"translation: { mtu_plateaus: [1500, 65536] }", "f:1: translation.mtu_plateaus[1]: is 65536, but must be 0 to 65535"},
+		{"translation: { mtu_plateaus: [1500, x] }", `f:1: translation.mtu_plateaus[1]: "x" is not a decimal number`},
+		{"translation: { mtu_plateaus: [" + strings.Repeat("68, ", 65) + "] }", "f:1: translation.mtu_plateaus: has 65 values, but must have at most 64"},
+		{"icmp: { error_source: better }", `f:1: icmp.error_source: is "better", but must be one of router, literal`},
+		{"nat_log: { events: all }", `f:1: nat_log.events: is "all", but must be one of none, bib, session`},
+		{"nat_log: { sinks: [ { type: ipfix } ] }", "f:1: nat_log.sinks[0].type: ipfix is not available in this version; leave it out or write journal"},
 		{"pool4:\n  - ports: 1-2\n", "f:2: pool4[0].address: missing; write an address such as 10.0.2.15"},
 		{"pool4:\n  - address: interface:ens5\n", "f:2: pool4[0].address: interface:ens5 is not available in this version; write the address itself"},
 		{"pool4: [ { address: 10.0.2.15, ports: 8000-7000 } ]", "f:1: pool4[0]: ports 8000-7000: the range is reversed: write 7000-8000"},
@@ -284,7 +335,7 @@ func FuzzParse(f *testing.F) {
 		switch {
 		case err != nil && (c != nil || !errors.As(err, &ps) || len(ps) == 0):
 			t.Errorf("configuration %v with error %v", c, err)
-		case err == nil && (len(c.Pool6) != 1 || c.Sessions.Max < 1 || c.Sessions.Timeouts.UDP <= 0 || c.Translation.LowestIPv6MTU < 1280):
+		case err == nil && (len(c.Pool6) < 1 || len(c.Pool6) != len(c.PrivateV4) || len(c.Translation.MTUPlateaus) < 1 || c.Sessions.Max < 1 || c.Sessions.Timeouts.UDP <= 0 || c.Translation.LowestIPv6MTU < 1280):
 			t.Errorf("accepted: %+v", *c)
 		}
 	})

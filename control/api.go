@@ -204,7 +204,7 @@ type ConfigResult struct {
 
 // ReloadResult says which keys and lists of the configuration had changed.
 type ReloadResult struct {
-	Changes  []ConfigResult `json:"changes"`
+	Changes  []ConfigResult `json:"changes,omitempty"`
 	Warnings []string       `json:"warnings,omitempty"`
 }
 

@@ -130,3 +130,33 @@ func startOn(t *testing.T, path string, b control.Backend) (stop func()) {
 		}
 	}
 }
+
+func (m *memory) AddPool6(c control.Pool6Change) (control.Pool6Result, error) {
+	p, err := netip.ParsePrefix(c.Prefix)
+	return control.Pool6Result{Prefix: p}, err
+}
+
+func (m *memory) RemovePool6(control.Pool6Change) (control.Pool6Result, error) {
+	return control.Pool6Result{Prefix: netip.MustParsePrefix("64:ff9b::/96"), Sessions: 4}, nil
+}
+
+func (m *memory) AddBinding(c control.BindingChange) (control.BindingResult, error) {
+	return control.BindingResult{Added: []control.BindingRange{{Protocol: c.Protocols[0], Client: c.Client, Mapped: c.Mapped}}}, nil
+}
+
+func (m *memory) RemoveBinding(c control.BindingChange) (control.BindingResult, error) {
+	return control.BindingResult{Removed: []control.BindingRange{{Protocol: "tcp", Client: "[2001:db8::5]:80", Mapped: c.Mapped}}, Bindings: 1, Sessions: 5}, nil
+}
+
+func (m *memory) GetConfig(key string) ([]control.ConfigKey, error) {
+	if key == "a&b=c" {
+		return nil, &control.Error{Message: "unknown key " + key, Hint: "look at the list"}
+	}
+	return []control.ConfigKey{{Name: "sessions.timeouts.udp", Value: "5m", Live: true, Jool: []control.JoolKey{{Name: "udp-timeout", Value: "0:05:00"}}}}, nil
+}
+
+func (m *memory) SetConfig(c control.ConfigChange) (control.ConfigResult, error) {
+	return control.ConfigResult{Name: c.Key, Old: "5m", New: c.Value}, nil
+}
+
+func (m *memory) Reload() (control.ReloadResult, error) { return control.ReloadResult{}, nil }

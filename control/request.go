@@ -89,7 +89,7 @@ func badBody(err error, example string) error {
 	if errors.As(err, &large) {
 		return &Error{Message: fmt.Sprintf("the request is larger than %d bytes", large.Limit)}
 	}
-	return &Error{Message: "the request is not what this changes: " + err.Error(), Hint: "send " + example}
+	return &Error{Message: "the request cannot be read: " + err.Error(), Hint: "send " + example}
 }
 
 // values returns the filter as the query of a request.

@@ -12,7 +12,7 @@ func FuzzDecodeChange(f *testing.F) {
 	f.Add(`{"addresses":"192.0.2.1","ports":"7000-8000","protocols":["tcp"],"force":true}`)
 	f.Add(`{}null`)
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := decodeChange(strings.NewReader(text))
+		c, err := decodeChange[Pool4Change](strings.NewReader(text))
 		if err != nil {
 			return
 		}
@@ -20,7 +20,7 @@ func FuzzDecodeChange(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := decodeChange(strings.NewReader(string(again)))
+		d, err := decodeChange[Pool4Change](strings.NewReader(string(again)))
 		if err != nil || d.Addresses != c.Addresses || d.Ports != c.Ports || len(d.Protocols) != len(c.Protocols) || d.Force != c.Force {
 			t.Errorf("%q: %+v became %+v, %v", text, c, d, err)
 		}
