@@ -30,19 +30,20 @@ type ID uint32
 // Concurrency: Lookup6, Lookup4, Find6, Find4, At and Hold take no lock; they are for workers in a batch (between
 // Enter and Leave of the table.Epochs given to New) or for who holds the binding. The other methods may be called by
 // any goroutine; those that make or end a binding take the lock of its shard, which is chosen by the hash of the IPv6
-// transport address, then that of the client's, then those inside pool4. They never wait for a reader.
-//
-// What the protocols to come need has its place: a cell of the IPv4 index with no binding has room for the time until
-// which the port is held down (RFC 6888 REQ-8).
+// transport address, then that of the client's, then those inside pool4 or that of the subscriber's. They never wait
+// for a reader.
 type Table struct {
-	pool    *pool4.Pool
-	epochs  *table.Epochs
-	key     table.Key
-	max     int64
-	entries *table.Slab[entry]
-	index6  *table.Index
-	index4  index4
-	clients clients
+	pool        *pool4.Pool
+	epochs      *table.Epochs
+	key         table.Key
+	max         int64
+	conf        atomic.Pointer[Config]
+	subscribers atomic.Pointer[subscribers] // nil without limits
+	edition     uint8                       // of the last subscribers; for Configure
+	entries     *table.Slab[entry]
+	index6      *table.Index
+	index4      index4
+	clients     clients
 
 	_     [64]byte // what follows is written for every new binding, what precedes is read for every packet
 	total atomic.Int64
@@ -53,7 +54,7 @@ type Table struct {
 // random bytes: nobody outside can then foresee which entries share a shard.
 func New(p *pool4.Pool, e *table.Epochs, max int, key [16]byte) *Table {
 	k := table.NewKey(key)
-	return &Table{
+	t := &Table{
 		pool:    p,
 		epochs:  e,
 		key:     k,
@@ -62,6 +63,8 @@ func New(p *pool4.Pool, e *table.Epochs, max int, key [16]byte) *Table {
 		index6:  table.NewIndex(max),
 		clients: newClients(e, max, k),
 	}
+	t.conf.Store(new(Config))
+	return t
 }
 
 // Lookup6 returns the IPv4 transport address that a client has. Nothing changes by it, so it serves ICMP errors
@@ -115,6 +118,21 @@ func (t *Table) Key() table.Key { return t.key }
 
 // Contains reports whether an IPv4 transport address is in pool4.
 func (t *Table) Contains(p packet.Proto, m packet.Endpoint4) bool { return t.pool.Contains(p, m) }
+
+// Orphan reports whether a binding has lost its place in pool4: a dynamic one if pool4 has its transport address no
+// longer, a static one, whose port need not be in pool4, if pool4 has nothing of its address.
+func (t *Table) Orphan(b Binding) bool {
+	if b.Static {
+		return !t.pool.Has(b.Mapped.Addr)
+	}
+	return !t.pool.Contains(b.Proto, b.Mapped)
+}
+
+// Expire sets transport addresses free whose hold-down is over, budget of them at most, and returns whether there are
+// more. It has to be called now and then.
+func (t *Table) Expire(now table.Time, budget int) (more bool) {
+	return t.pool.Expire(now.Duration(), budget)
+}
 
 // Len returns the number of bindings of a protocol.
 func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }

@@ -38,7 +38,7 @@ func newTables(t testing.TB, workers, limit int, addresses, ports string) *table
 func (b *tables) hold(p packet.Proto, c packet.Endpoint6) (bib.ID, packet.Endpoint4, drop.Reason) {
 	b.epochs.Enter(0)
 	defer b.epochs.Leave(0)
-	id, r := b.Hold6(p, c, endpoint4("198.51.100.1", 53))
+	id, r := b.Hold6(pool4.Request{Proto: p, Client: c, Remote: endpoint4("198.51.100.1", 53)})
 	if r != drop.None {
 		return 0, packet.Endpoint4{}, r
 	}
@@ -292,7 +292,7 @@ func TestConcurrentUse(t *testing.T) {
 			for i := range rounds {
 				b.epochs.Enter(w)
 				c := endpoint6("2001:db8::1", uint16(2000+i%40))
-				if id, r := b.Hold6(packet.UDP, c, packet.Endpoint4{}); r == drop.None {
+				if id, r := b.Hold6(pool4.Request{Proto: packet.UDP, Client: c}); r == drop.None {
 					if got := b.Client(id); got != c {
 						t.Errorf("the binding of %v belongs to %v", c, got)
 					}

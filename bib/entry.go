@@ -6,14 +6,15 @@ import (
 	"nat64d/packet"
 )
 
-// entry is a binding in its slot: 32 bytes without pointers. All fields but refs are written before the slot is
+// entry is a binding in its slot: 32 bytes without pointers. All fields but counted and refs are written before the slot is
 // published in the indexes and stay until it has been retired and every batch of that time has ended; readers that
 // found the slot in their batch read them without a lock.
 type entry struct {
-	client packet.Endpoint6
-	mapped packet.Endpoint4
-	proto  packet.Proto
-	refs   refs
+	client  packet.Endpoint6
+	mapped  packet.Endpoint4
+	proto   packet.Proto
+	counted uint8 // the edition of the subscribers that counts it; guarded by the shard's lock
+	refs    refs
 }
 
 // refs is the life of a binding in one word:

@@ -4,6 +4,7 @@ import (
 	"nat64d/bib"
 	"nat64d/drop"
 	"nat64d/packet"
+	"nat64d/pool4"
 )
 
 // open6 makes a session, and a binding if the client has none, for a packet from IPv6.
@@ -12,7 +13,7 @@ func (t *Table) open6(src packet.Endpoint6, q *event) (packet.Endpoint4, drop.Re
 		if !t.reserve(q.proto) {
 			return packet.Endpoint4{}, drop.SessionLimit
 		}
-		id, r := t.bib.Hold6(q.proto, src, q.remote)
+		id, r := t.bib.Hold6(pool4.Request{Proto: q.proto, Client: src, Remote: q.remote})
 		if r != drop.None {
 			t.unreserve(q.proto)
 			return packet.Endpoint4{}, r

@@ -21,7 +21,7 @@ func TestInsertMeetsPurge(t *testing.T) {
 
 	epochs.Enter(0)
 	defer epochs.Leave(0)
-	id, r := bindings.Hold6(packet.UDP, client, q.remote)
+	id, r := bindings.Hold6(pool4.Request{Proto: packet.UDP, Client: client, Remote: q.remote})
 	if r != drop.None || !sessions.reserve(packet.UDP) {
 		t.Fatal(r)
 	}

@@ -1,0 +1,78 @@
+package bib
+
+import "nat64d/pool4"
+
+// Config is what may change while packets flow.
+type Config struct {
+	Limits Limits
+	Pool   pool4.Config
+	Log    func(b Binding, ended bool) // told of bindings that begin and end, outside of locks; nil: nobody is
+}
+
+// Limits bound what one client may have, a client being all IPv6 addresses of one prefix (RFC 6888 REQ-4 and REQ-5).
+// Bindings that the administrator has made do not count. A limit that is lowered ends nothing.
+type Limits struct {
+	PrefixLen    int // the bits of an address that make a client; 0: 64
+	Bindings     int // dynamic bindings; 0: no limit
+	Sessions     int // sessions, whoever began them; 0: no limit
+	NewPerSecond int // sessions that the client begins, in a second, and at once; 0: no limit
+}
+
+// defaultPrefixLen makes a client of one link (RFC 4291 section 2.5.4).
+const defaultPrefixLen = 64
+
+func (l *Limits) bits() int {
+	if l.PrefixLen == 0 {
+		return defaultPrefixLen
+	}
+	return l.PrefixLen
+}
+
+func (l *Limits) any() bool { return l.Bindings != 0 || l.Sessions != 0 || l.NewPerSecond != 0 }
+
+// Configure replaces the configuration; one goroutine at a time may call it. What clients have is counted only while
+// there are limits: when the first is set, or the length of the prefix changes, all bindings are counted, under the
+// lock of one shard at a time, and recount is called, which has to Join every session. Until it returns, there are no
+// limits.
+func (t *Table) Configure(c Config, recount func()) {
+	t.pool.Configure(c.Pool)
+	old := t.subscribers.Load()
+	switch {
+	case !c.Limits.any():
+		t.conf.Store(&c)
+		t.subscribers.Store(nil)
+		return
+	case old == nil || old.bits != c.Limits.bits():
+		unlimited := c
+		unlimited.Limits = Limits{}
+		t.conf.Store(&unlimited)
+		t.subscribers.Store(t.newSubscribers(c.Limits.bits()))
+		t.recount()
+		recount()
+	}
+	t.conf.Store(&c)
+}
+
+// recount counts the dynamic bindings that are there.
+func (t *Table) recount() {
+	for i := range t.index6.Shards() {
+		t.recountShard(i)
+	}
+}
+
+func (t *Table) recountShard(i int) {
+	s := t.index6.LockShard(i)
+	defer s.Unlock()
+	s.Each(func(slot uint32) {
+		if e := t.entries.At(slot); e.refs.Load()&static == 0 {
+			e.counted = t.join(e.client.Addr, e.counted, forBinding)
+		}
+	})
+}
+
+// log tells of a binding that has begun or ended. The caller holds no lock.
+func (t *Table) log(b Binding, ended bool) {
+	if log := t.conf.Load().Log; log != nil {
+		log(b, ended)
+	}
+}

@@ -1,0 +1,188 @@
+package bib
+
+import (
+	"fmt"
+	"net/netip"
+
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/table"
+)
+
+// AddStatic adds a row that lives until RemoveStatic, with or without sessions (RFC 6146 section 3.1). Its IPv4
+// address is one of pool4; its port need not be in pool4's ranges, and may be held down. A dynamic row with just these
+// addresses becomes static, and then no longer counts against its client's limit.
+func (t *Table) AddStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4) error {
+	made, err := t.addStatic(p, c, m)
+	if err != nil {
+		if owner, ok := t.owner(p, m); ok && owner != c {
+			return fmt.Errorf("bib: %v %s is in use by %s: remove that binding first, or choose another port", p, text4(m), text6(owner))
+		}
+		return err
+	}
+	if made {
+		t.log(Binding{Proto: p, Client: c, Mapped: m, Static: true}, false)
+	}
+	return nil
+}
+
+// AddStaticRange adds n rows for the ports that begin with those of c and m, all of them or, with an error, none.
+// Packets that come meanwhile may use some.
+func (t *Table) AddStaticRange(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4, n int) error {
+	if err := checkRange(c.Port, m.Port, n); err != nil {
+		return err
+	}
+	for i := range n {
+		if err := t.AddStatic(p, plus6(c, i), plus4(m, i)); err != nil {
+			for j := range i {
+				t.removeStatic(p, plus4(m, j))
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// checkRange says what is wrong with a range of n ports on both sides.
+func checkRange(c, m uint16, n int) error {
+	if last := int(max(c, m)) + n - 1; n < 1 || last > 65535 {
+		return fmt.Errorf("bib: a range of %d ports from %d and %d: it must have at least one and end at 65535 or before", n, c, m)
+	}
+	return nil
+}
+
+// addStatic adds a row, or makes one static, and reports which.
+func (t *Table) addStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4) (made bool, err error) {
+	h := t.hash(p, c)
+	s := t.index6.Lock(h)
+	defer s.Unlock()
+	if id := t.find6(s.Find(h), p, c); id != 0 {
+		b := t.At(id)
+		if b.Mapped != m || b.Static {
+			return false, fmt.Errorf("bib: %v %s has a binding to %s: remove that first", p, text6(c), text4(b.Mapped))
+		}
+		e := t.entries.At(uint32(id))
+		e.refs.set(static, 0)
+		t.leave(c.Addr, e.counted, forBinding)
+		e.counted = 0
+		return false, nil
+	}
+	return true, t.makeStatic(s, h, Binding{Proto: p, Client: c, Mapped: m, Static: true})
+}
+
+// makeStatic adds a row whose client has none. The caller holds the shard's lock.
+func (t *Table) makeStatic(s *table.Shard, h uint64, b Binding) error {
+	if t.reserve(b.Proto) != drop.None {
+		return t.full()
+	}
+	if err := t.pool.Reserve(b.Proto, b.Mapped); err != nil {
+		t.unreserve(b.Proto)
+		return fmt.Errorf("bib: %w", err)
+	}
+	slot := t.entries.Alloc(uint32(h))
+	if slot == 0 || !t.clients.join(b.Client.Addr, b.Mapped.Addr) {
+		if slot != 0 {
+			t.entries.Retire(slot)
+		}
+		t.pool.Release(b.Proto, b.Mapped)
+		t.unreserve(b.Proto)
+		return t.full()
+	}
+	t.entries.At(slot).counted = 0
+	t.link(s, h, slot, b, static)
+	return nil
+}
+
+func (t *Table) full() error {
+	return fmt.Errorf("bib: the table is full with %d bindings: raise sessions.max", t.max)
+}
+
+// RemoveStatic makes a static row dynamic: it ends at once if it has no sessions, and otherwise with the last one.
+func (t *Table) RemoveStatic(p packet.Proto, m packet.Endpoint4) error {
+	if !t.removeStatic(p, m) {
+		return fmt.Errorf("bib: %v %s has no static binding", p, text4(m))
+	}
+	return nil
+}
+
+// RemoveStaticRange does the same for n rows, whose ports begin with that of m. If one of them is not there, none is
+// removed.
+func (t *Table) RemoveStaticRange(p packet.Proto, m packet.Endpoint4, n int) error {
+	if err := checkRange(m.Port, m.Port, n); err != nil {
+		return err
+	}
+	for i := range n {
+		if !t.isStatic(p, plus4(m, i)) {
+			return fmt.Errorf("bib: %v %s has no static binding: nothing is removed", p, text4(plus4(m, i)))
+		}
+	}
+	for i := range n {
+		t.removeStatic(p, plus4(m, i))
+	}
+	return nil
+}
+
+// removeStatic makes a static row dynamic, if there is one.
+func (t *Table) removeStatic(p packet.Proto, m packet.Endpoint4) bool {
+	c, ok := t.owner(p, m)
+	if !ok {
+		return false
+	}
+	e, ended, ok := t.loosen(p, c, m)
+	if ended {
+		t.bury(e)
+	}
+	return ok
+}
+
+// loosen makes a static row dynamic, if there is one, and takes it out of the indexes if it has no sessions.
+func (t *Table) loosen(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4) (e end, ended, ok bool) {
+	h := t.hash(p, c)
+	s := t.index6.Lock(h)
+	defer s.Unlock()
+	id := t.find6(s.Find(h), p, c)
+	if id == 0 || t.Mapped(id) != m || !t.At(id).Static {
+		return end{}, false, false
+	}
+	b := t.entries.At(uint32(id))
+	if b.refs.set(0, static) != 0 {
+		b.counted = t.join(c.Addr, 0, forBinding)
+		return end{}, false, true
+	}
+	b.refs.Store(gone)
+	e = t.unlink(s, h, uint32(id), true)
+	e.Static = true
+	return e, true, true
+}
+
+// owner returns the client that has an IPv4 transport address. The caller need not be in a batch.
+func (t *Table) owner(p packet.Proto, m packet.Endpoint4) (c packet.Endpoint6, ok bool) {
+	t.epochs.Guest(func() { c, ok = t.Lookup4(p, m) })
+	return c, ok
+}
+
+func (t *Table) isStatic(p packet.Proto, m packet.Endpoint4) (ok bool) {
+	t.epochs.Guest(func() {
+		id := t.Find4(p, m)
+		ok = id != 0 && t.At(id).Static
+	})
+	return ok
+}
+
+func plus4(e packet.Endpoint4, n int) packet.Endpoint4 {
+	e.Port += uint16(n)
+	return e
+}
+
+func plus6(e packet.Endpoint6, n int) packet.Endpoint6 {
+	e.Port += uint16(n)
+	return e
+}
+
+func text4(e packet.Endpoint4) string {
+	return netip.AddrPortFrom(netip.AddrFrom4(e.Addr), e.Port).String()
+}
+
+func text6(e packet.Endpoint6) string {
+	return netip.AddrPortFrom(netip.AddrFrom16(e.Addr), e.Port).String()
+}
