@@ -126,6 +126,13 @@ type Pool6Result struct {
 	Warnings []string     `json:"warnings,omitempty"`
 }
 
+// AddressPair is an IPv4 address and the IPv6 address that stands for it behind a prefix (RFC 6052).
+type AddressPair struct {
+	Prefix netip.Prefix `json:"prefix"`
+	V6     netip.Addr   `json:"v6"`
+	V4     netip.Addr   `json:"v4"`
+}
+
 // Binding is a row of a BIB (RFC 6146 section 3.1). The port of an ICMP query is its Identifier.
 type Binding struct {
 	Protocol string         `json:"protocol"`

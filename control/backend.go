@@ -20,6 +20,8 @@ type Backend interface {
 	Pool6() []Pool6Entry
 	AddPool6(Pool6Change) (Pool6Result, error)
 	RemovePool6(Pool6Change) (Pool6Result, error)
+	// Address returns the IPv6 addresses that stand for an IPv4 one, or the IPv4 one that an IPv6 address stands for.
+	Address(netip.Addr) ([]AddressPair, error)
 
 	// Bindings hands every binding that the filter matches to yield, without holding up traffic. It stops with
 	// the error that yield returns, or when ctx is done. The limit of the filter is kept by the caller.

@@ -160,3 +160,7 @@ func (m *memory) SetConfig(c control.ConfigChange) (control.ConfigResult, error)
 }
 
 func (m *memory) Reload() (control.ReloadResult, error) { return control.ReloadResult{}, nil }
+
+func (m *memory) Address(a netip.Addr) ([]control.AddressPair, error) {
+	return []control.AddressPair{{Prefix: netip.MustParsePrefix("64:ff9b::/96"), V6: netip.MustParseAddr("64:ff9b::192.0.2.1"), V4: a}}, nil
+}

@@ -80,6 +80,11 @@ func (c *Client) RemovePool6(ctx context.Context, change Pool6Change) (v Pool6Re
 	return v, c.post(ctx, "/v1/pool6/remove", change, &v)
 }
 
+// Address returns the IPv6 addresses that stand for an IPv4 one, or the IPv4 one that an IPv6 address stands for.
+func (c *Client) Address(ctx context.Context, address string) (v []AddressPair, err error) {
+	return v, c.get(ctx, "/v1/address?"+url.Values{"address": {address}}.Encode(), &v)
+}
+
 // AddBinding adds static bindings.
 func (c *Client) AddBinding(ctx context.Context, change BindingChange) (v BindingResult, err error) {
 	return v, c.post(ctx, "/v1/bindings/add", change, &v)

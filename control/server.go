@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 )
 
@@ -29,9 +30,10 @@ var routes = []route{
 	{"POST", "/v1/pool4/flush", act(Backend.FlushPool4)},
 	{"POST", "/v1/pool6/add", change(Backend.AddPool6)},
 	{"POST", "/v1/pool6/remove", change(Backend.RemovePool6)},
+	{"GET", "/v1/address", query("address", address)},
 	{"POST", "/v1/bindings/add", change(Backend.AddBinding)},
 	{"POST", "/v1/bindings/remove", change(Backend.RemoveBinding)},
-	{"GET", "/v1/config", showConfig},
+	{"GET", "/v1/config", query("key", Backend.GetConfig)},
 	{"POST", "/v1/config/set", change(Backend.SetConfig)},
 	{"POST", "/v1/reload", act(Backend.Reload)},
 	{"POST", "/v1/pause", act(nothing(Backend.Pause))},
@@ -104,6 +106,15 @@ func show(value func(Backend) any) func(*server, http.ResponseWriter, *http.Requ
 	}
 }
 
+// address reads the parameter of a request about an address.
+func address(b Backend, text string) ([]AddressPair, error) {
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" {
+		return nil, &Error{Message: fmt.Sprintf("%q is not an address", text), Hint: "use one such as 192.0.2.1 or 64:ff9b::192.0.2.1"}
+	}
+	return b.Address(a)
+}
+
 // list keeps an empty list from being written as null.
 func list[T any](l []T) []T {
 	if l == nil {
@@ -112,14 +123,16 @@ func list[T any](l []T) []T {
 	return l
 }
 
-// showConfig answers with the key that the query names, or with all.
-func showConfig(s *server, w http.ResponseWriter, r *http.Request) {
-	keys, err := s.backend.GetConfig(r.URL.Query().Get("key"))
-	if err != nil {
-		refuse(w, http.StatusUnprocessableEntity, err)
-		return
+// query answers with the rows for one parameter, which may be empty.
+func query[T any](parameter string, rows func(Backend, string) ([]T, error)) func(*server, http.ResponseWriter, *http.Request) {
+	return func(s *server, w http.ResponseWriter, r *http.Request) {
+		l, err := rows(s.backend, r.URL.Query().Get(parameter))
+		if err != nil {
+			refuse(w, http.StatusUnprocessableEntity, err)
+			return
+		}
+		answer(w, http.StatusOK, list(l))
 	}
-	answer(w, http.StatusOK, list(keys))
 }
 
 // change makes a change and answers with what it did.

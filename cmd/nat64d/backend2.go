@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"net/netip"
 	"slices"
 
 	"nat64d/config"
@@ -27,6 +29,23 @@ func (b *backend) AddPool6(control.Pool6Change) (control.Pool6Result, error) {
 // RemovePool6 implements control.Backend.
 func (b *backend) RemovePool6(control.Pool6Change) (control.Pool6Result, error) {
 	return control.Pool6Result{}, errNotAvailable
+}
+
+// Address implements control.Backend.
+func (b *backend) Address(a netip.Addr) (pairs []control.AddressPair, err error) {
+	if a.Is4() {
+		for _, p := range b.conf.Pool6 {
+			pairs = append(pairs, control.AddressPair{Prefix: p.Prefix(), V6: netip.AddrFrom16(p.Embed(a.As4())), V4: a})
+		}
+		return pairs, nil
+	}
+	v6 := a.As16()
+	n, ok := pool6.Match(b.conf.Pool6, &v6)
+	if !ok {
+		return nil, &control.Error{Message: fmt.Sprintf("%v lies in no prefix of pool6", a), Hint: "nat64ctl pool6 list shows them"}
+	}
+	p := b.conf.Pool6[n]
+	return []control.AddressPair{{Prefix: p.Prefix(), V6: a, V4: netip.AddrFrom4(p.Extract(&v6))}}, nil
 }
 
 // AddBinding implements control.Backend.
