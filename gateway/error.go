@@ -99,7 +99,8 @@ func (w *worker) error6(v *packet.View, off packet.Offload, prefix *pool6.Prefix
 // state (RFC 6146 section 3.5).
 func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	q := m.quote.IP4()
-	client, ok := w.g.Bindings.Lookup4(m.quote.Proto, packet.Endpoint4{Addr: *q.Src(), Port: m.quote.SrcPort})
+	mapped := packet.Endpoint4{Addr: *q.Src(), Port: m.quote.SrcPort}
+	client, pref, ok := w.g.Sessions.Peek4(m.quote.Proto, mapped, packet.Endpoint4{Addr: *q.Dst(), Port: m.quote.DstPort})
 	switch {
 	case !ok:
 		return drop.ICMPErrorUnbound
@@ -110,7 +111,8 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	if !ok {
 		return drop.ICMPType
 	}
-	prefix := w.prefix(0)
+	pref = w.conf.number(pref)
+	prefix := &w.conf.prefixes[pref]
 	if icmp.IsTooBig4(m.kind) {
 		pointer = icmp.MTU6(m.rest&0xffff, uint32(q.TotalLen()), w.mtu6(client.Addr), w.mtu4(*v.IP4().Src()), w.conf.Plateaus)
 		w.g.paths.learn(*q.Dst(), m.rest&0xffff, w.now)
@@ -120,7 +122,7 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 		e.Extensions = m.extensions
 	}
 	peer := prefix.Embed(*q.Dst())
-	src := w.reporter(v, prefix, peer)
+	src := w.reporter(v, pref, peer)
 	o := w.to[V6].large()
 	t := packet.Tuple6{Src: client, Dst: packet.Endpoint6{Addr: peer, Port: m.quote.DstPort}}
 	w.conf.Xlat.ErrorTo6(o, v, e, &src, &client.Addr, t)
@@ -129,9 +131,10 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 
 // reporter returns the source of a translated ICMP error: the router that reports it, so that traceroute shows it, or,
 // where its address cannot stand behind the prefix, the destination of the quoted packet (RFC 6146 section 3.6.2).
-func (w *worker) reporter(v *packet.View, prefix *pool6.Prefix, peer packet.Addr6) packet.Addr6 {
-	src := *v.IP4().Src()
-	if w.conf.LiteralReporter || prefix.IsWellKnown() && (!pool6.Unicast4(src) || w.g.strict.Load() && !pool6.Global4(src)) {
+func (w *worker) reporter(v *packet.View, pref uint8, peer packet.Addr6) packet.Addr6 {
+	src, prefix := *v.IP4().Src(), &w.conf.prefixes[pref]
+	illegal := prefix.IsWellKnown() && !pool6.Unicast4(src)
+	if w.conf.LiteralReporter || illegal || w.conf.refuses[pref] && !pool6.Global4(src) {
 		return peer
 	}
 	return prefix.Embed(src)
@@ -140,14 +143,14 @@ func (w *worker) reporter(v *packet.View, prefix *pool6.Prefix, peer packet.Addr
 // mtu6 and mtu4 return the MTUs of the next hops for the arithmetic of RFC 7915 sections 4.2 and 5.2; where there is no
 // next hop they set no bound.
 func (w *worker) mtu6(a packet.Addr6) uint32 {
-	if h, _, r := w.hops.Hop6(a); r == drop.None {
+	if h, _, r := w.hop6(a); r == drop.None {
 		return h.MTU
 	}
 	return 0xffff
 }
 
 func (w *worker) mtu4(a packet.Addr4) uint32 {
-	if h, _, r := w.hops.Hop4(a); r == drop.None {
+	if h, _, r := w.hop4(a); r == drop.None {
 		return h.MTU
 	}
 	return 0xffff

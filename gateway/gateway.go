@@ -39,12 +39,13 @@ func (s Side) String() string { return [...]string{"v6", "v4"}[s] }
 
 // Config is what may be replaced while packets flow. It is immutable once given to the gateway.
 type Config struct {
-	Pool6           []pool6.Prefix // at least one
-	WellKnown       Policy         // non-global IPv4 behind 64:ff9b::/96
+	Pool6           []pool6.Prefix // at least one; the first is that of sessions which IPv4 hosts begin
+	Private         []Policy       // for each prefix of Pool6; those that are missing are Auto
 	Xlat            xlat.Config
 	Deny4           []netip.Prefix // IPv4 destinations that may not be reached
 	Allow6          []netip.Prefix // clients that may use the gateway; empty: all
 	NoEcho          bool           // refuse ICMPv6 echo (RFC 6146 section 3.5.3)
+	MTU6, MTU4      uint32         // of the two links, in bytes, where they are less than the kernel says; 0: as it says
 	LowestIPv6MTU   int            // largest IPv6 packet made of an IPv4 packet that may be fragmented, in bytes
 	ClampMSS        int            // upper bound of the TCP MSS option; 0: none, AutoMSS: what the links carry
 	Plateaus        []uint16       // MTUs that a router which reports none may have meant (RFC 1191 section 7)
@@ -62,12 +63,11 @@ type Config struct {
 // AutoMSS as Config.ClampMSS keeps TCP segments within the MTUs of both links.
 const AutoMSS = -1
 
-// Policy says what becomes of a packet that pairs the Well-Known Prefix with a non-global IPv4 address (RFC 6052
-// section 3.1).
+// Policy says what becomes of a packet that pairs a prefix with a non-global IPv4 address.
 type Policy uint8
 
-// The policies. Auto refuses, unless every address of pool4 is itself non-global: then the gateway evidently stands
-// behind another NAT or in a laboratory.
+// The policies. Auto refuses behind the Well-Known Prefix (RFC 6052 section 3.1), unless every address of pool4 is itself
+// non-global: then the gateway evidently stands behind another NAT or in a laboratory.
 const (
 	Auto Policy = iota
 	Allow
@@ -121,8 +121,8 @@ type Gateway struct {
 	clock  func() time.Duration
 	log    *slog.Logger
 
-	conf    atomic.Pointer[Config]
-	strict  atomic.Bool // what Config.WellKnown comes to with the present pool4
+	admin   sync.Mutex // held while conf is replaced
+	conf    atomic.Pointer[conf]
 	paused  atomic.Bool
 	workers []*worker
 
@@ -150,37 +150,6 @@ func New(o Options) *Gateway {
 	}
 	return g
 }
-
-// Configure replaces the configuration from the next batch on.
-func (g *Gateway) Configure(c Config) {
-	g.Sessions.Configure(c.Session)
-	g.conf.Store(&c)
-	g.Pool4Changed()
-}
-
-// Pool4Changed draws the conclusions of a change of pool4 for the configuration's Auto.
-func (g *Gateway) Pool4Changed() {
-	switch g.conf.Load().WellKnown {
-	case Allow:
-		g.strict.Store(false)
-	case Refuse:
-		g.strict.Store(true)
-	case Auto:
-		g.strict.Store(g.anyGlobal())
-	}
-}
-
-func (g *Gateway) anyGlobal() bool {
-	for _, u := range g.Pool4.Entries() {
-		if pool6.Global4(u.Addr.As4()) {
-			return true
-		}
-	}
-	return false
-}
-
-// RefusesPrivate says whether packets that pair 64:ff9b::/96 with a non-global IPv4 address are refused at present.
-func (g *Gateway) RefusesPrivate() bool { return g.strict.Load() }
 
 // Now returns the time of the tables.
 func (g *Gateway) Now() table.Time { return table.Time(g.clock() / table.Tick) }

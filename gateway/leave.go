@@ -3,6 +3,7 @@ package gateway
 import (
 	"nat64d/drop"
 	"nat64d/metrics"
+	"nat64d/nexthop"
 	"nat64d/packet"
 	"nat64d/xlat"
 )
@@ -14,7 +15,7 @@ const shorter = packet.IPv6Len - packet.IPv4Len
 // pieces, and one that its sender cannot make smaller (RFC 7915 section 5.1).
 func (w *worker) leave4(v *packet.View, o *packet.Out) drop.Reason {
 	h := packet.IPv4(o.Head[packet.Headroom:])
-	hop, pending, r := w.hops.Hop4(*h.Dst())
+	hop, pending, r := w.hop4(*h.Dst())
 	switch {
 	case pending:
 		w.g.routes.Resolve4(*h.Dst())
@@ -57,7 +58,7 @@ func (w *worker) leave4(v *packet.View, o *packet.Out) drop.Reason {
 // pieces, and one without DF that does not fit every IPv6 link (RFC 7915 section 4).
 func (w *worker) leave6(v *packet.View, o *packet.Out) drop.Reason {
 	h := packet.IPv6(o.Head[packet.Headroom:])
-	hop, pending, r := w.hops.Hop6(*h.Dst())
+	hop, pending, r := w.hop6(*h.Dst())
 	switch {
 	case pending:
 		w.g.routes.Resolve6(*h.Dst())
@@ -97,6 +98,23 @@ func (w *worker) leave6(v *packet.View, o *packet.Out) drop.Reason {
 		w.forwarded(V6, o, d)
 	}
 	return drop.None
+}
+
+// hop6 and hop4 return the way to a destination, with the MTU that is configured if that is less than the route's.
+func (w *worker) hop6(dst packet.Addr6) (h nexthop.Hop, pending bool, r drop.Reason) {
+	h, pending, r = w.hops.Hop6(dst)
+	if w.conf.MTU6 != 0 {
+		h.MTU = min(h.MTU, w.conf.MTU6)
+	}
+	return h, pending, r
+}
+
+func (w *worker) hop4(dst packet.Addr4) (h nexthop.Hop, pending bool, r drop.Reason) {
+	h, pending, r = w.hops.Hop4(dst)
+	if w.conf.MTU4 != 0 {
+		h.MTU = min(h.MTU, w.conf.MTU4)
+	}
+	return h, pending, r
 }
 
 // clamp keeps the segments of a TCP connection that is being opened within what both links carry.

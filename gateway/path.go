@@ -14,16 +14,16 @@ func (w *worker) from6(f *packet.Frame) drop.Reason {
 	if r := v.Parse6(f.Data); r != drop.None {
 		return r
 	}
-	pref, ok := pool6.Match(w.conf.Pool6, v.IP6().Dst())
+	pref, ok := pool6.Match(w.conf.prefixes, v.IP6().Dst())
 	if !ok {
 		return drop.NotPool6
 	}
 	if r := w.check6(&v); r != drop.None {
 		return w.refuse6(&v, r, 0)
 	}
-	prefix := &w.conf.Pool6[pref]
+	prefix := &w.conf.prefixes[pref]
 	peer := prefix.Extract(v.IP6().Dst())
-	if r := w.far(peer, prefix); r != drop.None {
+	if r := w.far(peer, uint8(pref)); r != drop.None {
 		return w.refuse6(&v, r, 0)
 	}
 	r := v.Transport6()
@@ -88,13 +88,13 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 	if r != drop.None {
 		return w.refuse4(&v, r, 0)
 	}
-	prefix := w.prefix(pref)
-	if r := w.far(src.Addr, prefix); r != drop.None {
+	pref = w.conf.number(pref)
+	if r := w.far(src.Addr, pref); r != drop.None {
 		return w.refuse4(&v, r, 0)
 	}
 	o := w.to[V6].next()
-	t := packet.Tuple6{Src: packet.Endpoint6{Addr: prefix.Embed(src.Addr), Port: src.Port}, Dst: client} // 3.6 outgoing tuple
-	if r := w.conf.Xlat.To6(o, &v, f.Offload, t); r != drop.None {                                       // 3.7 translate
+	t := packet.Tuple6{Src: packet.Endpoint6{Addr: w.conf.prefixes[pref].Embed(src.Addr), Port: src.Port}, Dst: client} // 3.6 outgoing tuple
+	if r := w.conf.Xlat.To6(o, &v, f.Offload, t); r != drop.None {                                                      // 3.7 translate
 		return w.refuse4(&v, r, 0)
 	}
 	return w.leave6(&v, o)
@@ -103,7 +103,7 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 // check6 holds what can be said of an IPv6 packet to pool6 before its addresses are translated.
 func (w *worker) check6(v *packet.View) drop.Reason {
 	src := v.IP6().Src()
-	if _, loop := pool6.Match(w.conf.Pool6, src); loop {
+	if _, loop := pool6.Match(w.conf.prefixes, src); loop {
 		return drop.SourceInPool6 // RFC 6146 section 5.4
 	}
 	if !pool6.Unicast6(src) {
@@ -142,14 +142,14 @@ func (w *worker) check4(v *packet.View) drop.Reason {
 	return drop.None
 }
 
-// far checks the IPv4 address of the far end, which an IPv6 client sees behind prefix.
-func (w *worker) far(a packet.Addr4, prefix *pool6.Prefix) drop.Reason {
+// far checks the IPv4 address of the far end, which an IPv6 client sees behind the prefix of that number.
+func (w *worker) far(a packet.Addr4, prefix uint8) drop.Reason {
 	switch {
 	case !pool6.Unicast4(a):
 		return drop.Destination4
 	case w.denies(a):
 		return drop.Denied4
-	case prefix.IsWellKnown() && w.g.strict.Load() && !pool6.Global4(a) && !w.hairpin:
+	case w.conf.refuses[prefix] && !pool6.Global4(a) && !w.hairpin:
 		return drop.WellKnown
 	}
 	return drop.None
@@ -171,14 +171,6 @@ func contains(ps []netip.Prefix, a netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// prefix returns the prefix that a session uses; a session that outlives its prefix gets the first one.
-func (w *worker) prefix(n uint8) *pool6.Prefix {
-	if int(n) >= len(w.conf.Pool6) {
-		n = 0
-	}
-	return &w.conf.Pool6[n]
 }
 
 // ours4 says whether an IPv4 packet is for us and not for the host, which may own the same address: by its transport

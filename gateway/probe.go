@@ -32,7 +32,7 @@ func (w *worker) sendProbe(p *session.Probe) {
 	}
 	o := w.to[V6].next()
 	o.Head, o.Payload, o.Offload = o.Head[:packet.Headroom+packet.IPv6Len+packet.TCPLen], nil, packet.Offload{}
-	src := w.prefix(p.Prefix).Embed(p.Remote.Addr)
+	src := w.conf.prefixes[w.conf.number(p.Prefix)].Embed(p.Remote.Addr)
 	ip := packet.IPv6(o.Head[packet.Headroom:])
 	ip.Put(0, packet.TCPLen, packet.NumTCP, probeHops, &src, &p.Client.Addr)
 	tcp := ip[packet.IPv6Len:]

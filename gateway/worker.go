@@ -44,7 +44,7 @@ type worker struct {
 	asked  time.Duration // when the port was last asked for its drops
 
 	// The batch at hand.
-	conf    *Config
+	conf    *conf
 	now     time.Duration
 	hairpin bool           // the packet at hand has been translated to IPv4 already
 	again   time.Duration  // until when the packet at hand, which has waited for a neighbour, may wait; 0: it has not
@@ -142,7 +142,7 @@ func (w *worker) batch(fs []packet.Frame) {
 }
 
 // configure takes over a new configuration.
-func (w *worker) configure(c *Config) {
+func (w *worker) configure(c *conf) {
 	if w.conf == c {
 		return
 	}

@@ -167,14 +167,14 @@ var lifetimes = session.Config{
 func newSetting(t testing.TB, o settingOptions) *setting {
 	s := &setting{out: &outputs{}, routes: o.routes}
 	s.ports = [2]*memoryPort{newMemoryPort(gateway.V6, s.out), newMemoryPort(gateway.V4, s.out)}
-	conf := gateway.Config{WellKnown: o.policy, Xlat: xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS}, ErrorsPerSecond: o.errors,
+	conf := gateway.Config{Xlat: xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS}, ErrorsPerSecond: o.errors,
 		Session: lifetimes, LiteralReporter: o.literal, LowestIPv6MTU: cmp.Or(o.lowest, 1280), Plateaus: icmp.Plateaus}
 	for _, p := range o.pool6 {
 		prefix, err := pool6.ParsePrefix(p)
 		if err != nil {
 			t.Fatal(err)
 		}
-		conf.Pool6 = append(conf.Pool6, prefix)
+		conf.Pool6, conf.Private = append(conf.Pool6, prefix), append(conf.Private, policyOf(o.policy, prefix))
 	}
 	pool := pool4.New([16]byte{1})
 	for _, a := range o.pool4 {
@@ -203,6 +203,14 @@ func newSetting(t testing.TB, o settingOptions) *setting {
 		}
 	})
 	return s
+}
+
+// policyOf applies a policy for the Well-Known Prefix.
+func policyOf(p gateway.Policy, prefix pool6.Prefix) gateway.Policy {
+	if prefix.IsWellKnown() {
+		return p
+	}
+	return gateway.Auto
 }
 
 func (s *setting) port(side gateway.Side, send bool) gateway.Port {

@@ -1,0 +1,124 @@
+package gateway
+
+import (
+	"slices"
+
+	"nat64d/pool6"
+)
+
+// conf is a Config and what follows from it and from pool4. It is immutable: a change makes a new one.
+type conf struct {
+	Config
+	prefixes []pool6.Prefix // by the numbers that sessions call them; an empty slot is the zero Prefix
+	refuses  []bool         // by the same numbers: non-global IPv4 addresses do not pass
+}
+
+// Configure replaces the configuration from the next batch on. Sessions go on, but for those of prefixes that are gone.
+func (g *Gateway) Configure(c Config) {
+	g.admin.Lock()
+	defer g.admin.Unlock()
+	var old []pool6.Prefix
+	if before := g.conf.Load(); before != nil {
+		old = before.prefixes
+	}
+	next := &conf{Config: c, prefixes: place(old, c.Pool6)}
+	next.refuses = g.refuses(next)
+	g.purgePrefixes(old, next.prefixes, func(was, is bool) bool { return !was && is }) // what a last batch has left there
+	g.Sessions.Configure(c.Session)
+	g.conf.Store(next)
+	g.purgePrefixes(old, next.prefixes, func(was, is bool) bool { return was && !is })
+}
+
+// purgePrefixes ends the sessions of the prefix numbers that end picks, which is told whether they were and are in use.
+func (g *Gateway) purgePrefixes(old, now []pool6.Prefix, end func(was, is bool) bool) {
+	for i := range min(len(old), len(now)) {
+		if end(old[i] != pool6.Prefix{}, now[i] != pool6.Prefix{}) {
+			g.Sessions.PurgePrefix(uint8(i))
+		}
+	}
+}
+
+// Pool4Changed draws the conclusions of a change of pool4 for the policies that are Auto.
+func (g *Gateway) Pool4Changed() {
+	g.admin.Lock()
+	defer g.admin.Unlock()
+	next := *g.conf.Load()
+	next.refuses = g.refuses(&next)
+	g.conf.Store(&next)
+}
+
+func (g *Gateway) refuses(c *conf) []bool {
+	global := g.anyGlobal()
+	list := make([]bool, len(c.prefixes))
+	for i := range c.prefixes {
+		policy := Auto
+		if at := slices.Index(c.Pool6, c.prefixes[i]); at >= 0 && at < len(c.Private) {
+			policy = c.Private[at]
+		}
+		list[i] = policy == Refuse || policy == Auto && global && c.prefixes[i].IsWellKnown()
+	}
+	return list
+}
+
+func (g *Gateway) anyGlobal() bool {
+	for _, u := range g.Pool4.Entries() {
+		if pool6.Global4(u.Addr.As4()) {
+			return true
+		}
+	}
+	return false
+}
+
+// LetsPrivatePass says whether packets that pair the Well-Known Prefix with a non-global IPv4 address are translated at
+// present, against RFC 6052 section 3.1.
+func (g *Gateway) LetsPrivatePass() bool {
+	c := g.conf.Load()
+	for i := range c.prefixes {
+		if c.prefixes[i].IsWellKnown() {
+			return !c.refuses[i]
+		}
+	}
+	return false
+}
+
+// Prefix returns the prefix that sessions call number n.
+func (g *Gateway) Prefix(n uint8) pool6.Prefix {
+	c := g.conf.Load()
+	return c.prefixes[c.number(n)]
+}
+
+// number returns n if there is a prefix of that number, or else that of the first one: a session may outlive its prefix
+// for a batch.
+func (c *conf) number(n uint8) uint8 {
+	if int(n) < len(c.prefixes) && c.prefixes[n] != (pool6.Prefix{}) {
+		return n
+	}
+	return uint8(slices.Index(c.prefixes, c.Pool6[0]))
+}
+
+// place gives each prefix of want a slot, whose index is the number by which sessions name it. A prefix that stays keeps
+// its slot. A new one gets a slot that was empty before, so that it does not inherit what a batch under way still makes
+// with the prefix that is going. An empty slot holds the zero Prefix, which contains no address.
+func place(slots, want []pool6.Prefix) []pool6.Prefix {
+	next := slices.Clone(slots)
+	for i, p := range next {
+		if !slices.Contains(want, p) {
+			next[i] = pool6.Prefix{}
+		}
+	}
+	for _, p := range want {
+		if slices.Contains(next, p) {
+			continue
+		}
+		empty := 0
+		for empty < len(slots) && (slots[empty] != pool6.Prefix{} || next[empty] != pool6.Prefix{}) {
+			empty++
+		}
+		if empty == len(slots) {
+			next = append(next, p)
+		} else {
+			next[empty] = p
+		}
+	}
+	return next
+}
