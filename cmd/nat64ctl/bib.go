@@ -10,7 +10,7 @@ import (
 
 func newBIB(a *app) *cobra.Command {
 	c := group("bib", "bindings: which client has which pool4 port")
-	c.AddCommand(newBIBList(a))
+	c.AddCommand(newBIBAdd(a), newBIBRemove(a), newBIBList(a))
 	return c
 }
 

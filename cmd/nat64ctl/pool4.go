@@ -114,15 +114,12 @@ func poolChange(args []string, p *protocolFlags, force bool) control.Pool4Change
 	return c
 }
 
-// printChange says what a change did; idle is for one that had nothing to do. Warnings go to stderr, where scripts
-// that read the result do not stumble over them.
+// printChange says what a change did; idle is for one that had nothing to do.
 func (a *app) printChange(r control.Pool4Result, err error, idle string) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range r.Warnings {
-		fmt.Fprintln(a.err, "nat64ctl: warning:", w)
-	}
+	a.warn(r.Warnings)
 	switch a.format {
 	case formatJSON:
 		return printObject(a.out, r)

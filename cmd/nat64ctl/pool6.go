@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"nat64d/control"
@@ -8,7 +11,16 @@ import (
 
 func newPool6(a *app) *cobra.Command {
 	c := group("pool6", "NAT64 prefixes")
-	c.AddCommand(&cobra.Command{
+	c.AddCommand(
+		newPool6Change(a, "add", "add a prefix", (*control.Client).AddPool6),
+		newPool6Change(a, "remove", "remove a prefix, and end the sessions that use it", (*control.Client).RemovePool6),
+		newPool6List(a),
+	)
+	return c
+}
+
+func newPool6List(a *app) *cobra.Command {
+	return &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"display"},
 		Short:   "show the NAT64 prefixes",
@@ -22,6 +34,31 @@ func newPool6(a *app) *cobra.Command {
 				{"PREFIX", "prefix", func(e control.Pool6Entry) string { return e.Prefix.String() }, nil},
 			}, entries)
 		},
-	})
-	return c
+	}
+}
+
+// newPool6Change returns add or remove, which differ in what they ask for.
+func newPool6Change(a *app, verb, short string, do func(*control.Client, context.Context, control.Pool6Change) (control.Pool6Result, error)) *cobra.Command {
+	return &cobra.Command{
+		Use:     verb + " PREFIX",
+		Short:   short,
+		Long:    "PREFIX is an IPv6 prefix of length 32, 40, 48, 56, 64 or 96. Of several that contain an address, the longest counts.",
+		Example: "  nat64ctl pool6 " + verb + " 2001:db8:64::/96",
+		Args:    arguments([]string{"PREFIX"}, nil),
+		RunE: func(c *cobra.Command, args []string) error {
+			r, err := do(a.client(), c.Context(), control.Pool6Change{Prefix: args[0]})
+			if err != nil {
+				return err
+			}
+			a.warn(r.Warnings)
+			if a.format != formatTable {
+				return printFields(a, r, nil)
+			}
+			fmt.Fprintf(a.out, "%s %v\n", past(verb), r.Prefix)
+			if r.Sessions > 0 {
+				fmt.Fprintf(a.out, "ended %s\n", count(r.Sessions, "session"))
+			}
+			return nil
+		},
+	}
 }

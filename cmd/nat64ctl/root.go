@@ -31,7 +31,7 @@ func (a *app) client() *control.Client {
 
 const rootHelp = `nat64ctl shows and changes a running nat64d.
 
-Changes hold until nat64d stops; what is to last belongs into its configuration.
+Changes hold until nat64d stops; what is to last belongs into its configuration (config set --persist writes it there).
 
 Exit codes:
   0  done
@@ -70,7 +70,8 @@ func newRoot(a *app) *cobra.Command {
 		return nil
 	}
 	root.AddCommand(
-		newStatus(a), newPool4(a), newPool6(a), newBIB(a), newSession(a), newStats(a), newPause(a), newResume(a), newVersion(a),
+		newStatus(a), newPool4(a), newPool6(a), newBIB(a), newSession(a), newStats(a), newAddr(a),
+		newConfig(a), newGlobal(a), newReload(a), newPause(a), newResume(a), newVersion(a),
 	)
 	root.InitDefaultCompletionCmd() // now, so that it can be made to behave like the other groups
 	for _, c := range root.Commands() {

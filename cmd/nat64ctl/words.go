@@ -41,6 +41,9 @@ func count[N int | uint64](n N, thing string) string {
 	return fmt.Sprintf("%d %s%s", n, thing, plural)
 }
 
+// past says that what a verb asks for is done.
+func past(verb string) string { return strings.TrimSuffix(verb, "e") + "ed" }
+
 // and joins words as a sentence does.
 func and(words []string) string {
 	if len(words) < 2 {

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nat64d/control"
+)
+
+const bindingHelp = `PROTO is tcp, udp or icmp, several of them with commas, or all. The pool4 side is written 10.0.2.15:7080, the client
+[2001:db8::5]:80, in either order; a range of ports is 8000-8100. Jool's # may stand before the port:
+10.0.2.15#7080 2001:db8::5#80. For ICMP the ports are Identifiers.`
+
+func newBIBAdd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "add PROTO V4:PORTS [V6]:PORTS",
+		Short: "bind ports of pool4 to ports of a client for good",
+		Long: "Bind ports of a pool4 address to as many ports of a client, so that IPv4 hosts reach it.\n\n" + bindingHelp + `
+The address must be one of pool4; its ports need not lie in the ranges of pool4.`,
+		Example: `  nat64ctl bib add tcp 10.0.2.15:7080 [2001:db8::5]:80
+  nat64ctl bib add tcp,udp 10.0.2.15:8000-8100 [2001:db8::5]:8000-8100`,
+		Args: arguments([]string{"PROTO", "V4:PORTS", "[V6]:PORTS"}, nil),
+		RunE: func(c *cobra.Command, args []string) error {
+			change, err := bindingChange(args)
+			if err != nil {
+				return err
+			}
+			r, err := a.client().AddBinding(c.Context(), change)
+			return a.printBindings(r, err, "nothing to add: the bindings are there already")
+		},
+	}
+}
+
+func newBIBRemove(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove PROTO V4:PORTS|[V6]:PORTS [[V6]:PORTS]",
+		Short: "remove bindings, and end their sessions",
+		Long:  "Remove static bindings and end dynamic ones, with their sessions. One of the two sides is enough.\n\n" + bindingHelp,
+		Example: `  nat64ctl bib remove tcp 10.0.2.15:7080
+  nat64ctl bib remove all [2001:db8::5]:80`,
+		Args: arguments([]string{"PROTO", "V4:PORTS or [V6]:PORTS"}, []string{"the other"}),
+		RunE: func(c *cobra.Command, args []string) error {
+			change, err := bindingChange(args)
+			if err != nil {
+				return err
+			}
+			r, err := a.client().RemoveBinding(c.Context(), change)
+			return a.printBindings(r, err, "nothing to remove")
+		},
+	}
+}
+
+// bindingChange sorts the sides, of which only an IPv6 address has more than one colon. What they mean is for the daemon
+// to say.
+func bindingChange(args []string) (c control.BindingChange, err error) {
+	if args[0] != "all" {
+		c.Protocols = strings.Split(args[0], ",")
+	}
+	for _, s := range args[1:] {
+		side := &c.Mapped
+		if strings.Count(s, ":") > 1 {
+			side = &c.Client
+		}
+		if *side != "" {
+			return c, &control.Error{
+				Message: fmt.Sprintf("%s and %s are on the same side", *side, s),
+				Hint:    "give one as 10.0.2.15:7080, the other as [2001:db8::5]:80",
+			}
+		}
+		*side = s
+	}
+	return c, nil
+}
+
+// bindingRow is a line of csv about a change.
+type bindingRow struct {
+	action string
+	control.BindingRange
+}
+
+var bindingRowColumns = []column[bindingRow]{
+	{"", "action", func(r bindingRow) string { return r.action }, nil},
+	{"", "protocol", func(r bindingRow) string { return r.Protocol }, nil},
+	{"", "client", func(r bindingRow) string { return r.Client }, nil},
+	{"", "mapped", func(r bindingRow) string { return r.Mapped }, nil},
+}
+
+// printBindings says what a change did; idle is for one that had nothing to do.
+func (a *app) printBindings(r control.BindingResult, err error, idle string) error {
+	if err != nil {
+		return err
+	}
+	a.warn(r.Warnings)
+	switch a.format {
+	case formatJSON:
+		return printObject(a.out, r)
+	case formatCSV:
+		var rows []bindingRow
+		for _, b := range r.Added {
+			rows = append(rows, bindingRow{"added", b})
+		}
+		for _, b := range r.Removed {
+			rows = append(rows, bindingRow{"removed", b})
+		}
+		return printAll(a, bindingRowColumns, rows)
+	}
+	if len(r.Added)+len(r.Removed) == 0 {
+		fmt.Fprintln(a.out, idle)
+	}
+	for _, s := range bindingSentences(r.Added) {
+		fmt.Fprintln(a.out, "added "+s)
+	}
+	for _, s := range bindingSentences(r.Removed) {
+		fmt.Fprintln(a.out, "removed "+s)
+	}
+	if r.Bindings+r.Sessions > 0 {
+		fmt.Fprintf(a.out, "ended %s and %s\n", count(r.Bindings, "binding"), count(r.Sessions, "session"))
+	}
+	return nil
+}
+
+// bindingSentences writes bindings as one would say them: the protocols at once.
+func bindingSentences(ranges []control.BindingRange) (lines []string) {
+	protocols := map[string][]string{}
+	for _, b := range ranges {
+		s := b.Mapped + " to " + b.Client
+		if len(protocols[s]) == 0 {
+			lines = append(lines, s)
+		}
+		protocols[s] = append(protocols[s], b.Protocol)
+	}
+	for i, s := range lines {
+		slices.Sort(protocols[s])
+		lines[i] = s + " for " + and(protocols[s])
+	}
+	return lines
+}

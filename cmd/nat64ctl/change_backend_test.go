@@ -1,0 +1,89 @@
+package main_test
+
+import (
+	"errors"
+	"net/netip"
+
+	"nat64d/control"
+)
+
+func (fake) AddPool6(c control.Pool6Change) (control.Pool6Result, error) {
+	p, err := netip.ParsePrefix(c.Prefix)
+	if err != nil {
+		return control.Pool6Result{}, errors.New("pool6: not a prefix")
+	}
+	return control.Pool6Result{Prefix: p, Warnings: []string{"route it to this machine"}}, nil
+}
+
+func (fake) RemovePool6(c control.Pool6Change) (control.Pool6Result, error) {
+	return control.Pool6Result{Prefix: netip.MustParsePrefix(c.Prefix), Sessions: 1}, nil
+}
+
+func (fake) Address(a netip.Addr) ([]control.AddressPair, error) {
+	if a.Is6() {
+		return nil, &control.Error{Message: a.String() + " lies in no prefix of pool6", Hint: "nat64ctl pool6 list shows them"}
+	}
+	return []control.AddressPair{{Prefix: netip.MustParsePrefix("64:ff9b::/96"), V6: netip.MustParseAddr("64:ff9b::c000:201"), V4: a}}, nil
+}
+
+// AddBinding does as it is told; that the sides are the right way round shows in what it answers.
+func (fake) AddBinding(c control.BindingChange) (r control.BindingResult, err error) {
+	if c.Mapped == "10.0.2.15:1" {
+		return r, nil
+	}
+	if c.Mapped == "192.0.2.1:1" {
+		return r, errors.New("192.0.2.1 is no address of pool4")
+	}
+	names := c.Protocols
+	if len(names) == 0 {
+		names = []string{"tcp", "udp", "icmp"}
+	}
+	for _, p := range names {
+		r.Added = append(r.Added, control.BindingRange{Protocol: p, Client: c.Client, Mapped: c.Mapped})
+	}
+	return r, nil
+}
+
+func (f fake) RemoveBinding(c control.BindingChange) (control.BindingResult, error) {
+	return control.BindingResult{
+		Removed:  []control.BindingRange{{Protocol: "tcp", Client: "[2001:db8::5]:80", Mapped: "10.0.2.15:7080"}},
+		Bindings: 1, Sessions: 2,
+	}, nil
+}
+
+var configKeys = []control.ConfigKey{
+	{Name: "sessions.timeouts.udp", Value: "10m", Default: "5m", Live: true, Help: "lifetime of a UDP session", Jool: []control.JoolKey{{Name: "udp-timeout", Value: "0:10:00"}}},
+	{Name: "translation.tos", Value: "copy", Default: "copy", Live: true, Help: "TOS towards IPv4", Jool: []control.JoolKey{{Name: "override-tos", Value: "false"}, {Name: "tos", Value: "0"}}},
+	{Name: "api.group", Default: "nat64", Help: "who may use the socket"},
+}
+
+func (fake) GetConfig(key string) ([]control.ConfigKey, error) {
+	switch key {
+	case "":
+		return configKeys, nil
+	case "udp-timeout", "sessions.timeouts.udp":
+		return configKeys[:1], nil
+	}
+	return nil, errors.New(`unknown key "` + key + `"`)
+}
+
+func (fake) SetConfig(c control.ConfigChange) (control.ConfigResult, error) {
+	if c.Key == "api.group" {
+		return control.ConfigResult{}, errors.New("api.group cannot change while nat64d runs")
+	}
+	r := control.ConfigResult{Name: "sessions.timeouts.udp", Old: "10m", New: c.Value}
+	if c.Persist {
+		r.Persisted = "/etc/nat64d/conf.d/90-nat64ctl.yaml"
+	}
+	return r, nil
+}
+
+func (f fake) Reload() (control.ReloadResult, error) {
+	if f.empty {
+		return control.ReloadResult{}, nil
+	}
+	return control.ReloadResult{Changes: []control.ConfigResult{
+		{Name: "deny_v4", New: "10.0.0.0/8"},
+		{Name: "sessions.timeouts.udp", Old: "10m", New: "5m"},
+	}}, nil
+}

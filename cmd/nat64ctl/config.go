@@ -1,0 +1,175 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"nat64d/control"
+)
+
+func newConfig(a *app) *cobra.Command {
+	c := group("config", "what nat64d is configured to do")
+	c.AddCommand(newConfigGet(a), newConfigSet(a, "set"))
+	return c
+}
+
+var (
+	key      = []string{"KEY"}
+	keyValue = []string{"KEY", "VALUE"}
+)
+
+func newConfigGet(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "get [KEY]",
+		Short: "show all keys, or one with its meaning",
+		Long: `Show all keys of the configuration, or one with its default and its meaning. KEY is as in the configuration file, such
+as sessions.timeouts.udp, or as in Jool, such as udp-timeout.`,
+		Args:              arguments(nil, key),
+		ValidArgsFunction: a.completeKeys,
+		RunE: func(c *cobra.Command, args []string) error {
+			keys, err := a.client().GetConfig(c.Context(), strings.Join(args, ""))
+			switch {
+			case err != nil:
+				return err
+			case len(args) == 1 && len(keys) == 1:
+				return printFields(a, keys[0], keyFields(keys[0]))
+			}
+			return printAll(a, keyColumns, keys)
+		},
+	}
+}
+
+var keyColumns = []column[control.ConfigKey]{
+	{"KEY", "name", func(k control.ConfigKey) string { return k.Name }, nil},
+	{"VALUE", "value", func(k control.ConfigKey) string { return shown(k.Value) }, func(k control.ConfigKey) string { return k.Value }},
+	{"DEFAULT", "default", differing, func(k control.ConfigKey) string { return k.Default }},
+	{"CHANGES", "live", moment, func(k control.ConfigKey) string { return fmt.Sprint(k.Live) }},
+	{"", "jool", joolNames, nil},
+	{"", "help", func(k control.ConfigKey) string { return k.Help }, nil},
+}
+
+// shown makes an empty value visible in a table.
+func shown(value string) string {
+	if value == "" {
+		return `""`
+	}
+	return value
+}
+
+// differing returns the default if the value is another one: what an operator has changed is what stands out.
+func differing(k control.ConfigKey) string {
+	if k.Value == k.Default {
+		return "-"
+	}
+	return shown(k.Default)
+}
+
+// moment says when a change has its effect.
+func moment(k control.ConfigKey) string {
+	if k.Live {
+		return "at once"
+	}
+	return "by restart"
+}
+
+func joolNames(k control.ConfigKey) string {
+	var names []string
+	for _, j := range k.Jool {
+		names = append(names, j.Name)
+	}
+	return strings.Join(names, " ")
+}
+
+func keyFields(k control.ConfigKey) []field {
+	fs := []field{{"key", k.Name}, {"value", shown(k.Value)}, {"default", shown(k.Default)}, {"changes", moment(k)}}
+	for _, j := range k.Jool {
+		fs = append(fs, field{"jool", j.Name + " " + j.Value})
+	}
+	return append(fs, field{"meaning", k.Help})
+}
+
+// newConfigSet returns the command that changes a key, under the name that it has in its group.
+func newConfigSet(a *app, name string) *cobra.Command {
+	var persist bool
+	c := &cobra.Command{
+		Use:   name + " KEY VALUE",
+		Short: "change a key while nat64d runs; sessions stay",
+		Long: `Change a key while nat64d runs; sessions stay. KEY and VALUE are as in the configuration file, with commas between the
+values of a list, or as in Jool: udp-timeout 00:05:00, address-dependent-filtering TRUE.
+
+The change holds until nat64d stops or reloads its configuration. With --persist it is also written into
+conf.d/90-nat64ctl.yaml beside the configuration file, which later starts read.`,
+		Example:           "  nat64ctl config set sessions.timeouts.udp 10m --persist",
+		Args:              arguments(keyValue, nil),
+		ValidArgsFunction: a.completeKeys,
+		RunE: func(c *cobra.Command, args []string) error {
+			r, err := a.client().SetConfig(c.Context(), control.ConfigChange{Key: args[0], Value: args[1], Persist: persist})
+			if err != nil {
+				return err
+			}
+			a.warn(r.Warnings)
+			return a.printSettings(r, []control.ConfigResult{r})
+		},
+	}
+	c.Flags().BoolVar(&persist, "persist", false, "keep the value for the next start, too")
+	return c
+}
+
+var settingColumns = []column[control.ConfigResult]{
+	{"", "name", func(r control.ConfigResult) string { return r.Name }, nil},
+	{"", "old", func(r control.ConfigResult) string { return r.Old }, nil},
+	{"", "new", func(r control.ConfigResult) string { return r.New }, nil},
+	{"", "persisted", func(r control.ConfigResult) string { return r.Persisted }, nil},
+}
+
+// printSettings says which keys have which new values: as the whole answer in JSON, as lines for people.
+func (a *app) printSettings(answer any, rs []control.ConfigResult) error {
+	switch a.format {
+	case formatJSON:
+		return printObject(a.out, answer)
+	case formatCSV:
+		return printAll(a, settingColumns, rs)
+	}
+	for _, r := range rs {
+		if r.Old == r.New {
+			fmt.Fprintf(a.out, "%s is %s already\n", r.Name, shown(r.New))
+		} else {
+			fmt.Fprintf(a.out, "%s was %s, is now %s\n", r.Name, shown(r.Old), shown(r.New))
+		}
+		if r.Persisted != "" {
+			fmt.Fprintln(a.out, "kept in", r.Persisted)
+		}
+	}
+	return nil
+}
+
+// warn writes warnings to stderr, where scripts that read the result do not stumble over them.
+func (a *app) warn(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintln(a.err, "nat64ctl: warning:", w)
+	}
+}
+
+// completeKeys offers the keys of the daemon to the shell.
+func (a *app) completeKeys(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	keys, err := a.client().GetConfig(c.Context(), "")
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, k := range keys {
+		names = append(names, k.Name+"\t"+k.Help)
+		for _, j := range k.Jool {
+			names = append(names, j.Name+"\tin Jool: "+k.Name)
+		}
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, begun) })
+	slices.Sort(names)
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"nat64d/control"
+)
+
+// newGlobal returns what Jool calls config get and config set.
+func newGlobal(a *app) *cobra.Command {
+	c := group("global", "config get and set by the names of Jool")
+	c.AddCommand(newGlobalDisplay(a), newConfigSet(a, "update"))
+	return c
+}
+
+func newGlobalDisplay(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "display",
+		Short: "show the keys that Jool has, in its notation",
+		Args:  none,
+		RunE: func(c *cobra.Command, _ []string) error {
+			keys, err := a.client().GetConfig(c.Context(), "")
+			if err != nil {
+				return err
+			}
+			var rows []control.JoolKey
+			for _, k := range keys {
+				rows = append(rows, k.Jool...)
+			}
+			return printAll(a, []column[control.JoolKey]{
+				{"KEY", "name", func(k control.JoolKey) string { return k.Name }, nil},
+				{"VALUE", "value", func(k control.JoolKey) string { return k.Value }, nil},
+			}, rows)
+		},
+	}
+}
