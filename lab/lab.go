@@ -6,6 +6,10 @@
 //	eth0 2001:db8:1::2/64 ──── v6 2001:db8:1::1/64
 //	     64:ff9b::/96 via gw          v4 192.0.2.1/24 ──── eth0 192.0.2.2/24
 //
+// Options.Far puts one more host behind each end, which then is a router, too:
+//
+//	f6 2001:db8:3::2/64 ──── far 2001:db8:3::1/64 c6 ── gw ── s4 far 203.0.113.1/24 ──── 203.0.113.2/24 f4
+//
 // All of it needs root. No process outside the namespaces is touched, and nothing is left when the Lab is closed.
 package lab
 
@@ -29,6 +33,8 @@ const (
 	Routed4    = "198.51.100.0/24"   // routed by the server to the gateway
 	Prefix6    = "64:ff9b::/96"      // routed by the client to the gateway
 	Server6    = "2001:db8:2::2"     // of the server while plain IPv6 forwarding is on
+	FarClient6 = "2001:db8:3::2"     // of the host behind the client
+	FarServer4 = "203.0.113.2"       // of the host behind the server
 )
 
 const (
@@ -38,6 +44,10 @@ const (
 	maximumHosts  = 200                  // clients of one lab
 	clientNetwork = "2001:db8:1::/64"    // of the client's link
 	serverNetwork = "2001:db8:2::/64"    // of the server's link while plain IPv6 forwarding is on
+	farNetwork6   = "2001:db8:3::/64"    // of the link behind the client
+	farNetwork4   = "203.0.113.0/24"     // of the link behind the server
+	farRouter6    = "2001:db8:3::1"      // of the client on that link
+	farRouter4    = "203.0.113.1"        // of the server on that link
 	namespaceRoot = "/run/netns"         // where ip(8) looks for namespaces
 	namePrefix    = "nat64lab"           // of every namespace's name
 	sysctlRoot    = "/proc/sys/"         // the reading thread's namespace decides what is seen
@@ -56,12 +66,17 @@ type Options struct {
 	NoOffload bool
 	// Clients is the number of IPv6 addresses of the client, 0 for 1. To a NAT64, each is a host.
 	Clients int
+	// Far puts a host behind the client and one behind the server. They announce the segment size of an ordinary link
+	// whatever the MTU of theirs, so that a smaller one is a bottleneck that only path-MTU discovery finds.
+	Far bool
 }
 
 // Lab is a client, a gateway and a server, each in a namespace of its own. Its methods are not for concurrent use;
 // those of the namespaces are.
 type Lab struct {
 	Client, Gateway, Server *Namespace
+	// FarClient and FarServer are the hosts behind the client and the server, nil without Options.Far.
+	FarClient, FarServer *Namespace
 	// NIC6 and NIC4 name the gateway's interfaces towards the client and the server.
 	NIC6, NIC4 string
 
@@ -95,14 +110,17 @@ func New(o Options) (*Lab, error) {
 
 func (l *Lab) build() error {
 	number := sequence.Add(1)
-	roles := []struct {
-		role string
-		at   **Namespace
-	}{{"c6", &l.Client}, {"gw", &l.Gateway}, {"s4", &l.Server}, {"wire", &l.wire}}
-	if !l.opt.OneNIC {
-		roles = roles[:3]
-	}
-	for _, r := range roles {
+	for _, r := range []struct {
+		role   string
+		at     **Namespace
+		wanted bool
+	}{
+		{"c6", &l.Client, true}, {"gw", &l.Gateway, true}, {"s4", &l.Server, true},
+		{"wire", &l.wire, l.opt.OneNIC}, {"f6", &l.FarClient, l.opt.Far}, {"f4", &l.FarServer, l.opt.Far},
+	} {
+		if !r.wanted {
+			continue
+		}
 		n, err := newNamespace(fmt.Sprintf("%s-%d-%d-%s", namePrefix, os.Getpid(), number, r.role))
 		if err != nil {
 			return err
@@ -113,6 +131,16 @@ func (l *Lab) build() error {
 	if err := l.Server.SetSysctl(everyone+"disable_ipv6", "1"); err != nil {
 		return err
 	}
+	if err := l.plug(); err != nil {
+		return err
+	}
+	if !l.opt.Far {
+		return nil
+	}
+	return errors.Join(l.plugFar6(), l.plugFar4())
+}
+
+func (l *Lab) plug() error {
 	if l.opt.OneNIC {
 		return l.plugOne()
 	}

@@ -164,6 +164,10 @@ func (n *Namespace) join(name, bridge string) error {
 	return n.with(name, func(link netlink.Link) error { return n.links.LinkSetMaster(link, master) })
 }
 
+func (n *Namespace) setMTU(name string, mtu int) error {
+	return n.with(name, func(link netlink.Link) error { return n.links.LinkSetMTU(link, mtu) })
+}
+
 func (n *Namespace) add(name, prefix string) error {
 	return n.with(name, func(link netlink.Link) error {
 		return n.links.AddrAdd(link, address(prefix))

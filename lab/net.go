@@ -2,13 +2,9 @@ package lab
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"time"
 )
 
 // Listen announces on an address in the namespace, as net.Listen does.
@@ -51,39 +47,4 @@ func (n *Namespace) DialFrom(ctx context.Context, d net.Dialer, network, address
 		return err
 	})
 	return c, err
-}
-
-// Ping sends one ICMPv6 echo request of size bytes of data to an address and returns the time until its reply.
-func (n *Namespace) Ping(ctx context.Context, address string, sequence uint16, size int) (time.Duration, error) {
-	const header, request, reply = 8, 128, 129 // RFC 4443 section 4
-	conn, err := n.ListenPacket("ip6:ipv6-icmp", "::")
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-
-	out := make([]byte, header+size)
-	out[0] = request // the kernel fills the checksum in
-	binary.BigEndian.PutUint16(out[4:], uint16(os.Getpid()))
-	binary.BigEndian.PutUint16(out[6:], sequence)
-	start := time.Now()
-	if _, err := conn.WriteTo(out, &net.IPAddr{IP: net.ParseIP(address)}); err != nil {
-		return 0, err
-	}
-	in := make([]byte, 1<<16)
-	for {
-		got, from, err := conn.ReadFrom(in)
-		switch {
-		case err != nil && ctx.Err() != nil:
-			return 0, fmt.Errorf("no reply from %s: %w", address, context.Cause(ctx))
-		case err != nil:
-			return 0, err
-		case got >= header && in[0] == reply && from.String() == net.ParseIP(address).String() && string(in[4:8]) == string(out[4:8]):
-			if got != len(out) {
-				return 0, errors.New("the reply carries other data than the request")
-			}
-			return time.Since(start), nil
-		}
-	}
 }
