@@ -152,8 +152,9 @@ type settingOptions struct {
 	routes  *plain
 	policy  gateway.Policy
 	errors  int
-	literal bool // LiteralReporter
-	lowest  int  // LowestIPv6MTU; 0: 1280
+	literal bool                  // LiteralReporter
+	lowest  int                   // LowestIPv6MTU; 0: 1280
+	conf    func(*gateway.Config) // what else is to be different; nil: nothing
 }
 
 var lifetimes = session.Config{
@@ -175,6 +176,9 @@ func newSetting(t testing.TB, o settingOptions) *setting {
 			t.Fatal(err)
 		}
 		conf.Pool6, conf.Private = append(conf.Pool6, prefix), append(conf.Private, policyOf(o.policy, prefix))
+	}
+	if o.conf != nil {
+		o.conf(&conf)
 	}
 	pool := pool4.New([16]byte{1})
 	for _, a := range o.pool4 {
