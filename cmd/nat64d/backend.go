@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"nat64d/afpacket"
@@ -35,7 +36,7 @@ func (b *backend) Status() control.Status {
 		Version: buildVersion(), PID: os.Getpid(), Uptime: control.Seconds(time.Since(b.started)), Paused: b.gateway.Paused(),
 		Interfaces: []control.Interface{b.link(gateway.V6, b.routes.Link6()), b.link(gateway.V4, b.routes.Link4())},
 	}
-	for _, p := range b.conf.Pool6 {
+	for _, p := range b.config().Pool6 {
 		st.Pool6 = append(st.Pool6, p.String())
 	}
 	st.Protocols = b.usage()
@@ -100,11 +101,7 @@ func (b *backend) warnings() (ws []string) {
 	if b.guard.g == nil {
 		ws = append(ws, "host.guard is off: the host answers for pool4 addresses that it owns, and resets connections")
 	}
-	wellKnown := false
-	for i := range b.conf.Pool6 {
-		wellKnown = wellKnown || b.conf.Pool6[i].IsWellKnown()
-	}
-	if wellKnown && !b.gateway.RefusesPrivate() {
+	if b.gateway.LetsPrivatePass() {
 		ws = append(ws, "packets to private IPv4 addresses pass behind 64:ff9b::/96 (pool6 private_v4), against RFC 6052 section 3.1")
 	}
 	return ws
@@ -162,6 +159,8 @@ func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
 	if err != nil {
 		return control.Pool4Result{}, err
 	}
+	b.admin.Lock()
+	defer b.admin.Unlock()
 	if err := b.guard.refuse(entries, c.Force); err != nil {
 		return control.Pool4Result{}, err
 	}
@@ -183,6 +182,11 @@ func (b *backend) RemovePool4(c control.Pool4Change) (control.Pool4Result, error
 	if err != nil {
 		return control.Pool4Result{}, err
 	}
+	b.admin.Lock()
+	defer b.admin.Unlock()
+	if c.Ports == "" {
+		entries = b.whole(entries)
+	}
 	removed, err := b.pool.Remove(entries)
 	if err != nil {
 		return control.Pool4Result{}, err
@@ -192,6 +196,8 @@ func (b *backend) RemovePool4(c control.Pool4Change) (control.Pool4Result, error
 
 // FlushPool4 implements control.Backend.
 func (b *backend) FlushPool4() (control.Pool4Result, error) {
+	b.admin.Lock()
+	defer b.admin.Unlock()
 	entries := b.ranges()
 	b.pool.Flush()
 	return b.removed(entries)
@@ -200,9 +206,7 @@ func (b *backend) FlushPool4() (control.Pool4Result, error) {
 // removed ends the bindings that have lost their transport address. The guard is lifted last: the host must not see the
 // packets of a connection that is still translated.
 func (b *backend) removed(entries []pool4.Entry) (control.Pool4Result, error) {
-	bindings, sessions := b.gateway.Sessions.Purge(func(row bib.Binding) bool {
-		return !row.Static && covers(entries, row.Proto, row.Mapped)
-	})
+	bindings, sessions := b.gateway.Sessions.Purge(b.gateway.Bindings.Orphan)
 	b.log.Info("pool4 shrank", "ranges", len(entries), "bindings_ended", bindings, "sessions_ended", sessions)
 	r := control.Pool4Result{Removed: pool4Ranges(entries), Bindings: bindings, Sessions: sessions}
 	if err := b.pool4Changed(); err != nil {
@@ -211,20 +215,24 @@ func (b *backend) removed(entries []pool4.Entry) (control.Pool4Result, error) {
 	return r, nil
 }
 
-func covers(entries []pool4.Entry, p packet.Proto, e packet.Endpoint4) bool {
-	a := netip.AddrFrom4(e.Addr)
-	for i := range entries {
-		if entries[i].Proto == p && entries[i].Addr == a && entries[i].Lo <= e.Port && e.Port <= entries[i].Hi {
-			return true
+// whole returns what pool4 has of the addresses and protocols of entries, whatever the ports, or entries if it has
+// nothing.
+func (b *backend) whole(entries []pool4.Entry) (all []pool4.Entry) {
+	for _, have := range b.ranges() {
+		if slices.ContainsFunc(entries, func(e pool4.Entry) bool { return e.Addr == have.Addr && e.Proto == have.Proto }) {
+			all = append(all, have)
 		}
 	}
-	return false
+	if len(all) == 0 {
+		return entries
+	}
+	return all
 }
 
 // Pool6 implements control.Backend.
 func (b *backend) Pool6() []control.Pool6Entry {
 	var es []control.Pool6Entry
-	for _, p := range b.conf.Pool6 {
+	for _, p := range b.config().Pool6 {
 		es = append(es, control.Pool6Entry{Prefix: p.Prefix()})
 	}
 	return es
@@ -257,7 +265,7 @@ func (b *backend) Sessions(ctx context.Context, f control.Filter, yield func(con
 }
 
 func (b *backend) session(row *session.Session) control.Session {
-	prefix := &b.conf.Pool6[min(int(row.Prefix), len(b.conf.Pool6)-1)]
+	prefix := b.gateway.Prefix(row.Prefix)
 	s := control.Session{
 		Protocol: row.Proto.String(), Client: addrPort6(row.Client), Mapped: addrPort4(row.Mapped), Peer: addrPort4(row.Remote),
 		Peer6:   netip.AddrPortFrom(netip.AddrFrom16(prefix.Embed(row.Remote.Addr)), row.Remote.Port),
@@ -291,6 +299,10 @@ func pages[T any](ctx context.Context, list func(cursor uint32, buf []T) (int, u
 
 func addrPort6(e packet.Endpoint6) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(e.Addr), e.Port)
+}
+
+func endpoint6(a netip.AddrPort) packet.Endpoint6 {
+	return packet.Endpoint6{Addr: a.Addr().As16(), Port: a.Port()}
 }
 
 func addrPort4(e packet.Endpoint4) netip.AddrPort {

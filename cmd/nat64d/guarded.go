@@ -22,7 +22,7 @@ type guarded struct {
 }
 
 func newGuarded(p *parts) *guarded {
-	c := p.conf
+	c := p.config()
 	if !c.Host.Guard {
 		return &guarded{p: p}
 	}
@@ -62,7 +62,7 @@ func (g *guarded) apply() error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.g.Apply(g.p.ranges(), g.p.conf.Pool6)
+	return g.g.Apply(g.p.taken(), g.p.config().Pool6)
 }
 
 func (g *guarded) check() error {

@@ -6,16 +6,12 @@ import (
 	"os"
 
 	"golang.org/x/term"
-
-	"nat64d/config"
 )
 
 // newLogger returns the daemon's logger: text for people, JSON for machines.
-func newLogger(c config.Log, w io.Writer) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.Level)) // config has checked it
+func newLogger(format string, level slog.Leveler, w io.Writer) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
-	if c.Format == "json" || c.Format == "auto" && !isTerminal(w) && os.Getenv("JOURNAL_STREAM") != "" {
+	if format == "json" || format == "auto" && !isTerminal(w) && os.Getenv("JOURNAL_STREAM") != "" {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))

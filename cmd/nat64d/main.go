@@ -62,11 +62,7 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
 		SilenceErrors: true,
 		Version:       buildVersion().Version,
 		RunE: func(c *cobra.Command, _ []string) error {
-			conf, err := config.Load(file, o)
-			if err != nil {
-				return err
-			}
-			return serve(c.Context(), conf)
+			return serve(c.Context(), file, o)
 		},
 	}
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })

@@ -9,8 +9,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"runtime"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -19,14 +22,10 @@ import (
 	"nat64d/afpacket"
 	"nat64d/config"
 	"nat64d/control"
-	"nat64d/fragment"
 	"nat64d/gateway"
-	"nat64d/icmp"
 	"nat64d/nexthop"
 	"nat64d/packet"
 	"nat64d/pool4"
-	"nat64d/session"
-	"nat64d/xlat"
 )
 
 // ioThreads is how many threads may wait in the kernel at once: GOMAXPROCS must exceed it, or a woken thread waits for
@@ -38,8 +37,13 @@ const checkGuardEvery = 5 * time.Second
 
 // parts are what a running daemon is made of.
 type parts struct {
-	conf    *config.Config
+	load      func() (*config.Config, error) // reads the configuration as at the start
+	file      string                         // where from; empty: from flags alone
+	overrides config.Overrides
+
+	conf    atomic.Pointer[config.Config]
 	log     *slog.Logger
+	level   *slog.LevelVar
 	started time.Time
 	routes  *nexthop.Table
 	pool    *pool4.Pool
@@ -48,12 +52,25 @@ type parts struct {
 	engines [2]atomic.Int32 // by side: the one in use
 	guard   *guarded
 	links   chan struct{} // something happened to an interface
+
+	admin  sync.Mutex                     // held by whoever changes pool4, static rows or the configuration
+	static map[pool4.Entry]netip.AddrPort // static rows: transport address to client
 }
 
 // serve runs the gateway until ctx ends and leaves nothing behind.
-func serve(ctx context.Context, c *config.Config) (err error) {
+func serve(ctx context.Context, file string, o config.Overrides) (err error) {
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), ioThreads+2))
-	p := &parts{conf: c, log: newLogger(c.Log, os.Stderr), started: time.Now(), links: make(chan struct{}, 1)}
+	p := &parts{
+		load: func() (*config.Config, error) { return config.Load(file, o) }, file: file, overrides: o,
+		level: new(slog.LevelVar), started: time.Now(), links: make(chan struct{}, 1), static: map[pool4.Entry]netip.AddrPort{},
+	}
+	c, err := p.load()
+	if err != nil {
+		return err
+	}
+	p.conf.Store(c)
+	p.level.Set(levelOf(c.Log))
+	p.log = newLogger(c.Log.Format, p.level, os.Stderr)
 	l, err := control.Listen(c.Socket, c.Group)
 	if err != nil {
 		return err
@@ -75,7 +92,7 @@ func serve(ctx context.Context, c *config.Config) (err error) {
 
 // build makes the parts, in the order in which they need each other. Nothing outside the process is changed yet.
 func (p *parts) build() (err error) {
-	c := p.conf
+	c := p.config()
 	mode, err := nexthop.ParseAnswerARP(string(c.Host.AnswerARP))
 	if err != nil {
 		return err
@@ -84,7 +101,7 @@ func (p *parts) build() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := p.checkPool6(); err != nil {
+	if err := p.checkPool6(c); err != nil {
 		return err
 	}
 	if p.engine, err = afpacket.ParseEngine(string(c.Interfaces.Engine)); err != nil {
@@ -102,15 +119,18 @@ func (p *parts) build() (err error) {
 	}
 	_, _ = rand.Read(key[:])
 	p.gateway = gateway.New(gateway.Options{
-		Config: gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Key: key, Open: p.open, Log: p.log,
+		Config: p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Key: key, Open: p.open, Log: p.log,
 		Hops: func() gateway.Hops { return nexthop.NewCache(p.routes) },
 	})
+	if err := p.bind(c.Bindings); err != nil {
+		return err
+	}
 	return p.gateway.Open()
 }
 
 // checkPool6 refuses a prefix that contains an address of the host: its own traffic would be translated away.
-func (p *parts) checkPool6() error {
-	for _, prefix := range p.conf.Pool6 {
+func (p *parts) checkPool6(c *config.Config) error {
+	for _, prefix := range c.Pool6 {
 		for _, a := range p.routes.HostAddresses() {
 			if prefix.Prefix().Contains(a) {
 				return fmt.Errorf("pool6 %v contains %v, an address of this machine: choose a prefix that no host uses", prefix, a)
@@ -122,9 +142,9 @@ func (p *parts) checkPool6() error {
 
 // open opens a port for the gateway.
 func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
-	o := afpacket.Options{Interface: p.conf.Interfaces.V6.Name, Family: afpacket.IPv6, Engine: p.engine}
+	o := afpacket.Options{Interface: p.config().Interfaces.V6.Name, Family: afpacket.IPv6, Engine: p.engine}
 	if s == gateway.V4 {
-		o.Interface, o.Family = p.conf.Interfaces.V4.Name, afpacket.IPv4
+		o.Interface, o.Family = p.config().Interfaces.V4.Name, afpacket.IPv4
 	}
 	if send {
 		return afpacket.OpenSender(o)
@@ -151,6 +171,7 @@ func (p *parts) run(ctx context.Context, l net.Listener) error {
 	group.Go(func() error { return p.gateway.Run(ctx) })
 	group.Go(func() error { return control.Serve(ctx, l, control.NewServer(&backend{parts: p}, p.log)) })
 	group.Go(func() error { return p.watch(ctx) })
+	group.Go(func() error { return p.listenForHangups(ctx) })
 	p.announce()
 	err := group.Wait()
 	p.log.Info("stopped")
@@ -170,8 +191,8 @@ func (p *parts) announce() {
 	if !st.Ready {
 		message = "started, but not ready"
 	}
-	p.log.Info(message, "v6", p.conf.Interfaces.V6.Name, "v4", p.conf.Interfaces.V4.Name, "pool6", p.conf.Pool6,
-		"pool4_ranges", len(p.pool.Entries()), "socket", p.conf.Socket)
+	p.log.Info(message, "v6", p.config().Interfaces.V6.Name, "v4", p.config().Interfaces.V4.Name, "pool6", p.config().Pool6,
+		"pool4_ranges", len(p.pool.Entries()), "socket", p.config().Socket)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd there is nobody to tell
 }
 
@@ -195,42 +216,29 @@ func (p *parts) watch(ctx context.Context) error {
 // proxied returns the addresses that ARP may have to be answered for.
 func (p *parts) proxied() []netip.Addr {
 	var addrs []netip.Addr
-	for _, u := range p.pool.Entries() {
-		if len(addrs) == 0 || addrs[len(addrs)-1] != u.Addr {
-			addrs = append(addrs, u.Addr)
+	for _, e := range p.taken() {
+		if len(addrs) == 0 || addrs[len(addrs)-1] != e.Addr {
+			addrs = append(addrs, e.Addr)
 		}
 	}
 	return addrs
 }
 
-// gatewayConfig translates the file's view into the data path's.
-func gatewayConfig(c *config.Config) gateway.Config {
-	t := c.Sessions.Timeouts
-	g := gateway.Config{
-		Pool6:     c.Pool6,
-		WellKnown: map[config.PrivateV4]gateway.Policy{config.PrivateV4Allow: gateway.Allow, config.PrivateV4Drop: gateway.Refuse}[privateV4(c)],
-		Xlat: xlat.Config{
-			TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS,
-			ZeroUDPDrop: c.Translation.ZeroUDPChecksum == config.ZeroUDPChecksumDrop,
-		},
-		LowestIPv6MTU:   c.Translation.LowestIPv6MTU,
-		Plateaus:        icmp.Plateaus,
-		Fragments:       fragment.Limits{Time: t.Fragment},
-		ErrorsPerSecond: c.ICMP.Rate,
-		Session: session.Config{AllowInboundTCP: c.Filtering.AllowInboundTCP, Timeouts: session.Timeouts{
-			UDP: t.UDP, ICMP: t.ICMP, TCPEstablished: t.TCPEstablished, TCPTransitory: t.TCPTransitory, TCPSyn: t.TCPSyn,
-		}},
+// listenForHangups reloads the configuration when the daemon is sent SIGHUP.
+func (p *parts) listenForHangups(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+		}
+		if _, err := p.reload(); err != nil {
+			p.log.Error(err.Error())
+		}
 	}
-	if !c.Translation.CopyTOS {
-		g.Xlat.TOS = int(c.Translation.TOS)
-	}
-	if c.ICMP.SourceV6.IsValid() {
-		g.Source6 = c.ICMP.SourceV6.As16()
-	}
-	if c.ICMP.SourceV4.IsValid() {
-		g.Source4 = c.ICMP.SourceV4.As4()
-	}
-	return g
 }
 
 // protocols in the order in which they are shown.

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"log/slog"
+
+	"nat64d/config"
+	"nat64d/fragment"
+	"nat64d/gateway"
+	"nat64d/packet"
+	"nat64d/session"
+	"nat64d/xlat"
+)
+
+var policies = map[config.PrivateV4]gateway.Policy{
+	config.PrivateV4Auto: gateway.Auto, config.PrivateV4Allow: gateway.Allow, config.PrivateV4Drop: gateway.Refuse,
+}
+
+// gatewayConfig translates the file's view into the data path's.
+func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
+	g := gateway.Config{
+		Pool6:           c.Pool6,
+		Xlat:            xlatConfig(&c.Translation),
+		Deny4:           c.DenyV4,
+		Allow6:          c.AllowV6,
+		NoEcho:          c.Filtering.DropICMPv6Info,
+		MTU6:            uint32(c.Interfaces.V6.MTU),
+		MTU4:            uint32(c.Interfaces.V4.MTU),
+		LowestIPv6MTU:   c.Translation.LowestIPv6MTU,
+		ClampMSS:        c.Translation.TCPMSSClamp,
+		ErrorsPerSecond: c.ICMP.Rate,
+		ErrorsTotal:     c.ICMP.RateTotal,
+		LiteralReporter: c.ICMP.LiteralSource,
+		Session:         p.sessionConfig(c),
+		Fragments: fragment.Limits{
+			Time: c.Sessions.Timeouts.Fragment, Bytes: c.Fragments.Memory,
+			PerSourceBytes: c.Fragments.MemoryPerSource, PerSource: c.Fragments.PerSource,
+		},
+	}
+	for _, private := range c.PrivateV4 {
+		g.Private = append(g.Private, policies[private])
+	}
+	for _, mtu := range c.Translation.MTUPlateaus {
+		g.Plateaus = append(g.Plateaus, uint16(mtu))
+	}
+	if c.ICMP.SourceV6.IsValid() {
+		g.Source6 = c.ICMP.SourceV6.As16()
+	}
+	if c.ICMP.SourceV4.IsValid() {
+		g.Source4 = c.ICMP.SourceV4.As4()
+	}
+	return g
+}
+
+func xlatConfig(t *config.Translation) xlat.Config {
+	x := xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS, ZeroUDPDrop: t.ZeroUDPChecksum == config.ZeroUDPChecksumDrop}
+	if !t.CopyTOS {
+		x.TOS = int(t.TOS)
+	}
+	if !t.CopyTrafficClass {
+		x.TrafficClass = int(t.TrafficClass)
+	}
+	return x
+}
+
+func (p *parts) sessionConfig(c *config.Config) session.Config {
+	s, t := &c.Sessions, &c.Sessions.Timeouts
+	conf := session.Config{
+		Timeouts: session.Timeouts{
+			UDP: t.UDP, ICMP: t.ICMP, TCPEstablished: t.TCPEstablished, TCPTransitory: t.TCPTransitory, TCPSyn: t.TCPSyn,
+		},
+		AllowInboundTCP:        c.Filtering.AllowInboundTCP,
+		AddressDependent:       c.Filtering.AddressDependent,
+		InboundRefresh:         s.InboundRefresh,
+		RSTDuringFIN:           s.RSTDuringFIN,
+		MaxPerClient:           s.MaxPerClient,
+		MaxBindingsPerClient:   s.MaxBindingsPerClient,
+		NewPerSecond:           s.NewPerSecond,
+		ClientPrefixLen:        s.ClientPrefixLen,
+		MaxStoredSYNs:          s.MaxStoredSYNs,
+		MaxStoredSYNsPerSource: s.MaxStoredSYNsPerSource,
+		PortHoldDown:           s.PortHoldDown,
+		HashFields:             uint8(s.PortHashFields),
+		LogSessions:            c.NATEvents == config.NATEventsSessions,
+	}
+	if c.NATEvents != config.NATEventsNone {
+		conf.Log = p.logEvent
+	}
+	return conf
+}
+
+// logEvent writes an event of the tables to the log: who had which IPv4 transport address, and when.
+func (p *parts) logEvent(e session.Event) {
+	attrs := []any{"protocol", e.Proto, "client", addrPort6(e.Client), "mapped", addrPort4(e.Mapped)}
+	if e.Remote != (packet.Endpoint4{}) {
+		attrs = append(attrs, slog.Any("peer", addrPort4(e.Remote)))
+	}
+	p.log.Info(e.Kind.String(), attrs...)
+}
