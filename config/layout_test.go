@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -91,6 +92,33 @@ func TestEditDistance(t *testing.T) {
 	}{{"", "abc", 3}, {"abc", "", 3}, {"engine", "engine", 0}, {"engin", "engine", 1}, {"guadr", "guard", 2}, {"kitten", "sitting", 3}} {
 		if got := editDistance(tt.a, tt.b); got != tt.want {
 			t.Errorf("editDistance(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
+
+// TestKeysAreThoseOfTheLayout holds the table of keys against the layout: each single value and list of values has its
+// row, in the same order, but for those that this version does nothing with.
+func TestKeysAreThoseOfTheLayout(t *testing.T) {
+	t.Parallel()
+	var want, got []string
+	visit(reflect.TypeFor[file](), "", func(key string, t reflect.Type) {
+		value := t.Kind() != reflect.Struct && (t.Kind() != reflect.Slice || t.Elem().Kind() != reflect.Struct)
+		off := key == "version" || key == "allow_unsafe_timeouts" || key == "state.dir" || key == "state.restore_max_age" ||
+			strings.HasPrefix(key, "dns64.") || strings.Contains(key, "[]") ||
+			slices.ContainsFunc(features, func(f feature) bool { return f.key == key })
+		if value && !off {
+			want = append(want, key)
+		}
+	})
+	for _, k := range Keys() {
+		got = append(got, k.Name)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("keys are\n%v\nwant\n%v", got, want)
+	}
+	for _, a := range aliases {
+		if _, _, err := find(a.name); err != nil || a.isBool() != (a.off != "") {
+			t.Errorf("alias %+v: %v", a, err)
 		}
 	}
 }
