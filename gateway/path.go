@@ -62,12 +62,11 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 	if r := v.Parse4(f.Data); r != drop.None {
 		return r
 	}
-	var m message
 	bad := v.Transport4()
 	if v.Error {
-		bad = m.read4(&v, f.Offload)
+		bad = w.message.read4(&v, f.Offload)
 	}
-	if !w.ours4(&v, &m, bad) {
+	if !w.ours4(&v, bad) {
 		return drop.NotPool4
 	}
 	if bad == drop.Fragment {
@@ -80,7 +79,7 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 		return w.refuse4(&v, bad, 0)
 	}
 	if v.Error {
-		return w.error4(&v, &m)
+		return w.error4(&v, &w.message)
 	}
 	src := packet.Endpoint4{Addr: *v.IP4().Src(), Port: v.SrcPort} // 3.4 incoming tuple
 	dst := packet.Endpoint4{Addr: *v.IP4().Dst(), Port: v.DstPort}
@@ -177,7 +176,7 @@ func contains(ps []netip.Prefix, a netip.Addr) bool {
 // address (of an ICMP error that of the packet it quotes), or, where bad says that it has none, by its address alone if
 // the host has not got it. An echo request to the host's own address is the host's to answer, unless the administrator
 // has bound the Identifier.
-func (w *worker) ours4(v *packet.View, m *message, bad drop.Reason) bool {
+func (w *worker) ours4(v *packet.View, bad drop.Reason) bool {
 	dst := packet.Endpoint4{Addr: *v.IP4().Dst(), Port: v.DstPort}
 	switch {
 	case bad == drop.Fragment: // whose it is shows when the datagram is whole
@@ -185,7 +184,8 @@ func (w *worker) ours4(v *packet.View, m *message, bad drop.Reason) bool {
 	case bad != drop.None:
 		return w.pooled(dst.Addr) && !w.hosts(dst.Addr)
 	case v.Error:
-		return w.owns(m.quote.Proto, packet.Endpoint4{Addr: *m.quote.IP4().Src(), Port: m.quote.SrcPort})
+		q := &w.message.quote
+		return w.owns(q.Proto, packet.Endpoint4{Addr: *q.IP4().Src(), Port: q.SrcPort})
 	case v.Proto == packet.ICMP && v.ICMPType == packet.EchoRequest4 && w.hosts(dst.Addr):
 		id := w.g.Bindings.Find4(v.Proto, dst)
 		return id != 0 && w.g.Bindings.At(id).Static

@@ -48,6 +48,7 @@ type worker struct {
 	now     time.Duration
 	hairpin bool           // the packet at hand has been translated to IPv4 already
 	again   time.Duration  // until when the packet at hand, which has waited for a neighbour, may wait; 0: it has not
+	message message        // the ICMP error at hand
 	top     packet.Frame   // the packet at hand, as it arrived or was made whole
 	whole   fragment.Whole // what the packet at hand was before it was whole; zero: it came whole
 	carried tally
