@@ -2,29 +2,57 @@ package control
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"reflect"
 	"strings"
 	"testing"
 )
 
+// FuzzDecodeChange checks of every kind of change that what a server accepts is what the client meant.
 func FuzzDecodeChange(f *testing.F) {
 	f.Add(`{"addresses":"192.0.2.1","ports":"7000-8000","protocols":["tcp"],"force":true}`)
+	f.Add(`{"protocols":["tcp","udp"],"client":"[2001:db8::5]:80","mapped":"192.0.2.1:80"}`)
+	f.Add(`{"key":"udp-timeout","value":"00:05:00","persist":true}`)
+	f.Add(`{"prefix":"64:ff9b::/96"}`)
 	f.Add(`{}null`)
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := decodeChange[Pool4Change](strings.NewReader(text))
-		if err != nil {
-			return
-		}
-		again, err := json.Marshal(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d, err := decodeChange[Pool4Change](strings.NewReader(string(again)))
-		if err != nil || d.Addresses != c.Addresses || d.Ports != c.Ports || len(d.Protocols) != len(c.Protocols) || d.Force != c.Force {
-			t.Errorf("%q: %+v became %+v, %v", text, c, d, err)
-		}
+		thereAndBack[Pool4Change](t, text)
+		thereAndBack[Pool6Change](t, text)
+		thereAndBack[BindingChange](t, text)
+		thereAndBack[ConfigChange](t, text)
 	})
+}
+
+func thereAndBack[C changing](t *testing.T, text string) {
+	c, err := decodeChange[C](strings.NewReader(text))
+	if err != nil {
+		return
+	}
+	again, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := decodeChange[C](strings.NewReader(string(again)))
+	if err != nil || fmt.Sprint(d) != fmt.Sprint(c) {
+		t.Errorf("%q: %+v became %+v, %v", text, c, d, err)
+	}
+}
+
+// TestExamplesAreRight sends what a refusal says would be right.
+func TestExamplesAreRight(t *testing.T) {
+	t.Parallel()
+	example[Pool4Change](t)
+	example[Pool6Change](t)
+	example[BindingChange](t)
+	example[ConfigChange](t)
+}
+
+func example[C changing](t *testing.T) {
+	var c C
+	if _, err := decodeChange[C](strings.NewReader(c.example())); err != nil || len(c.attrs()) == 0 {
+		t.Errorf("%T: %s: %v", c, c.example(), err)
+	}
 }
 
 // FuzzParseFilter checks that what a server accepts is what the client meant.
