@@ -1,6 +1,14 @@
 package session
 
-import "time"
+import (
+	"time"
+
+	"nat64d/bib"
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/table"
+)
 
 // Timeouts are the lifetimes of sessions (RFC 6146 section 4), counted from the last packet that restarts them.
 type Timeouts struct {
@@ -33,4 +41,124 @@ type Config struct {
 
 	Log         func(Event) // told of bindings that begin and end; nil: nobody is
 	LogSessions bool        // Log is told of sessions, too
+}
+
+// policy is a Config in the form that packets need.
+type policy struct {
+	steps   machine
+	limits  limits
+	syn     table.Time
+	inbound bool
+	stores  bool
+	peers   *peers      // nil: endpoint-independent filtering
+	log     func(Event) // of sessions
+}
+
+// Configure replaces the configuration, that of the bindings and of pool4 included. New timeouts hold for the sessions
+// that exist, too, counted from when their lifetime began; lower limits end nothing.
+//
+// When address-dependent filtering is switched on, or limits of clients are or get another prefix length, it counts
+// all sessions first, under the lock of one shard at a time, which takes about a second for ten million; until then,
+// the new filter and limits do not hold.
+func (t *Table) Configure(c Config) {
+	t.configuring.Lock()
+	defer t.configuring.Unlock()
+	t.bib.Configure(c.bindings(), t.countClients)
+	t.syns.configure(c.MaxStoredSYNs, c.MaxStoredSYNsPerSource)
+	p := &policy{
+		steps: steps.with(c.InboundRefresh, c.RSTDuringFIN),
+		limits: limits{
+			lifeUDP:         table.TimeOf(c.Timeouts.UDP),
+			lifeICMP:        table.TimeOf(c.Timeouts.ICMP),
+			lifeEstablished: table.TimeOf(c.Timeouts.TCPEstablished),
+			lifeTransitory:  table.TimeOf(c.Timeouts.TCPTransitory),
+		},
+		syn:     table.TimeOf(c.Timeouts.TCPSyn),
+		inbound: c.AllowInboundTCP,
+		stores:  c.MaxStoredSYNs > 0,
+	}
+	if c.AddressDependent {
+		p.peers = t.knowPeers()
+	}
+	if c.LogSessions {
+		p.log = c.Log
+	}
+	t.policy.Store(p)
+	t.peers.Store(p.peers)
+}
+
+// bindings returns what concerns bindings and pool4.
+func (c *Config) bindings() bib.Config {
+	b := bib.Config{
+		Limits: bib.Limits{
+			PrefixLen:    c.ClientPrefixLen,
+			Bindings:     c.MaxBindingsPerClient,
+			Sessions:     c.MaxPerClient,
+			NewPerSecond: c.NewPerSecond,
+		},
+		Pool: pool4.Config{HoldDown: c.PortHoldDown, Fields: pool4.Fields(c.HashFields)},
+	}
+	if log := c.Log; log != nil {
+		b.Log = func(b bib.Binding, ended bool) {
+			e := Event{Kind: BindingMade, Proto: b.Proto, Client: b.Client, Mapped: b.Mapped, Static: b.Static}
+			if ended {
+				e.Kind = BindingEnded
+			}
+			log(e)
+		}
+	}
+	return b
+}
+
+// knowPeers returns the peers of all sessions. From the moment in which it makes them, new sessions and ends of
+// sessions keep them right; those that exist it counts shard by shard.
+func (t *Table) knowPeers() *peers {
+	if p := t.peers.Load(); p != nil {
+		return p
+	}
+	if t.edition++; t.edition == 0 {
+		t.edition = 1
+	}
+	p := newPeers(t.edition, t.max, t.key, t.epochs)
+	t.peers.Store(p)
+	t.eachLocked(func(e *entry) {
+		if e.peers != p.edition && p.add(e.binding, e.remote) {
+			e.peers = p.edition
+		}
+	})
+	return p
+}
+
+// countClients has bib count all sessions.
+func (t *Table) countClients() {
+	t.eachLocked(func(e *entry) {
+		e.client = t.bib.Join(t.bib.Client(e.binding).Addr, e.client)
+	})
+}
+
+// eachLocked calls f for every session, under the lock of its shard.
+func (t *Table) eachLocked(f func(*entry)) {
+	for i := range t.index.Shards() {
+		t.eachOfShard(i, f)
+	}
+}
+
+func (t *Table) eachOfShard(i int, f func(*entry)) {
+	s := t.index.LockShard(i)
+	defer s.Unlock()
+	s.Each(func(slot uint32) { f(t.entries.At(slot)) })
+}
+
+// admit says whether a packet from IPv4 that has no session may go on to its binding.
+func (c *policy) admit(id bib.ID, q *event) drop.Reason {
+	syn := q.proto == packet.TCP && q.tcp == packet.SYN
+	switch {
+	case syn && !c.inbound:
+		return drop.Filtered
+	case c.peers == nil || c.peers.has(id, q.remote.Addr):
+		return drop.None
+	case syn && c.stores:
+		return drop.StoredSYN
+	}
+	return drop.FilteredAddress
 }

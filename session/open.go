@@ -10,15 +10,20 @@ import (
 // open6 makes a session, and a binding if the client has none, for a packet from IPv6.
 func (t *Table) open6(src packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
 	for {
-		if !t.reserve(q.proto) {
-			return packet.Endpoint4{}, drop.SessionLimit
+		if r := t.admit(src.Addr, q); r != drop.None {
+			return packet.Endpoint4{}, r
 		}
-		id, r := t.bib.Hold6(pool4.Request{Proto: q.proto, Client: src, Remote: q.remote})
+		request := pool4.Request{Proto: q.proto, Client: src, Remote: q.remote}
+		if q.proto == packet.TCP {
+			request.Wanted = t.syns.wanted(q.remote)
+		}
+		id, r := t.bib.Hold6(request)
 		if r != drop.None {
-			t.unreserve(q.proto)
+			t.dismiss(src.Addr, q)
 			return packet.Endpoint4{}, r
 		}
 		mapped := t.bib.Mapped(id)
+		q.met = q.met || q.proto == packet.TCP && t.syns.claim(synKey{mapped, q.remote}, q.now, t.policy.Load().syn)
 		if _, r = t.insert(id, q); r != drop.NoBinding {
 			return mapped, r
 		}
@@ -28,49 +33,87 @@ func (t *Table) open6(src packet.Endpoint6, q *event) (packet.Endpoint4, drop.Re
 
 // open4 makes a session for a packet from IPv4. It never makes a binding (RFC 6146 section 5.3).
 func (t *Table) open4(id bib.ID, q *event) (packet.Endpoint6, uint8, drop.Reason) {
-	if !t.reserve(q.proto) {
-		return packet.Endpoint6{}, 0, drop.SessionLimit
+	client := t.bib.Client(id)
+	if r := t.admit(client.Addr, q); r != drop.None {
+		return packet.Endpoint6{}, 0, r
 	}
 	if !t.bib.Hold(id) {
-		t.unreserve(q.proto)
+		t.dismiss(client.Addr, q)
 		return packet.Endpoint6{}, 0, drop.NoBinding
 	}
-	client := t.bib.Client(id)
 	pref, r := t.insert(id, q)
 	return client, pref, r
 }
 
+// admit counts a session to come, in all and of its client, if there is room for it.
+func (t *Table) admit(client packet.Addr6, q *event) (r drop.Reason) {
+	if !t.reserve(q.proto) {
+		return drop.SessionLimit
+	}
+	if q.counted, r = t.bib.Admit(client, q.from == v6, q.now); r != drop.None {
+		t.unreserve(q.proto)
+	}
+	return r
+}
+
+// dismiss takes back what admit has counted.
+func (t *Table) dismiss(client packet.Addr6, q *event) {
+	t.bib.Leave(client, q.counted)
+	t.unreserve(q.proto)
+}
+
 // insert makes a session of a binding, or hands the packet to the one that somebody else has made meanwhile. The
-// caller holds the binding and has reserved a session; the session takes both over, or insert gives them back. The
+// caller holds the binding and has a session admitted; the session takes both over, or insert gives them back. The
 // reason is drop.NoBinding if the binding has left the table: then a purge, which looks at every shard under its
 // lock, either finds the new session or has been noticed here.
 func (t *Table) insert(id bib.ID, q *event) (prefix uint8, r drop.Reason) {
-	taken := false
-	defer func() {
-		if !taken {
-			t.bib.Drop(id)
-			t.unreserve(q.proto)
-		}
-	}()
+	prefix, made, r := t.place(id, q)
+	if made {
+		t.log(SessionMade, id, q.remote)
+		return prefix, r
+	}
+	t.dismiss(t.bib.Client(id).Addr, q)
+	t.bib.Drop(id)
+	return prefix, r
+}
+
+// place is what insert does under the lock of the shard.
+func (t *Table) place(id bib.ID, q *event) (prefix uint8, made bool, r drop.Reason) {
 	h := t.hash(id, q.remote)
 	s := t.index.Lock(h)
 	defer s.Unlock()
 	if !t.bib.Linked(id) {
-		return 0, drop.NoBinding
+		return 0, false, drop.NoBinding
 	}
 	if e := t.find(s.Find(h), id, q.remote); e != nil {
-		return t.reopen(e, q), drop.None
+		return t.reopen(e, q), false, drop.None
 	}
 	slot := t.entries.Alloc(uint32(h))
 	if slot == 0 {
-		return 0, drop.SessionLimit
+		return 0, false, drop.SessionLimit
 	}
 	e := t.entries.At(slot)
 	e.binding, e.remote, e.port, e.proto = id, q.remote.Addr, q.remote.Port, q.proto
+	if !t.enlist(e, q) {
+		t.entries.Retire(slot)
+		return 0, false, drop.SessionLimit
+	}
 	e.word.Store(uint64(word(e.word.Load()).with(q.first())))
 	s.Insert(h, slot)
-	taken = true
-	return q.prefix, drop.None
+	return q.prefix, true, drop.None
+}
+
+// enlist counts a new session where it has to be. The caller holds the shard's lock.
+func (t *Table) enlist(e *entry, q *event) bool {
+	e.peers = 0
+	if p := t.peers.Load(); p != nil {
+		if !p.add(e.binding, e.remote) {
+			return false
+		}
+		e.peers = p.edition
+	}
+	e.client = t.bib.Join(t.bib.Client(e.binding).Addr, q.counted)
+	return true
 }
 
 // reopen hands the packet to a session that exists, or begins it anew if its lifetime is over: the sweep has not come
@@ -95,6 +138,8 @@ func (q *event) first() word {
 		return makeWord(q.now, q.prefix, Active, lifeUDP)
 	case q.proto == packet.ICMP:
 		return makeWord(q.now, q.prefix, Active, lifeICMP)
+	case q.met:
+		return makeWord(q.now, q.prefix, Established, lifeEstablished)
 	case q.from == v6:
 		return makeWord(q.now, q.prefix, V6Init, lifeTransitory)
 	default:

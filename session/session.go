@@ -4,6 +4,7 @@ package session
 
 import (
 	"encoding/binary"
+	"sync"
 	"sync/atomic"
 
 	"nat64d/bib"
@@ -19,24 +20,30 @@ import (
 // the table.Epochs given to New). A packet of an existing session takes no lock: it finds the session by atomic
 // loads, and writes, one CAS, only if the state, the prefix or the coarse time has changed. A packet that makes a
 // session takes the lock of one shard, chosen by a keyed hash of the session's key; so does the end of a session.
-// Locks are taken in the order: session shard, then those of bib.Table. The other methods may be called by any
-// goroutine, Sweep by one.
+// Locks are taken in the order: session shard, then one of peers or of bib's subscribers. The other methods may be
+// called by any goroutine, Sweep and SweepSYNs by one.
 //
 // Memory: 28 bytes a session and 11 to 22 for its place in the index; a TCP connection with a binding of its own
-// takes about 110 in all.
+// takes about 110 in all. Address-dependent filtering adds about 30 for each pair of a binding and an IPv4 address,
+// limits about 50 for each client prefix, a stored SYN about 1,000.
 type Table struct {
 	bib     *bib.Table
 	epochs  *table.Epochs
 	key     table.Key
 	max     int64
 	policy  atomic.Pointer[policy]
+	peers   atomic.Pointer[peers] // nil without address-dependent filtering
 	entries *table.Slab[entry]
 	index   *table.Index
 
-	_      [64]byte // what follows is written for every new session, what precedes is read for every packet
-	total  atomic.Int64
-	count  [packet.Protos]atomic.Int64
-	cursor uint32 // of Sweep
+	_     [64]byte // what follows is written for every new session, what precedes is read for every packet
+	total atomic.Int64
+	count [packet.Protos]atomic.Int64
+	syns  syns
+
+	cursor      uint32 // of Sweep
+	configuring sync.Mutex
+	edition     uint8 // of the last peers; guarded by configuring
 }
 
 // entry is a session in its slot: 24 bytes without pointers. The key is written before the slot is published in the
@@ -47,15 +54,12 @@ type entry struct {
 	remote  packet.Addr4
 	port    uint16 // of the remote; 0 for ICMP
 	proto   packet.Proto
+
+	peers  uint8 // the edition of the peers that count it, guarded by the shard's lock
+	client uint8 // likewise that of bib's subscribers
 }
 
-// policy is a Config in the form that packets need.
-type policy struct {
-	limits  limits
-	inbound bool
-}
-
-// New returns an empty table for at most max sessions through the bindings of b.
+// New returns an empty table for at most max sessions through the bindings of b, which it configures as well.
 func New(b *bib.Table, e *table.Epochs, max int, c Config) *Table {
 	t := &Table{
 		bib:     b,
@@ -69,27 +73,14 @@ func New(b *bib.Table, e *table.Epochs, max int, c Config) *Table {
 	return t
 }
 
-// Configure replaces the configuration. New timeouts hold for the sessions that exist, too, counted from when their
-// lifetime began.
-func (t *Table) Configure(c Config) {
-	t.policy.Store(&policy{
-		limits: limits{
-			lifeUDP:         table.TimeOf(c.Timeouts.UDP),
-			lifeICMP:        table.TimeOf(c.Timeouts.ICMP),
-			lifeEstablished: table.TimeOf(c.Timeouts.TCPEstablished),
-			lifeTransitory:  table.TimeOf(c.Timeouts.TCPTransitory),
-		},
-		inbound: c.AllowInboundTCP,
-	})
-}
-
 // Len returns the number of sessions of a protocol, those included whose lifetime is over and that the sweep has not
 // come to.
 func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 
 // From6 updates the tables for a packet from IPv6 source (X',x) to the IPv4 destination (Z,z) that its prefix,
 // number pref, contains (RFC 6146 sections 3.5.1 to 3.5.3). It returns the packet's IPv4 source (T,t). For ICMP,
-// ports are Identifiers, and that of dst does not matter; ev counts for TCP only.
+// ports are Identifiers, and that of dst does not matter; ev counts for TCP only. A V6 SYN that meets a stored V4 SYN
+// makes an ESTABLISHED session.
 func (t *Table) From6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
 	q := event{proto: p, remote: peer(p, dst), from: v6, prefix: pref, tcp: ev, now: now}
 	id := t.bib.Find6(p, src)
@@ -110,21 +101,22 @@ func (t *Table) From6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoint4
 // From4 updates the tables for a packet from IPv4 source (W,w) to (T,t), the IPv4 side of a binding (RFC 6146
 // sections 3.5.1 to 3.5.3). It returns the packet's IPv6 destination (X',x) and the number of the prefix for its IPv6
 // source, which is the prefix that the client used last, or 0 if the client has not spoken yet. For ICMP, ports are
-// Identifiers, and that of src does not matter; ev counts for TCP only.
+// Identifiers, and that of src does not matter; ev counts for TCP only. The reason drop.StoredSYN asks the caller to
+// hand the packet to Store.
 func (t *Table) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
 	id := t.bib.Find4(p, dst)
 	if id == 0 {
-		return packet.Endpoint6{}, 0, t.unbound(p, dst)
+		return packet.Endpoint6{}, 0, t.unbound(p, dst, ev)
 	}
 	q := event{proto: p, remote: peer(p, src), from: v4, tcp: ev, now: now}
 	if pref, ok := t.pass(id, &q); ok {
 		return t.bib.Client(id), pref, drop.None
 	}
+	if r := t.policy.Load().admit(id, &q); r != drop.None {
+		return packet.Endpoint6{}, 0, r
+	}
 	if p == packet.TCP && ev != packet.SYN {
 		return t.bib.Client(id), 0, drop.None
-	}
-	if p == packet.TCP && !t.policy.Load().inbound {
-		return packet.Endpoint6{}, 0, drop.Filtered
 	}
 	return t.open4(id, &q)
 }
@@ -145,11 +137,14 @@ func (t *Table) Peek4(p packet.Proto, mapped, remote packet.Endpoint4) (client p
 }
 
 // unbound says why a packet to a transport address without a binding goes no further.
-func (t *Table) unbound(p packet.Proto, dst packet.Endpoint4) drop.Reason {
-	if t.bib.Contains(p, dst) {
-		return drop.NoBinding
+func (t *Table) unbound(p packet.Proto, dst packet.Endpoint4, ev packet.TCPEvent) drop.Reason {
+	switch c := t.policy.Load(); {
+	case !t.bib.Contains(p, dst):
+		return drop.NotPool4
+	case p == packet.TCP && ev == packet.SYN && c.inbound && c.stores:
+		return drop.StoredSYN
 	}
-	return drop.NotPool4
+	return drop.NoBinding
 }
 
 // event is a packet as the tables see it.
@@ -160,6 +155,9 @@ type event struct {
 	prefix uint8 // of a packet from IPv6
 	tcp    packet.TCPEvent
 	now    table.Time
+
+	met     bool  // a V6 SYN that meets a stored V4 SYN
+	counted uint8 // the edition of bib's subscribers that counts the session to come
 }
 
 // peer returns the remote side of a session's key: an ICMP session has only an address there (RFC 6146 section
@@ -183,14 +181,14 @@ func (t *Table) pass(id bib.ID, q *event) (prefix uint8, ok bool) {
 // update changes a session as a packet demands. It fails if the session's lifetime is over: to a packet, it does not
 // exist then.
 func (t *Table) update(e *entry, q *event) (prefix uint8, ok bool) {
-	limits := &t.policy.Load().limits
+	c := t.policy.Load()
 	for {
 		old := word(e.word.Load())
-		w := old.settle(q.now, limits)
-		if w.state() == Closed || w.expired(q.now, limits) {
+		w := old.settle(q.now, &c.limits)
+		if w.state() == Closed || w.expired(q.now, &c.limits) {
 			return 0, false
 		}
-		w = w.after(q.from, q.tcp, q.now)
+		w = w.after(c.steps[w.state()][q.from][q.tcp], q.now)
 		if q.from == v6 {
 			w = w.used(q.prefix)
 		}

@@ -13,7 +13,7 @@ import (
 	"nat64d/table"
 )
 
-// defaults are the timeouts of RFC 6146 section 4.
+// defaults are the timeouts of RFC 6146 section 4, and our defaults but for hold-down.
 var defaults = session.Config{
 	Timeouts: session.Timeouts{
 		UDP:            300 * time.Second,
@@ -23,6 +23,12 @@ var defaults = session.Config{
 		TCPSyn:         6 * time.Second,
 	},
 	AllowInboundTCP: true,
+	InboundRefresh:  true,
+	RSTDuringFIN:    true,
+
+	MaxStoredSYNs:          100,
+	MaxStoredSYNsPerSource: 10,
+	HashFields:             uint8(pool4.AllFields),
 }
 
 // gateway is the tables of a gateway with one worker, number 0.
@@ -57,17 +63,27 @@ func (g *gateway) from6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoin
 	return g.sessions.From6(p, src, dst, 0, ev, now)
 }
 
-// from4 is a packet from IPv4 in a batch of its own.
+// from4 is a packet from IPv4 in a batch of its own, kept if the tables ask for that.
 func (g *gateway) from4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint6, drop.Reason) {
 	g.epochs.Enter(0)
 	defer g.epochs.Leave(0)
 	client, _, r := g.sessions.From4(p, src, dst, ev, now)
+	if r == drop.StoredSYN {
+		r = g.sessions.Store(src, dst, []byte("SYN"), now)
+	}
 	return client, r
 }
 
-// sweep sweeps once through everything and returns the number of probes.
+// sweepSYNs returns the SYNs that nobody has opened for.
+func (g *gateway) sweepSYNs(now table.Time) (all []session.SYN) {
+	for g.sessions.SweepSYNs(now, 10, func(s session.SYN) { all = append(all, s) }) {
+	}
+	return all
+}
+
+// sweep sweeps once through everything, at one go, and returns the number of probes.
 func (g *gateway) sweep(now table.Time) (probes int) {
-	for g.sessions.Sweep(now, 1000, func(session.Probe) { probes++ }) {
+	for g.sessions.Sweep(now, 1<<20, func(session.Probe) { probes++ }) {
 	}
 	return probes
 }

@@ -21,8 +21,8 @@ type Probe struct {
 
 // Sweep looks at the next slots, budget of them at most, and frees the sessions whose lifetime is over and the
 // bindings that have lost their last session. It calls probe for every TCP session that has become idle; probe must
-// not call Sweep, Purge or List. It returns whether the pass is not at its end: then there is more to do now,
-// otherwise the next call begins a new pass. Lifetimes do not depend on how often it is called, only the memory does,
+// not call Sweep, Purge or List. It also ends hold-downs of ports that are over, as
+// many at most. It returns whether there is more to do now; otherwise the next call begins a new pass. Lifetimes do not depend on how often it is called, only the memory does,
 // the time of probes, and how long a binding outlives its last session.
 //
 // Sweep is for one goroutine. It takes about 2 ns for a slot in which nothing is to be done.
@@ -40,7 +40,7 @@ func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool)
 			t.cursor = 0
 		}
 	})
-	return more
+	return t.bib.Expire(now, budget) || more
 }
 
 // sweep does what one slot needs.
@@ -63,83 +63,53 @@ func (t *Table) sweep(slot uint32, now table.Time, limits *limits, probe func(Pr
 
 // kill frees a session if, under its lock, its lifetime is still over.
 func (t *Table) kill(slot uint32, e *entry, now table.Time, limits *limits) {
+	if x, ended := t.unlinkExpired(slot, e, now, limits); ended {
+		t.bury(x)
+	}
+}
+
+func (t *Table) unlinkExpired(slot uint32, e *entry, now table.Time, limits *limits) (x end, ended bool) {
 	h := t.hash(e.key())
 	s := t.index.Lock(h)
 	defer s.Unlock()
 	for {
 		old := word(e.word.Load())
 		if old.state() == Closed || !old.settle(now, limits).expired(now, limits) {
-			return
+			return end{}, false
 		}
 		if e.word.CompareAndSwap(uint64(old), uint64(old.freed())) {
-			t.remove(s, h, slot)
-			return
+			return t.unlink(s, h, slot), true
 		}
 	}
 }
 
-// remove takes a session whose word is freed out of the index. The caller holds the shard's lock.
-func (t *Table) remove(s *table.Shard, h uint64, slot uint32) {
+// end is a session that is in no index any more, but still holds its binding.
+type end struct {
+	binding bib.ID
+	remote  packet.Endpoint4
+	proto   packet.Proto
+	client  uint8
+}
+
+// unlink takes a session whose word is freed out of the index, and its slot is free. The caller holds the shard's
+// lock, and then calls bury without it.
+func (t *Table) unlink(s *table.Shard, h uint64, slot uint32) end {
 	e := t.entries.At(slot)
-	id := e.binding
 	s.Remove(h, slot)
-	t.unreserve(e.proto)
+	if p := t.peers.Load(); p != nil && e.peers == p.edition {
+		p.remove(e.binding, e.remote)
+	}
+	x := end{e.binding, packet.Endpoint4{Addr: e.remote, Port: e.port}, e.proto, e.client}
 	t.entries.Retire(slot)
-	t.bib.Drop(id)
+	return x
 }
 
-// Purge ends the bindings that match, static ones included, and their sessions, and nothing else: after transport
-// addresses have left pool4, or a static binding has been removed, it leaves the tables as if they had never been
-// there. It returns how many of both there were. A packet that arrives meanwhile either finds the binding that is
-// about to end, or makes a new one. Locks are held for one shard at a time; match is called under a lock and must not
-// call the tables.
-func (t *Table) Purge(match func(bib.Binding) bool) (bindings, sessions int) {
-	if bindings = t.bib.Unlink(match); bindings == 0 {
-		return 0, 0
-	}
-	for i := range t.index.Shards() {
-		sessions += t.purge(t.index.LockShard(i), func(e *entry) bool {
-			if t.bib.Linked(e.binding) {
-				return false
-			}
-			e.word.Store(uint64(word(e.word.Load()).freed()))
-			return true
-		})
-	}
-	return bindings, sessions
-}
-
-// purge ends the sessions of a locked shard whose words free has freed, and unlocks it.
-func (t *Table) purge(s *table.Shard, free func(*entry) bool) (n int) {
-	defer s.Unlock()
-	s.Each(func(slot uint32) {
-		if e := t.entries.At(slot); free(e) {
-			t.remove(s, t.hash(e.key()), slot)
-			n++
-		}
-	})
-	return n
-}
-
-// PurgePrefix ends the sessions whose clients used NAT64 prefix n last, and bindings that lose their last session by
-// that, before the number gets another meaning. The caller has taken the prefix out of pool6 and let the batches end
-// that may not know it (table.Epochs.Wait). It returns how many sessions there were. Locks are held for one shard at a
-// time.
-func (t *Table) PurgePrefix(n uint8) (sessions int) {
-	for i := range t.index.Shards() {
-		sessions += t.purge(t.index.LockShard(i), func(e *entry) bool {
-			for {
-				w := word(e.word.Load())
-				if w.prefix() != n {
-					return false
-				}
-				if e.word.CompareAndSwap(uint64(w), uint64(w.freed())) {
-					return true
-				}
-			}
-		})
-	}
-	return sessions
+// bury gives back all that a session had.
+func (t *Table) bury(x end) {
+	t.log(SessionEnded, x.binding, x.remote)
+	t.bib.Leave(t.bib.Client(x.binding).Addr, x.client)
+	t.unreserve(x.proto)
+	t.bib.Drop(x.binding)
 }
 
 // Session is a copy of one session.

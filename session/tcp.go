@@ -27,13 +27,33 @@ type step struct {
 	timer timer
 }
 
+// machine is what packets do to sessions: the step for a state, a side and an event.
+type machine [states][sides][packet.RST + 1]step
+
+// with returns the machine with two of its rules as configured.
+func (m machine) with(inboundRefresh, rstDuringFIN bool) machine {
+	if !inboundRefresh {
+		for ev := range m[Active][v4] {
+			m[Active][v4][ev].timer = keep
+		}
+	}
+	if !rstDuringFIN {
+		for _, s := range []State{V4FinRcv, V6FinRcv} {
+			m[s][v6][packet.RST].timer = established
+			m[s][v4][packet.RST].timer = established
+		}
+	}
+	return m
+}
+
 // steps is the TCP state machine of RFC 6146 section 3.5.2.2, a transition a line; every packet in it is forwarded.
 // What happens without a session (CLOSED) is in From6 and From4, the expiry of ESTABLISHED in settle.
 //
-// Three lines deviate from RFC 6146. A RST in a FIN state sets TCP_TRANS, not TCP_EST (RFC 7857 section 2.2). A V6
-// SYN in V4 FIN + V6 FIN RCV or in TRANS starts over in V6 INIT: it is a new connection on the ports of the old one,
-// which RFC 6146 would cut off when the old lifetime ends, or take for established at once.
-var steps = [states][sides][packet.RST + 1]step{
+// Four lines deviate from RFC 6146. A RST after one FIN sets TCP_TRANS, not TCP_EST (RFC 7857 section 2.2), unless the
+// configuration has it otherwise. A V6 SYN in V4 FIN + V6 FIN RCV or in TRANS starts over in V6 INIT: it is a new
+// connection on the ports of the old one, which RFC 6146 would cut off when the old lifetime ends, or take for
+// established at once.
+var steps = machine{
 	Active: {
 		v6: {
 			packet.SYN:   {Active, restart},

@@ -1,9 +1,6 @@
 package session
 
-import (
-	"nat64d/packet"
-	"nat64d/table"
-)
+import "nat64d/table"
 
 // word is all that changes in a session:
 //
@@ -65,9 +62,8 @@ func (w word) settle(now table.Time, l *limits) word {
 	return w.with(makeWord(table.Time(w.end(l)), w.prefix(), Trans, lifeTransitory))
 }
 
-// after returns the word after a packet from one side.
-func (w word) after(from side, ev packet.TCPEvent, now table.Time) word {
-	s := steps[w.state()][from][ev]
+// after returns the word after a packet that takes this step.
+func (w word) after(s step, now table.Time) word {
 	since, life := w.since(), w.lifetime()
 	if s.timer != keep {
 		since = max(since, now) // workers' clocks may differ by a batch

@@ -1,0 +1,173 @@
+package session_test
+
+import (
+	"pgregory.net/rapid"
+
+	"nat64d/packet"
+	"nat64d/session"
+)
+
+// addStatic adds one or two rows, or none if one of them is impossible.
+func (m *model) addStatic(t *rapid.T) {
+	p := packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto"))
+	c := drawClient(t)
+	at := endpoint4("192.0.2.1", rapid.Uint16Range(firstPort, lastPort).Draw(t, "mapped"))
+	n := rapid.IntRange(1, 2).Draw(t, "ports")
+	possible, rows := true, len(m.bindings)
+	for i := range uint16(n) {
+		_, bound := m.byMapped(p, packet.Endpoint4{Addr: at.Addr, Port: at.Port + i})
+		b := m.bindings[binding6{p, packet.Endpoint6{Addr: c.Addr, Port: c.Port + i}}]
+		switch {
+		case b == nil:
+			rows++
+			possible = possible && !bound && rows <= maxSessions
+		default:
+			possible = possible && !b.static && b.mapped.Port == at.Port+i
+		}
+	}
+	if err := m.gateway.sessions.AddStatic(p, c, at, n); (err == nil) != possible {
+		t.Fatalf("AddStatic(%v, %v, %v, %d): %v, want success %v", p, c, at, n, err, possible)
+	}
+	if !possible {
+		return
+	}
+	for range n {
+		m.bindings[binding6{p, c}] = &boundTo{at, true}
+		if p == packet.TCP {
+			m.forget(at)
+		}
+		c.Port++
+		at.Port++
+	}
+	m.forgetBuckets()
+}
+
+// forget discards what waits at a transport address.
+func (m *model) forget(at packet.Endpoint4) {
+	var rest []storedSYN
+	for _, s := range m.syns {
+		if s.mapped != at {
+			rest = append(rest, s)
+		}
+	}
+	m.syns = rest
+}
+
+func (m *model) removeStatic(t *rapid.T) {
+	p := packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto"))
+	at := endpoint4("192.0.2.1", rapid.Uint16Range(firstPort, lastPort).Draw(t, "mapped"))
+	k, bound := m.byMapped(p, at)
+	static := bound && m.bindings[k].static
+	if err := m.gateway.bindings.RemoveStatic(p, at); (err == nil) != static {
+		t.Fatalf("RemoveStatic(%v, %v): %v, want success %v", p, at, err, static)
+	}
+	if !static {
+		return
+	}
+	for s := range m.sessions {
+		if s.binding6 == k {
+			m.bindings[k].static = false
+			return
+		}
+	}
+	delete(m.bindings, k)
+}
+
+// log keeps what lives according to the log. A binding is known by its transport addresses.
+func (m *model) log(e session.Event) {
+	kind := e.Kind
+	e.Kind, e.Static = session.BindingMade, false
+	if kind == session.SessionMade || kind == session.SessionEnded {
+		e.Kind = session.SessionMade
+	}
+	_, there := m.logged[e]
+	if made := kind == e.Kind; made == there {
+		panic("logged twice: " + kind.String())
+	}
+	if there {
+		delete(m.logged, e)
+	} else {
+		m.logged[e] = struct{}{}
+	}
+}
+
+func (m *model) compare(t *rapid.T) {
+	live := 0
+	for k := range m.sessions {
+		if m.alive(k) != nil {
+			live++
+		}
+	}
+	all := m.list(m.now)
+	if len(all) != live {
+		t.Fatalf("%d sessions listed, want %d", len(all), live)
+	}
+	for _, s := range all {
+		m.compareSession(t, &s)
+	}
+	sessions, bindings := m.sizes()
+	if sessions != len(m.sessions) || bindings != len(m.bindings) || len(m.listBindings()) != bindings {
+		t.Fatalf("%d sessions and %d bindings, want %d and %d", sessions, bindings, len(m.sessions), len(m.bindings))
+	}
+	if len(m.logged) != sessions+bindings {
+		t.Fatalf("%d sessions and %d bindings, but %d in the log", sessions, bindings, len(m.logged))
+	}
+	m.compareSYNs(t)
+	m.comparePool(t)
+}
+
+func (m *model) compareSession(t *rapid.T, s *session.Session) {
+	k := sessionKey{binding6{s.Proto, s.Client}, s.Remote}
+	c := m.alive(k)
+	if c == nil {
+		t.Fatalf("listed %+v, which does not live", s)
+	}
+	b := m.bindings[k.binding6]
+	left := (m.end(c) - m.now).Duration()
+	if s.State != c.state || s.Remaining != left || s.Mapped != b.mapped || s.Static != b.static || s.Prefix != c.pref {
+		t.Fatalf("listed %+v, want %v, %v left, %v", s, c.state, left, *b)
+	}
+	m.epochs.Enter(0)
+	defer m.epochs.Leave(0)
+	if client, pref, ok := m.gateway.sessions.Peek4(s.Proto, s.Mapped, s.Remote); !ok || client != s.Client || pref != s.Prefix {
+		t.Fatalf("Peek4 of %+v: %v, %d, %v", s, client, pref, ok)
+	}
+	made := session.Event{Kind: session.SessionMade, Proto: s.Proto, Client: s.Client, Mapped: s.Mapped, Remote: s.Remote}
+	if _, logged := m.logged[made]; !logged {
+		t.Fatalf("%+v is not in the log", s)
+	}
+}
+
+func (m *model) compareSYNs(t *rapid.T) {
+	stored := m.gateway.sessions.StoredSYNs(m.now)
+	for _, s := range m.syns {
+		if !m.waits(s) {
+			continue
+		}
+		if len(stored) == 0 || stored[0].Mapped != s.mapped || stored[0].Remote != s.remote || stored[0].State != session.V4Init {
+			t.Fatalf("stored are %v, want %v", stored, m.syns)
+		}
+		stored = stored[1:]
+	}
+	if len(stored) != 0 {
+		t.Fatalf("still stored are %v", stored)
+	}
+}
+
+// comparePool compares what pool4 says of its ports.
+func (m *model) comparePool(t *rapid.T) {
+	for _, u := range m.pool.Entries() {
+		used, held := 0, 0
+		for port := u.Lo; port <= u.Hi; port++ {
+			at := endpoint4("192.0.2.1", port)
+			if _, bound := m.byMapped(u.Proto, at); bound {
+				used++
+			} else if m.isHeld(u.Proto, at) {
+				held++
+			}
+		}
+		if u.Used != used || u.Held != held {
+			t.Fatalf("%v: %d used, %d held, want %d and %d", u.Entry, u.Used, u.Held, used, held)
+		}
+	}
+}
