@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -122,10 +124,10 @@ func (a *app) printBindings(r control.BindingResult, err error, idle string) err
 	return nil
 }
 
-// bindingSentences writes bindings as one would say them: the protocols at once.
+// bindingSentences writes bindings as one would say them: ranges of ports as a whole, and the protocols at once.
 func bindingSentences(ranges []control.BindingRange) (lines []string) {
 	protocols := map[string][]string{}
-	for _, b := range ranges {
+	for _, b := range joinPorts(ranges) {
 		s := b.Mapped + " to " + b.Client
 		if len(protocols[s]) == 0 {
 			lines = append(lines, s)
@@ -137,4 +139,46 @@ func bindingSentences(ranges []control.BindingRange) (lines []string) {
 		lines[i] = s + " for " + and(protocols[s])
 	}
 	return lines
+}
+
+// joinPorts makes ranges of neighbouring bindings of one port each, which is how they stand in the table. What is a range
+// already is left as it is.
+func joinPorts(ranges []control.BindingRange) []control.BindingRange {
+	type single struct {
+		protocol       string
+		mapped, client netip.AddrPort
+	}
+	var singles []single
+	var joined []control.BindingRange
+	for _, b := range ranges {
+		m, err := netip.ParseAddrPort(b.Mapped)
+		c, bad := netip.ParseAddrPort(b.Client)
+		if err != nil || bad != nil {
+			joined = append(joined, b)
+			continue
+		}
+		singles = append(singles, single{b.Protocol, m, c})
+	}
+	slices.SortFunc(singles, func(a, b single) int {
+		return cmp.Or(strings.Compare(a.protocol, b.protocol), a.mapped.Compare(b.mapped))
+	})
+	for i := 0; i < len(singles); {
+		first, n := singles[i], uint16(1)
+		for i++; i < len(singles) && singles[i] == (single{first.protocol, plus(first.mapped, n), plus(first.client, n)}); i++ {
+			n++
+		}
+		joined = append(joined, control.BindingRange{Protocol: first.protocol, Mapped: portRange(first.mapped, n), Client: portRange(first.client, n)})
+	}
+	return joined
+}
+
+// plus returns the transport address n ports on.
+func plus(p netip.AddrPort, n uint16) netip.AddrPort { return netip.AddrPortFrom(p.Addr(), p.Port()+n) }
+
+// portRange writes n ports from p on.
+func portRange(p netip.AddrPort, n uint16) string {
+	if n == 1 {
+		return p.String()
+	}
+	return fmt.Sprintf("%v-%d", p, p.Port()+n-1)
 }

@@ -3,6 +3,7 @@ package main_test
 import (
 	"errors"
 	"net/netip"
+	"strings"
 
 	"nat64d/control"
 )
@@ -44,7 +45,14 @@ func (fake) AddBinding(c control.BindingChange) (r control.BindingResult, err er
 	return r, nil
 }
 
-func (f fake) RemoveBinding(c control.BindingChange) (control.BindingResult, error) {
+func (f fake) RemoveBinding(c control.BindingChange) (r control.BindingResult, err error) {
+	if len(c.Protocols) == 0 { // in no order, and with a gap
+		for _, b := range []string{"tcp 81 8001", "udp 80 8000", "tcp 83 8003", "tcp 80 8000", "tcp 85 8004", "udp 81 8001"} {
+			f := strings.Fields(b)
+			r.Removed = append(r.Removed, control.BindingRange{Protocol: f[0], Client: "[2001:db8::5]:" + f[1], Mapped: "10.0.2.15:" + f[2]})
+		}
+		return r, nil
+	}
 	return control.BindingResult{
 		Removed:  []control.BindingRange{{Protocol: "tcp", Client: "[2001:db8::5]:80", Mapped: "10.0.2.15:7080"}},
 		Bindings: 1, Sessions: 2,
@@ -54,7 +62,7 @@ func (f fake) RemoveBinding(c control.BindingChange) (control.BindingResult, err
 var configKeys = []control.ConfigKey{
 	{Name: "sessions.timeouts.udp", Value: "10m", Default: "5m", Live: true, Help: "lifetime of a UDP session", Jool: []control.JoolKey{{Name: "udp-timeout", Value: "0:10:00"}}},
 	{Name: "translation.tos", Value: "copy", Default: "copy", Live: true, Help: "TOS towards IPv4", Jool: []control.JoolKey{{Name: "override-tos", Value: "false"}, {Name: "tos", Value: "0"}}},
-	{Name: "api.group", Default: "nat64", Help: "who may use the socket"},
+	{Name: "api.group", Default: "a group with quite a long name", Help: "who may use the socket"},
 }
 
 func (fake) GetConfig(key string) ([]control.ConfigKey, error) {

@@ -10,16 +10,16 @@ func TestChangeOutput(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ args, want string }{
 		{"config get", `
-KEY                    VALUE  DEFAULT  CHANGES
-sessions.timeouts.udp  10m    5m       at once
-translation.tos        copy   -        at once
-api.group              ""     nat64    by restart
+KEY                    VALUE  DEFAULT               CHANGES
+sessions.timeouts.udp  10m    5m                    at once
+translation.tos        copy   -                     at once
+api.group              ""     a group with quite …  by restart
 `},
 		{"config get -o csv", `
 name,value,default,live,jool,help
 sessions.timeouts.udp,10m,5m,true,udp-timeout,lifetime of a UDP session
 translation.tos,copy,copy,true,override-tos tos,TOS towards IPv4
-api.group,,nat64,false,,who may use the socket
+api.group,,a group with quite a long name,false,,who may use the socket
 `},
 		{"config get udp-timeout", `
 FIELD    VALUE
@@ -116,6 +116,11 @@ nothing to add: the bindings are there already
 		{"bib remove tcp 10.0.2.15:7080", `
 removed 10.0.2.15:7080 to [2001:db8::5]:80 for tcp
 ended 1 binding and 2 sessions
+`},
+		{"bib remove all [2001:db8::5]:80-85", `
+removed 10.0.2.15:8000-8001 to [2001:db8::5]:80-81 for tcp and udp
+removed 10.0.2.15:8003 to [2001:db8::5]:83 for tcp
+removed 10.0.2.15:8004 to [2001:db8::5]:85 for tcp
 `},
 	}
 	for _, tt := range tests {

@@ -44,7 +44,7 @@ as sessions.timeouts.udp, or as in Jool, such as udp-timeout.`,
 
 var keyColumns = []column[control.ConfigKey]{
 	{"KEY", "name", func(k control.ConfigKey) string { return k.Name }, nil},
-	{"VALUE", "value", func(k control.ConfigKey) string { return shown(k.Value) }, func(k control.ConfigKey) string { return k.Value }},
+	{"VALUE", "value", func(k control.ConfigKey) string { return brief(k.Value) }, func(k control.ConfigKey) string { return k.Value }},
 	{"DEFAULT", "default", differing, func(k control.ConfigKey) string { return k.Default }},
 	{"CHANGES", "live", moment, func(k control.ConfigKey) string { return fmt.Sprint(k.Live) }},
 	{"", "jool", joolNames, nil},
@@ -59,12 +59,23 @@ func shown(value string) string {
 	return value
 }
 
+// briefLength leaves a table of all keys in 80 columns.
+const briefLength = 20
+
+// brief is shown, and cuts what is too long for a table of all keys.
+func brief(value string) string {
+	if len(value) > briefLength {
+		return value[:briefLength-1] + "…"
+	}
+	return shown(value)
+}
+
 // differing returns the default if the value is another one: what an operator has changed is what stands out.
 func differing(k control.ConfigKey) string {
 	if k.Value == k.Default {
 		return "-"
 	}
-	return shown(k.Default)
+	return brief(k.Default)
 }
 
 // moment says when a change has its effect.
