@@ -3,6 +3,7 @@ package pool4
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -10,16 +11,24 @@ import (
 	"nat64d/packet"
 )
 
-// TestModel compares a pool with a plain set of ports and a plain set of those in use.
+// TestModel compares a pool with plain sets of ports: those in it, those in use and those held down.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		m := &model{pool: New([16]byte{9}), in: make(map[transport]bool), used: make(map[transport]bool)}
+		m := &model{
+			pool: New([16]byte{9}),
+			in:   make(map[transport]bool),
+			used: make(map[transport]bool),
+			held: make(map[transport]*time.Duration),
+		}
 		t.Repeat(map[string]func(*rapid.T){
 			"add":      m.add,
 			"remove":   m.remove,
 			"allocate": m.allocate,
 			"release":  m.release,
+			"retire":   m.retire,
+			"expire":   m.expire,
+			"hold":     m.configure,
 			"reserve":  m.reserve,
 			"flush": func(t *rapid.T) {
 				if rapid.IntRange(0, 20).Draw(t, "really") == 0 {
@@ -40,6 +49,14 @@ type transport struct {
 type model struct {
 	pool     *Pool
 	in, used map[transport]bool
+	held     map[transport]*time.Duration // and since when; nil before the next call of Expire
+	hold     time.Duration
+	now      time.Duration
+}
+
+func (m *model) free(x transport) bool {
+	_, held := m.held[x]
+	return m.in[x] && !m.used[x] && !held
 }
 
 // entry draws an entry that is small enough to be filled, around the border of the classes and of a block.
@@ -82,13 +99,15 @@ func (m *model) remove(t *rapid.T) {
 func (m *model) allocate(t *rapid.T) {
 	proto := packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto"))
 	x := rapid.Uint16Range(1000, 1050).Draw(t, "source port")
-	e, r := m.pool.Allocate(request(proto, rapid.Uint32Range(0, 50).Draw(t, "client"), x))
+	q := request(proto, rapid.Uint32Range(0, 50).Draw(t, "client"), x)
+	q.Wanted = m.wanted(t)
+	e, r := m.pool.Allocate(q)
 	var free []uint16 // of this address; with r, of the pool
 	any := false
 	for k := range m.in {
 		if k.proto == proto {
 			any = true
-			if !m.used[k] && (r != drop.None || k.at.Addr == e.Addr) {
+			if m.free(k) && (r != drop.None || k.at.Addr == e.Addr) {
 				free = append(free, k.at.Port)
 			}
 		}
@@ -100,13 +119,31 @@ func (m *model) allocate(t *rapid.T) {
 		if !slices.Contains(free, e.Port) {
 			t.Fatalf("%v is not free: %v", e, free)
 		}
-		m.best(t, proto, x, e.Port, free)
+		m.best(t, proto, x, e, free, q.Wanted)
 		m.used[transport{proto, e}] = true
 	}
 }
 
+// wanted draws up to two transport addresses for the head of the queue.
+func (m *model) wanted(t *rapid.T) (wanted []packet.Endpoint4) {
+	for range rapid.IntRange(0, 2).Draw(t, "wanted") {
+		e := m.entry(t)
+		wanted = append(wanted, packet.Endpoint4{Addr: e.Addr.As4(), Port: e.Lo})
+	}
+	return wanted
+}
+
 // best checks that no better port was free.
-func (m *model) best(t *rapid.T, proto packet.Proto, x, got uint16, free []uint16) {
+func (m *model) best(t *rapid.T, proto packet.Proto, x uint16, e packet.Endpoint4, free []uint16, wanted []packet.Endpoint4) {
+	for _, w := range wanted {
+		if (w.Port < 1024) == (x < 1024) && m.free(transport{proto, w}) {
+			if e != w {
+				t.Fatalf("got %v, though %v was wanted and free", e, w)
+			}
+			return
+		}
+	}
+	got := e.Port
 	rank := func(port uint16) int {
 		switch {
 		case proto == packet.ICMP:
@@ -133,6 +170,36 @@ func (m *model) release(t *rapid.T) {
 	}
 }
 
+func (m *model) retire(t *rapid.T) {
+	for x := range m.used {
+		delete(m.used, x)
+		if _, held := m.held[x]; !held && m.hold != 0 && x.proto != packet.TCP {
+			m.held[x] = nil
+		}
+		m.pool.Retire(x.proto, x.at)
+		return
+	}
+}
+
+// expire lets time pass. How many ports a call sets free does not matter in the end.
+func (m *model) expire(t *rapid.T) {
+	m.now += time.Duration(rapid.IntRange(0, 100).Draw(t, "seconds")) * time.Second
+	for x, since := range m.held {
+		if now := m.now; since == nil {
+			m.held[x] = &now
+		} else if now-*since > m.hold {
+			delete(m.held, x)
+		}
+	}
+	for m.pool.Expire(m.now, rapid.IntRange(1, 3).Draw(t, "budget")) {
+	}
+}
+
+func (m *model) configure(t *rapid.T) {
+	m.hold = time.Duration(rapid.SampledFrom([]int{0, 50, 120}).Draw(t, "hold-down")) * time.Second
+	m.pool.Configure(Config{HoldDown: m.hold, Fields: Fields(rapid.IntRange(0, 15).Draw(t, "fields"))})
+}
+
 func (m *model) reserve(t *rapid.T) {
 	e := m.entry(t)
 	x := transport{e.Proto, packet.Endpoint4{Addr: e.Addr.As4(), Port: e.Lo}}
@@ -150,18 +217,21 @@ func (m *model) reserve(t *rapid.T) {
 func (m *model) compare(t *rapid.T) {
 	in := make(map[transport]bool)
 	for _, u := range m.pool.Entries() {
-		used := 0
+		used, held := 0, 0
 		each(u.Entry, func(x transport) {
 			in[x] = true
-			if m.used[x] {
+			switch {
+			case m.used[x]:
 				used++
+			case !m.free(x):
+				held++
 			}
 			if !m.pool.Contains(x.proto, x.at) || !m.pool.Holds(x.proto, x.at.Addr) {
 				t.Fatalf("%v is listed but not contained", x)
 			}
 		})
-		if u.Used != used {
-			t.Fatalf("%v: %d used, want %d", u.Entry, u.Used, used)
+		if u.Used != used || u.Held != held {
+			t.Fatalf("%v: %d used and %d held, want %d and %d", u.Entry, u.Used, u.Held, used, held)
 		}
 	}
 	if len(in) != len(m.in) {

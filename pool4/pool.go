@@ -35,7 +35,7 @@ type Config struct {
 }
 
 // Fields says which parts of a flow go into the keyed hash F of RFC 6056 section 3.3.3: a sum of the bits below. The
-// fewer they are, the more flows share one sequence of ports; with none, ports follow one another.
+// fewer they are, the more flows share one sequence of ports.
 type Fields uint8
 
 // The fields of a flow, in the bits that Jool's f-args has for them.
