@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
@@ -122,21 +121,8 @@ func checkUpload(t *testing.T, l *lab.Lab, size int64) {
 
 // checkTraceroute expects the gateway's IPv6 address as the first hop and the server as the second.
 func checkTraceroute(t *testing.T, l *lab.Lab) {
-	path, _ := tool(t, "traceroute")
-	out, err := l.Client.Output(limit(t, 20*time.Second), path, "-6", "-I", "-n", "-q", "1", "-w", "2", "-m", "4", lab.Server4As6)
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	lines := strings.Split(strings.TrimSpace(out), "\n")
-	want := []string{lab.Gateway6, lab.Server4As6}
-	if len(lines) != 1+len(want) {
-		t.Fatalf("want a title and %d hops, got:\n%s", len(want), out)
-	}
-	for i, w := range want {
-		if f := strings.Fields(lines[i+1]); len(f) < 2 || f[1] != w {
-			t.Errorf("hop %d must be %s, got %q", i+1, w, lines[i+1])
-		}
-	}
+	args := []string{"traceroute", "-6", "-I", "-n", "-q", "1", "-w", "2", "-m", "4", lab.Server4As6}
+	checkHops(t, l.Client, args, []string{lab.Gateway6, lab.Server4As6})
 }
 
 // checkConnections holds n connections open at once and exchanges data over each one.
@@ -208,12 +194,18 @@ func serveHTTP(t *testing.T, l *lab.Lab) {
 func serveEcho(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	echoTCP(t, l.Server, lab.Server4+":7")
-	p, err := l.Server.ListenPacket("udp", lab.Server4+":7")
+	echoUDP(listenUDP(t, l.Server, lab.Server4+":7"))
+}
+
+// listenUDP opens a datagram socket that is closed with the test.
+func listenUDP(t *testing.T, n *lab.Namespace, address string) net.PacketConn {
+	t.Helper()
+	p, err := n.ListenPacket("udp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.Close() })
-	echoUDP(p)
+	return p
 }
 
 // echoUDP answers on a datagram socket until it is closed.
