@@ -127,7 +127,8 @@ type Gateway struct {
 	workers []*worker
 
 	paths  paths
-	probes probes
+	probes mailbox[session.Probe] // for the worker of the IPv6 side
+	syns   mailbox[session.SYN]   // for the worker of the IPv4 side
 }
 
 // workers of the data path: one for each side.
@@ -191,29 +192,31 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// probes hands TCP probes from the sweep to the worker that sends on the IPv6 side.
-type probes struct {
+// mailbox hands what the sweep has found to the worker that sends on the side concerned.
+type mailbox[T any] struct {
 	mu      sync.Mutex
-	waiting []session.Probe
+	waiting []T
 	any     atomic.Bool
 }
 
-const maxProbes = 1024 // waiting ones; more connections than that fall silent in one sweep only after an outage
+// maxMail is how many may wait: more connections than that fall silent in one sweep only after an outage.
+const maxMail = 1024
 
-func (p *probes) put(s session.Probe) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.waiting) < maxProbes {
-		p.waiting = append(p.waiting, s)
-		p.any.Store(true)
+func (m *mailbox[T]) put(t T) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.waiting) < maxMail {
+		m.waiting = append(m.waiting, t)
+		m.any.Store(true)
 	}
 }
 
-func (p *probes) take(into []session.Probe) []session.Probe {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	into = append(into[:0], p.waiting...)
-	p.waiting = p.waiting[:0]
-	p.any.Store(false)
+// take moves what waits into the worker's own slice.
+func (m *mailbox[T]) take(into []T) []T {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	into = append(into[:0], m.waiting...)
+	m.waiting = m.waiting[:0]
+	m.any.Store(false)
 	return into
 }

@@ -29,7 +29,7 @@ func (g *Gateway) maintain(ctx context.Context) error {
 		now := g.clock()
 		for g.Sessions.Sweep(table.Time(now/table.Tick), sweepBudget, g.probes.put) && ctx.Err() == nil {
 		}
-		for g.Bindings.Expire(table.Time(now/table.Tick), sweepBudget) && ctx.Err() == nil {
+		for g.Sessions.SweepSYNs(table.Time(now/table.Tick), sweepBudget, g.syns.put) && ctx.Err() == nil {
 		}
 		full.check(g, now)
 	}

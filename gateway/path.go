@@ -84,6 +84,9 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 	src := packet.Endpoint4{Addr: *v.IP4().Src(), Port: v.SrcPort} // 3.4 incoming tuple
 	dst := packet.Endpoint4{Addr: *v.IP4().Dst(), Port: v.DstPort}
 	client, pref, r := w.g.Sessions.From4(v.Proto, src, dst, v.Event, w.tables()) // 3.5 filtering and updating
+	if r == drop.StoredSYN && !w.hairpin {                                        // who hairpins is one of ours and gets no ICMPv4 error for an answer
+		return w.g.Sessions.Store(src, dst, v.Data, w.tables())
+	}
 	if r != drop.None {
 		return w.refuse4(&v, r, 0)
 	}

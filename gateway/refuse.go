@@ -54,7 +54,10 @@ func (w *worker) refuse6(v *packet.View, r drop.Reason, rest uint32) drop.Reason
 // rest is the error's second word: the MTU of a Fragmentation Needed. The sender of a hairpinned packet is an IPv6
 // client and is told nothing.
 func (w *worker) refuse4(v *packet.View, r drop.Reason, rest uint32) drop.Reason {
-	a := r.Answer4()
+	return w.answer4(v, r, r.Answer4(), rest)
+}
+
+func (w *worker) answer4(v *packet.View, r drop.Reason, a drop.Answer, rest uint32) drop.Reason {
 	if a == (drop.Answer{}) || w.hairpin || !icmp.Answerable4(v) {
 		return r
 	}
@@ -82,6 +85,19 @@ func (w *worker) refuse4(v *packet.View, r drop.Reason, rest uint32) drop.Reason
 	w.count.Happened(metrics.ErrorSent4)
 	w.keep(V4, o)
 	return r
+}
+
+// portUnreachable answers a stored SYN whose client has not opened the connection (RFC 6146 section 3.5.2.2).
+var portUnreachable = drop.Answer{Type: icmp.Unreachable4, Code: 3}
+
+// refuseSYNs answers the stored SYNs whose time is over.
+func (w *worker) refuseSYNs() {
+	w.syns = w.g.syns.take(w.syns)
+	for i := range w.syns {
+		w.hairpin, w.top = false, packet.Frame{Data: w.syns[i].Packet}
+		v := packet.View{Data: w.syns[i].Packet, Number: packet.NumTCP} // it has been parsed when it came, and may be cut
+		w.answer4(&v, drop.StoredSYN, portUnreachable, 0)
+	}
 }
 
 func (w *worker) rates() icmp.Rates {

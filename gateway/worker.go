@@ -38,6 +38,7 @@ type worker struct {
 	limit  limiter
 	parked parking
 	probes []session.Probe
+	syns   []session.SYN
 	parts  assemblers
 	pieces fragment.Pieces
 	hair   []byte        // a hairpinned packet between its two translations
@@ -135,8 +136,11 @@ func (w *worker) batch(fs []packet.Frame) {
 	}
 	w.expire()
 	w.g.epochs.Leave(int(w.side))
-	if w.side == V6 && w.g.probes.any.Load() {
+	switch {
+	case w.side == V6 && w.g.probes.any.Load():
 		w.sendProbes()
+	case w.side == V4 && w.g.syns.any.Load():
+		w.refuseSYNs()
 	}
 	w.flush()
 	w.publish()

@@ -256,12 +256,21 @@ func (b *backend) Sessions(ctx context.Context, f control.Filter, yield func(con
 	list := func(cursor uint32, buf []session.Session) (int, uint32) {
 		return b.gateway.Sessions.List(cursor, buf, b.gateway.Now())
 	}
-	return pages(ctx, list, func(row *session.Session) error {
+	each := func(row *session.Session) error {
 		if !f.Match(row.Proto.String(), netip.AddrFrom16(row.Client.Addr), netip.AddrFrom4(row.Remote.Addr)) {
 			return nil
 		}
 		return yield(b.session(row))
-	})
+	}
+	if err := pages(ctx, list, each); err != nil {
+		return err
+	}
+	for _, row := range b.gateway.Sessions.StoredSYNs(b.gateway.Now()) {
+		if err := each(&row); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *backend) session(row *session.Session) control.Session {

@@ -69,7 +69,7 @@ func (p *parts) bind(rows []config.Binding) error {
 	for i, b := range rows {
 		m := b.Mapped
 		client := packet.Endpoint6{Addr: b.Client.Addr().As16(), Port: b.Client.Port()}
-		if err := p.gateway.Bindings.AddStaticRange(m.Proto, client, endpoint4(m), ports(m)); err != nil {
+		if err := p.gateway.Sessions.AddStatic(m.Proto, client, endpoint4(m), ports(m)); err != nil {
 			p.unbind(rows[:i])
 			return err
 		}
