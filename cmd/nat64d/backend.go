@@ -172,7 +172,6 @@ func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
 		_, undone := b.pool.Remove(added)
 		return control.Pool4Result{}, errors.Join(fmt.Errorf("nothing was added: %w", err), undone, b.pool4Changed())
 	}
-	b.log.Info("pool4 grew", "addresses", c.Addresses, "ports", c.Ports, "protocols", c.Protocols)
 	return control.Pool4Result{Added: pool4Ranges(added), Merged: pool4Ranges(merged)}, nil
 }
 
@@ -207,7 +206,6 @@ func (b *backend) FlushPool4() (control.Pool4Result, error) {
 // packets of a connection that is still translated.
 func (b *backend) removed(entries []pool4.Entry) (control.Pool4Result, error) {
 	bindings, sessions := b.gateway.Sessions.Purge(b.gateway.Bindings.Orphan)
-	b.log.Info("pool4 shrank", "ranges", len(entries), "bindings_ended", bindings, "sessions_ended", sessions)
 	r := control.Pool4Result{Removed: pool4Ranges(entries), Bindings: bindings, Sessions: sessions}
 	if err := b.pool4Changed(); err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
@@ -348,14 +346,12 @@ func (b *backend) Stats() []control.Counter {
 // Pause implements control.Backend.
 func (b *backend) Pause() error {
 	b.gateway.Pause()
-	b.log.Info("translation is paused")
 	return nil
 }
 
 // Resume implements control.Backend.
 func (b *backend) Resume() error {
 	b.gateway.Resume()
-	b.log.Info("translation goes on")
 	return nil
 }
 

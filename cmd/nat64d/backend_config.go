@@ -94,7 +94,6 @@ func (b *backend) SetConfig(c control.ConfigChange) (control.ConfigResult, error
 	if err := b.change(next); err != nil {
 		return control.ConfigResult{}, err
 	}
-	b.log.Info("configuration changed", "key", c.Key, "old", r.Old, "new", r.New)
 	if c.Persist {
 		if r.Persisted, err = next.Persist(b.file, b.overrides, c.Key); err != nil {
 			r.Warnings = append(r.Warnings, "the value holds until nat64d stops: "+err.Error())
@@ -141,7 +140,6 @@ func (b *backend) changePool6(c control.Pool6Change, with func(*config.Config, s
 	if err := b.change(next); err != nil {
 		return control.Pool6Result{}, err
 	}
-	b.log.Info("pool6 changed", "pool6", next.Pool6)
 	return control.Pool6Result{Prefix: prefix.Prefix(), Sessions: max(0, before-b.sessions())}, nil
 }
 
@@ -189,7 +187,6 @@ func (b *backend) AddBinding(c control.BindingChange) (control.BindingResult, er
 	}
 	r := control.BindingResult{}
 	for _, row := range rows {
-		b.log.Info("static binding added", "row", row)
 		r.Added = append(r.Added, bindingRange(row.Mapped, row.Client))
 	}
 	return r, nil
@@ -222,7 +219,6 @@ func (b *backend) RemoveBinding(c control.BindingChange) (control.BindingResult,
 	if r.Bindings == 0 && len(r.Removed) == 0 {
 		return control.BindingResult{}, &control.Error{Message: "there is no such binding", Hint: "nat64ctl bib list shows them"}
 	}
-	b.log.Info("bindings removed", "client", c.Client, "mapped", c.Mapped, "bindings_ended", r.Bindings, "sessions_ended", r.Sessions)
 	if err := b.pool4Changed(); err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
