@@ -22,6 +22,20 @@ const (
 	requirements = "testdata/requirements.txt"
 )
 
+// unmet are the requirements that nat64d does not meet yet, and what it does instead. Their rows say "pending".
+var unmet = map[string]string{
+	"N64-3.8-04": "an echo request to a pool4 address leaves on the IPv4 side unless Identifier 0 is in pool4",
+	"X79-4.2-03": "IGMP is answered with a protocol unreachable",
+}
+
+// pendingRow says whether the test of a requirement has to wait until the requirement is met.
+func pendingRow(t *testing.T, id string) bool {
+	if why := unmet[id]; why != "" {
+		t.Logf("pending: %s", why)
+	}
+	return unmet[id] != ""
+}
+
 // rfcRows returns the rows of the page's tables of requirements: ID, source, level, requirement, and what shows it.
 func rfcRows(t *testing.T) (rows [][]string) {
 	t.Helper()
@@ -93,8 +107,7 @@ func TestRFCPageNamesTests(t *testing.T) {
 			if len(strings.TrimSpace(why)) < 10 {
 				t.Errorf("%s: %s: %q gives no reason", rfcPage, id, shown)
 			}
-		case kind == "pending":
-			t.Logf("%s: %s", id, shown)
+		case kind == "pending" && unmet[id] != "":
 		case count == 0:
 			t.Errorf("%s: %s: %q is neither a test nor n/a: nor deviates: with a reason", rfcPage, id, shown)
 		}
