@@ -40,6 +40,7 @@ type daemon struct {
 	cmd    *exec.Cmd
 	log    journal
 	ended  chan struct{} // closed when it has ended
+	file   string        // its configuration, if startConfig has started it
 }
 
 // network builds a lab that is removed with the test.
@@ -71,10 +72,24 @@ func start(t *testing.T, l *lab.Lab, pool4 string, flags ...string) *daemon {
 func startConfig(t *testing.T, l *lab.Lab, yaml string) *daemon {
 	t.Helper()
 	socket := socketPath(t)
-	head := fmt.Sprintf("version: 1\ninterfaces:\n  v6: { name: %s }\n  v4: { name: %s }\napi: { socket: %s }\n", l.NIC6, l.NIC4, socket)
-	g := launch(t, l, socket, "-c", write(t, t.TempDir(), head+yaml))
+	file := write(t, t.TempDir(), configHead(l, socket)+yaml)
+	g := launch(t, l, socket, "-c", file)
+	g.file = file
 	g.ready()
 	return g
+}
+
+// configHead is the part of a configuration file that depends on the place.
+func configHead(l *lab.Lab, socket string) string {
+	return fmt.Sprintf("version: 1\ninterfaces:\n  v6: { name: %s }\n  v4: { name: %s }\napi: { socket: %s }\n", l.NIC6, l.NIC4, socket)
+}
+
+// rewrite replaces the configuration file of startConfig, and tells nobody.
+func (g *daemon) rewrite(yaml string) {
+	g.t.Helper()
+	if err := os.WriteFile(g.file, []byte(configHead(g.lab, g.socket)+yaml), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
 }
 
 // socketPath returns a path for a unix socket. It is short, unlike that of t.TempDir: the kernel takes 107 bytes.
@@ -243,6 +258,19 @@ func (g *daemon) sessions() int {
 		n += p.Sessions
 	}
 	return n
+}
+
+// expectSessions is nil if there are sessions of a protocol with a peer.
+func (g *daemon) expectSessions(proto, peer string) error {
+	g.t.Helper()
+	var all []control.Session
+	decode(g.t, g.must("session", "list", "--"+proto, "-o", "json"), &all)
+	for _, s := range all {
+		if s.Peer.String() == peer {
+			return nil
+		}
+	}
+	return fmt.Errorf("no %s session with %s among %d", proto, peer, len(all))
 }
 
 // dropped is the counter of one reason.
