@@ -229,6 +229,11 @@ func echoTCP(t *testing.T, n *lab.Namespace, address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serveTCP(t, tcp)
+}
+
+// serveTCP answers what connects to a listener with what it sends, until the test ends.
+func serveTCP(t *testing.T, tcp net.Listener) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(func() { cancel(); _ = tcp.Close() })
 	go func() {
