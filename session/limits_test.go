@@ -1,0 +1,248 @@
+package session_test
+
+import (
+	"testing"
+	"time"
+
+	"nat64d/bib"
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/session"
+)
+
+// TestLimitsOfAClient exceeds each limit of a client, which is a prefix; another client is not affected, and what
+// exists goes on (RFC 6888 REQ-4, REQ-5, REQ-11).
+func TestLimitsOfAClient(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		set  func(*session.Config)
+		same bool // all sessions through one binding
+		want drop.Reason
+	}{
+		"sessions": {func(c *session.Config) { c.MaxPerClient = 10 }, true, drop.ClientSessions},
+		"bindings": {func(c *session.Config) { c.MaxBindingsPerClient = 10 }, false, drop.ClientBindings},
+		"rate":     {func(c *session.Config) { c.NewPerSecond = 10 }, false, drop.ClientRate},
+	} {
+		c := defaults
+		x.set(&c)
+		c.ClientPrefixLen = 56
+		g := newGateway(t, 1, 100, c, "192.0.2.1", "7000-7999")
+		open := func(client string, i uint16, now float64) drop.Reason {
+			src, dst := endpoint6(client, 5000), endpoint4("198.51.100.1", i)
+			if !x.same {
+				src.Port += i
+			}
+			_, r := g.from6(packet.UDP, src, dst, packet.Other, seconds(now))
+			return r
+		}
+		hosts := []string{"2001:db8:0:100::1", "2001:db8:0:1ff::9"}
+		for i := range uint16(12) {
+			want := map[bool]drop.Reason{true: drop.None, false: x.want}[i < 10]
+			if r := open(hosts[i%2], i, 0); r != want {
+				t.Errorf("%s: session %d: %v, want %v", name, i, r, want)
+			}
+		}
+		if r := open("2001:db8:0:200::1", 1, 0); r != drop.None {
+			t.Errorf("%s: another client: %v", name, r)
+		}
+		if r := open(hosts[0], 0, 0); r != drop.None {
+			t.Errorf("%s: a session that exists: %v", name, r)
+		}
+		if x.want == drop.ClientRate {
+			if a, b := open(hosts[0], 20, 0.1), open(hosts[0], 21, 0.1); a != drop.None || b != x.want {
+				t.Errorf("a tenth of a second later: %v and %v", a, b)
+			}
+		}
+		g.sweep(seconds(301))
+		if r := open(hosts[1], 11, 301); r != drop.None {
+			t.Errorf("%s: after the timeout: %v", name, r)
+		}
+	}
+}
+
+// TestInboundSessionsCountForTheClient, but do not spend what it may begin in a second.
+func TestInboundSessionsCountForTheClient(t *testing.T) {
+	t.Parallel()
+	c := defaults
+	c.MaxPerClient, c.NewPerSecond = 5, 2
+	g := newGateway(t, 1, 100, c, "192.0.2.1", "7000-7999")
+	client := endpoint6("2001:db8::1", 5000)
+	at, _ := g.from6(packet.UDP, client, endpoint4("198.51.100.1", 1), packet.Other, 0)
+	for i := range uint16(6) {
+		want := map[bool]drop.Reason{true: drop.None, false: drop.ClientSessions}[i < 4]
+		if _, r := g.from4(packet.UDP, endpoint4("198.51.100.2", i), at, packet.Other, 0); r != want {
+			t.Errorf("packet %d: %v, want %v", i, r, want)
+		}
+	}
+}
+
+// TestStaticBindingsDoNotCount: the administrator's rows are not the client's.
+func TestStaticBindingsDoNotCount(t *testing.T) {
+	t.Parallel()
+	c := defaults
+	c.MaxBindingsPerClient = 2
+	g := newGateway(t, 1, 100, c, "192.0.2.1", "7000-7999")
+	remote := endpoint4("198.51.100.1", 1)
+	open := func(port uint16) drop.Reason {
+		_, r := g.from6(packet.UDP, endpoint6("2001:db8::1", port), remote, packet.Other, 0)
+		return r
+	}
+	if err := g.sessions.AddStatic(packet.UDP, endpoint6("2001:db8::1", 80), endpoint4("192.0.2.1", 80), 10); err != nil {
+		t.Fatal(err)
+	}
+	if a, b, c := open(1), open(2), open(3); a != drop.None || b != drop.None || c != drop.ClientBindings {
+		t.Errorf("beside static bindings: %v, %v, %v", a, b, c)
+	}
+	at, _ := g.bindings.Lookup6(packet.UDP, endpoint6("2001:db8::1", 1))
+	if err := g.sessions.AddStatic(packet.UDP, endpoint6("2001:db8::1", 1), at, 1); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := open(3), open(4); a != drop.None || b != drop.ClientBindings {
+		t.Errorf("after one became static: %v, %v", a, b)
+	}
+	if err := g.bindings.RemoveStatic(packet.UDP, at); err != nil {
+		t.Fatal(err)
+	}
+	g.sessions.Remove(func(b bib.Binding) bool { return b.Client.Port == 3 })
+	if r := open(4); r != drop.ClientBindings {
+		t.Errorf("after it became dynamic again: %v", r)
+	}
+}
+
+// TestPortsAreHeldDown takes a UDP port back 120 seconds after its last session, not before (RFC 6888 REQ-8).
+func TestPortsAreHeldDown(t *testing.T) {
+	t.Parallel()
+	c := defaults
+	c.PortHoldDown = 120 * time.Second
+	g := newGateway(t, 1, 100, c, "192.0.2.1", "7000")
+	remote := endpoint4("198.51.100.1", 1)
+	open := func(client string, now float64) drop.Reason {
+		g.sweep(seconds(now))
+		_, r := g.from6(packet.UDP, endpoint6(client, 5000), remote, packet.Other, seconds(now))
+		return r
+	}
+	open("2001:db8::1", 0)
+	for _, client := range []string{"2001:db8::1", "2001:db8::2"} {
+		if r := open(client, 301); r != drop.PoolExhausted {
+			t.Errorf("%s at once: %v", client, r)
+		}
+		if r := open(client, 421); r != drop.PoolExhausted {
+			t.Errorf("%s after 120 seconds: %v", client, r)
+		}
+	}
+	if r := open("2001:db8::2", 421.1); r != drop.None {
+		t.Errorf("afterwards: %v", r)
+	}
+}
+
+func TestPurgePrefix(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "7000-7999")
+	g.epochs.Enter(0)
+	for i := range uint16(10) {
+		g.sessions.From6(packet.UDP, endpoint6("2001:db8::1", i/2), endpoint4("198.51.100.1", i), uint8(i%5), packet.Other, 0)
+	}
+	g.epochs.Leave(0)
+	g.epochs.Wait()
+	if n := g.sessions.PurgePrefix(1); n != 2 {
+		t.Errorf("%d sessions ended, want 2", n)
+	}
+	if s, b := g.sizes(); s != 8 || b != 5 {
+		t.Errorf("%d sessions of %d bindings are left, want 8 of 5", s, b)
+	}
+	for pref := range uint8(5) {
+		g.sessions.PurgePrefix(pref)
+	}
+	if s, b := g.sizes(); s != 0 || b != 0 {
+		t.Errorf("%d sessions of %d bindings are left", s, b)
+	}
+}
+
+// TestPurgeOrphans takes ports and then the whole address out of pool4.
+func TestPurgeOrphans(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "7000-7001", "192.0.2.2", "7000")
+	remote := endpoint4("198.51.100.1", 1)
+	for i, at := range []string{"192.0.2.1", "192.0.2.2"} {
+		c := endpoint6("2001:db8::1", 80)
+		c.Addr[15] = byte(i)
+		if err := g.sessions.AddStatic(packet.UDP, c, endpoint4(at, 7000), 1); err != nil {
+			t.Fatal(err)
+		}
+		g.from4(packet.UDP, remote, endpoint4(at, 7000), packet.Other, 0)
+	}
+	g.from6(packet.UDP, endpoint6("2001:db8::5", 1), remote, packet.Other, 0)
+	remove := func(at, ports string) {
+		gone, err := pool4.ParseRange(at, ports)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.pool.Remove(gone); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, s := g.sessions.PurgeOrphans(); b != 0 || s != 0 {
+		t.Errorf("%d bindings and %d sessions are orphans of an unchanged pool", b, s)
+	}
+	remove("192.0.2.1", "7000") // a static binding's port: it stays
+	if b, s := g.sessions.PurgeOrphans(); b != 0 || s != 0 {
+		t.Errorf("%d bindings and %d sessions are orphans, though the address is there", b, s)
+	}
+	remove("192.0.2.1", "7001") // and with it the address
+	if b, s := g.sessions.PurgeOrphans(); b != 2 || s != 2 {
+		t.Errorf("%d bindings and %d sessions are orphans, want 2 and 2", b, s)
+	}
+	if all := g.listBindings(); len(all) != 1 || all[0].Mapped != endpoint4("192.0.2.2", 7000) {
+		t.Errorf("left are %v", all)
+	}
+}
+
+// TestLogIsInOrder: the end of a binding comes before the beginning of the next one with the same address and port.
+func TestLogIsInOrder(t *testing.T) {
+	t.Parallel()
+	var log []session.Event
+	c := defaults
+	c.Log = func(e session.Event) { log = append(log, e) }
+	g := newGateway(t, 1, 100, c, "192.0.2.1", "7000")
+	for i := range 3 {
+		now := float64(i * 301)
+		g.sweep(seconds(now))
+		g.from6(packet.UDP, endpoint6("2001:db8::1", uint16(i)), endpoint4("198.51.100.1", 1), packet.Other, seconds(now))
+	}
+	if len(log) != 5 {
+		t.Fatalf("logged %v", log)
+	}
+	for i, e := range log {
+		want := session.Event{
+			Kind: session.EventKind(i % 2), Proto: packet.UDP,
+			Client: endpoint6("2001:db8::1", uint16(i/2)), Mapped: endpoint4("192.0.2.1", 7000),
+		}
+		if e != want {
+			t.Errorf("event %d is %+v, want %+v", i, e, want)
+		}
+	}
+}
+
+// TestOptionsDoNotAllocate: existing flows allocate nothing either when everything is switched on.
+func TestOptionsDoNotAllocate(t *testing.T) {
+	c := defaults
+	c.AddressDependent, c.MaxPerClient, c.NewPerSecond = true, 100, 100
+	c.Log, c.LogSessions = func(session.Event) {}, true
+	g := newGateway(t, 1, 1000, c, "192.0.2.1", "")
+	client, server := endpoint6("2001:db8::1", 5000), endpoint4("198.51.100.1", 80)
+	g.from4(packet.TCP, endpoint4("198.51.100.9", 80), endpoint4("192.0.2.1", 80), packet.SYN, 0)
+	at, _ := g.from6(packet.TCP, client, server, packet.SYN, 0)
+	elsewhere := server
+	elsewhere.Port++
+	now := seconds(0)
+	if n := testing.AllocsPerRun(1000, func() {
+		now++
+		g.sessions.From6(packet.TCP, client, server, 0, packet.Other, now)
+		g.sessions.From4(packet.TCP, server, at, packet.SYN, now)
+		g.sessions.From4(packet.TCP, elsewhere, at, packet.Other, now)
+		g.sessions.Peek4(packet.TCP, at, server)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
