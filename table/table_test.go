@@ -58,6 +58,31 @@ func TestHashSpreads(t *testing.T) {
 	}
 }
 
+// TestWaitIsForBatchesUnderWay, and not for those that begin later.
+func TestWaitIsForBatchesUnderWay(t *testing.T) {
+	t.Parallel()
+	e := table.NewEpochs(2)
+	e.Enter(0)
+	done := make(chan struct{})
+	go func() {
+		e.Wait()
+		close(done)
+	}()
+	for range 1000 {
+		runtime.Gosched()
+	}
+	select {
+	case <-done:
+		t.Error("a batch is under way, and nobody waits for it")
+	default:
+	}
+	e.Leave(0)
+	<-done
+	for range 100 {
+		e.Wait() // nothing is under way
+	}
+}
+
 // TestRetiredSlotWaitsForBatches frees a slot while a worker and a guest are in their batches.
 func TestRetiredSlotWaitsForBatches(t *testing.T) {
 	t.Parallel()

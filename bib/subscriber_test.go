@@ -1,0 +1,93 @@
+package bib
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/table"
+)
+
+func TestMask(t *testing.T) {
+	t.Parallel()
+	all := packet.Addr6(netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").As16())
+	for bits := range 129 {
+		want := netip.PrefixFrom(netip.AddrFrom16(all), bits).Masked().Addr().As16()
+		if got := mask(all, bits); got != want {
+			t.Errorf("/%d: %v, want %v", bits, netip.AddrFrom16(got), netip.AddrFrom16(want))
+		}
+	}
+}
+
+// TestTokenBucket lets a client begin rate sessions at once and rate in each second, however the clocks of workers
+// differ, and however large the rate.
+func TestTokenBucket(t *testing.T) {
+	t.Parallel()
+	for _, rate := range []int{1, 2, 7, 16, 100, 1000} {
+		var r subscriber
+		allowed := 0
+		for now := range table.TimeOf(10 * time.Second) {
+			for range rate {
+				if r.spend(rate, now) {
+					allowed++
+				}
+			}
+			r.spend(0, max(now, 3)-3) // an older clock refills nothing
+		}
+		if most := 11 * rate; allowed > most || allowed < most-rate {
+			t.Errorf("rate %d: %d sessions in ten seconds", rate, allowed)
+		}
+	}
+	var r subscriber
+	for range 1000 {
+		if !r.spend(1<<40, 0) {
+			t.Error("an immense rate is a limit")
+		}
+	}
+}
+
+// TestSubscribersAreForgotten: rows go with the last thing that a client has.
+func TestSubscribersAreForgotten(t *testing.T) {
+	t.Parallel()
+	b := New(pool4.New([16]byte{}), table.NewEpochs(1), 100, [16]byte{})
+	b.Configure(Config{Limits: Limits{Sessions: 5}}, func() {})
+	c := packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 1}
+	var counted []uint8
+	for range 5 {
+		e, r := b.Admit(c, true, 0)
+		if r != 0 {
+			t.Fatal(r)
+		}
+		counted = append(counted, e)
+	}
+	for _, e := range counted {
+		if live(b) != 1 {
+			t.Error("the client's row is not there")
+		}
+		b.Leave(c, e)
+	}
+	if n := live(b); n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
+	b.Leave(c, 0) // what nobody counts
+	b.Configure(Config{}, nil)
+	b.Leave(c, counted[0])
+	b.Configure(Config{Limits: Limits{Sessions: 5}}, func() {})
+	b.Leave(c, counted[0]) // what an earlier edition counted
+	if n := live(b); n != 0 {
+		t.Errorf("%d rows, though nobody has anything", n)
+	}
+}
+
+// live counts the rows of subscribers.
+func live(b *Table) (n int) {
+	s := b.subscribers.Load()
+	for i := range s.index.Shards() {
+		shard := s.index.LockShard(i)
+		shard.Each(func(uint32) { n++ })
+		shard.Unlock()
+	}
+	return n
+}
