@@ -263,14 +263,29 @@ func (g *daemon) sessions() int {
 // expectSessions is nil if there are sessions of a protocol with a peer.
 func (g *daemon) expectSessions(proto, peer string) error {
 	g.t.Helper()
-	var all []control.Session
-	decode(g.t, g.must("session", "list", "--"+proto, "-o", "json"), &all)
-	for _, s := range all {
-		if s.Peer.String() == peer {
+	for _, s := range g.listSessions() {
+		if s.Protocol == proto && s.Peer.String() == peer {
 			return nil
 		}
 	}
-	return fmt.Errorf("no %s session with %s among %d", proto, peer, len(all))
+	return fmt.Errorf("no %s session with %s", proto, peer)
+}
+
+// expectClient is nil if there are sessions from a port of a client.
+func (g *daemon) expectClient(port uint16) error {
+	g.t.Helper()
+	for _, s := range g.listSessions() {
+		if s.Client.Port() == port {
+			return nil
+		}
+	}
+	return fmt.Errorf("no session from port %d", port)
+}
+
+func (g *daemon) listSessions() (all []control.Session) {
+	g.t.Helper()
+	decode(g.t, g.must("session", "list", "-o", "json"), &all)
+	return all
 }
 
 // dropped is the counter of one reason.
