@@ -44,14 +44,18 @@ type worker struct {
 	hair   []byte        // a hairpinned packet between its two translations
 	asked  time.Duration // when the port was last asked for its drops
 
-	// The batch at hand.
+	moment
+}
+
+// moment is what a worker is at: a batch, and in it one packet.
+type moment struct {
 	conf    *conf
 	now     time.Duration
-	hairpin bool           // the packet at hand has been translated to IPv4 already
-	again   time.Duration  // until when the packet at hand, which has waited for a neighbour, may wait; 0: it has not
-	message message        // the ICMP error at hand
-	top     packet.Frame   // the packet at hand, as it arrived or was made whole
-	whole   fragment.Whole // what the packet at hand was before it was whole; zero: it came whole
+	hairpin bool           // the packet has been translated to IPv4 already
+	again   time.Duration  // until when the packet, which has waited for a neighbour, may wait; 0: it has not
+	message message        // the ICMP error that the packet is
+	top     packet.Frame   // the packet, as it arrived or was made whole
+	whole   fragment.Whole // what the packet was before it was whole; zero: it came whole
 	carried tally
 }
 
