@@ -36,6 +36,27 @@ func TestSimultaneousOpenThroughUnboundPort(t *testing.T) {
 	}
 }
 
+// TestStoredSYNThatIsOver meets nobody, whether or not a sweep came by; its sender is still due an answer.
+func TestStoredSYNThatIsOver(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "7000-7001")
+	client, peer, at := endpoint6("2001:db8::1", 5000), endpoint4("198.51.100.1", 6000), endpoint4("192.0.2.1", 7001)
+	if err := g.bindings.AddStatic(packet.TCP, endpoint6("2001:db8::2", 80), endpoint4("192.0.2.1", 7000)); err != nil {
+		t.Fatal(err)
+	}
+	g.from4(packet.TCP, peer, at, packet.SYN, 0)
+	now := seconds(6) + 1
+	if got, _ := g.from6(packet.TCP, client, peer, packet.SYN, now); got != at { // the only port that is left
+		t.Fatalf("the client's SYN leaves from %v", got)
+	}
+	if s := g.list(now); len(s) != 1 || s[0].State != session.V6Init {
+		t.Errorf("sessions: %+v", s)
+	}
+	if n := len(g.sessions.StoredSYNs(now)); n != 0 {
+		t.Errorf("%d SYNs still wait", n)
+	}
+}
+
 // TestPairedClientKeepsItsAddress: the port that a peer waits at is no reason for a second address.
 func TestPairedClientKeepsItsAddress(t *testing.T) {
 	t.Parallel()

@@ -77,6 +77,20 @@ func TestInboundSessionsCountForTheClient(t *testing.T) {
 	}
 }
 
+// TestRefusedBindingsDoNotCount: a pool that is exhausted uses up no client's share.
+func TestRefusedBindingsDoNotCount(t *testing.T) {
+	t.Parallel()
+	c := defaults
+	c.MaxBindingsPerClient = 3
+	g := newGateway(t, 1, 100, c, "192.0.2.1", "7000-7001")
+	for i := range uint16(10) {
+		_, r := g.from6(packet.UDP, endpoint6("2001:db8::1", i), endpoint4("198.51.100.1", 1), packet.Other, 0)
+		if want := map[bool]drop.Reason{true: drop.None, false: drop.PoolExhausted}[i < 2]; r != want {
+			t.Errorf("flow %d: %v, want %v", i, r, want)
+		}
+	}
+}
+
 // TestStaticBindingsDoNotCount: the administrator's rows are not the client's.
 func TestStaticBindingsDoNotCount(t *testing.T) {
 	t.Parallel()

@@ -60,6 +60,40 @@ func TestUpdateMeetsSweep(t *testing.T) {
 	}
 }
 
+// TestInsertMeetsRecount counts clients by another prefix between the moment in which a session is admitted and that
+// in which it is made: it counts for the new prefix, once.
+func TestInsertMeetsRecount(t *testing.T) {
+	t.Parallel()
+	bindings, sessions, epochs := newTables(t)
+	c := Config{Timeouts: Timeouts{UDP: time.Hour}, MaxPerClient: 1, ClientPrefixLen: 48}
+	sessions.Configure(c)
+	client := packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 1}, Port: 5000}
+	q := event{proto: packet.UDP, remote: packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 53}}
+
+	epochs.Enter(0)
+	defer epochs.Leave(0)
+	if r := sessions.admit(client.Addr, &q); r != drop.None {
+		t.Fatal(r)
+	}
+	id, r := bindings.Hold6(pool4.Request{Proto: packet.UDP, Client: client, Remote: q.remote})
+	if r != drop.None {
+		t.Fatal(r)
+	}
+	c.ClientPrefixLen = 56
+	sessions.Configure(c)
+	if _, r := sessions.insert(id, &q); r != drop.None {
+		t.Fatal(r)
+	}
+	q.remote.Port++
+	if r := sessions.admit(client.Addr, &q); r != drop.ClientSessions {
+		t.Errorf("reason %v for a second session", r)
+	}
+	sessions.Purge(func(bib.Binding) bool { return true })
+	if r := sessions.admit(client.Addr, &q); r != drop.None {
+		t.Errorf("reason %v for a first one, after the session has gone", r)
+	}
+}
+
 // newTables returns tables for one worker in which every lifetime is 0.
 func newTables(t *testing.T) (*bib.Table, *Table, *table.Epochs) {
 	t.Helper()
