@@ -19,108 +19,124 @@ func with(change func(c *session.Config)) settingOptions {
 	return o
 }
 
+// dependent is a setting with address-dependent filtering, storing one with endpoint-independent filtering.
+func dependent() settingOptions {
+	return with(func(c *session.Config) { c.AddressDependent, c.InboundRefresh, c.MaxStoredSYNs = true, true, 16 })
+}
+
+func storing() settingOptions {
+	return with(func(c *session.Config) { c.MaxStoredSYNs, c.MaxStoredSYNsPerSource = 16, 4 })
+}
+
 func TestAddressDependentFilter(t *testing.T) {
-	t.Parallel()
-	dependent := with(func(c *session.Config) { c.AddressDependent, c.InboundRefresh, c.MaxStoredSYNs = true, true, 16 })
-	t.Run("N64-3.5.1-08", func(t *testing.T) {
-		t.Parallel()
-		s := newSetting(t, dependent)
-		port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
-		only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(7, port, 4))), gateway.V6) // any port of it
-		s.advance(100 * time.Second)
-		nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumUDP, udp(443, port, 4))))
-		s.counted(t, drop.FilteredAddress, 0)
-		for _, x := range s.sessions() {
-			if x.Remaining.Round(time.Second) != 200*time.Second { // U47-06b
-				t.Errorf("after the packet that was refused a session lives for %v, want 200 s", x.Remaining)
-			}
-		}
-		only(t, s.send(gateway.V6, ip6(clientAddr, behind64(secondServer), packet.NumUDP, udp(40000, 7, 4))), gateway.V4)
-		only(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumUDP, udp(443, port, 4))), gateway.V6)
-	})
-	t.Run("N64-3.5.3-05", func(t *testing.T) {
-		t.Parallel()
-		s := newSetting(t, dependent)
-		id := mapped(t, s, firsts(clientAddr, serverAs6)[2]).Port()
-		only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumICMP, echo(packet.EchoReply4, id))), gateway.V6)
-		nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumICMP, echo(packet.EchoReply4, id))))
-		s.counted(t, drop.FilteredAddress, 0)
-	})
-	t.Run("N64-3.5.2-06", func(t *testing.T) {
-		t.Parallel()
-		s := newSetting(t, dependent)
-		port := connect(t, s)
-		syn := ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))
-		nothing(t, s.send(gateway.V4, syn))
-		s.counted(t, drop.StoredSYN, 0)
-		nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagACK)))) // N64-3.5.2-08a
-		if all := s.Sessions.StoredSYNs(s.Now()); len(all) != 1 || all[0].State != session.V4Init {
-			t.Errorf("what is stored is %+v, want one session in V4_INIT", all)
-		}
-		only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumTCP, tcp(7, port, packet.FlagSYN))), gateway.V6) // a known address
-	})
-	t.Run("N64-3.5.2-09", func(t *testing.T) {
-		t.Parallel()
-		s := newSetting(t, dependent)
-		port := connect(t, s)
-		nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))))
-		s.advance(5 * time.Second)
-		only(t, s.send(gateway.V6, ip6(clientAddr, behind64(secondServer), packet.NumTCP, tcp(40000, 443, packet.FlagSYN))), gateway.V4)
-		if n := len(s.Sessions.StoredSYNs(s.Now())); n != 0 {
-			t.Errorf("%d SYNs are stored still", n)
-		}
-		for _, x := range s.sessions() {
-			if x.Remote.Addr == secondServer.As4() && (x.State != session.Established || x.Remaining.Round(time.Second) != 2*time.Hour) {
-				t.Errorf("the connection is in state %v for %v, want ESTABLISHED for 2 h", x.State, x.Remaining)
-			}
-		}
+	rules(t, map[string]func(*testing.T){
+		"N64-3.5.1-08": strangersUDP,
+		"N64-3.5.3-05": strangersEcho,
+		"N64-3.5.2-06": strangersSYNIsStored,
+		"N64-3.5.2-09": strangersSYNIsMet,
 	})
 }
 
+func strangersUDP(t *testing.T) {
+	s := newSetting(t, dependent())
+	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
+	only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(7, port, 4))), gateway.V6) // any port of it
+	s.advance(100 * time.Second)
+	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumUDP, udp(443, port, 4))))
+	s.counted(t, drop.FilteredAddress, 0)
+	for _, x := range s.sessions() {
+		if x.Remaining.Round(time.Second) != 200*time.Second { // U47-06b
+			t.Errorf("after the packet that was refused a session lives for %v, want 200 s", x.Remaining)
+		}
+	}
+	only(t, s.send(gateway.V6, ip6(clientAddr, behind64(secondServer), packet.NumUDP, udp(40000, 7, 4))), gateway.V4)
+	only(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumUDP, udp(443, port, 4))), gateway.V6)
+}
+
+func strangersEcho(t *testing.T) {
+	s := newSetting(t, dependent())
+	id := mapped(t, s, firsts(clientAddr, serverAs6)[2]).Port()
+	only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumICMP, echo(packet.EchoReply4, id))), gateway.V6)
+	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumICMP, echo(packet.EchoReply4, id))))
+	s.counted(t, drop.FilteredAddress, 0)
+}
+
+func strangersSYNIsStored(t *testing.T) {
+	s := newSetting(t, dependent())
+	port := connect(t, s)
+	syn := ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))
+	nothing(t, s.send(gateway.V4, syn))
+	s.counted(t, drop.StoredSYN, 0)
+	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagACK)))) // N64-3.5.2-08a
+	if all := s.Sessions.StoredSYNs(s.Now()); len(all) != 1 || all[0].State != session.V4Init {
+		t.Errorf("what is stored is %+v, want one session in V4_INIT", all)
+	}
+	only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumTCP, tcp(7, port, packet.FlagSYN))), gateway.V6) // a known address
+}
+
+func strangersSYNIsMet(t *testing.T) {
+	s := newSetting(t, dependent())
+	port := connect(t, s)
+	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))))
+	s.advance(5 * time.Second)
+	only(t, s.send(gateway.V6, ip6(clientAddr, behind64(secondServer), packet.NumTCP, tcp(40000, 443, packet.FlagSYN))), gateway.V4)
+	if n := len(s.Sessions.StoredSYNs(s.Now())); n != 0 {
+		t.Errorf("%d SYNs are stored still", n)
+	}
+	for _, x := range s.sessions() {
+		if x.Remote.Addr == secondServer.As4() && (x.State != session.Established || x.Remaining.Round(time.Second) != 2*time.Hour) {
+			t.Errorf("the connection is in state %v for %v, want ESTABLISHED for 2 h", x.State, x.Remaining)
+		}
+	}
+}
+
 func TestUnboundPorts(t *testing.T) {
-	t.Parallel()
-	storing := with(func(c *session.Config) { c.MaxStoredSYNs, c.MaxStoredSYNsPerSource = 16, 4 })
-	t.Run("N64-3.5.2-05", func(t *testing.T) {
-		t.Parallel()
-		s := newSetting(t, with(func(c *session.Config) { c.AllowInboundTCP, c.MaxStoredSYNs = false, 16 }))
-		port := connect(t, s)
-		nothing(t, s.send(gateway.V4, of4(packet.NumTCP, tcp(443, 5000, packet.FlagSYN))))
-		nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))))
-		if n := len(s.Sessions.StoredSYNs(s.Now())); n != 0 {
-			t.Errorf("%d SYNs are stored although nobody may open from outside", n)
-		}
+	rules(t, map[string]func(*testing.T){
+		"N64-3.5.2-05": nobodyOpensFromOutside,
+		"N64-3.5.2-24": storedSYNsAreBounded,
+		"N64-5.3-02":   nothingIsBoundFromOutside, // and DEC-9
 	})
-	t.Run("N64-3.5.2-24", func(t *testing.T) {
-		t.Parallel()
-		s := newSetting(t, storing)
-		for host := range byte(8) {
-			for port := range uint16(8) {
-				a := netip.AddrFrom4([4]byte{198, 51, 100, host})
-				nothing(t, s.send(gateway.V4, ip4(a, poolAddr, packet.NumTCP, tcp(443, 5000+port, packet.FlagSYN))))
-			}
+}
+
+func nobodyOpensFromOutside(t *testing.T) {
+	s := newSetting(t, with(func(c *session.Config) { c.AllowInboundTCP, c.MaxStoredSYNs = false, 16 }))
+	port := connect(t, s)
+	nothing(t, s.send(gateway.V4, of4(packet.NumTCP, tcp(443, 5000, packet.FlagSYN))))
+	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))))
+	if n := len(s.Sessions.StoredSYNs(s.Now())); n != 0 {
+		t.Errorf("%d SYNs are stored although nobody may open from outside", n)
+	}
+}
+
+func storedSYNsAreBounded(t *testing.T) {
+	s := newSetting(t, storing())
+	for host := range byte(8) {
+		for port := range uint16(8) {
+			a := netip.AddrFrom4([4]byte{198, 51, 100, host})
+			nothing(t, s.send(gateway.V4, ip4(a, poolAddr, packet.NumTCP, tcp(443, 5000+port, packet.FlagSYN))))
 		}
-		if n := s.Counters.Drops(drop.StoredSYN); n != 16 || len(s.Sessions.StoredSYNs(s.Now())) != 16 {
-			t.Errorf("%d SYNs of eight sources were stored, want 4 of each up to 16 in all", n)
-		}
-		if n := s.Counters.Drops(drop.StoredSYNLimit); n != 64-16 {
-			t.Errorf("%d were refused, want all others", n)
-		}
-		sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0))) // the clients notice nothing
-	})
-	t.Run("N64-5.3-02", func(t *testing.T) { // and DEC-9
-		t.Parallel()
-		s := newSetting(t, storing)
-		for _, b := range [][]byte{
-			of4(packet.NumTCP, tcp(443, 5000, packet.FlagSYN)), of4(packet.NumTCP, tcp(443, 5000, packet.FlagACK)),
-			of4(packet.NumUDP, udp(443, 5000, 4)),
-			of4(packet.NumICMP, echo(packet.EchoRequest4, 5000)), of4(packet.NumICMP, echo(packet.EchoReply4, 5000)),
-		} {
-			nothing(t, s.send(gateway.V4, b))
-		}
-		if n := len(s.bindings()); n != 0 {
-			t.Errorf("%d bindings were made", n)
-		}
-	})
+	}
+	if n := s.Counters.Drops(drop.StoredSYN); n != 16 || len(s.Sessions.StoredSYNs(s.Now())) != 16 {
+		t.Errorf("%d SYNs of eight sources were stored, want 4 of each up to 16 in all", n)
+	}
+	if n := s.Counters.Drops(drop.StoredSYNLimit); n != 64-16 {
+		t.Errorf("%d were refused, want all others", n)
+	}
+	sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0))) // the clients notice nothing
+}
+
+func nothingIsBoundFromOutside(t *testing.T) {
+	s := newSetting(t, storing())
+	for _, b := range [][]byte{
+		of4(packet.NumTCP, tcp(443, 5000, packet.FlagSYN)), of4(packet.NumTCP, tcp(443, 5000, packet.FlagACK)),
+		of4(packet.NumUDP, udp(443, 5000, 4)),
+		of4(packet.NumICMP, echo(packet.EchoRequest4, 5000)), of4(packet.NumICMP, echo(packet.EchoReply4, 5000)),
+	} {
+		nothing(t, s.send(gateway.V4, b))
+	}
+	if n := len(s.bindings()); n != 0 {
+		t.Errorf("%d bindings were made", n)
+	}
 }
 
 // newFlows sends the first packets of n flows of a client, and returns how many of them passed. The others must have
@@ -181,28 +197,30 @@ func TestClientLimits(t *testing.T) {
 }
 
 func TestHoldDown(t *testing.T) {
-	t.Parallel()
-	t.Run("C68-08", func(t *testing.T) {
-		t.Parallel()
-		o := with(func(c *session.Config) { c.PortHoldDown = 2 * time.Minute })
-		o.ports = "7000-7001"
-		s := newSetting(t, o)
-		if n := newFlows(t, s, clientAddr, 2000, 2); n != 2 {
-			t.Fatalf("%d flows passed, want 2", n)
-		}
-		connect(t, s)
-		s.advance(301 * time.Second)
-		s.eventually(t, func() bool { return s.Bindings.Len(packet.UDP) == 0 })
-		if n := newFlows(t, s, secondClient, 2000, 1); n != 0 {
-			t.Error("a UDP port was used again at once")
-		}
-		s.advance(110 * time.Second)
-		if n := newFlows(t, s, secondClient, 2000, 1); n != 0 {
-			t.Error("a UDP port was used again after 110 seconds")
-		}
-		s.advance(11 * time.Second)
-		s.eventually(t, func() bool { return newFlows(t, s, secondClient, 2000, 1) == 1 })
+	rules(t, map[string]func(*testing.T){
+		"C68-08": releasedPortRests,
 	})
+}
+
+func releasedPortRests(t *testing.T) {
+	o := with(func(c *session.Config) { c.PortHoldDown = 2 * time.Minute })
+	o.ports = "7000-7001"
+	s := newSetting(t, o)
+	if n := newFlows(t, s, clientAddr, 2000, 2); n != 2 {
+		t.Fatalf("%d flows passed, want 2", n)
+	}
+	connect(t, s)
+	s.advance(301 * time.Second)
+	s.eventually(t, func() bool { return s.Bindings.Len(packet.UDP) == 0 })
+	if n := newFlows(t, s, secondClient, 2000, 1); n != 0 {
+		t.Error("a UDP port was used again at once")
+	}
+	s.advance(110 * time.Second)
+	if n := newFlows(t, s, secondClient, 2000, 1); n != 0 {
+		t.Error("a UDP port was used again after 110 seconds")
+	}
+	s.advance(11 * time.Second)
+	s.eventually(t, func() bool { return newFlows(t, s, secondClient, 2000, 1) == 1 })
 }
 
 func TestBindingLog(t *testing.T) {

@@ -48,53 +48,57 @@ func checkRefusals(t *testing.T, s *setting, side gateway.Side, rows []refusal) 
 }
 
 func TestOrderOfChecks(t *testing.T) {
-	t.Parallel()
-	t.Run("N64-3.3-02", func(t *testing.T) {
-		t.Parallel()
-		s := newSetting(t, ordinary())
-		syn := tcp(40000, 443, packet.FlagSYN)
-		routed := []byte{0, 2, 0, 1, 23: 0}
-		checkRefusals(t, s, gateway.V6, []refusal{
-			{"length before all", hops(ip6(clientAddr, serverAs6, packet.NumTCP, syn), 1)[:50], drop.Truncated, drop.Answer{}},
-			{"source in the prefix before hop limit", hops(ip6(behind64(secondServer), serverAs6, packet.NumTCP, syn), 1), drop.SourceInPool6, drop.Answer{}},
-			{"destination before hop limit", hops(ip6(clientAddr, secondClient, packet.NumTCP, syn), 1), drop.NotPool6, drop.Answer{}},
-			{"hop limit before routing header", extended(hops(ip6(clientAddr, serverAs6, packet.NumTCP, syn), 1), packet.NumRouting, routed...), drop.HopLimit, drop.Answer{Type: 3}},
-			{"routing header before IPv4 address", extended(ip6(clientAddr, behind64(netip.MustParseAddr("127.0.0.1")), packet.NumTCP, syn), packet.NumRouting, routed...), drop.RoutingHeader, drop.Answer{Type: 4}},
-			{"IPv4 address before transport", ip6(clientAddr, behind64(netip.MustParseAddr("127.0.0.1")), 132, make([]byte, 12)), drop.Destination4, drop.Answer{}},
-			{"transport before state", ip6(clientAddr, serverAs6, packet.NumTCP, tcp(40000, 443, packet.FlagSYN|packet.FlagFIN)), drop.TCPHeader, drop.Answer{}},
-			{"hop limit before state", hops(ip6(clientAddr, serverAs6, packet.NumTCP, syn), 1), drop.HopLimit, drop.Answer{Type: 3}},
-		})
-		if n := len(s.bindings()); n != 0 {
-			t.Errorf("%d bindings were made", n)
-		}
+	rules(t, map[string]func(*testing.T){
+		"N64-3.3-02": orderFromIPv6,
+		"N64-3.3-03": orderFromIPv4,
+		"N64-3.3-04": flowsKeepTheirOrder,
 	})
-	t.Run("N64-3.3-03", func(t *testing.T) {
-		t.Parallel()
-		s := newSetting(t, ordinary())
-		s.bind(t, packet.TCP, netip.AddrPortFrom(clientAddr, 80), netip.AddrPortFrom(poolAddr, 8080))
-		syn := tcp(443, 8080, packet.FlagSYN)
-		lsrr := []byte{131, 7, 4, 192, 0, 2, 1, 0}
-		checkRefusals(t, s, gateway.V4, []refusal{
-			{"header checksum before TTL", func() []byte {
-				b := hops(ip4(serverAddr, poolAddr, packet.NumTCP, syn), 1)
-				b[10] ^= 1
-				return b
-			}(), drop.HeaderChecksum4, drop.Answer{}},
-			{"source before TTL", hops(ip4(netip.MustParseAddr("127.0.0.1"), poolAddr, packet.NumTCP, syn), 1), drop.Source4, drop.Answer{}},
-			{"destination before TTL", hops(ip4(serverAddr, secondServer, packet.NumTCP, syn), 1), drop.NotPool4, drop.Answer{}},
-			{"source route before TTL", hops(withOptions(ip4(serverAddr, poolAddr, packet.NumTCP, syn), lsrr), 1), drop.SourceRoute, drop.Answer{Type: 3, Code: 5}},
-			{"TTL before transport", hops(ip4(serverAddr, poolAddr, packet.NumTCP, tcp(443, 8080, 0)), 1), drop.HopLimit, drop.Answer{Type: 11}},
-			{"transport before state", ip4(serverAddr, poolAddr, packet.NumTCP, tcp(443, 8080, 0)), drop.TCPHeader, drop.Answer{}},
-			{"TTL before state", hops(ip4(serverAddr, poolAddr, packet.NumTCP, syn), 1), drop.HopLimit, drop.Answer{Type: 11}},
-		})
+}
+
+func orderFromIPv6(t *testing.T) {
+	s := newSetting(t, ordinary())
+	syn := tcp(40000, 443, packet.FlagSYN)
+	routed := []byte{0, 2, 0, 1, 23: 0}
+	checkRefusals(t, s, gateway.V6, []refusal{
+		{"length before all", hops(ip6(clientAddr, serverAs6, packet.NumTCP, syn), 1)[:50], drop.Truncated, drop.Answer{}},
+		{"source in the prefix before hop limit", hops(ip6(behind64(secondServer), serverAs6, packet.NumTCP, syn), 1), drop.SourceInPool6, drop.Answer{}},
+		{"destination before hop limit", hops(ip6(clientAddr, secondClient, packet.NumTCP, syn), 1), drop.NotPool6, drop.Answer{}},
+		{"hop limit before routing header", extended(hops(ip6(clientAddr, serverAs6, packet.NumTCP, syn), 1), packet.NumRouting, routed...), drop.HopLimit, drop.Answer{Type: 3}},
+		{"routing header before IPv4 address", extended(ip6(clientAddr, behind64(netip.MustParseAddr("127.0.0.1")), packet.NumTCP, syn), packet.NumRouting, routed...), drop.RoutingHeader, drop.Answer{Type: 4}},
+		{"IPv4 address before transport", ip6(clientAddr, behind64(netip.MustParseAddr("127.0.0.1")), 132, make([]byte, 12)), drop.Destination4, drop.Answer{}},
+		{"transport before state", ip6(clientAddr, serverAs6, packet.NumTCP, tcp(40000, 443, packet.FlagSYN|packet.FlagFIN)), drop.TCPHeader, drop.Answer{}},
+		{"hop limit before state", hops(ip6(clientAddr, serverAs6, packet.NumTCP, syn), 1), drop.HopLimit, drop.Answer{Type: 3}},
 	})
-	t.Run("N64-3.3-04", func(t *testing.T) {
-		t.Parallel()
-		s := newSetting(t, ordinary())
-		port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
-		checkOrder(t, s, gateway.V6, from6(packet.NumUDP, 0, 4))
-		checkOrder(t, s, gateway.V4, from4(packet.NumUDP, 0, 4, port, false))
+	if n := len(s.bindings()); n != 0 {
+		t.Errorf("%d bindings were made", n)
+	}
+}
+
+func orderFromIPv4(t *testing.T) {
+	s := newSetting(t, ordinary())
+	s.bind(t, packet.TCP, netip.AddrPortFrom(clientAddr, 80), netip.AddrPortFrom(poolAddr, 8080))
+	syn := tcp(443, 8080, packet.FlagSYN)
+	lsrr := []byte{131, 7, 4, 192, 0, 2, 1, 0}
+	checkRefusals(t, s, gateway.V4, []refusal{
+		{"header checksum before TTL", func() []byte {
+			b := hops(ip4(serverAddr, poolAddr, packet.NumTCP, syn), 1)
+			b[10] ^= 1
+			return b
+		}(), drop.HeaderChecksum4, drop.Answer{}},
+		{"source before TTL", hops(ip4(netip.MustParseAddr("127.0.0.1"), poolAddr, packet.NumTCP, syn), 1), drop.Source4, drop.Answer{}},
+		{"destination before TTL", hops(ip4(serverAddr, secondServer, packet.NumTCP, syn), 1), drop.NotPool4, drop.Answer{}},
+		{"source route before TTL", hops(withOptions(ip4(serverAddr, poolAddr, packet.NumTCP, syn), lsrr), 1), drop.SourceRoute, drop.Answer{Type: 3, Code: 5}},
+		{"TTL before transport", hops(ip4(serverAddr, poolAddr, packet.NumTCP, tcp(443, 8080, 0)), 1), drop.HopLimit, drop.Answer{Type: 11}},
+		{"transport before state", ip4(serverAddr, poolAddr, packet.NumTCP, tcp(443, 8080, 0)), drop.TCPHeader, drop.Answer{}},
+		{"TTL before state", hops(ip4(serverAddr, poolAddr, packet.NumTCP, syn), 1), drop.HopLimit, drop.Answer{Type: 11}},
 	})
+}
+
+func flowsKeepTheirOrder(t *testing.T) {
+	s := newSetting(t, ordinary())
+	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
+	checkOrder(t, s, gateway.V6, from6(packet.NumUDP, 0, 4))
+	checkOrder(t, s, gateway.V4, from4(packet.NumUDP, 0, 4, port, false))
 }
 
 // withOptions returns an IPv4 packet with options behind its header.

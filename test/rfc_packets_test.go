@@ -13,6 +13,18 @@ import (
 	"nat64d/session"
 )
 
+// rules runs the tests of requirements, named by their IDs, side by side.
+func rules(t *testing.T, tests map[string]func(*testing.T)) {
+	t.Helper()
+	t.Parallel()
+	for id, test := range tests {
+		t.Run(id, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
+
 // The transport addresses of a setting that is ordinary, beside those of pipeline_test.go.
 var (
 	secondClient = netip.MustParseAddr("2001:db8:1::20")
@@ -145,7 +157,7 @@ func complaint(kind, code uint8, rest uint32, quote []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{kind, code, 0, 0}, rest), quote...)
 }
 
-// src, dst and the ports of a packet without extension headers and options that came out.
+// addrs returns the transport addresses of a packet without extension headers and options.
 func addrs(b []byte) (src, dst netip.AddrPort) {
 	s, _ := netip.AddrFromSlice(b[12:16])
 	d, _ := netip.AddrFromSlice(b[16:20])

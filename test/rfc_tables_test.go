@@ -24,100 +24,106 @@ func firsts(client, server netip.Addr) [][]byte {
 }
 
 func TestTables(t *testing.T) {
-	t.Parallel()
-	t.Run("N64-3.1-01", func(t *testing.T) { // and N64-3.2-01, N64-3.2-02
-		t.Parallel()
-		s := newSetting(t, ordinary())
-		want := map[packet.Proto]netip.AddrPort{}
-		for i, b := range firsts(clientAddr, serverAs6) {
-			want[protos[i]] = mapped(t, s, b)
-		}
-		for _, b := range s.bindings() {
-			if b.Client != (packet.Endpoint6{Addr: clientAddr.As16(), Port: 40000}) ||
-				netip.AddrPortFrom(netip.AddrFrom4(b.Mapped.Addr), b.Mapped.Port) != want[b.Proto] || b.Sessions != 1 {
-				t.Errorf("the binding is %+v, want the client's and %v", b, want[b.Proto])
-			}
-		}
-		sessions := s.sessions()
-		if len(sessions) != len(protos) || len(s.bindings()) != len(protos) {
-			t.Fatalf("%d bindings and %d sessions, want three of each", len(s.bindings()), len(sessions))
-		}
-		for _, x := range sessions {
-			remote := packet.Endpoint4{Addr: serverAddr.As4(), Port: 443}
-			if x.Proto == packet.ICMP {
-				remote.Port = 0 // the Identifier is in the binding
-			}
-			if x.Remote != remote || x.Remaining <= 0 || (x.Proto == packet.TCP) != (x.State == session.V6Init) {
-				t.Errorf("the session is %+v, want one with %v", x, remote)
-			}
-		}
-	})
-	t.Run("N64-3.1-03", func(t *testing.T) {
-		t.Parallel()
-		s := newSetting(t, ordinary())
-		clients := map[packet.Proto]netip.Addr{packet.TCP: clientAddr, packet.UDP: secondClient, packet.ICMP: routerOn6}
-		for p, a := range clients {
-			s.bind(t, p, netip.AddrPortFrom(a, 1000), netip.AddrPortFrom(poolAddr, 5000))
-		}
-		for p, b := range map[packet.Proto][]byte{
-			packet.TCP:  ip4(serverAddr, poolAddr, packet.NumTCP, tcp(443, 5000, packet.FlagSYN)),
-			packet.UDP:  ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, 5000, 4)),
-			packet.ICMP: ip4(serverAddr, poolAddr, packet.NumICMP, echo(packet.EchoReply4, 5000)),
-		} {
-			if _, dst := addrs(only(t, s.send(gateway.V4, b), gateway.V6)); dst.Addr() != clients[p] {
-				t.Errorf("%v port 5000 belongs to %v, want %v", p, dst.Addr(), clients[p])
-			}
-		}
-	})
-	t.Run("N64-3.1-07", func(t *testing.T) {
-		t.Parallel()
-		o := ordinary()
-		o.ports = "7000-7003"
-		s := newSetting(t, o)
-		s.bind(t, packet.UDP, netip.AddrPortFrom(clientAddr, 53), netip.AddrPortFrom(poolAddr, 7001))
-		s.bind(t, packet.UDP, netip.AddrPortFrom(clientAddr, 54), netip.AddrPortFrom(poolAddr, 9000))
-		var ports []uint16
-		for port := range uint16(3) {
-			ports = append(ports, mapped(t, s, ip6(secondClient, serverAs6, packet.NumUDP, udp(2000+port, 443, 4))).Port())
-		}
-		if slices.Sort(ports); !slices.Equal(ports, []uint16{7000, 7002, 7003}) {
-			t.Errorf("clients got the ports %d, want all but the static one", ports)
-		}
-		icmp6(t, s.send(gateway.V6, ip6(secondClient, serverAs6, packet.NumUDP, udp(2003, 443, 4))), 1, 3)
-		for port, x := range map[uint16]uint16{7001: 53, 9000: 54} {
-			_, dst := addrs(only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, port, 4))), gateway.V6))
-			if dst != netip.AddrPortFrom(clientAddr, x) {
-				t.Errorf("port %d leads to %v, want port %d of the client", port, dst, x)
-			}
-		}
-		client, foreign := packet.Endpoint6{Addr: clientAddr.As16(), Port: 55}, packet.Endpoint4{Addr: secondServer.As4(), Port: 7001}
-		if s.Bindings.AddStatic(packet.UDP, client, foreign) == nil {
-			t.Error("a static binding got an address that is not in pool4")
-		}
+	rules(t, map[string]func(*testing.T){
+		"N64-3.1-01": rowsOfEachProtocol, // and N64-3.2-01, N64-3.2-02
+		"N64-3.1-03": protocolsAreApart,
+		"N64-3.1-07": staticPortIsNeverDynamic,
 	})
 }
 
+func rowsOfEachProtocol(t *testing.T) {
+	s := newSetting(t, ordinary())
+	want := map[packet.Proto]netip.AddrPort{}
+	for i, b := range firsts(clientAddr, serverAs6) {
+		want[protos[i]] = mapped(t, s, b)
+	}
+	for _, b := range s.bindings() {
+		if b.Client != (packet.Endpoint6{Addr: clientAddr.As16(), Port: 40000}) ||
+			netip.AddrPortFrom(netip.AddrFrom4(b.Mapped.Addr), b.Mapped.Port) != want[b.Proto] || b.Sessions != 1 {
+			t.Errorf("the binding is %+v, want the client's and %v", b, want[b.Proto])
+		}
+	}
+	sessions := s.sessions()
+	if len(sessions) != len(protos) || len(s.bindings()) != len(protos) {
+		t.Fatalf("%d bindings and %d sessions, want three of each", len(s.bindings()), len(sessions))
+	}
+	for _, x := range sessions {
+		remote := packet.Endpoint4{Addr: serverAddr.As4(), Port: 443}
+		if x.Proto == packet.ICMP {
+			remote.Port = 0 // the Identifier is in the binding
+		}
+		if x.Remote != remote || x.Remaining <= 0 || (x.Proto == packet.TCP) != (x.State == session.V6Init) {
+			t.Errorf("the session is %+v, want one with %v", x, remote)
+		}
+	}
+}
+
+func protocolsAreApart(t *testing.T) {
+	s := newSetting(t, ordinary())
+	clients := map[packet.Proto]netip.Addr{packet.TCP: clientAddr, packet.UDP: secondClient, packet.ICMP: routerOn6}
+	for p, a := range clients {
+		s.bind(t, p, netip.AddrPortFrom(a, 1000), netip.AddrPortFrom(poolAddr, 5000))
+	}
+	for p, b := range map[packet.Proto][]byte{
+		packet.TCP:  ip4(serverAddr, poolAddr, packet.NumTCP, tcp(443, 5000, packet.FlagSYN)),
+		packet.UDP:  ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, 5000, 4)),
+		packet.ICMP: ip4(serverAddr, poolAddr, packet.NumICMP, echo(packet.EchoReply4, 5000)),
+	} {
+		if _, dst := addrs(only(t, s.send(gateway.V4, b), gateway.V6)); dst.Addr() != clients[p] {
+			t.Errorf("%v port 5000 belongs to %v, want %v", p, dst.Addr(), clients[p])
+		}
+	}
+}
+
+func staticPortIsNeverDynamic(t *testing.T) {
+	o := ordinary()
+	o.ports = "7000-7003"
+	s := newSetting(t, o)
+	s.bind(t, packet.UDP, netip.AddrPortFrom(clientAddr, 53), netip.AddrPortFrom(poolAddr, 7001))
+	s.bind(t, packet.UDP, netip.AddrPortFrom(clientAddr, 54), netip.AddrPortFrom(poolAddr, 9000))
+	var ports []uint16
+	for port := range uint16(3) {
+		ports = append(ports, mapped(t, s, ip6(secondClient, serverAs6, packet.NumUDP, udp(2000+port, 443, 4))).Port())
+	}
+	if slices.Sort(ports); !slices.Equal(ports, []uint16{7000, 7002, 7003}) {
+		t.Errorf("clients got the ports %d, want all but the static one", ports)
+	}
+	icmp6(t, s.send(gateway.V6, ip6(secondClient, serverAs6, packet.NumUDP, udp(2003, 443, 4))), 1, 3)
+	for port, x := range map[uint16]uint16{7001: 53, 9000: 54} {
+		_, dst := addrs(only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, port, 4))), gateway.V6))
+		if dst != netip.AddrPortFrom(clientAddr, x) {
+			t.Errorf("port %d leads to %v, want port %d of the client", port, dst, x)
+		}
+	}
+	client, foreign := packet.Endpoint6{Addr: clientAddr.As16(), Port: 55}, packet.Endpoint4{Addr: secondServer.As4(), Port: 7001}
+	if s.Bindings.AddStatic(packet.UDP, client, foreign) == nil {
+		t.Error("a static binding got an address that is not in pool4")
+	}
+}
+
 func TestTCPWithoutSession(t *testing.T) {
-	t.Parallel()
-	t.Run("N64-3.5.2-09a", func(t *testing.T) {
-		t.Parallel()
-		s := newSetting(t, ordinary())
-		for _, flags := range []byte{packet.FlagACK, packet.FlagFIN | packet.FlagACK, packet.FlagRST} {
-			nothing(t, s.send(gateway.V6, from6(packet.NumTCP, flags, 0)))
-			nothing(t, s.send(gateway.V4, from4(packet.NumTCP, flags, 0, 5000, true)))
-		}
-		if n := s.Counters.Drops(drop.NoSession) + s.Counters.Drops(drop.NoBinding); n != 6 {
-			t.Errorf("%d drops were counted, want six", n)
-		}
-		s.bind(t, packet.TCP, netip.AddrPortFrom(clientAddr, 40000), netip.AddrPortFrom(poolAddr, 5000))
-		for _, flags := range []byte{packet.FlagACK, packet.FlagFIN | packet.FlagACK, packet.FlagRST} {
-			only(t, s.send(gateway.V6, from6(packet.NumTCP, flags, 0)), gateway.V4)
-			only(t, s.send(gateway.V4, from4(packet.NumTCP, flags, 0, 5000, true)), gateway.V6)
-		}
-		if n := len(s.sessions()); n != 0 {
-			t.Errorf("they made %d sessions", n)
-		}
+	rules(t, map[string]func(*testing.T){
+		"N64-3.5.2-09a": segmentsWithoutSession,
 	})
+}
+
+func segmentsWithoutSession(t *testing.T) {
+	s := newSetting(t, ordinary())
+	for _, flags := range []byte{packet.FlagACK, packet.FlagFIN | packet.FlagACK, packet.FlagRST} {
+		nothing(t, s.send(gateway.V6, from6(packet.NumTCP, flags, 0)))
+		nothing(t, s.send(gateway.V4, from4(packet.NumTCP, flags, 0, 5000, true)))
+	}
+	if n := s.Counters.Drops(drop.NoSession) + s.Counters.Drops(drop.NoBinding); n != 6 {
+		t.Errorf("%d drops were counted, want six", n)
+	}
+	s.bind(t, packet.TCP, netip.AddrPortFrom(clientAddr, 40000), netip.AddrPortFrom(poolAddr, 5000))
+	for _, flags := range []byte{packet.FlagACK, packet.FlagFIN | packet.FlagACK, packet.FlagRST} {
+		only(t, s.send(gateway.V6, from6(packet.NumTCP, flags, 0)), gateway.V4)
+		only(t, s.send(gateway.V4, from4(packet.NumTCP, flags, 0, 5000, true)), gateway.V6)
+	}
+	if n := len(s.sessions()); n != 0 {
+		t.Errorf("they made %d sessions", n)
+	}
 }
 
 // conversations is a setting in which one conversation of each protocol has been going on for 50 seconds, and the port
@@ -163,75 +169,81 @@ func errorsAbout(t *testing.T, s *setting, ports map[packet.Proto]uint16) {
 }
 
 func TestErrorsLeaveStateAlone(t *testing.T) {
-	t.Parallel()
-	t.Run("N64-3.5-01", func(t *testing.T) {
-		t.Parallel()
-		s, ports := conversations(t)
-		bindings, sessions := s.bindings(), s.sessions()
-		errorsAbout(t, s, ports)
-		if !slices.Equal(s.bindings(), bindings) || !slices.Equal(s.sessions(), sessions) {
-			t.Errorf("after the errors: %+v and %+v, before: %+v and %+v", s.bindings(), s.sessions(), bindings, sessions)
-		}
-		unknown := ip6(behind64(secondServer), secondClient, packet.NumUDP, udp(443, 40000, 4))
-		nothing(t, s.send(gateway.V6, ip6(secondClient, behind64(secondServer), packet.NumICMPv6, complaint(1, 4, 0, unknown))))
-		if n := len(s.bindings()); n != len(bindings) {
-			t.Errorf("an error made %d bindings", n-len(bindings))
-		}
+	rules(t, map[string]func(*testing.T){
+		"N64-3.5-01": errorsChangeNothing,
+		"U47-12":     errorsEndNoMapping,
+		"T53-10":     errorsEndNoConnection,
+		"I55-06":     errorsDoNotRefreshQueries,
+		"U47-06c":    reactionsDoNotRefresh,
 	})
-	t.Run("U47-12", func(t *testing.T) {
-		t.Parallel()
-		s, ports := conversations(t)
-		errorsAbout(t, s, ports)
-		if got := mapped(t, s, from6(packet.NumUDP, 0, 4)).Port(); got != ports[packet.UDP] {
-			t.Errorf("after the error the client has port %d, before %d", got, ports[packet.UDP])
+}
+
+func errorsChangeNothing(t *testing.T) {
+	s, ports := conversations(t)
+	bindings, sessions := s.bindings(), s.sessions()
+	errorsAbout(t, s, ports)
+	if !slices.Equal(s.bindings(), bindings) || !slices.Equal(s.sessions(), sessions) {
+		t.Errorf("after the errors: %+v and %+v, before: %+v and %+v", s.bindings(), s.sessions(), bindings, sessions)
+	}
+	unknown := ip6(behind64(secondServer), secondClient, packet.NumUDP, udp(443, 40000, 4))
+	nothing(t, s.send(gateway.V6, ip6(secondClient, behind64(secondServer), packet.NumICMPv6, complaint(1, 4, 0, unknown))))
+	if n := len(s.bindings()); n != len(bindings) {
+		t.Errorf("an error made %d bindings", n-len(bindings))
+	}
+}
+
+func errorsEndNoMapping(t *testing.T) {
+	s, ports := conversations(t)
+	errorsAbout(t, s, ports)
+	if got := mapped(t, s, from6(packet.NumUDP, 0, 4)).Port(); got != ports[packet.UDP] {
+		t.Errorf("after the error the client has port %d, before %d", got, ports[packet.UDP])
+	}
+	only(t, s.send(gateway.V4, from4(packet.NumUDP, 0, 4, ports[packet.UDP], false)), gateway.V6)
+}
+
+func errorsEndNoConnection(t *testing.T) {
+	s, ports := conversations(t)
+	errorsAbout(t, s, ports)
+	only(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagACK, 10)), gateway.V4)
+	only(t, s.send(gateway.V4, from4(packet.NumTCP, packet.FlagACK, 10, ports[packet.TCP], true)), gateway.V6)
+	for _, x := range s.sessions() {
+		if x.Proto == packet.TCP && x.State != session.Established {
+			t.Errorf("the connection is in state %v", x.State)
 		}
-		only(t, s.send(gateway.V4, from4(packet.NumUDP, 0, 4, ports[packet.UDP], false)), gateway.V6)
-	})
-	t.Run("T53-10", func(t *testing.T) {
-		t.Parallel()
-		s, ports := conversations(t)
-		errorsAbout(t, s, ports)
-		only(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagACK, 10)), gateway.V4)
-		only(t, s.send(gateway.V4, from4(packet.NumTCP, packet.FlagACK, 10, ports[packet.TCP], true)), gateway.V6)
-		for _, x := range s.sessions() {
-			if x.Proto == packet.TCP && x.State != session.Established {
-				t.Errorf("the connection is in state %v", x.State)
-			}
+	}
+}
+
+func errorsDoNotRefreshQueries(t *testing.T) {
+	s, ports := conversations(t)
+	errorsAbout(t, s, ports)
+	s.advance(9 * time.Second) // 59 seconds since the query
+	if n := s.live(packet.ICMP); n != 1 {
+		t.Errorf("%d ICMP sessions after 59 seconds", n)
+	}
+	s.advance(2 * time.Second)
+	if n := s.live(packet.ICMP); n != 0 {
+		t.Errorf("%d ICMP sessions after 61 seconds: errors have refreshed them", n)
+	}
+}
+
+func reactionsDoNotRefresh(t *testing.T) {
+	s, ports := conversations(t)
+	for _, q := range received() { // the reaction to what came in
+		only(t, s.send(gateway.V6, ip6(clientAddr, serverAs6, packet.NumICMPv6, complaint(1, 4, 0, q))), gateway.V4)
+	}
+	unasked := ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, ports[packet.TCP], packet.FlagSYN))
+	only(t, s.send(gateway.V4, unasked), gateway.V6)
+	s.advance(100 * time.Second)
+	only(t, s.send(gateway.V6, ip6(clientAddr, behind64(secondServer), packet.NumTCP, tcp(40000, 443, packet.FlagRST))), gateway.V4)
+	for _, x := range s.sessions() {
+		want := map[packet.Proto]time.Duration{packet.TCP: 2*time.Hour - 150*time.Second, packet.UDP: 150 * time.Second}[x.Proto]
+		if x.Remote.Addr == secondServer.As4() {
+			want = 140 * time.Second
 		}
-	})
-	t.Run("I55-06", func(t *testing.T) {
-		t.Parallel()
-		s, ports := conversations(t)
-		errorsAbout(t, s, ports)
-		s.advance(9 * time.Second) // 59 seconds since the query
-		if n := s.live(packet.ICMP); n != 1 {
-			t.Errorf("%d ICMP sessions after 59 seconds", n)
+		if x.Remaining.Round(time.Second) != want {
+			t.Errorf("%v with %v lives for %v, want %v", x.Proto, netip.AddrFrom4(x.Remote.Addr), x.Remaining, want)
 		}
-		s.advance(2 * time.Second)
-		if n := s.live(packet.ICMP); n != 0 {
-			t.Errorf("%d ICMP sessions after 61 seconds: errors have refreshed them", n)
-		}
-	})
-	t.Run("U47-06c", func(t *testing.T) {
-		t.Parallel()
-		s, ports := conversations(t)
-		for _, q := range received() { // the reaction to what came in
-			only(t, s.send(gateway.V6, ip6(clientAddr, serverAs6, packet.NumICMPv6, complaint(1, 4, 0, q))), gateway.V4)
-		}
-		unasked := ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, ports[packet.TCP], packet.FlagSYN))
-		only(t, s.send(gateway.V4, unasked), gateway.V6)
-		s.advance(100 * time.Second)
-		only(t, s.send(gateway.V6, ip6(clientAddr, behind64(secondServer), packet.NumTCP, tcp(40000, 443, packet.FlagRST))), gateway.V4)
-		for _, x := range s.sessions() {
-			want := map[packet.Proto]time.Duration{packet.TCP: 2*time.Hour - 150*time.Second, packet.UDP: 150 * time.Second}[x.Proto]
-			if x.Remote.Addr == secondServer.As4() {
-				want = 140 * time.Second
-			}
-			if x.Remaining.Round(time.Second) != want {
-				t.Errorf("%v with %v lives for %v, want %v", x.Proto, netip.AddrFrom4(x.Remote.Addr), x.Remaining, want)
-			}
-		}
-	})
+	}
 }
 
 // live counts the sessions of a protocol whose lifetime is not over.
