@@ -98,11 +98,13 @@ func TestDocsCommands(t *testing.T) {
 		}
 	}
 	unit := "../contrib/systemd/nat64d.service"
-	start := regexp.MustCompile(`(?m)^ExecStart=/usr/local/sbin/(.*)$`).FindStringSubmatch(read(t, unit))
-	if start == nil {
-		t.Fatalf("%s starts nothing", unit)
+	execs := regexp.MustCompile(`(?m)^Exec\w+=/usr/local/sbin/(.*)$`).FindAllStringSubmatch(read(t, unit), -1)
+	if len(execs) != 2 {
+		t.Fatalf("%s has %d commands, want one to start and one to reload", unit, len(execs))
 	}
-	checkCommand(t, programs, unit, words(start[1]))
+	for _, m := range execs {
+		checkCommand(t, programs, unit, words(m[1]))
+	}
 }
 
 // checkCommand runs a command so that it does nothing but understand its command line.
@@ -151,7 +153,7 @@ func TestDocsConfigurations(t *testing.T) {
 // head that counts.
 func TestDocsOutput(t *testing.T) {
 	l := network(t, lab.Options{})
-	g := start(t, l, ownPool)
+	g := startConfig(t, l, "pool4:\n  - { address: 192.0.2.1, ports: 7000-8000 }\n")
 	checkPing(t, l)
 	code := 0
 	for _, b := range blocks(t, "console") {
@@ -259,7 +261,7 @@ func TestDocsKeys(t *testing.T) {
 	t.Parallel()
 	const path = "../docs/configuration.md"
 	var root yaml.Node
-	// The reference shows the rows of pool4 as a comment.
+	// The reference shows the rows of pool4 and bib as a comment.
 	if err := yaml.Unmarshal([]byte(strings.ReplaceAll(config.Reference(), "\n#  ", "\n   ")), &root); err != nil {
 		t.Fatal(err)
 	}
