@@ -68,12 +68,12 @@ func start(t *testing.T, l *lab.Lab, pool4 string, flags ...string) *daemon {
 	return g
 }
 
-// startConfig runs nat64d with a configuration file, to which the interfaces and the socket are added.
-func startConfig(t *testing.T, l *lab.Lab, yaml string) *daemon {
+// startConfig runs nat64d with a configuration file, to which the interfaces and the socket are added, and flags.
+func startConfig(t *testing.T, l *lab.Lab, yaml string, flags ...string) *daemon {
 	t.Helper()
 	socket := socketPath(t)
 	file := write(t, t.TempDir(), configHead(l, socket)+yaml)
-	g := launch(t, l, socket, "-c", file)
+	g := launch(t, l, socket, append([]string{"-c", file}, flags...)...)
 	g.file = file
 	g.ready()
 	return g

@@ -32,11 +32,8 @@ func behind(t *testing.T, prefix, v4 string) string {
 // routePrefixes shows the client the way to the prefixes that its lab does not know.
 func routePrefixes(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	path, _ := tool(t, "ip")
 	for _, p := range prefixes[:len(prefixes)-1] {
-		if out, err := l.Client.Output(limit(t, 5*time.Second), path, "-6", "route", "add", p, "via", lab.Gateway6); err != nil {
-			t.Fatalf("route to %s: %v: %s", p, err, out)
-		}
+		ip(t, l.Client, "-6 route add "+p+" via "+lab.Gateway6)
 	}
 }
 
