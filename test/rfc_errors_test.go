@@ -131,6 +131,45 @@ func answersByReason(t *testing.T) {
 	}
 }
 
+func TestHairpinErrors(t *testing.T) {
+	rules(t, map[string]func(*testing.T){
+		"X79-1.4-01": hairpinTooBig,
+		"DEC-5":      hairpinHopLimit,
+	})
+}
+
+// neighbours is a setting in which a packet from the client to port 6000 of pool4 turns round to the second client.
+func neighbours(t *testing.T, mtu6 uint32) *setting {
+	t.Helper()
+	o := ordinary()
+	o.routes.mtu6 = mtu6
+	s := newSetting(t, o)
+	s.bind(t, packet.UDP, netip.AddrPortFrom(secondClient, 40000), netip.AddrPortFrom(poolAddr, 6000))
+	return s
+}
+
+func hairpinTooBig(t *testing.T) {
+	if pendingRow(t, "X79-1.4-01") {
+		return
+	}
+	s := neighbours(t, 1400)
+	big := ip6(clientAddr, behind64(poolAddr), packet.NumUDP, udp(40000, 6000, 1400))
+	if mtu := icmp6(t, s.send(gateway.V6, big), 2, 0); mtu != 1400 {
+		t.Errorf("Packet Too Big says %d, want 1400", mtu)
+	}
+}
+
+func hairpinHopLimit(t *testing.T) {
+	if pendingRow(t, "DEC-5") {
+		return
+	}
+	s := neighbours(t, 1500)
+	got := only(t, s.send(gateway.V6, hops(ip6(clientAddr, behind64(poolAddr), packet.NumUDP, udp(40000, 6000, 4)), 2)), gateway.V6)
+	if next := packet.IPv6(got).NextHeader(); next != packet.NumUDP && (next != packet.NumICMPv6 || got[40] != 3) {
+		t.Errorf("%x came out, want the packet or a Time Exceeded", got)
+	}
+}
+
 func TestErrorsAreTrimmed(t *testing.T) {
 	rules(t, map[string]func(*testing.T){
 		"ICM-03":     errorOf1280,
