@@ -14,17 +14,14 @@ import (
 type sender struct {
 	socket
 	step     int          // most messages of one system call
-	vectors  []unix.Iovec // two for each message: Head and Payload
+	vectors  []unix.Iovec // of all messages: Head, Payload and More of each
 	messages []message
 }
 
 func newSender(ifi *net.Interface, o Options) (*sender, error) {
-	s := &sender{step: o.Batch, vectors: make([]unix.Iovec, 2*o.Batch), messages: make([]message, o.Batch)}
+	s := &sender{step: o.Batch, vectors: make([]unix.Iovec, max(3*o.Batch, maxParts)), messages: make([]message, o.Batch)}
 	if o.Engine == Simple {
 		s.step = 1
-	}
-	for i := range s.messages {
-		s.messages[i].hdr.Iov = &s.vectors[2*i]
 	}
 	if err := s.open(); err != nil {
 		return nil, err
@@ -42,8 +39,7 @@ func newSender(ifi *net.Interface, o Options) (*sender, error) {
 
 func (s *sender) send(out []packet.Out) (refused int, err error) {
 	for len(out) > 0 {
-		n := min(len(out), len(s.messages))
-		s.fill(out[:n])
+		n := s.fill(out)
 		r, err := s.flush(n)
 		refused += r
 		if err != nil {
@@ -54,20 +50,41 @@ func (s *sender) send(out []packet.Out) (refused int, err error) {
 	return refused, nil
 }
 
-// fill makes out the first messages.
-func (s *sender) fill(out []packet.Out) {
-	for i := range out {
-		o := &out[i]
-		encode(o.Head, &o.Offload, len(o.Head)-packet.VnetLen)
-		s.vectors[2*i].Base = &o.Head[0]
-		s.vectors[2*i].SetLen(len(o.Head))
-		s.messages[i].hdr.SetIovlen(1)
-		if len(o.Payload) > 0 {
-			s.vectors[2*i+1].Base = &o.Payload[0]
-			s.vectors[2*i+1].SetLen(len(o.Payload))
-			s.messages[i].hdr.SetIovlen(2)
+// maxParts is how many pieces of memory a message may consist of: Head, Payload and 64 of More, which the kernel's limit
+// (UIO_MAXIOV) allows many times over.
+const maxParts = 2 + 64
+
+// fill makes the first of out messages, as many as there is room for, and returns their number. A message with more parts
+// than maxParts is the caller's mistake.
+func (s *sender) fill(out []packet.Out) (n int) {
+	used := 0
+	for n < min(len(out), len(s.messages)) {
+		o := &out[n]
+		if used+2+len(o.More) > len(s.vectors) {
+			break
 		}
+		encode(o.Head, &o.Offload, len(o.Head)-packet.VnetLen)
+		first := used
+		used = s.part(used, o.Head)
+		used = s.part(used, o.Payload)
+		for _, p := range o.More {
+			used = s.part(used, p)
+		}
+		s.messages[n].hdr.Iov = &s.vectors[first]
+		s.messages[n].hdr.SetIovlen(used - first)
+		n++
 	}
+	return n
+}
+
+// part makes p the vector number i, unless it is empty, and returns the next number.
+func (s *sender) part(i int, p []byte) int {
+	if len(p) == 0 {
+		return i
+	}
+	s.vectors[i].Base = &p[0]
+	s.vectors[i].SetLen(len(p))
+	return i + 1
 }
 
 // flush sends the first n messages. One that is refused (too big for the NIC, no room in its queue, metadata that the

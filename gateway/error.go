@@ -89,7 +89,7 @@ func (w *worker) error6(v *packet.View, off packet.Offload, prefix *pool6.Prefix
 	t := packet.Tuple4{Src: packet.Endpoint4{Addr: peer, Port: m.quote.SrcPort}, Dst: mapped} // the quoted packet came to us like this
 	out := packet.Tuple4{Src: mapped, Dst: t.Src}
 	w.conf.Xlat.ErrorTo4(o, v, e, &mapped.Addr, &peer, t, w.ids.next(&out, packet.ICMP, packet.Offload{}))
-	if w.owns(m.quote.Proto, t.Src) {
+	if w.turns(m.quote.Proto, &out) {
 		return w.turn(o)
 	}
 	return w.leave4(v, o)

@@ -22,15 +22,29 @@ func (i *ids) seed() {
 // next returns the Identification of a packet to t.Dst. A super-packet takes as many as it has segments, since the
 // kernel counts up from the first.
 func (i *ids) next(t *packet.Tuple4, p packet.Proto, off packet.Offload) uint16 {
-	h := hash32(t.Src.Addr[:]) ^ hash32(t.Dst.Addr[:])*31 + uint32(p)
+	n := 1
+	if off.GSO != packet.GSONone {
+		n = maxSuper/int(max(off.GSOSize, 1))%64 + 1
+	}
+	return i.take(&t.Src.Addr, &t.Dst.Addr, number4[p], n)
+}
+
+// block returns the first of n Identifications for the segments of o, a packet that others have been joined to.
+func (i *ids) block(o *packet.Out, n int) uint16 {
+	h := packet.IPv4(o.Head[packet.Headroom:])
+	return i.take(h.Src(), h.Dst(), h.Protocol(), n)
+}
+
+// number4 is the IPv4 protocol number of each protocol.
+var number4 = [packet.Protos]uint8{packet.TCP: packet.NumTCP, packet.UDP: packet.NumUDP, packet.ICMP: packet.NumICMP}
+
+func (i *ids) take(src, dst *packet.Addr4, number uint8, n int) uint16 {
+	h := hash32(src[:]) ^ hash32(dst[:])*31 + uint32(number)
 	c := &i.next16[h%idBuckets]
-	if *c == 0 {
+	if int(*c)+n > maxSuper || *c == 0 {
 		*c = 1 // a fragment with Identification 0 would look like one that never had any
 	}
 	id := *c
-	*c++
-	if off.GSO != packet.GSONone {
-		*c += 0xffff / max(off.GSOSize, 1) % 64
-	}
+	*c += uint16(n)
 	return id
 }

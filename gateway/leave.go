@@ -139,6 +139,16 @@ func (w *worker) ends(o *packet.Out, v *packet.View) (client packet.Addr6, peer 
 	return *packet.IPv6(o.Head[packet.Headroom:]).Dst(), *v.IP4().Src()
 }
 
+// turns says whether a packet, with the tuple of its translation, goes to one of our own transport addresses. A query has
+// one Identifier for both ends.
+func (w *worker) turns(p packet.Proto, t *packet.Tuple4) bool {
+	dst := t.Dst
+	if p == packet.ICMP {
+		dst.Port = t.Src.Port
+	}
+	return w.owns(p, dst)
+}
+
 // turn takes a packet whose translation goes to an address of pool4 back to the IPv6 side, as if it had arrived from the
 // IPv4 side (RFC 6146 section 3.8).
 func (w *worker) turn(o *packet.Out) drop.Reason {

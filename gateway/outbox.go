@@ -26,7 +26,7 @@ func (b *outbox) init(l *link) {
 // next returns the free slot with room for headers; it is the caller's until keep.
 func (b *outbox) next() *packet.Out {
 	o := &b.outs[b.n]
-	o.Head = b.bytes[b.n][:0]
+	o.Head, o.More = b.bytes[b.n][:0], nil
 	return o
 }
 
@@ -36,7 +36,7 @@ func (b *outbox) large() *packet.Out {
 		b.big[b.n] = make([]byte, xlat.ErrorRoom)
 	}
 	o := &b.outs[b.n]
-	o.Head = b.big[b.n][:0]
+	o.Head, o.More = b.big[b.n][:0], nil
 	return o
 }
 
@@ -46,8 +46,8 @@ func (b *outbox) keep() (full bool) {
 	return b.n == batch
 }
 
-// flush sends the packets and returns how many could not be sent.
-func (b *outbox) flush(now time.Duration) (refused int) {
+// flush sends the packets, joined where they can be if there is a merger, and returns how many could not be sent.
+func (b *outbox) flush(now time.Duration, m *merger, id func(*packet.Out, int) uint16) (refused int) {
 	if b.n == 0 {
 		return 0
 	}
@@ -56,7 +56,11 @@ func (b *outbox) flush(now time.Duration) (refused int) {
 	if !b.link.ready(now) {
 		return n
 	}
-	refused, err := b.link.port.Send(b.outs[:n])
+	outs := b.outs[:n]
+	if m != nil {
+		outs = m.merge(outs, id)
+	}
+	refused, err := b.link.port.Send(outs)
 	if err != nil {
 		b.link.close()
 		return n

@@ -50,7 +50,7 @@ func (w *worker) from6(f *packet.Frame) drop.Reason {
 	if r != drop.None {
 		return w.refuse6(&v, r, 0)
 	}
-	if w.owns(v.Proto, t.Dst) {
+	if w.turns(v.Proto, &t) {
 		return w.turn(o) // 3.8 hairpin
 	}
 	return w.leave4(&v, o)

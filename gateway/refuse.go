@@ -51,14 +51,17 @@ func (w *worker) refuse6(v *packet.View, r drop.Reason, rest uint32) drop.Reason
 }
 
 // refuse4 tells the sender of an IPv4 packet why it is not forwarded, if an ICMPv4 error is due for r, and returns r.
-// rest is the error's second word: the MTU of a Fragmentation Needed. The sender of a hairpinned packet is an IPv6
-// client and is told nothing.
+// rest is the error's second word: the MTU of a Fragmentation Needed. The sender of a hairpinned packet is an IPv6 client
+// and is told in its own language.
 func (w *worker) refuse4(v *packet.View, r drop.Reason, rest uint32) drop.Reason {
 	return w.answer4(v, r, r.Answer4(), rest)
 }
 
 func (w *worker) answer4(v *packet.View, r drop.Reason, a drop.Answer, rest uint32) drop.Reason {
-	if a == (drop.Answer{}) || w.hairpin || !icmp.Answerable4(v) {
+	if w.hairpin {
+		return w.refuseTurned(r, rest)
+	}
+	if a == (drop.Answer{}) || !icmp.Answerable4(v) {
 		return r
 	}
 	dst := *v.IP4().Src()
@@ -85,6 +88,19 @@ func (w *worker) answer4(v *packet.View, r drop.Reason, a drop.Answer, rest uint
 	w.count.Happened(metrics.ErrorSent4)
 	w.keep(V4, o)
 	return r
+}
+
+// refuseTurned refuses the packet at hand, which was refused when it had turned, as the IPv6 packet that it came as.
+func (w *worker) refuseTurned(r drop.Reason, rest uint32) drop.Reason {
+	w.hairpin = false
+	var v packet.View
+	if v.Parse6(w.top.Data) != drop.None || v.Extensions6() != drop.None {
+		return r // it has passed both when it came
+	}
+	if r == drop.TooBig {
+		rest += shorter
+	}
+	return w.refuse6(&v, r, rest)
 }
 
 // portUnreachable answers a stored SYN whose client has not opened the connection (RFC 6146 section 3.5.2.2).

@@ -41,8 +41,10 @@ type worker struct {
 	syns   []session.SYN
 	parts  assemblers
 	pieces fragment.Pieces
-	hair   []byte        // a hairpinned packet between its two translations
-	asked  time.Duration // when the port was last asked for its drops
+	merger merger
+	block  func(*packet.Out, int) uint16 // ids.block, made once
+	hair   []byte                        // a hairpinned packet between its two translations
+	asked  time.Duration                 // when the port was last asked for its drops
 
 	moment
 }
@@ -66,6 +68,7 @@ func newWorker(g *Gateway, s Side, o *Options) *worker {
 	w := &worker{g: g, side: s, hops: o.Hops(), count: g.Counters.Worker(int(s))}
 	w.frames = make([]packet.Frame, batch)
 	w.ids.seed()
+	w.block = w.ids.block
 	w.parts = assemblers{six: fragment.New(fragment.Limits{}), four: fragment.New(fragment.Limits{})}
 	w.in.open = func() (Port, error) { return o.Open(s, false) }
 	other := 1 - s
@@ -179,8 +182,12 @@ func (w *worker) tables() table.Time { return table.Time(w.now / table.Tick) }
 
 // flush sends what the batch has produced.
 func (w *worker) flush() {
+	m := &w.merger
+	if !w.conf.Coalesce {
+		m = nil
+	}
 	for s := range w.to {
-		if refused := w.to[s].flush(w.now); refused > 0 {
+		if refused := w.to[s].flush(w.now, m, w.block); refused > 0 {
 			w.count.Dropped(drop.Transmit, uint64(refused))
 		}
 	}

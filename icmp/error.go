@@ -76,9 +76,9 @@ func Answerable6(v *packet.View) bool {
 }
 
 // Answerable4 says whether an ICMP error may answer the IPv4 packet in v: not when it is an error itself (RFC 1812
-// section 4.3.2.7) or a fragment other than the first.
+// section 4.3.2.7), IGMP (RFC 7915 section 4.2) or a fragment other than the first.
 func Answerable4(v *packet.View) bool {
-	if v.IP4().Offset() != 0 {
+	if v.IP4().Offset() != 0 || v.Number == packet.NumIGMP {
 		return false
 	}
 	if v.Number != packet.NumICMP {

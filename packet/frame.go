@@ -17,12 +17,13 @@ type Frame struct {
 // Out is one packet to be sent: a header that the gateway wrote and a payload that usually still lies in the frame
 // it came in. The caller owns both until Send returns.
 type Out struct {
-	Head    []byte  // Headroom bytes (virtio-net header free for the engine, then Ethernet), then the IP header on
-	Payload []byte  // what follows Head on the wire; may be empty
-	Offload Offload // offsets relative to the IP header, Head[Headroom]
+	Head    []byte   // Headroom bytes (virtio-net header free for the engine, then Ethernet), then the IP header on
+	Payload []byte   // what follows Head on the wire; may be empty
+	More    [][]byte // what follows Payload: the payloads of packets that were joined to this one
+	Offload Offload  // offsets relative to the IP header, Head[Headroom]
 }
 
-// Len returns the length of the IP packet in bytes.
+// Len returns the length of the IP packet in bytes, as it was before others were joined to it.
 func (o *Out) Len() int { return len(o.Head) - Headroom + len(o.Payload) }
 
 // SegmentLen returns the length of the largest IP packet that o becomes on the wire: o itself, or one segment of a

@@ -16,6 +16,7 @@ const (
 const (
 	NumHopByHop = 0
 	NumICMP     = 1
+	NumIGMP     = 2
 	NumTCP      = 6
 	NumUDP      = 17
 	NumRouting  = 43

@@ -24,11 +24,7 @@ const (
 
 // unmet are the requirements that nat64d does not meet yet, and what it does instead. Their rows say "pending".
 var unmet = map[string]string{
-	"DEC-5":        "a hairpinned packet whose hop limit is used up by the second translation vanishes without an error",
 	"N64-3.5.2-25": "sessions.check_tcp_sequence has no effect",
-	"N64-3.8-04":   "an echo request to a pool4 address leaves on the IPv4 side unless Identifier 0 is in pool4",
-	"X79-1.4-01":   "a hairpinned packet that is too big for the link to its receiver vanishes without an error",
-	"X79-4.2-03":   "IGMP is answered with a protocol unreachable",
 }
 
 // pendingRow says whether the test of a requirement has to wait until the requirement is met.

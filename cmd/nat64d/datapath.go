@@ -30,6 +30,7 @@ func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 		ErrorsPerSecond: c.ICMP.Rate,
 		ErrorsTotal:     c.ICMP.RateTotal,
 		LiteralReporter: c.ICMP.LiteralSource,
+		Coalesce:        true,
 		Session:         p.sessionConfig(c),
 		Fragments: fragment.Limits{
 			Time: c.Sessions.Timeouts.Fragment, Bytes: c.Fragments.Memory,
