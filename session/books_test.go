@@ -88,6 +88,9 @@ func (g *gateway) mix(w, i int, clock func() table.Time) {
 	if at, r := g.sessions.From6(p, c, remote, uint8(i%2), packet.TCPEvent((i+w)%4), clock()); r == drop.None {
 		remote.Port += 100
 		g.sessions.From4(p, remote, at, packet.SYN, clock())
+		segment := session.Segment{Event: packet.TCPEvent(i % 4), Seq: uint32(i), Ack: uint32(w), HasAck: i%5 > 0, Window: 1000}
+		g.sessions.TCP6(c, remote, 0, &segment, clock())
+		g.sessions.TCP4(remote, at, &segment, clock())
 	}
 	stranger, at := endpoint4("198.51.100.2", uint16(i%4)), endpoint4("192.0.2.1", uint16(2000+i%40))
 	if _, _, r := g.sessions.From4(packet.TCP, stranger, at, packet.SYN, clock()); r == drop.StoredSYN {
@@ -109,6 +112,7 @@ func (g *gateway) reconfigure(stop chan struct{}, c session.Config, clock func()
 		c.MaxPerClient = i / 2 % 2 * 1000
 		c.ClientPrefixLen = 64 + i/4%2*64
 		c.PortHoldDown = time.Duration(i%3) * time.Second
+		c.CheckSequence = i%8 < 5
 		g.sessions.Configure(c)
 		g.sweep(clock())
 		g.sweepSYNs(clock())

@@ -28,6 +28,7 @@ type Config struct {
 	AddressDependent bool // only IPv4 addresses that the client has spoken to may answer (RFC 4787 REQ-8)
 	InboundRefresh   bool // UDP and ICMP packets from IPv4 prolong their session (RFC 4787 REQ-6, RFC 6146 section 5.3)
 	RSTDuringFIN     bool // a RST after one FIN sets TCP_TRANS (RFC 7857 section 2.2), not TCP_EST (RFC 6146)
+	CheckSequence    bool // a RST or FIN that is handed to TCP6 or TCP4 must lie in the window to have an effect
 
 	MaxPerClient         int // sessions of a client; 0: no limit
 	MaxBindingsPerClient int // dynamic bindings of a client; 0: no limit
@@ -51,6 +52,7 @@ type policy struct {
 	inbound bool
 	stores  bool
 	peers   *peers      // nil: endpoint-independent filtering
+	windows *windows    // nil: sequence numbers do not matter
 	log     func(Event) // of sessions
 }
 
@@ -79,6 +81,9 @@ func (t *Table) Configure(c Config) {
 	}
 	if c.AddressDependent {
 		p.peers = t.knowPeers()
+	}
+	if c.CheckSequence {
+		p.windows = t.knowWindows()
 	}
 	if c.LogSessions {
 		p.log = c.Log
@@ -127,6 +132,14 @@ func (t *Table) knowPeers() *peers {
 		}
 	})
 	return p
+}
+
+// knowWindows returns the windows that there are, or new ones, in which nothing is known yet.
+func (t *Table) knowWindows() *windows {
+	if old := t.policy.Load(); old != nil && old.windows != nil {
+		return old.windows
+	}
+	return newWindows(t.entries.Cap())
 }
 
 // countClients has bib count all sessions.

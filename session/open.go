@@ -85,7 +85,8 @@ func (t *Table) place(id bib.ID, q *event) (prefix uint8, made bool, r drop.Reas
 	if !t.bib.Linked(id) {
 		return 0, false, drop.NoBinding
 	}
-	if e := t.find(s.Find(h), id, q.remote); e != nil {
+	if slot, e := t.find(s.Find(h), id, q.remote); e != nil {
+		t.examine(slot, e, q)
 		return t.reopen(e, q), false, drop.None
 	}
 	slot := t.entries.Alloc(uint32(h))
@@ -99,6 +100,7 @@ func (t *Table) place(id bib.ID, q *event) (prefix uint8, made bool, r drop.Reas
 		return 0, false, drop.SessionLimit
 	}
 	e.word.Store(uint64(word(e.word.Load()).with(q.first())))
+	t.examine(slot, e, q)
 	s.Insert(h, slot)
 	return q.prefix, true, drop.None
 }

@@ -51,7 +51,7 @@ func TestUpdateMeetsSweep(t *testing.T) {
 		t.Fatal(r)
 	}
 	id := sessions.bib.Find6(packet.UDP, client)
-	e := sessions.find(sessions.index.Find(sessions.hash(id, q.remote)), id, q.remote)
+	_, e := sessions.find(sessions.index.Find(sessions.hash(id, q.remote)), id, q.remote)
 	for sessions.Sweep(1, 1000, nil) {
 	}
 	sessions.Configure(Config{Timeouts: Timeouts{UDP: time.Hour}})

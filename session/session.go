@@ -25,7 +25,7 @@ import (
 //
 // Memory: 28 bytes a session and 11 to 22 for its place in the index; a TCP connection with a binding of its own
 // takes about 110 in all. Address-dependent filtering adds about 30 for each pair of a binding and an IPv4 address,
-// limits about 50 for each client prefix, a stored SYN about 1,000.
+// limits about 50 for each client prefix, the check of sequence numbers 16 for each session, a stored SYN about 1,000.
 type Table struct {
 	bib     *bib.Table
 	epochs  *table.Epochs
@@ -83,19 +83,29 @@ func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 // makes an ESTABLISHED session.
 func (t *Table) From6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
 	q := event{proto: p, remote: peer(p, dst), from: v6, prefix: pref, tcp: ev, now: now}
-	id := t.bib.Find6(p, src)
+	return t.from6(src, &q)
+}
+
+// TCP6 is From6 for a TCP segment. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing.
+func (t *Table) TCP6(src packet.Endpoint6, dst packet.Endpoint4, pref uint8, s *Segment, now table.Time) (packet.Endpoint4, drop.Reason) {
+	q := event{proto: packet.TCP, remote: dst, from: v6, prefix: pref, tcp: s.Event, now: now, segment: s}
+	return t.from6(src, &q)
+}
+
+func (t *Table) from6(src packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
+	id := t.bib.Find6(q.proto, src)
 	if id != 0 {
-		if _, ok := t.pass(id, &q); ok {
+		if _, ok := t.pass(id, q); ok {
 			return t.bib.Mapped(id), drop.None
 		}
 	}
-	if p == packet.TCP && ev != packet.SYN {
+	if q.proto == packet.TCP && q.tcp != packet.SYN {
 		if id == 0 {
 			return packet.Endpoint4{}, drop.NoSession
 		}
 		return t.bib.Mapped(id), drop.None
 	}
-	return t.open6(src, &q)
+	return t.open6(src, q)
 }
 
 // From4 updates the tables for a packet from IPv4 source (W,w) to (T,t), the IPv4 side of a binding (RFC 6146
@@ -104,21 +114,31 @@ func (t *Table) From6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoint4
 // Identifiers, and that of src does not matter; ev counts for TCP only. The reason drop.StoredSYN asks the caller to
 // hand the packet to Store.
 func (t *Table) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
-	id := t.bib.Find4(p, dst)
-	if id == 0 {
-		return packet.Endpoint6{}, 0, t.unbound(p, dst, ev)
-	}
 	q := event{proto: p, remote: peer(p, src), from: v4, tcp: ev, now: now}
-	if pref, ok := t.pass(id, &q); ok {
+	return t.from4(dst, &q)
+}
+
+// TCP4 is From4 for a TCP segment. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing.
+func (t *Table) TCP4(src, dst packet.Endpoint4, s *Segment, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
+	q := event{proto: packet.TCP, remote: src, from: v4, tcp: s.Event, now: now, segment: s}
+	return t.from4(dst, &q)
+}
+
+func (t *Table) from4(dst packet.Endpoint4, q *event) (packet.Endpoint6, uint8, drop.Reason) {
+	id := t.bib.Find4(q.proto, dst)
+	if id == 0 {
+		return packet.Endpoint6{}, 0, t.unbound(q.proto, dst, q.tcp)
+	}
+	if pref, ok := t.pass(id, q); ok {
 		return t.bib.Client(id), pref, drop.None
 	}
-	if r := t.policy.Load().admit(id, &q); r != drop.None {
+	if r := t.policy.Load().admit(id, q); r != drop.None {
 		return packet.Endpoint6{}, 0, r
 	}
-	if p == packet.TCP && ev != packet.SYN {
+	if q.proto == packet.TCP && q.tcp != packet.SYN {
 		return t.bib.Client(id), 0, drop.None
 	}
-	return t.open4(id, &q)
+	return t.open4(id, q)
 }
 
 // Peek4 returns the client behind mapped, a (T,t), and the number of the prefix that it uses towards remote, a (Z,z):
@@ -130,7 +150,7 @@ func (t *Table) Peek4(p packet.Proto, mapped, remote packet.Endpoint4) (client p
 		return packet.Endpoint6{}, 0, false
 	}
 	remote = peer(p, remote)
-	if e := t.find(t.index.Find(t.hash(id, remote)), id, remote); e != nil {
+	if _, e := t.find(t.index.Find(t.hash(id, remote)), id, remote); e != nil {
 		pref = word(e.word.Load()).prefix()
 	}
 	return t.bib.Client(id), pref, true
@@ -156,6 +176,8 @@ type event struct {
 	tcp    packet.TCPEvent
 	now    table.Time
 
+	segment *Segment // nil if its numbers do not matter
+
 	met     bool  // a V6 SYN that meets a stored V4 SYN
 	counted uint8 // the edition of bib's subscribers that counts the session to come
 }
@@ -171,9 +193,12 @@ func peer(p packet.Proto, e packet.Endpoint4) packet.Endpoint4 {
 
 // pass takes a packet through its session, if there is one that lives, and returns the session's prefix.
 func (t *Table) pass(id bib.ID, q *event) (prefix uint8, ok bool) {
-	e := t.find(t.index.Find(t.hash(id, q.remote)), id, q.remote)
+	slot, e := t.find(t.index.Find(t.hash(id, q.remote)), id, q.remote)
 	if e == nil {
 		return 0, false
+	}
+	if q.segment != nil {
+		q.tcp = t.examine(slot, e, q)
 	}
 	return t.update(e, q)
 }
@@ -203,14 +228,14 @@ func (e *entry) key() (bib.ID, packet.Endpoint4) {
 	return e.binding, packet.Endpoint4{Addr: e.remote, Port: e.port}
 }
 
-func (t *Table) find(p table.Probe, id bib.ID, remote packet.Endpoint4) *entry {
-	for slot := p.Next(); slot != 0; slot = p.Next() {
-		e := t.entries.At(slot)
+func (t *Table) find(p table.Probe, id bib.ID, remote packet.Endpoint4) (slot uint32, e *entry) {
+	for slot = p.Next(); slot != 0; slot = p.Next() {
+		e = t.entries.At(slot)
 		if e.binding == id && e.remote == remote.Addr && e.port == remote.Port {
-			return e
+			return slot, e
 		}
 	}
-	return nil
+	return 0, nil
 }
 
 func (t *Table) hash(id bib.ID, remote packet.Endpoint4) uint64 {

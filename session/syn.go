@@ -41,7 +41,8 @@ func (t *Table) SweepSYNs(now table.Time, n int, refuse func(SYN)) (more bool) {
 func (t *Table) connected(mapped, remote packet.Endpoint4) (ok bool) {
 	t.epochs.Guest(func() {
 		if id := t.bib.Find4(packet.TCP, mapped); id != 0 {
-			ok = t.find(t.index.Find(t.hash(id, remote)), id, remote) != nil
+			_, e := t.find(t.index.Find(t.hash(id, remote)), id, remote)
+			ok = e != nil
 		}
 	})
 	return ok

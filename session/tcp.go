@@ -28,10 +28,15 @@ type step struct {
 }
 
 // machine is what packets do to sessions: the step for a state, a side and an event.
-type machine [states][sides][packet.RST + 1]step
+type machine [states][sides][events]step
 
-// with returns the machine with two of its rules as configured.
+// with returns the machine with two of its rules as configured, and void events in it.
 func (m machine) with(inboundRefresh, rstDuringFIN bool) machine {
+	for s := range m {
+		for from := range m[s] {
+			m[s][from][void] = step{State(s), keep}
+		}
+	}
 	if !inboundRefresh {
 		for ev := range m[Active][v4] {
 			m[Active][v4][ev].timer = keep

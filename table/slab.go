@@ -55,6 +55,9 @@ func (s *Slab[T]) At(slot uint32) *T {
 // Slots returns the number that all slots in use are below. Entries that were never in use are zero.
 func (s *Slab[T]) Slots() uint32 { return s.used.Load() * chunkLen }
 
+// Cap returns the number that all slots will ever be below.
+func (s *Slab[T]) Cap() int { return len(s.chunks) * chunkLen }
+
 // Alloc returns a free slot, or 0 when there is none. The entry still holds what was in it when it was retired. Any
 // hint will do; callers that give different ones seldom wait for each other.
 func (s *Slab[T]) Alloc(hint uint32) uint32 {

@@ -1,0 +1,154 @@
+package session
+
+import (
+	"sync/atomic"
+
+	"nat64d/packet"
+	"nat64d/table"
+)
+
+// Segment is what the check of sequence numbers needs of a TCP header.
+type Segment struct {
+	Event    packet.TCPEvent
+	Seq, Ack uint32
+	Len      uint32 // of the data, in bytes; all of them, if the NIC is to segment it
+	HasAck   bool   // the ACK flag is set
+	Window   uint16 // as it is in the header
+	Scale    uint8  // of a SYN: that of its window scale option (RFC 7323 section 2.2), 0 without one
+}
+
+// void is the event of a RST or FIN that lies outside of the window: it is forwarded, for the receiver to judge, but
+// changes nothing here (RFC 6146 section 5.2).
+const (
+	void   = packet.RST + 1
+	events = void + 1
+)
+
+// windows says for every session what either side is ready to receive, beside the sessions and by their slots, so that
+// it takes memory only while the check is on, 16 bytes a session. What is not known, because the check was off when
+// the connection began, is no reason to object.
+//
+// All methods may be called by any worker; they take no lock.
+type windows struct {
+	chunks []atomic.Pointer[windowChunk]
+}
+
+const windowChunkLen = 1024
+
+type windowChunk [windowChunkLen][sides]window
+
+// window is what one side is ready to receive, in one word:
+//
+//	bits  0-31  the sequence number that it expects next: the highest that it has acknowledged
+//	bits 32-47  its window, as in the header
+//	bits 48-51  the scale of the window, plus one; 0 is unknown
+//	bit  52     whether it has acknowledged anything
+//	bits 53-63  the session's generation, without which nothing here counts
+type window struct{ atomic.Uint64 }
+
+type windowWord uint64
+
+const (
+	acked        = 1 << 52
+	maxScale     = 14 // RFC 7323 section 2.3
+	minWindow    = 65535
+	generation11 = 1<<11 - 1
+)
+
+func newWindows(slots int) *windows {
+	return &windows{chunks: make([]atomic.Pointer[windowChunk], slots/windowChunkLen+1)}
+}
+
+// at returns the windows of a session.
+func (w *windows) at(slot uint32) *[sides]window {
+	p := &w.chunks[slot/windowChunkLen]
+	if p.Load() == nil {
+		p.CompareAndSwap(nil, new(windowChunk))
+	}
+	return &p.Load()[slot%windowChunkLen]
+}
+
+func (w windowWord) next() uint32      { return uint32(w) }
+func (w windowWord) of(g uint16) bool  { return uint16(w>>53) == g&generation11 }
+func (w windowWord) scale() windowWord { return w & (15 << 48) }
+func makeWindow(g uint16, scale windowWord) windowWord {
+	return windowWord(g&generation11)<<53 | scale
+}
+
+// size returns how many bytes may be on their way to the side. It errs on the large side: a window in a SYN is not
+// scaled, a scale that was not seen may be any, and a zero window is probed.
+func (w windowWord) size() uint32 {
+	scale := uint32(maxScale)
+	if s := uint32(w.scale() >> 48); s != 0 {
+		scale = s - 1
+	}
+	return max(uint32(uint16(w>>32))<<scale, minWindow)
+}
+
+// expects reports whether a segment may be one that the side is still waiting for.
+func (w windowWord) expects(s *Segment) bool {
+	return w&acked == 0 || int32(s.Seq+s.Len-w.next()) >= 0 && int32(w.next()+w.size()-s.Seq) >= 0
+}
+
+// acknowledge returns the window after a segment that its side has sent. It believes no acknowledgment of more than
+// the side was ready to receive, which may be forged, and no smaller one, or smaller window, which may be late.
+func (w windowWord) acknowledge(s *Segment) windowWord {
+	ahead := s.Ack - w.next() // of a late one, more than any window
+	if w&acked != 0 && (ahead > w.size() || ahead == 0 && s.Window < uint16(w>>32)) {
+		return w
+	}
+	return w&^(1<<48-1) | acked | windowWord(s.Window)<<32 | windowWord(s.Ack)
+}
+
+// begin returns the window at the beginning of a connection.
+func (w windowWord) begin(s *Segment) windowWord {
+	return w&^(1<<53-1) | windowWord(min(s.Scale, maxScale)+1)<<48 | windowWord(s.Window)<<32
+}
+
+// examine takes note of a segment of a session, if the check is on, and returns the event that it is to the state
+// machine.
+func (t *Table) examine(slot uint32, e *entry, q *event) packet.TCPEvent {
+	all := t.policy.Load().windows
+	if all == nil || q.segment == nil {
+		return q.tcp
+	}
+	w := word(e.word.Load())
+	g := uint16(w.generation() >> 48)
+	pair := all.at(slot)
+	own, other := &pair[q.from], windowWord(pair[1-q.from].Load())
+	switch {
+	case q.tcp == packet.RST || q.tcp == packet.FIN:
+		if other.of(g) && !other.expects(q.segment) {
+			return void
+		}
+	case q.tcp == packet.SYN && w.mayBegin(q.now, &t.policy.Load().limits):
+		own.update(g, func(x windowWord) windowWord { return x.begin(q.segment) })
+	}
+	if q.segment.HasAck {
+		own.update(g, func(x windowWord) windowWord { return x.acknowledge(q.segment) })
+	}
+	return q.tcp
+}
+
+// update changes the window of a session of generation g.
+func (w *window) update(g uint16, f func(windowWord) windowWord) {
+	for {
+		old := windowWord(w.Load())
+		x := old
+		if !x.of(g) {
+			x = makeWindow(g, 0)
+		}
+		if x = f(x); x == old || w.CompareAndSwap(uint64(old), uint64(x)) {
+			return
+		}
+	}
+}
+
+// mayBegin reports whether a SYN may begin a connection, and is not a stray or forged one amid it.
+func (w word) mayBegin(now table.Time, l *limits) bool {
+	switch w = w.settle(now, l); w.state() {
+	case Established, V4FinRcv, V6FinRcv:
+		return w.expired(now, l)
+	}
+	return true
+}
