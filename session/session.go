@@ -83,29 +83,36 @@ func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 // makes an ESTABLISHED session.
 func (t *Table) From6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
 	q := event{proto: p, remote: peer(p, dst), from: v6, prefix: pref, tcp: ev, now: now}
-	return t.from6(src, &q)
+	id := t.bib.Find6(p, src)
+	if id != 0 {
+		if _, ok := t.pass(id, &q); ok {
+			return t.bib.Mapped(id), drop.None
+		}
+	}
+	return t.closed6(id, src, &q)
 }
 
 // TCP6 is From6 for a TCP segment. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing.
 func (t *Table) TCP6(src packet.Endpoint6, dst packet.Endpoint4, pref uint8, s *Segment, now table.Time) (packet.Endpoint4, drop.Reason) {
 	q := event{proto: packet.TCP, remote: dst, from: v6, prefix: pref, tcp: s.Event, now: now, segment: s}
-	return t.from6(src, &q)
-}
-
-func (t *Table) from6(src packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
-	id := t.bib.Find6(q.proto, src)
+	id := t.bib.Find6(packet.TCP, src)
 	if id != 0 {
-		if _, ok := t.pass(id, q); ok {
+		if _, ok := t.pass(id, &q); ok {
 			return t.bib.Mapped(id), drop.None
 		}
 	}
-	if q.proto == packet.TCP && q.tcp != packet.SYN {
-		if id == 0 {
-			return packet.Endpoint4{}, drop.NoSession
-		}
-		return t.bib.Mapped(id), drop.None
+	return t.closed6(id, src, &q)
+}
+
+// closed6 takes a packet from IPv6 on that has no session, but a binding unless id is 0.
+func (t *Table) closed6(id bib.ID, src packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
+	switch {
+	case q.proto != packet.TCP || q.tcp == packet.SYN:
+		return t.open6(src, q)
+	case id == 0:
+		return packet.Endpoint4{}, drop.NoSession
 	}
-	return t.open6(src, q)
+	return t.bib.Mapped(id), drop.None
 }
 
 // From4 updates the tables for a packet from IPv4 source (W,w) to (T,t), the IPv4 side of a binding (RFC 6146
@@ -115,22 +122,31 @@ func (t *Table) from6(src packet.Endpoint6, q *event) (packet.Endpoint4, drop.Re
 // hand the packet to Store.
 func (t *Table) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
 	q := event{proto: p, remote: peer(p, src), from: v4, tcp: ev, now: now}
-	return t.from4(dst, &q)
+	id := t.bib.Find4(p, dst)
+	if id != 0 {
+		if pref, ok := t.pass(id, &q); ok {
+			return t.bib.Client(id), pref, drop.None
+		}
+	}
+	return t.closed4(id, dst, &q)
 }
 
 // TCP4 is From4 for a TCP segment. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing.
 func (t *Table) TCP4(src, dst packet.Endpoint4, s *Segment, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
 	q := event{proto: packet.TCP, remote: src, from: v4, tcp: s.Event, now: now, segment: s}
-	return t.from4(dst, &q)
+	id := t.bib.Find4(packet.TCP, dst)
+	if id != 0 {
+		if pref, ok := t.pass(id, &q); ok {
+			return t.bib.Client(id), pref, drop.None
+		}
+	}
+	return t.closed4(id, dst, &q)
 }
 
-func (t *Table) from4(dst packet.Endpoint4, q *event) (packet.Endpoint6, uint8, drop.Reason) {
-	id := t.bib.Find4(q.proto, dst)
+// closed4 takes a packet from IPv4 on that has no session, but a binding unless id is 0.
+func (t *Table) closed4(id bib.ID, dst packet.Endpoint4, q *event) (packet.Endpoint6, uint8, drop.Reason) {
 	if id == 0 {
 		return packet.Endpoint6{}, 0, t.unbound(q.proto, dst, q.tcp)
-	}
-	if pref, ok := t.pass(id, q); ok {
-		return t.bib.Client(id), pref, drop.None
 	}
 	if r := t.policy.Load().admit(id, q); r != drop.None {
 		return packet.Endpoint6{}, 0, r
