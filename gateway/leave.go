@@ -1,6 +1,9 @@
 package gateway
 
 import (
+	"encoding/binary"
+	"slices"
+
 	"nat64d/drop"
 	"nat64d/metrics"
 	"nat64d/nexthop"
@@ -32,26 +35,14 @@ func (w *worker) leave4(v *packet.View, o *packet.Out) drop.Reason {
 	case !h.DF():
 		limit = w.g.paths.limit(*h.Dst(), limit, w.now)
 	}
-	switch {
-	case whole && o.SegmentLen() <= limit:
-		ethernet(o, V4, &hop)
-		w.forwarded(V4, o, metrics.From6To4)
-		return drop.None
-	case whole && (h.DF() || o.Offload.GSO != packet.GSONone):
+	if whole && o.SegmentLen() > limit && h.DF() {
 		return w.refuse6(v, drop.TooBig, max(minMTU6, hop.MTU+shorter))
 	}
-	id := h.ID()
+	id := uint32(h.ID())
 	if !whole {
-		id = uint16(w.whole.ID)
+		id = w.whole.ID & 0xffff
 	}
-	if r := w.pieces.Split4(o, limit, id); r != drop.None {
-		return r
-	}
-	for o := w.to[V4].next(); w.pieces.Next(o); o = w.to[V4].next() {
-		ethernet(o, V4, &hop)
-		w.forwarded(V4, o, metrics.From6To4)
-	}
-	return drop.None
+	return w.fit(V4, o, limit, whole, id, &hop)
 }
 
 // leave6 sends a translated packet into the IPv6 network, in pieces where it must and may be: a datagram that came in
@@ -67,10 +58,6 @@ func (w *worker) leave6(v *packet.View, o *packet.Out) drop.Reason {
 		return w.refuse4(v, r, 0)
 	}
 	w.clamp(o, v)
-	d := metrics.From4To6
-	if w.hairpin {
-		d = metrics.Hairpin
-	}
 	limit := int(hop.MTU)
 	whole, df := w.whole.Data == nil, v.IP4().DF() || v.Error
 	id := uint32(v.IP4().ID())
@@ -81,23 +68,84 @@ func (w *worker) leave6(v *packet.View, o *packet.Out) drop.Reason {
 		limit = min(limit, int(hop.MTU), w.conf.LowestIPv6MTU)
 	}
 	switch {
-	case whole && o.SegmentLen() <= limit:
-		ethernet(o, V6, &hop)
-		w.forwarded(V6, o, d)
-		return drop.None
-	case whole && (df || o.Offload.GSO != packet.GSONone):
+	case whole && df && o.SegmentLen() > limit:
 		return w.refuse4(v, drop.TooBig, hop.MTU-shorter)
-	case limit > int(hop.MTU):
+	case !whole && limit > int(hop.MTU):
 		return w.refuse4(v, drop.TooBig, hop.MTU-shorter-packet.FragLen)
 	}
-	if r := w.pieces.Split6(o, limit, id); r != drop.None {
+	return w.fit(V6, o, limit, whole, id, &hop)
+}
+
+// fit sends o on side s in packets of at most limit bytes: as it is; as smaller segments, if it is a TCP super-packet,
+// whose receiver does not see the difference; or in fragments with the Identification id.
+func (w *worker) fit(s Side, o *packet.Out, limit int, whole bool, id uint32, hop *nexthop.Hop) drop.Reason {
+	gso := o.Offload.GSO
+	switch {
+	case whole && o.SegmentLen() <= limit:
+	case gso == packet.GSOTCPv4 || gso == packet.GSOTCPv6:
+		if limit <= int(o.Offload.HdrLen) {
+			return drop.TooBig
+		}
+		o.Offload.GSOSize = uint16(limit) - o.Offload.HdrLen
+	case gso == packet.GSOUDPL4:
+		return w.cutDatagrams(s, o, limit, id, hop)
+	default:
+		return w.cut(s, o, limit, id, hop)
+	}
+	w.depart(s, o, hop)
+	return drop.None
+}
+
+// cut sends a packet in fragments.
+func (w *worker) cut(s Side, o *packet.Out, limit int, id uint32, hop *nexthop.Hop) drop.Reason {
+	split := func() drop.Reason { return w.pieces.Split6(o, limit, id) }
+	if s == V4 {
+		split = func() drop.Reason { return w.pieces.Split4(o, limit, uint16(id)) }
+	}
+	if r := split(); r != drop.None {
 		return r
 	}
-	for o := w.to[V6].next(); w.pieces.Next(o); o = w.to[V6].next() {
-		ethernet(o, V6, &hop)
-		w.forwarded(V6, o, d)
+	for o := w.to[s].next(); w.pieces.Next(o); o = w.to[s].next() {
+		w.depart(s, o, hop)
 	}
 	return drop.None
+}
+
+// cutDatagrams sends the datagrams of a UDP super-packet one by one, each in fragments. That happens to a sender who knows
+// no smaller MTU than 1280 bytes on a path that has less; it is not fast.
+func (w *worker) cutDatagrams(s Side, o *packet.Out, limit int, id uint32, hop *nexthop.Hop) drop.Reason {
+	ipLen, payload, size := int(o.Offload.CsumStart), o.Payload, int(o.Offload.GSOSize)
+	head := slices.Clone(o.Head) // the first piece is written over it
+	for n := uint32(0); len(payload) > 0; n++ {
+		part := payload[:min(size, len(payload))]
+		payload = payload[len(part):]
+		one := packet.Out{Head: head, Payload: part}
+		udp := one.Head[packet.Headroom+ipLen:]
+		binary.BigEndian.PutUint16(udp[4:], uint16(packet.UDPLen+len(part)))
+		binary.BigEndian.PutUint16(udp[packet.UDPChecksum:], 0)
+		c := pseudo(one.Head[packet.Headroom:], ipLen, packet.UDPLen+len(part)).Bytes(udp).Bytes(part).Checksum()
+		if c == 0 {
+			c = 0xffff // 0 means that there is none (RFC 768)
+		}
+		binary.BigEndian.PutUint16(udp[packet.UDPChecksum:], c)
+		if r := w.cut(s, &one, limit, id+n, hop); r != drop.None {
+			return r
+		}
+	}
+	return drop.None
+}
+
+// depart counts a packet that is complete but for its link header, and keeps it for the next flush.
+func (w *worker) depart(s Side, o *packet.Out, hop *nexthop.Hop) {
+	ethernet(o, s, hop)
+	d := metrics.From6To4
+	switch {
+	case w.hairpin:
+		d = metrics.Hairpin
+	case s == V6:
+		d = metrics.From4To6
+	}
+	w.forwarded(s, o, d)
 }
 
 // hop6 and hop4 return the way to a destination, with the MTU that is configured if that is less than the route's.

@@ -221,3 +221,27 @@ func TestPacketsWaitForANeighbour(t *testing.T) {
 		t.Errorf("%d packets came out, want both in their order", len(got))
 	}
 }
+
+// A sender that has been told 1280 bytes can do no more for an IPv4 link that carries less.
+func TestSuperPacketsFitALinkBelow1280(t *testing.T) {
+	o := ordinary()
+	o.routes.mtu4 = 1000
+	s := newSetting(t, o)
+	port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
+	s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
+	off := packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSOTCPv6, GSOSize: 1220, HdrLen: 60, CsumStart: 40, CsumOffset: 16}
+	got := s.sendFrames(gateway.V6, packet.Frame{Data: from6(packet.NumTCP, packet.FlagACK, 6100), Offload: off})
+	if len(got) != 1 || got[0].offload.GSOSize != 960 || len(got[0].ip) != 6140 {
+		t.Fatalf("TCP: %d packets came out, want one with segments of 960 bytes", len(got))
+	}
+	off = packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSOUDPL4, GSOSize: 1200, HdrLen: 48, CsumStart: 40, CsumOffset: 6}
+	got = s.sendFrames(gateway.V6, packet.Frame{Data: from6(packet.NumUDP, 0, 3000), Offload: off})
+	if len(got) != 5 { // two datagrams in two pieces, and one of 600 bytes that needs none
+		t.Fatalf("UDP: %d packets came out", len(got))
+	}
+	for i, size := range []int{996, 252, 996, 252, 628} {
+		if len(got[i].ip) != size {
+			t.Errorf("UDP: piece %d has %d bytes, want %d", i, len(got[i].ip), size)
+		}
+	}
+}

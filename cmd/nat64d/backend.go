@@ -155,16 +155,16 @@ func parseProto(name string) (packet.Proto, error) {
 
 // AddPool4 implements control.Backend.
 func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
-	entries, err := parseChange(c)
+	wanted, err := parseChange(c)
 	if err != nil {
 		return control.Pool4Result{}, err
 	}
 	b.admin.Lock()
 	defer b.admin.Unlock()
-	if err := b.guard.refuse(entries, c.Force); err != nil {
+	if err := b.guard.refuse(wanted, c.Force); err != nil {
 		return control.Pool4Result{}, err
 	}
-	added, merged, err := b.pool.Add(entries)
+	added, merged, err := b.pool.Add(wanted)
 	if err != nil {
 		return control.Pool4Result{}, err
 	}
@@ -177,16 +177,16 @@ func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
 
 // RemovePool4 implements control.Backend.
 func (b *backend) RemovePool4(c control.Pool4Change) (control.Pool4Result, error) {
-	entries, err := parseChange(c)
+	wanted, err := parseChange(c)
 	if err != nil {
 		return control.Pool4Result{}, err
 	}
 	b.admin.Lock()
 	defer b.admin.Unlock()
 	if c.Ports == "" {
-		entries = b.whole(entries)
+		wanted = b.whole(wanted)
 	}
-	removed, err := b.pool.Remove(entries)
+	removed, err := b.pool.Remove(wanted)
 	if err != nil {
 		return control.Pool4Result{}, err
 	}
@@ -197,32 +197,32 @@ func (b *backend) RemovePool4(c control.Pool4Change) (control.Pool4Result, error
 func (b *backend) FlushPool4() (control.Pool4Result, error) {
 	b.admin.Lock()
 	defer b.admin.Unlock()
-	entries := b.ranges()
+	all := entries(b.pool)
 	b.pool.Flush()
-	return b.removed(entries)
+	return b.removed(all)
 }
 
 // removed ends the bindings that have lost their transport address. The guard is lifted last: the host must not see the
 // packets of a connection that is still translated.
-func (b *backend) removed(entries []pool4.Entry) (control.Pool4Result, error) {
+func (b *backend) removed(gone []pool4.Entry) (control.Pool4Result, error) {
 	bindings, sessions := b.gateway.Sessions.Purge(b.gateway.Bindings.Orphan)
-	r := control.Pool4Result{Removed: pool4Ranges(entries), Bindings: bindings, Sessions: sessions}
+	r := control.Pool4Result{Removed: pool4Ranges(gone), Bindings: bindings, Sessions: sessions}
 	if err := b.pool4Changed(); err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
 	return r, nil
 }
 
-// whole returns what pool4 has of the addresses and protocols of entries, whatever the ports, or entries if it has
+// whole returns what pool4 has of the addresses and protocols wanted, whatever the ports, or those if it has
 // nothing.
-func (b *backend) whole(entries []pool4.Entry) (all []pool4.Entry) {
-	for _, have := range b.ranges() {
-		if slices.ContainsFunc(entries, func(e pool4.Entry) bool { return e.Addr == have.Addr && e.Proto == have.Proto }) {
+func (b *backend) whole(wanted []pool4.Entry) (all []pool4.Entry) {
+	for _, have := range entries(b.pool) {
+		if slices.ContainsFunc(wanted, func(e pool4.Entry) bool { return e.Addr == have.Addr && e.Proto == have.Proto }) {
 			all = append(all, have)
 		}
 	}
 	if len(all) == 0 {
-		return entries
+		return wanted
 	}
 	return all
 }

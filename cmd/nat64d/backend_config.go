@@ -172,21 +172,22 @@ func (b *backend) Address(a netip.Addr) (pairs []control.AddressPair, err error)
 
 // AddBinding implements control.Backend.
 func (b *backend) AddBinding(c control.BindingChange) (control.BindingResult, error) {
-	rows, err := config.ParseBinding(c.Protocols, c.Client, c.Mapped)
+	ranges, err := config.ParseBinding(c.Protocols, c.Client, c.Mapped)
 	if err != nil {
 		return control.BindingResult{}, err
 	}
 	b.admin.Lock()
 	defer b.admin.Unlock()
-	if err := b.bind(rows); err != nil {
+	added := expand(ranges).minus(b.static)
+	if err := b.bind(added); err != nil {
 		return control.BindingResult{}, err
 	}
 	if err := b.pool4Changed(); err != nil {
-		b.unbind(rows)
+		b.unbind(added)
 		return control.BindingResult{}, fmt.Errorf("nothing was added: %w", err)
 	}
 	r := control.BindingResult{}
-	for _, row := range rows {
+	for _, row := range ranges {
 		r.Added = append(r.Added, bindingRange(row.Mapped, row.Client))
 	}
 	return r, nil

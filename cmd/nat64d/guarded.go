@@ -84,16 +84,6 @@ func (g *guarded) remove() error {
 	return g.g.Remove()
 }
 
-// ranges returns pool4 without its usage.
-func (p *parts) ranges() []pool4.Entry {
-	us := p.pool.Entries()
-	es := make([]pool4.Entry, len(us))
-	for i := range us {
-		es[i] = us[i].Entry
-	}
-	return es
-}
-
 // pool4Changed draws all conclusions of a change of pool4.
 func (p *parts) pool4Changed() error {
 	p.gateway.Pool4Changed()

@@ -24,7 +24,7 @@ func (p *parts) change(next *config.Config) error {
 	if err := p.checkPool6(next); err != nil {
 		return err
 	}
-	gone, come := without(old.Pool4, next.Pool4), without(next.Pool4, old.Pool4)
+	come := minus(next.Pool4, old.Pool4)
 	if err := p.guard.refuse(come, next.Host.Force); err != nil {
 		return err
 	}
@@ -32,88 +32,123 @@ func (p *parts) change(next *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := p.bind(without(next.Bindings, old.Bindings)); err != nil {
+	if err := p.rebind(expand(old.Bindings), expand(next.Bindings)); err != nil {
 		_, _ = p.pool.Remove(added) // they are there: nobody else changes pool4
 		return err
 	}
 	p.conf.Store(next)
 	p.level.Set(levelOf(next.Log))
 	p.gateway.Configure(p.gatewayConfig(next))
-	p.unbind(without(old.Bindings, next.Bindings))
-	p.shrink(gone)
+	cutOut(p.pool, minus(old.Pool4, next.Pool4))
+	p.gateway.Sessions.Purge(p.gateway.Bindings.Orphan)
 	return p.pool4Changed()
 }
 
-// without returns the elements of list that are not in other.
-func without[T comparable](list, other []T) []T {
-	return slices.DeleteFunc(slices.Clone(list), func(e T) bool { return slices.Contains(other, e) })
+// minus returns the transport addresses of a that are not in b.
+func minus(a, b []pool4.Entry) []pool4.Entry {
+	rest := pool4.New([16]byte{}) // it knows how to merge and to cut
+	_, _, _ = rest.Add(a)
+	cutOut(rest, b)
+	return entries(rest)
 }
 
-// shrink takes ranges away from pool4, as far as they are there, and ends the bindings that have lost their transport
-// address.
-func (p *parts) shrink(entries []pool4.Entry) (bindings, sessions int) {
-	for _, e := range entries {
-		for _, have := range p.pool.Entries() {
-			if have.Addr == e.Addr && have.Proto == e.Proto && have.Lo <= e.Hi && e.Lo <= have.Hi {
-				part := have.Entry
-				part.Lo, part.Hi = max(have.Lo, e.Lo), min(have.Hi, e.Hi)
-				_, _ = p.pool.Remove([]pool4.Entry{part}) // it is there: nobody else changes pool4
+// cutOut takes transport addresses out of a pool, as far as they are there.
+func cutOut(pool *pool4.Pool, es []pool4.Entry) {
+	type row struct {
+		addr  netip.Addr
+		proto packet.Proto
+	}
+	byRow := make(map[row][]pool4.Entry)
+	for _, e := range es {
+		byRow[row{e.Addr, e.Proto}] = append(byRow[row{e.Addr, e.Proto}], e)
+	}
+	var gone []pool4.Entry
+	for _, have := range entries(pool) {
+		for _, e := range byRow[row{have.Addr, have.Proto}] {
+			if have.Lo <= e.Hi && e.Lo <= have.Hi {
+				gone = append(gone, pool4.Entry{Addr: e.Addr, Proto: e.Proto, Lo: max(have.Lo, e.Lo), Hi: min(have.Hi, e.Hi)})
 			}
 		}
 	}
-	return p.gateway.Sessions.Purge(p.gateway.Bindings.Orphan)
+	_, _ = pool.Remove(gone) // all of it is there: whoever holds admin alone changes pool4
+}
+
+// entries returns the ranges of a pool without their usage.
+func entries(pool *pool4.Pool) []pool4.Entry {
+	us := pool.Entries()
+	es := make([]pool4.Entry, len(us))
+	for i := range us {
+		es[i] = us[i].Entry
+	}
+	return es
+}
+
+// rows are static bindings: single transport addresses to clients.
+type rows map[pool4.Entry]netip.AddrPort
+
+func expand(ranges []config.Binding) rows {
+	rs := make(rows)
+	for _, b := range ranges {
+		for n := range uint16(ports(b.Mapped)) {
+			e := b.Mapped
+			e.Lo += n
+			e.Hi = e.Lo
+			rs[e] = netip.AddrPortFrom(b.Client.Addr(), b.Client.Port()+n)
+		}
+	}
+	return rs
+}
+
+// minus returns the rows of rs that other has not.
+func (rs rows) minus(other rows) rows {
+	rest := maps.Clone(rs)
+	maps.DeleteFunc(rest, func(e pool4.Entry, client netip.AddrPort) bool { return other[e] == client })
+	return rest
+}
+
+// rebind replaces static rows, all of them or none.
+func (p *parts) rebind(old, next rows) error {
+	gone := old.minus(next)
+	p.unbind(gone)
+	if err := p.bind(next.minus(old)); err != nil {
+		_ = p.bind(gone) // they fitted before
+		return err
+	}
+	return nil
 }
 
 // bind adds static rows, all of them or none.
-func (p *parts) bind(rows []config.Binding) error {
-	for i, b := range rows {
-		m := b.Mapped
-		client := packet.Endpoint6{Addr: b.Client.Addr().As16(), Port: b.Client.Port()}
-		if err := p.gateway.Sessions.AddStatic(m.Proto, client, endpoint4(m), ports(m)); err != nil {
-			p.unbind(rows[:i])
+func (p *parts) bind(rs rows) error {
+	if err := p.guard.refuse(slices.Collect(maps.Keys(rs)), p.config().Host.Force); err != nil {
+		return err
+	}
+	done := make(rows)
+	for e, client := range rs {
+		if err := p.gateway.Sessions.AddStatic(e.Proto, endpoint6(client), endpoint4(e), 1); err != nil {
+			p.unbind(done)
 			return err
 		}
-		for n := range ports(m) {
-			p.static[single(m, n)] = netip.AddrPortFrom(b.Client.Addr(), b.Client.Port()+uint16(n))
-		}
+		done[e], p.static[e] = client, client
 	}
 	return nil
 }
 
 // unbind ends static rows, as far as they are there, and their sessions.
-func (p *parts) unbind(rows []config.Binding) {
-	var entries []pool4.Entry
-	for _, b := range rows {
-		for n := range ports(b.Mapped) {
-			if _, ok := p.static[single(b.Mapped, n)]; ok {
-				entries = append(entries, single(b.Mapped, n))
-			}
+func (p *parts) unbind(rs rows) {
+	type mapped struct {
+		proto packet.Proto
+		packet.Endpoint4
+	}
+	ends := make(map[mapped]bool)
+	for e, client := range rs {
+		if p.static[e] == client {
+			ends[mapped{e.Proto, endpoint4(e)}] = true
+			delete(p.static, e)
 		}
 	}
-	p.loosen(entries)
-}
-
-// loosen ends the static rows of transport addresses and their sessions.
-func (p *parts) loosen(entries []pool4.Entry) (bindings, sessions int) {
-	if len(entries) == 0 {
-		return 0, 0
+	if len(ends) > 0 {
+		p.gateway.Sessions.Purge(func(b bib.Binding) bool { return ends[mapped{b.Proto, b.Mapped}] })
 	}
-	ends := make(map[packet.Proto]map[packet.Endpoint4]bool)
-	for _, e := range entries {
-		if ends[e.Proto] == nil {
-			ends[e.Proto] = make(map[packet.Endpoint4]bool)
-		}
-		ends[e.Proto][endpoint4(e)] = true
-		delete(p.static, e)
-	}
-	return p.gateway.Sessions.Purge(func(b bib.Binding) bool { return ends[b.Proto][b.Mapped] })
-}
-
-// single returns the n-th transport address of a range.
-func single(e pool4.Entry, n int) pool4.Entry {
-	e.Lo += uint16(n)
-	e.Hi = e.Lo
-	return e
 }
 
 func endpoint4(e pool4.Entry) packet.Endpoint4 {
@@ -122,15 +157,10 @@ func endpoint4(e pool4.Entry) packet.Endpoint4 {
 
 // taken returns the transport addresses that are ours and not the host's: pool4 and static rows, merged.
 func (p *parts) taken() []pool4.Entry {
-	all := pool4.New([16]byte{}) // it knows how to merge
-	_, _, _ = all.Add(p.ranges())
+	all := pool4.New([16]byte{})
+	_, _, _ = all.Add(entries(p.pool))
 	_, _, _ = all.Add(slices.Collect(maps.Keys(p.static)))
-	us := all.Entries()
-	es := make([]pool4.Entry, len(us))
-	for i := range us {
-		es[i] = us[i].Entry
-	}
-	return es
+	return entries(all)
 }
 
 // reload reads the configuration again, as at the start, and makes what differs effective.

@@ -53,8 +53,8 @@ type parts struct {
 	guard   *guarded
 	links   chan struct{} // something happened to an interface
 
-	admin  sync.Mutex                     // held by whoever changes pool4, static rows or the configuration
-	static map[pool4.Entry]netip.AddrPort // static rows: transport address to client
+	admin  sync.Mutex // held by whoever changes pool4, static rows or the configuration
+	static rows
 }
 
 // serve runs the gateway until ctx ends and leaves nothing behind.
@@ -62,7 +62,7 @@ func serve(ctx context.Context, file string, o config.Overrides) (err error) {
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), ioThreads+2))
 	p := &parts{
 		load: func() (*config.Config, error) { return config.Load(file, o) }, file: file, overrides: o,
-		level: new(slog.LevelVar), started: time.Now(), links: make(chan struct{}, 1), static: map[pool4.Entry]netip.AddrPort{},
+		level: new(slog.LevelVar), started: time.Now(), links: make(chan struct{}, 1), static: rows{},
 	}
 	c, err := p.load()
 	if err != nil {
@@ -122,7 +122,7 @@ func (p *parts) build() (err error) {
 		Config: p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Key: key, Open: p.open, Log: p.log,
 		Hops: func() gateway.Hops { return nexthop.NewCache(p.routes) },
 	})
-	if err := p.bind(c.Bindings); err != nil {
+	if err := p.bind(expand(c.Bindings)); err != nil {
 		return err
 	}
 	return p.gateway.Open()
