@@ -188,7 +188,10 @@ func (m *model) expireHeld() {
 }
 
 func (m *model) wait(t *rapid.T) {
-	step := rapid.SampledFrom([]time.Duration{table.Tick, time.Second / 4, time.Second, 6 * time.Second, 59 * time.Second, 100 * time.Second, 241 * time.Second, 2 * time.Hour})
+	step := rapid.SampledFrom([]time.Duration{
+		table.Tick, time.Second / 4, time.Second, 6 * time.Second, 59 * time.Second,
+		100 * time.Second, 241 * time.Second, 2 * time.Hour,
+	})
 	m.now += table.TimeOf(step.Draw(t, "wait"))
 }
 

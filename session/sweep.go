@@ -20,10 +20,10 @@ type Probe struct {
 }
 
 // Sweep looks at the next slots, budget of them at most, and frees the sessions whose lifetime is over and the
-// bindings that have lost their last session. It calls probe for every TCP session that has become idle; probe must
-// not call Sweep, Purge or List. It also ends hold-downs of ports that are over, as
-// many at most. It returns whether there is more to do now; otherwise the next call begins a new pass. Lifetimes do not depend on how often it is called, only the memory does,
-// the time of probes, and how long a binding outlives its last session.
+// bindings that have lost their last session; it also ends the hold-downs that are over, as many at most. It calls
+// probe for every TCP session that has become idle; probe must not call Sweep, Purge or List. It returns whether there
+// is more to do now; otherwise the next call begins a new pass. Lifetimes do not depend on how often it is called, only
+// the memory does, the time of probes, how long a binding outlives its last session, and how long a port is held.
 //
 // Sweep is for one goroutine. It takes about 2 ns for a slot in which nothing is to be done.
 func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool) {
