@@ -14,10 +14,11 @@ func (d *document) check(f *file) *Config {
 	d.within("version", f.Version, 1, 1)
 	c := &Config{
 		Interfaces: Interfaces{
-			V6:      Interface{Name: f.Interfaces.V6.Name, MTU: d.mtu("interfaces.v6.mtu", f.Interfaces.V6.MTU, minMTU6)},
-			V4:      Interface{Name: f.Interfaces.V4.Name, MTU: d.mtu("interfaces.v4.mtu", f.Interfaces.V4.MTU, minMTU4)},
-			Engine:  oneOf(d, "interfaces.engine", f.Interfaces.Engine, EngineAuto, EngineRing, EngineMmsg, EngineSimple),
-			Workers: d.within("interfaces.workers", int(f.Interfaces.Workers), 0, 256),
+			V6:       Interface{Name: f.Interfaces.V6.Name, MTU: d.mtu("interfaces.v6.mtu", f.Interfaces.V6.MTU, minMTU6)},
+			V4:       Interface{Name: f.Interfaces.V4.Name, MTU: d.mtu("interfaces.v4.mtu", f.Interfaces.V4.MTU, minMTU4)},
+			Engine:   oneOf(d, "interfaces.engine", f.Interfaces.Engine, EngineAuto, EngineRing, EngineMmsg, EngineSimple),
+			Workers:  d.within("interfaces.workers", int(f.Interfaces.Workers), 0, 256),
+			Coalesce: f.Interfaces.Coalesce,
 		},
 		DenyV4:  d.denyV4(f.DenyV4),
 		AllowV6: d.prefixes("allow_v6", f.AllowV6, "IPv6", netip.Addr.Is6),

@@ -40,9 +40,10 @@ type Config struct {
 
 // Interfaces names the two sides and how frames are moved.
 type Interfaces struct {
-	V6, V4  Interface // may be one and the same
-	Engine  Engine
-	Workers int // 0: one a CPU
+	V6, V4   Interface // may be one and the same
+	Engine   Engine
+	Workers  int  // 0: one a CPU
+	Coalesce bool // consecutive packets of a flow leave as one super-packet
 }
 
 // Interface is one side.

@@ -46,6 +46,7 @@ type rawIfaces struct {
 	V4       rawIface `yaml:"v4"`
 	Engine   string   `yaml:"engine"`
 	Workers  number   `yaml:"workers"`
+	Coalesce bool     `yaml:"coalesce"`
 	Offloads string   `yaml:"offloads"`
 }
 

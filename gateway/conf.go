@@ -23,16 +23,11 @@ func (g *Gateway) Configure(c Config) {
 	}
 	next := &conf{Config: c, prefixes: place(old, c.Pool6)}
 	next.refuses = g.refuses(next)
-	g.purgePrefixes(old, next.prefixes, func(was, is bool) bool { return !was && is }) // what a last batch has left there
 	g.Sessions.Configure(c.Session)
 	g.conf.Store(next)
-	g.purgePrefixes(old, next.prefixes, func(was, is bool) bool { return was && !is })
-}
-
-// purgePrefixes ends the sessions of the prefix numbers that end picks, which is told whether they were and are in use.
-func (g *Gateway) purgePrefixes(old, now []pool6.Prefix, end func(was, is bool) bool) {
-	for i := range min(len(old), len(now)) {
-		if end(old[i] != pool6.Prefix{}, now[i] != pool6.Prefix{}) {
+	g.epochs.Wait() // the last batch with the old prefixes is over
+	for i := range old {
+		if old[i] != next.prefixes[i] {
 			g.Sessions.PurgePrefix(uint8(i))
 		}
 	}
@@ -97,8 +92,8 @@ func (c *conf) number(n uint8) uint8 {
 }
 
 // place gives each prefix of want a slot, whose index is the number by which sessions name it. A prefix that stays keeps
-// its slot. A new one gets a slot that was empty before, so that it does not inherit what a batch under way still makes
-// with the prefix that is going. An empty slot holds the zero Prefix, which contains no address.
+// its slot. A new one gets a slot that was empty before, so that it does not inherit the sessions of the prefix that is
+// going. An empty slot holds the zero Prefix, which contains no address.
 func place(slots, want []pool6.Prefix) []pool6.Prefix {
 	next := slices.Clone(slots)
 	for i, p := range next {

@@ -40,7 +40,7 @@ func (w *worker) from6(f *packet.Frame) drop.Reason {
 	}
 	src := packet.Endpoint6{Addr: *v.IP6().Src(), Port: v.SrcPort} // 3.4 incoming tuple
 	dst := packet.Endpoint4{Addr: peer, Port: v.DstPort}
-	mapped, r := w.g.Sessions.From6(v.Proto, src, dst, uint8(pref), v.Event, w.tables()) // 3.5 filtering and updating
+	mapped, r := w.state6(&v, src, dst, uint8(pref)) // 3.5 filtering and updating
 	if r != drop.None {
 		return w.refuse6(&v, r, 0)
 	}
@@ -83,8 +83,8 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 	}
 	src := packet.Endpoint4{Addr: *v.IP4().Src(), Port: v.SrcPort} // 3.4 incoming tuple
 	dst := packet.Endpoint4{Addr: *v.IP4().Dst(), Port: v.DstPort}
-	client, pref, r := w.g.Sessions.From4(v.Proto, src, dst, v.Event, w.tables()) // 3.5 filtering and updating
-	if r == drop.StoredSYN && !w.hairpin {                                        // who hairpins is one of ours and gets no ICMPv4 error for an answer
+	client, pref, r := w.state4(&v, src, dst) // 3.5 filtering and updating
+	if r == drop.StoredSYN && !w.hairpin {    // who hairpins is one of ours and gets no ICMPv4 error for an answer
 		return w.g.Sessions.Store(src, dst, v.Data, w.tables())
 	}
 	if r != drop.None {

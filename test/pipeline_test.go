@@ -9,6 +9,7 @@ import (
 	"nat64d/drop"
 	"nat64d/gateway"
 	"nat64d/packet"
+	"nat64d/session"
 )
 
 var (
@@ -242,6 +243,27 @@ func TestSuperPacketsFitALinkBelow1280(t *testing.T) {
 	for i, size := range []int{996, 252, 996, 252, 628} {
 		if len(got[i].ip) != size {
 			t.Errorf("UDP: piece %d has %d bytes, want %d", i, len(got[i].ip), size)
+		}
+	}
+}
+
+func TestRSTOutsideOfTheWindowChangesNothing(t *testing.T) {
+	for _, check := range []bool{false, true} {
+		o := ordinary()
+		o.conf = func(c *gateway.Config) { c.Session.CheckSequence = check }
+		s := newSetting(t, o)
+		port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
+		s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
+		s.send(gateway.V6, from6(packet.NumTCP, packet.FlagACK, 0))
+		rst := from4(packet.NumTCP, packet.FlagRST, 0, port, true)
+		binary.BigEndian.PutUint32(rst[packet.IPv4Len+4:], 1<<31)
+		if got := s.send(gateway.V4, rst); len(got) != 1 {
+			t.Fatalf("check %v: the receiver does not get to see the RST", check)
+		}
+		want := map[bool]string{false: "TRANS", true: "ESTABLISHED"}[check]
+		buf := make([]session.Session, 2)
+		if n, _ := s.Sessions.List(0, buf, s.Now()); n != 1 || buf[0].State.String() != want {
+			t.Errorf("check %v: %d sessions, state %v, want %v", check, n, buf[0].State, want)
 		}
 	}
 }

@@ -149,9 +149,6 @@ func neighbours(t *testing.T, mtu6 uint32) *setting {
 }
 
 func hairpinTooBig(t *testing.T) {
-	if pendingRow(t, "X79-1.4-01") {
-		return
-	}
 	s := neighbours(t, 1400)
 	big := ip6(clientAddr, behind64(poolAddr), packet.NumUDP, udp(40000, 6000, 1400))
 	if mtu := icmp6(t, s.send(gateway.V6, big), 2, 0); mtu != 1400 {
@@ -160,9 +157,6 @@ func hairpinTooBig(t *testing.T) {
 }
 
 func hairpinHopLimit(t *testing.T) {
-	if pendingRow(t, "DEC-5") {
-		return
-	}
 	s := neighbours(t, 1500)
 	got := only(t, s.send(gateway.V6, hops(ip6(clientAddr, behind64(poolAddr), packet.NumUDP, udp(40000, 6000, 4)), 2)), gateway.V6)
 	if next := packet.IPv6(got).NextHeader(); next != packet.NumUDP && (next != packet.NumICMPv6 || got[40] != 3) {

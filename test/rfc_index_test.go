@@ -22,19 +22,6 @@ const (
 	requirements = "testdata/requirements.txt"
 )
 
-// unmet are the requirements that nat64d does not meet yet, and what it does instead. Their rows say "pending".
-var unmet = map[string]string{
-	"N64-3.5.2-25": "sessions.check_tcp_sequence has no effect",
-}
-
-// pendingRow says whether the test of a requirement has to wait until the requirement is met.
-func pendingRow(t *testing.T, id string) bool {
-	if why := unmet[id]; why != "" {
-		t.Logf("pending: %s", why)
-	}
-	return unmet[id] != ""
-}
-
 // rfcRows returns the rows of the page's tables of requirements: ID, source, level, requirement, and what shows it.
 func rfcRows(t *testing.T) (rows [][]string) {
 	t.Helper()
@@ -106,7 +93,6 @@ func TestRFCPageNamesTests(t *testing.T) {
 			if len(strings.TrimSpace(why)) < 10 {
 				t.Errorf("%s: %s: %q gives no reason", rfcPage, id, shown)
 			}
-		case kind == "pending" && unmet[id] != "":
 		case count == 0:
 			t.Errorf("%s: %s: %q is neither a test nor n/a: nor deviates: with a reason", rfcPage, id, shown)
 		}

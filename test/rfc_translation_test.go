@@ -56,9 +56,6 @@ func identifierIsTheSameToAll(t *testing.T) {
 }
 
 func echoTurnsRound(t *testing.T) {
-	if pendingRow(t, "N64-3.8-04") {
-		return
-	}
 	s := newSetting(t, poolOf("", pool[:2]...))
 	s.bind(t, packet.ICMP, netip.AddrPortFrom(clientAddr, 5), netip.AddrPortFrom(pool[0], 9))
 	s.bind(t, packet.ICMP, netip.AddrPortFrom(secondClient, 6), netip.AddrPortFrom(pool[1], 9))

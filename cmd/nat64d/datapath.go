@@ -30,7 +30,7 @@ func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 		ErrorsPerSecond: c.ICMP.Rate,
 		ErrorsTotal:     c.ICMP.RateTotal,
 		LiteralReporter: c.ICMP.LiteralSource,
-		Coalesce:        true,
+		Coalesce:        c.Interfaces.Coalesce,
 		Session:         p.sessionConfig(c),
 		Fragments: fragment.Limits{
 			Time: c.Sessions.Timeouts.Fragment, Bytes: c.Fragments.Memory,
@@ -73,6 +73,7 @@ func (p *parts) sessionConfig(c *config.Config) session.Config {
 		AddressDependent:       c.Filtering.AddressDependent,
 		InboundRefresh:         s.InboundRefresh,
 		RSTDuringFIN:           s.RSTDuringFIN,
+		CheckSequence:          s.CheckTCPSequence,
 		MaxPerClient:           s.MaxPerClient,
 		MaxBindingsPerClient:   s.MaxBindingsPerClient,
 		NewPerSecond:           s.NewPerSecond,

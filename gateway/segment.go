@@ -1,0 +1,40 @@
+package gateway
+
+import (
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/session"
+)
+
+const scaleLen = 3 // bytes of the window scale option
+
+// state6 and state4 are filtering and updating (RFC 6146 section 3.5). Only where sequence numbers are checked is the TCP
+// header read once more.
+func (w *worker) state6(v *packet.View, src packet.Endpoint6, dst packet.Endpoint4, pref uint8) (packet.Endpoint4, drop.Reason) {
+	if v.Proto == packet.TCP && w.conf.Session.CheckSequence {
+		s := segment(v)
+		return w.g.Sessions.TCP6(src, dst, pref, &s, w.tables())
+	}
+	return w.g.Sessions.From6(v.Proto, src, dst, pref, v.Event, w.tables())
+}
+
+func (w *worker) state4(v *packet.View, src, dst packet.Endpoint4) (packet.Endpoint6, uint8, drop.Reason) {
+	if v.Proto == packet.TCP && w.conf.Session.CheckSequence {
+		s := segment(v)
+		return w.g.Sessions.TCP4(src, dst, &s, w.tables())
+	}
+	return w.g.Sessions.From4(v.Proto, src, dst, v.Event, w.tables())
+}
+
+// segment returns what the check of sequence numbers needs.
+func segment(v *packet.View) session.Segment {
+	h := packet.Segment(v.Transport())
+	s := session.Segment{Event: v.Event, Seq: h.Seq(), Len: uint32(len(h) - h.HeaderLen()), Window: h.Window()}
+	s.Ack, s.HasAck = h.Ack()
+	if v.Event == packet.SYN {
+		if at := h.Option(packet.TCPOptionScale, scaleLen); at != 0 {
+			s.Scale = h[at+2]
+		}
+	}
+	return s
+}
