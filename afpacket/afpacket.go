@@ -82,6 +82,10 @@ type Options struct {
 	Engine     Engine // how they are received
 	Batch      int    // most packets of one Receive and of one system call, at most 1024; 0 means 64
 	RingFrames int    // slots of 2 KiB that Ring shares with the kernel, rounded up to blocks of 32; 0 means 4096
+	// Group is the number, in this network namespace, of the ports that share the packets of a NIC and family. The
+	// packets of a flow, in one direction, always go to the same port. 0: this port receives all. Simple knows no
+	// groups.
+	Group uint16
 }
 
 // complete fills in the defaults and checks the rest.
@@ -97,6 +101,8 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("afpacket: engine %d: must be Auto, Ring, Mmsg or Simple", o.Engine)
 	case o.Batch < 1 || o.Batch > maxBatch:
 		return o, fmt.Errorf("afpacket: batch %d: must be 1 to %d", o.Batch, maxBatch)
+	case o.Group != 0 && o.Engine == Simple:
+		return o, errors.New("afpacket: the simple engine has one port for all packets: take ring or mmsg for several workers")
 	case o.RingFrames < o.Batch || o.RingFrames > maxFrames:
 		return o, fmt.Errorf("afpacket: %d ring frames: must be %d (the batch) to %d", o.RingFrames, o.Batch, maxFrames)
 	}

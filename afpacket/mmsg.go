@@ -21,13 +21,10 @@ func newMmsg(ifi *net.Interface, o Options) (receiver, error) {
 	}
 	err := m.set(vnetHeader, ignoreOutgoing)
 	if err == nil {
-		err = m.accept(o.Family)
-	}
-	if err == nil {
 		err = m.set(receiveBuffer)
 	}
 	if err == nil {
-		err = m.bind(ifi, unix.ETH_P_ALL)
+		err = m.receive(ifi, o)
 	}
 	if err != nil {
 		_ = m.close() // the first error is the one to tell

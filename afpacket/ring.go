@@ -45,12 +45,12 @@ func newRing(ifi *net.Interface, o Options) (receiver, error) {
 	if err := r.open(); err != nil {
 		return nil, err
 	}
-	err := r.prepare(o.Family)
+	err := r.prepare()
 	if err == nil {
 		err = r.mapSlots(blocks)
 	}
 	if err == nil {
-		err = r.bind(ifi, unix.ETH_P_ALL)
+		err = r.receive(ifi, o)
 	}
 	if err != nil {
 		_ = r.close() // the first error is the one to tell
@@ -61,7 +61,7 @@ func newRing(ifi *net.Interface, o Options) (receiver, error) {
 }
 
 // prepare sets what must be set before the ring exists; the kernel refuses PACKET_VNET_HDR afterwards (EBUSY).
-func (r *ring) prepare(f Family) error {
+func (r *ring) prepare() error {
 	err := r.set(
 		option{"PACKET_VERSION", unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V2},
 		vnetHeader,
@@ -70,9 +70,6 @@ func (r *ring) prepare(f Family) error {
 		ignoreOutgoing,
 	)
 	if err != nil {
-		return err
-	}
-	if err := r.accept(f); err != nil {
 		return err
 	}
 	return r.set(receiveBuffer) // also bounds the large frames that wait

@@ -83,6 +83,30 @@ func (s *socket) bind(ifi *net.Interface, protocol uint16) error {
 	return s.checkEthernet()
 }
 
+// receive has the socket receive from a NIC. The filter comes first, so that nothing arrives that it has not seen; of a
+// group's socket it lets nothing pass before the group shares the packets out, or each would be seen twice.
+func (s *socket) receive(ifi *net.Interface, o Options) error {
+	if o.Group == 0 {
+		if err := s.accept(o.Family); err != nil {
+			return err
+		}
+		return s.bind(ifi, unix.ETH_P_ALL)
+	}
+	if err := s.attach(refuseAll); err != nil {
+		return err
+	}
+	if err := s.bind(ifi, unix.ETH_P_ALL); err != nil {
+		return err
+	}
+	// By hash, which is of the addresses alone for fragments: those of a datagram stay together. They are not made whole
+	// by the kernel, which would be without the bounds of package fragment.
+	const mode = unix.PACKET_FANOUT_HASH | unix.PACKET_FANOUT_FLAG_IGNORE_OUTGOING
+	if err := s.set(option{"PACKET_FANOUT", unix.SOL_PACKET, unix.PACKET_FANOUT, int(o.Group) | mode<<16}); err != nil {
+		return err
+	}
+	return s.accept(o.Family)
+}
+
 // checkEthernet refuses a NIC whose frames have no Ethernet header, for instance a tun.
 func (s *socket) checkEthernet() error {
 	if errno := getsockname(s.fd, &s.name); errno != 0 {

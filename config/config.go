@@ -42,7 +42,7 @@ type Config struct {
 type Interfaces struct {
 	V6, V4   Interface // may be one and the same
 	Engine   Engine
-	Workers  int  // 0: one a CPU
+	Workers  int  // threads that carry the packets of each side; 0: one
 	Coalesce bool // consecutive packets of a flow leave as one super-packet
 }
 

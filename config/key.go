@@ -35,7 +35,7 @@ var keys = []Key{
 	{Name: "interfaces.v4.name", Help: "interface of the IPv4 side"},
 	{Name: "interfaces.v4.mtu", Help: "its MTU; auto: as the kernel has it"},
 	{Name: "interfaces.engine", Help: "how frames are moved: auto, ring, mmsg or simple"},
-	{Name: "interfaces.workers", Help: "workers of a side; auto: by the number of CPUs"},
+	{Name: "interfaces.workers", Help: "threads that carry the packets of each side, by flow; auto: one"},
 	{Name: "interfaces.coalesce", Live: true, Help: "consecutive packets of a flow leave as one super-packet, which the kernel or the NIC takes apart"},
 	{Name: "deny_v4", Live: true, Help: "IPv4 prefixes that clients may not reach"},
 	{Name: "allow_v6", Live: true, Help: "prefixes of the clients that are served; empty: all"},

@@ -129,7 +129,7 @@ func TestMergingChangesNothing(t *testing.T) {
 			want = append(want, slices.Concat(outs[i].Head[packet.Headroom:], payload))
 		}
 		var m merger
-		var i ids
+		i := newIDs()
 		var got [][]byte
 		for _, o := range m.merge(outs, i.block) {
 			got = append(got, segments(t, &o)...)
@@ -143,6 +143,13 @@ func TestMergingChangesNothing(t *testing.T) {
 	})
 }
 
+// newIDs returns the generator of a side's only worker.
+func newIDs() *ids {
+	i := new(ids)
+	i.seed(0, 1)
+	return i
+}
+
 func burst(n int, number uint8) []packet.Out {
 	outs := make([]packet.Out, n)
 	for i := range outs {
@@ -154,7 +161,7 @@ func burst(n int, number uint8) []packet.Out {
 func TestAFlowLeavesAsOneSuperPacket(t *testing.T) {
 	for number, kind := range map[uint8]packet.GSO{packet.NumTCP: packet.GSOTCPv4, packet.NumUDP: packet.GSOUDPL4} {
 		var m merger
-		var i ids
+		i := newIDs()
 		got := m.merge(burst(40, number), i.block)
 		if len(got) != 1 || got[0].Offload.GSO != kind || got[0].Offload.GSOSize != 1400 || len(got[0].More) != 39 {
 			t.Errorf("protocol %d: %d packets are left", number, len(got))
@@ -167,7 +174,7 @@ func TestACorruptPacketIsLeftAlone(t *testing.T) {
 	outs[1].Payload = bytes.Clone(outs[1].Payload)
 	outs[1].Payload[7] ^= 1
 	var m merger
-	var i ids
+	i := newIDs()
 	for _, o := range m.merge(outs, i.block) {
 		if o.Offload.GSO != packet.GSONone {
 			t.Error("a corrupt packet has become part of a good one")
@@ -176,7 +183,7 @@ func TestACorruptPacketIsLeftAlone(t *testing.T) {
 }
 
 func TestMergingAllocatesNothing(t *testing.T) {
-	m, i := new(merger), new(ids)
+	m, i := new(merger), newIDs()
 	outs, again := burst(batch, packet.NumUDP), make([]packet.Out, batch)
 	block := i.block
 	if n := testing.AllocsPerRun(100, func() { copy(again, outs); m.merge(again, block) }); n != 0 {
@@ -185,7 +192,7 @@ func TestMergingAllocatesNothing(t *testing.T) {
 }
 
 func BenchmarkMerge(b *testing.B) {
-	m, i := new(merger), new(ids)
+	m, i := new(merger), newIDs()
 	outs, again := make([]packet.Out, batch), make([]packet.Out, batch)
 	for n := range outs {
 		outs[n] = outgoing(false, packet.NumUDP, uint16(n%4), 0, 0, make([]byte, 18))

@@ -21,7 +21,7 @@ func (g *Gateway) Configure(c Config) {
 	if before := g.conf.Load(); before != nil {
 		old = before.prefixes
 	}
-	next := &conf{Config: c, prefixes: place(old, c.Pool6)}
+	next := &conf{Config: c, prefixes: placePrefixes(old, c.Pool6)}
 	next.refuses = g.refuses(next)
 	g.Sessions.Configure(c.Session)
 	g.conf.Store(next)
@@ -91,10 +91,10 @@ func (c *conf) number(n uint8) uint8 {
 	return uint8(slices.Index(c.prefixes, c.Pool6[0]))
 }
 
-// place gives each prefix of want a slot, whose index is the number by which sessions name it. A prefix that stays keeps
+// placePrefixes gives each prefix of want a slot, whose index is the number by which sessions name it. A prefix that stays keeps
 // its slot. A new one gets a slot that was empty before, so that it does not inherit the sessions of the prefix that is
 // going. An empty slot holds the zero Prefix, which contains no address.
-func place(slots, want []pool6.Prefix) []pool6.Prefix {
+func placePrefixes(slots, want []pool6.Prefix) []pool6.Prefix {
 	next := slices.Clone(slots)
 	for i, p := range next {
 		if !slices.Contains(want, p) {

@@ -97,14 +97,15 @@ type Hops interface {
 
 // Options are what a gateway is made of.
 type Options struct {
-	Config Config
-	Routes Routes
-	Hops   func() Hops // a new one for each worker
-	Pool4  *pool4.Pool
-	Max    int      // bindings and sessions that fit
-	Key    [16]byte // secret of hashes, from a cryptographic generator
+	Config  Config
+	Routes  Routes
+	Hops    func() Hops // a new one for each worker
+	Pool4   *pool4.Pool
+	Max     int      // bindings and sessions that fit
+	Workers int      // of each side, that share its packets by flow; 0: one
+	Key     [16]byte // secret of hashes, from a cryptographic generator
 	// Open opens a port on the NIC of a side, to receive packets of that family and send any; with send only to
-	// send. It is called again when a port has failed.
+	// send. Ports of one side share its packets. It is called again when a port has failed.
 	Open  func(s Side, send bool) (Port, error)
 	Clock func() time.Duration // time since the start, never going back; nil: the system's
 	Log   *slog.Logger
@@ -132,8 +133,13 @@ type Gateway struct {
 	syns   mailbox[session.SYN]   // for the worker of the IPv4 side
 }
 
-// workers of the data path: one for each side.
 const sides = 2
+
+// place says which worker of how many of a side one is.
+type place struct {
+	side  Side
+	i, of int
+}
 
 // New makes a gateway. Nothing runs until Run is called.
 func New(o Options) *Gateway {
@@ -142,13 +148,16 @@ func New(o Options) *Gateway {
 		start := time.Now()
 		g.clock = func() time.Duration { return time.Since(start) }
 	}
-	g.epochs = table.NewEpochs(sides)
+	n := max(o.Workers, 1)
+	g.epochs = table.NewEpochs(sides * n)
 	g.Bindings = bib.New(o.Pool4, g.epochs, o.Max, o.Key)
 	g.Sessions = session.New(g.Bindings, g.epochs, o.Max, o.Config.Session)
-	g.Counters = metrics.New(sides)
+	g.Counters = metrics.New(sides * n)
 	g.Configure(o.Config)
 	for s := range Side(sides) {
-		g.workers = append(g.workers, newWorker(g, s, &o))
+		for i := range n {
+			g.workers = append(g.workers, newWorker(g, place{s, i, n}, &o))
+		}
 	}
 	return g
 }

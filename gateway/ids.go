@@ -9,13 +9,19 @@ import (
 const idBuckets = 1024 // 2 KiB
 
 // ids generates IPv4 Identifications. Packets of one source, destination and protocol share a counter, so that a number
-// comes again only after 65,534 others (RFC 6864 section 4.3); each counter starts at random. Only the worker of the
-// IPv6 side uses one.
-type ids struct{ next16 [idBuckets]uint16 }
+// comes again only after all others of the range (RFC 6864 section 4.3); each counter starts at random. Workers of one
+// side have ranges of their own, since any of them may meet packets of one source and destination. Only workers of the
+// IPv6 side use one.
+type ids struct {
+	next16   [idBuckets]uint16
+	low, end int // the range; 0 is in none, for a fragment with it would look like one that never had any
+}
 
-func (i *ids) seed() {
-	for b := range i.next16 {
-		i.next16[b] = uint16(rand.Uint32())
+// seed gives worker i of n its range.
+func (c *ids) seed(i, n int) {
+	c.low, c.end = 1+i*maxSuper/n, 1+(i+1)*maxSuper/n
+	for b := range c.next16 {
+		c.next16[b] = uint16(c.low + rand.IntN(c.end-c.low))
 	}
 }
 
@@ -41,10 +47,10 @@ var number4 = [packet.Protos]uint8{packet.TCP: packet.NumTCP, packet.UDP: packet
 func (i *ids) take(src, dst *packet.Addr4, number uint8, n int) uint16 {
 	h := hash32(src[:]) ^ hash32(dst[:])*31 + uint32(number)
 	c := &i.next16[h%idBuckets]
-	if int(*c)+n > maxSuper || *c == 0 {
-		*c = 1 // a fragment with Identification 0 would look like one that never had any
+	id := max(int(*c), i.low)
+	if id+n > i.end {
+		id = i.low
 	}
-	id := *c
-	*c += uint16(n)
-	return id
+	*c = uint16(id + n) // one past the end may be 0, which is below every range
+	return uint16(id)
 }

@@ -175,7 +175,7 @@ func TestParkedPacketsAreBounded(t *testing.T) {
 
 func TestIdentificationsRepeatLate(t *testing.T) {
 	var i ids
-	i.seed()
+	i.seed(0, 1)
 	seen := map[uint16]bool{}
 	for range 1 << 15 {
 		id := i.next(&packet.Tuple4{}, packet.UDP, packet.Offload{})

@@ -26,8 +26,9 @@ const (
 // worker carries the packets that arrive on one side. Everything in it belongs to its goroutine, which is locked to a
 // thread.
 type worker struct {
-	g      *Gateway
-	side   Side
+	g *Gateway
+	place
+	number int       // among all workers
 	in     link      // where packets arrive
 	to     [2]outbox // by side: where packets leave
 	hops   Hops
@@ -64,10 +65,12 @@ type moment struct {
 // tally is what a batch has forwarded: packets and bytes by direction.
 type tally [metrics.Hairpin + 1]struct{ packets, bytes uint64 }
 
-func newWorker(g *Gateway, s Side, o *Options) *worker {
-	w := &worker{g: g, side: s, hops: o.Hops(), count: g.Counters.Worker(int(s))}
+func newWorker(g *Gateway, p place, o *Options) *worker {
+	s := p.side
+	w := &worker{g: g, place: p, number: int(s)*p.of + p.i, hops: o.Hops()}
+	w.count = g.Counters.Worker(w.number)
 	w.frames = make([]packet.Frame, batch)
-	w.ids.seed()
+	w.ids.seed(p.i, p.of)
 	w.block = w.ids.block
 	w.parts = assemblers{six: fragment.New(fragment.Limits{}), four: fragment.New(fragment.Limits{})}
 	w.in.open = func() (Port, error) { return o.Open(s, false) }
@@ -134,7 +137,7 @@ func (w *worker) patience() time.Duration {
 func (w *worker) batch(fs []packet.Frame) {
 	w.now = w.g.clock()
 	w.configure(w.g.conf.Load())
-	w.g.epochs.Enter(int(w.side))
+	w.g.epochs.Enter(w.number)
 	if w.parked.len() > 0 {
 		w.unpark()
 	}
@@ -142,8 +145,9 @@ func (w *worker) batch(fs []packet.Frame) {
 		w.one(&fs[i])
 	}
 	w.expire()
-	w.g.epochs.Leave(int(w.side))
+	w.g.epochs.Leave(w.number)
 	switch {
+	case w.i > 0: // the first worker of a side does what is to be done once
 	case w.side == V6 && w.g.probes.any.Load():
 		w.sendProbes()
 	case w.side == V4 && w.g.syns.any.Load():

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -41,20 +43,32 @@ func TestGatewayVariants(t *testing.T) {
 		opt   lab.Options
 		pool4 string
 		flags []string
+		conf  string // a configuration file
 	}{
-		{"engine ring", lab.Options{}, sparePool, []string{"--engine", "ring"}},
-		{"engine mmsg", lab.Options{}, sparePool, []string{"--engine", "mmsg"}},
-		{"engine simple", lab.Options{}, sparePool, []string{"--engine", "simple"}},
-		{"one NIC for both families", lab.Options{OneNIC: true}, sparePool, nil},
-		{"one NIC, its own address", lab.Options{OneNIC: true}, ownPool, nil},
-		{"own address", lab.Options{}, ownPool, nil},
-		{"routed address", lab.Options{}, "198.51.100.7:1024-65535", nil},
-		{"ends without offload", lab.Options{NoOffload: true}, sparePool, nil},
-		{"simple engine, ends without offload", lab.Options{NoOffload: true}, sparePool, []string{"--engine", "simple"}},
+		{"engine ring", lab.Options{}, sparePool, []string{"--engine", "ring"}, ""},
+		{"engine mmsg", lab.Options{}, sparePool, []string{"--engine", "mmsg"}, ""},
+		{"engine simple", lab.Options{}, sparePool, []string{"--engine", "simple"}, ""},
+		{"one NIC for both families", lab.Options{OneNIC: true}, sparePool, nil, ""},
+		{"one NIC, its own address", lab.Options{OneNIC: true}, ownPool, nil, ""},
+		{"own address", lab.Options{}, ownPool, nil, ""},
+		{"routed address", lab.Options{}, "198.51.100.7:1024-65535", nil, ""},
+		{"ends without offload", lab.Options{NoOffload: true}, sparePool, nil, ""},
+		{"simple engine, ends without offload", lab.Options{NoOffload: true}, sparePool, []string{"--engine", "simple"}, ""},
+		{"two workers a side", lab.Options{}, sparePool, nil, "interfaces: { workers: 2 }"},
+		{"two workers a side, mmsg", lab.Options{NoOffload: true}, ownPool, nil, "interfaces: { workers: 2, engine: mmsg }"},
+		{"coalescing", lab.Options{NoOffload: true}, sparePool, nil, "interfaces: { coalesce: true }"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := network(t, c.opt)
-			g := start(t, l, c.pool4, c.flags...)
+			flags := c.flags
+			if c.conf != "" {
+				file := filepath.Join(t.TempDir(), "nat64d.yaml")
+				if err := os.WriteFile(file, []byte(c.conf), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				flags = []string{"-c", file}
+			}
+			g := start(t, l, c.pool4, flags...)
 			serveHTTP(t, l)
 			checkPing(t, l)
 			checkDownload(t, l, 32<<20)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,7 +29,7 @@ import (
 	"nat64d/pool4"
 )
 
-// ioThreads is how many threads may wait in the kernel at once: GOMAXPROCS must exceed it, or a woken thread waits for
+// ioThreads is how many threads of one worker a side may wait in the kernel at once: GOMAXPROCS must exceed them, or a woken thread waits for
 // the scheduler to notice (measured: p99 of the round trip doubles).
 const ioThreads = 2
 
@@ -51,6 +52,7 @@ type parts struct {
 	engine  afpacket.Engine // the one asked for
 	engines [2]atomic.Int32 // by side: the one in use
 	guard   *guarded
+	group   uint16        // of the ports of the IPv6 side; the next number is that of the IPv4 side
 	links   chan struct{} // something happened to an interface
 
 	admin  sync.Mutex // held by whoever changes pool4, static rows or the configuration
@@ -59,7 +61,6 @@ type parts struct {
 
 // serve runs the gateway until ctx ends and leaves nothing behind.
 func serve(ctx context.Context, file string, o config.Overrides) (err error) {
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), ioThreads+2))
 	p := &parts{
 		load: func() (*config.Config, error) { return config.Load(file, o) }, file: file, overrides: o,
 		level: new(slog.LevelVar), started: time.Now(), links: make(chan struct{}, 1), static: rows{},
@@ -68,6 +69,7 @@ func serve(ctx context.Context, file string, o config.Overrides) (err error) {
 	if err != nil {
 		return err
 	}
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), ioThreads*max(c.Interfaces.Workers, 1)+2))
 	p.conf.Store(c)
 	p.level.Set(levelOf(c.Log))
 	p.log = newLogger(c.Log.Format, p.level, os.Stderr)
@@ -108,7 +110,8 @@ func (p *parts) build() (err error) {
 		return err
 	}
 	var key [16]byte
-	_, _ = rand.Read(key[:]) // it never fails
+	_, _ = rand.Read(key[:])                             // it never fails
+	p.group = binary.BigEndian.Uint16(key[:])&0xfffe | 2 // even, and not 0: another process is unlikely to have it
 	p.pool = pool4.New(key)
 	if _, _, err := p.pool.Add(c.Pool4); err != nil {
 		return err
@@ -119,7 +122,7 @@ func (p *parts) build() (err error) {
 	}
 	_, _ = rand.Read(key[:])
 	p.gateway = gateway.New(gateway.Options{
-		Config: p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Key: key, Open: p.open, Log: p.log,
+		Config: p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Workers: c.Interfaces.Workers, Key: key, Open: p.open, Log: p.log,
 		Hops: func() gateway.Hops { return nexthop.NewCache(p.routes) },
 	})
 	if err := p.bind(expand(c.Bindings)); err != nil {
@@ -142,9 +145,13 @@ func (p *parts) checkPool6(c *config.Config) error {
 
 // open opens a port for the gateway.
 func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
-	o := afpacket.Options{Interface: p.config().Interfaces.V6.Name, Family: afpacket.IPv6, Engine: p.engine}
+	c := &p.config().Interfaces
+	o := afpacket.Options{Interface: c.V6.Name, Family: afpacket.IPv6, Engine: p.engine}
 	if s == gateway.V4 {
-		o.Interface, o.Family = p.config().Interfaces.V4.Name, afpacket.IPv4
+		o.Interface, o.Family = c.V4.Name, afpacket.IPv4
+	}
+	if c.Workers > 1 {
+		o.Group = p.group + uint16(s)
 	}
 	if send {
 		return afpacket.OpenSender(o)
