@@ -12,10 +12,10 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT := $(if $(SUDO),-exec "sudo env PATH=$$PATH NAT64D_BIN=$(CURDIR)/bin NAT64D_CACHE=$(CACHE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check unit fuzz deps install clean
+.PHONY: help build demo test check unit fuzz bench bench-quick profile deps install clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/nat64d and bin/nat64ctl, static
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ ./cmd/...
@@ -43,6 +43,26 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
 		done; \
 	done
+
+bench: deps build ## measure beside the kernel and Tayga, about 10 minutes; BENCH=flags, see BENCH=-help (needs root)
+	go build -o bin/ ./test/bench
+	$(SUDO) bin/bench -reps 3 -cache "$(CACHE)" $(BENCH)
+
+bench-quick: deps build ## the same in two minutes, less exact (needs root)
+	go build -o bin/ ./test/bench
+	$(SUDO) bin/bench -quick -cache "$(CACHE)" $(BENCH)
+
+# nat64d is built with its symbols here, or the profile would have no names.
+profile: deps ## CPU profiles of nat64d under load, kernel included, and of its Go benchmarks, in .cache/profile (needs root)
+	mkdir -p "$(CACHE)/profile"
+	CGO_ENABLED=0 go build -o "$(CACHE)/profile/" ./cmd/nat64d ./test/bench
+	$(SUDO) "$(CACHE)/profile/bench" -cache "$(CACHE)" -bin "$(CACHE)/profile" -profile "$(CACHE)/profile"
+	go test -run '^$$' -bench . -cpuprofile "$(CACHE)/profile/gateway.pprof" -o "$(CACHE)/profile/gateway.test" ./gateway
+	@for load in udp tcp; do \
+		echo "$$load:"; \
+		$(SUDO) perf report -i "$(CACHE)/profile/$$load.perf" --stdio --no-children -g none 2>/dev/null | grep -v '^#' | grep . | head -n 25; \
+	done
+	go tool pprof -top -nodecount 15 "$(CACHE)/profile/gateway.test" "$(CACHE)/profile/gateway.pprof"
 
 deps: ## get the programs that the tests use, if they are missing (needs root)
 	@scripts/deps "$(CACHE)"

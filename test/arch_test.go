@@ -32,6 +32,7 @@ var imports = map[string]string{
 	"cmd/nat64d":   "afpacket bib config control drop fragment gateway guard icmp lab metrics nexthop packet pool4 pool6 session table xlat",
 	"cmd/nat64ctl": "control pool4",
 	"test":         "",
+	"test/bench":   "control lab",
 }
 
 // unsafeAllowed are the only packages that may import unsafe.

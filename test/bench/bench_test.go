@@ -1,0 +1,192 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMain makes the test binary its own tools, as the program is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == toolArgument {
+		if err := run(os.Args[1:]); err != nil {
+			os.Stderr.WriteString(err.Error() + "\n")
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+var (
+	fromMAC = net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	toMAC   = net.HardwareAddr{2, 0, 0, 0, 0, 2}
+)
+
+func TestFrameHasRightChecksums(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ from, to string }{
+		{"192.0.2.1", "198.51.100.2"}, {"2001:db8::1", "64:ff9b::c000:202"},
+	} {
+		from, to := netip.MustParseAddr(c.from), netip.MustParseAddr(c.to)
+		f := newFrame(fromMAC, toMAC, from, to, payload)
+		for _, p := range []ports{{1, 2}, {65535, 65535}, flowPorts(123_456)} {
+			f.setPorts(p)
+			udp := f.bytes[f.udp:]
+			if got := fold(sum(from.AsSlice()) + sum(to.AsSlice()) + uint32(len(udp)) + protocolUDP + sum(udp)); got != 0 {
+				t.Errorf("%v to %v, %v: the UDP checksum is off by %#x", from, to, p, got)
+			}
+			got, source, ok := arrived(f.bytes, to)
+			if want := p.destination == sinkPort; ok != want || got != p || source != from {
+				t.Errorf("%v to %v, %v: read back as %v from %v, ours: %t, want %t", from, to, p, got, source, ok, want)
+			}
+		}
+		if to.Is4() && fold(sum(f.bytes[etherLength:f.udp])) != 0 {
+			t.Error("the IPv4 header checksum is wrong")
+		}
+	}
+}
+
+func TestFlowsAreDifferent(t *testing.T) {
+	t.Parallel()
+	seen := map[ports]bool{}
+	for i := range 1_000_000 {
+		p := flowPorts(i)
+		if seen[p] || p.destination >= sinkPort+sinkPorts || p.source < firstSource {
+			t.Fatalf("flow %d: %v", i, p)
+		}
+		seen[p] = true
+	}
+}
+
+func FuzzArrived(f *testing.F) {
+	for _, a := range []string{"192.0.2.1", "2001:db8::1"} {
+		at := netip.MustParseAddr(a)
+		frame := newFrame(fromMAC, toMAC, at, at, payload)
+		frame.setPorts(flowPorts(0))
+		f.Add(frame.bytes, at.Is6())
+	}
+	f.Fuzz(func(t *testing.T, b []byte, six bool) {
+		at := netip.MustParseAddr("192.0.2.1")
+		if six {
+			at = netip.MustParseAddr("2001:db8::1")
+		}
+		if p, from, ok := arrived(b, at); ok && (p.destination != sinkPort || from.Is6() != six || binary.BigEndian.Uint16(b[12:]) == 0) {
+			t.Errorf("%v from %v", p, from)
+		}
+	})
+}
+
+func TestSearchFindsTheHighestRate(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []float64{10, 300, 777, 999, 5000} {
+		best, err := search(500, 1000, 20, func(rate float64) (trial, error) {
+			offered := min(rate, 1000)
+			return trial{offered, max(0, 1-limit/offered)}, nil
+		})
+		if want := min(limit, 1000); err != nil || best > want*1.001 || best < 0.94*want {
+			t.Errorf("limit %v: found %v, %v", limit, best, err)
+		}
+	}
+	none, err := search(500, 1000, 20, func(float64) (trial, error) { return trial{500, 1}, nil })
+	if err != nil || none != 0 {
+		t.Errorf("a gateway that carries nothing has the rate %v, %v", none, err)
+	}
+	broken := errors.New("broken")
+	if _, err := search(500, 1000, 20, func(float64) (trial, error) { return trial{}, broken }); !errors.Is(err, broken) {
+		t.Errorf("the error of a trial is lost: %v", err)
+	}
+}
+
+func TestReportShowsMediansAndRatios(t *testing.T) {
+	t.Parallel()
+	r := &report{Gateways: []string{"a", "b"}, Repetitions: 3}
+	for _, v := range []float64{3, 100, 2} {
+		r.put("a", "speed", v)
+		r.put("b", "speed", 2*v)
+	}
+	r.put("b", "only here", 7)
+	r.fail("a", "something", errors.New("reason"))
+	var out strings.Builder
+	if err := r.table(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| speed     | 3.00 | 6.00 (2.00) |", "| only here |    - |        7.00 |", "not measured: a: something: reason"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the report lacks %q:\n%s", want, out.String())
+		}
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"nat66"}, {"-reps", "0"}, {"-cpu-gateway", "0"}, {"-cpu-ends", "-1"}, {"-no-such-flag"}} {
+		if _, err := parse(args); err == nil {
+			t.Errorf("%v is accepted", args)
+		}
+	}
+	if err := run([]string{toolArgument, "nothing", "{}"}); err == nil {
+		t.Error("a tool that does not exist runs")
+	}
+}
+
+// Every tool does its work through a gateway that loses nothing: the kernel's IPv6 forwarding.
+func TestToolsThroughTheKernel(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces and packet sockets need root")
+	}
+	const cpu = 0 // one for all: nothing is measured
+	b, err := newBed(t.Context(), offloadNone, cpu, cpu, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := b.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := startForwarding(t.Context(), b, programs{}); err != nil {
+		t.Fatal(err)
+	}
+	cache, err := filepath.Abs("../../.cache")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dir := os.Getenv("NAT64D_CACHE"); dir != "" {
+		cache = dir
+	}
+	iperf, err := find("iperf3", cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.serve(t.Context(), iperf); err != nil {
+		t.Fatal(err)
+	}
+	e := effort{time.Second, 100 * time.Millisecond, 100 * time.Millisecond, 10, 2, []int{fewFlows}, 0}
+	values := map[string]float64{}
+	s := &stint{b, e, iperf, func(name string, value float64) { values[name] = value }}
+
+	r, arrived, err := s.up(t.Context(), s.order(fewFlows, gentleRate, opening))
+	if err != nil || r.Sent < fewFlows || arrived < r.Sent*9/10 || arrived > r.Sent {
+		t.Errorf("of %d packets %d arrived: %v", r.Sent, arrived, err)
+	}
+	for _, w := range []workload{{run: latency}, {run: shortConnections}, {run: downwards}, {run: stream("tcp", "-P1", "-R")}} {
+		if err := w.run(t.Context(), s); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{"udp rtt p50 us", "udp rtt p99 us", "ping avg us", "tcp conn/s", "udp 4to6 overload kpps", "tcp"} {
+		if values[name] <= 0 {
+			t.Errorf("%s: %v", name, values[name])
+		}
+	}
+	if values["tcp conn failed"] != 0 {
+		t.Errorf("%v connections failed", values["tcp conn failed"])
+	}
+}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"nat64d/control"
+	"nat64d/lab"
+)
+
+// gateway is a way to take packets from the client to the server.
+type gateway struct {
+	name    string
+	explain string
+	start   func(context.Context, *bed, programs) error // sets what differs in the bed
+}
+
+// gateways are what is compared, in the order of the table. The first one is what the others are divided by.
+var gateways = []gateway{
+	{"nat44", "the kernel: IPv4 forwarding and nftables masquerade", startNAT44},
+	{"kernel6fwd", "the kernel: IPv6 forwarding, nothing is translated", startForwarding},
+	{"tayga-apt", "Tayga as Debian packages it, on a TUN device, and nftables masquerade", startTayga},
+	{ours, "this project", startOurs},
+}
+
+// ours is the name of the gateway that this project is.
+const ours = "nat64d"
+
+// programs are those that are not ours, and ours.
+type programs struct{ iperf, tayga, nat64d program }
+
+// program is an executable and the environment that it needs.
+type program struct {
+	path string
+	env  []string
+}
+
+func (p program) command(ctx context.Context, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, p.path, args...)
+	c.Env = append(os.Environ(), p.env...)
+	return c
+}
+
+// find looks for an installed program, and then for one that was unpacked below the cache with its libraries.
+func find(name, cache string) (program, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return program{path: path}, nil
+	}
+	sys, err := filepath.Abs(filepath.Join(cache, "sys"))
+	if err != nil {
+		return program{}, err
+	}
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin", sys + "/usr/bin", sys + "/usr/sbin"} {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err != nil {
+			continue
+		}
+		libraries, _ := filepath.Glob(sys + "/usr/lib/*-linux-gnu*") // the pattern is well-formed
+		var env []string
+		for _, l := range libraries {
+			env = append(env, "LD_LIBRARY_PATH="+l)
+		}
+		return program{path, env}, nil
+	}
+	return program{}, fmt.Errorf("%s is neither installed nor below %s: run make deps", name, sys)
+}
+
+// forward makes the gateway's kernel a router.
+func (b *bed) forward() error {
+	return errors.Join(
+		b.lab.Gateway.SetSysctl("net/ipv4/ip_forward", "1"),
+		b.lab.Gateway.SetSysctl("net/ipv6/conf/all/forwarding", "1"))
+}
+
+// masquerade has IPv4 packets from a network leave with the gateway's own address.
+func (b *bed) masquerade(ctx context.Context, network string) error {
+	return b.gateway.nft(ctx, `table ip bench {
+	chain post {
+		type nat hook postrouting priority srcnat
+		ip saddr `+network+` oifname "`+b.lab.NIC4+`" masquerade
+	}
+}
+`)
+}
+
+func startNAT44(ctx context.Context, b *bed, _ programs) error {
+	b.source, b.destination = netip.MustParseAddr(client4), netip.MustParseAddr(lab.Server4)
+	return errors.Join(
+		b.forward(),
+		b.client.do(ctx, "ip address add "+client4+"/24 dev "+clientNIC),
+		b.gateway.do(ctx, "ip address add "+gateway4+"/24 dev "+b.lab.NIC6),
+		b.client.do(ctx, "ip route add default via "+gateway4),
+		b.masquerade(ctx, client4Net))
+}
+
+func startForwarding(_ context.Context, b *bed, _ programs) error {
+	b.destination, b.nativeServer = netip.MustParseAddr(lab.Server6), netip.MustParseAddr(lab.Server6)
+	return b.lab.Forward(true)
+}
+
+func startTayga(ctx context.Context, b *bed, t programs) error {
+	b.destination = netip.MustParseAddr(taygaServer)
+	file := filepath.Join(b.dir, "tayga.conf")
+	text := fmt.Sprintf("tun-device nat64\nipv4-addr 10.255.0.1\nipv6-addr 2001:db8:65::1\nprefix %s\ndynamic-pool %s\ndata-dir %s\n",
+		taygaPrefix, taygaPool, b.dir)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return err
+	}
+	if _, err := b.gateway.run(ctx, t.tayga.command(ctx, "-c", file, "--mktun")); err != nil {
+		return err
+	}
+	// A longer queue than the usual one: a flood is to be dropped late rather than at once.
+	err := errors.Join(
+		b.forward(),
+		b.gateway.do(ctx, "ip link set nat64 up txqueuelen 5000\n"+
+			"ip address add 10.255.0.254/32 dev nat64\n"+
+			"ip route add "+taygaPool+" dev nat64\n"+
+			"ip -6 route add "+taygaPrefix+" dev nat64"),
+		b.client.do(ctx, "ip -6 route add "+taygaPrefix+" via "+lab.Gateway6),
+		b.masquerade(ctx, taygaPool))
+	if err != nil {
+		return err
+	}
+	b.daemon, err = b.gateway.start(t.tayga.command(ctx, "-c", file, "-d"))
+	return err
+}
+
+// ourPool is pool4 of nat64d: an address on the server's link that nobody else has, with ports for every source of a flood.
+const ourPool = lab.Spare4
+
+func startOurs(ctx context.Context, b *bed, t programs) error {
+	file := filepath.Join(b.dir, "nat64d.yaml")
+	// Released ports can be had at once, so that one measurement can follow another on an empty table.
+	text := fmt.Sprintf("version: 1\ninterfaces:\n  v6: { name: %s }\n  v4: { name: %s }\npool4:\n  - { address: %s }\n"+
+		"sessions: { port_hold_down: 0s }\nlogging: { level: warn }\napi: { socket: %s }\n",
+		b.lab.NIC6, b.lab.NIC4, ourPool, b.socket())
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return err
+	}
+	var err error
+	if b.daemon, err = b.gateway.start(t.nat64d.command(ctx, "-c", file)); err != nil {
+		return err
+	}
+	for end := time.Now().Add(reachable); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if s, err := b.control().Status(ctx); err == nil && s.Ready {
+			return nil
+		}
+		if err := errors.Join(b.daemon.over(), context.Cause(ctx)); err != nil {
+			return err
+		}
+	}
+	return errors.New("nat64d is not ready")
+}
+
+func (b *bed) socket() string { return filepath.Join(b.dir, "nat64d.sock") }
+
+// control asks nat64d.
+func (b *bed) control() *control.Client {
+	return &control.Client{Socket: b.socket(), Timeout: time.Minute}
+}
+
+// empty ends all sessions of nat64d and returns how many there were.
+func (b *bed) empty(ctx context.Context) (sessions int, err error) {
+	r, err := b.control().FlushPool4(ctx)
+	if err != nil {
+		return 0, err
+	}
+	_, err = b.control().AddPool4(ctx, control.Pool4Change{Addresses: ourPool})
+	return r.Sessions, err
+}

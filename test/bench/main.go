@@ -1,0 +1,115 @@
+// Command bench measures nat64d beside what else takes packets from one network to another on the same machine: the
+// kernel's NAT44, its IPv6 forwarding, and Tayga. All of it happens in network namespaces: a client, a gateway and a
+// server. The client and the server share one processor, the gateway has another with all its packet work.
+// docs/performance.md explains the method and shows a result. It covers the measures of RFC 9693.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+)
+
+// toolArgument is the first argument of this program as one of its own tools.
+const toolArgument = "tool"
+
+func main() {
+	if err := run(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) > 0 && args[0] == toolArgument {
+		return runTool(os.Stdout, args[1:])
+	}
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if o.profile != "" {
+		return profile(ctx, o)
+	}
+	r, err := measure(ctx, o)
+	if err != nil {
+		return err
+	}
+	if o.json == "" {
+		return r.table(os.Stdout)
+	}
+	if o.json == "-" {
+		return r.json(os.Stdout)
+	}
+	f, err := os.Create(o.json)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.json(f), f.Close(), r.table(os.Stdout))
+}
+
+// options are what the command line says.
+type options struct {
+	effort
+	quick               bool
+	repetitions         int
+	gateways            []gateway
+	json, profile, only string
+	bin, cache          string
+	endCPU, gatewayCPU  int
+}
+
+func parse(args []string) (options, error) {
+	o := options{effort: thorough}
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.BoolVar(&o.quick, "quick", false, "measure for a short time only: less than two minutes in all")
+	f.IntVar(&o.repetitions, "reps", 1, "how often everything is measured; the table has the medians")
+	f.StringVar(&o.json, "json", "", "also write all values to this `file`; - writes them instead of the table")
+	f.StringVar(&o.only, "only", "", "measure only what has this `text` in its name, such as tcp8")
+	f.StringVar(&o.profile, "profile", "", "measure nothing, but record with perf(1) where nat64d spends its time, in this `directory`")
+	f.StringVar(&o.bin, "bin", "bin", "`directory` of nat64d")
+	f.StringVar(&o.cache, "cache", ".cache", "`directory` that make deps unpacks programs in")
+	f.IntVar(&o.endCPU, "cpu-ends", 0, "processor of the client and the server")
+	f.IntVar(&o.gatewayCPU, "cpu-gateway", 1, "processor of the gateway")
+	f.Usage = func() {
+		fmt.Fprintf(f.Output(), "Usage: bench [flags] [gateway]...\n\nMeasures these gateways, all of them unless some are named:\n\n")
+		for _, g := range gateways {
+			fmt.Fprintf(f.Output(), "  %-10s  %s\n", g.name, g.explain)
+		}
+		fmt.Fprintf(f.Output(), "\nRatios are to the first one. Needs root. Flags:\n\n")
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if o.quick {
+		o.effort = quick
+	}
+	if o.repetitions < 1 {
+		return o, fmt.Errorf("-reps %d: must be at least 1", o.repetitions)
+	}
+	err := o.choose(f.Args())
+	return o, errors.Join(err, processors(o.endCPU, o.gatewayCPU))
+}
+
+// choose takes the gateways with these names, all if there are none.
+func (o *options) choose(names []string) error {
+	if len(names) == 0 {
+		o.gateways = gateways
+	}
+	for _, name := range names {
+		i := slices.IndexFunc(gateways, func(g gateway) bool { return g.name == name })
+		if i < 0 {
+			return fmt.Errorf("gateway %q: see bench -help for those that there are", name)
+		}
+		o.gateways = append(o.gateways, gateways[i])
+	}
+	return nil
+}

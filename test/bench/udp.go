@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// manyFlows measures floods of more and more flows, and the highest rate that nothing is lost at.
+func manyFlows(ctx context.Context, s *stint) error {
+	if err := s.steerEnds(ctx, false); err != nil {
+		return err
+	}
+	for i, n := range s.Flows {
+		name := fmt.Sprintf("udp %dk flows", n/1000)
+		if n >= 1_000_000 {
+			name = fmt.Sprintf("udp %dM flows", n/1_000_000)
+		}
+		if err := s.openFlows(ctx, name, n); err != nil {
+			return err
+		}
+		carried, err := s.overload(ctx, name+": overload kpps", s.order(n, 0, s.UDP))
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			continue
+		}
+		if err := inRuns(ctx, s); err != nil {
+			return err
+		}
+		if err := s.withoutLoss(ctx, n, carried); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openFlows sends the first packets of n flows at a rate that all can be expected to be carried at.
+func (s *stint) openFlows(ctx context.Context, name string, n int) error {
+	length := time.Duration(n)*time.Second/setUpRate + 100*time.Millisecond
+	r, received, err := s.up(ctx, s.order(n, setUpRate, length))
+	if err == nil && n > fewFlows {
+		s.put(name+": set-up delivered %", 100*float64(received)/float64(max(1, r.Sent)))
+	}
+	return err
+}
+
+// overload reports what is delivered, in packets per second, while more is offered than can be carried.
+func (s *stint) overload(ctx context.Context, name string, o floodOrder) (float64, error) {
+	r, received, err := s.up(ctx, o)
+	if err != nil {
+		return 0, err
+	}
+	rate := float64(received) / r.Took.Seconds()
+	s.put(name, rate/1000)
+	return rate, nil
+}
+
+// inRuns measures a flood in which several packets of a flow follow each other, as they do where applications send.
+func inRuns(ctx context.Context, s *stint) error {
+	if err := s.steerEnds(ctx, false); err != nil {
+		return err
+	}
+	if _, _, err := s.up(ctx, s.order(fewFlows, gentleRate, opening)); err != nil {
+		return err
+	}
+	o := s.order(fewFlows, 0, s.UDP)
+	o.Run = runLength
+	_, err := s.overload(ctx, fmt.Sprintf("udp 1k flows, %d in a row: overload kpps", runLength), o)
+	return err
+}
+
+// opening is long enough for one packet of each of a few flows at the gentle rate, twice.
+const opening = 2 * fewFlows * time.Second / gentleRate
+
+// withoutLoss searches the highest rate without loss.
+func (s *stint) withoutLoss(ctx context.Context, flows int, from float64) error {
+	offered, err := call[floodResult](ctx, s.client, toolFlood, s.order(flows, 0, offeredLength))
+	if err != nil {
+		return err
+	}
+	s.put("udp offered in overload kpps", offered.perSecond()/1000)
+	best, err := search(from, offered.perSecond(), s.Probes, func(rate float64) (trial, error) {
+		r, received, err := s.up(ctx, s.order(flows, int(rate), s.UDP))
+		return trial{r.perSecond(), 1 - float64(received)/float64(max(1, r.Sent))}, err
+	})
+	s.put("udp no-loss (<0.1%) kpps", best/1000)
+	return err
+}
+
+// downwards measures a flood from the server to flows that the client has opened.
+func downwards(ctx context.Context, s *stint) error {
+	if err := s.steerEnds(ctx, false); err != nil {
+		return err
+	}
+	r, received, err := s.down(ctx, 0, s.UDP, nil)
+	if err != nil {
+		return err
+	}
+	s.put("udp 4to6 overload kpps", float64(received)/r.Took.Seconds()/1000)
+	return nil
+}
+
+// down floods from the server after the client has opened a few flows, and returns what was sent and how many packets of it
+// arrived at the client. It calls beside, if not nil, while the flood lasts.
+func (s *stint) down(ctx context.Context, rate int, length time.Duration, beside func() error) (floodResult, int, error) {
+	before, err := s.count(ctx, s.client)
+	if err != nil {
+		return floodResult{}, 0, err
+	}
+	done := callBeside[floodResult](ctx, s.server, toolReflect, reflectOrder{serverNIC, s.nativeServer, fewFlows, rate, length})
+	time.Sleep(listening)
+	_, err = call[floodResult](ctx, s.client, toolFlood, s.order(fewFlows, gentleRate, opening))
+	if err == nil && beside != nil {
+		err = beside()
+	}
+	a := <-done
+	if err != nil {
+		return a.result, 0, err
+	}
+	if a.err != nil {
+		return a.result, 0, a.err
+	}
+	time.Sleep(settle)
+	after, err := s.count(ctx, s.client)
+	return a.result, after - before, err
+}
+
+// listening is the time that a tool needs to be ready for packets.
+const listening = 200 * time.Millisecond
+
+// trial is what came of one rate.
+type trial struct {
+	offered float64 // per second, which may be less than was asked for
+	lost    float64 // share of what was offered
+}
+
+// search tries rates between 0 and most and returns the highest one that was offered without loss, 0 if there was none. It
+// begins where the answer is suspected and ends when it knows it to a twentieth.
+func search(from, most float64, probes int, try func(rate float64) (trial, error)) (best float64, err error) {
+	low, high, rate := 0.0, most, min(from, most)
+	for range probes {
+		if rate < 1 {
+			break
+		}
+		t, err := try(rate)
+		if err != nil {
+			return best, err
+		}
+		if t.lost < tenthPercent {
+			best, low = max(best, t.offered), rate
+			if t.offered < 0.95*rate {
+				break // more cannot be offered
+			}
+		} else {
+			high = rate
+		}
+		if high-low < 0.05*high {
+			break
+		}
+		if rate = (low + high) / 2; low == 0 {
+			rate = 0.7 * high
+		}
+	}
+	return best, nil
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// effort bounds the measurements.
+type effort struct {
+	TCP, UDP, Connections time.Duration // of one measurement; iperf3 takes whole seconds only
+	RoundTrips            int
+	Probes                int   // rates that a search tries
+	Flows                 []int // numbers of UDP flows
+	Sessions              int   // that a table is filled with
+}
+
+var (
+	thorough = effort{2 * time.Second, time.Second, 2 * time.Second, 1000, 8, []int{1000, 100_000, 1_000_000}, 1_000_000}
+	quick    = effort{time.Second, 400 * time.Millisecond, 700 * time.Millisecond, 300, 5, []int{1000, 100_000}, 240_000}
+)
+
+const (
+	fewFlows      = 1000
+	setUpRate     = 250_000 // first packets of new flows a second
+	gentleRate    = 20_000  // of packets that are to open flows and not to be lost
+	costRate      = 100_000
+	costWindows   = 4
+	costWindow    = 350 * time.Millisecond
+	costLead      = 200 * time.Millisecond // until the load is steady
+	tenthPercent  = 0.001                  // of the packets may be lost in "no loss"
+	runLength     = 16
+	connections   = 64
+	settle        = 50 * time.Millisecond // for packets on their way
+	pingInterval  = "0.002"
+	offeredLength = 200 * time.Millisecond
+)
+
+// workload is something that is measured.
+type workload struct {
+	name string // for the progress line
+	with func(o offload) bool
+	run  func(context.Context, *stint) error
+}
+
+func always(offload) bool      { return true }
+func without(o offload) bool   { return o == offloadNone }
+func onlyOnNIC(o offload) bool { return o == offloadNIC }
+
+// workloads are what is measured through every gateway, in the order of the table.
+var workloads = []workload{
+	{"host noise", without, hostNoise},
+	{"round trips", without, latency},
+	{"cost of a packet", without, cost},
+	{"tcp1 up", always, stream("tcp1 up Mbit/s", "-P1")},
+	{"tcp1 down", always, stream("tcp1 down Mbit/s", "-P1", "-R")},
+	{"tcp8 up", always, stream("tcp8 up Mbit/s", "-P8")},
+	{"tcp8 down", always, stream("tcp8 down Mbit/s", "-P8", "-R")},
+	{"udp in runs", onlyOnNIC, inRuns},
+	{"tcp connections", without, shortConnections},
+	{"udp flows", without, manyFlows},
+	{"udp 4to6", without, downwards},
+	{"memory", without, memory},
+}
+
+// stint is the time of a gateway in a bed.
+type stint struct {
+	*bed
+	effort
+	iperf  program
+	report func(name string, value float64)
+}
+
+// put reports a value under a name that says what the interfaces do.
+func (s *stint) put(name string, value float64) { s.report(s.offload.prefix()+name, value) }
+
+// order is a flood from the client.
+func (s *stint) order(flows, rate int, length time.Duration) floodOrder {
+	return floodOrder{clientNIC, s.mac, s.source, s.destination, flows, 1, rate, length}
+}
+
+// up floods from the client and returns what was sent and how many packets of it arrived at the server.
+func (s *stint) up(ctx context.Context, o floodOrder) (floodResult, int, error) {
+	before, err := s.count(ctx, s.server)
+	if err != nil {
+		return floodResult{}, 0, err
+	}
+	r, err := call[floodResult](ctx, s.client, toolFlood, o)
+	if err != nil {
+		return r, 0, err
+	}
+	time.Sleep(settle)
+	after, err := s.count(ctx, s.server)
+	return r, after - before, err
+}
+
+// hostNoise reports what others take of the machine just before the measurements.
+func hostNoise(ctx context.Context, s *stint) error {
+	share, err := s.noise(ctx)
+	s.put("host noise before, % of a processor", 100*share)
+	return err
+}
+
+// latency measures round trips with nothing else going on.
+func latency(ctx context.Context, s *stint) error {
+	r, err := call[roundTripResult](ctx, s.client, toolRoundTrip, roundTripOrder{s.destination, s.RoundTrips, 3 * time.Second})
+	if err != nil {
+		return err
+	}
+	s.put("udp rtt p50 us", micro(r.Median))
+	s.put("udp rtt p99 us", micro(r.P99))
+	out, err := s.client.run(ctx, exec.CommandContext(ctx, "ping", "-q", "-c", strconv.Itoa(s.RoundTrips/2), "-i", pingInterval,
+		"-W", "1", s.destination.String()))
+	if err != nil {
+		return err
+	}
+	// rtt min/avg/max/mdev = 0.006/0.009/0.052/0.003 ms
+	_, times, _ := strings.Cut(string(out), "rtt ")
+	if f := strings.Split(times, "/"); len(f) > 4 {
+		average, err := strconv.ParseFloat(f[4], 64)
+		s.put("ping avg us", 1000*average)
+		return err
+	}
+	return fmt.Errorf("ping says %q", out)
+}
+
+func micro(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+// cost measures what a packet takes of the gateway's processor, soft interrupts included: what a program of idle priority
+// finds missing while packets come at a rate that the gateway can easily carry. The quietest window counts: others only
+// ever add.
+func cost(ctx context.Context, s *stint) error {
+	quiet, err := s.busy(ctx, 2)
+	if err != nil {
+		return err
+	}
+	type load struct {
+		sent     floodResult
+		received int
+		err      error
+	}
+	done := make(chan load, 1)
+	go func() {
+		r, n, err := s.up(ctx, s.order(fewFlows, costRate, costLead+(costWindows+1)*costWindow))
+		done <- load{r, n, err}
+	}()
+	time.Sleep(costLead)
+	busy, err := s.busy(ctx, costWindows)
+	l := <-done
+	if err := errors.Join(err, l.err); err != nil {
+		return err
+	}
+	if float64(l.received) < 0.9*float64(l.sent.Sent) {
+		return nil // not a rate that this gateway can easily carry
+	}
+	rate := float64(l.received) / l.sent.Took.Seconds()
+	s.put(fmt.Sprintf("gw cost ns/packet (at %d kpps)", costRate/1000), (busy-quiet)/rate*1e9)
+	return nil
+}
+
+// busy returns the least share of the gateway's processor that was used in several windows.
+func (s *stint) busy(ctx context.Context, windows int) (least float64, err error) {
+	least = 1
+	for range windows {
+		r, err := call[idleResult](ctx, s.gateway, toolIdle, idleOrder{costWindow})
+		if err != nil {
+			return 0, err
+		}
+		least = min(least, r.share())
+	}
+	return least, nil
+}
+
+// stream measures the throughput of TCP with iperf3.
+func stream(name string, args ...string) func(context.Context, *stint) error {
+	return func(ctx context.Context, s *stint) error {
+		if err := s.steerEnds(ctx, true); err != nil {
+			return err
+		}
+		within, cancel := context.WithTimeout(ctx, s.TCP+8*time.Second)
+		defer cancel()
+		args := append([]string{"-J", "-c", s.destination.String(), "-t", strconv.Itoa(int(s.TCP.Seconds()))}, args...)
+		out, err := s.client.run(within, s.iperf.command(within, args...))
+		if err != nil {
+			return err
+		}
+		var r struct {
+			End struct {
+				Received struct {
+					Rate float64 `json:"bits_per_second"`
+				} `json:"sum_received"`
+			}
+		}
+		if err := json.Unmarshal(out, &r); err != nil {
+			return fmt.Errorf("iperf3: %w", err)
+		}
+		s.put(name, r.End.Received.Rate/1e6)
+		return nil
+	}
+}
+
+// shortConnections measures how many TCP connections a second can be opened and closed.
+func shortConnections(ctx context.Context, s *stint) error {
+	if err := s.steerEnds(ctx, true); err != nil {
+		return err
+	}
+	r, err := call[connectResult](ctx, s.client, toolConnect, connectOrder{s.destination, connections, s.Connections})
+	if err != nil {
+		return err
+	}
+	s.put("tcp conn/s", float64(r.Done)/s.Connections.Seconds())
+	s.put("tcp conn failed", float64(r.Failed))
+	return nil
+}
+
+// memory reports what the gateway's program holds after all that.
+func memory(_ context.Context, s *stint) error {
+	if s.daemon != nil {
+		s.put("gateway RSS MB at end", float64(s.daemon.resident())/(1<<20))
+	}
+	return nil
+}
