@@ -33,7 +33,7 @@ func (o options) bouts() (all []bout) {
 	add := func(g gateway, f offload, from []workload) {
 		var chosen []workload
 		for _, w := range from {
-			if w.with(f) && strings.Contains(w.name, o.only) {
+			if w.with(f) && strings.Contains(w.name, o.only) && !(o.quick && w.slow && f != offloadNone) {
 				chosen = append(chosen, w)
 			}
 		}
@@ -67,10 +67,10 @@ func measure(ctx context.Context, o options) (r *report, err error) {
 	for _, g := range o.gateways {
 		s.report.Gateways = append(s.report.Gateways, g.name)
 	}
-	settings := changeMachine()
+	restore := changeMachine()
 	defer func() {
 		s.progress.end()
-		err = errors.Join(err, settings.restore())
+		err = errors.Join(err, restore())
 	}()
 	for range o.repetitions {
 		for _, b := range bouts {

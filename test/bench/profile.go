@@ -36,14 +36,14 @@ func profile(ctx context.Context, o options) (err error) {
 		return err
 	}
 	s := &session{o, p, &report{}, nil}
-	settings := changeMachine()
-	defer func() { err = errors.Join(err, settings.restore()) }()
+	restore := changeMachine()
+	defer func() { err = errors.Join(err, restore()) }()
 	loads := []workload{
-		{"udp", nil, func(ctx context.Context, t *stint) error {
+		{name: "udp", run: func(ctx context.Context, t *stint) error {
 			_, err := t.overload(ctx, "udp", t.order(fewFlows, 0, t.UDP))
 			return errors.Join(err, t.steerEnds(ctx, true))
 		}},
-		{"tcp", nil, stream("tcp", "-P8")},
+		{name: "tcp", run: stream("tcp", "-P8")},
 	}
 	return s.inBed(ctx, bout{gateway: o.gateways[0]}, func(t *stint) error {
 		for _, w := range loads {

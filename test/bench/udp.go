@@ -81,7 +81,7 @@ func (s *stint) withoutLoss(ctx context.Context, flows int, from float64) error 
 		return err
 	}
 	s.put("udp offered in overload kpps", offered.perSecond()/1000)
-	best, err := search(from, offered.perSecond(), s.Probes, func(rate float64) (trial, error) {
+	best, err := search(from, max(from, offered.perSecond()), s.Probes, func(rate float64) (trial, error) {
 		r, received, err := s.up(ctx, s.order(flows, int(rate), s.UDP))
 		return trial{r.perSecond(), 1 - float64(received)/float64(max(1, r.Sent))}, err
 	})
