@@ -6,7 +6,10 @@ import (
 	"nat64d/packet"
 )
 
-const idBuckets = 1024 // 2 KiB
+const (
+	idBuckets = 1024 // 2 KiB
+	maxBlock  = 512  // most numbers that a super-packet takes: one of smaller segments than 128 bytes is no real one
+)
 
 // ids generates IPv4 Identifications. Packets of one source, destination and protocol share a counter, so that a number
 // comes again only after all others of the range (RFC 6864 section 4.3); each counter starts at random. Workers of one
@@ -30,7 +33,7 @@ func (c *ids) seed(i, n int) {
 func (i *ids) next(t *packet.Tuple4, p packet.Proto, off packet.Offload) uint16 {
 	n := 1
 	if off.GSO != packet.GSONone {
-		n = maxSuper/int(max(off.GSOSize, 1))%64 + 1
+		n = min(maxSuper/int(max(off.GSOSize, 1))+1, maxBlock)
 	}
 	return i.take(&t.Src.Addr, &t.Dst.Addr, number4[p], n)
 }

@@ -114,7 +114,7 @@ func (w *worker) check6(v *packet.View) drop.Reason {
 	if !w.allows(src) {
 		return drop.Client6
 	}
-	if w.g.paused.Load() {
+	if w.paused {
 		return drop.Paused
 	}
 	if r := v.Extensions6(); r != drop.None {
@@ -134,7 +134,9 @@ func (w *worker) check4(v *packet.View) drop.Reason {
 	switch {
 	case !pool6.Unicast4(*v.IP4().Src()) && !v.Error: // an error's may help to find out what is wrong
 		return drop.Source4
-	case w.g.paused.Load():
+	case w.denies(*v.IP4().Src()):
+		return drop.Denied4
+	case w.paused:
 		return drop.Paused
 	case v.SourceRouted():
 		return drop.SourceRoute

@@ -12,7 +12,9 @@ import (
 const (
 	pathSlots = 1024 // two destinations that share one share a path MTU: the last learned wins
 	pathLife  = 10 * time.Minute
-	minMTU4   = 68 // RFC 791 section 3.2
+	// minMTU4 is the least that is believed, as by Linux: less is sooner an attack than a link, and would have every packet
+	// to the destination cut into crumbs.
+	minMTU4 = 552
 )
 
 // paths remembers IPv4 path MTUs below 1260 bytes. Their IPv6 senders cannot be told, since no Packet Too Big may say
@@ -31,7 +33,8 @@ func pathEnd(now time.Duration) uint16 { return uint16((now + pathLife) / time.S
 
 // learn notes what a Fragmentation Needed has said about the path to a.
 func (p *paths) learn(a packet.Addr4, mtu uint32, now time.Duration) {
-	if mtu < minMTU4 || mtu >= minMTU6-(packet.IPv6Len-packet.IPv4Len) {
+	mtu = max(mtu, minMTU4)
+	if mtu >= minMTU6-shorter {
 		return
 	}
 	slot, key := pathSlot(a)

@@ -26,8 +26,13 @@ func (w *worker) sendProbes() {
 // sendProbe asks the client of an idle connection whether it still lives: a segment without data, sequence and
 // acknowledgment numbers 0, only ACK set (RFC 6146 section 3.5.2.2).
 func (w *worker) sendProbe(p *session.Probe) {
-	hop, _, r := w.hops.Hop6(p.Client.Addr)
-	if r != drop.None {
+	hop, pending, r := w.hops.Hop6(p.Client.Addr)
+	switch {
+	case pending: // it is tried again in the next batch, until the neighbour answers or is given up
+		w.g.routes.Resolve6(p.Client.Addr)
+		w.g.probes.put(*p)
+		return
+	case r != drop.None:
 		return // the session is given up after the transitory timeout, as if the client had not answered
 	}
 	o := w.to[V6].next()

@@ -110,7 +110,12 @@ var portUnreachable = drop.Answer{Type: icmp.Unreachable4, Code: 3}
 func (w *worker) refuseSYNs() {
 	w.syns = w.g.syns.take(w.syns)
 	for i := range w.syns {
-		w.hairpin, w.top = false, packet.Frame{Data: w.syns[i].Packet}
+		if _, pending, _ := w.hops.Hop4(w.syns[i].Src.Addr); pending { // the answer is tried again in the next batch
+			w.g.routes.Resolve4(w.syns[i].Src.Addr)
+			w.g.syns.put(w.syns[i])
+			continue
+		}
+		w.hairpin = false
 		v := packet.View{Data: w.syns[i].Packet, Number: packet.NumTCP} // it has been parsed when it came, and may be cut
 		w.answer4(&v, drop.StoredSYN, portUnreachable, 0)
 	}

@@ -54,6 +54,7 @@ type worker struct {
 type moment struct {
 	conf    *conf
 	now     time.Duration
+	paused  bool
 	hairpin bool           // the packet has been translated to IPv4 already
 	again   time.Duration  // until when the packet, which has waited for a neighbour, may wait; 0: it has not
 	message message        // the ICMP error that the packet is
@@ -136,8 +137,9 @@ func (w *worker) patience() time.Duration {
 // serve them all.
 func (w *worker) batch(fs []packet.Frame) {
 	w.now = w.g.clock()
+	w.g.epochs.Enter(w.number) // before the configuration is read: who replaces it waits for this batch
 	w.configure(w.g.conf.Load())
-	w.g.epochs.Enter(w.number)
+	w.paused = w.g.paused.Load()
 	if w.parked.len() > 0 {
 		w.unpark()
 	}
