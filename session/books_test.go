@@ -98,6 +98,7 @@ func (g *gateway) mix(w, i int, clock func() table.Time) {
 		g.sessions.From6(packet.TCP, c, stranger, 0, packet.SYN, clock())
 	}
 	g.sessions.Peek4(p, at, stranger)
+	g.sessions.Known(p, at, stranger)
 }
 
 // reconfigure switches options, and sweeps, until stop is closed.

@@ -256,6 +256,7 @@ func TestOptionsDoNotAllocate(t *testing.T) {
 		g.sessions.From4(packet.TCP, server, at, packet.SYN, now)
 		g.sessions.From4(packet.TCP, elsewhere, at, packet.Other, now)
 		g.sessions.Peek4(packet.TCP, at, server)
+		g.sessions.Known(packet.TCP, at, server)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -132,6 +132,9 @@ func (m *model) compareSession(t *rapid.T, s *session.Session) {
 	if client, pref, ok := m.gateway.sessions.Peek4(s.Proto, s.Mapped, s.Remote); !ok || client != s.Client || pref != s.Prefix {
 		t.Fatalf("Peek4 of %+v: %v, %d, %v", s, client, pref, ok)
 	}
+	if !m.gateway.sessions.Known(s.Proto, s.Mapped, s.Remote) {
+		t.Fatalf("%+v is not known", s)
+	}
 	made := session.Event{Kind: session.SessionMade, Proto: s.Proto, Client: s.Client, Mapped: s.Mapped, Remote: s.Remote}
 	if _, logged := m.logged[made]; !logged {
 		t.Fatalf("%+v is not in the log", s)

@@ -172,6 +172,19 @@ func (t *Table) Peek4(p packet.Proto, mapped, remote packet.Endpoint4) (client p
 	return t.bib.Client(id), pref, true
 }
 
+// Known reports whether a session goes on between mapped, a (T,t), and remote, a (Z,z). One whose lifetime is over is
+// known until the sweep has come to it. Nothing changes by it; for ICMP the port of remote does not matter. It takes no
+// lock and is for workers in a batch.
+func (t *Table) Known(p packet.Proto, mapped, remote packet.Endpoint4) bool {
+	id := t.bib.Find4(p, mapped)
+	if id == 0 {
+		return false
+	}
+	remote = peer(p, remote)
+	_, e := t.find(t.index.Find(t.hash(id, remote)), id, remote)
+	return e != nil && word(e.word.Load()).state() != Closed
+}
+
 // unbound says why a packet to a transport address without a binding goes no further.
 func (t *Table) unbound(p packet.Proto, dst packet.Endpoint4, ev packet.TCPEvent) drop.Reason {
 	switch c := t.policy.Load(); {

@@ -39,12 +39,7 @@ func (t *Table) SweepSYNs(now table.Time, n int, refuse func(SYN)) (more bool) {
 
 // connected reports whether there is a TCP session between (T,t) and (W,w).
 func (t *Table) connected(mapped, remote packet.Endpoint4) (ok bool) {
-	t.epochs.Guest(func() {
-		if id := t.bib.Find4(packet.TCP, mapped); id != 0 {
-			_, e := t.find(t.index.Find(t.hash(id, remote)), id, remote)
-			ok = e != nil
-		}
-	})
+	t.epochs.Guest(func() { ok = t.Known(packet.TCP, mapped, remote) })
 	return ok
 }
 

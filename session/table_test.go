@@ -89,6 +89,33 @@ func TestExpiredSessionIsAbsent(t *testing.T) {
 	}
 }
 
+// TestKnown: a session is known by its own pair of transport addresses, for as long as it is in the table.
+func TestKnown(t *testing.T) {
+	t.Parallel()
+	server, stranger := endpoint4("198.51.100.1", 80), endpoint4("198.51.100.2", 80)
+	for p := range packet.Protos {
+		g := newGateway(t, 1, 100, defaults, "192.0.2.1", "")
+		known := func(mapped, remote packet.Endpoint4) bool {
+			g.epochs.Enter(0)
+			defer g.epochs.Leave(0)
+			return g.sessions.Known(p, mapped, remote)
+		}
+		at, _ := g.from6(p, endpoint6("2001:db8::1", 5000), server, packet.SYN, 0)
+		unbound, elsewhere := at, server
+		unbound.Port++
+		elsewhere.Port++
+		if !known(at, server) || known(at, stranger) || known(unbound, server) {
+			t.Errorf("%v: known are %v, a stranger %v, another port of pool4 %v", p, known(at, server), known(at, stranger), known(unbound, server))
+		}
+		if got := known(at, elsewhere); got != (p == packet.ICMP) {
+			t.Errorf("%v: known from another port: %v", p, got)
+		}
+		if g.sweep(seconds(301)); known(at, server) {
+			t.Errorf("%v: known after its end", p)
+		}
+	}
+}
+
 // TestNewTimeoutsHoldForOldSessions shortens a timeout, and lengthens it again.
 func TestNewTimeoutsHoldForOldSessions(t *testing.T) {
 	t.Parallel()
