@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -91,6 +90,9 @@ func (b *backend) notReady(st *control.Status) (why []string) {
 			why = append(why, fmt.Sprintf("interface %s (%s) is down or missing", i.Name, i.Side))
 		}
 	}
+	if err := b.guard.state(); err != nil {
+		why = append(why, "the host may answer for pool4 and pool6, for the guard is not what it should be: "+err.Error())
+	}
 	if st.Paused {
 		why = append(why, "translation is paused: nat64ctl resume goes on")
 	}
@@ -164,15 +166,15 @@ func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
 	if err := b.guard.refuse(wanted, c.Force); err != nil {
 		return control.Pool4Result{}, err
 	}
+	if err := b.guard.cover(wanted, nil); err != nil {
+		return control.Pool4Result{}, fmt.Errorf("nothing was added: %w", err)
+	}
 	added, merged, err := b.pool.Add(wanted)
-	if err != nil {
-		return control.Pool4Result{}, err
+	r := control.Pool4Result{Added: pool4Ranges(added), Merged: pool4Ranges(merged)}
+	if warning := b.settled(); warning != nil {
+		r.Warnings = append(r.Warnings, warning.Error())
 	}
-	if err := b.pool4Changed(); err != nil {
-		_, undone := b.pool.Remove(added)
-		return control.Pool4Result{}, errors.Join(fmt.Errorf("nothing was added: %w", err), undone, b.pool4Changed())
-	}
-	return control.Pool4Result{Added: pool4Ranges(added), Merged: pool4Ranges(merged)}, nil
+	return r, err
 }
 
 // RemovePool4 implements control.Backend.
@@ -205,9 +207,9 @@ func (b *backend) FlushPool4() (control.Pool4Result, error) {
 // removed ends the bindings that have lost their transport address. The guard is lifted last: the host must not see the
 // packets of a connection that is still translated.
 func (b *backend) removed(gone []pool4.Entry) (control.Pool4Result, error) {
-	bindings, sessions := b.gateway.Sessions.Purge(b.gateway.Bindings.Orphan)
+	bindings, sessions := b.purge()
 	r := control.Pool4Result{Removed: pool4Ranges(gone), Bindings: bindings, Sessions: sessions}
-	if err := b.pool4Changed(); err != nil {
+	if err := b.settled(); err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
 	return r, nil

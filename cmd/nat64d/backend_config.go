@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -78,7 +79,10 @@ func (b *backend) setEnabled(value string) (control.ConfigResult, error) {
 
 // SetConfig implements control.Backend.
 func (b *backend) SetConfig(c control.ConfigChange) (control.ConfigResult, error) {
-	if c.Key == manuallyEnabled {
+	switch {
+	case c.Key == manuallyEnabled && c.Persist:
+		return control.ConfigResult{}, fmt.Errorf("%s is a state, not configuration, and cannot be kept: nat64d always starts translating", manuallyEnabled)
+	case c.Key == manuallyEnabled:
 		return b.setEnabled(c.Value)
 	}
 	b.admin.Lock()
@@ -96,7 +100,7 @@ func (b *backend) SetConfig(c control.ConfigChange) (control.ConfigResult, error
 	}
 	if c.Persist {
 		if r.Persisted, err = next.Persist(b.file, b.overrides, c.Key); err != nil {
-			r.Warnings = append(r.Warnings, "the value holds until nat64d stops: "+err.Error())
+			return control.ConfigResult{}, errors.Join(err, b.change(old)) // all of what was asked, or nothing
 		}
 	}
 	return r, nil
@@ -179,16 +183,19 @@ func (b *backend) AddBinding(c control.BindingChange) (control.BindingResult, er
 	b.admin.Lock()
 	defer b.admin.Unlock()
 	added := expand(ranges).minus(b.static)
-	if err := b.bind(added); err != nil {
-		return control.BindingResult{}, err
-	}
-	if err := b.pool4Changed(); err != nil {
-		b.unbind(added)
+	if err := b.guard.cover(mapped(added), nil); err != nil {
 		return control.BindingResult{}, fmt.Errorf("nothing was added: %w", err)
+	}
+	if err := b.bind(added); err != nil {
+		_ = b.guard.settle() // back to what it was; the status tells if it cannot be
+		return control.BindingResult{}, err
 	}
 	r := control.BindingResult{}
 	for _, row := range ranges {
 		r.Added = append(r.Added, bindingRange(row.Mapped, row.Client))
+	}
+	if err := b.settled(); err != nil {
+		r.Warnings = append(r.Warnings, err.Error())
 	}
 	return r, nil
 }
@@ -220,7 +227,7 @@ func (b *backend) RemoveBinding(c control.BindingChange) (control.BindingResult,
 	if r.Bindings == 0 && len(r.Removed) == 0 {
 		return control.BindingResult{}, &control.Error{Message: "there is no such binding", Hint: "nat64ctl bib list shows them"}
 	}
-	if err := b.pool4Changed(); err != nil {
+	if err := b.settled(); err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
 	return r, nil

@@ -39,7 +39,7 @@ gateway there, and shows ping, an HTTP download and TCP throughput from the IPv6
 kernel's own IPv6 forwarding. Nothing outside the namespaces is touched, and nothing is left behind. Needs root.`,
 		Example: `  nat64d demo
   nat64d demo --hold      # leave it running, to play with it`,
-		Args:          cobra.NoArgs,
+		Args:          noArguments,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -3,10 +3,13 @@ package main
 import (
 	"errors"
 	"net"
+	"slices"
 	"sync"
+	"syscall"
 
 	"nat64d/guard"
 	"nat64d/pool4"
+	"nat64d/pool6"
 )
 
 // guarded keeps the guard, ARP answers and the policy for private addresses in step with pool4. Its methods may be
@@ -19,6 +22,8 @@ type guarded struct {
 	// has done since.
 	judge *guard.Guard
 	lock  net.Listener // held while this process has the guard of its network namespace
+	wrong error        // why the guard is not what it should be; nil: it is
+	gone  bool         // it has been removed: the daemon is stopping
 }
 
 func newGuarded(p *parts) *guarded {
@@ -49,44 +54,81 @@ func (g *guarded) own() (err error) {
 	if g.g == nil {
 		return nil
 	}
-	if g.lock, err = net.Listen("unix", ownName); err != nil {
+	g.lock, err = net.Listen("unix", ownName)
+	if errors.Is(err, syscall.EADDRINUSE) {
 		return errors.New("another nat64d has its guard in this network namespace: stop it first, run this one in a namespace of its own, or set host.guard: false")
 	}
-	return nil
+	return err
 }
 
-// apply puts the guard over pool4 and pool6 as they are now.
-func (g *guarded) apply() error {
-	if g.g == nil {
-		return nil
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.g.Apply(g.p.taken(), g.p.config().Pool6)
+// cover puts the guard over what it covers and over more, so that the host is blind before a packet is translated. With
+// an error nothing has changed.
+func (g *guarded) cover(more []pool4.Entry, prefixes []pool6.Prefix) error {
+	return g.do(func() error {
+		err := g.g.Apply(merged(append(g.p.taken(), more...)), merge(g.p.config().Pool6, prefixes))
+		if err != nil {
+			g.wrong = g.g.Apply(g.p.taken(), g.p.config().Pool6)
+		}
+		return err
+	})
 }
 
+// settle puts the guard over pool4, static rows and pool6 as they are now. An error is kept for the status: what is
+// translated has changed already.
+func (g *guarded) settle() error {
+	return g.do(func() error {
+		g.wrong = g.g.Apply(g.p.taken(), g.p.config().Pool6)
+		return g.wrong
+	})
+}
+
+// check puts the guard back if something has happened to it.
 func (g *guarded) check() error {
-	if g.g == nil {
-		return nil
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.g.Check()
+	return g.do(func() error {
+		g.wrong = g.g.Check()
+		return g.wrong
+	})
 }
 
+// state returns why the guard is not what it should be, nil if it is.
+func (g *guarded) state() (err error) {
+	_ = g.do(func() error { err = g.wrong; return nil })
+	return err
+}
+
+// do runs f with the guard to itself, unless there is none.
+func (g *guarded) do(f func() error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.g == nil || g.gone {
+		return nil
+	}
+	return f()
+}
+
+// merge returns the prefixes of both lists, each once.
+func merge(a, b []pool6.Prefix) []pool6.Prefix {
+	all := slices.Clone(a)
+	for _, p := range b {
+		if !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// remove takes the guard away for good.
 func (g *guarded) remove() error {
-	if g.g == nil {
-		return nil
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	defer g.lock.Close()
-	return g.g.Remove()
+	return g.do(func() error {
+		g.gone = true
+		defer g.lock.Close()
+		return g.g.Remove()
+	})
 }
 
-// pool4Changed draws all conclusions of a change of pool4.
-func (p *parts) pool4Changed() error {
+// settled draws all conclusions of a change of pool4, static rows or pool6 that has been made. Its error is a warning.
+func (p *parts) settled() error {
 	p.gateway.Pool4Changed()
 	p.routes.SetProxied(p.proxied())
-	return p.guard.apply()
+	return p.guard.settle()
 }

@@ -16,9 +16,9 @@ import (
 // config returns the configuration in use.
 func (p *parts) config() *config.Config { return p.conf.Load() }
 
-// change makes next the configuration in use, packets flowing and sessions going on. What cannot be done is found out
-// first, so that an error means that nothing has changed. Ranges and static rows that were added at run time stay, unless
-// next takes away what they are part of. The caller holds p.admin.
+// change makes next the configuration in use, packets flowing and sessions going on. With an error nothing has changed,
+// but that static rows which next moves to other clients have lost their sessions. Ranges and static rows that were
+// added at run time stay, unless next takes away what they are part of. The caller holds p.admin.
 func (p *parts) change(next *config.Config) error {
 	old := p.config()
 	if err := p.checkPool6(next); err != nil {
@@ -28,20 +28,34 @@ func (p *parts) change(next *config.Config) error {
 	if err := p.guard.refuse(come, next.Host.Force); err != nil {
 		return err
 	}
-	added, _, err := p.pool.Add(come)
-	if err != nil {
+	if err := p.guard.cover(append(come, mapped(expand(next.Bindings))...), next.Pool6); err != nil {
 		return err
 	}
-	if err := p.rebind(expand(old.Bindings), expand(next.Bindings)); err != nil {
-		_, _ = p.pool.Remove(added) // they are there: nobody else changes pool4
+	added, _, err := p.pool.Add(come)
+	if err == nil {
+		if err = p.rebind(expand(old.Bindings), expand(next.Bindings)); err != nil {
+			_, _ = p.pool.Remove(added) // they are there: nobody else changes pool4
+		}
+	}
+	if err != nil {
+		_ = p.guard.settle() // back to what it was; the status tells if it cannot be
 		return err
 	}
 	p.conf.Store(next)
 	p.level.Set(levelOf(next.Log))
 	p.gateway.Configure(p.gatewayConfig(next))
 	cutOut(p.pool, minus(old.Pool4, next.Pool4))
-	p.gateway.Sessions.Purge(p.gateway.Bindings.Orphan)
-	return p.pool4Changed()
+	p.purge()
+	if err := p.settled(); err != nil {
+		p.log.Error("the host may answer for pool4 and pool6: the guard is not what it should be", "error", err)
+	}
+	return nil
+}
+
+// purge ends the bindings whose transport address pool4 has no longer, and their sessions.
+func (p *parts) purge() (bindings, sessions int) {
+	maps.DeleteFunc(p.static, func(e pool4.Entry, _ netip.AddrPort) bool { return !p.pool.Has(e.Addr.As4()) })
+	return p.gateway.Sessions.Purge(p.gateway.Bindings.Orphan)
 }
 
 // minus returns the transport addresses of a that are not in b.
@@ -119,7 +133,7 @@ func (p *parts) rebind(old, next rows) error {
 
 // bind adds static rows, all of them or none.
 func (p *parts) bind(rs rows) error {
-	if err := p.guard.refuse(slices.Collect(maps.Keys(rs)), p.config().Host.Force); err != nil {
+	if err := p.guard.refuse(merged(mapped(rs)), p.config().Host.Force); err != nil {
 		return err
 	}
 	done := make(rows)
@@ -135,19 +149,19 @@ func (p *parts) bind(rs rows) error {
 
 // unbind ends static rows, as far as they are there, and their sessions.
 func (p *parts) unbind(rs rows) {
-	type mapped struct {
+	type key struct {
 		proto packet.Proto
 		packet.Endpoint4
 	}
-	ends := make(map[mapped]bool)
+	ends := make(map[key]bool)
 	for e, client := range rs {
 		if p.static[e] == client {
-			ends[mapped{e.Proto, endpoint4(e)}] = true
+			ends[key{e.Proto, endpoint4(e)}] = true
 			delete(p.static, e)
 		}
 	}
 	if len(ends) > 0 {
-		p.gateway.Sessions.Purge(func(b bib.Binding) bool { return ends[mapped{b.Proto, b.Mapped}] })
+		p.gateway.Sessions.Purge(func(b bib.Binding) bool { return ends[key{b.Proto, b.Mapped}] })
 	}
 }
 
@@ -155,22 +169,23 @@ func endpoint4(e pool4.Entry) packet.Endpoint4 {
 	return packet.Endpoint4{Addr: e.Addr.As4(), Port: e.Lo}
 }
 
-// taken returns the transport addresses that are ours and not the host's: pool4 and static rows, merged.
-func (p *parts) taken() []pool4.Entry {
-	all := pool4.New([16]byte{})
-	_, _, _ = all.Add(entries(p.pool))
-	_, _, _ = all.Add(slices.Collect(maps.Keys(p.static)))
-	return entries(all)
-}
+// mapped returns the transport addresses of rows.
+func mapped(rs rows) []pool4.Entry { return slices.Collect(maps.Keys(rs)) }
+
+// merged returns the same transport addresses in as few ranges as possible.
+func merged(es []pool4.Entry) []pool4.Entry { return minus(es, nil) }
+
+// taken returns the transport addresses that are ours and not the host's: pool4 and static rows.
+func (p *parts) taken() []pool4.Entry { return merged(append(entries(p.pool), mapped(p.static)...)) }
 
 // reload reads the configuration again, as at the start, and makes what differs effective.
 func (p *parts) reload() ([]config.Change, error) {
+	p.admin.Lock() // first: what is persisted meanwhile must not be undone
+	defer p.admin.Unlock()
 	next, err := p.load()
 	if err != nil {
 		return nil, fmt.Errorf("the configuration stays as it is: %w", err)
 	}
-	p.admin.Lock()
-	defer p.admin.Unlock()
 	changes := config.Diff(p.config(), next)
 	for _, c := range changes {
 		if !c.Live {

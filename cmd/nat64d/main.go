@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,15 @@ func noArguments(_ *cobra.Command, args []string) error {
 	return usageError{fmt.Errorf("unknown argument %q: nat64d takes flags only; see nat64d --help", args[0])}
 }
 
+// asUsage makes the problems of a configuration a mistake in the command line if that is where all of them are.
+func asUsage(err error) error {
+	var ps config.Problems
+	if !errors.As(err, &ps) || slices.ContainsFunc(ps, func(p config.Problem) bool { return p.File != "command line" && p.File != "" }) {
+		return err
+	}
+	return usageError{err}
+}
+
 func rootCommand() *cobra.Command {
 	var file string
 	var o config.Overrides
@@ -62,7 +72,7 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
 		SilenceErrors: true,
 		Version:       buildVersion().Version,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return serve(c.Context(), file, o)
+			return asUsage(serve(c.Context(), file, o))
 		},
 	}
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
@@ -87,7 +97,7 @@ func checkCommand(file *string, o *config.Overrides) *cobra.Command {
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if _, err := config.Load(*file, *o); err != nil {
-				return err
+				return asUsage(err)
 			}
 			fmt.Fprintln(c.OutOrStdout(), "the configuration is correct")
 			return nil

@@ -61,6 +61,9 @@ type parts struct {
 
 // serve runs the gateway until ctx ends and leaves nothing behind.
 func serve(ctx context.Context, file string, o config.Overrides) (err error) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // at once: without it a SIGHUP would end the process, and leave the guard behind
+	defer signal.Stop(hangup)
 	p := &parts{
 		load: func() (*config.Config, error) { return config.Load(file, o) }, file: file, overrides: o,
 		level: new(slog.LevelVar), started: time.Now(), links: make(chan struct{}, 1), static: rows{},
@@ -85,11 +88,11 @@ func serve(ctx context.Context, file string, o config.Overrides) (err error) {
 	if err := p.guard.own(); err != nil {
 		return err
 	}
-	if err := p.guard.apply(); err != nil {
+	if err := p.guard.settle(); err != nil {
 		return errors.Join(err, p.guard.remove())
 	}
 	defer func() { err = errors.Join(err, p.guard.remove()) }()
-	return p.run(ctx, l)
+	return p.run(ctx, l, hangup)
 }
 
 // build makes the parts, in the order in which they need each other. Nothing outside the process is changed yet.
@@ -161,11 +164,14 @@ func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 		return nil, err
 	}
 	p.engines[s].Store(int32(port.Engine()))
+	if err := port.Fallback(); err != nil {
+		p.log.Warn("a slower engine is used: the ring cannot be", "side", s, "engine", port.Engine(), "reason", err)
+	}
 	return port, nil
 }
 
 // run starts what lives as long as the daemon.
-func (p *parts) run(ctx context.Context, l net.Listener) error {
+func (p *parts) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal) error {
 	p.routes.OnLink(func() {
 		select {
 		case p.links <- struct{}{}:
@@ -178,9 +184,10 @@ func (p *parts) run(ctx context.Context, l net.Listener) error {
 	group.Go(func() error { return p.gateway.Run(ctx) })
 	group.Go(func() error { return control.Serve(ctx, l, control.NewServer(&backend{parts: p}, p.log)) })
 	group.Go(func() error { return p.watch(ctx) })
-	group.Go(func() error { return p.listenForHangups(ctx) })
+	group.Go(func() error { return p.reloadOn(ctx, hangup) })
 	p.announce()
 	err := group.Wait()
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
 	p.log.Info("stopped")
 	return err
 }
@@ -231,11 +238,8 @@ func (p *parts) proxied() []netip.Addr {
 	return addrs
 }
 
-// listenForHangups reloads the configuration when the daemon is sent SIGHUP.
-func (p *parts) listenForHangups(ctx context.Context) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+// reloadOn reloads the configuration whenever the daemon is sent SIGHUP.
+func (p *parts) reloadOn(ctx context.Context, hangup <-chan os.Signal) error {
 	for {
 		select {
 		case <-ctx.Done():
