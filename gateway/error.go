@@ -100,7 +100,8 @@ func (w *worker) error6(v *packet.View, off packet.Offload, prefix *pool6.Prefix
 func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	q := m.quote.IP4()
 	mapped := packet.Endpoint4{Addr: *q.Src(), Port: m.quote.SrcPort}
-	client, pref, ok := w.g.Sessions.Peek4(m.quote.Proto, mapped, packet.Endpoint4{Addr: *q.Dst(), Port: m.quote.DstPort})
+	remote := packet.Endpoint4{Addr: *q.Dst(), Port: m.quote.DstPort}
+	client, pref, ok := w.g.Sessions.Peek4(m.quote.Proto, mapped, remote)
 	switch {
 	case !ok:
 		return drop.ICMPErrorUnbound
@@ -115,7 +116,9 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	prefix := &w.conf.prefixes[pref]
 	if icmp.IsTooBig4(m.kind) {
 		pointer = icmp.MTU6(m.rest&0xffff, uint32(q.TotalLen()), w.mtu6(client.Addr), w.mtu4(*v.IP4().Src()), w.conf.Plateaus)
-		w.g.paths.learn(*q.Dst(), m.rest&0xffff, w.now)
+		if w.g.Sessions.Known(m.quote.Proto, mapped, remote) { // others could name any destination
+			w.g.paths.learn(*q.Dst(), m.rest&0xffff, w.now)
+		}
 	}
 	e := xlat.Error{Answer: answer, Rest: pointer, Quote: &m.quote}
 	if icmp.Extensible6(answer) {
