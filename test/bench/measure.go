@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// session is a run of this program: everything that is measured, with what it needs.
-type session struct {
+// bench is a run of this program: everything that is measured, with what it needs.
+type bench struct {
 	options
 	programs programs
 	report   *report
@@ -63,7 +63,7 @@ func measure(ctx context.Context, o options) (r *report, err error) {
 	for _, b := range bouts {
 		steps += o.repetitions * len(b.workloads)
 	}
-	s := &session{o, p, &report{Machine: describe(ctx, p.nat64d), Quick: o.quick, Repetitions: o.repetitions}, newProgress(steps)}
+	s := &bench{o, p, &report{Machine: describe(ctx, p.nat64d), Quick: o.quick, Repetitions: o.repetitions}, newProgress(steps)}
 	for _, g := range o.gateways {
 		s.report.Gateways = append(s.report.Gateways, g.name)
 	}
@@ -106,7 +106,7 @@ func (o options) find() (p programs, err error) {
 }
 
 // run measures a bout. What cannot be measured is reported; an error is for what ends everything.
-func (s *session) run(ctx context.Context, b bout) (err error) {
+func (s *bench) run(ctx context.Context, b bout) (err error) {
 	return s.inBed(ctx, b, func(t *stint) error {
 		for _, w := range b.workloads {
 			s.progress.step(b.name(), w.name)
@@ -122,7 +122,7 @@ func (s *session) run(ctx context.Context, b bout) (err error) {
 }
 
 // inBed calls f with the gateway of a bout in a network, and removes both.
-func (s *session) inBed(ctx context.Context, b bout, f func(*stint) error) (err error) {
+func (s *bench) inBed(ctx context.Context, b bout, f func(*stint) error) (err error) {
 	dir, err := os.MkdirTemp("", "nat64d-bench-")
 	if err != nil {
 		return err

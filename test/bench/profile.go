@@ -35,7 +35,7 @@ func profile(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &session{o, p, &report{}, nil}
+	s := &bench{o, p, &report{}, nil}
 	restore := changeMachine()
 	defer func() { err = errors.Join(err, restore()) }()
 	loads := []workload{
