@@ -171,32 +171,24 @@ func TestStaticBindings(t *testing.T) {
 	}
 }
 
-func TestRemoveStatic(t *testing.T) {
+// TestDynamicBindingBecomesStatic: it then outlives its sessions, and ends only when it is taken away.
+func TestDynamicBindingBecomesStatic(t *testing.T) {
 	t.Parallel()
 	b := newTables(t, 1, 100, "192.0.2.1", "7000-7001")
-	c, m := endpoint6("2001:db8::1", 80), endpoint4("192.0.2.1", 80)
-	if err := b.RemoveStatic(packet.TCP, m); err == nil {
-		t.Error("no error without a binding")
-	}
+	c := endpoint6("2001:db8::1", 80)
+	id, m, _ := b.hold(packet.TCP, c)
 	if err := b.AddStatic(packet.TCP, c, m); err != nil {
 		t.Fatal(err)
 	}
-	id, _, _ := b.hold(packet.TCP, c)
-	if err := b.RemoveStatic(packet.TCP, m); err != nil {
-		t.Fatal(err)
-	}
-	if all := b.all(); len(all) != 1 || all[0].Static || all[0].Sessions != 1 {
-		t.Errorf("a removed row with a session: %+v", all)
-	}
-	if err := b.RemoveStatic(packet.TCP, m); err == nil {
-		t.Error("a dynamic row can be removed as a static one")
-	}
-	if err := b.AddStatic(packet.TCP, c, m); err != nil {
-		t.Errorf("a dynamic row does not become static: %v", err)
+	if all := b.all(); len(all) != 1 || !all[0].Static || all[0].Sessions != 1 {
+		t.Errorf("a dynamic row has become %+v", all)
 	}
 	b.Drop(id)
-	if err := b.RemoveStatic(packet.TCP, m); err != nil || b.Len(packet.TCP) != 0 {
-		t.Errorf("%v, %d bindings left", err, b.Len(packet.TCP))
+	if got, ok := b.Lookup6(packet.TCP, c); !ok || got != m {
+		t.Errorf("after its last session it is %v, %v", got, ok)
+	}
+	if n := b.Unlink(func(x bib.Binding) bool { return x.Static }); n != 1 || b.Len(packet.TCP) != 0 {
+		t.Errorf("%d rows taken away, %d left", n, b.Len(packet.TCP))
 	}
 }
 
@@ -311,7 +303,7 @@ func TestConcurrentUse(t *testing.T) {
 			b.Unlink(func(x bib.Binding) bool { return int(x.Client.Port)%40 == i%40 })
 			m := endpoint4("192.0.2.1", uint16(100+i))
 			if b.AddStatic(packet.UDP, endpoint6("2001:db8::1", uint16(2000+i%40)), m) == nil {
-				b.RemoveStatic(packet.UDP, m) // an Unlink of before may have taken it
+				b.Unlink(func(x bib.Binding) bool { return x.Mapped == m })
 			}
 		}
 	})

@@ -16,12 +16,11 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &model{tables: newTables(t, 1, 20, "192.0.2.1-192.0.2.2", "1020-1027"), rows: make(map[key6]*row)}
 		rt.Repeat(map[string]func(*rapid.T){
-			"hold":          m.hold,
-			"drop":          m.drop,
-			"add static":    m.addStatic,
-			"remove static": m.removeStatic,
-			"unlink":        m.unlink,
-			"":              m.compare,
+			"hold":       m.hold,
+			"drop":       m.drop,
+			"add static": m.addStatic,
+			"unlink":     m.unlink,
+			"":           m.compare,
 		})
 	})
 }
@@ -143,19 +142,6 @@ func (m *model) addStatic(t *rapid.T) {
 	} else if want {
 		old.static = true
 	}
-}
-
-func (m *model) removeStatic(t *rapid.T) {
-	k := drawKey(t)
-	r := m.rows[k]
-	if r == nil {
-		t.Skip("no such row")
-	}
-	if err := m.RemoveStatic(k.proto, r.mapped); (err == nil) != r.static {
-		t.Fatalf("RemoveStatic(%v): %v, want success %v", r.mapped, err, r.static)
-	}
-	r.static = false
-	m.end(k)
 }
 
 func (m *model) unlink(t *rapid.T) {

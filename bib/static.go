@@ -9,7 +9,7 @@ import (
 	"nat64d/table"
 )
 
-// AddStatic adds a row that lives until RemoveStatic, with or without sessions (RFC 6146 section 3.1). Its IPv4
+// AddStatic adds a row that lives until Unlink takes it, with or without sessions (RFC 6146 section 3.1). Its IPv4
 // address is one of pool4; its port need not be in pool4's ranges, and may be held down. A dynamic row with just these
 // addresses becomes static, and then no longer counts against its client's limit.
 func (t *Table) AddStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4) error {
@@ -97,31 +97,6 @@ func (t *Table) full() error {
 	return fmt.Errorf("bib: the table is full with %d bindings: raise sessions.max", t.max)
 }
 
-// RemoveStatic makes a static row dynamic: it ends at once if it has no sessions, and otherwise with the last one.
-func (t *Table) RemoveStatic(p packet.Proto, m packet.Endpoint4) error {
-	if !t.removeStatic(p, m) {
-		return fmt.Errorf("bib: %v %s has no static binding", p, text4(m))
-	}
-	return nil
-}
-
-// RemoveStaticRange does the same for n rows, whose ports begin with that of m. If one of them is not there, none is
-// removed.
-func (t *Table) RemoveStaticRange(p packet.Proto, m packet.Endpoint4, n int) error {
-	if err := checkRange(m.Port, m.Port, n); err != nil {
-		return err
-	}
-	for i := range n {
-		if !t.isStatic(p, plus4(m, i)) {
-			return fmt.Errorf("bib: %v %s has no static binding: nothing is removed", p, text4(plus4(m, i)))
-		}
-	}
-	for i := range n {
-		t.removeStatic(p, plus4(m, i))
-	}
-	return nil
-}
-
 // removeStatic makes a static row dynamic, if there is one.
 func (t *Table) removeStatic(p packet.Proto, m packet.Endpoint4) bool {
 	c, ok := t.owner(p, m)
@@ -159,14 +134,6 @@ func (t *Table) loosen(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4) (
 func (t *Table) owner(p packet.Proto, m packet.Endpoint4) (c packet.Endpoint6, ok bool) {
 	t.epochs.Guest(func() { c, ok = t.Lookup4(p, m) })
 	return c, ok
-}
-
-func (t *Table) isStatic(p packet.Proto, m packet.Endpoint4) (ok bool) {
-	t.epochs.Guest(func() {
-		id := t.Find4(p, m)
-		ok = id != 0 && t.At(id).Static
-	})
-	return ok
 }
 
 func plus4(e packet.Endpoint4, n int) packet.Endpoint4 {

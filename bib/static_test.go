@@ -41,12 +41,6 @@ func TestStaticRange(t *testing.T) {
 			t.Errorf("AddStaticRange(%v, %v, %d) failed, but %d rows are there", x.c, x.m, x.n, n)
 		}
 	}
-	if err := b.RemoveStaticRange(packet.TCP, at(9005), 10); err == nil || b.Len(packet.TCP) != 20 {
-		t.Errorf("removed a range that is not all there: %v, %d rows left", err, b.Len(packet.TCP))
-	}
-	if err := b.RemoveStaticRange(packet.TCP, at(9000), 10); err != nil || b.Len(packet.TCP) != 10 {
-		t.Errorf("%v, %d rows left", err, b.Len(packet.TCP))
-	}
 }
 
 // TestFailedRangeLeavesDynamicRows: a dynamic row that a failed range has made static is dynamic again.

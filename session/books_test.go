@@ -131,12 +131,12 @@ func (g *gateway) administer(t *testing.T, stop chan struct{}) {
 		}
 		p := packet.Proto(i % 3)
 		if g.sessions.AddStatic(p, endpoint6("2001:db8::2", 80), at, 4) == nil {
-			if err := g.bindings.RemoveStaticRange(p, at, 4); err != nil {
-				t.Error(err)
+			if b, _ := g.sessions.Purge(func(b bib.Binding) bool { return b.Static }); b != 4 {
+				t.Errorf("%d of 4 static bindings have ended", b)
 			}
 		}
 		g.sessions.PurgePrefix(1)
-		g.sessions.Remove(func(b bib.Binding) bool { return int(b.Mapped.Port)%40 == i%40 })
+		g.sessions.Purge(func(b bib.Binding) bool { return int(b.Mapped.Port)%40 == i%40 })
 		g.sessions.StoredSYNs(0)
 	}
 }

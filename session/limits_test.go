@@ -115,12 +115,13 @@ func TestStaticBindingsDoNotCount(t *testing.T) {
 	if a, b := open(3), open(4); a != drop.None || b != drop.ClientBindings {
 		t.Errorf("after one became static: %v, %v", a, b)
 	}
-	if err := g.bindings.RemoveStatic(packet.UDP, at); err != nil {
-		t.Fatal(err)
-	}
-	g.sessions.Remove(func(b bib.Binding) bool { return b.Client.Port == 3 })
+	g.sessions.Purge(func(b bib.Binding) bool { return b.Static })
 	if r := open(4); r != drop.ClientBindings {
-		t.Errorf("after it became dynamic again: %v", r)
+		t.Errorf("after the static ones have ended: %v", r)
+	}
+	g.sessions.Purge(func(b bib.Binding) bool { return b.Client.Port == 3 })
+	if r := open(4); r != drop.None {
+		t.Errorf("after a dynamic one has ended: %v", r)
 	}
 }
 
@@ -173,8 +174,8 @@ func TestPurgePrefix(t *testing.T) {
 	}
 }
 
-// TestPurgeOrphans takes ports and then the whole address out of pool4.
-func TestPurgeOrphans(t *testing.T) {
+// TestPurgeOfOrphans takes ports and then the whole address out of pool4.
+func TestPurgeOfOrphans(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "7000-7001", "192.0.2.2", "7000")
 	remote := endpoint4("198.51.100.1", 1)
@@ -196,15 +197,15 @@ func TestPurgeOrphans(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if b, s := g.sessions.PurgeOrphans(); b != 0 || s != 0 {
+	if b, s := g.sessions.Purge(g.bindings.Orphan); b != 0 || s != 0 {
 		t.Errorf("%d bindings and %d sessions are orphans of an unchanged pool", b, s)
 	}
 	remove("192.0.2.1", "7000") // a static binding's port: it stays
-	if b, s := g.sessions.PurgeOrphans(); b != 0 || s != 0 {
+	if b, s := g.sessions.Purge(g.bindings.Orphan); b != 0 || s != 0 {
 		t.Errorf("%d bindings and %d sessions are orphans, though the address is there", b, s)
 	}
 	remove("192.0.2.1", "7001") // and with it the address
-	if b, s := g.sessions.PurgeOrphans(); b != 2 || s != 2 {
+	if b, s := g.sessions.Purge(g.bindings.Orphan); b != 2 || s != 2 {
 		t.Errorf("%d bindings and %d sessions are orphans, want 2 and 2", b, s)
 	}
 	if all := g.listBindings(); len(all) != 1 || all[0].Mapped != endpoint4("192.0.2.2", 7000) {

@@ -53,26 +53,6 @@ func (m *model) forget(at packet.Endpoint4) {
 	m.syns = rest
 }
 
-func (m *model) removeStatic(t *rapid.T) {
-	p := packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto"))
-	at := endpoint4("192.0.2.1", rapid.Uint16Range(firstPort, lastPort).Draw(t, "mapped"))
-	k, bound := m.byMapped(p, at)
-	static := bound && m.bindings[k].static
-	if err := m.gateway.bindings.RemoveStatic(p, at); (err == nil) != static {
-		t.Fatalf("RemoveStatic(%v, %v): %v, want success %v", p, at, err, static)
-	}
-	if !static {
-		return
-	}
-	for s := range m.sessions {
-		if s.binding6 == k {
-			m.bindings[k].static = false
-			return
-		}
-	}
-	delete(m.bindings, k)
-}
-
 // log keeps what lives according to the log. A binding is known by its transport addresses.
 func (m *model) log(e session.Event) {
 	kind := e.Kind

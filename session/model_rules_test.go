@@ -264,11 +264,9 @@ func (m *model) purge(t *rapid.T) {
 		}
 	}
 	m.forgetBuckets()
-	end := m.gateway.sessions.Remove
-	if static {
-		end = m.gateway.sessions.Purge
-	}
-	bindings, sessions := end(func(b bib.Binding) bool { return b.Mapped.Port == port })
+	bindings, sessions := m.gateway.sessions.Purge(func(b bib.Binding) bool {
+		return b.Mapped.Port == port && (static || !b.Static)
+	})
 	if bindings != wantB || sessions != wantS {
 		t.Fatalf("purged %d bindings and %d sessions, want %d and %d", bindings, sessions, wantB, wantS)
 	}

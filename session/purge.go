@@ -20,16 +20,6 @@ func (t *Table) Purge(match func(bib.Binding) bool) (bindings, sessions int) {
 	})
 }
 
-// PurgeOrphans ends what a change of pool4 has taken the ground from, and nothing else: dynamic bindings whose
-// transport address is not in pool4 any more, and static ones of whose address nothing is. A static binding whose port
-// has left pool4, but not all of its address, stays.
-func (t *Table) PurgeOrphans() (bindings, sessions int) { return t.Purge(t.bib.Orphan) }
-
-// Remove ends the dynamic bindings that match, and their sessions, like Purge. Static ones are for RemoveStatic.
-func (t *Table) Remove(match func(bib.Binding) bool) (bindings, sessions int) {
-	return t.Purge(func(b bib.Binding) bool { return !b.Static && match(b) })
-}
-
 // PurgePrefix ends the sessions whose clients used NAT64 prefix n last, and bindings that lose their last session by
 // that, before the number gets another meaning. The caller has taken the prefix out of pool6 and let the batches end
 // that may not know it (table.Epochs.Wait). It returns how many sessions there were. Locks are held for one shard at a

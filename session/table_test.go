@@ -242,10 +242,8 @@ func TestConcurrentUse(t *testing.T) {
 	close(stop)
 	watch.Wait()
 	g.sweep(clock() + seconds(8000)) // ESTABLISHED for two hours, TRANS for four minutes
-	for f, at := range owner {
-		if err := g.bindings.RemoveStatic(f.proto, at); err != nil {
-			t.Error(err)
-		}
+	if b, _ := g.sessions.Purge(func(b bib.Binding) bool { return b.Static }); b != len(owner) {
+		t.Errorf("%d static bindings have ended, want %d", b, len(owner))
 	}
 	if s, b := g.sizes(); s != 0 || b != 0 {
 		t.Errorf("%d sessions and %d bindings are left", s, b)
