@@ -44,7 +44,7 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 		done; \
 	done
 
-bench: deps build ## measure beside the kernel and Tayga, about 10 minutes; BENCH=flags, see BENCH=-help (needs root)
+bench: deps build ## measure beside the kernel and Tayga, three times, a quarter of an hour; BENCH=-help lists flags (needs root)
 	go build -o bin/ ./test/bench
 	$(SUDO) bin/bench -reps 3 -cache "$(CACHE)" $(BENCH)
 

@@ -36,7 +36,7 @@ func (r *report) put(gateway, name string, value float64) {
 }
 
 func (r *report) fail(gateway, workload string, err error) {
-	r.Failures = append(r.Failures, fmt.Sprintf("%s: %s: %v", gateway, workload, err))
+	r.Failures = append(r.Failures, fmt.Sprintf("not measured: %s: %s: %v", gateway, workload, err))
 }
 
 // median returns the middle of the values; ok is false if there are none.
@@ -95,12 +95,30 @@ func (r *report) footer(w io.Writer) error {
 	m := r.Machine
 	_, err := fmt.Fprintf(w, "\n%s, %d processors (ends on one, the gateway on another), Linux %s, %s, %s; medians of %d; in brackets: divided by %s\n",
 		m.Processor, m.Processors, m.Kernel, m.Version, m.Date.Format("2006-01-02"), r.Repetitions, r.Gateways[0])
-	for _, f := range r.Failures {
+	for _, f := range slices.Concat(r.doubts(), r.Failures) {
 		if err == nil {
-			_, err = fmt.Fprintln(w, "not measured:", f)
+			_, err = fmt.Fprintln(w, f)
 		}
 	}
 	return err
+}
+
+// noiseRow is the measure of what others do on the machine; above doubtful, the other rows are not worth much.
+const (
+	noiseRow = "host noise before, % of a processor"
+	doubtful = 10
+)
+
+// doubts says which gateways were measured on a busy machine.
+func (r *report) doubts() (lines []string) {
+	for _, row := range r.Rows {
+		for _, g := range r.Gateways {
+			if m, ok := median(row.Values[g]); ok && row.Name == noiseRow && m > doubtful {
+				lines = append(lines, fmt.Sprintf("do not trust %s: others used %.0f %% of a processor", g, m))
+			}
+		}
+	}
+	return lines
 }
 
 // cell is the median of a gateway and its ratio to that of another one.

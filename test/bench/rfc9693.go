@@ -81,6 +81,9 @@ func bothWays(ctx context.Context, s *stint) error {
 		return err
 	}
 	s.put("rfc9693 throughput, both ways kpps", best/1000)
+	if best == 0 {
+		return errors.New("no rate without loss was found to measure loss and latency at")
+	}
 	twice, err := try(2 * best)
 	if err != nil {
 		return err
@@ -91,9 +94,12 @@ func bothWays(ctx context.Context, s *stint) error {
 		r, err = call[roundTripResult](ctx, s.client, toolRoundTrip, roundTripOrder{s.destination, s.RoundTrips, s.UDP / 2})
 		return err
 	})
+	if err != nil {
+		return err
+	}
 	s.put("rfc9693 latency at half of it, p50 us", micro(r.Median))
 	s.put("rfc9693 latency at half of it, p99 us", micro(r.P99))
-	return err
+	return nil
 }
 
 // exchange sends half of a rate in each direction, and calls beside, if not nil, meanwhile.

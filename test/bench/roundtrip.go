@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -51,10 +52,11 @@ func roundTrip(o roundTripOrder) (roundTripResult, error) {
 		}
 		time.Sleep(askPause)
 	}
-	if len(times) > 0 {
-		slices.Sort(times)
-		r.Median, r.P99 = times[len(times)/2], times[len(times)*99/100]
+	if len(times) == 0 {
+		return r, fmt.Errorf("none of %d requests was answered", r.Lost)
 	}
+	slices.Sort(times)
+	r.Median, r.P99 = times[len(times)/2], times[len(times)*99/100]
 	return r, nil
 }
 

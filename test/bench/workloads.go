@@ -104,7 +104,7 @@ func (s *stint) up(ctx context.Context, o floodOrder) (floodResult, int, error) 
 // hostNoise reports what others take of the machine just before the measurements.
 func hostNoise(ctx context.Context, s *stint) error {
 	share, err := s.noise(ctx)
-	s.put("host noise before, % of a processor", 100*share)
+	s.put(noiseRow, 100*share)
 	return err
 }
 
@@ -162,6 +162,9 @@ func cost(ctx context.Context, s *stint) error {
 	}
 	if float64(l.received) < 0.9*float64(l.sent.Sent) {
 		return fmt.Errorf("of %d packets %d were carried: must be nearly all", l.sent.Sent, l.received)
+	}
+	if busy < quiet {
+		return errors.New("others used more of the gateway's processor before the load than the load did")
 	}
 	rate := float64(l.received) / l.sent.Took.Seconds()
 	s.put(fmt.Sprintf("gw cost ns/packet (at %d kpps)", costRate/1000), (busy-quiet)/rate*1e9)
