@@ -1,6 +1,7 @@
 package test
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -39,14 +40,16 @@ var imports = map[string]string{
 var unsafeAllowed = []string{"afpacket", "table"}
 
 // pure are the protocol packages: time, randomness and addresses are arguments, and they do no I/O.
-var pure = []string{"packet", "drop", "pool4", "pool6", "bib", "session", "icmp", "xlat"}
+var pure = []string{"drop", "packet", "pool4", "pool6", "bib", "session", "fragment", "icmp", "xlat"}
 
-// impure are what a pure package must not import. The clock hides in package time, which is also where durations are.
+// impure are what a pure package must not import, and clock what it must not use of package time, where durations are
+// as well.
 var impure = []string{"os", "net", "net/http", "syscall", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog"}
+var clock = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until"}
 
 // sources calls f for every Go file of the tree. It reads the files themselves and not go list, whose answer go test
 // would cache.
-func sources(t *testing.T, f func(folder, path string, imports []string)) {
+func sources(t *testing.T, f func(folder, path string, file *ast.File)) {
 	root := os.DirFS("..")
 	err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -58,16 +61,11 @@ func sources(t *testing.T, f func(folder, path string, imports []string)) {
 		if filepath.Ext(path) != ".go" {
 			return nil
 		}
-		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", path), nil, parser.ImportsOnly)
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", path), nil, parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
-		var list []string
-		for _, i := range file.Imports {
-			p, _ := strconv.Unquote(i.Path.Value)
-			list = append(list, p)
-		}
-		f(filepath.ToSlash(filepath.Dir(path)), path, list)
+		f(filepath.ToSlash(filepath.Dir(path)), path, file)
 		return nil
 	})
 	if err != nil {
@@ -75,8 +73,22 @@ func sources(t *testing.T, f func(folder, path string, imports []string)) {
 	}
 }
 
+// imported returns what a file imports.
+func imported(file *ast.File) (list []string) {
+	for _, i := range file.Imports {
+		p, _ := strconv.Unquote(i.Path.Value)
+		list = append(list, p)
+	}
+	return list
+}
+
+// isPure says whether a file is of a protocol package, tests excepted.
+func isPure(folder, path string) bool {
+	return slices.Contains(pure, folder) && !strings.HasSuffix(path, "_test.go")
+}
+
 func TestImportsFormTheDesignedGraph(t *testing.T) {
-	sources(t, func(folder, path string, list []string) {
+	sources(t, func(folder, path string, file *ast.File) {
 		allowed, known := imports[folder]
 		if !known {
 			t.Errorf("%s: no row of the design covers the folder %q", path, folder)
@@ -84,7 +96,7 @@ func TestImportsFormTheDesignedGraph(t *testing.T) {
 		if strings.HasSuffix(path, "_test.go") {
 			return
 		}
-		for _, p := range list {
+		for _, p := range imported(file) {
 			if ours, ok := strings.CutPrefix(p, "nat64d/"); ok && !slices.Contains(strings.Fields(allowed), ours) {
 				t.Errorf("%s: %s may not import %s", path, folder, ours)
 			}
@@ -93,22 +105,38 @@ func TestImportsFormTheDesignedGraph(t *testing.T) {
 }
 
 func TestUnsafeStaysWhereItIs(t *testing.T) {
-	sources(t, func(folder, path string, list []string) {
-		if slices.Contains(list, "unsafe") && !slices.Contains(unsafeAllowed, folder) {
+	sources(t, func(folder, path string, file *ast.File) {
+		if slices.Contains(imported(file), "unsafe") && !slices.Contains(unsafeAllowed, folder) {
 			t.Errorf("%s imports unsafe; only %v may", path, unsafeAllowed)
 		}
 	})
 }
 
 func TestProtocolPackagesDoNoIO(t *testing.T) {
-	sources(t, func(folder, path string, list []string) {
-		if strings.HasSuffix(path, "_test.go") || !slices.Contains(pure, folder) {
+	sources(t, func(folder, path string, file *ast.File) {
+		if !isPure(folder, path) {
 			return
 		}
-		for _, p := range list {
+		for _, p := range imported(file) {
 			if slices.Contains(impure, p) {
 				t.Errorf("%s: a protocol package may not import %s", path, p)
 			}
 		}
+	})
+}
+
+func TestProtocolPackagesReadNoClock(t *testing.T) {
+	sources(t, func(folder, path string, file *ast.File) {
+		if !isPure(folder, path) || !slices.Contains(imported(file), "time") {
+			return
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok && slices.Contains(clock, s.Sel.Name) {
+				if x, ok := s.X.(*ast.Ident); ok && x.Name == "time" {
+					t.Errorf("%s: a protocol package may not use time.%s: the time is an argument", path, s.Sel.Name)
+				}
+			}
+			return true
+		})
 	})
 }
