@@ -4,6 +4,7 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -75,17 +76,18 @@ func (g *Guard) Check() error {
 	return g.install()
 }
 
-// Remove deletes the table and gives the reserved ports back. Without a table it does nothing.
+// Remove deletes the table and gives the reserved ports back. Without a table it does nothing. If the ports cannot be
+// given back, the table goes all the same: ports that stay reserved harm the host less than services that stay unheard.
 func (g *Guard) Remove() error {
 	g.applied = false
 	added, exists, err := g.addedPorts()
-	if err != nil || !exists {
+	if !exists {
 		return err
 	}
-	if err := giveBack(added); err != nil {
-		return err
+	if err == nil {
+		err = giveBack(added)
 	}
-	return g.deleteTable()
+	return errors.Join(err, g.deleteTable())
 }
 
 // install makes the table and the reserved ports what they should be. The table names the ports that we added, so
@@ -128,13 +130,17 @@ func (g *Guard) interfaces() (indexes [2]int) {
 	return indexes
 }
 
-// giveBack takes the ports that we added out of the reserved ones.
+// giveBack takes the ports that we added out of the reserved ones. Its error names them, since the table, which is
+// about to go, is the only note of them.
 func giveBack(added ports) error {
 	current, err := reservedPorts()
-	if err != nil {
-		return err
+	if err == nil {
+		err = reserve(current, current.minus(added))
 	}
-	return reserve(current, current.minus(added))
+	if err != nil {
+		return fmt.Errorf("ports %v stay reserved: %w", added, err)
+	}
+	return nil
 }
 
 // wrap says what failed, since errors of nftables are bare numbers.
