@@ -26,31 +26,6 @@ func (t *Table) AddStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4
 	return nil
 }
 
-// AddStaticRange adds n rows for the ports that begin with those of c and m, all of them or, with an error, none.
-// Packets that come meanwhile may use some.
-func (t *Table) AddStaticRange(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4, n int) error {
-	if err := checkRange(c.Port, m.Port, n); err != nil {
-		return err
-	}
-	for i := range n {
-		if err := t.AddStatic(p, plus6(c, i), plus4(m, i)); err != nil {
-			for j := range i {
-				t.removeStatic(p, plus4(m, j))
-			}
-			return err
-		}
-	}
-	return nil
-}
-
-// checkRange says what is wrong with a range of n ports on both sides.
-func checkRange(c, m uint16, n int) error {
-	if last := int(max(c, m)) + n - 1; n < 1 || last > 65535 {
-		return fmt.Errorf("bib: a range of %d ports from %d and %d: it must have at least one and end at 65535 or before", n, c, m)
-	}
-	return nil
-}
-
 // addStatic adds a row, or makes one static, and reports which.
 func (t *Table) addStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4) (made bool, err error) {
 	h := t.hash(p, c)
@@ -97,53 +72,10 @@ func (t *Table) full() error {
 	return fmt.Errorf("bib: the table is full with %d bindings: raise sessions.max", t.max)
 }
 
-// removeStatic makes a static row dynamic, if there is one.
-func (t *Table) removeStatic(p packet.Proto, m packet.Endpoint4) bool {
-	c, ok := t.owner(p, m)
-	if !ok {
-		return false
-	}
-	e, ended, ok := t.loosen(p, c, m)
-	if ended {
-		t.bury(e)
-	}
-	return ok
-}
-
-// loosen makes a static row dynamic, if there is one, and takes it out of the indexes if it has no sessions.
-func (t *Table) loosen(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4) (e end, ended, ok bool) {
-	h := t.hash(p, c)
-	s := t.index6.Lock(h)
-	defer s.Unlock()
-	id := t.find6(s.Find(h), p, c)
-	if id == 0 || t.Mapped(id) != m || !t.At(id).Static {
-		return end{}, false, false
-	}
-	b := t.entries.At(uint32(id))
-	if b.refs.set(0, static) != 0 {
-		b.counted = t.join(c.Addr, 0, forBinding)
-		return end{}, false, true
-	}
-	b.refs.Store(gone)
-	e = t.unlink(s, h, uint32(id), true)
-	e.Static = true
-	return e, true, true
-}
-
 // owner returns the client that has an IPv4 transport address. The caller need not be in a batch.
 func (t *Table) owner(p packet.Proto, m packet.Endpoint4) (c packet.Endpoint6, ok bool) {
 	t.epochs.Guest(func() { c, ok = t.Lookup4(p, m) })
 	return c, ok
-}
-
-func plus4(e packet.Endpoint4, n int) packet.Endpoint4 {
-	e.Port += uint16(n)
-	return e
-}
-
-func plus6(e packet.Endpoint6, n int) packet.Endpoint6 {
-	e.Port += uint16(n)
-	return e
 }
 
 func text4(e packet.Endpoint4) string {

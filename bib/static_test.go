@@ -2,7 +2,6 @@ package bib_test
 
 import (
 	"net/netip"
-	"strings"
 	"testing"
 
 	"nat64d/bib"
@@ -10,57 +9,6 @@ import (
 	"nat64d/packet"
 	"nat64d/pool4"
 )
-
-// TestStaticRange adds ranges that collide in every way: all or nothing.
-func TestStaticRange(t *testing.T) {
-	t.Parallel()
-	b := newTables(t, 1, 20, "192.0.2.1", "7000-7019")
-	c1, c2 := endpoint6("2001:db8::1", 8000), endpoint6("2001:db8::2", 8000)
-	at := func(port uint16) packet.Endpoint4 { return endpoint4("192.0.2.1", port) }
-	for _, x := range []struct {
-		c    packet.Endpoint6
-		m    packet.Endpoint4
-		n    int
-		says string
-	}{
-		{c1, at(9000), 10, ""},
-		{c2, at(8995), 10, "192.0.2.1:9000 is in use by [2001:db8::1]:8000"},
-		{c1, at(7000), 10, "has a binding to 192.0.2.1:9000: remove that first"},
-		{c2, at(7000), 11, "the table is full with 20 bindings"},
-		{c2, endpoint4("192.0.2.2", 7000), 1, "not in pool4"},
-		{c2, at(65530), 7, "must have at least one and end at 65535"},
-		{c2, at(7000), 0, "must have at least one"},
-		{c2, at(65526), 10, ""},
-	} {
-		before := b.Len(packet.TCP)
-		err := b.AddStaticRange(packet.TCP, x.c, x.m, x.n)
-		if (err == nil) != (x.says == "") || err != nil && !strings.Contains(err.Error(), x.says) {
-			t.Errorf("AddStaticRange(%v, %v, %d): %v, want %q", x.c, x.m, x.n, err, x.says)
-		}
-		if n := b.Len(packet.TCP) - before; err != nil && n != 0 {
-			t.Errorf("AddStaticRange(%v, %v, %d) failed, but %d rows are there", x.c, x.m, x.n, n)
-		}
-	}
-}
-
-// TestFailedRangeLeavesDynamicRows: a dynamic row that a failed range has made static is dynamic again.
-func TestFailedRangeLeavesDynamicRows(t *testing.T) {
-	t.Parallel()
-	b := newTables(t, 1, 20, "192.0.2.1", "7000-7001")
-	c := endpoint6("2001:db8::1", 7000)
-	_, m, _ := b.hold(packet.UDP, c)
-	if err := b.AddStatic(packet.UDP, endpoint6("2001:db8::2", 80), endpoint4("192.0.2.1", m.Port+1)); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.AddStaticRange(packet.UDP, c, m, 2); err == nil {
-		t.Error("a range is added over another binding")
-	}
-	for _, x := range b.all() {
-		if x.Client == c && (x.Static || x.Sessions != 1) {
-			t.Errorf("the dynamic row is now %+v", x)
-		}
-	}
-}
 
 // TestAddressAfterRemoval: a client whose address has left pool4 gets another one, and keeps that for all its flows.
 func TestAddressAfterRemoval(t *testing.T) {

@@ -131,14 +131,14 @@ func TestStaticBindingDiscardsStoredSYN(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "7000-7999")
 	peer := endpoint4("198.51.100.1", 6000)
-	for port := uint16(7000); port < 7004; port++ {
+	for port := uint16(7000); port < 7003; port++ {
 		g.from4(packet.TCP, peer, endpoint4("192.0.2.1", port), packet.SYN, 0)
 	}
-	if err := g.sessions.AddStatic(packet.TCP, endpoint6("2001:db8::1", 80), endpoint4("192.0.2.1", 7001), 2); err != nil {
+	if err := g.sessions.AddStatic(packet.TCP, endpoint6("2001:db8::1", 80), endpoint4("192.0.2.1", 7001)); err != nil {
 		t.Fatal(err)
 	}
 	all := g.sweepSYNs(seconds(7))
-	if len(all) != 2 || all[0].Dst.Port != 7000 || all[1].Dst.Port != 7003 {
+	if len(all) != 2 || all[0].Dst.Port != 7000 || all[1].Dst.Port != 7002 {
 		t.Errorf("refused: %v", all)
 	}
 }

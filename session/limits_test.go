@@ -102,14 +102,16 @@ func TestStaticBindingsDoNotCount(t *testing.T) {
 		_, r := g.from6(packet.UDP, endpoint6("2001:db8::1", port), remote, packet.Other, 0)
 		return r
 	}
-	if err := g.sessions.AddStatic(packet.UDP, endpoint6("2001:db8::1", 80), endpoint4("192.0.2.1", 80), 10); err != nil {
-		t.Fatal(err)
+	for port := range uint16(10) {
+		if err := g.sessions.AddStatic(packet.UDP, endpoint6("2001:db8::1", 80+port), endpoint4("192.0.2.1", 80+port)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if a, b, c := open(1), open(2), open(3); a != drop.None || b != drop.None || c != drop.ClientBindings {
 		t.Errorf("beside static bindings: %v, %v, %v", a, b, c)
 	}
 	at, _ := g.bindings.Lookup6(packet.UDP, endpoint6("2001:db8::1", 1))
-	if err := g.sessions.AddStatic(packet.UDP, endpoint6("2001:db8::1", 1), at, 1); err != nil {
+	if err := g.sessions.AddStatic(packet.UDP, endpoint6("2001:db8::1", 1), at); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := open(3), open(4); a != drop.None || b != drop.ClientBindings {
@@ -182,7 +184,7 @@ func TestPurgeOfOrphans(t *testing.T) {
 	for i, at := range []string{"192.0.2.1", "192.0.2.2"} {
 		c := endpoint6("2001:db8::1", 80)
 		c.Addr[15] = byte(i)
-		if err := g.sessions.AddStatic(packet.UDP, c, endpoint4(at, 7000), 1); err != nil {
+		if err := g.sessions.AddStatic(packet.UDP, c, endpoint4(at, 7000)); err != nil {
 			t.Fatal(err)
 		}
 		g.from4(packet.UDP, remote, endpoint4(at, 7000), packet.Other, 0)

@@ -7,37 +7,23 @@ import (
 	"nat64d/session"
 )
 
-// addStatic adds one or two rows, or none if one of them is impossible.
 func (m *model) addStatic(t *rapid.T) {
-	p := packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto"))
-	c := drawClient(t)
+	k := binding6{packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto")), drawClient(t)}
 	at := endpoint4("192.0.2.1", rapid.Uint16Range(firstPort, lastPort).Draw(t, "mapped"))
-	n := rapid.IntRange(1, 2).Draw(t, "ports")
-	possible, rows := true, len(m.bindings)
-	for i := range uint16(n) {
-		_, bound := m.byMapped(p, packet.Endpoint4{Addr: at.Addr, Port: at.Port + i})
-		b := m.bindings[binding6{p, packet.Endpoint6{Addr: c.Addr, Port: c.Port + i}}]
-		switch {
-		case b == nil:
-			rows++
-			possible = possible && !bound && rows <= maxSessions
-		default:
-			possible = possible && !b.static && b.mapped.Port == at.Port+i
-		}
+	_, bound := m.byMapped(k.proto, at)
+	possible := !bound && len(m.bindings) < maxSessions
+	if b := m.bindings[k]; b != nil {
+		possible = !b.static && b.mapped == at
 	}
-	if err := m.gateway.sessions.AddStatic(p, c, at, n); (err == nil) != possible {
-		t.Fatalf("AddStatic(%v, %v, %v, %d): %v, want success %v", p, c, at, n, err, possible)
+	if err := m.gateway.sessions.AddStatic(k.proto, k.client, at); (err == nil) != possible {
+		t.Fatalf("AddStatic(%v, %v): %v, want success %v", k, at, err, possible)
 	}
 	if !possible {
 		return
 	}
-	for range n {
-		m.bindings[binding6{p, c}] = &boundTo{at, true}
-		if p == packet.TCP {
-			m.forget(at)
-		}
-		c.Port++
-		at.Port++
+	m.bindings[k] = &boundTo{at, true}
+	if k.proto == packet.TCP {
+		m.forget(at)
 	}
 	m.forgetBuckets()
 }

@@ -47,14 +47,14 @@ func (t *Table) connected(mapped, remote packet.Endpoint4) (ok bool) {
 // unknown.
 func (t *Table) StoredSYNs(now table.Time) []Session { return t.syns.list(now, t.policy.Load().syn) }
 
-// AddStatic is AddStaticRange of the bindings. A stored SYN for one of the transport addresses is discarded: the
-// binding answers when it comes again.
-func (t *Table) AddStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4, n int) error {
-	if err := t.bib.AddStaticRange(p, c, m, n); err != nil {
+// AddStatic is AddStatic of the bindings. A stored SYN for the transport address is discarded: the binding answers when
+// it comes again.
+func (t *Table) AddStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4) error {
+	if err := t.bib.AddStatic(p, c, m); err != nil {
 		return err
 	}
 	if p == packet.TCP {
-		t.syns.forget(m, n)
+		t.syns.forget(m)
 	}
 	return nil
 }
@@ -151,13 +151,12 @@ func (s *syns) wanted(remote packet.Endpoint4) []packet.Endpoint4 {
 	return slices.Clone(all[:min(len(all), maxWanted)])
 }
 
-// forget takes out what waits at n ports of an address.
-func (s *syns) forget(first packet.Endpoint4, n int) {
+// forget takes out what waits at a transport address.
+func (s *syns) forget(m packet.Endpoint4) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for x := s.oldest; x != nil; x = x.newer {
-		at := x.key.mapped
-		if at.Addr == first.Addr && at.Port >= first.Port && int(at.Port-first.Port) < n {
+		if x.key.mapped == m {
 			s.remove(x)
 		}
 	}

@@ -138,7 +138,7 @@ func (p *parts) bind(rs rows) error {
 	}
 	done := make(rows)
 	for e, client := range rs {
-		if err := p.gateway.Sessions.AddStatic(e.Proto, endpoint6(client), endpoint4(e), 1); err != nil {
+		if err := p.gateway.Sessions.AddStatic(e.Proto, endpoint6(client), endpoint4(e)); err != nil {
 			p.unbind(done)
 			return err
 		}
