@@ -101,7 +101,7 @@ func describe(ctx context.Context, nat64d program) machine {
 const (
 	noiseWindow = 250 * time.Millisecond
 	noiseLimit  = 0.08 // of a processor
-	noiseWait   = 2 * time.Second
+	noiseWait   = 4 * time.Second
 )
 
 // noise waits a little until others leave both processors alone, and returns the share of one that they still take.

@@ -17,9 +17,9 @@ const newConnections = 50_000
 
 // rfc9693 are its measures, in its order. Each leaves a table that the next one can use.
 var rfc9693 = []workload{
-	{"rfc9693 capacity and tear-down", without, capacity, false},
-	{"rfc9693 connection rate", without, establishment, false},
-	{"rfc9693 throughput, loss, latency", without, bothWays, false},
+	{"rfc9693 capacity and tear-down", without, capacity},
+	{"rfc9693 connection rate", without, establishment},
+	{"rfc9693 throughput, loss, latency", without, bothWays},
 }
 
 // capacity fills the table (RFC 9693 section 4.9) and empties it (section 4.8).
@@ -54,7 +54,7 @@ func establishment(ctx context.Context, s *stint) error {
 	if err != nil {
 		return err
 	}
-	best, err := search(setUpRate, most.perSecond(), s.Probes, func(rate float64) (trial, error) {
+	best, err := search(setUpRate, most.perSecond(), s.Probes+2, func(rate float64) (trial, error) {
 		if _, err := s.empty(ctx); err != nil {
 			return trial{}, err
 		}
