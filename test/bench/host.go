@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,23 @@ import (
 var machineSettings = map[string]string{
 	"net/netfilter/nf_conntrack_max": "2500000", // or NAT44 and Tayga cannot have a million flows
 	"net/core/netdev_max_backlog":    "8000",
+}
+
+// lockPath is a file that a run locks.
+const lockPath = "/run/nat64d-bench.lock"
+
+// alone makes sure that no other run goes on: two would measure each other, and the one that ends last would put back as
+// the machine's what the other had set. The lock ends with the file, or with this program.
+func alone() (*os.File, error) {
+	f, err := os.OpenFile(lockPath, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close() // nothing was written
+		return nil, fmt.Errorf("another bench is running: wait for its end: %s: %w", lockPath, err)
+	}
+	return f, nil
 }
 
 // changeMachine changes the settings, gives the kernel's threads for soft interrupts the priority that this program has

@@ -33,6 +33,11 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
+	lock, err := alone()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if o.profile != "" {
