@@ -28,18 +28,10 @@ func (w *worker) refuse6(v *packet.View, r drop.Reason, rest uint32) drop.Reason
 	src, ok := w.source6(dst)
 	hop, pending, no := w.hops.Hop6(dst)
 	switch {
-	case pending: // the packet is refused once more when the neighbour is known
+	case pending:
 		w.g.routes.Resolve6(dst)
-		if w.park() == drop.None {
-			return drop.None
-		}
-		return r
-	case !ok || no != drop.None:
-		w.count.Happened(metrics.ErrorNoSource)
-		return r
-	}
-	if !w.limit.to6.Allow(hash32(dst[:]), w.rates(), w.now) {
-		w.count.Happened(metrics.ErrorLimited)
+		return w.refuseLater(r)
+	case w.withheld(ok && no == drop.None, &w.limit.to6, hash32(dst[:])):
 		return r
 	}
 	o := w.to[V6].next()
@@ -57,6 +49,7 @@ func (w *worker) refuse4(v *packet.View, r drop.Reason, rest uint32) drop.Reason
 	return w.answer4(v, r, r.Answer4(), rest)
 }
 
+// answer4 is refuse4 with an answer that need not be that of r.
 func (w *worker) answer4(v *packet.View, r drop.Reason, a drop.Answer, rest uint32) drop.Reason {
 	if w.hairpin {
 		return w.refuseTurned(r, rest)
@@ -68,18 +61,10 @@ func (w *worker) answer4(v *packet.View, r drop.Reason, a drop.Answer, rest uint
 	src, ok := w.source4(dst)
 	hop, pending, no := w.hops.Hop4(dst)
 	switch {
-	case pending: // the packet is refused once more when the neighbour is known
+	case pending:
 		w.g.routes.Resolve4(dst)
-		if w.park() == drop.None {
-			return drop.None
-		}
-		return r
-	case !ok || no != drop.None:
-		w.count.Happened(metrics.ErrorNoSource)
-		return r
-	}
-	if !w.limit.to4.Allow(hash32(dst[:]), w.rates(), w.now) {
-		w.count.Happened(metrics.ErrorLimited)
+		return w.refuseLater(r)
+	case w.withheld(ok && no == drop.None, &w.limit.to4, hash32(dst[:])):
 		return r
 	}
 	o := w.to[V4].next()
@@ -88,6 +73,29 @@ func (w *worker) answer4(v *packet.View, r drop.Reason, a drop.Answer, rest uint
 	w.count.Happened(metrics.ErrorSent4)
 	w.keep(V4, o)
 	return r
+}
+
+// refuseLater keeps the packet at hand, to be refused once more when its sender's link address is known. If there is no
+// room for it, it is refused for r without an answer.
+func (w *worker) refuseLater(r drop.Reason) drop.Reason {
+	if w.park() == drop.None {
+		return drop.None
+	}
+	return r
+}
+
+// withheld says whether an error that is due must not be sent, and counts why: there is no way to its receiver, or
+// enough has been sent there.
+func (w *worker) withheld(reachable bool, l *icmp.Limiter, hash uint32) bool {
+	switch {
+	case !reachable:
+		w.count.Happened(metrics.ErrorNoSource)
+	case !l.Allow(hash, w.rates(), w.now):
+		w.count.Happened(metrics.ErrorLimited)
+	default:
+		return false
+	}
+	return true
 }
 
 // refuseTurned refuses the packet at hand, which was refused when it had turned, as the IPv6 packet that it came as.
