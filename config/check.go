@@ -152,6 +152,7 @@ func (d *document) timeouts(t rawTimeouts, unsafe bool) Timeouts {
 		UDP:            lifetime("udp", t.UDP, 2*time.Minute),
 		ICMP:           lifetime("icmp", t.ICMP, time.Minute),
 		TCPEstablished: lifetime("tcp_established", t.TCPEstablished, 2*time.Hour),
+		TCPOpening:     lifetime("tcp_opening", t.TCPOpening, 4*time.Minute),
 		TCPTransitory:  lifetime("tcp_transitory", t.TCPTransitory, 4*time.Minute),
 		TCPSyn:         lifetime("tcp_syn", t.TCPSyn, 6*time.Second),
 		Fragment:       lifetime("fragment", t.Fragment, 2*time.Second),

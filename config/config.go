@@ -141,7 +141,8 @@ type Timeouts struct {
 	UDP            time.Duration
 	ICMP           time.Duration
 	TCPEstablished time.Duration
-	TCPTransitory  time.Duration
+	TCPOpening     time.Duration // until the other side has sent a SYN, too
+	TCPTransitory  time.Duration // while closing
 	TCPSyn         time.Duration // of a stored SYN
 	Fragment       time.Duration // until all fragments of a datagram must have arrived
 }

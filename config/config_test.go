@@ -194,6 +194,7 @@ func TestRefused(t *testing.T) {
 		{"pool4: [ { address: 10.0.2.15, protocols: [tcp, sctp] } ]", `f:1: pool4[0].protocols[1]: is "sctp", but must be tcp, udp or icmp, each once`},
 		{"pool4: [ { address: 10.0.2.15, protocols: [tcp, tcp] } ]", `f:1: pool4[0].protocols[1]: is "tcp", but must be tcp, udp or icmp, each once`},
 		{"pool4: [ { address: 10.0.2.15, protocols: [] } ]", "f:1: pool4[0].protocols: is empty; leave it out for tcp, udp and icmp"},
+		{"sessions: { timeouts: { tcp_opening: 239s } }", "f:1: sessions.timeouts.tcp_opening: is 3m59s, which is below the 4m0s that the RFCs require; write at least that, or allow_unsafe_timeouts: true in section sessions"},
 		{"sessions: { timeouts: { udp: 119s } }", "f:1: sessions.timeouts.udp: is 1m59s, which is below the 2m0s that the RFCs require; write at least that, or allow_unsafe_timeouts: true in section sessions"},
 		{"sessions: { timeouts: { icmp: 60 } }", `f:1: sessions.timeouts.icmp: "60" has no unit; write 60s if seconds are meant`},
 		{"sessions: { timeouts: { icmp: 1:99:00 } }", `f:1: sessions.timeouts.icmp: "1:99:00" is not a duration; write it like 90s, 5m, 2h or 00:05:00`},

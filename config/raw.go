@@ -107,6 +107,7 @@ type rawTimeouts struct {
 	UDP            interval `yaml:"udp"`
 	ICMP           interval `yaml:"icmp"`
 	TCPEstablished interval `yaml:"tcp_established"`
+	TCPOpening     interval `yaml:"tcp_opening"`
 	TCPTransitory  interval `yaml:"tcp_transitory"`
 	TCPSyn         interval `yaml:"tcp_syn"`
 	Fragment       interval `yaml:"fragment"`
@@ -208,6 +209,7 @@ func fresh() *file {
 				UDP:            interval(5 * time.Minute),
 				ICMP:           interval(time.Minute),
 				TCPEstablished: interval(2 * time.Hour),
+				TCPOpening:     interval(4 * time.Minute),
 				TCPTransitory:  interval(4 * time.Minute),
 				TCPSyn:         interval(6 * time.Second),
 				Fragment:       interval(2 * time.Second),

@@ -15,7 +15,8 @@ type Timeouts struct {
 	UDP            time.Duration // UDP_DEFAULT
 	ICMP           time.Duration // ICMP_DEFAULT
 	TCPEstablished time.Duration // TCP_EST
-	TCPTransitory  time.Duration // TCP_TRANS
+	TCPOpening     time.Duration // TCP_TRANS while only one side has sent a SYN (RFC 7857 section 2.1)
+	TCPTransitory  time.Duration // TCP_TRANS afterwards: FINs, a RST, or silence for TCP_EST
 	TCPSyn         time.Duration // TCP_INCOMING_SYN, the lifetime of stored SYNs
 }
 
@@ -73,6 +74,7 @@ func (t *Table) Configure(c Config) {
 			lifeUDP:         table.TimeOf(c.Timeouts.UDP),
 			lifeICMP:        table.TimeOf(c.Timeouts.ICMP),
 			lifeEstablished: table.TimeOf(c.Timeouts.TCPEstablished),
+			lifeOpening:     table.TimeOf(c.Timeouts.TCPOpening),
 			lifeTransitory:  table.TimeOf(c.Timeouts.TCPTransitory),
 		},
 		syn:     table.TimeOf(c.Timeouts.TCPSyn),

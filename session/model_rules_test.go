@@ -17,6 +17,7 @@ import (
 // may change what it is given.
 func (m *model) next(c *conversation, from6 bool, ev packet.TCPEvent, p packet.Proto) *conversation {
 	est := func(s session.State) *conversation { return &conversation{s, m.now, lifeEst, c.pref} }
+	opening := func() *conversation { return &conversation{session.V6Init, m.now, lifeOpening, c.pref} }
 	trans := func(s session.State) *conversation { return &conversation{s, m.now, lifeTrans, c.pref} }
 	switch {
 	case p != packet.TCP && !from6 && !m.conf.InboundRefresh:
@@ -26,12 +27,12 @@ func (m *model) next(c *conversation, from6 bool, ev packet.TCPEvent, p packet.P
 	case c.state == session.V4Init && from6 && ev == packet.SYN, c.state == session.V6Init && !from6 && ev == packet.SYN:
 		return est(session.Established)
 	case c.state == session.V6Init && from6 && ev == packet.SYN:
-		return trans(session.V6Init)
+		return opening()
 	case c.state == session.V4Init, c.state == session.V6Init:
 		return c
 	case c.state == session.V4FinV6FinRcv, c.state == session.Trans:
 		if from6 && ev == packet.SYN {
-			return trans(session.V6Init)
+			return opening()
 		}
 		if c.state == session.Trans && ev != packet.RST {
 			return est(session.Established)

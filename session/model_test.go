@@ -88,16 +88,18 @@ func newModel(t *testing.T) *model {
 		spent:    make(map[packet.Addr6]*bucket),
 		logged:   make(map[session.Event]struct{}),
 	}
+	m.conf.Timeouts.TCPOpening = 150 * time.Second // not that of closing
 	m.conf.MaxStoredSYNs, m.conf.MaxStoredSYNsPerSource = 3, 2
 	m.conf.Log, m.conf.LogSessions = m.log, true
 	m.gateway = newGateway(t, 1, maxSessions, m.conf, "192.0.2.1", "1020-1023")
 	return m
 }
 
-func lifeUDP(t *session.Timeouts) time.Duration   { return t.UDP }
-func lifeICMP(t *session.Timeouts) time.Duration  { return t.ICMP }
-func lifeEst(t *session.Timeouts) time.Duration   { return t.TCPEstablished }
-func lifeTrans(t *session.Timeouts) time.Duration { return t.TCPTransitory }
+func lifeUDP(t *session.Timeouts) time.Duration     { return t.UDP }
+func lifeICMP(t *session.Timeouts) time.Duration    { return t.ICMP }
+func lifeEst(t *session.Timeouts) time.Duration     { return t.TCPEstablished }
+func lifeOpening(t *session.Timeouts) time.Duration { return t.TCPOpening }
+func lifeTrans(t *session.Timeouts) time.Duration   { return t.TCPTransitory }
 
 // end returns the last tick of a session.
 func (m *model) end(c *conversation) table.Time {
@@ -268,7 +270,7 @@ func (m *model) opened(t *rapid.T, k sessionKey, r drop.Reason, tcp session.Stat
 		return false
 	}
 	m.sessions[k] = map[packet.Proto]*conversation{
-		packet.TCP:  {tcp, m.now, lifeTrans, 0},
+		packet.TCP:  {tcp, m.now, lifeOpening, 0},
 		packet.UDP:  {session.Active, m.now, lifeUDP, 0},
 		packet.ICMP: {session.Active, m.now, lifeICMP, 0},
 	}[k.proto]

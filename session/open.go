@@ -143,9 +143,9 @@ func (q *event) first() word {
 	case q.met:
 		return makeWord(q.now, q.prefix, Established, lifeEstablished)
 	case q.from == v6:
-		return makeWord(q.now, q.prefix, V6Init, lifeTransitory)
+		return makeWord(q.now, q.prefix, V6Init, lifeOpening)
 	default:
-		return makeWord(q.now, q.prefix, V4Init, lifeTransitory)
+		return makeWord(q.now, q.prefix, V4Init, lifeOpening)
 	}
 }
 

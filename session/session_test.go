@@ -19,6 +19,7 @@ var defaults = session.Config{
 		UDP:            300 * time.Second,
 		ICMP:           60 * time.Second,
 		TCPEstablished: 7200 * time.Second,
+		TCPOpening:     240 * time.Second,
 		TCPTransitory:  240 * time.Second,
 		TCPSyn:         6 * time.Second,
 	},

@@ -18,7 +18,8 @@ const (
 	keep        timer = iota // nothing
 	restart                  // begin again with the same duration
 	established              // TCP_EST from now on
-	transitory               // TCP_TRANS from now on
+	opening                  // TCP_TRANS of a connection that opens, from now on
+	transitory               // TCP_TRANS of one that closes, from now on
 )
 
 // step is one transition.
@@ -57,7 +58,7 @@ func (m machine) with(inboundRefresh, rstDuringFIN bool) machine {
 // Four lines deviate from RFC 6146. A RST after one FIN sets TCP_TRANS, not TCP_EST (RFC 7857 section 2.2), unless the
 // configuration has it otherwise. A V6 SYN in V4 FIN + V6 FIN RCV or in TRANS starts over in V6 INIT: it is a new
 // connection on the ports of the old one, which RFC 6146 would cut off when the old lifetime ends, or take for
-// established at once.
+// established at once. RFC 7857 section 2.1 has opening and closing timed apart; by default both are TCP_TRANS.
 var steps = machine{
 	Active: {
 		v6: {
@@ -89,7 +90,7 @@ var steps = machine{
 	},
 	V6Init: {
 		v6: {
-			packet.SYN:   {V6Init, transitory},
+			packet.SYN:   {V6Init, opening},
 			packet.FIN:   {V6Init, keep},
 			packet.RST:   {V6Init, keep},
 			packet.Other: {V6Init, keep},
@@ -145,7 +146,7 @@ var steps = machine{
 	},
 	V4FinV6FinRcv: {
 		v6: {
-			packet.SYN:   {V6Init, transitory},
+			packet.SYN:   {V6Init, opening},
 			packet.FIN:   {V4FinV6FinRcv, keep},
 			packet.RST:   {V4FinV6FinRcv, keep},
 			packet.Other: {V4FinV6FinRcv, keep},
@@ -159,7 +160,7 @@ var steps = machine{
 	},
 	Trans: {
 		v6: {
-			packet.SYN:   {V6Init, transitory},
+			packet.SYN:   {V6Init, opening},
 			packet.FIN:   {Established, established},
 			packet.RST:   {Trans, keep},
 			packet.Other: {Established, established},

@@ -113,6 +113,7 @@ func newVectorRun(t *testing.T, v *vector) *vectorRun {
 	set(&conf.Timeouts.UDP, v.Config.UDP)
 	set(&conf.Timeouts.ICMP, v.Config.ICMP)
 	set(&conf.Timeouts.TCPEstablished, v.Config.Est)
+	set(&conf.Timeouts.TCPOpening, v.Config.Trans)
 	set(&conf.Timeouts.TCPTransitory, v.Config.Trans)
 	set(&conf.Timeouts.TCPSyn, v.Config.Syn)
 	conf.AddressDependent = v.Config.Filtering == "address-dependent"

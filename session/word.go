@@ -22,6 +22,7 @@ const (
 	lifeUDP lifetime = iota
 	lifeICMP
 	lifeEstablished
+	lifeOpening
 	lifeTransitory
 	lifetimes
 )
@@ -71,6 +72,8 @@ func (w word) after(s step, now table.Time) word {
 	switch s.timer {
 	case established:
 		life = lifeEstablished
+	case opening:
+		life = lifeOpening
 	case transitory:
 		life = lifeTransitory
 	}

@@ -17,7 +17,7 @@ const smallPool = `pool4:
   - { address: 192.0.2.64, ports: 7000-7049 }
 sessions:
   allow_unsafe_timeouts: true
-  timeouts: { udp: 2s, icmp: 2s, tcp_established: 60s, tcp_transitory: 2s, tcp_syn: 2s }
+  timeouts: { udp: 2s, icmp: 2s, tcp_established: 60s, tcp_opening: 2s, tcp_transitory: 2s, tcp_syn: 2s }
   port_hold_down: 0s
 `
 

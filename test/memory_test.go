@@ -161,7 +161,7 @@ var lifetimes = session.Config{
 	AllowInboundTCP: true,
 	Timeouts: session.Timeouts{
 		UDP: 300 * time.Second, ICMP: 60 * time.Second, TCPEstablished: 2 * time.Hour,
-		TCPTransitory: 4 * time.Minute, TCPSyn: 6 * time.Second,
+		TCPOpening: 4 * time.Minute, TCPTransitory: 4 * time.Minute, TCPSyn: 6 * time.Second,
 	},
 }
 

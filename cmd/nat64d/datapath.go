@@ -67,7 +67,8 @@ func (p *parts) sessionConfig(c *config.Config) session.Config {
 	s, t := &c.Sessions, &c.Sessions.Timeouts
 	conf := session.Config{
 		Timeouts: session.Timeouts{
-			UDP: t.UDP, ICMP: t.ICMP, TCPEstablished: t.TCPEstablished, TCPTransitory: t.TCPTransitory, TCPSyn: t.TCPSyn,
+			UDP: t.UDP, ICMP: t.ICMP, TCPEstablished: t.TCPEstablished, TCPOpening: t.TCPOpening,
+			TCPTransitory: t.TCPTransitory, TCPSyn: t.TCPSyn,
 		},
 		AllowInboundTCP:        c.Filtering.AllowInboundTCP,
 		AddressDependent:       c.Filtering.AddressDependent,

@@ -1,0 +1,46 @@
+package test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"nat64d/gateway"
+	"nat64d/packet"
+	"nat64d/session"
+)
+
+func TestLifetimes(t *testing.T) {
+	rules(t, map[string]func(*testing.T){
+		"T53-05a": openingAndClosingAreTimedApart,
+	})
+}
+
+// openingAndClosingAreTimedApart takes a connection from its SYN over a RST to its next SYN.
+func openingAndClosingAreTimedApart(t *testing.T) {
+	s := newSetting(t, with(func(c *session.Config) {
+		c.Timeouts.TCPOpening, c.Timeouts.TCPTransitory = 5*time.Minute, 10*time.Minute
+	}))
+	lives := func(after string, state session.State, want time.Duration) {
+		t.Helper()
+		if all := s.sessions(); len(all) != 1 || all[0].State != state || all[0].Remaining.Round(time.Second) != want {
+			t.Errorf("after %s the sessions are %+v, want one in %v for %v", after, all, state, want)
+		}
+	}
+	port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
+	lives("the SYN", session.V6Init, 5*time.Minute)
+	only(t, s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true)), gateway.V6)
+	lives("the handshake", session.Established, 2*time.Hour)
+	only(t, s.send(gateway.V4, from4(packet.NumTCP, packet.FlagRST, 0, port, true)), gateway.V6)
+	lives("the RST", session.Trans, 10*time.Minute)
+	only(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)), gateway.V4)
+	lives("the next SYN", session.V6Init, 5*time.Minute)
+
+	s.bind(t, packet.TCP, netip.AddrPortFrom(secondClient, 80), netip.AddrPortFrom(poolAddr, 80))
+	only(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, 80, packet.FlagSYN))), gateway.V6)
+	for _, x := range s.sessions() {
+		if x.Remaining.Round(time.Second) != 5*time.Minute {
+			t.Errorf("in %v a session lives for %v, want 5 min", x.State, x.Remaining)
+		}
+	}
+}
