@@ -177,6 +177,7 @@ func (d *document) sessions(f *file) Sessions {
 		CheckTCPSequence:       s.CheckTCPSequence,
 		MaxStoredSYNs:          d.within("sessions.max_stored_syns", s.MaxStoredSYNs, 0, 1_000_000),
 		MaxStoredSYNsPerSource: d.within("sessions.max_stored_syns_per_source", s.MaxStoredSYNsPerSource, 1, 1_000_000),
+		MaxStoredSYNsPerPool4:  d.within("sessions.max_stored_syns_per_pool4_address", s.MaxStoredSYNsPerPool4, 0, 1_000_000),
 		PortHashFields:         HashFields(d.within("sessions.port_hash_fields", s.PortHashFields, 0, 15)),
 	}
 }

@@ -108,6 +108,7 @@ type Sessions struct {
 	CheckTCPSequence       bool          // an RST or FIN must lie in the window to have an effect
 	MaxStoredSYNs          int           // SYNs from IPv4 that wait for the client's (RFC 6146 section 3.5.2); 0: none
 	MaxStoredSYNsPerSource int           // of one IPv4 address
+	MaxStoredSYNsPerPool4  int           // to one address of pool4; 0: no limit but MaxStoredSYNs
 	PortHashFields         HashFields
 }
 

@@ -61,6 +61,7 @@ var keys = []Key{
 	{Name: "sessions.check_tcp_sequence", Live: true, Help: "an RST or FIN must lie in the window to have an effect"},
 	{Name: "sessions.max_stored_syns", Live: true, Help: "SYNs from IPv4 that may wait for the client's; 0: none"},
 	{Name: "sessions.max_stored_syns_per_source", Live: true, Help: "of them, from one IPv4 address"},
+	{Name: "sessions.max_stored_syns_per_pool4_address", Live: true, Help: "of them, to one address of pool4; 0: no limit but max_stored_syns"},
 	{Name: "sessions.port_hash_fields", Live: true, Help: "what a port is chosen by: 8 client address + 4 client port + 2 peer address + 1 peer port"},
 	{Name: "sessions.allow_unsafe_timeouts", Live: true, Help: "lifetimes may be below the minimum of the RFCs"},
 	{Name: "fragments.memory", Live: true, Help: "bytes of all fragments that wait for the rest of their datagram"},

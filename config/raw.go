@@ -99,6 +99,7 @@ type rawSessions struct {
 	CheckTCPSequence       bool        `yaml:"check_tcp_sequence"`
 	MaxStoredSYNs          int         `yaml:"max_stored_syns"`
 	MaxStoredSYNsPerSource int         `yaml:"max_stored_syns_per_source"`
+	MaxStoredSYNsPerPool4  int         `yaml:"max_stored_syns_per_pool4_address"`
 	PortHashFields         int         `yaml:"port_hash_fields"`
 	AllowUnsafeTimeouts    bool        `yaml:"allow_unsafe_timeouts"`
 }
@@ -219,6 +220,7 @@ func fresh() *file {
 			RSTDuringFIN:           true,
 			MaxStoredSYNs:          4096,
 			MaxStoredSYNsPerSource: 64,
+			MaxStoredSYNsPerPool4:  64,
 			PortHashFields:         int(HashClientAddress | HashClientPort | HashPeerAddress | HashPeerPort),
 		},
 		Fragments: rawFragments{Memory: 16 << 20, MemoryPerSource: 128 << 10, PerSource: 64},

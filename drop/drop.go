@@ -134,7 +134,7 @@ var rows = [Count]row{
 	Filtered:         {label: "filtered", help: "connections from the IPv4 side are not allowed (filtering.allow_inbound_tcp)"},
 	FilteredAddress:  {label: "filtered_address", help: "an IPv4 host that the client has not spoken to, which address-dependent filtering keeps out (filtering.mode)"},
 	StoredSYN:        {label: "stored_syn", help: "a TCP SYN from IPv4, kept for sessions.timeouts.tcp_syn in case the client opens too (RFC 6146 section 3.5.2.2)"},
-	StoredSYNLimit:   {label: "stored_syn_limit", help: "a TCP SYN from IPv4 that is not kept because too many are (sessions.max_stored_syns, sessions.max_stored_syns_per_source)"},
+	StoredSYNLimit:   {label: "stored_syn_limit", help: "a TCP SYN from IPv4 that is not kept because too many are: in all, from its source or to its address (sessions.max_stored_syns and those that begin like it)"},
 	PoolEmpty:        {label: "pool_empty", help: "pool4 has no address for this protocol; add one with nat64ctl pool4 add", to6: Answer{1, 3}},
 	PoolExhausted:    {label: "pool_exhausted", help: "no free port is left in pool4; add ports or addresses, or shorten timeouts", to6: Answer{1, 3}},
 	BindingLimit:     {label: "binding_limit", help: "the table of bindings is full (sessions.max)", to6: Answer{1, 3}},

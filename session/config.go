@@ -38,6 +38,7 @@ type Config struct {
 
 	MaxStoredSYNs          int           // V4 SYNs that wait for a simultaneous open; 0: none is stored
 	MaxStoredSYNsPerSource int           // those of one IPv4 address; 0: no limit but MaxStoredSYNs
+	MaxStoredSYNsPerPool4  int           // those to one address of pool4; 0: no limit but MaxStoredSYNs
 	PortHoldDown           time.Duration // for how long a released UDP port or Identifier is not used again; 0: not at all
 	HashFields             uint8         // what the choice of a port depends on: pool4.Fields
 
@@ -67,7 +68,7 @@ func (t *Table) Configure(c Config) {
 	t.configuring.Lock()
 	defer t.configuring.Unlock()
 	t.bib.Configure(c.bindings(), t.countClients)
-	t.syns.configure(c.MaxStoredSYNs, c.MaxStoredSYNsPerSource)
+	t.syns.configure(synLimits{c.MaxStoredSYNs, c.MaxStoredSYNsPerSource, c.MaxStoredSYNsPerPool4})
 	p := &policy{
 		steps: steps.with(c.InboundRefresh, c.RSTDuringFIN),
 		limits: limits{

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"fmt"
 	"testing"
 
 	"nat64d/drop"
@@ -75,7 +76,7 @@ func TestStoredSYNsAreLimited(t *testing.T) {
 	t.Parallel()
 	c := defaults
 	c.MaxStoredSYNs, c.MaxStoredSYNsPerSource = 5, 3
-	g := newGateway(t, 1, 100, c, "192.0.2.1", "7000-7999")
+	g := newGateway(t, 1, 100, c, "192.0.2.1-192.0.2.2", "7000-7999")
 	store := func(host string, port uint16) drop.Reason {
 		_, r := g.from4(packet.TCP, endpoint4(host, 6000), endpoint4("192.0.2.1", port), packet.SYN, 0)
 		return r
@@ -104,6 +105,16 @@ func TestStoredSYNsAreLimited(t *testing.T) {
 	}
 	if n := len(g.sweepSYNs(seconds(6) + 1)); n != 5 {
 		t.Errorf("%d are refused after six seconds, want 5", n)
+	}
+	c.MaxStoredSYNsPerPool4 = 2
+	g.sessions.Configure(c)
+	for i, want := range []drop.Reason{drop.StoredSYN, drop.StoredSYN, drop.StoredSYNLimit} {
+		if r := store(fmt.Sprintf("198.51.100.%d", 1+i), 7000); r != want {
+			t.Errorf("SYN %d to one address: %v, want %v", i, r, want)
+		}
+	}
+	if _, r := g.from4(packet.TCP, endpoint4("198.51.100.9", 6000), endpoint4("192.0.2.2", 7000), packet.SYN, 0); r != drop.StoredSYN {
+		t.Errorf("a SYN to another address: %v", r)
 	}
 	c.MaxStoredSYNs = 0
 	g.sessions.Configure(c)

@@ -58,7 +58,7 @@ type storedSYN struct {
 
 // store keeps a SYN, if there is room.
 func (m *model) store(mapped, remote packet.Endpoint4) drop.Reason {
-	source := 0
+	source, address := 0, 0
 	for _, s := range m.syns {
 		if s.mapped == mapped && s.remote == remote {
 			return drop.StoredSYN
@@ -66,8 +66,12 @@ func (m *model) store(mapped, remote packet.Endpoint4) drop.Reason {
 		if s.remote.Addr == remote.Addr {
 			source++
 		}
+		if s.mapped.Addr == mapped.Addr {
+			address++
+		}
 	}
-	if len(m.syns) == m.conf.MaxStoredSYNs || source == m.conf.MaxStoredSYNsPerSource {
+	if perPool4 := m.conf.MaxStoredSYNsPerPool4; len(m.syns) == m.conf.MaxStoredSYNs ||
+		source == m.conf.MaxStoredSYNsPerSource || perPool4 != 0 && address >= perPool4 {
 		return drop.StoredSYNLimit
 	}
 	m.syns = append(m.syns, storedSYN{mapped, remote, m.now})
@@ -300,6 +304,7 @@ func (m *model) configure(t *rapid.T) {
 	c.MaxPerClient = rapid.SampledFrom([]int{0, 3, 6}).Draw(t, "sessions of a client")
 	c.MaxBindingsPerClient = rapid.SampledFrom([]int{0, 2, 4}).Draw(t, "bindings of a client")
 	c.NewPerSecond = rapid.SampledFrom([]int{0, 2}).Draw(t, "new per second")
+	c.MaxStoredSYNsPerPool4 = rapid.SampledFrom([]int{0, 2}).Draw(t, "SYNs to an address")
 	c.ClientPrefixLen = rapid.SampledFrom([]int{64, 128}).Draw(t, "client prefix")
 	if !m.limited() || !limited || old != c.ClientPrefixLen {
 		clear(m.spent)

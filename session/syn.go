@@ -82,22 +82,28 @@ type syns struct {
 	stored atomic.Int64
 
 	mu             sync.Mutex // guards what follows
-	max, perSource int
+	limits         synLimits
 	byKey          map[synKey]*storedSYN
 	byRemote       map[packet.Endpoint4][]packet.Endpoint4 // (W,w) to each (T,t), oldest first
 	bySource       map[packet.Addr4]int
+	byAddress      map[packet.Addr4]int // of pool4
 	oldest, newest *storedSYN
 }
 
+// synLimits bound how many SYNs are stored; of each, maxQuote bytes are kept at most, so that they bound the memory, too.
+// A limit of 0 for one source or one address is none.
+type synLimits struct{ total, perSource, perAddress int }
+
 // configure replaces the limits. What is stored stays.
-func (s *syns) configure(max, perSource int) {
+func (s *syns) configure(l synLimits) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.max, s.perSource = max, perSource
+	s.limits = l
 	if s.byKey == nil {
 		s.byKey = make(map[synKey]*storedSYN)
 		s.byRemote = make(map[packet.Endpoint4][]packet.Endpoint4)
 		s.bySource = make(map[packet.Addr4]int)
+		s.byAddress = make(map[packet.Addr4]int)
 	}
 }
 
@@ -108,7 +114,7 @@ func (s *syns) store(k synKey, p []byte, now table.Time) drop.Reason {
 	if s.byKey[k] != nil {
 		return drop.StoredSYN
 	}
-	if len(s.byKey) >= s.max || s.perSource != 0 && s.bySource[k.remote.Addr] >= s.perSource {
+	if s.full(k) {
 		return drop.StoredSYNLimit
 	}
 	x := &storedSYN{key: k, since: now, packet: slices.Clone(p[:min(len(p), maxQuote)]), older: s.newest}
@@ -121,8 +127,17 @@ func (s *syns) store(k synKey, p []byte, now table.Time) drop.Reason {
 	s.byKey[k] = x
 	s.byRemote[k.remote] = append(s.byRemote[k.remote], k.mapped)
 	s.bySource[k.remote.Addr]++
+	s.byAddress[k.mapped.Addr]++
 	s.stored.Add(1)
 	return drop.StoredSYN
+}
+
+// full reports whether one of the limits is reached for a SYN to come. The caller holds the lock.
+func (s *syns) full(k synKey) bool {
+	l := &s.limits
+	return len(s.byKey) >= l.total ||
+		l.perSource != 0 && s.bySource[k.remote.Addr] >= l.perSource ||
+		l.perAddress != 0 && s.byAddress[k.mapped.Addr] >= l.perAddress
 }
 
 // claim takes out the SYN with this key, if there is one that still waits.
@@ -216,8 +231,14 @@ func (s *syns) remove(x *storedSYN) {
 	} else {
 		delete(s.byRemote, r)
 	}
-	if s.bySource[r.Addr]--; s.bySource[r.Addr] == 0 {
-		delete(s.bySource, r.Addr)
-	}
+	uncount(s.bySource, r.Addr)
+	uncount(s.byAddress, x.key.mapped.Addr)
 	s.stored.Add(-1)
+}
+
+// uncount takes one off a count, which leaves the map with the last.
+func uncount(m map[packet.Addr4]int, a packet.Addr4) {
+	if m[a]--; m[a] == 0 {
+		delete(m, a)
+	}
 }

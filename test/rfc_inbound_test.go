@@ -109,17 +109,36 @@ func nobodyOpensFromOutside(t *testing.T) {
 }
 
 func storedSYNsAreBounded(t *testing.T) {
-	s := newSetting(t, storing())
-	for host := range byte(8) {
-		for port := range uint16(8) {
-			a := netip.AddrFrom4([4]byte{198, 51, 100, host})
-			nothing(t, s.send(gateway.V4, ip4(a, poolAddr, packet.NumTCP, tcp(443, 5000+port, packet.FlagSYN))))
+	o := with(func(c *session.Config) {
+		c.MaxStoredSYNs, c.MaxStoredSYNsPerSource, c.MaxStoredSYNsPerPool4 = 16, 4, 8
+	})
+	o.pool4 = pool[:3]
+	s := newSetting(t, o)
+	flood := func(dst netip.Addr) {
+		for host := range byte(8) {
+			for port := range uint16(8) {
+				a := netip.AddrFrom4([4]byte{198, 51, 100, host + dst.As4()[3]<<4})
+				nothing(t, s.send(gateway.V4, ip4(a, dst, packet.NumTCP, tcp(443, 5000+port, packet.FlagSYN))))
+			}
 		}
 	}
-	if n := s.Counters.Drops(drop.StoredSYN); n != 16 || len(s.Sessions.StoredSYNs(s.Now())) != 16 {
-		t.Errorf("%d SYNs of eight sources were stored, want 4 of each up to 16 in all", n)
+	for i, want := range []int{8, 16, 16} { // to each address, then in all
+		flood(pool[i])
+		all := s.Sessions.StoredSYNs(s.Now())
+		if len(all) != want {
+			t.Errorf("%d SYNs are stored after %d floods, want %d", len(all), i+1, want)
+		}
+		sources := map[packet.Addr4]int{}
+		for _, x := range all {
+			sources[x.Remote.Addr]++
+		}
+		for a, n := range sources {
+			if n > 4 {
+				t.Errorf("%d SYNs of %v are stored, want 4 at most", n, a)
+			}
+		}
 	}
-	if n := s.Counters.Drops(drop.StoredSYNLimit); n != 64-16 {
+	if n := s.Counters.Drops(drop.StoredSYNLimit); n != 3*64-16 {
 		t.Errorf("%d were refused, want all others", n)
 	}
 	sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0))) // the clients notice nothing

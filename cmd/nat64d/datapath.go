@@ -81,6 +81,7 @@ func (p *parts) sessionConfig(c *config.Config) session.Config {
 		ClientPrefixLen:        s.ClientPrefixLen,
 		MaxStoredSYNs:          s.MaxStoredSYNs,
 		MaxStoredSYNsPerSource: s.MaxStoredSYNsPerSource,
+		MaxStoredSYNsPerPool4:  s.MaxStoredSYNsPerPool4,
 		PortHoldDown:           s.PortHoldDown,
 		HashFields:             uint8(s.PortHashFields),
 		LogSessions:            c.NATEvents == config.NATEventsSessions,
