@@ -4,9 +4,10 @@ import "nat64d/pool4"
 
 // Config is what may change while packets flow.
 type Config struct {
-	Limits Limits
-	Pool   pool4.Config
-	Log    func(b Binding, ended bool) // told of bindings that begin and end, outside of locks; nil: nobody is
+	Limits             Limits
+	SessionsPerBinding int // of any binding, whoever began them (RFC 6888 REQ-5); a lower number ends none; 0: no limit
+	Pool               pool4.Config
+	Log                func(b Binding, ended bool) // told of bindings that begin and end, outside of locks; nil: nobody is
 }
 
 // Limits bound what one client may have, a client being all IPv6 addresses of one prefix (RFC 6888 REQ-4 and REQ-5).

@@ -3,6 +3,7 @@ package bib
 import (
 	"sync/atomic"
 
+	"nat64d/drop"
 	"nat64d/packet"
 )
 
@@ -36,15 +37,17 @@ const (
 // alive reports whether w is the word of a binding that packets may use.
 func alive(w uint32) bool { return w != 0 && w&gone == 0 }
 
-// hold takes a count, unless the binding is dead or gone.
-func (r *refs) hold() bool {
+// hold takes a count, unless the binding is dead or gone, or has most of them already; most is 0 for no limit.
+func (r *refs) hold(most uint32) drop.Reason {
 	for {
 		w := r.Load()
-		if !alive(w) {
-			return false
-		}
-		if r.CompareAndSwap(w, w+1) {
-			return true
+		switch {
+		case !alive(w):
+			return drop.NoBinding
+		case most != 0 && w&sessions >= most:
+			return drop.BindingSessions
+		case r.CompareAndSwap(w, w+1):
+			return drop.None
 		}
 	}
 }

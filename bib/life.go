@@ -11,8 +11,10 @@ import (
 // 3.5.1, 3.5.2 and 3.5.3); q.Paired is filled in here. The binding has a count for the session that the caller is
 // about to make; Drop gives it back.
 func (t *Table) Hold6(q pool4.Request) (ID, drop.Reason) {
-	if id := t.Find6(q.Proto, q.Client); id != 0 && t.Hold(id) {
-		return id, drop.None
+	if id := t.Find6(q.Proto, q.Client); id != 0 {
+		if r := t.Hold(id); r != drop.NoBinding {
+			return id, r
+		}
 	}
 	id, made, r := t.make6(q)
 	if made {
@@ -26,8 +28,10 @@ func (t *Table) make6(q pool4.Request) (id ID, made bool, r drop.Reason) {
 	h := t.hash(q.Proto, q.Client)
 	s := t.index6.Lock(h)
 	defer s.Unlock()
-	if id := t.find6(s.Find(h), q.Proto, q.Client); id != 0 && t.Hold(id) {
-		return id, false, drop.None
+	if id := t.find6(s.Find(h), q.Proto, q.Client); id != 0 {
+		if r := t.Hold(id); r != drop.NoBinding {
+			return id, false, r
+		}
 	}
 	if r := t.reserve(q.Proto); r != drop.None {
 		return 0, false, r
@@ -59,8 +63,11 @@ func (t *Table) allocate(hint uint32, q pool4.Request) (slot uint32, m packet.En
 	return slot, m, r
 }
 
-// Hold takes a count of a binding found in this batch. It fails if the binding has ended since.
-func (t *Table) Hold(id ID) bool { return t.entries.At(uint32(id)).refs.hold() }
+// Hold takes a count of a binding found in this batch. The reason is drop.NoBinding if the binding has ended since, and
+// drop.BindingSessions if it has as many sessions as it may.
+func (t *Table) Hold(id ID) drop.Reason {
+	return t.entries.At(uint32(id)).refs.hold(uint32(t.conf.Load().SessionsPerBinding))
+}
 
 // Linked reports whether a binding that the caller holds is still in the table. It is not if Unlink has taken it out.
 func (t *Table) Linked(id ID) bool { return alive(t.entries.At(uint32(id)).refs.Load()) }

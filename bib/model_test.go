@@ -8,6 +8,7 @@ import (
 	"nat64d/bib"
 	"nat64d/drop"
 	"nat64d/packet"
+	"nat64d/pool4"
 )
 
 // TestModel compares the BIBs with plain maps (RFC 6146 section 3.1: each transport address at most once).
@@ -20,6 +21,7 @@ func TestModel(t *testing.T) {
 			"drop":       m.drop,
 			"add static": m.addStatic,
 			"unlink":     m.unlink,
+			"configure":  m.configure,
 			"":           m.compare,
 		})
 	})
@@ -40,6 +42,7 @@ type model struct {
 	*tables
 	rows map[key6]*row
 	lost []bib.ID // held, but unlinked
+	most int      // sessions of a binding
 }
 
 func drawKey(t *rapid.T) key6 {
@@ -63,6 +66,11 @@ func (m *model) hold(t *rapid.T) {
 	id, at, r := m.tables.hold(k.proto, k.client)
 	old := m.rows[k]
 	switch {
+	case old != nil && m.most != 0 && len(old.held) >= m.most:
+		if r != drop.BindingSessions {
+			t.Fatalf("reason %v for a binding with %d sessions", r, len(old.held))
+		}
+		return
 	case old != nil && (r != drop.None || at != old.mapped):
 		t.Fatalf("%v has %v, but got %v, %v", k, old.mapped, at, r)
 	case old == nil && len(m.rows) == 20 && r != drop.BindingLimit:
@@ -142,6 +150,11 @@ func (m *model) addStatic(t *rapid.T) {
 	} else if want {
 		old.static = true
 	}
+}
+
+func (m *model) configure(t *rapid.T) {
+	m.most = rapid.IntRange(0, 3).Draw(t, "sessions of a binding")
+	m.Configure(bib.Config{SessionsPerBinding: m.most, Pool: pool4.Config{Fields: pool4.AllFields}}, func() {})
 }
 
 func (m *model) unlink(t *rapid.T) {

@@ -168,6 +168,7 @@ func (d *document) sessions(f *file) Sessions {
 		Max:                    d.within("sessions.max", s.Max, 1, most),
 		MaxPerClient:           d.within("sessions.max_per_client", s.MaxPerClient, 0, most),
 		MaxBindingsPerClient:   d.within("sessions.max_bindings_per_client", s.MaxBindingsPerClient, 0, most),
+		MaxPerBinding:          d.within("sessions.max_per_binding", s.MaxPerBinding, 0, most),
 		NewPerSecond:           d.within("sessions.new_per_second", s.NewPerSecond, 0, 1_000_000),
 		ClientPrefixLen:        d.within("sessions.client_prefix_len", s.ClientPrefixLen, 32, 128),
 		Timeouts:               d.timeouts(s.Timeouts, s.AllowUnsafeTimeouts || f.AllowUnsafeTimeouts),

@@ -99,6 +99,7 @@ type Sessions struct {
 	Max                    int // sessions of all protocols together
 	MaxPerClient           int // sessions of one client; 0: no limit
 	MaxBindingsPerClient   int // bindings of one client; 0: no limit
+	MaxPerBinding          int // sessions of one binding; 0: no limit
 	NewPerSecond           int // sessions that one client may open a second; 0: no limit
 	ClientPrefixLen        int // 32 to 128
 	Timeouts               Timeouts

@@ -46,6 +46,7 @@ var keys = []Key{
 	{Name: "sessions.max", Help: "sessions of all protocols together"},
 	{Name: "sessions.max_per_client", Live: true, Help: "sessions of one client; 0: no limit"},
 	{Name: "sessions.max_bindings_per_client", Live: true, Help: "bindings of one client; 0: no limit"},
+	{Name: "sessions.max_per_binding", Live: true, Help: "sessions of one binding, static ones included; 0: no limit"},
 	{Name: "sessions.new_per_second", Live: true, Help: "sessions that one client may open a second; 0: no limit"},
 	{Name: "sessions.client_prefix_len", Live: true, Help: "a client is all addresses of one prefix of this length, 32 to 128"},
 	{Name: "sessions.timeouts.udp", Live: true, Help: "lifetime of a UDP session, at least 2m"},

@@ -90,6 +90,7 @@ type rawSessions struct {
 	Max                    int         `yaml:"max"`
 	MaxPerClient           int         `yaml:"max_per_client"`
 	MaxBindingsPerClient   int         `yaml:"max_bindings_per_client"`
+	MaxPerBinding          int         `yaml:"max_per_binding"`
 	NewPerSecond           int         `yaml:"new_per_second"`
 	ClientPrefixLen        int         `yaml:"client_prefix_len"`
 	Timeouts               rawTimeouts `yaml:"timeouts"`

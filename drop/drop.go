@@ -64,6 +64,7 @@ const (
 	ClientBindings
 	ClientSessions
 	ClientRate
+	BindingSessions
 	ICMPErrorUnbound
 	ICMPErrorInner
 
@@ -142,6 +143,7 @@ var rows = [Count]row{
 	ClientBindings:   {label: "client_bindings", help: "the client has as many bindings as it may (sessions.max_bindings_per_client)", to6: Answer{1, 3}},
 	ClientSessions:   {label: "client_sessions", help: "the client has as many sessions as it may (sessions.max_per_client)", to6: Answer{1, 3}},
 	ClientRate:       {label: "client_rate", help: "the client opens sessions faster than it may (sessions.new_per_second)", to6: Answer{1, 3}},
+	BindingSessions:  {label: "binding_sessions", help: "the binding has as many sessions as it may (sessions.max_per_binding)", to6: Answer{1, 3}},
 	ICMPErrorUnbound: {label: "icmp_error_unbound", help: "an ICMP error about a packet that no binding knows (RFC 5508 section 4)"},
 	ICMPErrorInner:   {label: "icmp_error_inner", help: "an ICMP error whose quoted packet cannot be read or translated (RFC 6146 section 3.4)"},
 	HopLimit:         {label: "hop_limit", help: "hop limit or TTL used up; the sender was told (traceroute does this)", to6: Answer{3, 0}, to4: Answer{11, 0}},

@@ -33,6 +33,7 @@ type Config struct {
 
 	MaxPerClient         int // sessions of a client; 0: no limit
 	MaxBindingsPerClient int // dynamic bindings of a client; 0: no limit
+	MaxPerBinding        int // sessions of a binding, static ones included; 0: no limit
 	NewPerSecond         int // sessions that a client may open in a second, and at once; 0: no limit
 	ClientPrefixLen      int // the bits of an IPv6 address that make a client; 0: 64
 
@@ -104,6 +105,8 @@ func (c *Config) bindings() bib.Config {
 			Sessions:     c.MaxPerClient,
 			NewPerSecond: c.NewPerSecond,
 		},
+		SessionsPerBinding: c.MaxPerBinding,
+
 		Pool: pool4.Config{HoldDown: c.PortHoldDown, Fields: pool4.Fields(c.HashFields)},
 	}
 	if log := c.Log; log != nil {

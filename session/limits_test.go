@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -58,6 +59,38 @@ func TestLimitsOfAClient(t *testing.T) {
 		if r := open(hosts[1], 11, 301); r != drop.None {
 			t.Errorf("%s: after the timeout: %v", name, r)
 		}
+	}
+}
+
+// TestLimitOfABinding exceeds the limit of a dynamic and of a static binding, from both sides; another binding of the
+// client is not affected, and what exists goes on (RFC 6888 REQ-5).
+func TestLimitOfABinding(t *testing.T) {
+	t.Parallel()
+	c := defaults
+	c.MaxPerBinding = 3
+	g := newGateway(t, 1, 100, c, "192.0.2.1", "7000-7999")
+	client, static, at := endpoint6("2001:db8::1", 5000), endpoint6("2001:db8::1", 80), endpoint4("192.0.2.1", 80)
+	if err := g.sessions.AddStatic(packet.UDP, static, at); err != nil {
+		t.Fatal(err)
+	}
+	for host := range 5 {
+		server := endpoint4(fmt.Sprintf("198.51.100.%d", host), 53)
+		want := map[bool]drop.Reason{true: drop.None, false: drop.BindingSessions}[host < 3]
+		_, out := g.from6(packet.UDP, client, server, packet.Other, 0)
+		if _, in := g.from4(packet.UDP, server, at, packet.Other, 0); out != want || in != want {
+			t.Errorf("session %d: %v from IPv6 and %v from IPv4, want %v", host, out, in, want)
+		}
+	}
+	client.Port++
+	if _, r := g.from6(packet.UDP, client, endpoint4("198.51.100.9", 53), packet.Other, 0); r != drop.None {
+		t.Errorf("another binding of the client: %v", r)
+	}
+	if _, r := g.from4(packet.UDP, endpoint4("198.51.100.0", 53), at, packet.Other, 0); r != drop.None {
+		t.Errorf("a session that exists: %v", r)
+	}
+	g.sweep(seconds(301))
+	if _, r := g.from4(packet.UDP, endpoint4("198.51.100.4", 53), at, packet.Other, seconds(301)); r != drop.None {
+		t.Errorf("after the timeout: %v", r)
 	}
 }
 

@@ -303,6 +303,7 @@ func (m *model) configure(t *rapid.T) {
 	c.PortHoldDown = rapid.SampledFrom([]time.Duration{0, 2 * time.Second, 120 * time.Second}).Draw(t, "hold-down")
 	c.MaxPerClient = rapid.SampledFrom([]int{0, 3, 6}).Draw(t, "sessions of a client")
 	c.MaxBindingsPerClient = rapid.SampledFrom([]int{0, 2, 4}).Draw(t, "bindings of a client")
+	c.MaxPerBinding = rapid.SampledFrom([]int{0, 2}).Draw(t, "sessions of a binding")
 	c.NewPerSecond = rapid.SampledFrom([]int{0, 2}).Draw(t, "new per second")
 	c.MaxStoredSYNsPerPool4 = rapid.SampledFrom([]int{0, 2}).Draw(t, "SYNs to an address")
 	c.ClientPrefixLen = rapid.SampledFrom([]int{64, 128}).Draw(t, "client prefix")

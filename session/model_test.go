@@ -237,6 +237,16 @@ func (m *model) spokenTo(k sessionKey) bool {
 	return false
 }
 
+// through counts the sessions of a binding.
+func (m *model) through(b binding6) (n int) {
+	for k := range m.sessions {
+		if k.binding6 == b {
+			n++
+		}
+	}
+	return n
+}
+
 func (m *model) byMapped(p packet.Proto, at packet.Endpoint4) (binding6, bool) {
 	for k, b := range m.bindings {
 		if k.proto == p && b.mapped == at {
@@ -256,6 +266,8 @@ func (m *model) opened(t *rapid.T, k sessionKey, r drop.Reason, tcp session.Stat
 		want = drop.ClientSessions
 	case from6 && !m.spend(k.client.Addr):
 		want = drop.ClientRate
+	case m.conf.MaxPerBinding != 0 && m.through(k.binding6) >= m.conf.MaxPerBinding:
+		want = drop.BindingSessions
 	case m.bindings[k.binding6] != nil:
 	case len(m.bindings) == maxSessions:
 		want = drop.BindingLimit

@@ -37,9 +37,9 @@ func (t *Table) open4(id bib.ID, q *event) (packet.Endpoint6, uint8, drop.Reason
 	if r := t.admit(client.Addr, q); r != drop.None {
 		return packet.Endpoint6{}, 0, r
 	}
-	if !t.bib.Hold(id) {
+	if r := t.bib.Hold(id); r != drop.None {
 		t.dismiss(client.Addr, q)
-		return packet.Endpoint6{}, 0, drop.NoBinding
+		return packet.Endpoint6{}, 0, r
 	}
 	pref, r := t.insert(id, q)
 	return client, pref, r

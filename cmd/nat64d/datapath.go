@@ -77,6 +77,7 @@ func (p *parts) sessionConfig(c *config.Config) session.Config {
 		CheckSequence:          s.CheckTCPSequence,
 		MaxPerClient:           s.MaxPerClient,
 		MaxBindingsPerClient:   s.MaxBindingsPerClient,
+		MaxPerBinding:          s.MaxPerBinding,
 		NewPerSecond:           s.NewPerSecond,
 		ClientPrefixLen:        s.ClientPrefixLen,
 		MaxStoredSYNs:          s.MaxStoredSYNs,
