@@ -119,6 +119,8 @@ type Gateway struct {
 	Counters *metrics.Set
 
 	routes Routes
+	max    int             // bindings and sessions that fit
+	upkeep *metrics.Worker // of maintain
 	epochs *table.Epochs
 	clock  func() time.Duration
 	log    *slog.Logger
@@ -143,7 +145,7 @@ type place struct {
 
 // New makes a gateway. Nothing runs until Run is called.
 func New(o Options) *Gateway {
-	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, log: o.Log}
+	g := &Gateway{Pool4: o.Pool4, max: o.Max, routes: o.Routes, clock: o.Clock, log: o.Log}
 	if g.clock == nil {
 		start := time.Now()
 		g.clock = func() time.Duration { return time.Since(start) }
@@ -152,7 +154,8 @@ func New(o Options) *Gateway {
 	g.epochs = table.NewEpochs(sides * n)
 	g.Bindings = bib.New(o.Pool4, g.epochs, o.Max, o.Key)
 	g.Sessions = session.New(g.Bindings, g.epochs, o.Max, o.Config.Session)
-	g.Counters = metrics.New(sides * n)
+	g.Counters = metrics.New(sides*n + 1)
+	g.upkeep = g.Counters.Worker(sides * n)
 	g.Configure(o.Config)
 	for s := range Side(sides) {
 		for i := range n {

@@ -205,6 +205,7 @@ func (w *worker) publish() {
 		w.count.Forwarded(metrics.Direction(d), c.packets, c.bytes)
 		*c = struct{ packets, bytes uint64 }{}
 	}
+	w.count.FragmentBytes(max(w.parts.six.Bytes(), w.parts.four.Bytes()))
 	if w.now-w.asked >= time.Second { // it is a system call
 		w.asked = w.now
 		w.count.RingDrops(w.in.drops())

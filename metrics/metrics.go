@@ -35,6 +35,8 @@ const (
 	Parked
 	Probe
 	Reopened
+	LimitNear
+	LimitReached
 	events
 )
 
@@ -46,6 +48,8 @@ var eventRows = [events]struct{ name, kind, help string }{
 	Parked:        {"neighbour_waits", "packets", "packets that waited for a next hop's link address"},
 	Probe:         {"tcp_probes", "packets", "keep-alive probes sent for TCP connections that fell silent (RFC 6146 section 3.5.2.2)"},
 	Reopened:      {"ports_reopened", "error", "times a NIC had vanished and was opened again"},
+	LimitNear:     {"limits_near", "error", "warnings in the log that 80 % of a limit are in use"},
+	LimitReached:  {"limits_reached", "error", "warnings in the log that something is refused because a limit is reached"},
 }
 
 // Worker is the counters of one worker, who alone adds to them; anybody may read.
@@ -53,6 +57,7 @@ type Worker struct {
 	packets, bytes [directions]atomic.Uint64
 	drops          [drop.Count]atomic.Uint64
 	events         [events]atomic.Uint64
+	fragments      atomic.Int64
 	_              [64]byte // the next worker's counters are on another cache line
 }
 
@@ -69,6 +74,13 @@ func (w *Worker) Dropped(r drop.Reason, n uint64) { add(&w.drops[r], n) }
 
 // RingDrops sets how many packets the kernel could not hand over; it keeps that count itself.
 func (w *Worker) RingDrops(n uint64) { w.drops[drop.Ring].Store(n) }
+
+// FragmentBytes sets how much memory fragments take that wait for the rest of their datagrams, in bytes.
+func (w *Worker) FragmentBytes(n int) {
+	if old := w.fragments.Load(); old != int64(n) { // a store costs more than a load, and this is called for each batch
+		w.fragments.Store(int64(n))
+	}
+}
 
 // Happened counts an event.
 func (w *Worker) Happened(e Event) { add(&w.events[e], 1) }
@@ -106,6 +118,14 @@ func (s *Set) Drops(r drop.Reason) (n uint64) {
 func (s *Set) Event(e Event) (n uint64) {
 	for i := range s.workers {
 		n += s.workers[i].events[e].Load()
+	}
+	return n
+}
+
+// FragmentBytes returns the most that fragments take at any worker, in bytes.
+func (s *Set) FragmentBytes() (n int) {
+	for i := range s.workers {
+		n = max(n, int(s.workers[i].fragments.Load()))
 	}
 	return n
 }

@@ -214,6 +214,23 @@ func (m *model) reserve(t *rapid.T) {
 	}
 }
 
+func (m *model) compareFree(t *rapid.T) {
+	for proto := range packet.Protos {
+		free, all := 0, 0
+		for x := range m.in {
+			if x.proto == proto {
+				all++
+				if m.free(x) {
+					free++
+				}
+			}
+		}
+		if gotFree, gotAll := m.pool.Free(proto); gotFree != free || gotAll != all {
+			t.Fatalf("%v: %d of %d free, want %d of %d", proto, gotFree, gotAll, free, all)
+		}
+	}
+}
+
 func (m *model) compare(t *rapid.T) {
 	in := make(map[transport]bool)
 	for _, u := range m.pool.Entries() {
@@ -234,6 +251,7 @@ func (m *model) compare(t *rapid.T) {
 			t.Fatalf("%v: %d used and %d held, want %d and %d", u.Entry, u.Used, u.Held, used, held)
 		}
 	}
+	m.compareFree(t)
 	if len(in) != len(m.in) {
 		t.Fatalf("%d ports in the pool, want %d", len(in), len(m.in))
 	}

@@ -250,6 +250,18 @@ func (p *Pool) forget(proto packet.Proto, n uint32) {
 	}
 }
 
+// Free returns how many transport addresses of a protocol Allocate may choose from now, and how many the pool has. It
+// takes the lock of each address for a moment.
+func (p *Pool) Free(proto packet.Proto) (free, all int) {
+	a := &p.view.Load()[proto]
+	for i, r := range a.rows {
+		n := size(a.spans[i])
+		free += r.free(n)
+		all += n
+	}
+	return free, all
+}
+
 // Entries returns what the pool holds, sorted by address, protocol and port, ranges merged.
 func (p *Pool) Entries() []Usage {
 	var list []Usage

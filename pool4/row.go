@@ -183,6 +183,16 @@ func (r *row) usage() (spans []span, used, held []int) {
 	return r.spans, used, held
 }
 
+// free returns how many of the row's ports, all of them in number, may be chosen now.
+func (r *row) free(all int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ports == nil {
+		return all
+	}
+	return r.ports.left(anyPort, either)
+}
+
 // unused reports whether a row that is no longer in the pool may be forgotten.
 func (r *row) unused() bool {
 	r.mu.Lock()

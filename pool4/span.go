@@ -46,4 +46,12 @@ func covers(set []span, s span) bool {
 	return false
 }
 
+// size returns the number of ports in set.
+func size(set []span) (n int) {
+	for _, t := range set {
+		n += int(t.hi) - int(t.lo) + 1
+	}
+	return n
+}
+
 func compareSpans(s, t span) int { return int(s.lo) - int(t.lo) }

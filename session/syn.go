@@ -47,6 +47,9 @@ func (t *Table) connected(mapped, remote packet.Endpoint4) (ok bool) {
 // unknown.
 func (t *Table) StoredSYNs(now table.Time) []Session { return t.syns.list(now, t.policy.Load().syn) }
 
+// StoredLen returns the number of stored SYNs.
+func (t *Table) StoredLen() int { return int(t.syns.stored.Load()) }
+
 // AddStatic is AddStatic of the bindings. A stored SYN for the transport address is discarded: the binding answers when
 // it comes again.
 func (t *Table) AddStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4) error {

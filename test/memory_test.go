@@ -153,6 +153,7 @@ type settingOptions struct {
 	policy  gateway.Policy
 	errors  int
 	literal bool                  // LiteralReporter
+	log     *slog.Logger          // nil: nothing is logged
 	lowest  int                   // LowestIPv6MTU; 0: 1280
 	conf    func(*gateway.Config) // what else is to be different; nil: nothing
 }
@@ -191,7 +192,7 @@ func newSetting(t testing.TB, o settingOptions) *setting {
 		}
 	}
 	s.Gateway = gateway.New(gateway.Options{
-		Config: conf, Routes: o.routes, Hops: func() gateway.Hops { return o.routes }, Pool4: pool, Max: 1 << 12, Log: slog.New(slog.DiscardHandler),
+		Config: conf, Routes: o.routes, Hops: func() gateway.Hops { return o.routes }, Pool4: pool, Max: 1 << 12, Log: cmp.Or(o.log, slog.New(slog.DiscardHandler)),
 		Open:  func(side gateway.Side, send bool) (gateway.Port, error) { return s.port(side, send), nil },
 		Clock: s.clock,
 	})

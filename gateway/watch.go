@@ -1,0 +1,127 @@
+package gateway
+
+import (
+	"time"
+
+	"nat64d/drop"
+	"nat64d/metrics"
+	"nat64d/packet"
+)
+
+// Our own choices: how often the limits are looked at, and how often each is logged at most. Looking takes the lock of
+// each address of pool4 for a moment.
+const (
+	watchEvery = time.Second
+	logEvery   = time.Minute
+)
+
+// limit is something that can be full, which an operator wants to know before it is.
+type limit struct {
+	name    string                       // what is limited, for the log
+	use     func(*Gateway) (n, most int) // how much is in use, of how much; 0: no limit. nil: refusals say it all
+	refusal drop.Reason                  // what is refused for it; None: another row has that
+	full    string                       // what to log of refusals
+}
+
+// limits are those of the gateway as a whole. That clients reach theirs is nothing that an operator must act on.
+var limits = [...]limit{
+	{"sessions", (*Gateway).useOfSessions, drop.SessionLimit, "the table of sessions is full: new ones are refused; raise sessions.max"},
+	{"bindings", (*Gateway).useOfBindings, drop.BindingLimit, "the table of bindings is full: new ones are refused; raise sessions.max"},
+	{"tcp ports of pool4", useOfPool4(packet.TCP), drop.None, ""},
+	{"udp ports of pool4", useOfPool4(packet.UDP), drop.None, ""},
+	{"icmp identifiers of pool4", useOfPool4(packet.ICMP), drop.None, ""},
+	{"ports of pool4", nil, drop.PoolExhausted,
+		"no free port is left in pool4: new flows are refused; add ports or addresses, or shorten timeouts"},
+	{"stored SYNs", (*Gateway).useOfSYNs, drop.StoredSYNLimit,
+		"too many SYNs from IPv4 wait for a client's: new ones are refused; somebody scans pool4, or sessions.max_stored_syns and those that begin like it are low"},
+	{"fragment memory", (*Gateway).useOfFragments, drop.FragmentMemory,
+		"too many fragments wait for the rest of their datagrams: new ones are refused; raise fragments.memory"},
+}
+
+func (g *Gateway) useOfSessions() (n, most int) {
+	for p := range packet.Protos {
+		n += g.Sessions.Len(p)
+	}
+	return n, g.max
+}
+
+func (g *Gateway) useOfBindings() (n, most int) {
+	for p := range packet.Protos {
+		n += g.Bindings.Len(p)
+	}
+	return n, g.max
+}
+
+// useOfPool4 counts ports that are held down as used: nobody can have them.
+func useOfPool4(p packet.Proto) func(*Gateway) (n, most int) {
+	return func(g *Gateway) (n, most int) {
+		free, all := g.Pool4.Free(p)
+		return all - free, all
+	}
+}
+
+func (g *Gateway) useOfSYNs() (n, most int) {
+	return g.Sessions.StoredLen(), g.conf.Load().Session.MaxStoredSYNs
+}
+
+// useOfFragments returns the use of the fullest of those that put datagrams together, since each has all of the limit.
+func (g *Gateway) useOfFragments() (n, most int) {
+	return g.Counters.FragmentBytes(), g.conf.Load().Fragments.Bytes
+}
+
+// watch is what has been logged of a limit.
+type watch struct {
+	near           bool          // that 80 % are in use has been logged, and it has not been less since
+	nearAt, fullAt time.Duration // when either was logged last; 0: never
+	refusals       uint64        // how many had been counted when they were
+}
+
+// watches are those of all limits. They belong to the goroutine that maintains.
+type watches struct {
+	of   [len(limits)]watch
+	last time.Duration
+}
+
+// check logs what there is to say of the limits, if it is time.
+func (ws *watches) check(g *Gateway, now time.Duration) {
+	if ws.last != 0 && now-ws.last < watchEvery {
+		return
+	}
+	ws.last = now
+	for i := range limits {
+		ws.of[i].checkUse(g, &limits[i], now)
+		ws.of[i].checkRefusals(g, &limits[i], now)
+	}
+}
+
+// checkUse logs that 80 % are in use, and then not again before it has been less.
+func (w *watch) checkUse(g *Gateway, l *limit, now time.Duration) {
+	if l.use == nil {
+		return
+	}
+	n, most := l.use(g)
+	if most == 0 || n*5 < most*4 {
+		w.near = false
+		return
+	}
+	if w.near || !rested(w.nearAt, now) {
+		return
+	}
+	w.near, w.nearAt = true, now
+	g.log.Warn("80 % or more of a limit are in use", "limit", l.name, "used", n, "of", most)
+	g.upkeep.Happened(metrics.LimitNear)
+}
+
+// checkRefusals logs how many have been refused since that was logged last.
+func (w *watch) checkRefusals(g *Gateway, l *limit, now time.Duration) {
+	n := g.Counters.Drops(l.refusal)
+	if n == w.refusals || !rested(w.fullAt, now) {
+		return
+	}
+	g.log.Warn(l.full, "refused", n-w.refusals)
+	g.upkeep.Happened(metrics.LimitReached)
+	w.refusals, w.fullAt = n, now
+}
+
+// rested reports whether something that was logged at that time may be logged again.
+func rested(at, now time.Duration) bool { return at == 0 || now-at >= logEvery }

@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"nat64d/drop"
+	"nat64d/metrics"
+	"nat64d/packet"
+	"nat64d/pool4"
+)
+
+// watched is a gateway that does not run, whose log can be read.
+func watched(t *testing.T, change func(*Options)) (*Gateway, *bytes.Buffer) {
+	var log bytes.Buffer
+	return stillWith(t, func(o *Options) {
+		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		change(o)
+	}), &log
+}
+
+func TestAFullPoolIsLoggedOnceAMinute(t *testing.T) {
+	t.Parallel()
+	g, log := watched(t, func(*Options) {})
+	var ws watches
+	for second := range 150 { // refusals in each of them
+		g.workers[V6].count.Dropped(drop.PoolExhausted, 2)
+		ws.check(g, time.Duration(second+1)*time.Second)
+	}
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != 3 || !strings.Contains(lines[0], "refused=2") || !strings.Contains(lines[1], "refused=120") {
+		t.Errorf("150 seconds of a full pool were logged as\n%s", log)
+	}
+	ws.check(g, time.Hour)
+	ws.check(g, 2*time.Hour)
+	if n := strings.Count(log.String(), "\n"); n != 4 || g.Counters.Event(metrics.LimitReached) != 4 {
+		t.Errorf("%d lines, want 4, all of them counted: one for the refusals that had not been told, none without any", n)
+	}
+}
+
+// TestALimitIsLoggedAt80Percent fills each limit of ten to seven, eight and ten tenths.
+func TestALimitIsLoggedAt80Percent(t *testing.T) {
+	t.Parallel()
+	for name, fill := range map[string]func(g *Gateway, i int){
+		"sessions": func(g *Gateway, i int) { // all through one binding
+			src, dst := packet.Endpoint6{Addr: packet.Addr6{15: 1}, Port: 5000}, packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, byte(i)}}
+			g.epochs.Enter(0)
+			defer g.epochs.Leave(0)
+			g.Sessions.From6(packet.UDP, src, dst, 0, packet.Other, 0)
+		},
+		"bindings": func(g *Gateway, i int) {
+			client := packet.Endpoint6{Addr: packet.Addr6{15: 1}, Port: uint16(80 + i)}
+			if err := g.Bindings.AddStatic(packet.UDP, client, packet.Endpoint4{Addr: packet.Addr4{192, 0, 2, 1}, Port: uint16(80 + i)}); err != nil {
+				t.Error(err)
+			}
+		},
+		"udp ports of pool4": func(g *Gateway, i int) {
+			g.Pool4.Allocate(pool4.Request{Proto: packet.UDP, Client: packet.Endpoint6{Port: 5000}})
+		},
+		"stored SYNs": func(g *Gateway, i int) {
+			g.Sessions.Store(packet.Endpoint4{Port: uint16(i)}, packet.Endpoint4{Port: 80}, nil, 0)
+		},
+		"fragment memory": func(g *Gateway, i int) { g.workers[V4].count.FragmentBytes(i + 1) },
+	} {
+		g, log := watched(t, func(o *Options) {
+			o.Max, o.Config.Session.MaxStoredSYNs, o.Config.Fragments.Bytes = 10, 10, 10
+			o.Pool4 = pool4.New([16]byte{})
+			entries, _ := pool4.ParseRange("192.0.2.1", "7000-7009")
+			if _, _, err := o.Pool4.Add(entries); err != nil {
+				t.Fatal(err)
+			}
+		})
+		var ws watches
+		for i := range 10 {
+			fill(g, i)
+			ws.check(g, time.Duration(i+1)*time.Second)
+			if logged := strings.Contains(log.String(), name); logged != (i >= 7) {
+				t.Errorf("%s: after %d of 10 the log says %q", name, i+1, log)
+			}
+		}
+		ws.check(g, time.Hour)
+		if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "used=8 of=10") {
+			t.Errorf("%s: the log says\n%s", name, log)
+		}
+	}
+}
+
+// TestALimitThatComesAndGoesIsLoggedOnceAMinute lets the use of a limit jump around 80 %.
+func TestALimitThatComesAndGoesIsLoggedOnceAMinute(t *testing.T) {
+	t.Parallel()
+	g, log := watched(t, func(o *Options) { o.Config.Fragments.Bytes = 10 })
+	var ws watches
+	for second := range 150 {
+		g.workers[V6].count.FragmentBytes(8 - second%2)
+		ws.check(g, time.Duration(second+1)*time.Second)
+	}
+	if n := strings.Count(log.String(), "\n"); n != 3 || g.Counters.Event(metrics.LimitNear) != 3 {
+		t.Errorf("150 seconds were logged as\n%s", log)
+	}
+}
