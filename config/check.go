@@ -173,6 +173,8 @@ func (d *document) sessions(f *file) Sessions {
 		ClientPrefixLen:        d.within("sessions.client_prefix_len", s.ClientPrefixLen, 32, 128),
 		Timeouts:               d.timeouts(s.Timeouts, s.AllowUnsafeTimeouts || f.AllowUnsafeTimeouts),
 		PortHoldDown:           d.duration("sessions.port_hold_down", s.PortHoldDown, 0),
+		MaxHeldPorts:           d.within("sessions.max_held_ports", s.MaxHeldPorts, 0, most),
+		HoldAfterStart:         s.HoldAfterStart,
 		InboundRefresh:         s.InboundRefresh,
 		RSTDuringFIN:           s.RSTDuringFIN,
 		CheckTCPSequence:       s.CheckTCPSequence,

@@ -112,6 +112,9 @@ func TestValues(t *testing.T) {
 			return s.MaxPerClient == 1 && s.MaxBindingsPerClient == 2 && s.MaxPerBinding == 7 && s.NewPerSecond == 3 && s.ClientPrefixLen == 56 && s.MaxStoredSYNs == 0 &&
 				s.MaxStoredSYNsPerSource == 5 && s.MaxStoredSYNsPerPool4 == 6 && s.PortHashFields == config.HashClientAddress|config.HashPeerAddress|config.HashPeerPort
 		}},
+		{"ports that rest", "sessions: { max_held_ports: 8, hold_after_start: yes }", func(c *config.Config) bool {
+			return c.Sessions.MaxHeldPorts == 8 && c.Sessions.HoldAfterStart
+		}},
 		{"life of a session", "sessions: { inbound_refresh: no, rst_during_fin: no, check_tcp_sequence: yes }", func(c *config.Config) bool {
 			return !c.Sessions.InboundRefresh && !c.Sessions.RSTDuringFIN && c.Sessions.CheckTCPSequence
 		}},

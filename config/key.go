@@ -57,6 +57,8 @@ var keys = []Key{
 	{Name: "sessions.timeouts.tcp_syn", Live: true, Help: "how long a SYN from IPv4 waits for the client's, at least 6s"},
 	{Name: "sessions.timeouts.fragment", Live: true, Help: "until all fragments of a datagram must be there, at least 2s"},
 	{Name: "sessions.port_hold_down", Live: true, Help: "a released UDP or ICMP port rests so long"},
+	{Name: "sessions.max_held_ports", Live: true, Help: "how many of them rest at most, before the oldest are used again; 0: no limit"},
+	{Name: "sessions.hold_after_start", Help: "after a start all of them rest so long: no UDP, no ping"},
 	{Name: "sessions.inbound_refresh", Live: true, Help: "packets from IPv4 prolong a session"},
 	{Name: "sessions.rst_during_fin", Live: true, Help: "an RST after one FIN has the session end after tcp_transitory"},
 	{Name: "sessions.check_tcp_sequence", Live: true, Help: "an RST or FIN must lie in the window to have an effect"},

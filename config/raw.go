@@ -95,6 +95,8 @@ type rawSessions struct {
 	ClientPrefixLen        int         `yaml:"client_prefix_len"`
 	Timeouts               rawTimeouts `yaml:"timeouts"`
 	PortHoldDown           interval    `yaml:"port_hold_down"`
+	MaxHeldPorts           int         `yaml:"max_held_ports"`
+	HoldAfterStart         bool        `yaml:"hold_after_start"`
 	InboundRefresh         bool        `yaml:"inbound_refresh"`
 	RSTDuringFIN           bool        `yaml:"rst_during_fin"`
 	CheckTCPSequence       bool        `yaml:"check_tcp_sequence"`

@@ -59,6 +59,7 @@ const (
 	StoredSYNLimit
 	PoolEmpty
 	PoolExhausted
+	PoolResting
 	BindingLimit
 	SessionLimit
 	ClientBindings
@@ -138,6 +139,7 @@ var rows = [Count]row{
 	StoredSYNLimit:   {label: "stored_syn_limit", help: "a TCP SYN from IPv4 that is not kept because too many are: in all, from its source or to its address (sessions.max_stored_syns and those that begin like it)"},
 	PoolEmpty:        {label: "pool_empty", help: "pool4 has no address for this protocol; add one with nat64ctl pool4 add", to6: Answer{1, 3}},
 	PoolExhausted:    {label: "pool_exhausted", help: "no free port is left in pool4; add ports or addresses, or shorten timeouts", to6: Answer{1, 3}},
+	PoolResting:      {label: "pool_resting", help: "UDP ports and ICMP Identifiers rest for sessions.port_hold_down after the start (sessions.hold_after_start)", to6: Answer{1, 3}},
 	BindingLimit:     {label: "binding_limit", help: "the table of bindings is full (sessions.max)", to6: Answer{1, 3}},
 	SessionLimit:     {label: "session_limit", help: "the table of sessions is full (sessions.max)", to6: Answer{1, 3}},
 	ClientBindings:   {label: "client_bindings", help: "the client has as many bindings as it may (sessions.max_bindings_per_client)", to6: Answer{1, 3}},

@@ -22,6 +22,7 @@ type queue struct {
 	begin, end   int // of the ports: in first, and in last
 	batches      []batch
 	sinceLastPop int // ports in no batch yet
+	n            int // all ports
 }
 
 // batch is how many ports in a row have been held since when.
@@ -36,9 +37,20 @@ type segment struct {
 	next  *segment
 }
 
-func (q *queue) push(h heldPort) {
+// push puts a port in. If there are more than most then, it takes out the one that has been held the longest and
+// returns it; most is 0 for no limit.
+func (q *queue) push(h heldPort, most int) (oldest heldPort, over bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.add(h)
+	if most == 0 || q.n <= most {
+		return heldPort{}, false
+	}
+	return q.shift(), true
+}
+
+// add puts a port at the end. The caller holds the lock.
+func (q *queue) add(h heldPort) {
 	if q.last == nil || q.end == len(q.last.ports) {
 		s := new(segment)
 		if q.last == nil {
@@ -51,32 +63,37 @@ func (q *queue) push(h heldPort) {
 	q.last.ports[q.end] = h
 	q.end++
 	q.sinceLastPop++
+	q.n++
 }
 
-// pop takes out the ports that have been held for longer than hold, budget of them at most, and returns whether there
-// are more. It is strictly longer because the clock is coarse.
-func (q *queue) pop(now, hold time.Duration, budget int) (ports []heldPort, more bool) {
+// pop takes out the ports that have been held for longer than hold, and the oldest of those that are more than most, budget
+// of them at most, and returns whether there are more. It is strictly longer because the clock is coarse.
+func (q *queue) pop(now, hold time.Duration, most, budget int) (ports []heldPort, more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.sinceLastPop > 0 {
 		q.batches = append(q.batches, batch{now, q.sinceLastPop})
 		q.sinceLastPop = 0
 	}
-	for len(q.batches) > 0 && now-q.batches[0].since > hold {
-		b := &q.batches[0]
-		for ; b.n > 0; b.n-- {
-			if len(ports) == budget {
-				return ports, true
-			}
-			ports = append(ports, q.shift())
+	for len(q.batches) > 0 && (now-q.batches[0].since > hold || most != 0 && q.n > most) {
+		if len(ports) == budget {
+			return ports, true
 		}
-		q.batches = q.batches[1:]
+		ports = append(ports, q.shift())
 	}
 	return ports, false
 }
 
 // shift takes out the port that has been held the longest. The caller holds the lock, and there is one.
 func (q *queue) shift() heldPort {
+	q.n--
+	if len(q.batches) == 0 {
+		q.sinceLastPop--
+	} else if b := &q.batches[0]; b.n > 1 {
+		b.n--
+	} else {
+		q.batches = q.batches[1:]
+	}
 	h := q.first.ports[q.begin]
 	if q.begin++; q.begin == len(q.first.ports) {
 		q.first, q.begin = q.first.next, 0

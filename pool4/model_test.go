@@ -50,7 +50,9 @@ type model struct {
 	pool     *Pool
 	in, used map[transport]bool
 	held     map[transport]*time.Duration // and since when; nil before the next call of Expire
+	queue    []transport                  // those in held, the oldest first
 	hold     time.Duration
+	most     int // of held
 	now      time.Duration
 }
 
@@ -175,10 +177,21 @@ func (m *model) retire(t *rapid.T) {
 		delete(m.used, x)
 		if _, held := m.held[x]; !held && m.hold != 0 && x.proto != packet.TCP {
 			m.held[x] = nil
+			m.queue = append(m.queue, x)
+			m.letGo(m.most != 0 && len(m.queue) > m.most)
 		}
 		m.pool.Retire(x.proto, x.at)
 		return
 	}
+}
+
+// letGo sets the port free that has been held the longest, and reports whether it should.
+func (m *model) letGo(should bool) bool {
+	if should {
+		delete(m.held, m.queue[0])
+		m.queue = m.queue[1:]
+	}
+	return should
 }
 
 // expire lets time pass. How many ports a call sets free does not matter in the end.
@@ -187,9 +200,9 @@ func (m *model) expire(t *rapid.T) {
 	for x, since := range m.held {
 		if now := m.now; since == nil {
 			m.held[x] = &now
-		} else if now-*since > m.hold {
-			delete(m.held, x)
 		}
+	}
+	for m.letGo(len(m.queue) > 0 && (m.now-*m.held[m.queue[0]] > m.hold || m.most != 0 && len(m.queue) > m.most)) {
 	}
 	for m.pool.Expire(m.now, rapid.IntRange(1, 3).Draw(t, "budget")) {
 	}
@@ -197,7 +210,8 @@ func (m *model) expire(t *rapid.T) {
 
 func (m *model) configure(t *rapid.T) {
 	m.hold = time.Duration(rapid.SampledFrom([]int{0, 50, 120}).Draw(t, "hold-down")) * time.Second
-	m.pool.Configure(Config{HoldDown: m.hold, Fields: Fields(rapid.IntRange(0, 15).Draw(t, "fields"))})
+	m.most = rapid.SampledFrom([]int{0, 2, 5}).Draw(t, "held at most")
+	m.pool.Configure(Config{HoldDown: m.hold, MaxHeld: m.most, Fields: Fields(rapid.IntRange(0, 15).Draw(t, "fields"))})
 }
 
 func (m *model) reserve(t *rapid.T) {

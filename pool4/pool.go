@@ -24,6 +24,8 @@ type Pool struct {
 	conf atomic.Pointer[Config]
 	held queue
 
+	resting atomic.Bool // no UDP port or Identifier is chosen: Rest
+
 	mu   sync.RWMutex // guards rows; held for writing by whoever changes the pool
 	rows [packet.Protos]map[uint32]*row
 }
@@ -31,6 +33,7 @@ type Pool struct {
 // Config is what may change while packets flow.
 type Config struct {
 	HoldDown time.Duration // for how long a UDP port or ICMP Identifier is not chosen again (RFC 6888 REQ-8); 0 allowed
+	MaxHeld  int           // how many are held down at most: those that have been for the longest are let go; 0: no limit
 	Fields   Fields        // what the choice of a port depends on
 }
 
@@ -101,11 +104,14 @@ type Request struct {
 // Allocate takes a free transport address. A client that has an address gets a port of that one or none (RFC 6888
 // REQ-2, no soft pairing), unless the pool does not hold it for this protocol. A new client's address follows from
 // its own by a keyed hash; when that is full, the next one that is not. The reason is drop.PoolEmpty or
-// drop.PoolExhausted if there is none.
+// drop.PoolExhausted if there is none, or drop.PoolResting after Rest.
 func (p *Pool) Allocate(q Request) (packet.Endpoint4, drop.Reason) {
 	a := &p.view.Load()[q.Proto]
-	if len(a.addrs) == 0 {
+	switch {
+	case len(a.addrs) == 0:
 		return packet.Endpoint4{}, drop.PoolEmpty
+	case q.Proto != packet.TCP && p.resting.Load():
+		return packet.Endpoint4{}, drop.PoolResting
 	}
 	f := p.offset(&q)
 	paired, ok := a.find(binary.BigEndian.Uint32(q.Paired[:]))
@@ -213,21 +219,40 @@ func (p *Pool) Retire(proto packet.Proto, e packet.Endpoint4) {
 		return
 	}
 	n := binary.BigEndian.Uint32(e.Addr[:])
-	if p.row(proto, n).hold(e.Port) {
-		p.held.push(heldPort{n, e.Port, proto})
+	if !p.row(proto, n).hold(e.Port) {
+		return
+	}
+	if oldest, over := p.held.push(heldPort{n, e.Port, proto}, p.conf.Load().MaxHeld); over {
+		p.unhold(oldest)
 	}
 }
+
+// Rest holds down all UDP ports and Identifiers, those that are added later included, until Config.HoldDown after the
+// gateway's start: which of them had bindings before it is not known (RFC 6888 REQ-8). Static bindings may have theirs.
+func (p *Pool) Rest() { p.resting.Store(true) }
+
+// Resting reports whether the time of Rest is not over.
+func (p *Pool) Resting() bool { return p.resting.Load() }
 
 // Expire sets the ports free whose hold-down is over, budget of them at most, and returns whether there are more. The
 // time is that since the gateway's start; a port's hold-down begins with the first call after it was given back.
 func (p *Pool) Expire(now time.Duration, budget int) (more bool) {
-	ports, more := p.held.pop(now, p.conf.Load().HoldDown, budget)
+	c := p.conf.Load()
+	if now > c.HoldDown && p.resting.Load() {
+		p.resting.Store(false)
+	}
+	ports, more := p.held.pop(now, c.HoldDown, c.MaxHeld, budget)
 	for _, h := range ports {
-		if p.row(h.proto, h.addr).unhold(h.port) {
-			p.forget(h.proto, h.addr)
-		}
+		p.unhold(h)
 	}
 	return more
+}
+
+// unhold sets a port free that has left the queue.
+func (p *Pool) unhold(h heldPort) {
+	if p.row(h.proto, h.addr).unhold(h.port) {
+		p.forget(h.proto, h.addr)
+	}
 }
 
 // row returns the row of an address that has ports in use or held down. The lock is needed only if the address has left the pool.

@@ -40,6 +40,7 @@ type Config struct {
 	MaxStoredSYNs          int           // V4 SYNs that wait for a simultaneous open; 0: none is stored
 	MaxStoredSYNsPerSource int           // those of one IPv4 address; 0: no limit but MaxStoredSYNs
 	MaxStoredSYNsPerPool4  int           // those to one address of pool4; 0: no limit but MaxStoredSYNs
+	MaxHeldPorts           int           // ports and Identifiers that rest at most, the oldest are let go; 0: no limit
 	PortHoldDown           time.Duration // for how long a released UDP port or Identifier is not used again; 0: not at all
 	HashFields             uint8         // what the choice of a port depends on: pool4.Fields
 
@@ -107,7 +108,7 @@ func (c *Config) bindings() bib.Config {
 		},
 		SessionsPerBinding: c.MaxPerBinding,
 
-		Pool: pool4.Config{HoldDown: c.PortHoldDown, Fields: pool4.Fields(c.HashFields)},
+		Pool: pool4.Config{HoldDown: c.PortHoldDown, MaxHeld: c.MaxHeldPorts, Fields: pool4.Fields(c.HashFields)},
 	}
 	if log := c.Log; log != nil {
 		b.Log = func(b bib.Binding, ended bool) {

@@ -118,6 +118,7 @@ func answersByReason(t *testing.T) {
 		drop.SessionLimit:     {{Type: 1, Code: 3}, none},
 		drop.ClientBindings:   {{Type: 1, Code: 3}, none},
 		drop.ClientSessions:   {{Type: 1, Code: 3}, none},
+		drop.PoolResting:      {{Type: 1, Code: 3}, none},
 		drop.BindingSessions:  {{Type: 1, Code: 3}, none},
 		drop.ClientRate:       {{Type: 1, Code: 3}, none},
 		drop.Neighbour:        {{Type: 1, Code: 3}, {Type: 3, Code: 1}},

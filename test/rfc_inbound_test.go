@@ -217,8 +217,47 @@ func TestClientLimits(t *testing.T) {
 
 func TestHoldDown(t *testing.T) {
 	rules(t, map[string]func(*testing.T){
-		"C68-08": releasedPortRests,
+		"C68-08":         releasedPortRests,
+		"C68-08 number":  onlySoManyPortsRest,
+		"C68-08 restart": allPortsRestAfterTheStart,
 	})
+}
+
+func onlySoManyPortsRest(t *testing.T) {
+	o := with(func(c *session.Config) { c.PortHoldDown, c.MaxHeldPorts = 2*time.Minute, 3 })
+	o.ports = "7000-7004"
+	s := newSetting(t, o)
+	if n := newFlows(t, s, clientAddr, 2000, 5); n != 5 {
+		t.Fatalf("%d flows passed, want 5", n)
+	}
+	s.advance(301 * time.Second)
+	s.eventually(t, func() bool { return s.Bindings.Len(packet.UDP) == 0 })
+	if n := newFlows(t, s, secondClient, 2000, 5); n != 2 {
+		t.Errorf("%d of five ports were used again at once, want the two that three need not rest for", n)
+	}
+}
+
+func allPortsRestAfterTheStart(t *testing.T) {
+	s := newSetting(t, with(func(c *session.Config) { c.PortHoldDown = 2 * time.Minute }))
+	s.Pool4.Rest()
+	all := firsts(clientAddr, serverAs6)
+	for i, p := range protos {
+		if got := s.send(gateway.V6, all[i]); p == packet.TCP {
+			only(t, got, gateway.V4)
+		} else {
+			icmp6(t, got, 1, 3)
+		}
+	}
+	if n := s.Counters.Drops(drop.PoolResting); n != 2 {
+		t.Errorf("%d refusals were counted, want 2", n)
+	}
+	s.bind(t, packet.UDP, netip.AddrPortFrom(secondClient, 53), netip.AddrPortFrom(poolAddr, 53))
+	only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, 53, 4))), gateway.V6)
+	s.advance(2*time.Minute + time.Second)
+	s.eventually(t, func() bool { return !s.Pool4.Resting() })
+	for _, b := range all {
+		only(t, s.send(gateway.V6, b), gateway.V4)
+	}
 }
 
 func releasedPortRests(t *testing.T) {

@@ -83,6 +83,7 @@ func (p *parts) sessionConfig(c *config.Config) session.Config {
 		MaxStoredSYNs:          s.MaxStoredSYNs,
 		MaxStoredSYNsPerSource: s.MaxStoredSYNsPerSource,
 		MaxStoredSYNsPerPool4:  s.MaxStoredSYNsPerPool4,
+		MaxHeldPorts:           s.MaxHeldPorts,
 		PortHoldDown:           s.PortHoldDown,
 		HashFields:             uint8(s.PortHashFields),
 		LogSessions:            c.NATEvents == config.NATEventsSessions,

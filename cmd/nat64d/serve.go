@@ -119,6 +119,9 @@ func (p *parts) build() (err error) {
 	if _, _, err := p.pool.Add(c.Pool4); err != nil {
 		return err
 	}
+	if c.Sessions.HoldAfterStart {
+		p.pool.Rest()
+	}
 	p.guard = newGuarded(p)
 	if err := p.guard.refuse(c.Pool4, c.Host.Force); err != nil {
 		return err
