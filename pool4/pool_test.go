@@ -293,6 +293,35 @@ func TestPortsAreSpread(t *testing.T) {
 	}
 }
 
+// TestNoPortIsPreserved: though the client's own port is free, another one is chosen at random, and for UDP with the
+// same lowest bit (RFC 6056 section 4, RFC 7857 section 9).
+func TestNoPortIsPreserved(t *testing.T) {
+	t.Parallel()
+	const n = 16_000
+	for _, proto := range []packet.Proto{packet.TCP, packet.UDP} {
+		p := newPool(t, "192.0.2.1", "")
+		same, parity := 0, 0
+		for x := range uint16(n) {
+			e, r := p.Allocate(request(proto, 1, 2000+x))
+			if r != drop.None {
+				t.Fatal(r)
+			}
+			if e.Port == 2000+x {
+				same++
+			}
+			if e.Port%2 == x%2 {
+				parity++
+			}
+		}
+		if same > 10 { // 0.5 are to be expected of chance
+			t.Errorf("%v: %d of %d clients have their own port", proto, same, n)
+		}
+		if proto == packet.UDP && parity != n || proto == packet.TCP && (parity < n*45/100 || parity > n*55/100) {
+			t.Errorf("%v: %d of %d clients have a port of the same parity", proto, parity, n)
+		}
+	}
+}
+
 func TestKeysGiveDifferentPorts(t *testing.T) {
 	t.Parallel()
 	same := 0
