@@ -60,7 +60,7 @@ func New(p *pool4.Pool, e *table.Epochs, max int, key [16]byte) *Table {
 		key:     k,
 		max:     int64(max),
 		entries: table.NewSlab[entry](max, e),
-		index6:  table.NewIndex(max),
+		index6:  table.NewIndex(max, e),
 		clients: newClients(e, max, k),
 	}
 	t.conf.Store(new(Config))
@@ -129,8 +129,11 @@ func (t *Table) Orphan(b Binding) bool {
 }
 
 // Expire sets transport addresses free whose hold-down is over, budget of them at most, and returns whether there are
-// more. It has to be called now and then.
+// more. It also gives back memory that the indexes have grown out of. One goroutine has to call it now and then, outside
+// of a batch.
 func (t *Table) Expire(now table.Time, budget int) (more bool) {
+	t.index6.Tidy()
+	t.clients.index.Tidy()
 	return t.pool.Expire(now.Duration(), budget)
 }
 

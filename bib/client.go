@@ -26,7 +26,7 @@ type client struct {
 }
 
 func newClients(e *table.Epochs, max int, key table.Key) clients {
-	return clients{key: key, index: table.NewIndex(max), rows: table.NewSlab[client](max, e)}
+	return clients{key: key, index: table.NewIndex(max, e), rows: table.NewSlab[client](max, e)}
 }
 
 // allocate takes a transport address for a new dynamic binding.

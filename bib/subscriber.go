@@ -2,6 +2,7 @@ package bib
 
 import (
 	"encoding/binary"
+	"runtime"
 	"time"
 
 	"nat64d/drop"
@@ -48,7 +49,7 @@ func (t *Table) newSubscribers(bits int) *subscribers {
 		edition: t.edition,
 		bits:    bits,
 		key:     t.key,
-		index:   table.NewIndex(int(t.max)),
+		index:   table.NewIndex(int(t.max), t.epochs),
 		rows:    table.NewSlab[subscriber](int(t.max), t.epochs),
 	}
 }
@@ -130,6 +131,7 @@ func (t *Table) admitBinding(c packet.Addr6) (counted uint8, r drop.Reason) {
 
 // change calls f for a client's row under its lock. The row is made if need be, and goes if nothing is left in it.
 func (s *subscribers) change(c packet.Addr6, f func(*subscriber) drop.Reason) drop.Reason {
+	defer runtime.KeepAlive(s) // the last configuration's may be garbage already, but for us
 	prefix := mask(c, s.bits)
 	h := s.key.Hash(binary.BigEndian.Uint64(prefix[:8]), binary.BigEndian.Uint64(prefix[8:]), uint64(s.bits))
 	shard := s.index.Lock(h)

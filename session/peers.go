@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/binary"
+	"runtime"
 	"sync/atomic"
 
 	"nat64d/bib"
@@ -34,19 +35,21 @@ func newPeers(edition uint8, max int64, key table.Key, e *table.Epochs) *peers {
 	return &peers{
 		edition: edition,
 		key:     key,
-		index:   table.NewIndex(int(max)),
+		index:   table.NewIndex(int(max), e),
 		pairs:   table.NewSlab[pair](int(max), e),
 	}
 }
 
 // has reports whether a binding has a session with an address.
 func (p *peers) has(id bib.ID, a packet.Addr4) bool {
+	defer runtime.KeepAlive(p) // the last configuration's may be garbage already, but for us
 	slot := p.find(p.index.Find(p.hash(id, a)), id, a)
 	return slot != 0 && p.pairs.At(slot).sessions.Load() != 0
 }
 
 // add counts a session. It fails if there is no room.
 func (p *peers) add(id bib.ID, a packet.Addr4) bool {
+	defer runtime.KeepAlive(p)
 	h := p.hash(id, a)
 	s := p.index.Lock(h)
 	defer s.Unlock()
@@ -67,6 +70,7 @@ func (p *peers) add(id bib.ID, a packet.Addr4) bool {
 
 // remove gives back a session that add has counted.
 func (p *peers) remove(id bib.ID, a packet.Addr4) {
+	defer runtime.KeepAlive(p)
 	h := p.hash(id, a)
 	s := p.index.Lock(h)
 	defer s.Unlock()

@@ -67,7 +67,7 @@ func New(b *bib.Table, e *table.Epochs, max int, c Config) *Table {
 		key:     b.Key(),
 		max:     int64(max),
 		entries: table.NewSlab[entry](max, e),
-		index:   table.NewIndex(max),
+		index:   table.NewIndex(max, e),
 	}
 	t.Configure(c)
 	return t

@@ -40,6 +40,7 @@ func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool)
 			t.cursor = 0
 		}
 	})
+	t.index.Tidy()
 	return t.bib.Expire(now, budget) || more
 }
 

@@ -6,56 +6,89 @@ import (
 	"sync/atomic"
 )
 
-// Index finds slots by the hash of their key. It is a set of shards, each an open-addressing table of words: half
-// hash, half slot. Whoever finds a slot compares the key, which the index does not know.
+// Index finds slots by the hash of their key. It is a set of shards, each an open-addressing table of buckets, each a
+// cache line of words: half hash, half slot. Whoever finds a slot compares the key, which the index does not know.
 //
-// Find takes no lock and may be called by any goroutine. Insert, Remove and Each are methods of a locked Shard. A
-// reader that runs beside a writer sees the state before or after the change, growth included.
+// Find takes no lock; it is for readers in a batch of the Epochs given to NewIndex, and for who holds the lock of the
+// shard. Insert, Remove and Each are methods of a locked Shard. A reader that runs beside a writer sees the state
+// before or after the change, growth included: words move only by growth, which leaves the old ones as they were.
 //
-// A shard grows by copying, under its lock. It stays small by construction, since the shards are as many as the
-// maximum of entries requires: about 1,000 entries each, at most 4,096 words of 8 bytes, and the words hold enough of the hash
-// to be moved without a look at the entries. Measured: 30 µs for 2,048 entries. Readers go on in the old words
-// meanwhile, other shards do not notice.
+// A shard grows by copying itself, under its lock, into twice as many buckets, whose place has been reserved from the
+// beginning. It stays small by construction, since the shards are as many as the maximum of entries requires: about
+// 1,000 entries each. So no insertion takes long, however large the index, and other shards do not notice. The words
+// hold enough of the hash to be moved without a look at the entries. All shards grow at about the same time, since the
+// hash spreads evenly, and Tidy gives back the memory that they have left behind.
 type Index struct {
+	epochs *Epochs
+	levels []atomic.Uint32 // of each shard: it has 1<<level buckets. Apart from the shards, since every search reads them
+	rows   []row           // by level
 	shards []Shard
-	shift  uint
 }
 
-// Shard is one part of an Index. Its words may be read at any time; whoever changes them holds its lock.
+// row is the buckets of all shards at one level.
+type row struct {
+	buckets []bucket
+	left    atomic.Uint32 // shards that have gone on to the next level
+	since   uint64        // the epoch in which all of them had; 0: not yet, or not noticed by Tidy
+	empty   bool          // the memory has been given back
+}
+
+// Shard is one part of an Index. Whoever changes it holds its lock.
 type Shard struct {
 	sync.Mutex
+	index  *Index
+	number uint32
 	live   uint32 // words that hold a slot
-	buried uint32 // words that hold a tombstone
-	words  atomic.Pointer[words]
-	_      [40]byte // one cache line each
+	_      [40]byte
 }
 
-// words is a power of two of them, never full. A word is the low half of the hash above the slot; 0 ends a probe.
-type words []atomic.Uint64
+// bucket is a cache line. A word is the low half of the hash above the slot, or 0. The last word counts the slots that
+// stand behind this bucket because it was full when they came: a search ends where that is 0, and a slot that is
+// removed leaves nothing behind.
+type bucket [bucketLen + 1]atomic.Uint64
 
 const (
-	tombstone = 1 << 32 // a word without a slot that does not end a probe
+	bucketLen = 7
+	crowded   = 6 // slots for each bucket, on the average, with which a shard has to grow: then a third of them overflow
 	perShard  = 1024
-	minWords  = 8
 	minShards = 64
-	maxShards = 1 << 14
 )
 
-// NewIndex returns an index for about max entries. It works beyond that, with longer pauses for growth.
-func NewIndex(max int) *Index {
-	n := powerOfTwo(min(max/perShard, maxShards), minShards)
-	return &Index{shards: make([]Shard, n), shift: uint(64 - bits.Len(uint(n-1)))}
+// NewIndex returns an index for at most max entries, whose readers are in batches of e.
+func NewIndex(max int, e *Epochs) *Index {
+	n := (max + perShard - 1) / perShard
+	if n < minShards {
+		n = minShards
+	}
+	most := 2*max/n + minShards // slots in one shard; those of 1,024 would have to be 32 standard deviations off
+	levels := 1 + bits.Len(uint(most/crowded))
+	x := &Index{epochs: e, levels: make([]atomic.Uint32, n), rows: make([]row, levels), shards: make([]Shard, n)}
+	all := reserve[Index, bucket](x, n<<levels)
+	for l := range x.rows {
+		x.rows[l].buckets, all = all[:n<<l], all[n<<l:]
+	}
+	for i := range x.shards {
+		x.shards[i].index, x.shards[i].number = x, uint32(i)
+	}
+	return x
 }
 
 // Find starts a search for entries with this hash.
-func (x *Index) Find(hash uint64) Probe { return x.shards[hash>>x.shift].Find(hash) }
+func (x *Index) Find(hash uint64) Probe {
+	n := x.shard(hash)
+	b := x.buckets(n, x.levels[n].Load())
+	return Probe{buckets: b, tag: uint32(hash), at: uint32(hash), last: uint32(hash) + uint32(len(b))}
+}
+
+// Touch has the processor fetch what Find needs, and does not wait for it.
+func (x *Index) Touch(hash uint64) {
+	n := x.shard(hash)
+	b := x.buckets(n, x.levels[n].Load())
+	b[uint32(hash)&uint32(len(b)-1)][0].Load()
+}
 
 // Lock locks and returns the shard of a hash.
-func (x *Index) Lock(hash uint64) *Shard {
-	s := &x.shards[hash>>x.shift]
-	s.Lock()
-	return s
-}
+func (x *Index) Lock(hash uint64) *Shard { return x.LockShard(int(x.shard(hash))) }
 
 // Shards returns the number of shards.
 func (x *Index) Shards() int { return len(x.shards) }
@@ -67,129 +100,147 @@ func (x *Index) LockShard(n int) *Shard {
 	return s
 }
 
-// Find starts a search for entries with this hash, which belongs to the shard.
-func (s *Shard) Find(hash uint64) Probe {
-	p := Probe{at: uint32(hash), tag: uint32(hash)}
-	if w := s.words.Load(); w != nil {
-		p.words = *w
+// Tidy gives back the memory that all shards have left, when no reader is there any more. It is for one goroutine, now
+// and then.
+func (x *Index) Tidy() {
+	for l := range x.rows {
+		r := &x.rows[l]
+		switch {
+		case r.empty || int(r.left.Load()) < len(x.shards):
+		case r.since == 0:
+			r.since = x.epochs.next()
+		case x.epochs.passed(r.since):
+			release(r.buckets)
+			r.empty = true
+		}
 	}
-	return p
 }
+
+// shard returns the number of a hash's shard. It depends on the high half of the hash, the place in the shard on the
+// low one.
+func (x *Index) shard(hash uint64) uint32 {
+	return uint32(hash >> 32 * uint64(len(x.shards)) >> 32)
+}
+
+// buckets returns the buckets of a shard at a level.
+func (x *Index) buckets(shard, level uint32) []bucket {
+	from := uint(shard) << level
+	return x.rows[level].buckets[from : from+1<<level]
+}
+
+// Find starts a search for entries with this hash, which belongs to the shard.
+func (s *Shard) Find(hash uint64) Probe { return s.index.Find(hash) }
 
 // Insert adds a slot whose key is not in the shard. The caller holds the lock.
 func (s *Shard) Insert(hash uint64, slot uint32) {
-	w := s.words.Load()
-	if w == nil || 4*(s.live+s.buried+1) > 3*uint32(len(*w)) {
-		w = s.rebuild()
+	level := s.index.levels[s.number].Load()
+	if s.live >= crowded<<level && int(level+1) < len(s.index.rows) {
+		s.grow(level)
+		level++
 	}
-	if w.put(uint32(hash), slot) == tombstone {
-		s.buried--
+	if s.live == bucketLen<<level {
+		panic("table: more entries than the index has been made for")
 	}
+	put(s.index.buckets(s.number, level), uint32(hash), slot)
 	s.live++
 }
 
 // Remove takes a slot out that is in the shard. The caller holds the lock.
 func (s *Shard) Remove(hash uint64, slot uint32) {
-	w := *s.words.Load()
-	mask := uint32(len(w) - 1)
-	want := word(uint32(hash), slot)
-	for i := uint32(hash) & mask; ; i = (i + 1) & mask {
-		switch w[i].Load() {
-		case 0:
-			return
-		case want:
-			w[i].Store(tombstone)
-			s.live--
-			s.buried++
-			s.exhume(w, i)
-			return
+	b := s.index.buckets(s.number, s.index.levels[s.number].Load())
+	mask := uint32(len(b) - 1)
+	home := uint32(hash)
+	for at := home; at-home <= mask; at++ {
+		i := b[at&mask].index(word(home, slot))
+		if i < 0 {
+			continue
 		}
+		b[at&mask][i].Store(0)
+		for ; at != home; at-- {
+			b[(at-1)&mask][bucketLen].Add(^uint64(0))
+		}
+		s.live--
+		return
 	}
 }
 
 // Each calls f for every slot in the shard. The caller holds the lock; f may remove the slot that it was called with.
 func (s *Shard) Each(f func(slot uint32)) {
-	w := s.words.Load()
-	if w == nil {
-		return
-	}
-	for i := range *w {
-		if slot := uint32((*w)[i].Load()); slot != 0 {
-			f(slot)
-		}
-	}
-}
-
-// exhume empties the tombstones that end at word i, if no probe needs them any more because the next word is empty.
-func (s *Shard) exhume(w words, i uint32) {
-	mask := uint32(len(w) - 1)
-	if w[(i+1)&mask].Load() != 0 {
-		return
-	}
-	for ; w[i].Load() == tombstone; i = (i - 1) & mask {
-		w[i].Store(0)
-		s.buried--
-	}
-}
-
-// rebuild copies the slots into new words, at most half full, without the tombstones.
-func (s *Shard) rebuild() *words {
-	n := make(words, powerOfTwo(2*int(s.live+1), minWords))
-	if old := s.words.Load(); old != nil {
-		for i := range *old {
-			if w := (*old)[i].Load(); uint32(w) != 0 {
-				n.put(uint32(w>>32), uint32(w))
+	b := s.index.buckets(s.number, s.index.levels[s.number].Load())
+	for i := range b {
+		for j := range bucketLen {
+			if slot := uint32(b[i][j].Load()); slot != 0 {
+				f(slot)
 			}
 		}
 	}
-	s.buried = 0
-	s.words.Store(&n)
-	return &n
 }
 
-// put writes a slot into the first word that holds none and returns what was there.
-func (w words) put(tag, slot uint32) (was uint64) {
-	mask := uint32(len(w) - 1)
-	i := tag & mask
-	for ; uint32(w[i].Load()) != 0; i = (i + 1) & mask {
+// grow copies the slots to the next level.
+func (s *Shard) grow(level uint32) {
+	x := s.index
+	from, to := x.buckets(s.number, level), x.buckets(s.number, level+1)
+	for i := range from {
+		for j := range bucketLen {
+			if w := from[i][j].Load(); w != 0 {
+				put(to, uint32(w>>32), uint32(w))
+			}
+		}
 	}
-	was = w[i].Load()
-	w[i].Store(word(tag, slot))
-	return was
+	x.levels[s.number].Store(level + 1)
+	x.rows[level].left.Add(1)
+}
+
+// put writes a slot into the first free word, and counts it in the buckets that it has passed before it can be found.
+func put(b []bucket, tag, slot uint32) {
+	mask := uint32(len(b) - 1)
+	at := tag
+	for ; ; at++ {
+		if i := b[at&mask].index(0); i >= 0 {
+			b[at&mask][i].Store(word(tag, slot))
+			return
+		}
+		b[at&mask][bucketLen].Add(1)
+	}
+}
+
+// index returns where in a bucket a word is, or -1.
+func (b *bucket) index(word uint64) int {
+	for i := range bucketLen {
+		if b[i].Load() == word {
+			return i
+		}
+	}
+	return -1
 }
 
 func word(tag, slot uint32) uint64 { return uint64(tag)<<32 | uint64(slot) }
 
-// powerOfTwo returns the least power of two that is neither below n nor below least, itself one.
-func powerOfTwo(n, least int) int {
-	if n <= least {
-		return least
-	}
-	return 1 << bits.Len(uint(n-1))
-}
-
 // Probe is a search under way. It is a value on the stack of its reader. What was in the shard when it began, and is
 // there still, it finds, also if the shard grows meanwhile: the old words stay as they were.
 type Probe struct {
-	words words
-	at    uint32
-	tag   uint32
+	buckets  []bucket
+	tag      uint32
+	at, last uint32 // the bucket that comes next, and the one at which all of them have been
+	word     uint32 // in the bucket
 }
 
 // Next returns the next slot whose hash agrees, or 0 at the end.
 func (p *Probe) Next() uint32 {
-	if len(p.words) == 0 {
-		return 0
-	}
-	mask := uint32(len(p.words) - 1)
-	for {
-		w := p.words[p.at&mask].Load()
-		if w == 0 {
+	mask := uint32(len(p.buckets) - 1)
+	for p.at != p.last {
+		b := &p.buckets[p.at&mask]
+		for i := p.word; i < bucketLen; i++ {
+			if w := b[i].Load(); uint32(w>>32) == p.tag && uint32(w) != 0 {
+				p.word = i + 1
+				return uint32(w)
+			}
+		}
+		if b[bucketLen].Load() == 0 {
+			p.at = p.last
 			return 0
 		}
-		p.at++
-		if uint32(w>>32) == p.tag && uint32(w) != 0 {
-			return uint32(w)
-		}
+		p.at, p.word = p.at+1, 0
 	}
+	return 0
 }

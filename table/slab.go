@@ -6,34 +6,31 @@ import (
 )
 
 const (
-	chunkLen = 1024 // entries of a slab that are allocated together
-	stripes  = 16   // free lists of a slab, so that writers seldom meet
+	runLen  = 1024 // slots that a stripe of a slab gets together
+	stripes = 16   // free lists of a slab, so that writers seldom meet
 )
 
 // Slab is the memory that entries of type T live in. An entry is named by its slot, a number that is never 0, and its
-// memory never moves and is never given back, so that a reader without a lock always finds an entry there, though
-// perhaps a dead one. T holds no pointers: ten million entries then cost the garbage collector nothing.
+// memory never moves and is never given back while the slab is in use, so that a reader without a lock always finds an
+// entry there, though perhaps a dead one. T holds no pointers: ten million entries then cost the garbage collector
+// nothing. If the size of T divides that of a cache line, no entry lies in two of them.
 //
 // All methods may be called by any goroutine. The fields of an entry are the user's matter; the rule that the tables
 // keep is that key fields are written between Alloc and the publication of the slot in an index, and never again
-// until the slot has been retired.
+// until the slot has been retired. Who uses an entry keeps the slab reachable.
 type Slab[T any] struct {
 	epochs  *Epochs
-	chunks  []atomic.Pointer[chunk[T]]
+	entries []T
+	links   []uint32      // of free and retired slots; beside the entries, which late readers may still read
+	used    atomic.Uint32 // the slots that stripes have got are below; written under growing
 	growing sync.Mutex
-	used    atomic.Uint32 // chunks in use; written under growing
 	stripes [stripes]stripe
-}
-
-type chunk[T any] struct {
-	entries [chunkLen]T
-	next    [chunkLen]uint32 // links free and retired slots; beside the entries, which late readers may still read
 }
 
 // stripe is one of the free lists.
 type stripe struct {
 	sync.Mutex
-	fresh, end uint32 // slots of the newest chunk that were never used
+	fresh, end uint32 // slots of the newest run that were never used
 	free       uint32 // head of the list of slots ready for use
 	sealed     uint32 // head of the list of slots that are ready when epoch has passed
 	epoch      uint64
@@ -44,19 +41,21 @@ type stripe struct {
 // NewSlab returns a slab for at least max entries. Slots in retirement take room as well; an eighth more is there for
 // them.
 func NewSlab[T any](max int, e *Epochs) *Slab[T] {
-	return &Slab[T]{epochs: e, chunks: make([]atomic.Pointer[chunk[T]], (max+max/8)/chunkLen+stripes+1)}
+	n := ((max+max/8)/runLen + stripes + 1) * runLen
+	s := &Slab[T]{epochs: e}
+	s.entries = reserve[Slab[T], T](s, n)
+	s.links = reserve[Slab[T], uint32](s, n)
+	return s
 }
 
 // At returns the entry in a slot that Alloc has returned at some time.
-func (s *Slab[T]) At(slot uint32) *T {
-	return &s.chunks[slot/chunkLen].Load().entries[slot%chunkLen]
-}
+func (s *Slab[T]) At(slot uint32) *T { return &s.entries[slot] }
 
 // Slots returns the number that all slots in use are below. Entries that were never in use are zero.
-func (s *Slab[T]) Slots() uint32 { return s.used.Load() * chunkLen }
+func (s *Slab[T]) Slots() uint32 { return s.used.Load() }
 
 // Cap returns the number that all slots will ever be below.
-func (s *Slab[T]) Cap() int { return len(s.chunks) * chunkLen }
+func (s *Slab[T]) Cap() int { return len(s.entries) }
 
 // Alloc returns a free slot, or 0 when there is none. The entry still holds what was in it when it was retired. Any
 // hint will do; callers that give different ones seldom wait for each other.
@@ -72,10 +71,10 @@ func (s *Slab[T]) Alloc(hint uint32) uint32 {
 // Retire gives a slot back. The caller has unlinked it, so that who enters a batch from now on cannot find it; it is
 // used again when all batches of today have ended.
 func (s *Slab[T]) Retire(slot uint32) {
-	st := &s.stripes[slot/chunkLen%stripes]
+	st := &s.stripes[slot/runLen%stripes]
 	st.Lock()
 	defer st.Unlock()
-	*s.link(slot) = st.retired
+	s.links[slot] = st.retired
 	st.retired = slot
 }
 
@@ -86,7 +85,7 @@ func (s *Slab[T]) take(st *stripe) uint32 {
 		s.recycle(st)
 	}
 	if slot := st.free; slot != 0 {
-		st.free = *s.link(slot)
+		st.free = s.links[slot]
 		return slot
 	}
 	if st.fresh == st.end && !s.grow(st) {
@@ -112,23 +111,18 @@ func (s *Slab[T]) recycle(st *stripe) {
 	}
 }
 
-// grow gives the stripe a new chunk.
+// grow gives the stripe a new run of slots.
 func (s *Slab[T]) grow(st *stripe) bool {
 	s.growing.Lock()
 	defer s.growing.Unlock()
 	n := s.used.Load()
-	if n == uint32(len(s.chunks)) {
+	if int(n) == len(s.entries) {
 		return false
 	}
-	s.chunks[n].Store(new(chunk[T]))
-	s.used.Store(n + 1)
-	st.fresh, st.end = n*chunkLen, (n+1)*chunkLen
+	s.used.Store(n + runLen)
+	st.fresh, st.end = n, n+runLen
 	if n == 0 {
 		st.fresh = 1 // slot 0 means "none"
 	}
 	return true
-}
-
-func (s *Slab[T]) link(slot uint32) *uint32 {
-	return &s.chunks[slot/chunkLen].Load().next[slot%chunkLen]
 }

@@ -149,7 +149,7 @@ func TestSlabHandsOutEachSlotOnce(t *testing.T) {
 func TestIndexModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		x := table.NewIndex(1)
+		x := table.NewIndex(1, table.NewEpochs(1))
 		model := make(map[uint32]uint64) // slot to hash
 		hash := rapid.Custom(func(t *rapid.T) uint64 {
 			return uint64(rapid.IntRange(0, 1).Draw(t, "shard"))<<63 | uint64(rapid.IntRange(0, 40).Draw(t, "tag"))
@@ -261,7 +261,7 @@ func TestReadersBesideWriters(t *testing.T) {
 		rounds  = 40_000 // more than the slab has slots: they are reused
 	)
 	e := table.NewEpochs(readers)
-	s := &store{e, table.NewSlab[uint64](stable+moving, e), table.NewIndex(1), table.NewKey([16]byte{7})}
+	s := &store{e, table.NewSlab[uint64](stable+moving, e), table.NewIndex(stable+moving, e), table.NewKey([16]byte{7})}
 	for key := range uint64(stable) {
 		s.insert(key)
 	}
@@ -293,32 +293,10 @@ func TestReadersBesideWriters(t *testing.T) {
 	wg.Wait()
 }
 
-// TestGrowthPause measures what the doc comment of Index promises: the longest insertion into a shard of 2,048.
-func TestGrowthPause(t *testing.T) {
-	k := table.NewKey([16]byte{3})
-	best := time.Hour
-	for range 5 {
-		x := table.NewIndex(1)
-		s := x.LockShard(0)
-		var worst time.Duration
-		for i := range uint32(2049) {
-			start := time.Now()
-			s.Insert(k.Hash(uint64(i), 0, 0), i+1)
-			worst = max(worst, time.Since(start))
-		}
-		s.Unlock()
-		best = min(best, worst)
-	}
-	t.Logf("the longest of 2,049 insertions took %v", best)
-	if best > 5*time.Millisecond {
-		t.Errorf("an insertion took %v", best)
-	}
-}
-
 func BenchmarkFind(b *testing.B) {
 	for _, n := range []int{1_000, 1_000_000} {
 		b.Run(map[int]string{1_000: "1k", 1_000_000: "1M"}[n], func(b *testing.B) {
-			x := table.NewIndex(n)
+			x := table.NewIndex(n, table.NewEpochs(1))
 			k := table.NewKey([16]byte{3})
 			for i := range uint64(n) {
 				h := k.Hash(i, 0, 0)
@@ -342,7 +320,7 @@ func BenchmarkFind(b *testing.B) {
 }
 
 func TestFindDoesNotAllocate(t *testing.T) {
-	x := table.NewIndex(10)
+	x := table.NewIndex(10, table.NewEpochs(1))
 	s := x.Lock(5)
 	s.Insert(5, 1)
 	s.Unlock()
