@@ -38,6 +38,7 @@ var groups = []uint{
 	unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH,
 	unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
 	unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV6_IFINFO,
+	unix.RTNLGRP_IPV6_NETCONF,
 	unix.RTNLGRP_NEXTHOP,
 }
 
@@ -215,6 +216,11 @@ func (f *follower) publish() {
 	}
 	if read {
 		f.notify(&before)
+	}
+	if f.next.surroundingsDiffer(&before) {
+		for _, call := range f.t.onSurroundings {
+			call()
+		}
 	}
 }
 

@@ -103,6 +103,7 @@ func (k *kernel) snapshot(i Interfaces, old *snapshot) (*snapshot, error) {
 		return nil, err
 	}
 	s.nics[v6].MTU = min(s.nics[v6].MTU, mtu6(i.V6))
+	s.forwards = forwards6(i.V6)
 	if err := k.addresses(s); err != nil {
 		return nil, err
 	}
@@ -142,15 +143,29 @@ func (k *kernel) link(name string) (Link, error) {
 // that of the link (RFC 4861 section 4.6.4). Without IPv6 it is no limit.
 func mtu6(name string) uint32 {
 	const none = 1 << 16
-	b, err := os.ReadFile(filepath.Join("/proc/sys/net/ipv6/conf", name, "mtu"))
+	if n, ok := conf6(name, "mtu"); ok {
+		return n
+	}
+	return none
+}
+
+// forwards6 says whether the kernel forwards IPv6 packets that come in on an interface. That is one switch for all
+// interfaces; the switch of a single one, also called forwarding, says whether it is a router's. Kernels from 6.17 on
+// can forward from a single one, too.
+func forwards6(name string) bool {
+	all, _ := conf6("all", "forwarding")
+	one, _ := conf6(name, "force_forwarding")
+	return all != 0 || one != 0
+}
+
+// conf6 reads a number from the settings of an interface, false if there is none.
+func conf6(name, setting string) (uint32, bool) {
+	b, err := os.ReadFile(filepath.Join("/proc/sys/net/ipv6/conf", name, setting))
 	if err != nil {
-		return none
+		return 0, false
 	}
 	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32)
-	if err != nil {
-		return none
-	}
-	return uint32(n)
+	return uint32(n), err == nil
 }
 
 // addresses reads the addresses of the host.

@@ -46,10 +46,11 @@ type Link struct {
 // Table knows the way to every destination. Look-ups take no lock and allocate nothing: they read an immutable
 // snapshot that Run replaces. Any number of goroutines may call any of its methods, except that there is one Run.
 type Table struct {
-	names  Interfaces
-	mode   AnswerARP
-	log    *slog.Logger
-	onLink []func()
+	names Interfaces
+	mode  AnswerARP
+	log   *slog.Logger
+
+	onLink, onSurroundings []func()
 
 	state      atomic.Pointer[snapshot]
 	generation atomic.Uint64
@@ -160,6 +161,10 @@ func (t *Table) MTU4() uint32 { return t.Link4().MTU }
 // OnLink has f called from Run's goroutine whenever Link6 or Link4 gives a new answer: up, down, gone, back with
 // another index, another MTU or MAC. Call it before Run; f must not block.
 func (t *Table) OnLink(f func()) { t.onLink = append(t.onLink, f) }
+
+// OnSurroundings has f called from Run's goroutine whenever Within or Broadcasts may give a new answer. Call it before
+// Run; f must not block.
+func (t *Table) OnSurroundings(f func()) { t.onSurroundings = append(t.onSurroundings, f) }
 
 // HostAddresses returns all addresses of the host, on whatever interface. The caller owns the slice.
 func (t *Table) HostAddresses() []netip.Addr { return slices.Clone(t.state.Load().hosts) }

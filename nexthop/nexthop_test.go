@@ -53,6 +53,12 @@ func (f failure) Write(b []byte) (int, error) {
 // follow starts a Table in the gateway of l.
 func follow(t *testing.T, l *lab.Lab, mode nexthop.AnswerARP) *gateway {
 	t.Helper()
+	return followWith(t, l, mode, func(*nexthop.Table) {})
+}
+
+// followWith is follow with something to be done to the Table before it runs.
+func followWith(t *testing.T, l *lab.Lab, mode nexthop.AnswerARP, prepare func(*nexthop.Table)) *gateway {
+	t.Helper()
 	g := &gateway{T: t, Lab: l}
 	do(t, l, func() (err error) {
 		g.Table, err = nexthop.New(nexthop.Interfaces{V6: l.NIC6, V4: l.NIC4}, mode,
@@ -60,6 +66,7 @@ func follow(t *testing.T, l *lab.Lab, mode nexthop.AnswerARP) *gateway {
 		return err
 	})
 	g.OnLink(func() { g.linkEvents.Add(1) })
+	prepare(g.Table)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- l.Gateway.Do(func() error { return g.Table.Run(ctx) }) }()

@@ -28,6 +28,8 @@ type snapshot struct {
 	sources [sides]candidates // our own addresses, for ICMP errors
 	hosts   []netip.Addr
 	subnets []netip.Prefix // of the v4 interface
+
+	forwards bool // the kernel forwards the IPv6 packets that come in on the v6 interface
 }
 
 // nic is an interface and its neighbours of both families (an IPv4 route may have an IPv6 next hop).
