@@ -44,6 +44,7 @@ func (d *document) check(f *file) *Config {
 		source:    f,
 	}
 	c.Pool6, c.PrivateV4 = d.pool6(f.Pool6)
+	c.BypassV6 = d.bypassV6(f.BypassV6, c.Pool6)
 	c.Bindings = d.bindings(f.BIB, c)
 	f.settle(c)
 	return c
@@ -55,7 +56,7 @@ func (f *file) settle(c *Config) {
 	f.Sessions.AllowUnsafeTimeouts = f.Sessions.AllowUnsafeTimeouts || f.AllowUnsafeTimeouts
 	f.AllowUnsafeTimeouts = false
 	f.Translation.MTUPlateaus = c.Translation.MTUPlateaus
-	f.DenyV4, f.AllowV6 = texts(c.DenyV4), texts(c.AllowV6)
+	f.DenyV4, f.BypassV6, f.AllowV6 = texts(c.DenyV4), texts(c.BypassV6), texts(c.AllowV6)
 	if c.ICMP.SourceV6.IsValid() {
 		f.ICMP.SourceV6 = c.ICMP.SourceV6.String()
 	}

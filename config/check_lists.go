@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -53,12 +54,15 @@ func (d *document) pool6Row(key, text string, before []pool6.Prefix) (pool6.Pref
 	return p, err == nil
 }
 
-// denyV4 returns the IPv4 prefixes that are not translated to.
-func (d *document) denyV4(texts []string) []netip.Prefix {
-	ps := d.prefixes("deny_v4", texts, "IPv4", netip.Addr.Is4)
+// bypassV6 returns the parts of NAT64 prefixes that are left to the host. None may be a whole prefix, which would be
+// there in vain, nor lie outside of all, where nothing is translated anyway.
+func (d *document) bypassV6(texts []string, prefixes []pool6.Prefix) []netip.Prefix {
+	const list = "bypass_v6"
+	ps := d.prefixes(list, texts, "IPv6", netip.Addr.Is6)
 	for i, p := range ps {
-		if p.Bits() == 0 {
-			d.problem(rowKey("deny_v4", i), "%v would deny everything; use nat64ctl pause for that", p)
+		inside := func(q pool6.Prefix) bool { return q.Prefix().Bits() < p.Bits() && q.Prefix().Contains(p.Addr()) }
+		if p.IsValid() && !slices.ContainsFunc(prefixes, inside) {
+			d.problem(rowKey(list, i), "%v is no part of a prefix of pool6, which has %s", p, strings.Trim(fmt.Sprint(prefixes), "[]"))
 		}
 	}
 	return ps
@@ -68,19 +72,26 @@ func (d *document) denyV4(texts []string) []netip.Prefix {
 func (d *document) prefixes(list string, texts []string, family string, is func(netip.Addr) bool) []netip.Prefix {
 	var ps []netip.Prefix
 	for i, text := range texts {
-		p, err := netip.ParsePrefix(text)
-		if a, bad := netip.ParseAddr(text); bad == nil {
-			p, err = netip.PrefixFrom(a, a.BitLen()), nil
-		}
-		switch {
-		case err != nil || !is(p.Addr()) || p.Addr().Is4In6() || p.Addr().Zone() != "":
-			d.problem(rowKey(list, i), "is %q, but must be an %s prefix or address", text, family)
-		case p != p.Masked():
-			d.problem(rowKey(list, i), "%v has bits set behind its length; did you mean %v?", p, p.Masked())
-		}
-		ps = append(ps, p)
+		ps = append(ps, d.prefix(rowKey(list, i), text, family, is))
 	}
 	return ps
+}
+
+// prefix reads one prefix; one with a problem is the zero Prefix.
+func (d *document) prefix(key, text, family string, is func(netip.Addr) bool) netip.Prefix {
+	p, err := netip.ParsePrefix(text)
+	if a, bad := netip.ParseAddr(text); bad == nil {
+		p, err = netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	switch {
+	case err != nil || !is(p.Addr()) || p.Addr().Is4In6() || p.Addr().Zone() != "":
+		d.problem(key, "is %q, but must be an %s prefix or address", text, family)
+	case p != p.Masked():
+		d.problem(key, "%v has bits set behind its length; did you mean %v?", p, p.Masked())
+	default:
+		return p
+	}
+	return netip.Prefix{}
 }
 
 func (d *document) pool4(rows []rawPool4) []pool4.Entry {

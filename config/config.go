@@ -20,7 +20,8 @@ type Config struct {
 	Interfaces  Interfaces
 	Pool6       []pool6.Prefix // at least one, none twice
 	PrivateV4   []PrivateV4    // for each prefix of Pool6
-	DenyV4      []netip.Prefix // IPv4 destinations that are not translated to
+	DenyV4      []Deny         // IPv4 destinations that are not translated to
+	BypassV6    []netip.Prefix // parts of Pool6 that are not translated but left to the host
 	AllowV6     []netip.Prefix // clients that are translated for; empty: all
 	Pool4       []pool4.Entry  // may be empty: pool4 can be filled at run time
 	Bindings    []Binding      // static ones, on addresses of Pool4; no two share a port of either side

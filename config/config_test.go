@@ -100,8 +100,17 @@ func TestValues(t *testing.T) {
 		{"several prefixes", "pool6: [ { prefix: 64:ff9b::/96, private_v4: drop }, { prefix: 2001:db8::/32 }, { prefix: 2001:db8:64::/96, private_v4: allow } ]", func(c *config.Config) bool {
 			return len(c.Pool6) == 3 && slices.Equal(c.PrivateV4, []config.PrivateV4{config.PrivateV4Drop, config.PrivateV4Auto, config.PrivateV4Allow})
 		}},
+		{"ports that are denied, and what is not translated", "deny_v4: [0.0.0.0/0:tcp:25, 198.51.100.7:udp, 203.0.113.0/24:tcp:6660-6669]\nbypass_v6: [64:ff9b::203.0.113.128/121]", func(c *config.Config) bool {
+			return slices.Equal(c.DenyV4, []config.Deny{
+				{netip.MustParsePrefix("0.0.0.0/0"), "tcp", 25, 25},
+				{netip.MustParsePrefix("198.51.100.7/32"), "udp", 0, 65535},
+				{netip.MustParsePrefix("203.0.113.0/24"), "tcp", 6660, 6669},
+			}) && slices.Equal(c.BypassV6, []netip.Prefix{netip.MustParsePrefix("64:ff9b::cb00:7180/121")})
+		}},
 		{"who may talk to whom", "deny_v4: [10.0.0.0/8, 192.0.2.1]\nallow_v6: [2001:db8::/32, 2001:db8:f::1]", func(c *config.Config) bool {
-			return slices.Equal(c.DenyV4, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")}) &&
+			return slices.Equal(c.DenyV4, []config.Deny{
+				{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Hi: 65535}, {Prefix: netip.MustParsePrefix("192.0.2.1/32"), Hi: 65535},
+			}) &&
 				slices.Equal(c.AllowV6, []netip.Prefix{netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("2001:db8:f::1/128")})
 		}},
 		{"filtering", "filtering: { mode: address_dependent, allow_inbound_tcp: FALSE, icmpv6_info: drop }", func(c *config.Config) bool {
@@ -152,7 +161,7 @@ func TestRefused(t *testing.T) {
 		{"# c\nsessions:\n  maxx: 3", "f:3: sessions.maxx: unknown key; did you mean max?"},
 		{"timeouts: {}", "f:1: timeouts: unknown key; did you mean sessions.timeouts?"},
 		{"answer_arp: auto", "f:1: answer_arp: unknown key; did you mean pool4[].answer_arp?"},
-		{"API: {}", "f:1: API: unknown key; known here: version, interfaces, pool6, deny_v4, allow_v6, pool4, host, bib, sessions, fragments, filtering, translation, icmp, logging, nat_log, api, metrics, web, dns64, ra, ha, state, allow_unsafe_timeouts"},
+		{"API: {}", "f:1: API: unknown key; known here: version, interfaces, pool6, deny_v4, bypass_v6, allow_v6, pool4, host, bib, sessions, fragments, filtering, translation, icmp, logging, nat_log, api, metrics, web, dns64, ra, ha, state, allow_unsafe_timeouts"},
 		{"api: { 10.0.2.15: x }", "f:1: api.10.0.2.15: unknown key; known here: socket, group"},
 		{"version: 1\nversion: 1", "f:2: version: given twice, first in line 1"},
 		{"version: &v 1", "f:1: version: anchors and aliases are not supported; write the value out"},
@@ -173,6 +182,11 @@ func TestRefused(t *testing.T) {
 		{"deny_v4: [10.0.0.0/8, 0.0.0.0/0]", "f:1: deny_v4[1]: 0.0.0.0/0 would deny everything; use nat64ctl pause for that"},
 		{"deny_v4: [10.0.0.1/8]", "f:1: deny_v4[0]: 10.0.0.1/8 has bits set behind its length; did you mean 10.0.0.0/8?"},
 		{"deny_v4: [2001:db8::/32]", `f:1: deny_v4[0]: is "2001:db8::/32", but must be an IPv4 prefix or address`},
+		{"deny_v4: [0.0.0.0/0:sctp]", `f:1: deny_v4[0]: names the protocol "sctp", but it must be tcp, udp or icmp, as in 0.0.0.0/0:tcp:25`},
+		{"deny_v4: [0.0.0.0/0:tcp:30-25]", `f:1: deny_v4[0]: has the ports "30-25", but must have a port or a range such as 6660-6669, of tcp or udp`},
+		{"deny_v4: [0.0.0.0/0:icmp:8]", `f:1: deny_v4[0]: has the ports "8", but must have a port or a range such as 6660-6669, of tcp or udp`},
+		{"bypass_v6: [\"64:ff9b::/96\"]", "f:1: bypass_v6[0]: 64:ff9b::/96 is no part of a prefix of pool6, which has 64:ff9b::/96"},
+		{"bypass_v6: [\"2001:db8::/121\"]", "f:1: bypass_v6[0]: 2001:db8::/121 is no part of a prefix of pool6, which has 64:ff9b::/96"},
 		{"deny_v4: 10.0.0.0/8", `f:1: deny_v4: is the single value "10.0.0.0/8", but must be a list`},
 		{"allow_v6:\n- 2001:db8::/32\n- \n- [x]", "f:3: allow_v6[1]: is empty\nf:4: allow_v6[2]: is a list, but must be a single value"},
 		{"allow_v6: [ '::ffff:192.0.2.0/120' ]", `f:1: allow_v6[0]: is "::ffff:192.0.2.0/120", but must be an IPv6 prefix or address`},

@@ -71,7 +71,7 @@ func TestPersist(t *testing.T) {
 		{"sessions.max_per_client", "9"},
 		{"translation.tcp_mss_clamp", "auto"},
 		{"filtering.allow_inbound_tcp", "no"},
-		{"deny_v4", "192.168.0.0/16,172.16.0.0/12"},
+		{"deny_v4", "192.168.0.0/16,0.0.0.0/0:tcp:6660-6669"},
 		{"allow_v6", "2001:db8::/32"},
 		{"udp-timeout", "480"},
 		{"allow_v6", ""},
@@ -93,7 +93,7 @@ translation:
   mtu_plateaus: [1500, 68]
 filtering:
   allow_inbound_tcp: false
-deny_v4: [192.168.0.0/16, 172.16.0.0/12]
+deny_v4: [192.168.0.0/16, '0.0.0.0/0:tcp:6660-6669']
 allow_v6: []
 `
 	if err != nil || string(got) != want {

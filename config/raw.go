@@ -10,6 +10,7 @@ type file struct {
 	Interfaces          rawIfaces    `yaml:"interfaces"`
 	Pool6               []rawPool6   `yaml:"pool6"`
 	DenyV4              []string     `yaml:"deny_v4"`
+	BypassV6            []string     `yaml:"bypass_v6"`
 	AllowV6             []string     `yaml:"allow_v6"`
 	Pool4               []rawPool4   `yaml:"pool4"`
 	Host                rawHost      `yaml:"host"`

@@ -39,6 +39,7 @@ const (
 
 	// Not ours, or not allowed.
 	NotPool6
+	Bypassed
 	NotPool4
 	SourceInPool6
 	Source6
@@ -121,13 +122,14 @@ var rows = [Count]row{
 	FragmentTimeout:  {label: "fragment_timeout", help: "a fragment that was kept, but whose datagram did not become whole in time"},
 	Offload:          {label: "offload", help: "the frame's segmentation metadata cannot be expressed in the other family, or it is a jumbogram"},
 	NotPool6:         {label: "not_pool6", help: "an IPv6 packet whose destination is in no NAT64 prefix: left to the host"},
+	Bypassed:         {label: "bypassed", help: "an IPv6 packet into a NAT64 prefix, but to a part of it that bypass_v6 or a route of the kernel has: left to the host (RFC 7915 section 5.6)"},
 	NotPool4:         {label: "not_pool4", help: "an IPv4 packet whose destination is neither in pool4 nor bound: left to the host"},
 	SourceInPool6:    {label: "source_in_pool6", help: "the IPv6 source lies in a NAT64 prefix; translating it could loop (RFC 6146 section 5.4)"},
 	Source6:          {label: "source6", help: "the IPv6 source is not a unicast address that can be answered"},
 	Source4:          {label: "source4", help: "the IPv4 source is not a unicast address that can be answered (RFC 7915 section 4.1)"},
 	Destination4:     {label: "destination4", help: "the IPv4 destination inside the IPv6 address is not a unicast address (RFC 1812 section 5.3.7)"},
 	WellKnown:        {label: "well_known", help: "a non-global IPv4 address behind 64:ff9b::/96, which RFC 6052 section 3.1 forbids (private_v4)", to6: Answer{1, 1}},
-	Denied4:          {label: "denied4", help: "the IPv4 address is on the deny list (deny_v4)", to6: Answer{1, 1}},
+	Denied4:          {label: "denied4", help: "the IPv4 address, or its port, is on the deny list (deny_v4)", to6: Answer{1, 1}, to4: Answer{3, 13}},
 	Client6:          {label: "client6", help: "the IPv6 client is not on the allow list (allow_v6)", to6: Answer{1, 1}},
 	Informational:    {label: "informational", help: "ICMPv6 echo is not let through (filtering.icmpv6_info)"},
 	Paused:           {label: "paused", help: "translation is paused (nat64ctl resume)"},

@@ -3,6 +3,9 @@ package gateway
 import (
 	"slices"
 
+	"github.com/gaissmai/bart"
+
+	"nat64d/packet"
 	"nat64d/pool6"
 )
 
@@ -11,6 +14,8 @@ type conf struct {
 	Config
 	prefixes []pool6.Prefix // by the numbers that sessions call them; an empty slot is the zero Prefix
 	refuses  []bool         // by the same numbers: non-global IPv4 addresses do not pass
+	bypass   *bart.Table[bool]
+	denied   [packet.Protos][]portSpan
 }
 
 // Configure replaces the configuration from the next batch on. Sessions go on, but for those of prefixes that are gone.
@@ -23,6 +28,7 @@ func (g *Gateway) Configure(c Config) {
 	}
 	next := &conf{Config: c, prefixes: placePrefixes(old, c.Pool6)}
 	next.refuses = g.refuses(next)
+	next.bypass, next.denied = bypasses(&c), portSpans(c.DenyPorts)
 	g.Sessions.Configure(c.Session)
 	g.conf.Store(next)
 	g.epochs.Wait() // the last batch with the old prefixes is over

@@ -136,7 +136,7 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 // where its address cannot stand behind the prefix, the destination of the quoted packet (RFC 6146 section 3.6.2).
 func (w *worker) reporter(v *packet.View, pref uint8, peer packet.Addr6) packet.Addr6 {
 	src, prefix := *v.IP4().Src(), &w.conf.prefixes[pref]
-	illegal := prefix.IsWellKnown() && !pool6.Unicast4(src)
+	illegal := prefix.IsWellKnown() && !w.conf.unicast4(src)
 	if w.conf.LiteralReporter || illegal || w.conf.refuses[pref] && !pool6.Global4(src) {
 		return peer
 	}

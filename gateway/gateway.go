@@ -42,7 +42,10 @@ type Config struct {
 	Pool6           []pool6.Prefix // at least one; the first is that of sessions which IPv4 hosts begin
 	Private         []Policy       // for each prefix of Pool6; those that are missing are Auto
 	Xlat            xlat.Config
+	Bypass          []netip.Prefix // parts of the prefixes that are the host's to forward, unless a prefix inside has them
 	Deny4           []netip.Prefix // IPv4 destinations that may not be reached
+	DenyPorts       []PortRule     // some of whose ports may not be reached
+	Broadcasts      []packet.Addr4 // of the IPv4 interface's own subnets: nothing comes from them (RFC 1812 section 5.3.7)
 	Allow6          []netip.Prefix // clients that may use the gateway; empty: all
 	NoEcho          bool           // refuse ICMPv6 echo (RFC 6146 section 3.5.3)
 	MTU6, MTU4      uint32         // of the two links, in bytes, where they are less than the kernel says; 0: as it says
@@ -59,6 +62,13 @@ type Config struct {
 	// section 3.6.2 says, instead of the router that reports it.
 	LiteralReporter bool
 	Session         session.Config
+}
+
+// PortRule is about the transport addresses of IPv4 hosts: ports Lo to Hi of a protocol. All of ICMP is Lo 0, Hi 65535.
+type PortRule struct {
+	Prefix netip.Prefix
+	Proto  packet.Proto
+	Lo, Hi uint16
 }
 
 // AutoMSS as Config.ClampMSS keeps TCP segments within the MTUs of both links.

@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"net/netip"
-
 	"nat64d/drop"
 	"nat64d/packet"
 	"nat64d/pool6"
@@ -17,6 +15,9 @@ func (w *worker) from6(f *packet.Frame) drop.Reason {
 	pref, ok := pool6.Match(w.conf.prefixes, v.IP6().Dst())
 	if !ok {
 		return drop.NotPool6
+	}
+	if w.conf.bypassed(v.IP6().Dst()) {
+		return drop.Bypassed
 	}
 	if r := w.check6(&v); r != drop.None {
 		return w.refuse6(&v, r, 0)
@@ -40,6 +41,9 @@ func (w *worker) from6(f *packet.Frame) drop.Reason {
 	}
 	src := packet.Endpoint6{Addr: *v.IP6().Src(), Port: v.SrcPort} // 3.4 incoming tuple
 	dst := packet.Endpoint4{Addr: peer, Port: v.DstPort}
+	if w.conf.deniesPort(v.Proto, dst) {
+		return w.refuse6(&v, drop.Denied4, 0)
+	}
 	mapped, r := w.state6(&v, src, dst, uint8(pref)) // 3.5 filtering and updating
 	if r != drop.None {
 		return w.refuse6(&v, r, 0)
@@ -83,6 +87,9 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 	}
 	src := packet.Endpoint4{Addr: *v.IP4().Src(), Port: v.SrcPort} // 3.4 incoming tuple
 	dst := packet.Endpoint4{Addr: *v.IP4().Dst(), Port: v.DstPort}
+	if w.conf.deniesPort(v.Proto, src) {
+		return w.refuse4(&v, drop.Denied4, 0)
+	}
 	client, pref, r := w.state4(&v, src, dst) // 3.5 filtering and updating
 	if r == drop.StoredSYN && !w.hairpin {    // who hairpins is one of ours and gets no ICMPv4 error for an answer
 		return w.g.Sessions.Store(src, dst, v.Data, w.tables())
@@ -132,7 +139,7 @@ func (w *worker) check6(v *packet.View) drop.Reason {
 // check4 holds what can be said of an IPv4 packet to pool4 before its addresses are translated.
 func (w *worker) check4(v *packet.View) drop.Reason {
 	switch {
-	case !pool6.Unicast4(*v.IP4().Src()) && !v.Error: // an error's may help to find out what is wrong
+	case !v.Error && !w.conf.unicast4(*v.IP4().Src()): // an error's may help to find out what is wrong
 		return drop.Source4
 	case w.denies(*v.IP4().Src()):
 		return drop.Denied4
@@ -157,24 +164,6 @@ func (w *worker) far(a packet.Addr4, prefix uint8) drop.Reason {
 		return drop.WellKnown
 	}
 	return drop.None
-}
-
-// allows says whether an IPv6 client may use the gateway, denies whether an IPv4 host may not be reached.
-func (w *worker) allows(a *packet.Addr6) bool {
-	return len(w.conf.Allow6) == 0 || contains(w.conf.Allow6, netip.AddrFrom16(*a))
-}
-
-func (w *worker) denies(a packet.Addr4) bool {
-	return len(w.conf.Deny4) > 0 && contains(w.conf.Deny4, netip.AddrFrom4(a))
-}
-
-func contains(ps []netip.Prefix, a netip.Addr) bool {
-	for _, p := range ps {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
 }
 
 // ours4 says whether an IPv4 packet is for us and not for the host, which may own the same address: by its transport

@@ -127,7 +127,21 @@ func clients(n int) []packet.Frame {
 }
 
 func TestForwardingAllocatesNothing(t *testing.T) {
-	g := still(t)
+	forwardingAllocatesNothing(t, still(t))
+}
+
+func TestForwardingByPolicyAllocatesNothing(t *testing.T) {
+	forwardingAllocatesNothing(t, stillWith(t, func(o *Options) {
+		everywhere := netip.MustParsePrefix("0.0.0.0/0")
+		o.Config.Bypass = []netip.Prefix{netip.MustParsePrefix("64:ff9b::c633:6480/121")}
+		o.Config.Deny4 = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
+		o.Config.DenyPorts = []PortRule{{everywhere, packet.UDP, 25, 25}, {everywhere, packet.UDP, 6660, 6669}}
+		o.Config.Broadcasts = []packet.Addr4{{192, 0, 2, 255}}
+	}))
+}
+
+func forwardingAllocatesNothing(t *testing.T, g *Gateway) {
+	t.Helper()
 	six, four := g.workers[V6], g.workers[V4]
 	out := clients(batch)
 	six.batch(out)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 
 	"nat64d/pool4"
@@ -30,6 +31,7 @@ type Guard struct {
 	o       Options
 	pool4   []pool4.Entry
 	pool6   []pool6.Prefix
+	bypass  []netip.Prefix
 	indexes [2]int // of the interfaces, when the table was installed
 	applied bool
 }
@@ -43,12 +45,13 @@ func New(o Options) *Guard {
 }
 
 // Apply makes the host blind to the TCP and UDP ports of entries on the v4 interface and to the destinations in
-// prefixes on the v6 interface, and to nothing else. The table is replaced in one transaction, also one that an
-// earlier process left behind. Ranges that would harm the host, as Refuse has it, change nothing.
+// prefixes on the v6 interface, and to nothing else. What lies in bypass is left to the host, unless a prefix that is as
+// long or longer says otherwise. The table is replaced in one transaction, also one that an earlier process left behind.
+// Ranges that would harm the host, as Refuse has it, change nothing.
 //
 // ICMP needs no rule: the host ignores an echo reply or an error that it did not ask for, and an echo request to its
 // own address is its to answer.
-func (g *Guard) Apply(entries []pool4.Entry, prefixes []pool6.Prefix) error {
+func (g *Guard) Apply(entries []pool4.Entry, prefixes []pool6.Prefix, bypass []netip.Prefix) error {
 	old, _, err := g.addedPorts()
 	if err != nil {
 		return err
@@ -56,7 +59,7 @@ func (g *Guard) Apply(entries []pool4.Entry, prefixes []pool6.Prefix) error {
 	if err := g.refuse(entries, old); err != nil {
 		return err
 	}
-	g.pool4, g.pool6, g.applied = slices.Clone(entries), slices.Clone(prefixes), true
+	g.pool4, g.pool6, g.bypass, g.applied = slices.Clone(entries), slices.Clone(prefixes), slices.Clone(bypass), true
 	return g.install()
 }
 

@@ -71,7 +71,7 @@ func do(t *testing.T, l *lab.Lab, f func() error) {
 // apply guards entries and the well-known prefix.
 func apply(t *testing.T, l *lab.Lab, g *guard.Guard, e []pool4.Entry) {
 	t.Helper()
-	do(t, l, func() error { return g.Apply(e, wellKnown) })
+	do(t, l, func() error { return g.Apply(e, wellKnown, nil) })
 }
 
 // run runs a command in the gateway's namespace and returns what it prints.
@@ -209,6 +209,44 @@ func TestHostIsBlindToPool6(t *testing.T) {
 	}
 	if out := run(t, l, "ping", "-c1", "-W2", lab.Client6); !strings.Contains(out, " 0% packet loss") {
 		t.Errorf("the host's own IPv6 does not pass: %s", out)
+	}
+}
+
+// What is bypassed passes to the host, but for a NAT64 prefix inside of it.
+func TestBypassedDestinationsPass(t *testing.T) {
+	t.Parallel()
+	l := network(t)
+	run(t, l, "ip", "-6", "route", "add", "local", "64:ff9b::c000:200/120", "dev", "lo")
+	prefixes := []pool6.Prefix{wellKnown[0], mustPrefix("2001:db8::/32"), mustPrefix("2001:db8:64::/96")}
+	bypass := []netip.Prefix{
+		netip.MustParsePrefix("64:ff9b::c000:200/127"), netip.MustParsePrefix("64:ff9b::c000:202/128"), netip.MustParsePrefix("64:ff9b::c000:202/127"),
+		netip.MustParsePrefix("2001:db8:64::/64"), netip.MustParsePrefix("2001:db8:64::/96"),
+	}
+	g := guard.New(options(l))
+	do(t, l, func() error { return g.Apply(nil, prefixes, bypass) })
+	ping := func(address string) bool {
+		out, _ := l.Client.Output(t.Context(), "ping", "-c1", "-W1", address)
+		return strings.Contains(out, " 0% packet loss")
+	}
+	if !ping("64:ff9b::192.0.2.1") || !ping("64:ff9b::192.0.2.3") {
+		t.Error("a packet that is bypassed does not reach the host")
+	}
+	if ping("64:ff9b::192.0.2.4") {
+		t.Error("a packet beside what is bypassed reaches the host")
+	}
+	out := run(t, l, "nft", "list", "table", "netdev", "nat64d")
+	for _, want := range []string{"elements = { 64:ff9b::c000:200/126 }", "2001:db8:64::/64", "ip6 daddr @bypass0 counter packets 2"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the table lacks %q:\n%s", want, out)
+		}
+	}
+	inner, outer := strings.Index(out, "2001:db8:64::/96 counter"), strings.Index(out, "@bypass2")
+	if inner < 0 || inner > outer {
+		t.Errorf("the prefix inside what is bypassed does not come first:\n%s", out)
+	}
+	do(t, l, func() error { return g.Apply(nil, prefixes, nil) })
+	if ping("64:ff9b::192.0.2.1") {
+		t.Error("a packet reaches the host although nothing is bypassed any more")
 	}
 }
 

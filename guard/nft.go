@@ -3,6 +3,7 @@ package guard
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -20,6 +21,7 @@ import (
 const (
 	pool4Set    = "pool4"    // address . protocol . port, guarded
 	reservedSet = "reserved" // ports that we added to ip_local_reserved_ports
+	bypassSet   = "bypass"   // with the number of a prefix: what is the host's of it
 	chain4      = "ingress4"
 	chain6      = "ingress6"
 )
@@ -28,6 +30,7 @@ const (
 const (
 	pool4ID = iota + 1
 	reservedID
+	bypassID // and the numbers behind it
 )
 
 // Offsets in the headers that the rules look at.
@@ -93,7 +96,7 @@ func (g *Guard) replaceTable(added ports) error {
 		err = g.add4(c, t)
 	}
 	if g.indexes[0] != 0 {
-		g.add6(c, t)
+		err = errors.Join(err, g.add6(c, t))
 	}
 	if err != nil {
 		return wrap("describe table", t.Name, err)
@@ -147,19 +150,6 @@ func (g *Guard) add4(c *nftables.Conn, t *nftables.Table) error {
 		&expr.Lookup{SourceRegister: reg0, SetName: set.Name, SetID: set.ID},
 	}, dropped())})
 	return nil
-}
-
-// add6 adds a rule "ip6 daddr PREFIX drop" for each prefix; their lengths are whole bytes. None contains an address
-// of the host.
-func (g *Guard) add6(c *nftables.Conn, t *nftables.Table) {
-	chain := ingress(c, t, chain6, g.o.V6)
-	for _, p := range g.pool6 {
-		n := p.Prefix().Bits() / 8
-		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: slices.Concat(frame(unix.ETH_P_IPV6), []expr.Any{
-			&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseNetworkHeader, Offset: ip6Daddr, Len: uint32(n)},
-			&expr.Cmp{Register: reg0, Op: expr.CmpOpEq, Data: p.Prefix().Addr().AsSlice()[:n]},
-		}, dropped())})
-	}
 }
 
 // addSet adds a set with its elements.

@@ -27,7 +27,7 @@ func TestRefuse(t *testing.T) {
 		{lab.Spare4, "1024-65535", ""},
 	} {
 		e := entries(t, c.addr, c.ports)
-		err := l.Gateway.Do(func() error { return guard.New(options(l)).Apply(e, nil) })
+		err := l.Gateway.Do(func() error { return guard.New(options(l)).Apply(e, nil, nil) })
 		switch {
 		case c.want == "" && err != nil:
 			t.Errorf("%s %s is refused: %v", c.addr, c.ports, err)

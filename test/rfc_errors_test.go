@@ -123,7 +123,7 @@ func answersByReason(t *testing.T) {
 		drop.ClientRate:       {{Type: 1, Code: 3}, none},
 		drop.Neighbour:        {{Type: 1, Code: 3}, {Type: 3, Code: 1}},
 		drop.WellKnown:        {{Type: 1, Code: 1}, none},
-		drop.Denied4:          {{Type: 1, Code: 1}, none},
+		drop.Denied4:          {{Type: 1, Code: 1}, {Type: 3, Code: 13}},
 		drop.Client6:          {{Type: 1, Code: 1}, none},
 		drop.NoBinding:        {none, none},
 	} {

@@ -44,7 +44,7 @@ func (b *backend) Status() control.Status {
 		st.Traffic = append(st.Traffic, control.Traffic{Direction: d.String(), Packets: packets, Bytes: bytes})
 	}
 	for r := drop.None + 1; r < drop.Count; r++ {
-		if r != drop.NotPool6 && r != drop.NotPool4 { // those are the host's
+		if r != drop.NotPool6 && r != drop.Bypassed && r != drop.NotPool4 { // those are the host's
 			st.Drops += b.gateway.Counters.Drops(r)
 		}
 	}
@@ -169,7 +169,7 @@ func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
 	if err := b.guard.refuse(wanted, c.Force); err != nil {
 		return control.Pool4Result{}, err
 	}
-	if err := b.guard.cover(wanted, nil); err != nil {
+	if err := b.guard.cover(wanted, nil, b.near.bypass); err != nil {
 		return control.Pool4Result{}, fmt.Errorf("nothing was added: %w", err)
 	}
 	added, merged, err := b.pool.Add(wanted)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"net/netip"
 
 	"nat64d/config"
 	"nat64d/fragment"
@@ -15,12 +16,14 @@ var policies = map[config.PrivateV4]gateway.Policy{
 	config.PrivateV4Auto: gateway.Auto, config.PrivateV4Allow: gateway.Allow, config.PrivateV4Drop: gateway.Refuse,
 }
 
-// gatewayConfig translates the file's view into the data path's.
+// gatewayConfig translates the file's view, and what surrounds the gateway, into the data path's. The caller holds p.admin,
+// unless nothing runs yet.
 func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 	g := gateway.Config{
 		Pool6:           c.Pool6,
 		Xlat:            xlatConfig(&c.Translation),
-		Deny4:           c.DenyV4,
+		Bypass:          p.near.bypass,
+		Broadcasts:      p.near.broadcasts,
 		Allow6:          c.AllowV6,
 		NoEcho:          c.Filtering.DropICMPv6Info,
 		MTU6:            uint32(c.Interfaces.V6.MTU),
@@ -37,6 +40,7 @@ func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 			PerSourceBytes: c.Fragments.MemoryPerSource, PerSource: c.Fragments.PerSource,
 		},
 	}
+	g.Deny4, g.DenyPorts = denied(c.DenyV4)
 	for _, private := range c.PrivateV4 {
 		g.Private = append(g.Private, policies[private])
 	}
@@ -50,6 +54,19 @@ func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 		g.Source4 = c.ICMP.SourceV4.As4()
 	}
 	return g
+}
+
+// denied tells the rows that deny hosts from those that deny ports.
+func denied(rows []config.Deny) (hosts []netip.Prefix, ports []gateway.PortRule) {
+	for _, r := range rows {
+		if r.Proto == "" {
+			hosts = append(hosts, r.Prefix)
+			continue
+		}
+		proto, _ := parseProto(r.Proto) // config has checked it
+		ports = append(ports, gateway.PortRule{Prefix: r.Prefix, Proto: proto, Lo: r.Lo, Hi: r.Hi})
+	}
+	return hosts, ports
 }
 
 func xlatConfig(t *config.Translation) xlat.Config {

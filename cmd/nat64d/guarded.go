@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -61,13 +62,13 @@ func (g *guarded) own() (err error) {
 	return err
 }
 
-// cover puts the guard over what it covers and over more, so that the host is blind before a packet is translated. With
-// an error nothing has changed.
-func (g *guarded) cover(more []pool4.Entry, prefixes []pool6.Prefix) error {
+// cover puts the guard over what it covers and over more, so that the host is blind before a packet is translated. Of the
+// prefixes only bypass stays the host's. With an error nothing has changed.
+func (g *guarded) cover(more []pool4.Entry, prefixes []pool6.Prefix, bypass []netip.Prefix) error {
 	return g.do(func() error {
-		err := g.g.Apply(merged(append(g.p.taken(), more...)), merge(g.p.config().Pool6, prefixes))
+		err := g.g.Apply(merged(append(g.p.taken(), more...)), merge(g.p.config().Pool6, prefixes), bypass)
 		if err != nil {
-			g.wrong = g.g.Apply(g.p.taken(), g.p.config().Pool6)
+			g.wrong = g.g.Apply(g.p.taken(), g.p.config().Pool6, g.p.near.bypass)
 		}
 		return err
 	})
@@ -77,7 +78,7 @@ func (g *guarded) cover(more []pool4.Entry, prefixes []pool6.Prefix) error {
 // translated has changed already.
 func (g *guarded) settle() error {
 	return g.do(func() error {
-		g.wrong = g.g.Apply(g.p.taken(), g.p.config().Pool6)
+		g.wrong = g.g.Apply(g.p.taken(), g.p.config().Pool6, g.p.near.bypass)
 		return g.wrong
 	})
 }

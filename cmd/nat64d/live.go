@@ -28,7 +28,8 @@ func (p *parts) change(next *config.Config) error {
 	if err := p.guard.refuse(come, next.Host.Force); err != nil {
 		return err
 	}
-	if err := p.guard.cover(append(come, mapped(expand(next.Bindings))...), next.Pool6); err != nil {
+	near := p.surroundings(next)
+	if err := p.guard.cover(append(come, mapped(expand(next.Bindings))...), next.Pool6, p.near.kept(&near)); err != nil {
 		return err
 	}
 	added, _, err := p.pool.Add(come)
@@ -42,6 +43,7 @@ func (p *parts) change(next *config.Config) error {
 		return err
 	}
 	p.conf.Store(next)
+	p.near = near
 	p.level.Set(levelOf(next.Log))
 	p.gateway.Configure(p.gatewayConfig(next))
 	cutOut(p.pool, minus(old.Pool4, next.Pool4))

@@ -54,9 +54,11 @@ type parts struct {
 	guard   *guarded
 	group   uint16        // of the ports of the IPv6 side; the next number is that of the IPv4 side
 	links   chan struct{} // something happened to an interface
+	moved   chan struct{} // the kernel's routes or addresses are not what near says
 
 	admin  sync.Mutex // held by whoever changes pool4, static rows or the configuration
 	static rows
+	near   surroundings
 }
 
 // serve runs the gateway until ctx ends and leaves nothing behind.
@@ -66,7 +68,7 @@ func serve(ctx context.Context, file string, o config.Overrides) (err error) {
 	defer signal.Stop(hangup)
 	p := &parts{
 		load: func() (*config.Config, error) { return config.Load(file, o) }, file: file, overrides: o,
-		level: new(slog.LevelVar), started: time.Now(), links: make(chan struct{}, 1), static: rows{},
+		level: new(slog.LevelVar), started: time.Now(), links: make(chan struct{}, 1), moved: make(chan struct{}, 1), static: rows{},
 	}
 	c, err := p.load()
 	if err != nil {
@@ -109,6 +111,7 @@ func (p *parts) build() (err error) {
 	if err := p.checkPool6(c); err != nil {
 		return err
 	}
+	p.near = p.surroundings(c)
 	if p.engine, err = afpacket.ParseEngine(string(c.Interfaces.Engine)); err != nil {
 		return err
 	}
@@ -175,12 +178,8 @@ func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 
 // run starts what lives as long as the daemon.
 func (p *parts) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal) error {
-	p.routes.OnLink(func() {
-		select {
-		case p.links <- struct{}{}:
-		default: // one is waiting to be seen already
-		}
-	})
+	p.routes.OnLink(notify(p.links))
+	p.routes.OnSurroundings(notify(p.moved))
 	p.routes.SetProxied(p.proxied())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.routes.Run(ctx) })
@@ -193,6 +192,16 @@ func (p *parts) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
 	p.log.Info("stopped")
 	return err
+}
+
+// notify returns what tells whoever receives from c that something has changed.
+func notify(c chan<- struct{}) func() {
+	return func() {
+		select {
+		case c <- struct{}{}:
+		default: // one is waiting to be seen already
+		}
+	}
 }
 
 // announce says that packets are carried from now on, and what an operator should know about it.
@@ -213,7 +222,8 @@ func (p *parts) announce() {
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd there is nobody to tell
 }
 
-// watch keeps the guard in place: some kernels drop a chain with its NIC, and people flush rulesets.
+// watch keeps the guard in place: some kernels drop a chain with its NIC, and people flush rulesets. It also has the
+// gateway follow the kernel's routes and addresses.
 func (p *parts) watch(ctx context.Context) error {
 	tick := time.NewTicker(checkGuardEvery)
 	defer tick.Stop()
@@ -222,6 +232,8 @@ func (p *parts) watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-p.links:
+		case <-p.moved:
+			p.move()
 		case <-tick.C:
 		}
 		if err := p.guard.check(); err != nil {

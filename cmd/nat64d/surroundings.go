@@ -1,0 +1,59 @@
+package main
+
+import (
+	"net/netip"
+	"slices"
+
+	"nat64d/config"
+	"nat64d/packet"
+)
+
+// surroundings are what the kernel's routes and addresses mean for what is translated.
+type surroundings struct {
+	bypass     []netip.Prefix // parts of pool6 that are the host's to forward, in order
+	broadcasts []packet.Addr4 // of the IPv4 interface's own subnets
+}
+
+// surroundings returns what is to hold with a configuration.
+func (p *parts) surroundings(c *config.Config) (s surroundings) {
+	s.bypass = slices.Clone(c.BypassV6)
+	for i := range c.Pool6 {
+		s.bypass = append(s.bypass, p.routes.Within(c.Pool6[i].Prefix())...)
+	}
+	slices.SortFunc(s.bypass, netip.Prefix.Compare)
+	s.bypass = slices.Compact(s.bypass)
+	for _, a := range p.routes.Broadcasts() {
+		s.broadcasts = append(s.broadcasts, a.As4())
+	}
+	return s
+}
+
+// equal says whether nothing differs.
+func (s *surroundings) equal(o *surroundings) bool {
+	return slices.Equal(s.bypass, o.bypass) && slices.Equal(s.broadcasts, o.broadcasts)
+}
+
+// kept returns what is bypassed in both. While one follows the other, the rest is neither translated nor let through to
+// the host: a packet may be lost then, but no packet takes both ways.
+func (s *surroundings) kept(next *surroundings) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(s.bypass), func(p netip.Prefix) bool { return !slices.Contains(next.bypass, p) })
+}
+
+// move draws the conclusions of a change of the kernel's routes or addresses.
+func (p *parts) move() {
+	p.admin.Lock()
+	defer p.admin.Unlock()
+	next := p.surroundings(p.config())
+	if p.near.equal(&next) {
+		return
+	}
+	if !slices.Equal(p.near.bypass, next.bypass) {
+		p.log.Info("some of pool6 is left to the kernel to forward", "destinations", next.bypass, "before", p.near.bypass)
+	}
+	_ = p.guard.cover(nil, nil, p.near.kept(&next)) // it makes the change smooth; settle is what counts
+	p.near = next
+	p.gateway.Configure(p.gatewayConfig(p.config()))
+	if err := p.guard.settle(); err != nil {
+		p.log.Error("the host may answer for pool4 and pool6: the guard is not what it should be", "error", err)
+	}
+}

@@ -1,0 +1,82 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Deny is a row of deny_v4: IPv4 hosts, or some of their ports, that are not translated to.
+type Deny struct {
+	Prefix netip.Prefix
+	Proto  string // tcp, udp or icmp; empty: all of the hosts, and no ports
+	Lo, Hi uint16 // ports; 0 and 65535 are all
+}
+
+// String writes the row as a file does: PREFIX, PREFIX:PROTO or PREFIX:PROTO:PORTS.
+func (r Deny) String() string {
+	s := r.Prefix.String()
+	if r.Proto == "" {
+		return s
+	}
+	s += ":" + r.Proto
+	switch {
+	case r.Lo == 0 && r.Hi == maxPort:
+		return s
+	case r.Lo == r.Hi:
+		return fmt.Sprintf("%s:%d", s, r.Lo)
+	}
+	return fmt.Sprintf("%s:%d-%d", s, r.Lo, r.Hi)
+}
+
+const maxPort = 1<<16 - 1
+
+// denyV4 returns the rows of the list.
+func (d *document) denyV4(texts []string) []Deny {
+	var rows []Deny
+	for i, text := range texts {
+		rows = append(rows, d.deny(rowKey("deny_v4", i), text))
+	}
+	return rows
+}
+
+// deny reads one row. An IPv4 prefix has no colon, so what follows the first one is not part of it.
+func (d *document) deny(key, text string) Deny {
+	prefix, rest, limited := strings.Cut(text, ":")
+	if strings.Count(text, ":") > 2 { // an IPv6 address rather
+		prefix, rest, limited = text, "", false
+	}
+	r := Deny{Prefix: d.prefix(key, prefix, "IPv4", netip.Addr.Is4), Hi: maxPort}
+	if !limited {
+		if r.Prefix.IsValid() && r.Prefix.Bits() == 0 {
+			d.problem(key, "%v would deny everything; use nat64ctl pause for that", r.Prefix)
+		}
+		return r
+	}
+	var ports string
+	var some bool
+	r.Proto, ports, some = strings.Cut(rest, ":")
+	if _, known := protocols()[r.Proto]; !known {
+		d.problem(key, "names the protocol %q, but it must be tcp, udp or icmp, as in 0.0.0.0/0:tcp:25", r.Proto)
+		return r
+	}
+	if !some {
+		return r
+	}
+	var ok bool
+	if r.Lo, r.Hi, ok = portRange(ports); !ok || r.Proto == "icmp" {
+		d.problem(key, "has the ports %q, but must have a port or a range such as 6660-6669, of tcp or udp", ports)
+	}
+	return r
+}
+
+// portRange reads a port or two with a dash between them.
+func portRange(s string) (lo, hi uint16, ok bool) {
+	first, last, several := strings.Cut(s, "-")
+	if !several {
+		last = first
+	}
+	lo, okLo := parsePort(first)
+	hi, okHi := parsePort(last)
+	return lo, hi, okLo && okHi && lo <= hi
+}

@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/gaissmai/bart"
+
+	"nat64d/packet"
+	"nat64d/pool6"
+)
+
+// allows says whether an IPv6 client may use the gateway, denies whether an IPv4 host may not be reached.
+func (w *worker) allows(a *packet.Addr6) bool {
+	return len(w.conf.Allow6) == 0 || contains(w.conf.Allow6, netip.AddrFrom16(*a))
+}
+
+func (w *worker) denies(a packet.Addr4) bool {
+	return len(w.conf.Deny4) > 0 && contains(w.conf.Deny4, netip.AddrFrom4(a))
+}
+
+func contains(ps []netip.Prefix, a netip.Addr) bool {
+	for _, p := range ps {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// bypasses returns a routing table in which the NAT64 prefixes are routes among those that bypass them, so that the
+// longest decides, and of two equal ones the translator's (RFC 7915 section 5.6); nil if nothing is bypassed.
+func bypasses(c *Config) *bart.Table[bool] {
+	if len(c.Bypass) == 0 {
+		return nil
+	}
+	t := new(bart.Table[bool])
+	for _, p := range c.Bypass {
+		t.Insert(p, true)
+	}
+	for _, p := range c.Pool6 {
+		t.Insert(p.Prefix(), false)
+	}
+	return t
+}
+
+// bypassed says whether an IPv6 packet into a NAT64 prefix is the host's to forward.
+func (c *conf) bypassed(dst *packet.Addr6) bool {
+	if c.bypass == nil {
+		return false
+	}
+	hosts, _ := c.bypass.Lookup(netip.AddrFrom16(*dst))
+	return hosts
+}
+
+// unicast4 says whether an IPv4 address can be that of one host.
+func (c *conf) unicast4(a packet.Addr4) bool {
+	return pool6.Unicast4(a) && !slices.Contains(c.Broadcasts, a)
+}
+
+// portSpan is a range of ports that all the same IPv4 hosts are denied for.
+type portSpan struct {
+	lo, hi uint16
+	hosts  []netip.Prefix
+}
+
+// portSpans cuts rules, whose ports may overlap, into ranges that do not, by protocol and in order.
+func portSpans(rules []PortRule) (spans [packet.Protos][]portSpan) {
+	for p := range packet.Protos {
+		var cuts []int // where a range begins
+		for _, r := range rules {
+			if r.Proto == p {
+				cuts = append(cuts, int(r.Lo), int(r.Hi)+1)
+			}
+		}
+		slices.Sort(cuts)
+		cuts = slices.Compact(cuts)
+		for i := 1; i < len(cuts); i++ {
+			s := portSpan{lo: uint16(cuts[i-1]), hi: uint16(cuts[i] - 1)}
+			for _, r := range rules {
+				if r.Proto == p && r.Lo <= s.lo && s.hi <= r.Hi {
+					s.hosts = append(s.hosts, r.Prefix)
+				}
+			}
+			if len(s.hosts) > 0 {
+				spans[p] = append(spans[p], s)
+			}
+		}
+	}
+	return spans
+}
+
+// deniesPort says whether a transport address of an IPv4 host may not be reached (RFC 6888 REQ-6).
+func (c *conf) deniesPort(p packet.Proto, e packet.Endpoint4) bool {
+	if len(c.denied[p]) == 0 {
+		return false
+	}
+	i, found := slices.BinarySearchFunc(c.denied[p], e.Port, func(s portSpan, port uint16) int {
+		if s.lo <= port && port <= s.hi {
+			return 0
+		}
+		return cmp.Compare(s.lo, port)
+	})
+	return found && contains(c.denied[p][i].hosts, netip.AddrFrom4(e.Addr))
+}
