@@ -145,7 +145,7 @@ type Binding struct {
 // Session is a row of a session table (RFC 6146 section 3.2).
 type Session struct {
 	Protocol string         `json:"protocol"`
-	Client   netip.AddrPort `json:"client"`          // (X',x)
+	Client   netip.AddrPort `json:"client,omitzero"` // (X',x); zero: a SYN from IPv4 that waits for its client
 	Peer6    netip.AddrPort `json:"peer6"`           // (Y',y), the peer as the client sees it
 	Mapped   netip.AddrPort `json:"mapped"`          // (T,t), the client as the peer sees it
 	Peer     netip.AddrPort `json:"peer"`            // (Z,z)
@@ -159,6 +159,7 @@ type BindingChange struct {
 	Protocols []string `json:"protocols,omitempty"` // of tcp, udp and icmp; empty: all three
 	Client    string   `json:"client,omitempty"`    // (X',x); may be empty in a removal that has Mapped
 	Mapped    string   `json:"mapped,omitempty"`    // (T,t); may be empty in a removal that has Client
+	Force     bool     `json:"force,omitempty"`     // add although it takes ports that the host needs
 }
 
 // BindingRange is a binding, or several of consecutive ports on both sides.

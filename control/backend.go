@@ -55,8 +55,8 @@ type Filter struct {
 	Limit     int          // at most so many; 0: no limit
 }
 
-// Match reports whether the filter selects an entry of that protocol, client and peer. A binding has no peer: its peer
-// is the zero Addr, which lies in no prefix.
+// Match reports whether the filter selects an entry of that protocol, client and peer. A binding has no peer, and a
+// stored SYN no client: these are the zero Addr, which lies in no prefix.
 func (f *Filter) Match(protocol string, client, peer netip.Addr) bool {
 	return (len(f.Protocols) == 0 || slices.Contains(f.Protocols, protocol)) &&
 		(!f.Client.IsValid() || f.Client.Contains(client)) &&

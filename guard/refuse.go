@@ -71,7 +71,7 @@ func scarce(entries []pool4.Entry, back ports) error {
 	}
 	return fmt.Errorf("pool4 on an address of this host would leave it %d of the %d ports for its own connections "+
 		"(net.ipv4.ip_local_port_range %d-%d), and it needs %d: use fewer ports, ports outside that range, an address "+
-		"of its own for pool4, or force it", left, total, lo, hi, leastPorts)
+		"of its own for pool4, or force it (--force, or host.force in the configuration)", left, total, lo, hi, leastPorts)
 }
 
 // listened says which program of the host listens on a port of e.
@@ -89,7 +89,7 @@ func listened(e pool4.Entry) error {
 			s, ok := parseSocket(string(line))
 			if ok && s.listens(e) {
 				return fmt.Errorf("pool4 %v: %s listens on %v port %d of this host and would be cut off: "+
-					"leave that port out, stop the program, or force it", e, owner(s.inode), s.addr, s.port)
+					"leave that port out, stop the program, or force it (--force, or host.force in the configuration)", e, owner(s.inode), s.addr, s.port)
 			}
 		}
 	}

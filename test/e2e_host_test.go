@@ -3,6 +3,7 @@ package test
 import (
 	"encoding/binary"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,7 +32,19 @@ func TestPoolOnHostAddress(t *testing.T) {
 	if n := resets(); n != 0 {
 		t.Errorf("the machine answered %d packets with RST", n)
 	}
+	checkForcedBinding(t, g)
 	g.stop()
+}
+
+// checkForcedBinding binds the port of the machine's own service to a client, which is refused unless it is forced.
+func checkForcedBinding(t *testing.T, g *daemon) {
+	t.Helper()
+	binding := []string{"bib", "add", "tcp", lab.Gateway4 + ":22", reach6(service)}
+	if _, errs, code := g.ctl(binding...); code != 1 || !strings.Contains(errs, "listens on") || !strings.Contains(errs, "--force") {
+		t.Errorf("the port of a service was taken, or the refusal does not name --force: exit code %d, %s", code, errs)
+	}
+	g.must(append(binding, "--force")...)
+	g.must("bib", "remove", "tcp", lab.Gateway4+":22")
 }
 
 // Without the guard the machine's TCP answers replies to connections that it does not know with RST.

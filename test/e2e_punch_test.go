@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -86,6 +87,9 @@ func TestSimultaneousOpenAfterIPv4SYN(t *testing.T) {
 				}
 				return nil
 			})
+			if out := g.must("session", "list", "-o", "csv"); !strings.Contains(out, "\ntcp,,") || !strings.Contains(out, "V4_INIT") {
+				t.Errorf("the listing does not show a SYN without a client:\n%s", out)
+			}
 			group.Go(func() (err error) {
 				client, err = punch(l.Client, lab.Client6, service, fmt.Sprintf("%s:%d", target, meeting))
 				return err

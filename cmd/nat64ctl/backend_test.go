@@ -108,6 +108,7 @@ func (f fake) Sessions(_ context.Context, filter control.Filter, yield func(cont
 	for _, s := range []control.Session{
 		{Protocol: "tcp", Client: client, Peer6: peer6, Mapped: mapped, Peer: peer, State: "ESTABLISHED", Expires: control.Seconds(2*time.Hour - 1500*time.Millisecond)},
 		{Protocol: "udp", Client: client, Peer6: peer6, Mapped: mapped, Peer: peer, Expires: control.Seconds(59 * time.Second)},
+		{Protocol: "tcp", Peer6: netip.MustParseAddrPort("[64:ff9b::c633:6409]:80"), Mapped: mapped, Peer: netip.MustParseAddrPort("198.51.100.9:80"), State: "V4_INIT", Expires: control.Seconds(6 * time.Second)},
 	} {
 		if f.empty || !filter.Match(s.Protocol, s.Client.Addr(), s.Peer.Addr()) {
 			continue

@@ -17,7 +17,8 @@ const bindingHelp = `PROTO is tcp, udp or icmp, several of them with commas, or 
 10.0.2.15#7080 2001:db8::5#80. For ICMP the ports are Identifiers.`
 
 func newBIBAdd(a *app) *cobra.Command {
-	return &cobra.Command{
+	var force bool
+	c := &cobra.Command{
 		Use:   "add PROTO V4:PORTS [V6]:PORTS",
 		Short: "bind ports of pool4 to ports of a client for good",
 		Long: "Bind ports of a pool4 address to as many ports of a client, so that IPv4 hosts reach it.\n\n" + bindingHelp + `
@@ -30,10 +31,13 @@ The address must be one of pool4; its ports need not lie in the ranges of pool4.
 			if err != nil {
 				return err
 			}
+			change.Force = force
 			r, err := a.client().AddBinding(c.Context(), change)
 			return a.printBindings(r, err, "nothing to add: the bindings are there already")
 		},
 	}
+	c.Flags().BoolVar(&force, "force", false, "add even ports that programs of the host listen on")
+	return c
 }
 
 func newBIBRemove(a *app) *cobra.Command {

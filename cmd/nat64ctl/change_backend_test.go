@@ -29,6 +29,9 @@ func (fake) Address(a netip.Addr) ([]control.AddressPair, error) {
 
 // AddBinding does as it is told; that the sides are the right way round shows in what it answers.
 func (fake) AddBinding(c control.BindingChange) (r control.BindingResult, err error) {
+	if c.Mapped == "10.0.2.15:22" && !c.Force {
+		return r, errors.New("sshd listens on port 22: force it (--force)")
+	}
 	if c.Mapped == "10.0.2.15:1" {
 		return r, nil
 	}

@@ -101,6 +101,9 @@ v4,v6,prefix
 		{"bib add tcp 10.0.2.15:7080 [2001:db8::5]:80", `
 added 10.0.2.15:7080 to [2001:db8::5]:80 for tcp
 `},
+		{"bib add --force tcp 10.0.2.15:22 [2001:db8::5]:22", `
+added 10.0.2.15:22 to [2001:db8::5]:22 for tcp
+`},
 		{"bib add udp,tcp 2001:db8::5#8000-8100 10.0.2.15#8000-8100", `
 added 10.0.2.15#8000-8100 to 2001:db8::5#8000-8100 for tcp and udp
 `},
@@ -154,6 +157,7 @@ func TestChangesRefused(t *testing.T) {
 		{"bib add tcp 10.0.2.15:80", 2, "nat64ctl: [V6]:PORTS is missing\nsee: nat64ctl bib add --help\n"},
 		{"bib add sctp 10.0.2.15:80 [2001:db8::5]:80", 1, "nat64ctl: \"sctp\" is not a protocol\nhint: use tcp, udp or icmp\n"},
 		{"bib add tcp 10.0.2.15:80 10.0.2.16:80", 1, "nat64ctl: 10.0.2.15:80 and 10.0.2.16:80 are on the same side\nhint: give one as 10.0.2.15:7080, the other as [2001:db8::5]:80\n"},
+		{"bib add tcp 10.0.2.15:22 [2001:db8::5]:22", 1, "nat64ctl: sshd listens on port 22: force it (--force)\n"},
 		{"bib add tcp 192.0.2.1:1 [2001:db8::5]:80", 1, "nat64ctl: 192.0.2.1 is no address of pool4\n"},
 	}
 	for _, tt := range tests {

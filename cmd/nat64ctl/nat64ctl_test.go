@@ -198,6 +198,16 @@ udp,[2001:db8::a:8]:53,10.0.2.15:7001,0,true
 PROTO  CLIENT               MAPPED          PEER              EXPIRES  STATE
 tcp    [2001:db8::8]:37878  10.0.2.15:7042  198.51.100.7:443  1h59m    ESTABLISHED
 udp    [2001:db8::8]:37878  10.0.2.15:7042  198.51.100.7:443  59s      -
+tcp    -                    10.0.2.15:7042  198.51.100.9:80   6s       V4_INIT
+`},
+		{"session list -o csv --peer 198.51.100.9", `
+protocol,client,peer6,mapped,peer,expires_seconds,state
+tcp,,[64:ff9b::c633:6409]:80,10.0.2.15:7042,198.51.100.9:80,6.000,V4_INIT
+`},
+		{"session list -o json --peer 198.51.100.9", `
+[
+ {"protocol":"tcp","peer6":"[64:ff9b::c633:6409]:80","mapped":"10.0.2.15:7042","peer":"198.51.100.9:80","state":"V4_INIT","expires_seconds":6}
+]
 `},
 		{"session list -o csv --peer 198.51.100.0/24 --limit 1", `
 protocol,client,peer6,mapped,peer,expires_seconds,state

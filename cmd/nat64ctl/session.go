@@ -21,7 +21,8 @@ func newSessionList(a *app) *cobra.Command {
 		Aliases: []string{"display"},
 		Short:   "show sessions",
 		Long: `Show sessions, in no particular order: a client, the pool4 port that stands for it, and its IPv4 peer. The port of an
-ICMP query is its Identifier. csv and json also have the peer as the client sees it.`,
+ICMP query is its Identifier. A session without a client is a SYN from IPv4 that waits for one. csv and json also have
+the peer as the client sees it.`,
 		Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			f, err := flags.filter(c)
@@ -41,10 +42,18 @@ ICMP query is its Identifier. csv and json also have the peer as the client sees
 
 var sessionColumns = []column[control.Session]{
 	{"PROTO", "protocol", func(s control.Session) string { return s.Protocol }, nil},
-	{"CLIENT", "client", func(s control.Session) string { return s.Client.String() }, nil},
+	{"CLIENT", "client", func(s control.Session) string { return cmp.Or(client(s), "-") }, client},
 	{"", "peer6", func(s control.Session) string { return s.Peer6.String() }, nil},
 	{"MAPPED", "mapped", func(s control.Session) string { return s.Mapped.String() }, nil},
 	{"PEER", "peer", func(s control.Session) string { return s.Peer.String() }, nil},
 	{"EXPIRES", "expires_seconds", func(s control.Session) string { return human(s.Expires) }, func(s control.Session) string { return seconds(s.Expires) }},
 	{"STATE", "state", func(s control.Session) string { return cmp.Or(s.State, "-") }, func(s control.Session) string { return s.State }},
+}
+
+// client returns the client of a session, which is empty for a stored SYN.
+func client(s control.Session) string {
+	if !s.Client.IsValid() {
+		return ""
+	}
+	return s.Client.String()
 }

@@ -260,10 +260,11 @@ func (b *backend) Sessions(ctx context.Context, f control.Filter, yield func(con
 		return b.gateway.Sessions.List(cursor, buf, b.gateway.Now())
 	}
 	each := func(row *session.Session) error {
-		if !f.Match(row.Proto.String(), netip.AddrFrom16(row.Client.Addr), netip.AddrFrom4(row.Remote.Addr)) {
+		s := b.session(row)
+		if !f.Match(s.Protocol, s.Client.Addr(), s.Peer.Addr()) {
 			return nil
 		}
-		return yield(b.session(row))
+		return yield(s)
 	}
 	if err := pages(ctx, list, each); err != nil {
 		return err
@@ -279,9 +280,12 @@ func (b *backend) Sessions(ctx context.Context, f control.Filter, yield func(con
 func (b *backend) session(row *session.Session) control.Session {
 	prefix := b.gateway.Prefix(row.Prefix)
 	s := control.Session{
-		Protocol: row.Proto.String(), Client: addrPort6(row.Client), Mapped: addrPort4(row.Mapped), Peer: addrPort4(row.Remote),
+		Protocol: row.Proto.String(), Mapped: addrPort4(row.Mapped), Peer: addrPort4(row.Remote),
 		Peer6:   netip.AddrPortFrom(netip.AddrFrom16(prefix.Embed(row.Remote.Addr)), row.Remote.Port),
 		Expires: control.Seconds(row.Remaining),
+	}
+	if row.Client != (packet.Endpoint6{}) { // else it is a stored SYN
+		s.Client = addrPort6(row.Client)
 	}
 	if row.Proto == packet.TCP {
 		s.State = row.State.String()

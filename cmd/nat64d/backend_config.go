@@ -186,7 +186,7 @@ func (b *backend) AddBinding(c control.BindingChange) (control.BindingResult, er
 	if err := b.guard.cover(mapped(added), nil, b.near.bypass); err != nil {
 		return control.BindingResult{}, fmt.Errorf("nothing was added: %w", err)
 	}
-	if err := b.bind(added); err != nil {
+	if err := b.bind(added, c.Force || b.config().Host.Force); err != nil {
 		_ = b.guard.settle() // back to what it was; the status tells if it cannot be
 		return control.BindingResult{}, err
 	}

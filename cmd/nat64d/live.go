@@ -126,16 +126,16 @@ func (rs rows) minus(other rows) rows {
 func (p *parts) rebind(old, next rows) error {
 	gone := old.minus(next)
 	p.unbind(gone)
-	if err := p.bind(next.minus(old)); err != nil {
-		_ = p.bind(gone) // they fitted before
+	if err := p.bind(next.minus(old), p.config().Host.Force); err != nil {
+		_ = p.bind(gone, true) // they fitted before
 		return err
 	}
 	return nil
 }
 
-// bind adds static rows, all of them or none.
-func (p *parts) bind(rs rows) error {
-	if err := p.guard.refuse(merged(mapped(rs)), p.config().Host.Force); err != nil {
+// bind adds static rows, all of them or none; force takes ports that the host needs.
+func (p *parts) bind(rs rows, force bool) error {
+	if err := p.guard.refuse(merged(mapped(rs)), force); err != nil {
 		return err
 	}
 	done := make(rows)

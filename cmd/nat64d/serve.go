@@ -134,7 +134,7 @@ func (p *parts) build() (err error) {
 		Config: p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Workers: c.Interfaces.Workers, Key: key, Open: p.open, Log: p.log,
 		Hops: func() gateway.Hops { return nexthop.NewCache(p.routes) },
 	})
-	if err := p.bind(expand(c.Bindings)); err != nil {
+	if err := p.bind(expand(c.Bindings), c.Host.Force); err != nil {
 		return err
 	}
 	return p.gateway.Open()
