@@ -53,6 +53,7 @@ func (d *document) check(f *file) *Config {
 // settle writes back what a file may write in several ways, so that equal configurations show equal values.
 func (f *file) settle(c *Config) {
 	f.Host.AnswerARP = string(c.Host.AnswerARP)
+	f.ICMP.Errors = string(c.ICMP.Errors)
 	f.Sessions.AllowUnsafeTimeouts = f.Sessions.AllowUnsafeTimeouts || f.AllowUnsafeTimeouts
 	f.AllowUnsafeTimeouts = false
 	f.Translation.MTUPlateaus = c.Translation.MTUPlateaus
@@ -205,8 +206,10 @@ func (d *document) filtering(f rawFiltering) Filtering {
 
 func (d *document) icmp(i rawICMP) ICMP {
 	return ICMP{
-		SourceV6:      d.source("icmp.source_v6", i.SourceV6, "IPv6", netip.Addr.Is6),
-		SourceV4:      d.source("icmp.source_v4", i.SourceV4, "IPv4", netip.Addr.Is4),
+		SourceV6:     d.source("icmp.source_v6", i.SourceV6, "IPv6", netip.Addr.Is6),
+		SourceV4:     d.source("icmp.source_v4", i.SourceV4, "IPv4", netip.Addr.Is4),
+		Errors:       oneOf(d, "icmp.errors", onOff(i.Errors), ICMPErrorsLimited, ICMPErrorsAll, ICMPErrorsOff),
+		AnswerDenied: i.AnswerDenied, AnswerFiltered: i.AnswerFiltered, AnswerUnbound: i.AnswerUnbound,
 		Rate:          d.within("icmp.rate_per_second", i.RatePerSecond, 0, 1_000_000),
 		RateTotal:     d.within("icmp.rate_total", i.RateTotal, 0, 10_000_000),
 		LiteralSource: oneOf(d, "icmp.error_source", i.ErrorSource, reportingRouter, literalDestination) == literalDestination,

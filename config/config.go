@@ -181,14 +181,29 @@ const (
 
 // ICMP is about the errors that the gateway itself sends, and the source of those that it translates.
 type ICMP struct {
-	SourceV6  netip.Addr // zero: an address of the IPv6 interface
-	SourceV4  netip.Addr // zero: an address of the IPv4 interface
-	Rate      int        // errors a second to one destination (RFC 4443 section 2.4); 0: no limit
-	RateTotal int        // errors a second of one family; 0: no limit
+	SourceV6 netip.Addr // zero: an address of the IPv6 interface
+	SourceV4 netip.Addr // zero: an address of the IPv4 interface
+	Errors   ICMPErrors
+	// Of the errors that may be sent, those to whom deny_v4, allow_v6 or private_v4 refuse, to IPv4 hosts that
+	// address-dependent filtering keeps out, and to IPv4 hosts that use a port of nobody's.
+	AnswerDenied, AnswerFiltered, AnswerUnbound bool
+
+	Rate      int // errors a second to one destination (RFC 4443 section 2.4); 0: no limit
+	RateTotal int // errors a second of one family; 0: no limit
 	// LiteralSource has translated ICMPv4 errors come from the destination of the packet they are about, as RFC 6146
 	// section 3.6.2 says, instead of the router that reports it.
 	LiteralSource bool
 }
+
+// ICMPErrors says which errors the gateway itself sends (RFC 7915 sections 4.4 and 5.4).
+type ICMPErrors string
+
+// The choices. Path MTU discovery depends on Packet Too Big and Fragmentation Needed, so they are sent in any case.
+const (
+	ICMPErrorsLimited ICMPErrors = "limited" // as many as ICMP.Rate and ICMP.RateTotal let pass
+	ICMPErrorsAll     ICMPErrors = "all"     // without limit
+	ICMPErrorsOff     ICMPErrors = "off"     // none but those two, limited
+)
 
 // NATEvents says which events of the tables are logged.
 type NATEvents string

@@ -94,8 +94,11 @@ func TestValues(t *testing.T) {
 		{"TOS", "translation: { tos: 46 }", func(c *config.Config) bool { return !c.Translation.CopyTOS && c.Translation.TOS == 46 }},
 		{"ARP as a word", "host: { answer_arp: off }", func(c *config.Config) bool { return c.Host.AnswerARP == config.AnswerARPOff }},
 		{"ARP as a boolean", "host: { answer_arp: true }", func(c *config.Config) bool { return c.Host.AnswerARP == config.AnswerARPOn }},
-		{"ICMP", "icmp: { source_v6: 2001:db8::1, source_v4: 192.0.2.1, rate_per_second: 0, rate_total: 7, error_source: literal }", func(c *config.Config) bool {
-			return c.ICMP == config.ICMP{SourceV6: netip.MustParseAddr("2001:db8::1"), SourceV4: netip.MustParseAddr("192.0.2.1"), RateTotal: 7, LiteralSource: true}
+		{"ICMP", "icmp: { source_v6: 2001:db8::1, source_v4: 192.0.2.1, rate_per_second: 0, rate_total: 7, error_source: literal, errors: no, answer_denied: no, answer_unbound: yes }", func(c *config.Config) bool {
+			return c.ICMP == config.ICMP{
+				SourceV6: netip.MustParseAddr("2001:db8::1"), SourceV4: netip.MustParseAddr("192.0.2.1"), RateTotal: 7, LiteralSource: true,
+				Errors: config.ICMPErrorsOff, AnswerUnbound: true,
+			}
 		}},
 		{"several prefixes", "pool6: [ { prefix: 64:ff9b::/96, private_v4: drop }, { prefix: 2001:db8::/32 }, { prefix: 2001:db8:64::/96, private_v4: allow } ]", func(c *config.Config) bool {
 			return len(c.Pool6) == 3 && slices.Equal(c.PrivateV4, []config.PrivateV4{config.PrivateV4Drop, config.PrivateV4Auto, config.PrivateV4Allow})
@@ -201,6 +204,7 @@ func TestRefused(t *testing.T) {
 		{"translation: { mtu_plateaus: [1500, 65536] }", "f:1: translation.mtu_plateaus[1]: is 65536, but must be 0 to 65535"},
 		{"translation: { mtu_plateaus: [1500, x] }", `f:1: translation.mtu_plateaus[1]: "x" is not a decimal number`},
 		{"translation: { mtu_plateaus: [" + strings.Repeat("68, ", 65) + "] }", "f:1: translation.mtu_plateaus: has 65 values, but must have at most 64"},
+		{"icmp: { errors: some }", `f:1: icmp.errors: is "some", but must be one of limited, all, off`},
 		{"icmp: { error_source: better }", `f:1: icmp.error_source: is "better", but must be one of router, literal`},
 		{"nat_log: { events: all }", `f:1: nat_log.events: is "all", but must be one of none, bib, session`},
 		{"nat_log: { sinks: [ { type: ipfix } ] }", "f:1: nat_log.sinks[0].type: ipfix is not available in this version; leave it out or write journal"},

@@ -140,11 +140,15 @@ type rawXlat struct {
 }
 
 type rawICMP struct {
-	SourceV6      string `yaml:"source_v6"`
-	SourceV4      string `yaml:"source_v4"`
-	RatePerSecond int    `yaml:"rate_per_second"`
-	RateTotal     int    `yaml:"rate_total"`
-	ErrorSource   string `yaml:"error_source"`
+	SourceV6       string `yaml:"source_v6"`
+	SourceV4       string `yaml:"source_v4"`
+	Errors         string `yaml:"errors"`
+	AnswerDenied   bool   `yaml:"answer_denied"`
+	AnswerFiltered bool   `yaml:"answer_filtered"`
+	AnswerUnbound  bool   `yaml:"answer_unbound"`
+	RatePerSecond  int    `yaml:"rate_per_second"`
+	RateTotal      int    `yaml:"rate_total"`
+	ErrorSource    string `yaml:"error_source"`
 }
 
 type rawLogging struct {
@@ -237,7 +241,7 @@ func fresh() *file {
 			TrafficClass:    copied,
 			MTUPlateaus:     []int{65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68},
 		},
-		ICMP:    rawICMP{SourceV6: "auto", SourceV4: "auto", RatePerSecond: 10, RateTotal: 1000, ErrorSource: reportingRouter},
+		ICMP:    rawICMP{SourceV6: "auto", SourceV4: "auto", Errors: string(ICMPErrorsLimited), AnswerDenied: true, RatePerSecond: 10, RateTotal: 1000, ErrorSource: reportingRouter},
 		Logging: rawLogging{Level: "info", Format: "auto"},
 		NATLog:  rawNATLog{Events: string(NATEventsNone)},
 		API:     rawAPI{Socket: "/run/nat64d/nat64d.sock", Group: "nat64"},

@@ -89,10 +89,26 @@ const (
 // family has an error of type 0.
 type Answer struct{ Type, Code uint8 }
 
+// Choice is what an answer depends on beside its reason: a choice of the administrator's (RFC 7915 sections 4.4 and 5.4).
+type Choice uint8
+
+// The choices. Path MTU discovery does not work without Always, so nobody is asked.
+const (
+	Ordinary   Choice = iota // whether there are errors at all
+	Always                   // none
+	IfDenied                 // whether who is denied is told
+	IfFiltered               // whether an IPv4 host that filtering keeps out is told (RFC 6146 sections 3.5.1 and 3.5.3)
+	IfUnbound                // whether an IPv4 host that uses a port of nobody's is told (the same)
+
+	// Choices is their number.
+	Choices
+)
+
 type row struct {
 	label    string
 	help     string
 	to6, to4 Answer
+	choice   Choice
 }
 
 var rows = [Count]row{
@@ -128,15 +144,15 @@ var rows = [Count]row{
 	Source6:          {label: "source6", help: "the IPv6 source is not a unicast address that can be answered"},
 	Source4:          {label: "source4", help: "the IPv4 source is not a unicast address that can be answered (RFC 7915 section 4.1)"},
 	Destination4:     {label: "destination4", help: "the IPv4 destination inside the IPv6 address is not a unicast address (RFC 1812 section 5.3.7)"},
-	WellKnown:        {label: "well_known", help: "a non-global IPv4 address behind 64:ff9b::/96, which RFC 6052 section 3.1 forbids (private_v4)", to6: Answer{1, 1}},
-	Denied4:          {label: "denied4", help: "the IPv4 address, or its port, is on the deny list (deny_v4)", to6: Answer{1, 1}, to4: Answer{3, 13}},
-	Client6:          {label: "client6", help: "the IPv6 client is not on the allow list (allow_v6)", to6: Answer{1, 1}},
+	WellKnown:        {label: "well_known", help: "a non-global IPv4 address behind 64:ff9b::/96, which RFC 6052 section 3.1 forbids (private_v4)", to6: Answer{1, 1}, choice: IfDenied},
+	Denied4:          {label: "denied4", help: "the IPv4 address, or its port, is on the deny list (deny_v4)", to6: Answer{1, 1}, to4: Answer{3, 13}, choice: IfDenied},
+	Client6:          {label: "client6", help: "the IPv6 client is not on the allow list (allow_v6)", to6: Answer{1, 1}, choice: IfDenied},
 	Informational:    {label: "informational", help: "ICMPv6 echo is not let through (filtering.icmpv6_info)"},
 	Paused:           {label: "paused", help: "translation is paused (nat64ctl resume)"},
-	NoBinding:        {label: "no_binding", help: "an IPv4 packet to a pool4 port that nobody uses (RFC 6146 section 3.5)"},
+	NoBinding:        {label: "no_binding", help: "an IPv4 packet to a pool4 port that nobody uses (RFC 6146 section 3.5)", to4: Answer{3, 3}, choice: IfUnbound},
 	NoSession:        {label: "no_session", help: "a TCP segment without SYN from an IPv6 client that has no binding (RFC 6146 section 3.5.2.2)"},
 	Filtered:         {label: "filtered", help: "connections from the IPv4 side are not allowed (filtering.allow_inbound_tcp)"},
-	FilteredAddress:  {label: "filtered_address", help: "an IPv4 host that the client has not spoken to, which address-dependent filtering keeps out (filtering.mode)"},
+	FilteredAddress:  {label: "filtered_address", help: "an IPv4 host that the client has not spoken to, which address-dependent filtering keeps out (filtering.mode)", to4: Answer{3, 13}, choice: IfFiltered},
 	StoredSYN:        {label: "stored_syn", help: "a TCP SYN from IPv4, kept for sessions.timeouts.tcp_syn in case the client opens too (RFC 6146 section 3.5.2.2)"},
 	StoredSYNLimit:   {label: "stored_syn_limit", help: "a TCP SYN from IPv4 that is not kept because too many are: in all, from its source or to its address (sessions.max_stored_syns and those that begin like it)"},
 	PoolEmpty:        {label: "pool_empty", help: "pool4 has no address for this protocol; add one with nat64ctl pool4 add", to6: Answer{1, 3}},
@@ -151,7 +167,7 @@ var rows = [Count]row{
 	ICMPErrorUnbound: {label: "icmp_error_unbound", help: "an ICMP error about a packet that no binding knows (RFC 5508 section 4)"},
 	ICMPErrorInner:   {label: "icmp_error_inner", help: "an ICMP error whose quoted packet cannot be read or translated (RFC 6146 section 3.4)"},
 	HopLimit:         {label: "hop_limit", help: "hop limit or TTL used up; the sender was told (traceroute does this)", to6: Answer{3, 0}, to4: Answer{11, 0}},
-	TooBig:           {label: "too_big", help: "larger than the MTU of the outgoing link; the sender was told the size that fits", to6: Answer{2, 0}, to4: Answer{3, 4}},
+	TooBig:           {label: "too_big", help: "larger than the MTU of the outgoing link; the sender was told the size that fits", to6: Answer{2, 0}, to4: Answer{3, 4}, choice: Always},
 	NoRoute:          {label: "no_route", help: "the kernel has no route to the destination", to6: Answer{1, 0}, to4: Answer{3, 0}},
 	OtherInterface:   {label: "other_interface", help: "the kernel's route leaves by an interface that nat64d does not serve", to6: Answer{1, 0}, to4: Answer{3, 0}},
 	HostAddress:      {label: "host_address", help: "the destination is an address of this machine that is not in pool4", to6: Answer{1, 1}, to4: Answer{3, 13}},
@@ -172,3 +188,6 @@ func (r Reason) Answer6() Answer { return rows[r].to6 }
 
 // Answer4 returns the ICMPv4 error that tells an IPv4 sender, or the zero Answer.
 func (r Reason) Answer4() Answer { return rows[r].to4 }
+
+// Choice returns what the answers to the reason depend on.
+func (r Reason) Choice() Choice { return rows[r].choice }

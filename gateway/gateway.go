@@ -53,11 +53,12 @@ type Config struct {
 	ClampMSS        int            // upper bound of the TCP MSS option; 0: none, AutoMSS: what the links carry
 	Plateaus        []uint16       // MTUs that a router which reports none may have meant (RFC 1191 section 7)
 	Fragments       fragment.Limits
-	Coalesce        bool         // consecutive packets of a flow leave as one super-packet
-	ErrorsPerSecond int          // ICMP errors to one source; 0: no limit
-	ErrorsTotal     int          // ICMP errors of one family a second; 0: no limit
-	Source6         packet.Addr6 // of our own errors; zero: chosen by Routes
-	Source4         packet.Addr4 // of our own errors; zero: chosen by Routes
+	Coalesce        bool               // consecutive packets of a flow leave as one super-packet
+	Answers         [drop.Choices]bool // which of the choices are made, so that their errors are sent
+	ErrorsPerSecond int                // ICMP errors to one source; 0: no limit
+	ErrorsTotal     int                // ICMP errors of one family a second; 0: no limit
+	Source6         packet.Addr6       // of our own errors; zero: chosen by Routes
+	Source4         packet.Addr4       // of our own errors; zero: chosen by Routes
 	// LiteralReporter has translated ICMPv4 errors come from the destination of the packet they are about, as RFC 6146
 	// section 3.6.2 says, instead of the router that reports it.
 	LiteralReporter bool

@@ -18,7 +18,7 @@ type limiter struct{ to6, to4 icmp.Limiter }
 // rest is the error's second word: the MTU of a Packet Too Big.
 func (w *worker) refuse6(v *packet.View, r drop.Reason, rest uint32) drop.Reason {
 	a := r.Answer6()
-	if a == (drop.Answer{}) || !icmp.Answerable6(v) {
+	if a == (drop.Answer{}) || !w.answers(r) || !icmp.Answerable6(v) {
 		return r
 	}
 	if r == drop.RoutingHeader {
@@ -46,7 +46,25 @@ func (w *worker) refuse6(v *packet.View, r drop.Reason, rest uint32) drop.Reason
 // rest is the error's second word: the MTU of a Fragmentation Needed. The sender of a hairpinned packet is an IPv6 client
 // and is told in its own language.
 func (w *worker) refuse4(v *packet.View, r drop.Reason, rest uint32) drop.Reason {
-	return w.answer4(v, r, r.Answer4(), rest)
+	return w.answer4(v, r, answerTo4(v.Proto, r), rest)
+}
+
+// answers says whether the administrator would have an error sent for r.
+func (w *worker) answers(r drop.Reason) bool {
+	c := r.Choice()
+	return c == drop.Always || w.conf.Answers[c]
+}
+
+// answerTo4 returns the answer to an IPv4 packet. Where that is for a packet that nobody has asked for, it depends on the
+// protocol: a TCP segment is dropped silently (RFC 6146 section 3.5.2.2), and a ping is not to a port (section 3.5.3).
+func answerTo4(p packet.Proto, r drop.Reason) drop.Answer {
+	switch c := r.Choice(); {
+	case p == packet.TCP && (c == drop.IfUnbound || c == drop.IfFiltered):
+		return drop.Answer{}
+	case p == packet.ICMP && c == drop.IfUnbound:
+		return hostUnreachable
+	}
+	return r.Answer4()
 }
 
 // answer4 is refuse4 with an answer that need not be that of r.
@@ -54,7 +72,7 @@ func (w *worker) answer4(v *packet.View, r drop.Reason, a drop.Answer, rest uint
 	if w.hairpin {
 		return w.refuseTurned(r, rest)
 	}
-	if a == (drop.Answer{}) || !icmp.Answerable4(v) {
+	if a == (drop.Answer{}) || !w.answers(r) || !icmp.Answerable4(v) {
 		return r
 	}
 	dst := *v.IP4().Src()
@@ -111,8 +129,12 @@ func (w *worker) refuseTurned(r drop.Reason, rest uint32) drop.Reason {
 	return w.refuse6(&v, r, rest)
 }
 
-// portUnreachable answers a stored SYN whose client has not opened the connection (RFC 6146 section 3.5.2.2).
-var portUnreachable = drop.Answer{Type: icmp.Unreachable4, Code: 3}
+// portUnreachable answers a stored SYN whose client has not opened the connection (RFC 6146 section 3.5.2.2),
+// hostUnreachable a ping to an Identifier of nobody's (section 3.5.3).
+var (
+	portUnreachable = drop.Answer{Type: icmp.Unreachable4, Code: 3}
+	hostUnreachable = drop.Answer{Type: icmp.Unreachable4, Code: 1}
+)
 
 // refuseSYNs answers the stored SYNs whose time is over.
 func (w *worker) refuseSYNs() {

@@ -109,6 +109,17 @@ func TestDeniedAddresses(t *testing.T) {
 	check(l.FarClient, farTarget+":7", nil)
 	check(l.FarClient, target+":7", syscall.EACCES)
 	check(l.Client, farTarget+":7", syscall.EACCES)
+	for _, key := range []string{"icmp.answer_denied", "icmp.errors"} { // both are silent; the others are not asked
+		g.must("config", "set", key, "off")
+		c, err := l.Client.Dial(limit(t, 300*time.Millisecond), "tcp", farTarget+":7")
+		if err == nil || errors.Is(err, syscall.EACCES) {
+			t.Errorf("%s is off, and the connection that is refused: %v", key, err)
+		}
+		closeAll([]net.Conn{c})
+		g.must("config", "set", "icmp.answer_denied", "on")
+	}
+	g.must("config", "set", "icmp.errors", "all")
+	check(l.Client, farTarget+":7", syscall.EACCES)
 	g.stop()
 }
 

@@ -170,6 +170,7 @@ func newSetting(t testing.TB, o settingOptions) *setting {
 	s := &setting{out: &outputs{}, routes: o.routes}
 	s.ports = [2]*memoryPort{newMemoryPort(gateway.V6, s.out), newMemoryPort(gateway.V4, s.out)}
 	conf := gateway.Config{Xlat: xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS}, ErrorsPerSecond: o.errors,
+		Answers: [drop.Choices]bool{drop.Ordinary: true, drop.IfDenied: true},
 		Session: lifetimes, LiteralReporter: o.literal, LowestIPv6MTU: cmp.Or(o.lowest, 1280), Plateaus: icmp.Plateaus}
 	for _, p := range o.pool6 {
 		prefix, err := pool6.ParsePrefix(p)

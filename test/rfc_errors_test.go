@@ -125,7 +125,9 @@ func answersByReason(t *testing.T) {
 		drop.WellKnown:        {{Type: 1, Code: 1}, none},
 		drop.Denied4:          {{Type: 1, Code: 1}, {Type: 3, Code: 13}},
 		drop.Client6:          {{Type: 1, Code: 1}, none},
-		drop.NoBinding:        {none, none},
+		drop.NoBinding:        {none, {Type: 3, Code: 3}}, // if it is switched on, as is the next
+		drop.FilteredAddress:  {none, {Type: 3, Code: 13}},
+		drop.HostAddress:      {{Type: 1, Code: 1}, {Type: 3, Code: 13}},
 	} {
 		if got := [2]drop.Answer{r.Answer6(), r.Answer4()}; got != want {
 			t.Errorf("%v is answered %v, want %v", r, got, want)
@@ -205,7 +207,76 @@ func TestOwnErrorPolicy(t *testing.T) {
 	rules(t, map[string]func(*testing.T){
 		"ICM-05":     errorsAreLimited,   // and X79-4.4-01, X79-5.4-01: limited
 		"X79-4.4-01": errorsWithoutLimit, // and X79-5.4-01: without limit
+		"X79-5.4-01": errorsSwitchedOff,  // and X79-4.4-01: none
+		"ICM-10":     errorsByChoice,
 	})
+}
+
+// errorsSwitchedOff leaves those that path MTU discovery depends on.
+func errorsSwitchedOff(t *testing.T) {
+	o := ordinary()
+	o.routes.mtu4, o.routes.mtu6 = 1400, 1400
+	o.conf = func(c *gateway.Config) { c.Answers = [drop.Choices]bool{} }
+	s := bound(t, o)
+	nothing(t, s.send(gateway.V6, hops(from6(packet.NumUDP, 0, 4), 1)))
+	nothing(t, s.send(gateway.V4, hops(from4(packet.NumUDP, 0, 4, 5000, true), 1)))
+	nothing(t, s.send(gateway.V6, of6(132, udp(40000, 443, 4))))
+	if n := s.Counters.Drops(drop.HopLimit); n != 2 {
+		t.Errorf("%d drops were counted, want two", n)
+	}
+	icmp6(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 1400)), 2, 0)
+	icmp4(t, s.send(gateway.V4, from4(packet.NumUDP, 0, 1400, 5000, true)), 3, 4)
+}
+
+// errorsByChoice are sent if, and only if, somebody has asked for them.
+func errorsByChoice(t *testing.T) {
+	toStranger := func(s *setting) []sent {
+		port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
+		return s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumUDP, udp(443, port, 4)))
+	}
+	fromStranger := func(number uint8, message []byte) func(*setting) []sent {
+		return func(s *setting) []sent { return s.send(gateway.V4, ip4(secondServer, poolAddr, number, message)) }
+	}
+	denied := func(s *setting) []sent {
+		return s.send(gateway.V6, ip6(clientAddr, behind64(thirdServer), packet.NumUDP, udp(40000, 443, 4)))
+	}
+	for _, c := range []struct {
+		name   string
+		choice drop.Choice
+		send   func(*setting) []sent
+		want   drop.Answer // none: silent in any case
+	}{
+		{"UDP that is filtered", drop.IfFiltered, toStranger, drop.Answer{Type: 3, Code: 13}},
+		{"UDP to nobody", drop.IfUnbound, fromStranger(packet.NumUDP, udp(443, 4000, 4)), drop.Answer{Type: 3, Code: 3}},
+		{"a ping to nobody", drop.IfUnbound, fromStranger(packet.NumICMP, echo(packet.EchoRequest4, 4000)), drop.Answer{Type: 3, Code: 1}},
+		{"TCP to nobody", drop.IfUnbound, fromStranger(packet.NumTCP, tcp(443, 4000, packet.FlagACK)), drop.Answer{}},
+		{"from who is denied", drop.IfDenied, func(s *setting) []sent {
+			return s.send(gateway.V4, ip4(thirdServer, poolAddr, packet.NumUDP, udp(443, 4000, 4)))
+		}, drop.Answer{Type: 3, Code: 13}},
+		{"to who is denied", drop.IfDenied, denied, drop.Answer{Type: 1, Code: 1}},
+	} {
+		for _, chosen := range []bool{false, true} {
+			o := dependent()
+			dependent := o.conf
+			o.conf = func(conf *gateway.Config) {
+				dependent(conf)
+				conf.Answers[c.choice] = chosen
+				conf.Deny4 = []netip.Prefix{netip.PrefixFrom(thirdServer, 32)}
+			}
+			got := c.send(newSetting(t, o))
+			switch {
+			case !chosen || c.want == drop.Answer{}:
+				nothing(t, got)
+			case c.want.Type == 1:
+				icmp6(t, got, 1, 1)
+			default:
+				icmp4(t, got, c.want.Type, c.want.Code)
+			}
+			if t.Failed() {
+				t.Fatalf("%s, chosen: %v", c.name, chosen)
+			}
+		}
+	}
 }
 
 func errorsAreLimited(t *testing.T) {

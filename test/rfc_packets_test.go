@@ -29,6 +29,7 @@ func rules(t *testing.T, tests map[string]func(*testing.T)) {
 var (
 	secondClient = netip.MustParseAddr("2001:db8:1::20")
 	secondServer = netip.MustParseAddr("198.51.100.21")
+	thirdServer  = netip.MustParseAddr("198.51.100.22")
 	routerOn6    = netip.MustParseAddr("2001:db8:1::ff")
 	routerOn4    = netip.MustParseAddr("192.0.2.254")
 )

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"nat64d/config"
+	"nat64d/drop"
 	"nat64d/fragment"
 	"nat64d/gateway"
 	"nat64d/packet"
@@ -30,8 +31,7 @@ func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 		MTU4:            uint32(c.Interfaces.V4.MTU),
 		LowestIPv6MTU:   c.Translation.LowestIPv6MTU,
 		ClampMSS:        c.Translation.TCPMSSClamp,
-		ErrorsPerSecond: c.ICMP.Rate,
-		ErrorsTotal:     c.ICMP.RateTotal,
+		Answers:         answers(&c.ICMP),
 		LiteralReporter: c.ICMP.LiteralSource,
 		Coalesce:        c.Interfaces.Coalesce,
 		Session:         p.sessionConfig(c),
@@ -39,6 +39,9 @@ func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 			Time: c.Sessions.Timeouts.Fragment, Bytes: c.Fragments.Memory,
 			PerSourceBytes: c.Fragments.MemoryPerSource, PerSource: c.Fragments.PerSource,
 		},
+	}
+	if c.ICMP.Errors != config.ICMPErrorsAll {
+		g.ErrorsPerSecond, g.ErrorsTotal = c.ICMP.Rate, c.ICMP.RateTotal
 	}
 	g.Deny4, g.DenyPorts = denied(c.DenyV4)
 	for _, private := range c.PrivateV4 {
@@ -54,6 +57,16 @@ func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 		g.Source4 = c.ICMP.SourceV4.As4()
 	}
 	return g
+}
+
+// answers returns which of the errors that somebody can choose are sent.
+func answers(c *config.ICMP) [drop.Choices]bool {
+	if c.Errors == config.ICMPErrorsOff {
+		return [drop.Choices]bool{}
+	}
+	return [drop.Choices]bool{
+		drop.Ordinary: true, drop.IfDenied: c.AnswerDenied, drop.IfFiltered: c.AnswerFiltered, drop.IfUnbound: c.AnswerUnbound,
+	}
 }
 
 // denied tells the rows that deny hosts from those that deny ports.
