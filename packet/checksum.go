@@ -17,10 +17,16 @@ func (s Sum) add(v uint64) Sum {
 
 // Bytes adds b, which must begin at an even offset of the summed data; an odd last byte is padded with zero.
 func (s Sum) Bytes(b []byte) Sum {
-	for len(b) >= 32 {
-		s = s.add(binary.BigEndian.Uint64(b)).add(binary.BigEndian.Uint64(b[8:])).
-			add(binary.BigEndian.Uint64(b[16:])).add(binary.BigEndian.Uint64(b[24:]))
-		b = b[32:]
+	for len(b) >= 64 { // one chain of carries, which the processor adds at a word a cycle
+		sum, c := bits.Add64(uint64(s), binary.BigEndian.Uint64(b), 0)
+		sum, c = bits.Add64(sum, binary.BigEndian.Uint64(b[8:]), c)
+		sum, c = bits.Add64(sum, binary.BigEndian.Uint64(b[16:]), c)
+		sum, c = bits.Add64(sum, binary.BigEndian.Uint64(b[24:]), c)
+		sum, c = bits.Add64(sum, binary.BigEndian.Uint64(b[32:]), c)
+		sum, c = bits.Add64(sum, binary.BigEndian.Uint64(b[40:]), c)
+		sum, c = bits.Add64(sum, binary.BigEndian.Uint64(b[48:]), c)
+		sum, c = bits.Add64(sum, binary.BigEndian.Uint64(b[56:]), c)
+		s, b = Sum(sum).add(c), b[64:]
 	}
 	for len(b) >= 8 {
 		s = s.add(binary.BigEndian.Uint64(b))
