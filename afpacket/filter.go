@@ -20,7 +20,7 @@ var refuseAll = []bpf.RawInstruction{{Op: unix.BPF_RET | unix.BPF_K}}
 // promiscuous mode) is not for a router either.
 func filter(f Family) ([]bpf.RawInstruction, error) {
 	program, err := bpf.Assemble([]bpf.Instruction{
-		bpf.LoadAbsolute{Off: 12, Size: 2}, // EtherType
+		bpf.LoadExtension{Num: bpf.ExtProto}, // the EtherType, without a look at the frame, which is not in the cache yet
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: f.etherType(), SkipTrue: 5},
 		bpf.LoadExtension{Num: bpf.ExtType},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.PACKET_HOST, SkipTrue: 3},
