@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"nat64d/packet"
 )
 
@@ -18,6 +20,7 @@ import (
 type Port struct {
 	name     string
 	engine   Engine
+	busy     time.Duration // Options.BusyPoll
 	fallback error
 	io       halves
 	drops    tally
@@ -76,6 +79,9 @@ func (p *Port) Receive(fs []packet.Frame, wait time.Duration) (n int, err error)
 		return 0, fmt.Errorf("afpacket: %s: a sender does not receive; it takes Open, not OpenSender", p.name)
 	}
 	n, err = rx.take(fs)
+	if n == 0 && err == nil && wait > 0 && p.busy > 0 {
+		n, err = p.spin(rx, fs, min(wait, p.busy))
+	}
 	if n == 0 && err == nil && wait > 0 {
 		if err = rx.wait(wait); err == nil {
 			n, err = rx.take(fs)
@@ -87,6 +93,23 @@ func (p *Port) Receive(fs []packet.Frame, wait time.Duration) (n int, err error)
 		err = errGone
 	}
 	return n, p.fail(err)
+}
+
+// spin looks for packets for d. Others that want the processor, the thread of the other direction among them, get it in
+// between.
+func (p *Port) spin(rx receiver, fs []packet.Frame, d time.Duration) (n int, err error) {
+	for start := time.Now(); n == 0 && err == nil && time.Since(start) < d; {
+		schedYield()
+		n, err = rx.take(fs)
+	}
+	return n, err
+}
+
+// Gather sleeps for d, which is to be short, so that packets come together and are received in one batch. It does not
+// tell the Go scheduler, and is as exact as the thread's timer slack (PR_SET_TIMERSLACK).
+func (p *Port) Gather(d time.Duration) {
+	t := unix.NsecToTimespec(int64(d))
+	nanosleep(&t)
 }
 
 // Send transmits the packets in their order and returns how many the kernel refused; the others go on. It writes the

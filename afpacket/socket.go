@@ -133,10 +133,25 @@ func (s *socket) wait(d time.Duration) error {
 	return err
 }
 
+// spell is how long a wait goes on without telling the Go scheduler. While packets keep coming, that is all the waiting
+// there is, and saves a third of what a packet costs at 100,000 a second: the scheduler's monitor, which otherwise looks
+// every 20 µs for threads that are stuck in system calls, can sleep. It is well above the kernel's tick, since a timer
+// that would be the next to fire must be programmed into the processor, of which a virtual machine's hypervisor hears
+// each time (measured: 200 µs cost 700 ns a packet more).
+const spell = 5 * time.Millisecond
+
 // ready polls the socket for at most d.
 func (s *socket) ready(d time.Duration) (bool, error) {
 	s.poll[0] = unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN}
-	s.timeout = unix.NsecToTimespec(int64(d))
+	s.timeout = unix.NsecToTimespec(int64(min(d, spell)))
+	n, errno := ppoll(&s.poll[0], &s.timeout)
+	switch {
+	case errno != 0 && errno != unix.EINTR: // EINTR is the scheduler, which now learns of the rest of the wait
+		return false, errno
+	case n > 0 || d <= spell:
+		return n > 0, nil
+	}
+	s.timeout = unix.NsecToTimespec(int64(d-spell) + unix.TimespecToNsec(s.timeout)) // the kernel has left what remains
 	n, err := unix.Ppoll(s.poll[:], &s.timeout, nil)
 	if err == unix.EINTR {
 		return false, nil

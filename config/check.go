@@ -14,11 +14,14 @@ func (d *document) check(f *file) *Config {
 	d.within("version", f.Version, 1, 1)
 	c := &Config{
 		Interfaces: Interfaces{
-			V6:       Interface{Name: f.Interfaces.V6.Name, MTU: d.mtu("interfaces.v6.mtu", f.Interfaces.V6.MTU, minMTU6)},
-			V4:       Interface{Name: f.Interfaces.V4.Name, MTU: d.mtu("interfaces.v4.mtu", f.Interfaces.V4.MTU, minMTU4)},
-			Engine:   oneOf(d, "interfaces.engine", f.Interfaces.Engine, EngineAuto, EngineRing, EngineMmsg, EngineSimple),
-			Workers:  d.within("interfaces.workers", int(f.Interfaces.Workers), 0, 256),
-			Coalesce: f.Interfaces.Coalesce,
+			V6:         Interface{Name: f.Interfaces.V6.Name, MTU: d.mtu("interfaces.v6.mtu", f.Interfaces.V6.MTU, minMTU6)},
+			V4:         Interface{Name: f.Interfaces.V4.Name, MTU: d.mtu("interfaces.v4.mtu", f.Interfaces.V4.MTU, minMTU4)},
+			Engine:     oneOf(d, "interfaces.engine", f.Interfaces.Engine, EngineAuto, EngineRing, EngineMmsg, EngineSimple),
+			Workers:    d.within("interfaces.workers", int(f.Interfaces.Workers), 0, 256),
+			Pin:        d.pin(f.Interfaces.Pin),
+			Coalesce:   f.Interfaces.Coalesce,
+			Moderation: d.short("interfaces.moderation", f.Interfaces.Moderation),
+			BusyPoll:   d.short("interfaces.busy_poll", f.Interfaces.BusyPoll),
 		},
 		DenyV4:  d.denyV4(f.DenyV4),
 		AllowV6: d.prefixes("allow_v6", f.AllowV6, "IPv6", netip.Addr.Is6),
@@ -133,6 +136,26 @@ func (d *document) duration(key string, v interval, lo time.Duration) time.Durat
 		d.problem(key, "is %v, but must be %v to %v", t, lo, longest)
 	}
 	return time.Duration(v)
+}
+
+// short checks how long a packet may be kept waiting, or a processor busy, on purpose.
+func (d *document) short(key string, v interval) time.Duration {
+	const most = 10 * time.Millisecond
+	if t := time.Duration(v); t < 0 || t > most {
+		d.problem(key, "is %v, but must be 0s to %v", t, most)
+	}
+	return time.Duration(v)
+}
+
+// pin checks the processors of the workers, as far as that can be done without asking the machine.
+func (d *document) pin(cpus []int) []int {
+	const most = 1023 // of the kernel's sets of processors, as package unix has them
+	for i, n := range cpus {
+		if n < 0 || n > most {
+			d.problem(fmt.Sprintf("interfaces.pin[%d]", i), "is %d, but must be the number of a processor, 0 to %d", n, most)
+		}
+	}
+	return cpus
 }
 
 // timeouts checks the lifetimes against the lower bounds of RFC 6146 section 4, RFC 4787 REQ-5, RFC 5382 REQ-5 and

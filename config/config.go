@@ -41,10 +41,13 @@ type Config struct {
 
 // Interfaces names the two sides and how frames are moved.
 type Interfaces struct {
-	V6, V4   Interface // may be one and the same
-	Engine   Engine
-	Workers  int  // threads that carry the packets of each side; 0: one
-	Coalesce bool // consecutive packets of a flow leave as one super-packet
+	V6, V4     Interface // may be one and the same
+	Engine     Engine
+	Workers    int           // threads that carry the packets of each side; 0: one
+	Pin        []int         // the processors of the workers, in turn; empty: any
+	Coalesce   bool          // consecutive packets of a flow leave as one super-packet
+	Moderation time.Duration // how long the next packets may gather after some came together; 0: not at all
+	BusyPoll   time.Duration // how long a worker looks for packets before it sleeps; 0: not at all
 }
 
 // Interface is one side.

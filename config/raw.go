@@ -43,12 +43,15 @@ type (
 const copied octet = -1
 
 type rawIfaces struct {
-	V6       rawIface `yaml:"v6"`
-	V4       rawIface `yaml:"v4"`
-	Engine   string   `yaml:"engine"`
-	Workers  number   `yaml:"workers"`
-	Coalesce bool     `yaml:"coalesce"`
-	Offloads string   `yaml:"offloads"`
+	V6         rawIface `yaml:"v6"`
+	V4         rawIface `yaml:"v4"`
+	Engine     string   `yaml:"engine"`
+	Workers    number   `yaml:"workers"`
+	Pin        []int    `yaml:"pin"`
+	Coalesce   bool     `yaml:"coalesce"`
+	Moderation interval `yaml:"moderation"`
+	BusyPoll   interval `yaml:"busy_poll"`
+	Offloads   string   `yaml:"offloads"`
 }
 
 type rawIface struct {
@@ -209,7 +212,7 @@ const (
 func fresh() *file {
 	return &file{
 		Version:    1,
-		Interfaces: rawIfaces{Engine: string(EngineAuto)},
+		Interfaces: rawIfaces{Engine: string(EngineAuto), Pin: []int{}, Coalesce: true},
 		Host:       rawHost{Guard: true, ReservePorts: true, AnswerARP: string(AnswerARPAuto)},
 		Sessions: rawSessions{
 			Max:             4_000_000,

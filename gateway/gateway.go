@@ -54,6 +54,7 @@ type Config struct {
 	Plateaus        []uint16       // MTUs that a router which reports none may have meant (RFC 1191 section 7)
 	Fragments       fragment.Limits
 	Coalesce        bool               // consecutive packets of a flow leave as one super-packet
+	Moderation      time.Duration      // how long the next packets may gather after some came together; 0: not at all
 	Answers         [drop.Choices]bool // which of the choices are made, so that their errors are sent
 	ErrorsPerSecond int                // ICMP errors to one source; 0: no limit
 	ErrorsTotal     int                // ICMP errors of one family a second; 0: no limit
@@ -117,9 +118,11 @@ type Options struct {
 	Key     [16]byte // secret of hashes, from a cryptographic generator
 	// Open opens a port on the NIC of a side, to receive packets of that family and send any; with send only to
 	// send. Ports of one side share its packets. It is called again when a port has failed.
-	Open  func(s Side, send bool) (Port, error)
-	Clock func() time.Duration // time since the start, never going back; nil: the system's
-	Log   *slog.Logger
+	Open func(s Side, send bool) (Port, error)
+	// Settle is called on the thread of each worker, the i-th of its side, before it carries packets; may be nil.
+	Settle func(s Side, i int)
+	Clock  func() time.Duration // time since the start, never going back; nil: the system's
+	Log    *slog.Logger
 }
 
 // Gateway is a running NAT64. Its methods may be called by any goroutine.

@@ -14,6 +14,8 @@ type Port interface {
 	// valid until the next Receive. An error means that the port is of no more use, for instance because its NIC
 	// has vanished.
 	Receive(fs []packet.Frame, wait time.Duration) (n int, err error)
+	// Gather lets packets come together for d; it may return at once.
+	Gather(d time.Duration)
 	// Send transmits the packets in their order and returns how many of them the kernel refused; the rest go on.
 	// An error means that the port is of no more use.
 	Send(out []packet.Out) (refused int, err error)

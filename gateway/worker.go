@@ -46,6 +46,8 @@ type worker struct {
 	block  func(*packet.Out, int) uint16 // ids.block, made once
 	hair   []byte                        // a hairpinned packet between its two translations
 	asked  time.Duration                 // when the port was last asked for its drops
+	dense  bool                          // packets come so fast that it pays to let them gather
+	settle func()                        // called once on the worker's thread
 
 	moment
 }
@@ -74,6 +76,11 @@ func newWorker(g *Gateway, p place, o *Options) *worker {
 	w.ids.seed(p.i, p.of)
 	w.block = w.ids.block
 	w.parts = assemblers{six: fragment.New(fragment.Limits{}), four: fragment.New(fragment.Limits{})}
+	w.settle = func() {
+		if o.Settle != nil {
+			o.Settle(s, p.i)
+		}
+	}
 	w.in.open = func() (Port, error) { return o.Open(s, false) }
 	other := 1 - s
 	w.to[s].init(&w.in)
@@ -95,12 +102,15 @@ func (w *worker) close() {
 
 // run carries batches until ctx ends. A NIC that vanishes is waited for.
 func (w *worker) run(ctx context.Context) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	runtime.LockOSThread() // for good: settle changes the thread, which ends with the goroutine
+	w.settle()
 	defer w.close()
 	for ctx.Err() == nil {
 		if w.in.port == nil && !w.reopen(ctx) {
 			continue
+		}
+		if w.dense {
+			w.in.port.Gather(w.conf.Moderation)
 		}
 		n, err := w.in.port.Receive(w.frames, w.patience())
 		if err != nil {
@@ -109,6 +119,8 @@ func (w *worker) run(ctx context.Context) error {
 			continue
 		}
 		w.batch(w.frames[:n])
+		// A lone packet is never delayed, and neither is a backlog.
+		w.dense = n > 1 && n < len(w.frames) && w.conf.Moderation > 0
 	}
 	return nil
 }

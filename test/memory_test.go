@@ -53,6 +53,9 @@ func newMemoryPort(s gateway.Side, o *outputs) *memoryPort {
 	return p
 }
 
+// Gather does not wait: what has come is all that comes.
+func (p *memoryPort) Gather(time.Duration) {}
+
 func (p *memoryPort) Receive(fs []packet.Frame, _ time.Duration) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -34,6 +34,7 @@ func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 		Answers:         answers(&c.ICMP),
 		LiteralReporter: c.ICMP.LiteralSource,
 		Coalesce:        c.Interfaces.Coalesce,
+		Moderation:      c.Interfaces.Moderation,
 		Session:         p.sessionConfig(c),
 		Fragments: fragment.Limits{
 			Time: c.Sessions.Timeouts.Fragment, Bytes: c.Fragments.Memory,

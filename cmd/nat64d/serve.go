@@ -19,6 +19,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"nat64d/afpacket"
 	"nat64d/config"
@@ -131,7 +132,7 @@ func (p *parts) build() (err error) {
 	}
 	_, _ = rand.Read(key[:])
 	p.gateway = gateway.New(gateway.Options{
-		Config: p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Workers: c.Interfaces.Workers, Key: key, Open: p.open, Log: p.log,
+		Config: p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Workers: c.Interfaces.Workers, Key: key, Open: p.open, Settle: p.settle, Log: p.log,
 		Hops: func() gateway.Hops { return nexthop.NewCache(p.routes) },
 	})
 	if err := p.bind(expand(c.Bindings), c.Host.Force); err != nil {
@@ -155,7 +156,7 @@ func (p *parts) checkPool6(c *config.Config) error {
 // open opens a port for the gateway.
 func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 	c := &p.config().Interfaces
-	o := afpacket.Options{Interface: c.V6.Name, Family: afpacket.IPv6, Engine: p.engine}
+	o := afpacket.Options{Interface: c.V6.Name, Family: afpacket.IPv6, Engine: p.engine, BusyPoll: c.BusyPoll}
 	if s == gateway.V4 {
 		o.Interface, o.Family = c.V4.Name, afpacket.IPv4
 	}
@@ -174,6 +175,21 @@ func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 		p.log.Warn("a slower engine is used: the ring cannot be", "side", s, "engine", port.Engine(), "reason", err)
 	}
 	return port, nil
+}
+
+// settle prepares the thread of a worker: its short sleeps are exact, and it runs where it should.
+func (p *parts) settle(s gateway.Side, i int) {
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // if it fails, packets gather 50 µs longer
+	pin := p.config().Interfaces.Pin
+	if len(pin) == 0 {
+		return
+	}
+	cpu := pin[(i*2+int(s))%len(pin)]
+	var set unix.CPUSet
+	set.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		p.log.Warn("a worker cannot be bound to its processor", "side", s, "processor", cpu, "error", err)
+	}
 }
 
 // run starts what lives as long as the daemon.
