@@ -320,9 +320,8 @@ func TestSources(t *testing.T) {
 		"fd00:db8::99":    "fd00:db8::1 true",
 		"fe80::1":         linkLocal + " true",
 	} {
-		if got := source(dst); got != want {
-			t.Errorf("an error to %s comes from %s, want %s", dst, got, want)
-		}
+		// The kernel gives an interface its link-local address some time after it is up.
+		until(t, "an error to "+dst+" comes from "+want, func() bool { return source(dst) == want })
 	}
 	g.ip("addr flush dev " + g.NIC4)
 	until(t, "with no address on the interface, one of the host", func() bool { return source(lab.Server4) == "198.51.100.77 true" })
