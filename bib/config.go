@@ -45,7 +45,7 @@ func (t *Table) Configure(c Config, recount func()) {
 		return
 	case old == nil || old.bits != c.Limits.bits():
 		unlimited := c
-		unlimited.Limits = Limits{}
+		unlimited.Limits = Limits{PrefixLen: c.Limits.PrefixLen}
 		t.conf.Store(&unlimited)
 		t.subscribers.Store(t.newSubscribers(c.Limits.bits()))
 		t.recount()

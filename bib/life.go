@@ -8,7 +8,7 @@ import (
 )
 
 // Hold6 returns the binding of a client, which it makes if there is none, for a packet to q.Remote (RFC 6146 sections
-// 3.5.1, 3.5.2 and 3.5.3); q.Paired is filled in here. The binding has a count for the session that the caller is
+// 3.5.1, 3.5.2 and 3.5.3); q.Paired and q.Owner are filled in here. The binding has a count for the session that the caller is
 // about to make; Drop gives it back.
 func (t *Table) Hold6(q pool4.Request) (ID, drop.Reason) {
 	if id := t.Find6(q.Proto, q.Client); id != 0 {
@@ -56,6 +56,9 @@ func (t *Table) make6(q pool4.Request) (id ID, made bool, r drop.Reason) {
 func (t *Table) allocate(hint uint32, q pool4.Request) (slot uint32, m packet.Endpoint4, r drop.Reason) {
 	if slot = t.entries.Alloc(hint); slot == 0 {
 		return 0, m, drop.BindingLimit
+	}
+	if c := t.conf.Load(); c.Pool.BlockSize != 0 {
+		q.Owner = mask(q.Client.Addr, c.Limits.bits())
 	}
 	if m, r = t.clients.allocate(t.pool, q); r != drop.None {
 		t.entries.Retire(slot)

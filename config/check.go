@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"nat64d/pool4"
 )
 
 // check turns the values of a file into a Config and notes those that are out of bounds.
@@ -41,7 +43,7 @@ func (d *document) check(f *file) *Config {
 			Level:  oneOf(d, "logging.level", f.Logging.Level, "debug", "info", "warn", "error"),
 			Format: oneOf(d, "logging.format", f.Logging.Format, "auto", "text", "json"),
 		},
-		NATEvents: oneOf(d, "nat_log.events", f.NATLog.Events, NATEventsNone, NATEventsBindings, NATEventsSessions),
+		NATEvents: d.natEvents(f),
 		Socket:    d.socket(f.API.Socket),
 		Group:     f.API.Group,
 		source:    f,
@@ -206,8 +208,27 @@ func (d *document) sessions(f *file) Sessions {
 		MaxStoredSYNs:          d.within("sessions.max_stored_syns", s.MaxStoredSYNs, 0, 1_000_000),
 		MaxStoredSYNsPerSource: d.within("sessions.max_stored_syns_per_source", s.MaxStoredSYNsPerSource, 1, 1_000_000),
 		MaxStoredSYNsPerPool4:  d.within("sessions.max_stored_syns_per_pool4_address", s.MaxStoredSYNsPerPool4, 0, 1_000_000),
+		PortBlockSize:          d.blockSize(s.PortBlockSize),
 		PortHashFields:         HashFields(d.within("sessions.port_hash_fields", s.PortHashFields, 0, 15)),
 	}
+}
+
+// blockSize checks that blocks divide the ports evenly.
+func (d *document) blockSize(n int) int {
+	if n != 0 && (n < pool4.MinBlock || n > pool4.MaxBlock || n&(n-1) != 0) {
+		d.problem("sessions.port_block_size", "is %d, but must be 0 or a power of two from %d to %d", n, pool4.MinBlock, pool4.MaxBlock)
+	}
+	return n
+}
+
+// natEvents checks that there are port blocks if they are all that is to be logged.
+func (d *document) natEvents(f *file) NATEvents {
+	const key = "nat_log.events"
+	events := oneOf(d, key, f.NATLog.Events, NATEventsNone, NATEventsBindings, NATEventsSessions, NATEventsBlocks)
+	if events == NATEventsBlocks && f.Sessions.PortBlockSize == 0 {
+		d.problem(key, "is block, but there are no port blocks; set sessions.port_block_size, or write bib")
+	}
+	return events
 }
 
 // fragments checks that at least one datagram of the largest size can be put together.

@@ -117,6 +117,7 @@ type Sessions struct {
 	MaxStoredSYNsPerSource int           // of one IPv4 address
 	MaxStoredSYNsPerPool4  int           // to one address of pool4; 0: no limit but MaxStoredSYNs
 	PortHashFields         HashFields
+	PortBlockSize          int // consecutive ports that a client gets for itself at a time; 0: single ports
 }
 
 // HashFields says what the choice of a port depends on (RFC 6056 section 3.3.3): a sum of the bits below.
@@ -216,6 +217,7 @@ const (
 	NATEventsNone     NATEvents = "none"
 	NATEventsBindings NATEvents = "bib"     // bindings that begin and end
 	NATEventsSessions NATEvents = "session" // sessions, too
+	NATEventsBlocks   NATEvents = "block"   // port blocks that clients get and lose, and nothing else
 )
 
 // Log is how the daemon logs.

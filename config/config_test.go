@@ -140,6 +140,9 @@ func TestValues(t *testing.T) {
 		{"no MSS clamp", "translation: { tcp_mss_clamp: no }", func(c *config.Config) bool { return c.Translation.TCPMSSClamp == config.MSSOff }},
 		{"MSS", "translation: { tcp_mss_clamp: 1220 }", func(c *config.Config) bool { return c.Translation.TCPMSSClamp == 1220 }},
 		{"plateaus", "translation: { mtu_plateaus: [68, 0, 1500, 68, 9000] }", func(c *config.Config) bool { return slices.Equal(c.Translation.MTUPlateaus, []int{9000, 1500, 68}) }},
+		{"port blocks", "sessions: { port_block_size: 256 }\nnat_log: { events: block }", func(c *config.Config) bool {
+			return c.Sessions.PortBlockSize == 256 && c.NATEvents == config.NATEventsBlocks
+		}},
 		{"log of bindings", "nat_log: { events: bib, sinks: [ { type: journal } ] }", func(c *config.Config) bool { return c.NATEvents == config.NATEventsBindings }},
 		{"no group", `api: { group: "", socket: /tmp/s }`, func(c *config.Config) bool { return c.Group == "" && c.Socket == "/tmp/s" }},
 		{"JSON", `{"logging": {"level": "debug", "format": "json"}}`, func(c *config.Config) bool { return c.Log == config.Log{Level: "debug", Format: "json"} }},
@@ -206,7 +209,10 @@ func TestRefused(t *testing.T) {
 		{"translation: { mtu_plateaus: [" + strings.Repeat("68, ", 65) + "] }", "f:1: translation.mtu_plateaus: has 65 values, but must have at most 64"},
 		{"icmp: { errors: some }", `f:1: icmp.errors: is "some", but must be one of limited, all, off`},
 		{"icmp: { error_source: better }", `f:1: icmp.error_source: is "better", but must be one of router, literal`},
-		{"nat_log: { events: all }", `f:1: nat_log.events: is "all", but must be one of none, bib, session`},
+		{"nat_log: { events: all }", `f:1: nat_log.events: is "all", but must be one of none, bib, session, block`},
+		{"nat_log: { events: block }", "f:1: nat_log.events: is block, but there are no port blocks; set sessions.port_block_size, or write bib"},
+		{"sessions: { port_block_size: 100 }", "f:1: sessions.port_block_size: is 100, but must be 0 or a power of two from 16 to 4096"},
+		{"sessions: { port_block_size: 8192 }", "f:1: sessions.port_block_size: is 8192, but must be 0 or a power of two from 16 to 4096"},
 		{"nat_log: { sinks: [ { type: ipfix } ] }", "f:1: nat_log.sinks[0].type: ipfix is not available in this version; leave it out or write journal"},
 		{"pool4:\n  - ports: 1-2\n", "f:2: pool4[0].address: missing; write an address such as 10.0.2.15"},
 		{"pool4:\n  - address: interface:ens5\n", "f:2: pool4[0].address: interface:ens5 is not available in this version; write the address itself"},

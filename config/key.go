@@ -70,6 +70,7 @@ var keys = []Key{
 	{Name: "sessions.max_stored_syns_per_source", Live: true, Help: "of them, from one IPv4 address"},
 	{Name: "sessions.max_stored_syns_per_pool4_address", Live: true, Help: "of them, to one address of pool4; 0: no limit but max_stored_syns"},
 	{Name: "sessions.port_hash_fields", Live: true, Help: "what a port is chosen by: 8 client address + 4 client port + 2 peer address + 1 peer port"},
+	{Name: "sessions.port_block_size", Help: "consecutive ports that a client gets for itself at a time: a power of two, 16 to 4096; 0: single ports"},
 	{Name: "sessions.allow_unsafe_timeouts", Live: true, Help: "lifetimes may be below the minimum of the RFCs"},
 	{Name: "fragments.memory", Live: true, Help: "bytes of all fragments that wait for the rest of their datagram"},
 	{Name: "fragments.memory_per_source", Live: true, Help: "of them, from one source"},
@@ -94,7 +95,7 @@ var keys = []Key{
 	{Name: "icmp.error_source", Live: true, Help: "source of translated ICMPv4 errors: router (who reports), or literal (whom the packet was for)"},
 	{Name: "logging.level", Live: true, Help: "debug, info, warn or error"},
 	{Name: "logging.format", Help: "auto, text or json"},
-	{Name: "nat_log.events", Live: true, Help: "what is logged of the tables: none, bib (bindings) or session (sessions, too)"},
+	{Name: "nat_log.events", Live: true, Help: "what is logged of the tables: none, bib (bindings), session (sessions, too) or block (port blocks only)"},
 	{Name: "api.socket", Help: "path of the control socket"},
 	{Name: "api.group", Help: "group that may use it"},
 }

@@ -108,6 +108,7 @@ type rawSessions struct {
 	MaxStoredSYNsPerSource int         `yaml:"max_stored_syns_per_source"`
 	MaxStoredSYNsPerPool4  int         `yaml:"max_stored_syns_per_pool4_address"`
 	PortHashFields         int         `yaml:"port_hash_fields"`
+	PortBlockSize          int         `yaml:"port_block_size"`
 	AllowUnsafeTimeouts    bool        `yaml:"allow_unsafe_timeouts"`
 }
 

@@ -16,10 +16,12 @@ func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{
-			pool: New([16]byte{9}),
-			in:   make(map[transport]bool),
-			used: make(map[transport]bool),
-			held: make(map[transport]*time.Duration),
+			pool:    New([16]byte{9}),
+			in:      make(map[transport]bool),
+			used:    make(map[transport]bool),
+			held:    make(map[transport]*time.Duration),
+			first:   1015,
+			longest: 6,
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"add":      m.add,
@@ -54,6 +56,8 @@ type model struct {
 	hold     time.Duration
 	most     int // of held
 	now      time.Duration
+
+	first, longest uint16 // what entries are drawn: from there, or a bit later, with so many ports more at most
 }
 
 func (m *model) free(x transport) bool {
@@ -63,12 +67,12 @@ func (m *model) free(x transport) bool {
 
 // entry draws an entry that is small enough to be filled, around the border of the classes and of a block.
 func (m *model) entry(t *rapid.T) Entry {
-	lo := rapid.Uint16Range(1015, 1030).Draw(t, "lo")
+	lo := rapid.Uint16Range(m.first, m.first+15).Draw(t, "lo")
 	return Entry{
 		Addr:  addrOf(0xc0000200 + uint32(rapid.IntRange(0, 2).Draw(t, "addr"))),
 		Proto: packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto")),
 		Lo:    lo,
-		Hi:    lo + rapid.Uint16Range(0, 6).Draw(t, "n"),
+		Hi:    lo + rapid.Uint16Range(0, m.longest).Draw(t, "n"),
 	}
 }
 

@@ -23,6 +23,7 @@ type Pool struct {
 	view atomic.Pointer[view]
 	conf atomic.Pointer[Config]
 	held queue
+	log  blockLog
 
 	resting atomic.Bool // no UDP port or Identifier is chosen: Rest
 
@@ -33,8 +34,12 @@ type Pool struct {
 // Config is what may change while packets flow.
 type Config struct {
 	HoldDown time.Duration // for how long a UDP port or ICMP Identifier is not chosen again (RFC 6888 REQ-8); 0 allowed
-	MaxHeld  int           // how many are held down at most: those that have been for the longest are let go; 0: no limit
-	Fields   Fields        // what the choice of a port depends on
+	// BlockSize is how many consecutive ports a client gets for itself at a time: Block. It is a power of two from MinBlock
+	// to MaxBlock, and the same from the beginning on; 0: there are no blocks.
+	BlockSize int
+	LogBlock  func(b Block, ended bool) // told by Expire, in their order, of blocks that get and lose their owner; nil: nobody is
+	MaxHeld   int                       // how many are held down at most: those that have been for the longest are let go; 0: no limit
+	Fields    Fields                    // what the choice of a port depends on
 }
 
 // Fields says which parts of a flow go into the keyed hash F of RFC 6056 section 3.3.3: a sum of the bits below. The
@@ -64,7 +69,10 @@ func New(key [16]byte) *Pool {
 
 // Configure replaces the configuration. At first there is no hold-down, and all fields count. Another hold-down is
 // valid for the ports that are held already.
-func (p *Pool) Configure(c Config) { p.conf.Store(&c) }
+func (p *Pool) Configure(c Config) {
+	p.conf.Store(&c)
+	p.log.wanted.Store(c.LogBlock != nil)
+}
 
 // Contains reports whether a transport address is in the pool, free or in use.
 func (p *Pool) Contains(proto packet.Proto, e packet.Endpoint4) bool {
@@ -95,6 +103,7 @@ type Request struct {
 	Client packet.Endpoint6
 	Remote packet.Endpoint4 // to whom the first packet goes
 	Paired packet.Addr4     // the address that the client has already; zero if none
+	Owner  packet.Addr6     // whose port blocks are used; meaningless without Config.BlockSize
 
 	// Wanted are transport addresses to take before all others, the first one that is free, on the client's address
 	// if it has one, and in the class of its port: a simultaneous open (RFC 6146 section 3.5.2.2) can only meet there.
@@ -113,24 +122,35 @@ func (p *Pool) Allocate(q Request) (packet.Endpoint4, drop.Reason) {
 	case q.Proto != packet.TCP && p.resting.Load():
 		return packet.Endpoint4{}, drop.PoolResting
 	}
-	f := p.offset(&q)
+	f, who := p.offset(&q), p.lease(&q)
 	paired, ok := a.find(binary.BigEndian.Uint32(q.Paired[:]))
 	for _, e := range q.Wanted {
-		if i, in := a.find(binary.BigEndian.Uint32(e.Addr[:])); in && (!ok || i == paired) && a.claim(i, &q, e.Port) {
+		if i, in := a.find(binary.BigEndian.Uint32(e.Addr[:])); in && (!ok || i == paired) && a.claim(i, &q, e.Port, &who) {
 			return e, drop.None
 		}
 	}
 	if ok {
-		return a.allocate(paired, &q, f)
+		return a.allocate(paired, &q, f, &who)
 	}
-	start := int(p.start(q.Client.Addr) % uint64(len(a.addrs)))
+	start := p.start(q.Client.Addr)
+	if who.size != 0 { // all addresses of the owner share its blocks, which may have room though there is no other block
+		start = p.start(q.Owner)
+		if e, r := a.allocate(int(start%uint64(len(a.addrs))), &q, f, &who); r == drop.None {
+			return e, r
+		}
+	}
+	return a.search(int(start%uint64(len(a.addrs))), &q, f, &who)
+}
+
+// search takes a port of the first address from start on that has a free one.
+func (a *addresses) search(start int, q *Request, f uint64, who *lease) (packet.Endpoint4, drop.Reason) {
 	for i := a.open.from(start); i >= 0; i = a.open.from(i + 1) {
-		if e, r := a.allocate(i, &q, f); r == drop.None {
+		if e, r := a.allocate(i, q, f, who); r == drop.None {
 			return e, r
 		}
 	}
 	for i := a.open.from(0); i >= 0 && i < start; i = a.open.from(i + 1) {
-		if e, r := a.allocate(i, &q, f); r == drop.None {
+		if e, r := a.allocate(i, q, f, who); r == drop.None {
 			return e, r
 		}
 	}
@@ -162,12 +182,19 @@ func (p *Pool) start(c packet.Addr6) uint64 {
 	return p.key.sum(binary.BigEndian.Uint64(c[:8]), binary.BigEndian.Uint64(c[8:]))
 }
 
-func (a *addresses) claim(i int, q *Request, port uint16) bool {
-	return (port < blockPorts) == (q.Client.Port < blockPorts) && a.rows[i].claim(port)
+// lease returns who gets a port, for port blocks.
+func (p *Pool) lease(q *Request) lease {
+	return lease{owner: q.Owner, size: p.conf.Load().BlockSize, proto: q.Proto, log: &p.log}
 }
 
-func (a *addresses) allocate(i int, q *Request, f uint64) (packet.Endpoint4, drop.Reason) {
-	port, ok := a.rows[i].allocate(q.Proto, q.Client.Port, f)
+func (a *addresses) claim(i int, q *Request, port uint16, who *lease) bool {
+	who.addr = a.addrs[i]
+	return (port < blockPorts) == (q.Client.Port < blockPorts) && a.rows[i].claim(port, who)
+}
+
+func (a *addresses) allocate(i int, q *Request, f uint64, who *lease) (packet.Endpoint4, drop.Reason) {
+	who.addr = a.addrs[i]
+	port, ok := a.rows[i].allocate(q.Proto, q.Client.Port, f, who)
 	if !ok {
 		return packet.Endpoint4{}, drop.PoolExhausted
 	}
@@ -234,7 +261,8 @@ func (p *Pool) Rest() { p.resting.Store(true) }
 // Resting reports whether the time of Rest is not over.
 func (p *Pool) Resting() bool { return p.resting.Load() }
 
-// Expire sets the ports free whose hold-down is over, budget of them at most, and returns whether there are more. The
+// Expire sets the ports free whose hold-down is over, budget of them at most, and returns whether there are more. It is
+// for one goroutine. The
 // time is that since the gateway's start; a port's hold-down begins with the first call after it was given back.
 func (p *Pool) Expire(now time.Duration, budget int) (more bool) {
 	c := p.conf.Load()
@@ -244,6 +272,9 @@ func (p *Pool) Expire(now time.Duration, budget int) (more bool) {
 	ports, more := p.held.pop(now, c.HoldDown, c.MaxHeld, budget)
 	for _, h := range ports {
 		p.unhold(h)
+	}
+	if c.LogBlock != nil {
+		p.log.tell(c.LogBlock)
 	}
 	return more
 }

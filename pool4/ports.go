@@ -115,11 +115,46 @@ func (p *ports) nth(c class, par parity, n int, spans []span) uint16 {
 			n -= k
 			continue
 		}
-		for ; n > 0; n-- {
-			free &= free - 1
-		}
-		return uint16(i*blockPorts + w*64 + bits.TrailingZeros64(free))
+		return uint16(i*blockPorts + w*64 + nthBit(free, n))
 	}
+}
+
+// countIn returns how many ports of a span have a parity and are free. Their blocks exist.
+func (p *ports) countIn(s span, par parity) (n int) {
+	for w := int(s.lo) / 64; w <= int(s.hi)/64; w++ {
+		n += bits.OnesCount64(p.freeIn(s, w, par))
+	}
+	return n
+}
+
+// nthIn returns the n-th of them, from 0; there are more than n.
+func (p *ports) nthIn(s span, par parity, n int) uint16 {
+	for w := int(s.lo) / 64; ; w++ {
+		free := p.freeIn(s, w, par)
+		if k := bits.OnesCount64(free); n >= k {
+			n -= k
+			continue
+		}
+		return uint16(w*64 + nthBit(free, n))
+	}
+}
+
+// freeIn returns the free ports of a span and a parity in word w of all ports.
+func (p *ports) freeIn(s span, w int, par parity) uint64 {
+	free := p.blocks[w/blockWords].free(w%blockWords) & par.mask()
+	if d := int(s.lo) - w*64; d > 0 {
+		free &= ^uint64(0) << d
+	}
+	if d := int(s.hi) - w*64; d < 63 {
+		free &= 1<<(d+1) - 1
+	}
+	return free
+}
+
+// idle reports whether a port of an existing block is neither used nor held down.
+func (p *ports) idle(port uint16) bool {
+	b, w, bit := p.at(port)
+	return (b.used[w]|b.held[w])&bit == 0
 }
 
 // block returns block i, made if need be.
@@ -154,12 +189,6 @@ func (p *ports) hold(port uint16) bool {
 func (p *ports) unhold(port uint16) {
 	b, w, bit := p.at(port)
 	p.recount(port, func() { b.held[w] &^= bit })
-}
-
-// holds reports whether a port of an existing block is held down.
-func (p *ports) holds(port uint16) bool {
-	b, w, bit := p.at(port)
-	return b.held[w]&bit != 0
 }
 
 // at returns the bit of a port in its block.

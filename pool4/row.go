@@ -15,6 +15,7 @@ type row struct {
 	inUse int    // ports used, inside spans or not
 	held  int    // ports held down, inside spans or not
 	next  uint64 // RFC 6056 section 3.3.3: next_ephemeral
+	lots  *lots  // nil without port blocks
 	open  openSet
 	at    int // the row's place in open
 }
@@ -42,16 +43,28 @@ func wants(proto packet.Proto, x uint16) [3]want {
 	}
 }
 
+// lease is who gets a port, for port blocks. The zero lease is nobody, and there are none.
+type lease struct {
+	owner packet.Addr6
+	size  int // of the blocks
+	proto packet.Proto
+	addr  uint32 // of the row
+	log   *blockLog
+}
+
 // allocate takes a free port for source port x. f is the keyed hash of the flow. This is algorithm 3 of RFC 6056
 // section 3.3.3 with one change: the candidates are the free ports, not all of them, so that no search follows and a
 // port behind a run of used ones is no likelier than others.
-func (r *row) allocate(proto packet.Proto, x uint16, f uint64) (port uint16, ok bool) {
+func (r *row) allocate(proto packet.Proto, x uint16, f uint64, who *lease) (port uint16, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.spans) == 0 {
 		return 0, false
 	}
 	p := r.touch()
+	if l := r.divide(who); l != nil {
+		return r.allocateLent(proto, x, f, who.owner)
+	}
 	for _, w := range wants(proto, x) {
 		n := p.left(w.class, w.parity)
 		if n == 0 {
@@ -65,8 +78,34 @@ func (r *row) allocate(proto packet.Proto, x uint16, f uint64) (port uint16, ok 
 	return 0, false
 }
 
-// claim takes one port for a new binding, if it may be chosen and is free.
-func (r *row) claim(port uint16) bool {
+// allocateLent is allocate from blocks. The caller holds the lock.
+func (r *row) allocateLent(proto packet.Proto, x uint16, f uint64, owner packet.Addr6) (port uint16, ok bool) {
+	i, ok := r.lots.choose(owner, proto, x, f+r.next)
+	if !ok {
+		return 0, false
+	}
+	s, par := r.lots.span(i), either
+	if proto == packet.UDP && r.ports.countIn(s, parity(x&1)) > 0 {
+		par = parity(x & 1)
+	}
+	port = r.ports.nthIn(s, par, int((f+r.next)%uint64(r.ports.countIn(s, par))))
+	r.next++
+	r.lots.lend(port)
+	r.mark(port, true)
+	return port, true
+}
+
+// divide returns the row's blocks, made if need be; nil if there are to be none. The caller holds the lock and has
+// called touch.
+func (r *row) divide(who *lease) *lots {
+	if r.lots == nil && who.size != 0 {
+		r.lots = newLots(who, r.ports, r.spans)
+	}
+	return r.lots
+}
+
+// claim takes one port for a new binding, if it may be chosen and is free, and in no block of somebody else.
+func (r *row) claim(port uint16, who *lease) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !covers(r.spans, span{port, port}) {
@@ -74,7 +113,16 @@ func (r *row) claim(port uint16) bool {
 	}
 	p := r.touch()
 	p.block(int(port/blockPorts), r.spans)
-	return !p.holds(port) && r.mark(port, true)
+	if !p.idle(port) {
+		return false
+	}
+	if l := r.divide(who); l != nil {
+		if !l.serves(l.of(port), who.owner) {
+			return false
+		}
+		l.lend(port)
+	}
+	return r.mark(port, true)
 }
 
 // reserve takes one port, which need not be in the pool. That it is held down does not matter.
@@ -113,7 +161,7 @@ func (r *row) unhold(port uint16) (empty bool) {
 	defer r.mu.Unlock()
 	r.ports.unhold(port)
 	r.held--
-	r.announce()
+	r.settle(port)
 	return r.empty()
 }
 
@@ -131,15 +179,28 @@ func (r *row) mark(port uint16, used bool) bool {
 	} else {
 		r.inUse--
 	}
-	r.announce()
+	r.settle(port)
 	return true
 }
 
-// announce tells the pool whether the row has a free port. The caller holds the lock.
-func (r *row) announce() {
-	if r.open != nil {
-		r.open.set(r.at, len(r.spans) > 0 && (r.ports == nil || r.ports.left(anyPort, either) > 0))
+// settle draws the conclusions of a change of a port. The caller holds the lock.
+func (r *row) settle(port uint16) {
+	if r.lots != nil {
+		r.lots.settle(port, r.ports)
 	}
+	r.announce()
+}
+
+// announce tells the pool whether the row has a port for a new client. The caller holds the lock.
+func (r *row) announce() {
+	if r.open == nil {
+		return
+	}
+	free := r.ports == nil || r.ports.left(anyPort, either) > 0
+	if r.lots != nil {
+		free = r.lots.nfree > 0
+	}
+	r.open.set(r.at, len(r.spans) > 0 && free)
 }
 
 // touch returns the ports, made if need be. The caller holds the lock.
@@ -158,6 +219,9 @@ func (r *row) setSpans(spans []span) {
 	r.spans = spans
 	if r.ports != nil {
 		r.ports.setSpans(spans)
+	}
+	if r.lots != nil {
+		r.lots.sortAll(r.ports, spans)
 	}
 	r.announce()
 }
@@ -183,14 +247,18 @@ func (r *row) usage() (spans []span, used, held []int) {
 	return r.spans, used, held
 }
 
-// free returns how many of the row's ports, all of them in number, may be chosen now.
+// free returns how many of the row's ports, all of them in number, may be chosen now for a new client.
 func (r *row) free(all int) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ports == nil {
 		return all
 	}
-	return r.ports.left(anyPort, either)
+	left := r.ports.left(anyPort, either)
+	if r.lots != nil {
+		left = min(left, r.lots.nfree*r.lots.size)
+	}
+	return left
 }
 
 // unused reports whether a row that is no longer in the pool may be forgotten.

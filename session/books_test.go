@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"nat64d/bib"
 	"nat64d/drop"
 	"nat64d/packet"
+	"nat64d/pool4"
 	"nat64d/session"
 	"nat64d/table"
 )
@@ -17,12 +19,22 @@ import (
 // on and off and on again. In the end the counts must be right, and the log must say the same as the tables.
 func TestConcurrentConfiguration(t *testing.T) {
 	t.Parallel()
+	for _, block := range []int{0, 16} {
+		t.Run(fmt.Sprintf("port blocks of %d", block), func(t *testing.T) {
+			t.Parallel()
+			concurrentConfiguration(t, block)
+		})
+	}
+}
+
+func concurrentConfiguration(t *testing.T, block int) {
 	const (
 		workers = 4
-		rounds  = 8_000
+		rounds  = 4_000
 	)
 	var log ledger
 	c := defaults
+	c.PortBlockSize, c.LogBlock = block, log.noteBlock
 	c.MaxPerClient, c.AddressDependent = 1000, true
 	c.Log, c.LogSessions = log.note, true
 	g := newGateway(t, workers, 1000, c, "192.0.2.1", "2000-2039")
@@ -54,6 +66,9 @@ func TestConcurrentConfiguration(t *testing.T) {
 	if s, b := g.sizes(); s != 0 || b != 0 || len(g.sessions.StoredSYNs(0)) != 0 {
 		t.Errorf("%d sessions and %d bindings are left", s, b)
 	}
+	if n := log.blocks.Load(); n != 0 {
+		t.Errorf("the log has %d port blocks too many", n)
+	}
 	for _, u := range g.pool.Entries() {
 		if u.Used != 0 || u.Held != 0 {
 			t.Errorf("%v: %d ports are still in use, %d held", u.Entry, u.Used, u.Held)
@@ -62,7 +77,15 @@ func TestConcurrentConfiguration(t *testing.T) {
 }
 
 // ledger counts what lives according to the log.
-type ledger struct{ bindings, sessions atomic.Int64 }
+type ledger struct{ bindings, sessions, blocks atomic.Int64 }
+
+func (l *ledger) noteBlock(_ pool4.Block, ended bool) {
+	if ended {
+		l.blocks.Add(-1)
+	} else {
+		l.blocks.Add(1)
+	}
+}
 
 func (l *ledger) note(e session.Event) {
 	switch e.Kind {

@@ -42,10 +42,13 @@ type Config struct {
 	MaxStoredSYNsPerPool4  int           // those to one address of pool4; 0: no limit but MaxStoredSYNs
 	MaxHeldPorts           int           // ports and Identifiers that rest at most, the oldest are let go; 0: no limit
 	PortHoldDown           time.Duration // for how long a released UDP port or Identifier is not used again; 0: not at all
+	PortBlockSize          int           // consecutive ports that a client gets for itself at a time: pool4.Config.BlockSize
 	HashFields             uint8         // what the choice of a port depends on: pool4.Fields
 
 	Log         func(Event) // told of bindings that begin and end; nil: nobody is
 	LogSessions bool        // Log is told of sessions, too
+
+	LogBlock func(b pool4.Block, ended bool) // told of port blocks that get and lose their client; nil: nobody is
 }
 
 // policy is a Config in the form that packets need.
@@ -108,7 +111,13 @@ func (c *Config) bindings() bib.Config {
 		},
 		SessionsPerBinding: c.MaxPerBinding,
 
-		Pool: pool4.Config{HoldDown: c.PortHoldDown, MaxHeld: c.MaxHeldPorts, Fields: pool4.Fields(c.HashFields)},
+		Pool: pool4.Config{
+			HoldDown:  c.PortHoldDown,
+			MaxHeld:   c.MaxHeldPorts,
+			BlockSize: c.PortBlockSize,
+			LogBlock:  c.LogBlock,
+			Fields:    pool4.Fields(c.HashFields),
+		},
 	}
 	if log := c.Log; log != nil {
 		b.Log = func(b bib.Binding, ended bool) {

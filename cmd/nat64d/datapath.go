@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 
@@ -9,6 +10,7 @@ import (
 	"nat64d/fragment"
 	"nat64d/gateway"
 	"nat64d/packet"
+	"nat64d/pool4"
 	"nat64d/session"
 	"nat64d/xlat"
 )
@@ -115,12 +117,16 @@ func (p *parts) sessionConfig(c *config.Config) session.Config {
 		MaxStoredSYNsPerSource: s.MaxStoredSYNsPerSource,
 		MaxStoredSYNsPerPool4:  s.MaxStoredSYNsPerPool4,
 		MaxHeldPorts:           s.MaxHeldPorts,
+		PortBlockSize:          s.PortBlockSize,
 		PortHoldDown:           s.PortHoldDown,
 		HashFields:             uint8(s.PortHashFields),
 		LogSessions:            c.NATEvents == config.NATEventsSessions,
 	}
-	if c.NATEvents != config.NATEventsNone {
+	switch c.NATEvents {
+	case config.NATEventsBindings, config.NATEventsSessions:
 		conf.Log = p.logEvent
+	case config.NATEventsBlocks:
+		conf.LogBlock = p.logBlock
 	}
 	return conf
 }
@@ -132,4 +138,13 @@ func (p *parts) logEvent(e session.Event) {
 		attrs = append(attrs, slog.Any("peer", addrPort4(e.Remote)))
 	}
 	p.log.Info(e.Kind.String(), attrs...)
+}
+
+// logBlock writes that a client has got a port block, or lost it with its last port. It stands for all bindings in it.
+func (p *parts) logBlock(b pool4.Block, ended bool) {
+	what := "port block made"
+	if ended {
+		what = "port block ended"
+	}
+	p.log.Info(what, "protocol", b.Proto, "client", netip.AddrFrom16(b.Client), "mapped", b.Addr, "ports", fmt.Sprintf("%d-%d", b.Lo, b.Hi))
 }

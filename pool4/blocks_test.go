@@ -1,0 +1,207 @@
+package pool4
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"nat64d/drop"
+	"nat64d/packet"
+)
+
+// TestBlockModel compares port blocks with plain maps: whose ports lie in a block owns it, and nobody else has any there.
+func TestBlockModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		m := &blockModel{
+			model: model{
+				pool:    New([16]byte{9}),
+				in:      make(map[transport]bool),
+				used:    make(map[transport]bool),
+				held:    make(map[transport]*time.Duration),
+				first:   1000,
+				longest: 60,
+			},
+			owner:  make(map[transport]packet.Addr6),
+			logged: make(map[blockOf]packet.Addr6),
+		}
+		m.configure(t)
+		t.Repeat(map[string]func(*rapid.T){
+			"add":      m.add,
+			"remove":   m.remove,
+			"allocate": m.allocate,
+			"release":  several(m.release),
+			"retire":   several(m.retire),
+			"expire":   m.expire,
+			"hold":     m.configure,
+			"reserve":  m.reserve,
+			"":         m.compareBlocks,
+		})
+	})
+}
+
+// several does an action up to ten times.
+func several(f func(*rapid.T)) func(*rapid.T) {
+	return func(t *rapid.T) {
+		for range rapid.IntRange(1, 10).Draw(t, "times") {
+			f(t)
+		}
+	}
+}
+
+// blockModel draws from entries around the border of the classes, which is one of blocks as well.
+type blockModel struct {
+	model
+	owner  map[transport]packet.Addr6 // of ports that Allocate chose, used and held ones
+	logged map[blockOf]packet.Addr6
+}
+
+// blockOf names a block by the transport address of its first port.
+type blockOf transport
+
+const modelBlock = 16
+
+func in(x transport) blockOf {
+	x.at.Port -= x.at.Port % modelBlock
+	return blockOf(x)
+}
+
+// owners returns who has which block.
+func (m *blockModel) owners(t *rapid.T) map[blockOf]packet.Addr6 {
+	all := make(map[blockOf]packet.Addr6)
+	for x, who := range m.owner {
+		if other, ok := all[in(x)]; ok && other != who {
+			t.Fatalf("%v has ports of %v and of %v", in(x), other, who)
+		}
+		all[in(x)] = who
+	}
+	return all
+}
+
+func (m *blockModel) configure(t *rapid.T) {
+	m.hold = time.Duration(rapid.SampledFrom([]int{0, 50}).Draw(t, "hold-down")) * time.Second
+	m.most = rapid.SampledFrom([]int{0, 3}).Draw(t, "held at most")
+	m.pool.Configure(Config{HoldDown: m.hold, MaxHeld: m.most, BlockSize: modelBlock, Fields: AllFields, LogBlock: m.log})
+}
+
+func (m *blockModel) log(b Block, ended bool) {
+	x := blockOf{b.Proto, packet.Endpoint4{Addr: b.Addr.As4(), Port: b.Lo}}
+	if who, there := m.logged[x]; there != ended || ended && who != b.Client || b.Hi-b.Lo != modelBlock-1 {
+		panic(fmt.Sprintf("logged %+v, ended %v, after %v", b, ended, who))
+	}
+	if ended {
+		delete(m.logged, x)
+	} else {
+		m.logged[x] = b.Client
+	}
+}
+
+// allocate allocates several ports for one owner, so that it comes to have several blocks.
+func (m *blockModel) allocate(t *rapid.T) {
+	proto := packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto"))
+	owner := packet.Addr6{15: byte(rapid.IntRange(0, 2).Draw(t, "owner"))}
+	for i := range rapid.Uint32Range(1, 50).Draw(t, "ports") {
+		q := request(proto, i, rapid.Uint16Range(1000, 1050).Draw(t, "source port"))
+		q.Owner = owner
+		if q.Wanted = m.wanted(t); rapid.Bool().Draw(t, "paired") {
+			q.Paired = m.entry(t).Addr.As4()
+		}
+		owners := m.owners(t)
+		e, r := m.pool.Allocate(q)
+		m.check(t, &q, owners, e, r)
+		if r == drop.None {
+			m.used[transport{q.Proto, e}], m.owner[transport{q.Proto, e}] = true, q.Owner
+		}
+	}
+}
+
+// check checks that a port was free and in a block that its owner may use, and that a block was made only if needed.
+func (m *blockModel) check(t *rapid.T, q *Request, owners map[blockOf]packet.Addr6, e packet.Endpoint4, r drop.Reason) {
+	if r != drop.None {
+		m.checkRefusal(t, q, owners)
+		return
+	}
+	x := transport{q.Proto, e}
+	who, owned := owners[in(x)]
+	if !m.free(x) || owned && who != q.Owner {
+		t.Fatalf("%v for %v is not free, or in the block of %v", x, q.Owner, who)
+	}
+	if owned || slices.Contains(q.Wanted, e) {
+		return
+	}
+	for y := range m.in {
+		if who, owned := owners[in(y)]; owned && who == q.Owner && y.proto == q.Proto && y.at.Addr == e.Addr && m.free(y) &&
+			(y.at.Port < 1024) == (e.Port < 1024) {
+			t.Fatalf("%v is in a new block, though %v was free in one of the owner's", x, y)
+		}
+	}
+}
+
+// checkRefusal checks that no port was left: in no block without an owner, and on the client's address in no own one.
+func (m *blockModel) checkRefusal(t *rapid.T, q *Request, owners map[blockOf]packet.Addr6) {
+	paired := m.pool.Holds(q.Proto, q.Paired)
+	for x := range m.in {
+		who, owned := owners[in(x)]
+		if x.proto == q.Proto && m.free(x) && (!paired && !owned || paired && x.at.Addr == q.Paired && (!owned || who == q.Owner)) {
+			t.Fatalf("%v was refused a port, though %v was free", q.Owner, x)
+		}
+	}
+}
+
+// forget forgets the owners of ports that are free again.
+func (m *blockModel) forget() {
+	for x := range m.owner {
+		if _, held := m.held[x]; !held && !m.used[x] {
+			delete(m.owner, x)
+		}
+	}
+}
+
+func (m *blockModel) compareBlocks(t *rapid.T) {
+	m.forget()
+	m.checkLists(t)
+	m.pool.log.tell(m.log)
+	owners := m.owners(t)
+	if len(owners) != len(m.logged) {
+		t.Fatalf("logged %v, want %v", m.logged, owners)
+	}
+	for b, who := range owners {
+		if m.logged[b] != who {
+			t.Fatalf("logged %v, want %v", m.logged, owners)
+		}
+	}
+}
+
+// checkLists checks that the list of each owner is a ring of just those of its blocks that have a free port.
+func (m *blockModel) checkLists(t *rapid.T) {
+	for _, rows := range m.pool.rows {
+		for _, r := range rows {
+			if r.lots == nil {
+				continue
+			}
+			listed := 0
+			for h, first := range r.lots.open {
+				for i, more := first, true; more; i, more = r.lots.blocks[i].next, r.lots.blocks[i].next != first {
+					b := &r.lots.blocks[i]
+					if listed++; listed > len(r.lots.blocks) || b.owner != h.client || r.lots.class(i) != h.class || r.lots.blocks[b.next].prev != i {
+						t.Fatalf("block %d, %+v, is in the list of %+v", i, b, h)
+					}
+				}
+			}
+			for i := range r.lots.blocks {
+				b := &r.lots.blocks[i]
+				if free := r.ports.countIn(r.lots.span(uint16(i)), either) > 0; b.listed != (b.owned && free) {
+					t.Fatalf("block %d, %+v, with free ports: %v", i, b, free)
+				} else if b.listed {
+					listed--
+				}
+			}
+			if listed != 0 {
+				t.Fatalf("%d blocks too many are in lists", listed)
+			}
+		}
+	}
+}
