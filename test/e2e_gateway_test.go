@@ -120,11 +120,17 @@ func write(t *testing.T, dir, text string) string {
 // launch starts nat64d without waiting for anything but its process.
 func launch(t *testing.T, l *lab.Lab, socket string, args ...string) *daemon {
 	t.Helper()
+	return launchAs(t, l, binaries(t).nat64d, socket, args...)
+}
+
+// launchAs is launch for a nat64d that was built in another way.
+func launchAs(t *testing.T, l *lab.Lab, program, socket string, args ...string) *daemon {
+	t.Helper()
 	g := &daemon{t: t, lab: l, socket: socket, ended: make(chan struct{})}
 	if args[0] != "-c" {
 		args = append(args, "--socket", socket)
 	}
-	g.cmd = exec.Command(binaries(t).nat64d, args...)
+	g.cmd = exec.Command(program, args...)
 	g.cmd.Stdout, g.cmd.Stderr = &g.log, &g.log
 	if err := l.Gateway.Start(g.cmd); err != nil {
 		t.Fatal(err)
