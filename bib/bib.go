@@ -70,7 +70,7 @@ func New(p *pool4.Pool, e *table.Epochs, max int, key [16]byte) *Table {
 // Lookup6 returns the IPv4 transport address that a client has. Nothing changes by it, so it serves ICMP errors
 // (RFC 6146 section 3.5).
 func (t *Table) Lookup6(p packet.Proto, c packet.Endpoint6) (packet.Endpoint4, bool) {
-	id := t.Find6(p, c)
+	id := t.Find6(p, &c)
 	if id == 0 {
 		return packet.Endpoint4{}, false
 	}
@@ -86,8 +86,10 @@ func (t *Table) Lookup4(p packet.Proto, m packet.Endpoint4) (packet.Endpoint6, b
 	return t.entries.At(uint32(id)).client, true
 }
 
-// Find6 returns the binding of a client, or 0.
-func (t *Table) Find6(p packet.Proto, c packet.Endpoint6) ID {
+// Find6 returns the binding of a client, or 0. It takes a pointer, and so does all that it calls: the 18 bytes of an
+// endpoint are copied in two overlapping parts, and a processor that reads such a copy waits until all that went before
+// is done, fetches from memory included, that it could otherwise have overlapped with those of the next packet.
+func (t *Table) Find6(p packet.Proto, c *packet.Endpoint6) ID {
 	return t.find6(t.index6.Find(t.hash(p, c)), p, c)
 }
 
@@ -164,17 +166,17 @@ func (t *Table) list(cursor uint32, buf []Binding) (n int, next uint32) {
 	return n, cursor
 }
 
-func (t *Table) find6(p table.Probe, proto packet.Proto, c packet.Endpoint6) ID {
+func (t *Table) find6(p table.Probe, proto packet.Proto, c *packet.Endpoint6) ID {
 	for slot := p.Next(); slot != 0; slot = p.Next() {
 		b := t.entries.At(slot)
-		if b.client == c && b.proto == proto && alive(b.refs.Load()) {
+		if b.client == *c && b.proto == proto && alive(b.refs.Load()) {
 			return ID(slot)
 		}
 	}
 	return 0
 }
 
-func (t *Table) hash(p packet.Proto, c packet.Endpoint6) uint64 {
+func (t *Table) hash(p packet.Proto, c *packet.Endpoint6) uint64 {
 	return t.key.Hash(binary.BigEndian.Uint64(c.Addr[:8]), binary.BigEndian.Uint64(c.Addr[8:]), uint64(p)<<16|uint64(c.Port))
 }
 

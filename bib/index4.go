@@ -29,24 +29,33 @@ const pagePorts = 512
 
 // get returns the slot of a binding, or 0.
 func (x *index4) get(p packet.Proto, e packet.Endpoint4) uint32 {
+	c := x.cell(p, e)
+	if c == nil {
+		return 0
+	}
+	return c.Load()
+}
+
+// cell returns the cell of a transport address, or nil if it has never had a binding.
+func (x *index4) cell(p packet.Proto, e packet.Endpoint4) *atomic.Uint32 {
 	i, j, k := split(e.Addr)
 	m := x.top[i].Load()
 	if m == nil {
-		return 0
+		return nil
 	}
 	b := m[j].Load()
 	if b == nil {
-		return 0
+		return nil
 	}
 	a := b[k].Load()
 	if a == nil {
-		return 0
+		return nil
 	}
 	g := a[p][e.Port/pagePorts].Load()
 	if g == nil {
-		return 0
+		return nil
 	}
-	return g[e.Port%pagePorts].Load()
+	return &g[e.Port%pagePorts]
 }
 
 // set makes slot the binding of a transport address; 0 takes it out.

@@ -11,7 +11,7 @@ import (
 // 3.5.1, 3.5.2 and 3.5.3); q.Paired and q.Owner are filled in here. The binding has a count for the session that the caller is
 // about to make; Drop gives it back.
 func (t *Table) Hold6(q pool4.Request) (ID, drop.Reason) {
-	if id := t.Find6(q.Proto, q.Client); id != 0 {
+	if id := t.Find6(q.Proto, &q.Client); id != 0 {
 		if r := t.Hold(id); r != drop.NoBinding {
 			return id, r
 		}
@@ -25,10 +25,10 @@ func (t *Table) Hold6(q pool4.Request) (ID, drop.Reason) {
 
 // make6 makes and holds a binding, or holds the one that somebody else has made meanwhile.
 func (t *Table) make6(q pool4.Request) (id ID, made bool, r drop.Reason) {
-	h := t.hash(q.Proto, q.Client)
+	h := t.hash(q.Proto, &q.Client)
 	s := t.index6.Lock(h)
 	defer s.Unlock()
-	if id := t.find6(s.Find(h), q.Proto, q.Client); id != 0 {
+	if id := t.find6(s.Find(h), q.Proto, &q.Client); id != 0 {
 		if r := t.Hold(id); r != drop.NoBinding {
 			return id, false, r
 		}
@@ -94,7 +94,7 @@ func (t *Table) Drop(id ID) {
 func (t *Table) dropLast(id ID) (e end, ended bool) {
 	slot := uint32(id)
 	b := t.entries.At(slot)
-	h := t.hash(b.proto, b.client)
+	h := t.hash(b.proto, &b.client)
 	s := t.index6.Lock(h)
 	defer s.Unlock()
 	switch b.refs.Add(^uint32(0)) { // others may have held or unlinked it before the lock was ours
@@ -134,7 +134,7 @@ func (t *Table) unlinkShard(i int, match func(Binding) bool, ends []end) []end {
 			return
 		}
 		free := t.entries.At(slot).refs.set(gone, static) == gone
-		e := t.unlink(s, t.hash(b.Proto, b.Client), slot, free)
+		e := t.unlink(s, t.hash(b.Proto, &b.Client), slot, free)
 		e.Static = b.Static
 		ends = append(ends, e)
 	})

@@ -28,10 +28,10 @@ func (t *Table) AddStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4
 
 // addStatic adds a row, or makes one static, and reports which.
 func (t *Table) addStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4) (made bool, err error) {
-	h := t.hash(p, c)
+	h := t.hash(p, &c)
 	s := t.index6.Lock(h)
 	defer s.Unlock()
-	if id := t.find6(s.Find(h), p, c); id != 0 {
+	if id := t.find6(s.Find(h), p, &c); id != 0 {
 		b := t.At(id)
 		if b.Mapped != m || b.Static {
 			return false, fmt.Errorf("bib: %v %s has a binding to %s: remove that first", p, text6(c), text4(b.Mapped))

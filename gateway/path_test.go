@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
@@ -219,4 +220,44 @@ func BenchmarkFrom4(b *testing.B) {
 		w.batch(fs)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/packet")
+}
+
+// BenchmarkManyFlows has each packet come from another one of so many clients, in no order: what is looked up is in no
+// cache. With one packet in a batch nothing is looked up ahead.
+func BenchmarkManyFlows(b *testing.B) {
+	const flows = 1 << 20
+	g := stillWith(b, func(o *Options) {
+		o.Max = 2 * flows
+		entries, err := pool4.ParseRange("198.18.0.0/26", "1024-65535")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, _, err := o.Pool4.Add(entries); err != nil {
+			b.Fatal(err)
+		}
+	})
+	w, fs := g.workers[V6], clients(batch)
+	move := func(i int, n uint32) {
+		src := packet.IPv6(fs[i].Data).Src()
+		binary.BigEndian.PutUint32(src[8:], n)
+	}
+	for n := range uint32(flows) {
+		move(int(n%batch), n)
+		if n%batch == batch-1 {
+			w.batch(fs)
+		}
+	}
+	for _, size := range []int{1, batch} {
+		b.Run(strconv.Itoa(size), func(b *testing.B) {
+			n := uint32(1)
+			for b.Loop() {
+				for i := range size {
+					n = n*1664525 + 1013904223 // Numerical Recipes' generator; flow n%batch has port i
+					move(i, n>>8%(flows/batch)*batch+uint32(i))
+				}
+				w.batch(fs[:size])
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size), "ns/packet")
+		})
+	}
 }

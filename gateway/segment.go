@@ -13,17 +13,17 @@ const scaleLen = 3 // bytes of the window scale option
 func (w *worker) state6(v *packet.View, src packet.Endpoint6, dst packet.Endpoint4, pref uint8) (packet.Endpoint4, drop.Reason) {
 	if v.Proto == packet.TCP && w.conf.Session.CheckSequence {
 		s := segment(v)
-		return w.g.Sessions.TCP6(src, dst, pref, &s, w.tables())
+		return w.g.Sessions.With(w.hint).TCP6(src, dst, pref, &s, w.tables())
 	}
-	return w.g.Sessions.From6(v.Proto, src, dst, pref, v.Event, w.tables())
+	return w.g.Sessions.With(w.hint).From6(v.Proto, src, dst, pref, v.Event, w.tables())
 }
 
 func (w *worker) state4(v *packet.View, src, dst packet.Endpoint4) (packet.Endpoint6, uint8, drop.Reason) {
 	if v.Proto == packet.TCP && w.conf.Session.CheckSequence {
 		s := segment(v)
-		return w.g.Sessions.TCP4(src, dst, &s, w.tables())
+		return w.g.Sessions.With(w.hint).TCP4(src, dst, &s, w.tables())
 	}
-	return w.g.Sessions.From4(v.Proto, src, dst, v.Event, w.tables())
+	return w.g.Sessions.With(w.hint).From4(v.Proto, src, dst, v.Event, w.tables())
 }
 
 // segment returns what the check of sequence numbers needs.

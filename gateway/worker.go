@@ -40,6 +40,7 @@ type worker struct {
 	parked parking
 	probes []session.Probe
 	syns   []session.SYN
+	ahead  ahead
 	parts  assemblers
 	pieces fragment.Pieces
 	merger merger
@@ -62,6 +63,7 @@ type moment struct {
 	message message        // the ICMP error that the packet is
 	top     packet.Frame   // the packet, as it arrived or was made whole
 	whole   fragment.Whole // what the packet was before it was whole; zero: it came whole
+	hint    *session.Hint  // where the packet's session probably is; nil: nobody has looked
 	carried tally
 }
 
@@ -155,9 +157,14 @@ func (w *worker) batch(fs []packet.Frame) {
 	if w.parked.len() > 0 {
 		w.unpark()
 	}
+	hints := w.lookAhead(fs)
 	for i := range fs {
+		if hints != nil {
+			w.hint = &hints[i]
+		}
 		w.one(&fs[i])
 	}
+	w.hint = nil
 	w.expire()
 	w.g.epochs.Leave(w.number)
 	switch {

@@ -171,6 +171,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(ip6(44, chain([]byte{17, 0, 0, 1, 0, 0, 0, 7}, udp(3))...))
 	f.Add(ip4(6, tcp(packet.FlagSYN)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		packet.Peek6(data)
+		packet.Peek4(data)
 		v, r := parse6(data)
 		if r == drop.None && v.L4+v.L4Len > len(v.Data) {
 			t.Fatal("the transport header lies beyond the IPv6 packet")
@@ -181,6 +183,33 @@ func FuzzParse(f *testing.F) {
 			t.Fatal("the transport header lies beyond the IPv4 packet")
 		}
 	})
+}
+
+// TestPeekAgreesWithParsing: of a packet in one piece and without extension headers, both see the same.
+func TestPeekAgreesWithParsing(t *testing.T) {
+	t.Parallel()
+	for _, in := range [][]byte{ip6(17, udp(3)...), ip6(6, tcp(packet.FlagSYN)...), ip6(58, 128, 0, 0, 0, 0x11, 0x12, 0, 1)} {
+		v, _ := parse6(in)
+		if p, ok := packet.Peek6(in); !ok || p.Proto != v.Proto || p.Src != v.SrcPort || v.Proto != packet.ICMP && p.Dst != v.DstPort {
+			t.Errorf("%v: peeking finds %+v, %v", v.Proto, p, ok)
+		}
+	}
+	for _, in := range [][]byte{ip4(17, udp(3)...), ip4(6, tcp(packet.FlagSYN)...), ip4(1, 0, 0, 0, 0, 0x11, 0x12, 0, 1)} {
+		v, _ := parse4(in)
+		if p, ok := packet.Peek4(in); !ok || p.Proto != v.Proto || p.Dst != v.DstPort || v.Proto != packet.ICMP && p.Src != v.SrcPort {
+			t.Errorf("%v: peeking finds %+v, %v", v.Proto, p, ok)
+		}
+	}
+	later := ip4(17, udp(3)...)
+	later[7] = 1
+	for name, in := range map[string][]byte{"empty": nil, "a later fragment": later, "short": ip4(17, 1, 2, 3), "gre": ip4(47, udp(3)...)} {
+		if p, ok := packet.Peek4(in); ok {
+			t.Errorf("%s: peeking finds %+v", name, p)
+		}
+	}
+	if p, ok := packet.Peek6(ip6(44, chain([]byte{17, 0, 0, 1, 0, 0, 0, 7}, udp(3))...)); ok {
+		t.Errorf("a fragment: peeking finds %+v", p)
+	}
 }
 
 func BenchmarkParse6TCP(b *testing.B) {

@@ -2,10 +2,7 @@ package session_test
 
 import (
 	"encoding/binary"
-	"fmt"
-	"runtime"
 	"testing"
-	"time"
 
 	"nat64d/drop"
 	"nat64d/packet"
@@ -23,48 +20,22 @@ func flowOf(n uint32) packet.Endpoint6 {
 	return c
 }
 
-// fill returns a gateway with n TCP connections, each through a binding of its own, and their IPv4 sides.
-func fill(b testing.TB, n int) (*gateway, []packet.Endpoint4) {
-	g := newGateway(b, 1, n+n/8+1000, defaults, "192.0.2.0-192.0.2.31", "1024-65535")
-	at := make([]packet.Endpoint4, n)
-	for i := range at {
-		var r drop.Reason
-		if at[i], r = g.from6(packet.TCP, flowOf(uint32(i)), server, packet.SYN, 0); r != drop.None {
-			b.Fatal(r)
-		}
-		g.from4(packet.TCP, server, at[i], packet.SYN, 0)
+// fill returns a gateway with n TCP connections, each through a binding of its own.
+func fill(b testing.TB, n int) *gateway {
+	g := large(b, n)
+	for i := range n {
+		g.establish(b, i)
 	}
-	return g, at
+	return g
 }
 
 // scatter visits n flows in an order that no cache foresees.
 func scatter(i, n int) int { return int(uint64(i) * 2654435761 % uint64(n)) }
 
-func BenchmarkExistingFlow(b *testing.B) {
-	for _, n := range []int{1_000, 1_000_000} {
-		g, at := fill(b, n)
-		i := 0
-		b.Run(fmt.Sprintf("from6/%d", n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				g.sessions.From6(packet.TCP, flowOf(uint32(scatter(i, n))), server, 0, packet.Other, 1)
-				i++
-			}
-		})
-		b.Run(fmt.Sprintf("from4/%d", n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				g.sessions.From4(packet.TCP, server, at[scatter(i, n)], packet.Other, 1)
-				i++
-			}
-		})
-	}
-}
-
 // BenchmarkExistingFlowParallel lets all CPUs use different flows at once: nothing is shared but what is read.
 func BenchmarkExistingFlowParallel(b *testing.B) {
 	const n = 100_000
-	g, _ := fill(b, n)
+	g := fill(b, n)
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
 			g.sessions.From6(packet.TCP, flowOf(uint32(scatter(i, n))), server, 0, packet.Other, 1)
@@ -92,36 +63,10 @@ func BenchmarkNewFlow(b *testing.B) {
 // BenchmarkSweep has nothing to do; the time is that of one slot.
 func BenchmarkSweep(b *testing.B) {
 	const budget = 1000
-	g, _ := fill(b, 100_000)
+	g := fill(b, 100_000)
 	b.ReportAllocs()
 	for b.Loop() {
 		g.sessions.Sweep(1, budget, func(session.Probe) {})
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*budget), "ns/slot")
-}
-
-// BenchmarkMemory reports what a million TCP connections take and how long the garbage collector works on them.
-func BenchmarkMemory(b *testing.B) {
-	const n = 1_000_000
-	for b.Loop() {
-		before := heap()
-		g, _ := fill(b, n)
-		used := heap() - before
-		best := time.Hour
-		for range 5 {
-			start := time.Now()
-			runtime.GC()
-			best = min(best, time.Since(start))
-		}
-		b.ReportMetric(float64(best.Microseconds()), "µs/gc")
-		b.ReportMetric(float64(used)/n, "bytes/connection")
-		runtime.KeepAlive(g)
-	}
-}
-
-func heap() uint64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }

@@ -108,9 +108,12 @@ func (g *gateway) mix(w, i int, clock func() table.Time) {
 	c := endpoint6("2001:db8::1", uint16(2000+i*7%50))
 	c.Addr[7] = byte(i % 3)
 	remote := endpoint4("198.51.100.1", uint16(i%4))
-	if at, r := g.sessions.From6(p, c, remote, uint8(i%2), packet.TCPEvent((i+w)%4), clock()); r == drop.None {
+	var hint [1]session.Hint
+	g.sessions.Ahead6([]session.Flow6{{Proto: p, Src: c, Dst: remote}}, hint[:])
+	if at, r := g.sessions.With(&hint[0]).From6(p, c, remote, uint8(i%2), packet.TCPEvent((i+w)%4), clock()); r == drop.None {
 		remote.Port += 100
-		g.sessions.From4(p, remote, at, packet.SYN, clock())
+		g.sessions.Ahead4([]session.Flow4{{Proto: p, Src: remote, Dst: at}}, hint[:])
+		g.sessions.With(&hint[0]).From4(p, remote, at, packet.SYN, clock())
 		segment := session.Segment{Event: packet.TCPEvent(i % 4), Seq: uint32(i), Ack: uint32(w), HasAck: i%5 > 0, Window: 1000}
 		g.sessions.TCP6(c, remote, 0, &segment, clock())
 		g.sessions.TCP4(remote, at, &segment, clock())

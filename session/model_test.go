@@ -141,8 +141,12 @@ func (m *model) from6(t *rapid.T) {
 	k, ev := m.draw(t)
 	pref := uint8(rapid.IntRange(0, 1).Draw(t, "prefix"))
 	b := m.bindings[k.binding6]
+	other, _ := m.draw(t)
+	hinted := rapid.SampledFrom([]sessionKey{k, other}).Draw(t, "hinted") // a wrong hint must not matter
 	m.epochs.Enter(0)
-	at, r := m.gateway.sessions.From6(k.proto, k.client, k.remote, pref, ev, m.now)
+	var hint [1]session.Hint
+	m.gateway.sessions.Ahead6([]session.Flow6{{Proto: hinted.proto, Src: hinted.client, Dst: hinted.remote}}, hint[:])
+	at, r := m.gateway.sessions.With(&hint[0]).From6(k.proto, k.client, k.remote, pref, ev, m.now)
 	m.epochs.Leave(0)
 	switch c := m.alive(k); {
 	case c != nil:

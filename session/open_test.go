@@ -50,7 +50,7 @@ func TestUpdateMeetsSweep(t *testing.T) {
 	if _, r := sessions.From6(packet.UDP, client, q.remote, 0, packet.Other, 0); r != drop.None {
 		t.Fatal(r)
 	}
-	id := sessions.bib.Find6(packet.UDP, client)
+	id := sessions.bib.Find6(packet.UDP, &client)
 	_, e := sessions.find(sessions.index.Find(sessions.hash(id, q.remote)), id, q.remote)
 	for sessions.Sweep(1, 1000, nil) {
 	}

@@ -23,7 +23,7 @@ import (
 // Locks are taken in the order: session shard, then one of peers or of bib's subscribers. The other methods may be
 // called by any goroutine, Sweep and SweepSYNs by one.
 //
-// Memory: 28 bytes a session and 11 to 22 for its place in the index; a TCP connection with a binding of its own
+// Memory: 36 bytes a session and 11 to 22 for its place in the index; a TCP connection with a binding of its own
 // takes about 110 in all. Address-dependent filtering adds about 30 for each pair of a binding and an IPv4 address,
 // limits about 50 for each client prefix, the check of sequence numbers 16 for each session, a stored SYN about 1,000.
 type Table struct {
@@ -46,8 +46,9 @@ type Table struct {
 	edition     uint8 // of the last peers; guarded by configuring
 }
 
-// entry is a session in its slot: 24 bytes without pointers. The key is written before the slot is published in the
-// index, and stays until the slot has been retired and every batch of that time has ended.
+// entry is a session in its slot: 32 bytes without pointers, so that none lies in two cache lines. The key is written
+// before the slot is published in the index, and stays until the slot has been retired and every batch of that time has
+// ended.
 type entry struct {
 	word    atomic.Uint64
 	binding bib.ID
@@ -57,6 +58,8 @@ type entry struct {
 
 	peers  uint8 // the edition of the peers that count it, guarded by the shard's lock
 	client uint8 // likewise that of bib's subscribers
+
+	_ [8]byte
 }
 
 // New returns an empty table for at most max sessions through the bindings of b, which it configures as well.
@@ -82,26 +85,12 @@ func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 // ports are Identifiers, and that of dst does not matter; ev counts for TCP only. A V6 SYN that meets a stored V4 SYN
 // makes an ESTABLISHED session.
 func (t *Table) From6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
-	q := event{proto: p, remote: peer(p, dst), from: v6, prefix: pref, tcp: ev, now: now}
-	id := t.bib.Find6(p, src)
-	if id != 0 {
-		if _, ok := t.pass(id, &q); ok {
-			return t.bib.Mapped(id), drop.None
-		}
-	}
-	return t.closed6(id, src, &q)
+	return t.With(nil).From6(p, src, dst, pref, ev, now)
 }
 
 // TCP6 is From6 for a TCP segment. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing.
 func (t *Table) TCP6(src packet.Endpoint6, dst packet.Endpoint4, pref uint8, s *Segment, now table.Time) (packet.Endpoint4, drop.Reason) {
-	q := event{proto: packet.TCP, remote: dst, from: v6, prefix: pref, tcp: s.Event, now: now, segment: s}
-	id := t.bib.Find6(packet.TCP, src)
-	if id != 0 {
-		if _, ok := t.pass(id, &q); ok {
-			return t.bib.Mapped(id), drop.None
-		}
-	}
-	return t.closed6(id, src, &q)
+	return t.With(nil).TCP6(src, dst, pref, s, now)
 }
 
 // closed6 takes a packet from IPv6 on that has no session, but a binding unless id is 0.
@@ -121,26 +110,12 @@ func (t *Table) closed6(id bib.ID, src packet.Endpoint6, q *event) (packet.Endpo
 // Identifiers, and that of src does not matter; ev counts for TCP only. The reason drop.StoredSYN asks the caller to
 // hand the packet to Store.
 func (t *Table) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
-	q := event{proto: p, remote: peer(p, src), from: v4, tcp: ev, now: now}
-	id := t.bib.Find4(p, dst)
-	if id != 0 {
-		if pref, ok := t.pass(id, &q); ok {
-			return t.bib.Client(id), pref, drop.None
-		}
-	}
-	return t.closed4(id, dst, &q)
+	return t.With(nil).From4(p, src, dst, ev, now)
 }
 
 // TCP4 is From4 for a TCP segment. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing.
 func (t *Table) TCP4(src, dst packet.Endpoint4, s *Segment, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
-	q := event{proto: packet.TCP, remote: src, from: v4, tcp: s.Event, now: now, segment: s}
-	id := t.bib.Find4(packet.TCP, dst)
-	if id != 0 {
-		if pref, ok := t.pass(id, &q); ok {
-			return t.bib.Client(id), pref, drop.None
-		}
-	}
-	return t.closed4(id, dst, &q)
+	return t.With(nil).TCP4(src, dst, s, now)
 }
 
 // closed4 takes a packet from IPv4 on that has no session, but a binding unless id is 0.
@@ -206,6 +181,7 @@ type event struct {
 	now    table.Time
 
 	segment *Segment // nil if its numbers do not matter
+	hint    *Hint    // nil if there is none
 
 	met     bool  // a V6 SYN that meets a stored V4 SYN
 	counted uint8 // the edition of bib's subscribers that counts the session to come
@@ -222,7 +198,10 @@ func peer(p packet.Proto, e packet.Endpoint4) packet.Endpoint4 {
 
 // pass takes a packet through its session, if there is one that lives, and returns the session's prefix.
 func (t *Table) pass(id bib.ID, q *event) (prefix uint8, ok bool) {
-	slot, e := t.find(t.index.Find(t.hash(id, q.remote)), id, q.remote)
+	slot, e := t.hinted(q.hint, id, q.remote)
+	if e == nil {
+		slot, e = t.find(t.index.Find(t.hash(id, q.remote)), id, q.remote)
+	}
 	if e == nil {
 		return 0, false
 	}
@@ -257,10 +236,15 @@ func (e *entry) key() (bib.ID, packet.Endpoint4) {
 	return e.binding, packet.Endpoint4{Addr: e.remote, Port: e.port}
 }
 
+// is reports whether a session has this key.
+func (e *entry) is(id bib.ID, remote packet.Endpoint4) bool {
+	return e.binding == id && e.remote == remote.Addr && e.port == remote.Port
+}
+
 func (t *Table) find(p table.Probe, id bib.ID, remote packet.Endpoint4) (slot uint32, e *entry) {
 	for slot = p.Next(); slot != 0; slot = p.Next() {
 		e = t.entries.At(slot)
-		if e.binding == id && e.remote == remote.Addr && e.port == remote.Port {
+		if e.is(id, remote) {
 			return slot, e
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // Index finds slots by the hash of their key. It is a set of shards, each an open-addressing table of buckets, each a
@@ -84,7 +85,7 @@ func (x *Index) Find(hash uint64) Probe {
 func (x *Index) Touch(hash uint64) {
 	n := x.shard(hash)
 	b := x.buckets(n, x.levels[n].Load())
-	b[uint32(hash)&uint32(len(b)-1)][0].Load()
+	prefetch(unsafe.Pointer(&b[uint32(hash)&uint32(len(b)-1)]))
 }
 
 // Lock locks and returns the shard of a hash.

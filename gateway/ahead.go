@@ -1,0 +1,68 @@
+package gateway
+
+import (
+	"nat64d/packet"
+	"nat64d/pool6"
+	"nat64d/session"
+)
+
+// ahead is what a worker looks up for a whole batch, before it takes one packet after the other, so that their waits for
+// memory overlap. Nothing depends on it but time.
+type ahead struct {
+	six   [batch]session.Flow6
+	four  [batch]session.Flow4
+	hints [batch]session.Hint
+}
+
+// alone is how many packets are too few for others to be waited for in the meantime.
+const alone = 2
+
+// lookAhead returns the hints for the packets of a batch, which are good until its end, or none.
+func (w *worker) lookAhead(fs []packet.Frame) []session.Hint {
+	a := &w.ahead
+	if len(fs) <= alone || len(fs) > batch {
+		return nil
+	}
+	if w.side == V6 {
+		for i := range fs {
+			w.peek6(fs[i].Data, &a.six[i])
+		}
+		w.g.Sessions.Ahead6(a.six[:len(fs)], a.hints[:])
+	} else {
+		for i := range fs {
+			peek4(fs[i].Data, &a.four[i])
+		}
+		w.g.Sessions.Ahead4(a.four[:len(fs)], a.hints[:])
+	}
+	return a.hints[:len(fs)]
+}
+
+// peek6 and peek4 note what a packet is about to look for. Of a packet that has to be parsed first they note nothing.
+func (w *worker) peek6(data []byte, f *session.Flow6) {
+	p, ok := packet.Peek6(data)
+	if !ok {
+		*f = session.Flow6{}
+		return
+	}
+	h := packet.IPv6(data)
+	n, ok := pool6.Match(w.conf.prefixes, h.Dst())
+	if !ok {
+		*f = session.Flow6{}
+		return
+	}
+	f.Proto = p.Proto
+	f.Src.Addr, f.Src.Port = *h.Src(), p.Src
+	f.Dst.Addr, f.Dst.Port = w.conf.prefixes[n].Extract(h.Dst()), p.Dst
+}
+
+func peek4(data []byte, f *session.Flow4) {
+	p, ok := packet.Peek4(data)
+	if !ok {
+		*f = session.Flow4{}
+		return
+	}
+	h := packet.IPv4(data)
+	f.Proto = p.Proto
+	f.Src.Addr, f.Src.Port = *h.Src(), p.Src
+	f.Dst.Addr, f.Dst.Port = *h.Dst(), p.Dst
+}

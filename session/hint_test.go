@@ -1,0 +1,36 @@
+package session_test
+
+import (
+	"testing"
+
+	"nat64d/bib"
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/session"
+)
+
+// TestHintOfWhatHasEnded: within a batch a binding and its session end after they were looked up ahead.
+func TestHintOfWhatHasEnded(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "")
+	client, server := endpoint6("2001:db8::1", 5000), endpoint4("198.51.100.1", 53)
+	at, _ := g.from6(packet.UDP, client, server, packet.Other, 0)
+	var six, four [1]session.Hint
+	g.epochs.Enter(0)
+	defer g.epochs.Leave(0)
+	g.sessions.Ahead6([]session.Flow6{{Proto: packet.UDP, Src: client, Dst: server}}, six[:])
+	g.sessions.Ahead4([]session.Flow4{{Proto: packet.UDP, Src: server, Dst: at}}, four[:])
+	if got, _, r := g.sessions.With(&four[0]).From4(packet.UDP, server, at, packet.Other, 0); got != client || r != drop.None {
+		t.Errorf("an answer goes to %v, %v; want %v", got, r, client)
+	}
+	g.sessions.Purge(func(bib.Binding) bool { return true })
+	if _, _, r := g.sessions.With(&four[0]).From4(packet.UDP, server, at, packet.Other, 0); r != drop.NoBinding {
+		t.Errorf("an answer to what has ended: %v, want %v", r, drop.NoBinding)
+	}
+	if _, r := g.sessions.With(&six[0]).From6(packet.UDP, client, server, 0, packet.Other, 0); r != drop.None {
+		t.Errorf("the next packet from the client: %v", r)
+	}
+	if n := g.sessions.Len(packet.UDP); n != 1 {
+		t.Errorf("%d sessions, want a new one", n)
+	}
+}

@@ -1,0 +1,256 @@
+package session_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/session"
+)
+
+// scales are the sizes of tables. From 1M on a benchmark takes seconds and hundreds of megabytes, with 4M and 10M a
+// gigabyte or two; name the one you want: -bench Lookup/4M.
+var scales = []struct {
+	name string
+	n    int
+}{{"1k", 1_000}, {"100k", 100_000}, {"1M", 1_000_000}, {"4M", 4_000_000}, {"10M", 10_000_000}}
+
+// large returns a gateway for n TCP connections, each through a binding of its own.
+func large(b testing.TB, n int) *gateway {
+	return newGateway(b, 1, n+n/8+1000, defaults, "198.18.0.0/24", "1024-65535")
+}
+
+// establish makes connection number i of a gateway and returns its IPv4 side.
+func (g *gateway) establish(b testing.TB, i int) packet.Endpoint4 {
+	at, r := g.from6(packet.TCP, flowOf(uint32(i)), server, packet.SYN, 0)
+	if r != drop.None {
+		b.Fatal(r)
+	}
+	g.from4(packet.TCP, server, at, packet.SYN, 0)
+	return at
+}
+
+// crowd is a gateway with n connections, in an order in which no cache expects them.
+type crowd struct {
+	*gateway
+	six  []uint32 // flows
+	four []packet.Endpoint4
+	next int
+
+	flows6 [ahead]session.Flow6 // of a batch
+	flows4 [ahead]session.Flow4
+	hints  [ahead]session.Hint
+}
+
+func newCrowd(b testing.TB, n int) *crowd {
+	c := &crowd{gateway: large(b, n), six: make([]uint32, n), four: make([]packet.Endpoint4, n)}
+	for i := range n {
+		c.six[i], c.four[i] = uint32(i), c.establish(b, i)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	r.Shuffle(n, func(i, j int) {
+		c.six[i], c.six[j] = c.six[j], c.six[i]
+		c.four[i], c.four[j] = c.four[j], c.four[i]
+	})
+	for range 3 {
+		c.sessions.Sweep(0, n, func(session.Probe) {}) // gives back what growth has left
+	}
+	c.epochs.Enter(0)
+	return c
+}
+
+// ahead is a batch of packets, or a shorter one at the end of a round.
+const ahead = 64
+
+func (c *crowd) batch() (from, to int) {
+	if c.next >= len(c.six) {
+		c.next = 0
+	}
+	from, c.next = c.next, c.next+ahead
+	return from, min(c.next, len(c.six))
+}
+
+func (c *crowd) alone6() (n int) {
+	from, to := c.batch()
+	for _, f := range c.six[from:to] {
+		if _, r := c.sessions.From6(packet.TCP, flowOf(f), server, 0, packet.Other, 0); r == drop.None {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *crowd) alone4() (n int) {
+	from, to := c.batch()
+	for _, at := range c.four[from:to] {
+		if _, _, r := c.sessions.From4(packet.TCP, server, at, packet.Other, 0); r == drop.None {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *crowd) staged6() (n int) {
+	flows, hints := &c.flows6, &c.hints
+	from, to := c.batch()
+	for i, f := range c.six[from:to] {
+		flows[i] = session.Flow6{Proto: packet.TCP, Src: flowOf(f), Dst: server}
+	}
+	c.sessions.Ahead6(flows[:to-from], hints[:])
+	for i := range flows[:to-from] {
+		f := &flows[i]
+		if _, r := c.sessions.With(&hints[i]).From6(f.Proto, f.Src, f.Dst, 0, packet.Other, 0); r == drop.None {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *crowd) staged4() (n int) {
+	flows, hints := &c.flows4, &c.hints
+	from, to := c.batch()
+	for i, at := range c.four[from:to] {
+		flows[i] = session.Flow4{Proto: packet.TCP, Src: server, Dst: at}
+	}
+	c.sessions.Ahead4(flows[:to-from], hints[:])
+	for i := range flows[:to-from] {
+		f := &flows[i]
+		if _, _, r := c.sessions.With(&hints[i]).From4(f.Proto, f.Src, f.Dst, packet.Other, 0); r == drop.None {
+			n++
+		}
+	}
+	return n
+}
+
+var lookups = []struct {
+	name string
+	run  func(*crowd) int
+}{{"from6/alone", (*crowd).alone6}, {"from6/staged", (*crowd).staged6}, {"from4/alone", (*crowd).alone4}, {"from4/staged", (*crowd).staged4}}
+
+// BenchmarkLookup is the two look-ups of a packet, one packet after the other and staged over a batch.
+func BenchmarkLookup(b *testing.B) {
+	for _, s := range scales {
+		b.Run(s.name, func(b *testing.B) {
+			c := newCrowd(b, s.n)
+			for _, l := range lookups {
+				b.Run(l.name, func(b *testing.B) {
+					runtime.LockOSThread()
+					defer runtime.UnlockOSThread()
+					b.ReportAllocs()
+					n, start := 0, threadTime(b)
+					for b.Loop() {
+						n += l.run(c)
+					}
+					b.ReportMetric(float64((threadTime(b)-start).Nanoseconds())/float64(n), "cpu-ns/packet")
+				})
+			}
+		})
+	}
+}
+
+func TestStagedLookupDoesNotAllocate(t *testing.T) {
+	c := newCrowd(t, 2*ahead)
+	for _, l := range lookups {
+		found := 0
+		if n := testing.AllocsPerRun(100, func() { found = l.run(c) }); n != 0 || found != ahead {
+			t.Errorf("%s: %v allocations, %d of %d found", l.name, n, found, ahead)
+		}
+	}
+}
+
+// BenchmarkFill fills a table and reports what the insertions, the memory and the garbage collector are like. The longest
+// insertion is also reported in processor time, which other programs on the machine do not lengthen.
+func BenchmarkFill(b *testing.B) {
+	for _, s := range scales[2:] {
+		b.Run(s.name, func(b *testing.B) {
+			for b.Loop() {
+				before := resident(b)
+				g := large(b, s.n)
+				wall, cpu := g.fillTimed(b, s.n)
+				for range 3 {
+					g.sessions.Sweep(0, s.n, func(session.Probe) {})
+				}
+				b.ReportMetric(float64(resident(b)-before)/float64(s.n), "B/connection")
+				b.ReportMetric(float64(wall.Nanoseconds()), "max-ns")
+				b.ReportMetric(float64(cpu.Nanoseconds()), "max-cpu-ns")
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*s.n), "ns/connection")
+				reportGC(b)
+				runtime.KeepAlive(g)
+			}
+		})
+	}
+}
+
+// fillTimed establishes n connections and returns how long the longest one took.
+func (g *gateway) fillTimed(b *testing.B, n int) (wall, cpu time.Duration) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for i := range n {
+		start, used := time.Now(), threadTime(b)
+		g.establish(b, i)
+		cpu = max(cpu, threadTime(b)-used)
+		wall = max(wall, time.Since(start))
+	}
+	return wall, cpu
+}
+
+// reportGC reports the longest pause of some cycles, and their share of the processors while a megabyte of garbage
+// comes each millisecond, more than the control plane makes.
+func reportGC(b *testing.B) {
+	var stats debug.GCStats
+	debug.ReadGCStats(&stats)
+	first := stats.NumGC
+	spent, total := gcTime()
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		garbage = make([]byte, 1<<20)
+	}
+	runtime.GC() // brings the metrics up to date
+	spent2, total2 := gcTime()
+	debug.ReadGCStats(&stats)
+	longest := time.Duration(0)
+	for _, p := range stats.Pause[:min(int(stats.NumGC-first), len(stats.Pause))] {
+		longest = max(longest, p)
+	}
+	b.ReportMetric(float64(longest.Nanoseconds()), "gc-pause-ns")
+	b.ReportMetric(100*(spent2-spent)/(total2-total), "gc-cpu-%")
+}
+
+var garbage []byte
+
+func gcTime() (spent, total float64) {
+	s := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/total:cpu-seconds"}}
+	metrics.Read(s)
+	return s[0].Value.Float64(), s[1].Value.Float64()
+}
+
+// threadTime returns the processor time of this thread.
+func threadTime(b *testing.B) time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(t.Nano())
+}
+
+// resident returns the memory that the process has, in bytes: tables are not on Go's heap.
+func resident(b *testing.B) (bytes int) {
+	debug.FreeOSMemory()
+	f, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var size, pages int
+	if _, err := fmt.Sscan(string(f), &size, &pages); err != nil {
+		b.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}
