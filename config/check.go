@@ -203,6 +203,7 @@ func (d *document) sessions(f *file) Sessions {
 		MaxHeldPorts:           d.within("sessions.max_held_ports", s.MaxHeldPorts, 0, most),
 		HoldAfterStart:         s.HoldAfterStart,
 		InboundRefresh:         s.InboundRefresh,
+		InternetIsV6:           oneOf(d, "sessions.internet_side", s.InternetSide, internetIsV4, internetIsV6) == internetIsV6,
 		RSTDuringFIN:           s.RSTDuringFIN,
 		CheckTCPSequence:       s.CheckTCPSequence,
 		MaxStoredSYNs:          d.within("sessions.max_stored_syns", s.MaxStoredSYNs, 0, 1_000_000),

@@ -110,7 +110,8 @@ type Sessions struct {
 	PortHoldDown           time.Duration // a released UDP or ICMP port is not used again for so long (RFC 6888 REQ-8)
 	MaxHeldPorts           int           // those that rest at most; the oldest are let go; 0: no limit
 	HoldAfterStart         bool          // all of them rest so long after the start
-	InboundRefresh         bool          // packets from IPv4 prolong a session (RFC 4787 REQ-6)
+	InboundRefresh         bool          // packets of the Internet side prolong a session (RFC 4787 REQ-6)
+	InternetIsV6           bool          // the Internet is the IPv6 side (RFC 6146 section 5.3)
 	RSTDuringFIN           bool          // an RST after one FIN has the session end soon (RFC 7857 section 2.2)
 	CheckTCPSequence       bool          // an RST or FIN must lie in the window to have an effect
 	MaxStoredSYNs          int           // SYNs from IPv4 that wait for the client's (RFC 6146 section 3.5.2); 0: none

@@ -127,8 +127,8 @@ func TestValues(t *testing.T) {
 		{"ports that rest", "sessions: { max_held_ports: 8, hold_after_start: yes }", func(c *config.Config) bool {
 			return c.Sessions.MaxHeldPorts == 8 && c.Sessions.HoldAfterStart
 		}},
-		{"life of a session", "sessions: { inbound_refresh: no, rst_during_fin: no, check_tcp_sequence: yes }", func(c *config.Config) bool {
-			return !c.Sessions.InboundRefresh && !c.Sessions.RSTDuringFIN && c.Sessions.CheckTCPSequence
+		{"life of a session", "sessions: { inbound_refresh: no, internet_side: v6, rst_during_fin: no, check_tcp_sequence: yes }", func(c *config.Config) bool {
+			return !c.Sessions.InboundRefresh && c.Sessions.InternetIsV6 && !c.Sessions.RSTDuringFIN && c.Sessions.CheckTCPSequence
 		}},
 		{"fragments", "fragments: { memory: 131072, memory_per_source: 65536, per_source: 2 }", func(c *config.Config) bool {
 			return c.Fragments == config.Fragments{Memory: 131072, MemoryPerSource: 65536, PerSource: 2}

@@ -102,6 +102,7 @@ type rawSessions struct {
 	MaxHeldPorts           int         `yaml:"max_held_ports"`
 	HoldAfterStart         bool        `yaml:"hold_after_start"`
 	InboundRefresh         bool        `yaml:"inbound_refresh"`
+	InternetSide           string      `yaml:"internet_side"`
 	RSTDuringFIN           bool        `yaml:"rst_during_fin"`
 	CheckTCPSequence       bool        `yaml:"check_tcp_sequence"`
 	MaxStoredSYNs          int         `yaml:"max_stored_syns"`
@@ -205,6 +206,8 @@ const (
 	addressDependent    = "address_dependent"
 	passInfo            = "pass"
 	dropInfo            = "drop"
+	internetIsV4        = "v4"
+	internetIsV6        = "v6"
 	reportingRouter     = "router"
 	literalDestination  = "literal"
 )
@@ -229,6 +232,7 @@ func fresh() *file {
 			},
 			PortHoldDown:           interval(2 * time.Minute),
 			InboundRefresh:         true,
+			InternetSide:           internetIsV4,
 			RSTDuringFIN:           true,
 			MaxStoredSYNs:          4096,
 			MaxStoredSYNsPerSource: 64,

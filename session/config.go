@@ -27,7 +27,8 @@ type Config struct {
 
 	AllowInboundTCP  bool // a V4 SYN opens a session (RFC 6146 section 3.5.2.2, state CLOSED); otherwise it vanishes
 	AddressDependent bool // only IPv4 addresses that the client has spoken to may answer (RFC 4787 REQ-8)
-	InboundRefresh   bool // UDP and ICMP packets from IPv4 prolong their session (RFC 4787 REQ-6, RFC 6146 section 5.3)
+	InboundRefresh   bool // UDP and ICMP packets of the Internet side prolong their session (RFC 4787 REQ-6, RFC 6146 section 5.3)
+	InternetIsV6     bool // the Internet is the IPv6 side, not the IPv4 side
 	RSTDuringFIN     bool // a RST after one FIN sets TCP_TRANS (RFC 7857 section 2.2), not TCP_EST (RFC 6146)
 	CheckSequence    bool // a RST or FIN that is handed to TCP6 or TCP4 must lie in the window to have an effect
 
@@ -75,7 +76,7 @@ func (t *Table) Configure(c Config) {
 	t.bib.Configure(c.bindings(), t.countClients)
 	t.syns.configure(synLimits{c.MaxStoredSYNs, c.MaxStoredSYNsPerSource, c.MaxStoredSYNsPerPool4})
 	p := &policy{
-		steps: steps.with(c.InboundRefresh, c.RSTDuringFIN),
+		steps: steps.with(&c),
 		limits: limits{
 			lifeUDP:         table.TimeOf(c.Timeouts.UDP),
 			lifeICMP:        table.TimeOf(c.Timeouts.ICMP),

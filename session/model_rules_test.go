@@ -20,7 +20,7 @@ func (m *model) next(c *conversation, from6 bool, ev packet.TCPEvent, p packet.P
 	opening := func() *conversation { return &conversation{session.V6Init, m.now, lifeOpening, c.pref} }
 	trans := func(s session.State) *conversation { return &conversation{s, m.now, lifeTrans, c.pref} }
 	switch {
-	case p != packet.TCP && !from6 && !m.conf.InboundRefresh:
+	case p != packet.TCP && from6 == m.conf.InternetIsV6 && !m.conf.InboundRefresh:
 		return c
 	case p != packet.TCP:
 		return &conversation{c.state, m.now, c.life, c.pref}
@@ -296,7 +296,7 @@ func (m *model) purgePrefix(t *rapid.T) {
 func (m *model) configure(t *rapid.T) {
 	old, limited := m.conf.ClientPrefixLen, m.limited()
 	c := &m.conf
-	for _, b := range []*bool{&c.AllowInboundTCP, &c.AddressDependent, &c.InboundRefresh, &c.RSTDuringFIN} {
+	for _, b := range []*bool{&c.AllowInboundTCP, &c.AddressDependent, &c.InboundRefresh, &c.InternetIsV6, &c.RSTDuringFIN} {
 		*b = rapid.Bool().Draw(t, "switch")
 	}
 	c.Timeouts.UDP = time.Duration(rapid.IntRange(120, 300).Draw(t, "udp")) * time.Second

@@ -32,18 +32,22 @@ type step struct {
 type machine [states][sides][events]step
 
 // with returns the machine with two of its rules as configured, and void events in it.
-func (m machine) with(inboundRefresh, rstDuringFIN bool) machine {
+func (m machine) with(c *Config) machine {
 	for s := range m {
 		for from := range m[s] {
 			m[s][from][void] = step{State(s), keep}
 		}
 	}
-	if !inboundRefresh {
-		for ev := range m[Active][v4] {
-			m[Active][v4][ev].timer = keep
+	if !c.InboundRefresh {
+		internet := v4
+		if c.InternetIsV6 {
+			internet = v6
+		}
+		for ev := range m[Active][internet] {
+			m[Active][internet][ev].timer = keep
 		}
 	}
-	if !rstDuringFIN {
+	if !c.RSTDuringFIN {
 		for _, s := range []State{V4FinRcv, V6FinRcv} {
 			m[s][v6][packet.RST].timer = established
 			m[s][v4][packet.RST].timer = established

@@ -12,8 +12,32 @@ import (
 
 func TestLifetimes(t *testing.T) {
 	rules(t, map[string]func(*testing.T){
-		"T53-05a": openingAndClosingAreTimedApart,
+		"T53-05a":    openingAndClosingAreTimedApart,
+		"N64-5.3-04": theInternetProlongsNothing,
 	})
+}
+
+// theInternetProlongsNothing has the Internet on either side, and packets from both after a minute.
+func theInternetProlongsNothing(t *testing.T) {
+	for _, six := range []bool{false, true} {
+		s := newSetting(t, with(func(c *session.Config) { c.InboundRefresh, c.InternetIsV6 = false, six }))
+		port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 0)))
+		for _, internet := range []bool{true, false} {
+			s.advance(time.Minute)
+			if internet == six {
+				only(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 0)), gateway.V4)
+			} else {
+				only(t, s.send(gateway.V4, from4(packet.NumUDP, 0, 0, port, true)), gateway.V6)
+			}
+			want := 5 * time.Minute
+			if internet {
+				want -= time.Minute
+			}
+			if all := s.sessions(); len(all) != 1 || all[0].Remaining.Round(time.Second) != want {
+				t.Errorf("Internet on IPv6 %t, packet from there %t: sessions %+v, want one that lives %v", six, internet, all, want)
+			}
+		}
+	}
 }
 
 // openingAndClosingAreTimedApart takes a connection from its SYN over a RST to its next SYN.

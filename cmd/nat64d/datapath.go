@@ -106,6 +106,7 @@ func (p *parts) sessionConfig(c *config.Config) session.Config {
 		AllowInboundTCP:        c.Filtering.AllowInboundTCP,
 		AddressDependent:       c.Filtering.AddressDependent,
 		InboundRefresh:         s.InboundRefresh,
+		InternetIsV6:           s.InternetIsV6,
 		RSTDuringFIN:           s.RSTDuringFIN,
 		CheckSequence:          s.CheckTCPSequence,
 		MaxPerClient:           s.MaxPerClient,
