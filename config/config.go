@@ -43,7 +43,7 @@ type Config struct {
 type Interfaces struct {
 	V6, V4     Interface // may be one and the same
 	Engine     Engine
-	Workers    int           // threads that carry the packets of each side; 0: one
+	Workers    int           // threads that carry the packets of each side; 0: one for four processors
 	Pin        []int         // the processors of the workers, in turn; empty: any
 	Coalesce   bool          // consecutive packets of a flow leave as one super-packet
 	Moderation time.Duration // how long the next packets may gather after some came together; 0: not at all

@@ -35,7 +35,7 @@ var keys = []Key{
 	{Name: "interfaces.v4.name", Help: "interface of the IPv4 side"},
 	{Name: "interfaces.v4.mtu", Help: "its MTU; auto: as the kernel has it"},
 	{Name: "interfaces.engine", Help: "how frames are moved: auto, ring, mmsg or simple"},
-	{Name: "interfaces.workers", Help: "threads that carry the packets of each side, by flow; auto: one"},
+	{Name: "interfaces.workers", Help: "threads that carry the packets of each side, by flow; auto: one for four processors"},
 	{Name: "interfaces.pin", Help: "processors that the workers are bound to, in turn: IPv6 side first; empty: any"},
 	{Name: "interfaces.coalesce", Live: true, Help: "consecutive packets of a flow leave as one super-packet, which the kernel or the NIC takes apart"},
 	{Name: "interfaces.moderation", Live: true, Help: "how long the next packets may gather after two or more came together; 0s: not at all"},

@@ -30,9 +30,22 @@ import (
 	"nat64d/pool4"
 )
 
-// ioThreads is how many threads of one worker a side may wait in the kernel at once: GOMAXPROCS must exceed them, or a woken thread waits for
-// the scheduler to notice (measured: p99 of the round trip doubles).
+// ioThreads is how many threads of one worker a side may wait in the kernel at once: GOMAXPROCS must exceed them, or a woken
+// thread waits for the scheduler to notice (measured: p99 of the round trip doubles).
 const ioThreads = 2
+
+// workers returns how many threads carry the packets of each side. By default that is one for four of the processors
+// that the daemon may use: the kernel's receiving and sending, and the other side, want as much each.
+func workers(c *config.Interfaces) int {
+	const most = 8
+	switch {
+	case c.Workers > 0:
+		return c.Workers
+	case c.Engine == config.EngineSimple: // it knows no groups
+		return 1
+	}
+	return min(max(runtime.NumCPU()/4, 1), most)
+}
 
 // checkGuardEvery is how often the guard is looked at beside the link events, in case somebody flushed the ruleset.
 const checkGuardEvery = 5 * time.Second
@@ -75,7 +88,7 @@ func serve(ctx context.Context, file string, o config.Overrides) (err error) {
 	if err != nil {
 		return err
 	}
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), ioThreads*max(c.Interfaces.Workers, 1)+2))
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), ioThreads*workers(&c.Interfaces)+2))
 	p.conf.Store(c)
 	p.level.Set(levelOf(c.Log))
 	p.log = newLogger(c.Log.Format, p.level, os.Stderr)
@@ -132,7 +145,7 @@ func (p *parts) build() (err error) {
 	}
 	_, _ = rand.Read(key[:])
 	p.gateway = gateway.New(gateway.Options{
-		Config: p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Workers: c.Interfaces.Workers, Key: key, Open: p.open, Settle: p.settle, Log: p.log,
+		Config: p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key, Open: p.open, Settle: p.settle, Log: p.log,
 		Hops: func() gateway.Hops { return nexthop.NewCache(p.routes) },
 	})
 	if err := p.bind(expand(c.Bindings), c.Host.Force); err != nil {
@@ -160,7 +173,7 @@ func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 	if s == gateway.V4 {
 		o.Interface, o.Family = c.V4.Name, afpacket.IPv4
 	}
-	if c.Workers > 1 {
+	if workers(c) > 1 {
 		o.Group = p.group + uint16(s)
 	}
 	if send {
