@@ -32,7 +32,8 @@ type Guard struct {
 	pool4   []pool4.Entry
 	pool6   []pool6.Prefix
 	bypass  []netip.Prefix
-	indexes [2]int // of the interfaces, when the table was installed
+	notes   map[int]string // by the index of an interface; nil: those that are in the table
+	indexes [2]int         // of the interfaces, when the table was installed
 	applied bool
 }
 

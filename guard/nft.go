@@ -21,6 +21,7 @@ import (
 const (
 	pool4Set    = "pool4"    // address . protocol . port, guarded
 	reservedSet = "reserved" // ports that we added to ip_local_reserved_ports
+	notesSet    = "notes"    // interface, and in the comment what Keep was given of it
 	bypassSet   = "bypass"   // with the number of a prefix: what is the host's of it
 	chain4      = "ingress4"
 	chain6      = "ingress6"
@@ -30,6 +31,7 @@ const (
 const (
 	pool4ID = iota + 1
 	reservedID
+	notesID
 	bypassID // and the numbers behind it
 )
 
@@ -89,7 +91,7 @@ func (g *Guard) replaceTable(added ports) error {
 	c.AddTable(t) // a table that does not exist cannot be deleted
 	c.DelTable(t)
 	c.AddTable(t)
-	if err := addReserved(c, t, added); err != nil {
+	if err := errors.Join(addReserved(c, t, added), g.addNotes(c, t)); err != nil {
 		return wrap("describe table", t.Name, err)
 	}
 	if g.indexes[1] != 0 {
