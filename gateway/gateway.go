@@ -123,6 +123,9 @@ type Options struct {
 	Settle func(s Side, i int)
 	Clock  func() time.Duration // time since the start, never going back; nil: the system's
 	Log    *slog.Logger
+	// RingAdvice is what to log, at most once an hour, when the kernel cannot hand over more than one packet in a hundred
+	// for ten seconds; empty: nothing.
+	RingAdvice string
 }
 
 // Gateway is a running NAT64. Its methods may be called by any goroutine.
@@ -138,6 +141,8 @@ type Gateway struct {
 	epochs *table.Epochs
 	clock  func() time.Duration
 	log    *slog.Logger
+
+	ringAdvice string
 
 	admin   sync.Mutex // held while conf is replaced
 	conf    atomic.Pointer[conf]
@@ -159,7 +164,7 @@ type place struct {
 
 // New makes a gateway. Nothing runs until Run is called.
 func New(o Options) *Gateway {
-	g := &Gateway{Pool4: o.Pool4, max: o.Max, routes: o.Routes, clock: o.Clock, log: o.Log}
+	g := &Gateway{Pool4: o.Pool4, max: o.Max, routes: o.Routes, clock: o.Clock, log: o.Log, ringAdvice: o.RingAdvice}
 	if g.clock == nil {
 		start := time.Now()
 		g.clock = func() time.Duration { return time.Since(start) }

@@ -18,6 +18,7 @@ func (g *Gateway) maintain(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	var limits watches
+	var ring loss
 	for {
 		select {
 		case <-ctx.Done():
@@ -30,5 +31,6 @@ func (g *Gateway) maintain(ctx context.Context) error {
 		for g.Sessions.SweepSYNs(table.Time(now/table.Tick), sweepBudget, g.syns.put) && ctx.Err() == nil {
 		}
 		limits.check(g, now)
+		ring.check(g, now)
 	}
 }

@@ -1,0 +1,51 @@
+package gateway
+
+import (
+	"time"
+
+	"nat64d/drop"
+	"nat64d/metrics"
+)
+
+// Our own choices: over how long losses are compared with what arrives, from which share on they are logged, and how
+// often at most.
+const (
+	lossWindow = 10 * time.Second
+	lossShare  = 100 // one in so many
+	lossEvery  = time.Hour
+)
+
+// loss compares what the kernel could not hand over with what arrived. It belongs to the goroutine that maintains.
+type loss struct {
+	start         time.Duration // of the window; 0: there is none yet
+	lost, arrived uint64        // at its start
+	logged        time.Duration // 0: never
+}
+
+// check logs the advice at the end of a window in which more than one in a hundred packets was lost.
+func (l *loss) check(g *Gateway, now time.Duration) {
+	if g.ringAdvice == "" || l.start != 0 && now-l.start < lossWindow {
+		return
+	}
+	lost, arrived := g.Counters.Drops(drop.Ring), g.arrived()
+	first := l.start == 0
+	newLost, newArrived := lost-l.lost, arrived-l.arrived
+	l.start, l.lost, l.arrived = now, lost, arrived
+	if first || newLost*lossShare <= newArrived || l.logged != 0 && now-l.logged < lossEvery {
+		return
+	}
+	l.logged = now
+	g.log.Warn(g.ringAdvice, "lost", newLost, "of", newArrived, "within", lossWindow)
+}
+
+// arrived counts the packets that have come in, as they came: a super-packet is one.
+func (g *Gateway) arrived() (n uint64) {
+	for _, d := range []metrics.Direction{metrics.From6To4, metrics.From4To6, metrics.Hairpin} {
+		packets, _ := g.Counters.Traffic(d)
+		n += packets
+	}
+	for r := drop.None + 1; r < drop.Count; r++ {
+		n += g.Counters.Drops(r)
+	}
+	return n
+}
