@@ -16,7 +16,7 @@ import (
 // imports says which of our packages a package may import, tests excepted. Every folder with Go files has a row; a
 // command's row is what it wires together.
 var imports = map[string]string{
-	"drop": "", "pool6": "", "control": "", "table": "", "lab": "",
+	"drop": "", "pool6": "", "control": "", "table": "", "lab": "", "nic": "",
 	"packet":       "drop",
 	"metrics":      "drop",
 	"afpacket":     "packet",
@@ -30,7 +30,7 @@ var imports = map[string]string{
 	"guard":        "pool4 pool6",
 	"config":       "pool4 pool6",
 	"gateway":      "bib config drop fragment guard icmp metrics nexthop packet pool4 pool6 session table xlat",
-	"cmd/nat64d":   "afpacket bib config control drop fragment gateway guard icmp lab metrics nexthop packet pool4 pool6 session table xlat",
+	"cmd/nat64d":   "afpacket bib config control drop fragment gateway guard icmp lab metrics nexthop nic packet pool4 pool6 session table xlat",
 	"cmd/nat64ctl": "control pool4",
 	"test":         "",
 	"test/bench":   "control lab",
