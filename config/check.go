@@ -24,6 +24,7 @@ func (d *document) check(f *file) *Config {
 			Coalesce:   f.Interfaces.Coalesce,
 			Moderation: d.short("interfaces.moderation", f.Interfaces.Moderation),
 			BusyPoll:   d.short("interfaces.busy_poll", f.Interfaces.BusyPoll),
+			Offloads:   oneOf(d, "interfaces.offloads", f.Interfaces.Offloads, OffloadsLeave, OffloadsManage),
 		},
 		DenyV4:  d.denyV4(f.DenyV4),
 		AllowV6: d.prefixes("allow_v6", f.AllowV6, "IPv6", netip.Addr.Is6),

@@ -48,6 +48,7 @@ type Interfaces struct {
 	Coalesce   bool          // consecutive packets of a flow leave as one super-packet
 	Moderation time.Duration // how long the next packets may gather after some came together; 0: not at all
 	BusyPoll   time.Duration // how long a worker looks for packets before it sleeps; 0: not at all
+	Offloads   Offloads
 }
 
 // Interface is one side.
@@ -65,6 +66,15 @@ const (
 	EngineRing   Engine = "ring"
 	EngineMmsg   Engine = "mmsg"
 	EngineSimple Engine = "simple"
+)
+
+// Offloads says who sets the offloads of the interfaces.
+type Offloads string
+
+// The choices. OffloadsManage has nat64d set them for speed while it runs.
+const (
+	OffloadsLeave  Offloads = "leave"
+	OffloadsManage Offloads = "manage"
 )
 
 // PrivateV4 says whether a non-global IPv4 address may stand behind a prefix. RFC 6052 section 3.1 forbids it for the
@@ -235,5 +245,6 @@ type Overrides struct {
 	Pool4    []string // addresses with ports: "10.0.2.15:7000-8000", or addresses alone
 	Socket   string
 	Engine   string
+	Offloads string
 	LogLevel string
 }

@@ -141,6 +141,7 @@ func (d *document) override(f *file, o Overrides) {
 	f.Interfaces.V6.Name = d.overridden("interfaces.v6.name", o.V6, f.Interfaces.V6.Name)
 	f.Interfaces.V4.Name = d.overridden("interfaces.v4.name", o.V4, f.Interfaces.V4.Name)
 	f.Interfaces.Engine = d.overridden("interfaces.engine", o.Engine, f.Interfaces.Engine)
+	f.Interfaces.Offloads = d.overridden("interfaces.offloads", o.Offloads, f.Interfaces.Offloads)
 	f.Logging.Level = d.overridden("logging.level", o.LogLevel, f.Logging.Level)
 	f.API.Socket = d.overridden("api.socket", o.Socket, f.API.Socket)
 	if len(o.Pool6) > 0 {

@@ -216,7 +216,7 @@ const (
 func fresh() *file {
 	return &file{
 		Version:    1,
-		Interfaces: rawIfaces{Engine: string(EngineAuto), Pin: []int{}, Coalesce: true},
+		Interfaces: rawIfaces{Engine: string(EngineAuto), Pin: []int{}, Coalesce: true, Offloads: string(OffloadsLeave)},
 		Host:       rawHost{Guard: true, ReservePorts: true, AnswerARP: string(AnswerARPAuto)},
 		Sessions: rawSessions{
 			Max:             4_000_000,

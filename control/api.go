@@ -58,6 +58,8 @@ type Interface struct {
 	MTU    int    `json:"mtu"`
 	Up     bool   `json:"up"`
 	Engine string `json:"engine"` // ring, mmsg or simple: the one in use
+	// Offloads are those that are on of rx-lro, rx-gro, rx-udp-gro-forwarding and threaded (NAPI).
+	Offloads []string `json:"offloads,omitempty"`
 }
 
 // Protocol is the use of tables and pool4 by one protocol.

@@ -87,7 +87,8 @@ func statusFields(s control.Status) []field {
 		if !i.Up {
 			up = "DOWN"
 		}
-		fs = append(fs, field{i.Side, fmt.Sprintf("%s, %s, MTU %d, engine %s", i.Name, up, i.MTU, i.Engine)})
+		line := fmt.Sprintf("%s, %s, MTU %d, engine %s", i.Name, up, i.MTU, i.Engine)
+		fs = append(fs, field{i.Side, strings.Join(append([]string{line}, i.Offloads...), ", ")})
 	}
 	fs = append(fs, field{"pool6", strings.Join(s.Pool6, ", ")})
 	for _, p := range s.Protocols {

@@ -15,6 +15,7 @@ import (
 	"nat64d/gateway"
 	"nat64d/metrics"
 	"nat64d/nexthop"
+	"nat64d/nic"
 	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/session"
@@ -56,7 +57,8 @@ func (b *backend) Status() control.Status {
 
 func (b *backend) link(s gateway.Side, l nexthop.Link) control.Interface {
 	engine := afpacket.Engine(b.engines[s].Load()).String()
-	return control.Interface{Side: s.String(), Name: l.Name, MTU: int(l.MTU), Up: l.Up, Engine: engine}
+	offloads, _ := nic.On(l.Name) // as far as they can be told, and of a NIC that is there
+	return control.Interface{Side: s.String(), Name: l.Name, MTU: int(l.MTU), Up: l.Up, Engine: engine, Offloads: offloads}
 }
 
 func (b *backend) usage() []control.Protocol {

@@ -91,6 +91,18 @@ func (g *guarded) check() error {
 	})
 }
 
+// keep has the guard keep notes on the interfaces, for the next start in case this process is killed. Without a guard
+// nothing does.
+func (g *guarded) keep(notes map[int]string) error {
+	return g.do(func() error { return g.g.Keep(notes) })
+}
+
+// kept returns such notes of the process before this one.
+func (g *guarded) kept() (notes map[int]string, err error) {
+	err = g.do(func() error { notes, err = g.g.Kept(); return err })
+	return notes, err
+}
+
 // state returns why the guard is not what it should be, nil if it is.
 func (g *guarded) state() (err error) {
 	_ = g.do(func() error { err = g.wrong; return nil })

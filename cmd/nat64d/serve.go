@@ -26,6 +26,7 @@ import (
 	"nat64d/control"
 	"nat64d/gateway"
 	"nat64d/nexthop"
+	"nat64d/nic"
 	"nat64d/packet"
 	"nat64d/pool4"
 )
@@ -66,6 +67,7 @@ type parts struct {
 	engine  afpacket.Engine // the one asked for
 	engines [2]atomic.Int32 // by side: the one in use
 	guard   *guarded
+	nics    *nic.Manager  // belongs to serve, and to watch while that runs
 	group   uint16        // of the ports of the IPv6 side; the next number is that of the IPv4 side
 	links   chan struct{} // something happened to an interface
 	moved   chan struct{} // the kernel's routes or addresses are not what near says
@@ -108,6 +110,10 @@ func serve(ctx context.Context, file string, o config.Overrides) (err error) {
 		return errors.Join(err, p.guard.remove())
 	}
 	defer func() { err = errors.Join(err, p.guard.remove()) }()
+	if err := p.manageNICs(); err != nil {
+		return err
+	}
+	defer p.putBackNICs()
 	return p.run(ctx, l, hangup)
 }
 
@@ -145,7 +151,8 @@ func (p *parts) build() (err error) {
 	}
 	_, _ = rand.Read(key[:])
 	p.gateway = gateway.New(gateway.Options{
-		Config: p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key, Open: p.open, Settle: p.settle, Log: p.log,
+		RingAdvice: ringAdvice[c.Interfaces.Offloads],
+		Config:     p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key, Open: p.open, Settle: p.settle, Log: p.log,
 		Hops: func() gateway.Hops { return nexthop.NewCache(p.routes) },
 	})
 	if err := p.bind(expand(c.Bindings), c.Host.Force); err != nil {
@@ -251,8 +258,8 @@ func (p *parts) announce() {
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd there is nobody to tell
 }
 
-// watch keeps the guard in place: some kernels drop a chain with its NIC, and people flush rulesets. It also has the
-// gateway follow the kernel's routes and addresses.
+// watch keeps the guard in place: some kernels drop a chain with its NIC, and people flush rulesets. It also sets up NICs
+// that come, and has the gateway follow the kernel's routes and addresses.
 func (p *parts) watch(ctx context.Context) error {
 	tick := time.NewTicker(checkGuardEvery)
 	defer tick.Stop()
@@ -265,6 +272,7 @@ func (p *parts) watch(ctx context.Context) error {
 			p.move()
 		case <-tick.C:
 		}
+		p.setUpNICs()
 		if err := p.guard.check(); err != nil {
 			p.log.Error("the host may answer for pool4 and pool6: the guard is not in place", "error", err)
 		}
