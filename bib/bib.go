@@ -131,12 +131,18 @@ func (t *Table) Orphan(b Binding) bool {
 }
 
 // Expire sets transport addresses free whose hold-down is over, budget of them at most, and returns whether there are
-// more. It also gives back memory that the indexes have grown out of. One goroutine has to call it now and then, outside
-// of a batch.
+// more. It has to be called now and then.
 func (t *Table) Expire(now table.Time, budget int) (more bool) {
-	t.index6.Tidy()
-	t.clients.index.Tidy()
 	return t.pool.Expire(now.Duration(), budget)
+}
+
+// Tidy prepares memory for what is to come and gives back what is no longer needed. It is for one goroutine, ten times a
+// second and outside of a batch.
+func (t *Table) Tidy() {
+	t.entries.Tidy()
+	t.index6.Tidy()
+	t.clients.rows.Tidy()
+	t.clients.index.Tidy()
 }
 
 // Len returns the number of bindings of a protocol.

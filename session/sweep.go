@@ -25,7 +25,8 @@ type Probe struct {
 // is more to do now; otherwise the next call begins a new pass. Lifetimes do not depend on how often it is called, only
 // the memory does, the time of probes, how long a binding outlives its last session, and how long a port is held.
 //
-// Sweep is for one goroutine. It takes about 2 ns for a slot in which nothing is to be done.
+// Sweep is for one goroutine. It takes about 2 ns for a slot in which nothing is to be done. At the end of a pass it sees
+// to the memory of the tables, which may take some milliseconds, a few times a second.
 func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool) {
 	t.epochs.Guest(func() {
 		limits := &t.policy.Load().limits
@@ -40,7 +41,11 @@ func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool)
 			t.cursor = 0
 		}
 	})
-	t.index.Tidy()
+	if !more {
+		t.entries.Tidy()
+		t.index.Tidy()
+		t.bib.Tidy()
+	}
 	return t.bib.Expire(now, budget) || more
 }
 

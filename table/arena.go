@@ -9,9 +9,9 @@ import (
 // is garbage, the memory is gone. T holds no pointers.
 //
 // The memory is not the garbage collector's: a reservation is as large as the table may ever be, so it would let the
-// collector wait until as much garbage has come together. It costs nothing until it is touched, and is in huge pages
-// but for the first one, so that a small table stays small: in a large one, visited at random, half the time of an
-// access would be spent on finding its page.
+// collector wait until as much garbage has come together. It costs nothing until it is touched, by the small page. In a
+// large table, visited at random, much of an access would be spent on finding its page: so its owner prepares it, in
+// huge pages, ahead of those who would otherwise wait for the kernel to find one.
 func reserve[O, T any](owner *O, n int) []T {
 	var t T
 	raw := mapping(max(n, 1) * int(unsafe.Sizeof(t)))

@@ -8,3 +8,5 @@ func mapping(int) *region { return nil }
 func unmap([]byte) {}
 
 func release[T any]([]T) {}
+
+func prepare[T any](values []T, _ int) (next int) { return len(values) }

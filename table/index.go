@@ -23,6 +23,7 @@ type Index struct {
 	epochs *Epochs
 	levels []atomic.Uint32 // of each shard: it has 1<<level buckets. Apart from the shards, since every search reads them
 	rows   []row           // by level
+	last   uint32          // the highest level that shards reach, but for one in millions
 	shards []Shard
 }
 
@@ -30,8 +31,11 @@ type Index struct {
 type row struct {
 	buckets []bucket
 	left    atomic.Uint32 // shards that have gone on to the next level
-	since   uint64        // the epoch in which all of them had; 0: not yet, or not noticed by Tidy
-	empty   bool          // the memory has been given back
+
+	// For Tidy.
+	ready int    // the buckets below have been prepared
+	since uint64 // the epoch in which all shards had left; 0: not yet, or not noticed
+	empty bool   // the memory has been given back
 }
 
 // Shard is one part of an Index. Whoever changes it holds its lock.
@@ -63,7 +67,8 @@ func NewIndex(max int, e *Epochs) *Index {
 	}
 	most := 2*max/n + minShards // slots in one shard; those of 1,024 would have to be 32 standard deviations off
 	levels := 1 + bits.Len(uint(most/crowded))
-	x := &Index{epochs: e, levels: make([]atomic.Uint32, n), rows: make([]row, levels), shards: make([]Shard, n)}
+	last := uint32(bits.Len(uint(max / n * 5 / 4 / crowded)))
+	x := &Index{epochs: e, last: last, levels: make([]atomic.Uint32, n), rows: make([]row, levels), shards: make([]Shard, n)}
 	all := reserve[Index, bucket](x, n<<levels)
 	for l := range x.rows {
 		x.rows[l].buckets, all = all[:n<<l], all[n<<l:]
@@ -101,8 +106,9 @@ func (x *Index) LockShard(n int) *Shard {
 	return s
 }
 
-// Tidy gives back the memory that all shards have left, when no reader is there any more. It is for one goroutine, now
-// and then.
+// Tidy gives back the memory that all shards have left, when no reader is there any more, and prepares that of the level
+// which they are about to reach, if it is large. It is for one goroutine, ten times a second, and may take some
+// milliseconds.
 func (x *Index) Tidy() {
 	for l := range x.rows {
 		r := &x.rows[l]
@@ -115,6 +121,37 @@ func (x *Index) Tidy() {
 			r.empty = true
 		}
 	}
+	x.prepare(x.levels[0].Load() + 1)
+}
+
+// prepare prepares some of the memory of a level, if it is large and will soon be reached. It keeps away when the first
+// shard has come: a page that is about to be made is one to wait for.
+func (x *Index) prepare(level uint32) {
+	const atOnce = 4 // huge pages
+	if level > x.last || len(x.shards)<<level < large || x.rows[level-1].left.Load() > 0 {
+		return
+	}
+	if x.sample() <= crowded<<level/2*7/10 {
+		return
+	}
+	r := &x.rows[level]
+	for range atOnce {
+		if r.ready < len(r.buckets) {
+			r.ready = prepare(r.buckets, r.ready)
+		}
+	}
+}
+
+// sample returns how many slots a shard has on the average, of some.
+func (x *Index) sample() uint32 {
+	const some = 16
+	sum := uint32(0)
+	for i := range some {
+		s := x.LockShard(i * (len(x.shards) / some))
+		sum += s.live
+		s.Unlock()
+	}
+	return sum / some
 }
 
 // shard returns the number of a hash's shard. It depends on the high half of the hash, the place in the shard on the

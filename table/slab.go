@@ -24,6 +24,7 @@ type Slab[T any] struct {
 	entries []T
 	links   []uint32      // of free and retired slots; beside the entries, which late readers may still read
 	used    atomic.Uint32 // the slots that stripes have got are below; written under growing
+	ready   [2]int        // the entries, and the links, that are below have been prepared; for Tidy
 	growing sync.Mutex
 	stripes [stripes]stripe
 }
@@ -60,6 +61,26 @@ func (s *Slab[T]) Slots() uint32 { return s.used.Load() }
 
 // Cap returns the number that all slots will ever be below.
 func (s *Slab[T]) Cap() int { return len(s.entries) }
+
+// Tidy prepares memory that is about to be used, if the slab is large. It is for one goroutine, ten times a second, and
+// may take some milliseconds.
+func (s *Slab[T]) Tidy() {
+	used := int(s.used.Load())
+	if used < large {
+		return
+	}
+	soon := min(used+2*large, len(s.entries))
+	for s.ready[0] < soon {
+		s.ready[0] = prepare(s.entries, max(s.ready[0], used+large/2))
+	}
+	for s.ready[1] < soon {
+		s.ready[1] = prepare(s.links, max(s.ready[1], used+large/2))
+	}
+}
+
+// large is how many entries make a slab large. Half as many may come in the time between two calls of Tidy; it does not
+// touch those, lest it and who makes an entry have the same page to wait for.
+const large = 1 << 17
 
 // Alloc returns a free slot, or 0 when there is none. The entry still holds what was in it when it was retired. Any
 // hint will do; callers that give different ones seldom wait for each other.
