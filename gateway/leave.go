@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"nat64d/drop"
 	"nat64d/metrics"
@@ -64,7 +63,7 @@ func (w *worker) leave6(v *packet.View, o *packet.Out) drop.Reason {
 	if !whole {
 		limit, df, id = packet.IPv6Len+packet.FragLen+w.whole.Largest, w.whole.DF, w.whole.ID&0xffff
 	}
-	if !df && o.Offload.GSO == packet.GSONone {
+	if gso := o.Offload.GSO; !df && (gso == packet.GSONone || gso == packet.GSOUDPL4) {
 		limit = min(limit, int(hop.MTU), w.conf.LowestIPv6MTU)
 	}
 	switch {
@@ -111,15 +110,15 @@ func (w *worker) cut(s Side, o *packet.Out, limit int, id uint32, hop *nexthop.H
 	return drop.None
 }
 
-// cutDatagrams sends the datagrams of a UDP super-packet one by one, each in fragments. That happens to a sender who knows
-// no smaller MTU than 1280 bytes on a path that has less; it is not fast.
+// cutDatagrams sends the datagrams of a UDP super-packet one by one, each in fragments: as the NIC or the kernel joined
+// them, they would have come one by one without it. It is not fast.
 func (w *worker) cutDatagrams(s Side, o *packet.Out, limit int, id uint32, hop *nexthop.Hop) drop.Reason {
 	ipLen, payload, size := int(o.Offload.CsumStart), o.Payload, int(o.Offload.GSOSize)
-	head := slices.Clone(o.Head) // the first piece is written over it
+	w.head = append(w.head[:0], o.Head...) // the first piece is written over it
 	for n := uint32(0); len(payload) > 0; n++ {
 		part := payload[:min(size, len(payload))]
 		payload = payload[len(part):]
-		one := packet.Out{Head: head, Payload: part}
+		one := packet.Out{Head: w.head, Payload: part}
 		udp := one.Head[packet.Headroom+ipLen:]
 		binary.BigEndian.PutUint16(udp[4:], uint16(packet.UDPLen+len(part)))
 		binary.BigEndian.PutUint16(udp[packet.UDPChecksum:], 0)

@@ -43,6 +43,7 @@ type worker struct {
 	ahead  ahead
 	parts  assemblers
 	pieces fragment.Pieces
+	head   []byte // of a super-packet whose datagrams are cut
 	merger merger
 	block  func(*packet.Out, int) uint16 // ids.block, made once
 	hair   []byte                        // a hairpinned packet between its two translations

@@ -247,6 +247,35 @@ func TestSuperPacketsFitALinkBelow1280(t *testing.T) {
 	}
 }
 
+// Datagrams that may be fragmented are, whether they were joined on the way or not (RFC 7915 section 4).
+func TestJoinedDatagramsAreCutLikeOthers(t *testing.T) {
+	s := newSetting(t, ordinary())
+	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 10)))
+	off := packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSOUDPL4, GSOSize: 1400, HdrLen: 28, CsumStart: 20, CsumOffset: 6}
+	var one []int
+	for _, p := range s.send(gateway.V4, from4(packet.NumUDP, 0, 1400, port, false)) {
+		one = append(one, len(p.ip))
+	}
+	if len(one) != 2 {
+		t.Fatalf("one datagram came out in pieces of %d bytes, want two", one)
+	}
+	got := s.sendFrames(gateway.V4, packet.Frame{Data: from4(packet.NumUDP, 0, 3*1400, port, false), Offload: off})
+	ids := map[uint32]int{}
+	for i, p := range got {
+		if len(p.ip) != one[i%2] {
+			t.Errorf("piece %d has %d bytes, want %d", i, len(p.ip), one[i%2])
+		}
+		ids[binary.BigEndian.Uint32(p.ip[packet.IPv6Len+4:])]++
+	}
+	if len(got) != 6 || len(ids) != 3 {
+		t.Errorf("%d pieces of %d datagrams came out, want 6 of 3", len(got), len(ids))
+	}
+	got = s.sendFrames(gateway.V4, packet.Frame{Data: from4(packet.NumUDP, 0, 3*1400, port, true), Offload: off})
+	if len(got) != 1 || got[0].offload.GSO != packet.GSOUDPL4 {
+		t.Errorf("%d packets came out, want the super-packet as it is: none of it may be fragmented", len(got))
+	}
+}
+
 func TestRSTOutsideOfTheWindowChangesNothing(t *testing.T) {
 	for _, check := range []bool{false, true} {
 		o := ordinary()
