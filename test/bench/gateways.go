@@ -26,11 +26,15 @@ var gateways = []gateway{
 	{"nat44", "the kernel: IPv4 forwarding and nftables masquerade", startNAT44},
 	{"kernel6fwd", "the kernel: IPv6 forwarding, nothing is translated", startForwarding},
 	{"tayga-apt", "Tayga as Debian packages it, on a TUN device, and nftables masquerade", startTayga},
-	{ours, "this project", startOurs},
+	{ours, "this project, with offloads: manage as on an appliance", startOurs("manage")},
+	{oursLeave, "this project, with offloads: leave; not measured in a hurry", startOurs("leave")},
 }
 
-// ours is the name of the gateway that this project is.
-const ours = "nat64d"
+// Names of the gateway that this project is.
+const (
+	ours      = "nat64d"
+	oursLeave = "nat64d-leave"
+)
 
 // programs are those that are not ours, and ours.
 type programs struct{ iperf, tayga, nat64d program }
@@ -134,12 +138,17 @@ func startTayga(ctx context.Context, b *bed, t programs) error {
 // ourPool is pool4 of nat64d: an address on the server's link that nobody else has, with ports for every source of a flood.
 const ourPool = lab.Spare4
 
-func startOurs(ctx context.Context, b *bed, t programs) error {
+// startOurs returns what starts nat64d with a setting of interfaces.offloads.
+func startOurs(offloads string) func(context.Context, *bed, programs) error {
+	return func(ctx context.Context, b *bed, t programs) error { return b.startOurs(ctx, t, offloads) }
+}
+
+func (b *bed) startOurs(ctx context.Context, t programs, offloads string) error {
 	file := filepath.Join(b.dir, "nat64d.yaml")
 	// Released ports can be had at once, so that one measurement can follow another on an empty table.
-	text := fmt.Sprintf("version: 1\ninterfaces:\n  v6: { name: %s }\n  v4: { name: %s }\npool4:\n  - { address: %s }\n"+
+	text := fmt.Sprintf("version: 1\ninterfaces:\n  v6: { name: %s }\n  v4: { name: %s }\n  offloads: %s\npool4:\n  - { address: %s }\n"+
 		"sessions: { port_hold_down: 0s }\nlogging: { level: warn }\napi: { socket: %s }\n",
-		b.lab.NIC6, b.lab.NIC4, ourPool, b.socket())
+		b.lab.NIC6, b.lab.NIC4, offloads, ourPool, b.socket())
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}
