@@ -1,0 +1,120 @@
+package dns64
+
+import (
+	"context"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Ask finds the answer to a question, which the caller then owns. With an error there is none.
+type Ask func(context.Context, Question) (*dns.Msg, error)
+
+const (
+	// headStart is how long A waits for AAAA: beyond it the two are asked in parallel (RFC 6147 section 5.1.8), and the
+	// many answers that are there sooner, from a cache or a near upstream, spare a question that may be in vain.
+	headStart = 5 * time.Millisecond
+	// patience is how long AAAA is waited for when A is known (RFC 6147 section 5.1.3).
+	patience = 1500 * time.Millisecond
+)
+
+// Answer is what a question was answered with.
+type Answer struct {
+	*dns.Msg
+	Made  bool // it has records that were made up
+	Local bool // nobody was asked
+}
+
+// Resolve answers a question (RFC 6147 section 5). pick is the prefix to use where p leaves a choice.
+func (p *Policy) Resolve(ctx context.Context, q Question, pick int, ask Ask) Answer {
+	if m, ok := p.local(q); ok {
+		return Answer{Msg: m, Made: q.Type == dns.TypeAAAA, Local: true}
+	}
+	if name, v4, ok := p.reverse(q); ok {
+		if isWellKnown(v4) {
+			return Answer{Msg: ownPointer(q), Made: true, Local: true}
+		}
+		m, made := p.pointer(q, await(ctx, start(ctx, q.of(name, dns.TypePTR), ask)), name)
+		return Answer{Msg: m, Made: made}
+	}
+	if p.concerns(q) {
+		m, made := p.resolveAAAA(ctx, q, pick, ask)
+		return Answer{Msg: m, Made: made}
+	}
+	return Answer{Msg: p.pass(q, await(ctx, start(ctx, q, ask)))}
+}
+
+// resolveAAAA asks for AAAA and, as far as needed, for A.
+func (p *Policy) resolveAAAA(ctx context.Context, q Question, pick int, ask Ask) (*dns.Msg, bool) {
+	real := start(ctx, q, ask)
+	late := time.NewTimer(headStart)
+	defer late.Stop()
+	var aaaa, a *dns.Msg
+	select {
+	case aaaa = <-real:
+		if p.decides(q, aaaa) {
+			return p.pass(q, aaaa), false
+		}
+		end, _, ok := follow(aaaa, q.Name)
+		if !ok {
+			return failure(q), false
+		}
+		a = await(ctx, start(ctx, q.of(end, dns.TypeA), ask))
+	case <-late.C:
+		ipv4 := start(ctx, q.of(q.Name, dns.TypeA), ask)
+		aaaa, a = p.both(ctx, q, real, ipv4)
+	}
+	return p.Synthesize(q, aaaa, a, pick)
+}
+
+// both waits for the answers to two questions, but not for A if it is not needed, and for AAAA only for so long when A is
+// there.
+func (p *Policy) both(ctx context.Context, q Question, real, ipv4 <-chan *dns.Msg) (aaaa, a *dns.Msg) {
+	enough := time.NewTimer(patience - headStart)
+	defer enough.Stop()
+	for real != nil || ipv4 != nil {
+		giveUp := enough.C
+		if ipv4 != nil {
+			giveUp = nil
+		}
+		select {
+		case aaaa = <-real:
+			if real = nil; p.decides(q, aaaa) {
+				return aaaa, nil
+			}
+		case a = <-ipv4:
+			ipv4 = nil
+		case <-giveUp:
+			return nil, a
+		case <-ctx.Done():
+			return aaaa, a
+		}
+	}
+	return aaaa, a
+}
+
+// start asks, and sends the answer, or nil if there is none.
+func start(ctx context.Context, q Question, ask Ask) <-chan *dns.Msg {
+	c := make(chan *dns.Msg, 1)
+	go func() {
+		var m *dns.Msg
+		defer func() {
+			recover() // an answer that trips over us is none; the rest goes on
+			c <- m
+		}()
+		if r, err := ask(ctx, q); err == nil {
+			m = r
+		}
+	}()
+	return c
+}
+
+// await returns an answer, or nil if there is none in time.
+func await(ctx context.Context, c <-chan *dns.Msg) *dns.Msg {
+	select {
+	case m := <-c:
+		return m
+	case <-ctx.Done():
+		return nil
+	}
+}

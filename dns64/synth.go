@@ -1,0 +1,260 @@
+package dns64
+
+import (
+	"net/netip"
+
+	"github.com/miekg/dns"
+)
+
+// Question is what a client asks, as far as the answer depends on it.
+type Question struct {
+	Name   string // fully qualified, in small letters
+	Type   uint16
+	Class  uint16
+	DO, CD bool // the client wants DNSSEC records; it validates by itself (RFC 4035 section 3.2)
+	RD     bool
+}
+
+// of returns the same question about another name and type.
+func (q Question) of(name string, kind uint16) Question {
+	q.Name, q.Type = name, kind
+	return q
+}
+
+const (
+	ttlWithoutSOA = 600 // RFC 6147 section 5.1.7
+	maxChain      = 16  // CNAMEs of one answer, ours
+)
+
+// concerns says whether a question is one that addresses are made for (RFC 6147 section 5.1): one for AAAA, unless the
+// client said that it would not have them (section 5.5).
+func (p *Policy) concerns(q Question) bool {
+	return q.Type == dns.TypeAAAA && q.Class == dns.ClassINET && !(q.CD && q.DO) && (q.RD || !p.RecursiveOnly)
+}
+
+// decides says whether the answer about AAAA is the answer, so that A need not be asked. A nil answer is one that did not
+// come (RFC 6147 sections 5.1.1 to 5.1.5).
+func (p *Policy) decides(q Question, aaaa *dns.Msg) bool {
+	switch {
+	case aaaa == nil || aaaa.Rcode != dns.RcodeSuccess && aaaa.Rcode != dns.RcodeNameError:
+		return p.ServfailOnError
+	case aaaa.Rcode == dns.RcodeNameError:
+		return true
+	case q.DO && !p.BreakDNSSEC && !p.Validated && signed(aaaa):
+		return true // the client is about to validate what it gets
+	}
+	return p.has(q, aaaa) && !p.translatesAll(q.Name)
+}
+
+// signed says whether an answer proves itself: somebody who validates would find a made-up one bogus.
+func signed(m *dns.Msg) bool {
+	for _, section := range [][]dns.RR{m.Answer, m.Ns} {
+		for _, rr := range section {
+			if rr.Header().Rrtype == dns.TypeRRSIG {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// has says whether an answer has IPv6 addresses that the client may be given.
+func (p *Policy) has(q Question, aaaa *dns.Msg) bool {
+	if aaaa == nil || aaaa.Rcode != dns.RcodeSuccess {
+		return false
+	}
+	end, _, ok := follow(aaaa, q.Name)
+	for _, rr := range aaaa.Answer {
+		if r, is := rr.(*dns.AAAA); ok && is && same(r.Hdr.Name, end) && p.usable(address(r.AAAA)) {
+			return true
+		}
+	}
+	return false
+}
+
+// Synthesize makes the answer to a question about AAAA of the answers about AAAA and A; nil stands for one that did not
+// come. The answer about A may be about the name itself, or about the end of the chain of CNAMEs in the other. pick is
+// the prefix to use where Policy leaves a choice. It may change the messages, and the result may share their records.
+// made says whether the result has addresses that were made up.
+func (p *Policy) Synthesize(q Question, aaaa, a *dns.Msg, pick int) (m *dns.Msg, made bool) {
+	if p.decides(q, aaaa) {
+		return p.pass(q, aaaa), false
+	}
+	if a != nil && a.Rcode == dns.RcodeSuccess {
+		if answer, found, ok := p.convert(q, aaaa, a, pick); !ok {
+			return failure(q), false
+		} else if found {
+			m = reply(q, dns.RcodeSuccess)
+			m.Answer, m.Ns, m.Extra = answer, unsigned(a.Ns), unsigned(a.Extra)
+			m.AuthenticatedData = p.Validated && q.DO && aaaa != nil && aaaa.AuthenticatedData && a.AuthenticatedData
+			return m, true
+		}
+	}
+	return p.without(q, aaaa, a), false
+}
+
+// without returns the answer when none could be made: the name's own addresses if it has some after all, the error about
+// A if there was one, and else that there is nothing (RFC 6147 section 5.1.6).
+func (p *Policy) without(q Question, aaaa, a *dns.Msg) *dns.Msg {
+	switch {
+	case p.has(q, aaaa):
+		return p.pass(q, aaaa)
+	case a == nil:
+		return failure(q)
+	case a.Rcode != dns.RcodeSuccess:
+		m := reply(q, a.Rcode)
+		m.Ns = a.Ns
+		return m
+	case aaaa == nil || aaaa.Rcode != dns.RcodeSuccess:
+		return p.pass(q, drop(a, dns.TypeA))
+	}
+	m := p.pass(q, aaaa)
+	if len(m.Ns) == 0 {
+		m.Ns = a.Ns // the addresses that were there had none, but this is a negative answer now
+	}
+	return m
+}
+
+// pass returns an answer as it came, but for the IPv6 addresses that must not be returned (RFC 6147 section 5.1.4).
+func (p *Policy) pass(q Question, m *dns.Msg) *dns.Msg {
+	if m == nil {
+		return failure(q)
+	}
+	if !p.concerns(q) {
+		return m
+	}
+	kept, gone := m.Answer[:0:0], false
+	for _, rr := range m.Answer {
+		if r, is := rr.(*dns.AAAA); is && !p.usable(address(r.AAAA)) {
+			gone = true
+			continue
+		}
+		kept = append(kept, rr)
+	}
+	if gone {
+		m.Answer = kept
+		drop(m, 0)
+		m.AuthenticatedData = false
+	}
+	return m
+}
+
+// convert returns the answer section with an AAAA record for each A record, behind the CNAMEs and DNAMEs that lead there
+// (RFC 6147 sections 5.1.5 to 5.1.7). found says whether there is one, ok whether the chain has an end.
+func (p *Policy) convert(q Question, aaaa, a *dns.Msg, pick int) (answer []dns.RR, found, ok bool) {
+	name := q.Name
+	if len(a.Question) == 1 && !same(a.Question[0].Name, name) {
+		end, chain, ok := follow(aaaa, name)
+		if !ok || !same(end, a.Question[0].Name) {
+			return nil, false, false
+		}
+		name, answer = end, chain
+	}
+	end, chain, ok := follow(a, name)
+	if !ok || len(answer)+len(chain) > 2*maxChain {
+		return nil, false, false
+	}
+	answer = append(answer, chain...)
+	ttl := negativeTTL(aaaa)
+	var addrs []netip.Addr
+	for _, rr := range a.Answer {
+		r, is := rr.(*dns.A)
+		v4 := [4]byte{}
+		if !is || !same(r.Hdr.Name, end) || copy(v4[:], r.A.To4()) != 4 {
+			continue
+		}
+		addrs = p.embed(addrs[:0], v4, pick)
+		for _, v6 := range addrs {
+			answer = append(answer, &dns.AAAA{
+				Hdr:  dns.RR_Header{Name: r.Hdr.Name, Rrtype: dns.TypeAAAA, Class: dns.ClassINET, Ttl: min(r.Hdr.Ttl, ttl)},
+				AAAA: v6.AsSlice(),
+			})
+			found = true
+		}
+	}
+	return answer, found, true
+}
+
+// follow returns the name at the end of the CNAMEs that begin at name, and them with the DNAMEs that they were made of,
+// in order. A chain without an end is not ok.
+func follow(m *dns.Msg, name string) (end string, chain []dns.RR, ok bool) {
+	if m == nil {
+		return name, nil, true
+	}
+	for range maxChain {
+		next := ""
+		for _, rr := range m.Answer {
+			switch r := rr.(type) {
+			case *dns.DNAME:
+				if dns.IsSubDomain(r.Hdr.Name, name) && !same(r.Hdr.Name, name) && next == "" {
+					chain = append(chain, r)
+				}
+			case *dns.CNAME:
+				if same(r.Hdr.Name, name) && next == "" {
+					chain, next = append(chain, r), r.Target
+				}
+			}
+		}
+		if next == "" {
+			return name, chain, true
+		}
+		name = next
+	}
+	return name, nil, false
+}
+
+// negativeTTL returns for how long it is known that there is no AAAA record (RFC 6147 section 5.1.7, RFC 2308 section 5).
+func negativeTTL(m *dns.Msg) uint32 {
+	if m != nil && m.Rcode == dns.RcodeSuccess {
+		for _, rr := range m.Ns {
+			if soa, is := rr.(*dns.SOA); is {
+				return min(soa.Hdr.Ttl, soa.Minttl)
+			}
+		}
+	}
+	return ttlWithoutSOA
+}
+
+// drop takes records of a type, and the signatures of what has been changed, out of the answer section.
+func drop(m *dns.Msg, kind uint16) *dns.Msg {
+	kept := m.Answer[:0:0]
+	for _, rr := range m.Answer {
+		sig, is := rr.(*dns.RRSIG)
+		if rr.Header().Rrtype == kind || is && (sig.TypeCovered == kind || sig.TypeCovered == dns.TypeAAAA) {
+			continue
+		}
+		kept = append(kept, rr)
+	}
+	m.Answer = kept
+	return m
+}
+
+// unsigned returns the records that are not about DNSSEC: they would prove nothing about what was made up.
+func unsigned(rrs []dns.RR) []dns.RR {
+	kept := rrs[:0:0]
+	for _, rr := range rrs {
+		switch rr.Header().Rrtype {
+		case dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3:
+		default:
+			kept = append(kept, rr)
+		}
+	}
+	return kept
+}
+
+// reply returns an answer without records.
+func reply(q Question, rcode int) *dns.Msg {
+	m := &dns.Msg{Question: []dns.Question{{Name: q.Name, Qtype: q.Type, Qclass: q.Class}}}
+	m.Response, m.RecursionAvailable, m.Rcode = true, true, rcode
+	return m
+}
+
+func failure(q Question) *dns.Msg { return reply(q, dns.RcodeServerFailure) }
+
+// same compares names, which differ in case only if somebody plays with it.
+func same(a, b string) bool { return len(a) == len(b) && dns.CanonicalName(a) == dns.CanonicalName(b) }
+
+func address(b []byte) netip.Addr {
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
