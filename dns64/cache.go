@@ -1,0 +1,224 @@
+package dns64
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/miekg/dns"
+)
+
+// CacheLimits bound what is remembered.
+type CacheLimits struct {
+	Size           int           // answers of upstreams, and as many that were made of them; 0: none
+	MinTTL, MaxTTL time.Duration // TTLs are raised and lowered to them
+	MaxNegativeTTL time.Duration // the same for answers without a record
+	Prefetch       bool          // names that are asked for often are asked for again before they expire
+	ServeStale     bool          // what has expired is served while no upstream answers (RFC 8767)
+}
+
+const (
+	maxCached  = 4096           // bytes of an answer: with CacheLimits.Size it bounds the memory
+	staleFor   = 24 * time.Hour // RFC 8767 section 5 has one to three days
+	staleTTL   = 30             // RFC 8767 section 4
+	failureTTL = 1              // seconds that a failure is remembered: a name that fails must not be a way to flood upstreams
+)
+
+// cache remembers answers as they are sent. It may be used by any number of goroutines.
+type cache struct {
+	limits CacheLimits
+	seed   maphash.Seed
+	lru    *lru.Cache[key, *entry] // nil: nothing is remembered
+}
+
+// key names an answer. It has no pointers and no room for the name: an entry is compared with the question.
+type key struct {
+	hash        uint64
+	kind, class uint16
+	pick        uint8 // which prefix was used where there was a choice
+	do, cd, rd  bool
+}
+
+// entry is an answer. It never changes but for its counters.
+type entry struct {
+	wire    []byte   // without OPT; the question is in small letters
+	ttls    []uint16 // where in wire the TTLs are
+	stored  int64    // nanoseconds since 1970
+	expires int64
+	made    bool // it has records that were made up
+
+	hits    atomic.Uint32
+	renewed atomic.Bool // it has been asked for again
+}
+
+func newCache(l CacheLimits, seed maphash.Seed) *cache {
+	c := &cache{limits: l, seed: seed}
+	if l.Size > 0 {
+		c.lru, _ = lru.New[key, *entry](l.Size) // only a size below 1 is refused
+	}
+	return c
+}
+
+func (e *entry) question() []byte { return e.wire[headerLen : headerLen+nameLen(e.wire[headerLen:])+4] }
+
+func (e *entry) rcode() int { return int(e.wire[3] & 15) }
+
+// get returns the entry of a question, in small letters, even if it has expired.
+func (c *cache) get(k key, question []byte) *entry {
+	if c.lru == nil {
+		return nil
+	}
+	e, ok := c.lru.Get(k)
+	if !ok || string(e.question()) != string(question) {
+		return nil
+	}
+	return e
+}
+
+func (c *cache) key(question []byte, do, cd, rd bool, pick int) key {
+	n := len(question) - 4
+	return key{
+		hash: maphash.Bytes(c.seed, question[:n]),
+		kind: binary.BigEndian.Uint16(question[n:]), class: binary.BigEndian.Uint16(question[n+2:]),
+		do: do, cd: cd, rd: rd, pick: uint8(pick),
+	}
+}
+
+// put remembers an entry while it holds, or longer if it may be served stale.
+func (c *cache) put(k key, e *entry) {
+	if c.lru != nil && e.expires > e.stored && len(e.wire) <= maxCached {
+		c.lru.Add(k, e)
+	}
+}
+
+// flush forgets everything and returns how much that was.
+func (c *cache) flush() int {
+	if c.lru == nil {
+		return 0
+	}
+	n := c.lru.Len()
+	c.lru.Purge()
+	return n
+}
+
+// entries returns all entries, the oldest first.
+func (c *cache) entries() []*entry {
+	if c.lru == nil {
+		return nil
+	}
+	return c.lru.Values()
+}
+
+// bound puts the TTLs of an upstream's answer within the limits.
+func (c *cache) bound(m *dns.Msg) {
+	most := c.limits.MaxTTL
+	if len(m.Answer) == 0 {
+		most = min(most, c.limits.MaxNegativeTTL)
+	}
+	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
+		for _, rr := range section {
+			h := rr.Header()
+			h.Ttl = min(max(h.Ttl, uint32(c.limits.MinTTL/time.Second)), uint32(most/time.Second))
+		}
+	}
+}
+
+// newEntry packs an answer. It holds as long as all of its records do, and a negative one as long as its SOA says (RFC
+// 2308 section 5).
+func newEntry(q Question, m *dns.Msg, made bool, now time.Time) (*entry, error) {
+	m.Question = []dns.Question{{Name: q.Name, Qtype: q.Type, Qclass: q.Class}}
+	m.Response, m.RecursionAvailable, m.Authoritative, m.Truncated, m.Compress = true, true, false, false, true
+	m.Id, m.Zero, m.Opcode = 0, false, dns.OpcodeQuery
+	wire, err := m.Pack()
+	if err != nil {
+		return nil, err
+	}
+	if err := new(dns.Msg).Unpack(wire); err != nil { // some records can be written and not read
+		return nil, err
+	}
+	at, err := ttls(wire)
+	if err != nil {
+		return nil, err
+	}
+	e := &entry{wire: wire, ttls: at, stored: now.UnixNano(), made: made}
+	e.expires = now.Add(time.Duration(lifetime(m)) * time.Second).UnixNano()
+	return e, nil
+}
+
+// lifetime returns for how many seconds an answer holds.
+func lifetime(m *dns.Msg) uint32 {
+	if m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError {
+		return failureTTL
+	}
+	least, proven := ^uint32(0), len(m.Answer) > 0
+	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
+		for _, rr := range section {
+			least = min(least, rr.Header().Ttl)
+			if soa, is := rr.(*dns.SOA); is {
+				least, proven = min(least, soa.Minttl), true
+			}
+		}
+	}
+	if !proven {
+		return 0
+	}
+	return least
+}
+
+// fresh says whether an entry still holds; stale, whether it may be served when nothing better is to be had.
+func (e *entry) fresh(now time.Time) bool { return now.UnixNano() < e.expires }
+func (e *entry) stale(now time.Time) bool { return now.UnixNano() < e.expires+int64(staleFor) }
+
+// due says that an entry is worth being asked for again: it is asked for often, and about to expire.
+func (e *entry) due(now time.Time) bool {
+	const often, least, tenth = 3, int64(10 * time.Second), 10
+	life, rest := e.expires-e.stored, e.expires-now.UnixNano()
+	return life >= least && rest < life/tenth && e.hits.Load() >= often && !e.renewed.Swap(true)
+}
+
+// message returns the answer as it is now. Of one that has expired the records live for staleTTL.
+func (e *entry) message(now time.Time) (*dns.Msg, error) {
+	m := new(dns.Msg)
+	return m, m.Unpack(e.append(nil, now))
+}
+
+// append appends the answer with the TTLs as they are now.
+func (e *entry) append(dst []byte, now time.Time) []byte {
+	at := len(dst)
+	dst = append(dst, e.wire...)
+	age, stale := uint32(max(0, now.UnixNano()-e.stored)/int64(time.Second)), !e.fresh(now)
+	for _, i := range e.ttls {
+		ttl := dst[at+int(i):]
+		left := binary.BigEndian.Uint32(ttl)
+		if left -= min(left, age); stale {
+			left = staleTTL
+		}
+		binary.BigEndian.PutUint32(ttl, left)
+	}
+	return dst
+}
+
+// appendTo appends the answer to a query: its ID, its name in its letters, its flags. One that is too long for the client
+// is cut down to nothing, so that it comes again over TCP.
+func (e *entry) appendTo(dst []byte, q *query, now time.Time, limit int, size uint16) []byte {
+	length := len(e.wire)
+	if q.edns {
+		length += optLen
+	}
+	if length > limit {
+		return q.appendRefusal(dst, e.rcode(), flagTC, size)
+	}
+	at := len(dst)
+	dst = e.append(dst, now)
+	b := dst[at:]
+	binary.BigEndian.PutUint16(b, q.id)
+	flags := binary.BigEndian.Uint16(b[2:])&^(flagRD|flagCD) | q.flags&(flagRD|flagCD)
+	if !q.do && q.flags&flagAD == 0 {
+		flags &^= flagAD // whoever does not ask for it would not understand it (RFC 6840 section 5.7)
+	}
+	binary.BigEndian.PutUint16(b[2:], flags)
+	copy(b[headerLen:], q.question)
+	return q.appendOPT(dst, at, 0, size)
+}

@@ -1,0 +1,226 @@
+package dns64
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"pgregory.net/rapid"
+)
+
+// remember puts an answer into the cache of a forwarder as if it had come a while ago.
+func remember(t testing.TB, f *Forwarder, c *cache, q Question, text string, ago time.Duration) *entry {
+	t.Helper()
+	m := reply(q, dns.RcodeSuccess)
+	m.Answer = records(t, text)
+	e, err := newEntry(q, m, false, time.Now().Add(-ago))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.put(c.key(e.question(), q.DO, q.CD, q.RD, 0), e)
+	return e
+}
+
+func TestAnswersAreRemembered(t *testing.T) {
+	t.Parallel()
+	up := startFake(t, zone(t, a7+", x.example.com. 60 TXT y"))
+	_, server := serve(t, testConfig(t, up.udp))
+	for range 3 {
+		if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != made7 {
+			t.Errorf("got %s", got)
+		}
+		exchange(t, "udp", server, nil, "none.example.com.", dns.TypeAAAA)
+		exchange(t, "udp", server, nil, "x.example.com.", dns.TypeTXT)
+	}
+	if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeA)); got != "1000 A 198.51.100.7" {
+		t.Errorf("got %s", got)
+	}
+	if n := up.asked.Load(); n != 4 { // AAAA and A of one name, AAAA of the one that is not there, TXT
+		t.Errorf("the upstream was asked %d times, want 4", n)
+	}
+}
+
+// Another prefix changes what is made up, at once, and not what is real.
+func TestChangeOfPrefix(t *testing.T) {
+	t.Parallel()
+	up := startFake(t, zone(t, a7))
+	c := testConfig(t, up.udp)
+	f, server := serve(t, c)
+	exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)
+	c.Policy = *testPolicy(t, "2001:db8:65::/96")
+	f.Configure(c)
+	if got, want := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)), "300 AAAA 2001:db8:65::c633:6407"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if n := up.asked.Load(); n != 2 {
+		t.Errorf("the upstream was asked %d times, want 2", n)
+	}
+}
+
+func TestFlush(t *testing.T) {
+	t.Parallel()
+	up := startFake(t, zone(t, a7))
+	f, server := serve(t, testConfig(t, up.udp))
+	exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)
+	if n := f.Flush(); n != 3 || len(f.Cached()) != 0 { // AAAA, A, and what was made of them
+		t.Errorf("%d answers were forgotten, want 3", n)
+	}
+	exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)
+	if n := up.asked.Load(); n != 4 {
+		t.Errorf("the upstream was asked %d times, want 4", n)
+	}
+}
+
+// What has expired is served while no upstream answers, if that is configured, and only then.
+func TestServeStale(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		serve bool
+		ago   time.Duration
+		want  string
+	}{
+		{true, time.Hour, "30 AAAA 2001:db8:f::1"},
+		{false, time.Hour, "SERVFAIL"},
+		{true, 2 * staleFor, "SERVFAIL"},
+	} {
+		failing := startFake(t, func(_ dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+			return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+		})
+		c := testConfig(t, failing.udp)
+		c.Cache.ServeStale = row.serve
+		f, server := serve(t, c)
+		q := Question{Name: "h.example.com.", Type: dns.TypeAAAA, Class: dns.ClassINET, RD: true}
+		remember(t, f, f.state.Load().real, q, real1, row.ago)
+		if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != row.want {
+			t.Errorf("%+v: got %s", row, got)
+		}
+	}
+}
+
+// A name that is asked for often is asked for again before it expires, and meanwhile answered.
+func TestPrefetch(t *testing.T) {
+	t.Parallel()
+	up := startFake(t, zone(t, a7))
+	c := testConfig(t, up.udp)
+	c.Cache.Prefetch = true
+	f, server := serve(t, c)
+	q := Question{Name: "h.example.com.", Type: dns.TypeAAAA, Class: dns.ClassINET, RD: true}
+	remember(t, f, f.state.Load().made, q, "h.example.com. 100 AAAA 2001:db8::9", 95*time.Second)
+	for range 10 {
+		exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	for brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)) != made7 {
+		if time.Now().After(deadline) {
+			t.Fatal("it was not asked for again")
+		}
+	}
+	if n := f.Stats.counters[prefetched].Load(); n != 1 || up.asked.Load() != 2 {
+		t.Errorf("it was asked for %d times, with %d questions", n, up.asked.Load())
+	}
+}
+
+func TestTTLs(t *testing.T) {
+	t.Parallel()
+	q := Question{Name: "h.example.com.", Type: dns.TypeAAAA, Class: dns.ClassINET, RD: true}
+	c := newCache(CacheLimits{Size: 1, MinTTL: 10 * time.Second, MaxTTL: time.Minute, MaxNegativeTTL: 20 * time.Second}, New(testConfig(t), nil).seed)
+	for _, row := range []struct {
+		records string
+		want    uint32
+	}{
+		{"h.example.com. 5 AAAA 2001:db8::1", 10},
+		{"h.example.com. 50 AAAA 2001:db8::1, h.example.com. 40 AAAA 2001:db8::2", 40},
+		{"h.example.com. 500 AAAA 2001:db8::1", 60},
+		{nodata, 20},
+		{"", 0}, // nothing says for how long there is nothing
+	} {
+		m := message(t, dns.TypeAAAA, row.records+";")
+		if row.records == nodata {
+			m = message(t, dns.TypeAAAA, nodata)
+		}
+		c.bound(m)
+		now := time.Now()
+		e, err := newEntry(q, m, false, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Duration(e.expires-e.stored) / time.Second; got != time.Duration(row.want) {
+			t.Errorf("%q: it lives %d seconds, want %d", row.records, got, row.want)
+		}
+		if row.want > 10 {
+			aged, err := e.message(now.Add(7 * time.Second))
+			if got := append(aged.Answer, aged.Ns...)[0].Header().Ttl; err != nil || got > row.want+20-7 {
+				t.Errorf("%q: after 7 seconds its TTL is %d", row.records, got)
+			}
+		}
+	}
+}
+
+// Whatever is asked in whatever order, the cache has what a map would have, or nothing, and never more than its size.
+func TestCacheModel(t *testing.T) {
+	t.Parallel()
+	const size = 8
+	var seed = New(testConfig(t), nil).seed
+	rapid.Check(t, func(r *rapid.T) {
+		c := newCache(CacheLimits{Size: size}, seed)
+		model := map[string]*entry{}
+		draw := func() Question {
+			return Question{
+				Name: fmt.Sprintf("%d.example.com.", rapid.IntRange(0, 15).Draw(r, "name")), Type: dns.TypeA, Class: dns.ClassINET,
+				DO: rapid.Bool().Draw(r, "do"),
+			}
+		}
+		r.Repeat(map[string]func(*rapid.T){
+			"put": func(*rapid.T) {
+				q := draw()
+				m := reply(q, dns.RcodeSuccess)
+				m.Answer = records(t, q.Name+" 60 A 198.51.100.7")
+				e, err := newEntry(q, m, false, time.Now())
+				if err != nil {
+					r.Fatal(err)
+				}
+				c.put(c.key(e.question(), q.DO, q.CD, q.RD, 0), e)
+				model[fmt.Sprint(q)] = e
+			},
+			"get": func(*rapid.T) {
+				q := draw()
+				b, err := wireQuestion(q)
+				if err != nil {
+					r.Fatal(err)
+				}
+				if e := c.get(c.key(b, q.DO, q.CD, q.RD, 0), b); e != nil && e != model[fmt.Sprint(q)] {
+					r.Fatalf("%v: got another entry", q)
+				}
+			},
+			"flush": func(*rapid.T) { c.flush(); clear(model) },
+			"": func(*rapid.T) {
+				if n := len(c.entries()); n > size {
+					r.Fatalf("%d entries", n)
+				}
+			},
+		})
+	})
+}
+
+// A flood of random names fills neither the caches nor the places of queries that wait.
+func TestFloodOfRandomNames(t *testing.T) {
+	t.Parallel()
+	var most atomic.Int64
+	answer := zone(t, a7)
+	c := testConfig(t, startFake(t, answer).udp)
+	c.InFlight = 20
+	f, server := serve(t, c)
+	client := dns.Client{Timeout: 8 * time.Second}
+	for i := range 2000 {
+		q := new(dns.Msg).SetQuestion(fmt.Sprintf("%d.random.example.", i), dns.TypeAAAA)
+		if _, _, err := client.Exchange(q, server); err != nil {
+			t.Fatal(err)
+		}
+		most.Store(max(most.Load(), f.slots.Load()))
+	}
+	if n := len(f.Cached()); n > 2*c.Cache.Size || most.Load() > int64(c.InFlight) {
+		t.Errorf("%d answers are remembered, and %d queries waited at once", n, most.Load())
+	}
+}

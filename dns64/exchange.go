@@ -1,0 +1,254 @@
+package dns64
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Errors about an answer that is not taken.
+var (
+	errNotOurs    = errors.New("dns64: not the answer to the question")
+	errTruncated  = errors.New("dns64: the answer does not fit")
+	errOtherCase  = errors.New("dns64: the answer spells the question in other letters")
+	errUnreadable = errors.New("dns64: the answer cannot be read")
+)
+
+// advertised is the longest answer that is wanted over UDP: one that is not fragmented anywhere.
+const advertised = 1232
+
+// exchange asks an upstream by its transport. An answer over UDP that is cut down, or that has lost the pattern of letters
+// by which it is known, is asked for again over TCP.
+func (u *upstream) exchange(ctx context.Context, q Question) (*dns.Msg, error) {
+	if u.Transport == UDP {
+		m, err := u.overUDP(ctx, q)
+		if !errors.Is(err, errTruncated) && !errors.Is(err, errOtherCase) {
+			return m, err
+		}
+	}
+	return u.overStream(ctx, q)
+}
+
+// ask writes a question as it is sent: with an ID and a pattern of capitals that somebody who cannot see it would have to
+// guess, beside the port.
+func ask(q Question) ([]byte, error) {
+	b := make([]byte, headerLen, headerLen+maxName+4+optLen)
+	binary.BigEndian.PutUint16(b, uint16(rand.Uint32()))
+	flags := uint16(flagRD | flagAD)
+	if q.CD {
+		flags |= flagCD
+	}
+	binary.BigEndian.PutUint16(b[2:], flags)
+	b[5] = 1
+	name := make([]byte, maxName+1)
+	n, err := dns.PackDomainName(q.Name, name, 0, nil, false)
+	if err != nil {
+		return nil, err
+	}
+	mixed := mix(lower(nil, name[:n]))
+	b = append(b, mixed...)
+	b = binary.BigEndian.AppendUint16(b, q.Type)
+	b = binary.BigEndian.AppendUint16(b, q.Class)
+	asQuery := query{edns: true, do: q.DO}
+	return asQuery.appendOPT(b, 0, 0, advertised), nil
+}
+
+// mix makes capitals of some letters ("0x20").
+func mix(name []byte) []byte {
+	bits := rand.Uint64()
+	for i, c := range name {
+		if i%64 == 63 {
+			bits = rand.Uint64()
+		}
+		if 'a' <= c && c <= 'z' && bits>>(i%64)&1 == 1 {
+			name[i] = c &^ 0x20
+		}
+	}
+	return name
+}
+
+// parseAnswer reads the answer to a question that was sent. Names that refer to the question are in small letters then, as
+// they were before they were mixed.
+func parseAnswer(sent, b []byte) (*dns.Msg, error) {
+	if len(b) < headerLen || b[0] != sent[0] || b[1] != sent[1] || b[2]&(flagQR>>8) == 0 {
+		return nil, errNotOurs
+	}
+	end := headerLen + nameLen(sent[headerLen:]) + 4
+	switch {
+	case len(b) < end || b[4] != 0 || b[5] != 1 || !equalFold(lower(nil, sent[headerLen:end-4]), b[headerLen:end-4]),
+		!bytes.Equal(sent[end-4:end], b[end-4:end]):
+		return nil, errNotOurs
+	case b[2]&(flagTC>>8) != 0:
+		return nil, errTruncated
+	case !bytes.Equal(sent[headerLen:end], b[headerLen:end]):
+		return nil, errOtherCase
+	}
+	lower(b[headerLen:headerLen], b[headerLen:end-4])
+	m := new(dns.Msg)
+	if err := m.Unpack(b); err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	kept := m.Extra[:0]
+	for _, rr := range m.Extra {
+		if rr.Header().Rrtype != dns.TypeOPT { // it is about this exchange only
+			kept = append(kept, rr)
+		}
+	}
+	if m.Extra = kept; m.Rcode > 15 {
+		m.Rcode = dns.RcodeServerFailure // such errors are about EDNS, which was our business
+	}
+	return m, nil
+}
+
+// overUDP asks over UDP, and again if there is no answer. What is not the answer is ignored: the answer may yet come.
+func (u *upstream) overUDP(ctx context.Context, q Question) (*dns.Msg, error) {
+	sent, err := ask(q)
+	if err != nil {
+		return nil, err
+	}
+	c, err := u.dial(ctx, "udp")
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
+	b := make([]byte, 4096)
+	for {
+		if _, err := c.Write(sent); err != nil {
+			return nil, err
+		}
+		m, err := listen(ctx, c, sent, b)
+		if !errors.Is(err, errNotOurs) {
+			return m, err
+		}
+	}
+}
+
+// listen waits for the answer until it is time to ask again, which is errNotOurs.
+func listen(ctx context.Context, c net.Conn, sent, b []byte) (*dns.Msg, error) {
+	_ = c.SetReadDeadline(time.Now().Add(resendAfter))
+	for {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		n, err := c.Read(b)
+		var timeout net.Error
+		switch {
+		case errors.As(err, &timeout) && timeout.Timeout() && ctx.Err() == nil:
+			return nil, errNotOurs
+		case err != nil:
+			return nil, err
+		}
+		if m, err := parseAnswer(sent, b[:n]); !errors.Is(err, errNotOurs) {
+			return m, err
+		}
+	}
+}
+
+// Connections that wait to be used again (RFC 7766 section 6.2.1): so many, and so long.
+const (
+	maxIdle  = 32
+	idleTime = 8 * time.Second
+)
+
+// connection is one over TCP or TLS.
+type connection struct {
+	net.Conn
+	since time.Time // it waits
+}
+
+// overStream asks over TCP or TLS, if possible on a connection that is there. Upstreams may have closed that one: then a
+// new one counts.
+func (u *upstream) overStream(ctx context.Context, q Question) (*dns.Msg, error) {
+	for {
+		c, used, err := u.connection(ctx)
+		if err != nil {
+			return nil, err
+		}
+		m, err := converse(ctx, c, q)
+		if err == nil {
+			u.keep(c)
+			return m, nil
+		}
+		c.Close()
+		if !used || ctx.Err() != nil {
+			return nil, err
+		}
+	}
+}
+
+// connection returns one to ask on, and whether it has been used before.
+func (u *upstream) connection(ctx context.Context) (c *connection, used bool, err error) {
+	u.mu.Lock()
+	for c == nil && len(u.idle) > 0 {
+		last := len(u.idle) - 1
+		if c = u.idle[last]; time.Since(c.since) > idleTime {
+			c.Close()
+			c = nil
+		}
+		u.idle = u.idle[:last]
+	}
+	u.mu.Unlock()
+	if c != nil {
+		return c, true, nil
+	}
+	n, err := u.dial(ctx, "tcp")
+	return &connection{Conn: n}, false, err
+}
+
+// keep has a connection wait for its next use.
+func (u *upstream) keep(c *connection) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.idle) == maxIdle {
+		c.Close()
+		return
+	}
+	c.since = time.Now()
+	u.idle = append(u.idle, c)
+}
+
+// converse sends a question over a stream, with its length in front, and reads the answer.
+func converse(ctx context.Context, c net.Conn, q Question) (*dns.Msg, error) {
+	sent, err := ask(q)
+	if err != nil {
+		return nil, err
+	}
+	_ = c.SetDeadline(time.Now().Add(askTimeout))
+	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(sent))), sent...)); err != nil {
+		return nil, err
+	}
+	b, err := readStream(c, nil)
+	if err != nil {
+		return nil, err
+	}
+	m, err := parseAnswer(sent, b)
+	if errors.Is(err, errOtherCase) { // nobody can forge an answer here
+		copy(b[headerLen:], sent[headerLen:headerLen+nameLen(sent[headerLen:])])
+		return parseAnswer(sent, b)
+	}
+	return m, err
+}
+
+// readStream reads one message. It may use buf.
+func readStream(r io.Reader, buf []byte) ([]byte, error) {
+	var length [2]byte
+	if _, err := io.ReadFull(r, length[:]); err != nil {
+		return nil, err
+	}
+	n := int(binary.BigEndian.Uint16(length[:]))
+	if cap(buf) < n {
+		buf = make([]byte, n)
+	}
+	_, err := io.ReadFull(r, buf[:n])
+	return buf[:n], err
+}

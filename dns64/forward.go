@@ -1,0 +1,263 @@
+package dns64
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/gaissmai/bart"
+	"github.com/miekg/dns"
+	"golang.org/x/sync/singleflight"
+)
+
+// Config is what a Forwarder works by. It is never changed once it is in use.
+type Config struct {
+	Policy    Policy
+	Clients   []netip.Prefix // who is served
+	Upstreams *Upstreams
+	Cache     CacheLimits
+	Rate      int    // answers over UDP to one network a second; 0: no limit
+	InFlight  int    // queries that may wait for upstreams at once
+	Size      uint16 // longest answer over UDP (RFC 6891 section 6.2.5)
+}
+
+// Forwarder answers queries from its caches, and else by asking upstreams. Its methods may be called by any number of
+// goroutines.
+type Forwarder struct {
+	Stats Stats
+
+	log    *slog.Logger
+	seed   maphash.Seed
+	turn   atomic.Uint64
+	slots  atomic.Int64 // queries that wait for upstreams
+	flight singleflight.Group
+	state  atomic.Pointer[state]
+}
+
+// state is a Config and what has been made for it.
+type state struct {
+	Config
+	clients *bart.Lite
+	limit   *limiter
+	real    *cache // what upstreams have answered
+	made    *cache // what clients are answered; another Policy begins with an empty one
+}
+
+// New returns a Forwarder.
+func New(c Config, log *slog.Logger) *Forwarder {
+	f := &Forwarder{log: log, seed: maphash.MakeSeed()}
+	f.Configure(c)
+	return f
+}
+
+// Configure replaces the Config. What is under way ends by the old one. What upstreams have answered is kept unless it is
+// bounded otherwise now, or others are asked.
+func (f *Forwarder) Configure(c Config) {
+	s := &state{Config: c, clients: new(bart.Lite), limit: newLimiter(c.Rate), made: newCache(c.Cache, f.seed)}
+	for _, p := range c.Clients {
+		s.clients.Insert(p)
+	}
+	old := f.state.Load()
+	if old != nil && old.Upstreams == c.Upstreams && old.Cache == c.Cache {
+		s.real = old.real
+	} else {
+		s.real = newCache(c.Cache, f.seed)
+	}
+	if old != nil && old.Rate == c.Rate {
+		s.limit = old.limit
+	}
+	f.state.Store(s)
+	if old != nil && old.Upstreams != c.Upstreams {
+		old.Upstreams.Close()
+	}
+}
+
+// Config returns the Config in use.
+func (f *Forwarder) Config() Config { return f.state.Load().Config }
+
+// Watch looks after the upstreams until ctx is done.
+func (f *Forwarder) Watch(ctx context.Context) error {
+	tick := time.NewTicker(checkEvery)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		us := f.state.Load().Upstreams
+		before := us.State()
+		us.Check(ctx, n%5 == 0)
+		f.report(before, us.State())
+		select {
+		case <-ctx.Done():
+			us.Close()
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// report logs which upstreams have come and gone.
+func (f *Forwarder) report(before, after []UpstreamState) {
+	for i := range after {
+		switch {
+		case before[i].Up && !after[i].Up:
+			f.log.Warn("an upstream of DNS64 does not answer", "upstream", after[i].String())
+		case !before[i].Up && after[i].Up:
+			f.log.Info("an upstream of DNS64 answers again", "upstream", after[i].String())
+		}
+	}
+}
+
+var errBusy = errors.New("dns64: too many queries wait for upstreams")
+
+// acquire takes one of the places of queries that wait for upstreams; release gives it back.
+func (f *Forwarder) acquire(s *state) bool {
+	if f.slots.Add(1) > int64(s.InFlight) {
+		f.slots.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (f *Forwarder) release() { f.slots.Add(-1) }
+
+// caught makes an error of a panic, when it is deferred: a message that trips over us must cost no more than one query.
+func (f *Forwarder) caught(err *error) {
+	if r := recover(); r != nil {
+		f.Stats.add(panics)
+		*err = fmt.Errorf("dns64: a query was stumbled over: %v", r)
+	}
+}
+
+// resolve answers a question and remembers the answer. With again, what is remembered does not count.
+func (f *Forwarder) resolve(ctx context.Context, s *state, q Question, pick int, again bool) (e *entry, err error) {
+	defer f.caught(&err)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout+patience/2)
+	defer cancel()
+	a := s.Policy.Resolve(ctx, q, pick, func(ctx context.Context, q Question) (*dns.Msg, error) {
+		return f.ask(ctx, s, q, again)
+	})
+	if a.Made {
+		f.Stats.add(made)
+	}
+	if e, err = newEntry(q, a.Msg, a.Made, time.Now()); err != nil { // an upstream can answer what cannot be sent
+		if e, err = newEntry(q, failure(q), false, time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	s.made.put(s.made.key(e.question(), q.DO, q.CD, q.RD, pick), e)
+	return e, nil
+}
+
+// ask answers a question about real data: from the cache, or from an upstream, which is asked once for all who ask at the
+// same time. What has expired is better than nothing, if that is configured.
+func (f *Forwarder) ask(ctx context.Context, s *state, q Question, again bool) (*dns.Msg, error) {
+	question, err := wireQuestion(q)
+	if err != nil {
+		return nil, err
+	}
+	k := s.real.key(question, q.DO, q.CD, true, 0)
+	old := s.real.get(k, question)
+	if old != nil && !again && old.fresh(time.Now()) {
+		return old.message(time.Now())
+	}
+	result := f.flight.DoChan(fmt.Sprint(q.Name, q.Type, q.Class, q.DO, q.CD), func() (any, error) {
+		return f.fetch(context.WithoutCancel(ctx), s, q, k)
+	})
+	select {
+	case r := <-result:
+		if e, ok := r.Val.(*entry); ok && r.Err == nil && (e.rcode() != dns.RcodeServerFailure || !s.Cache.ServeStale) {
+			return e.message(time.Now())
+		}
+		err = r.Err
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if s.Cache.ServeStale && old != nil && old.stale(time.Now()) {
+		f.Stats.add(staleServed)
+		return old.message(time.Now())
+	}
+	if err == nil {
+		return failure(q), nil
+	}
+	return nil, err
+}
+
+// fetch asks the upstreams and remembers what they answer, unless it is a failure.
+func (f *Forwarder) fetch(ctx context.Context, s *state, q Question, k key) (e *entry, err error) {
+	defer f.caught(&err)
+	m, err := s.Upstreams.Ask(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	s.real.bound(m)
+	e, err = newEntry(q, m, false, time.Now())
+	if err == nil && (m.Rcode == dns.RcodeSuccess || m.Rcode == dns.RcodeNameError) {
+		s.real.put(k, e)
+	}
+	return e, err
+}
+
+// wireQuestion writes a question as entries have it.
+func wireQuestion(q Question) ([]byte, error) {
+	b := make([]byte, maxName+5)
+	n, err := dns.PackDomainName(q.Name, b, 0, nil, false)
+	if err != nil {
+		return nil, err
+	}
+	return append(b[:n], byte(q.Type>>8), byte(q.Type), byte(q.Class>>8), byte(q.Class)), nil
+}
+
+// Query answers a question as a client at an address would be answered, whether or not it is one that is served.
+func (f *Forwarder) Query(ctx context.Context, client netip.Addr, name string, kind uint16) (*dns.Msg, error) {
+	s := f.state.Load()
+	if !f.acquire(s) {
+		return nil, errBusy
+	}
+	defer f.release()
+	q := Question{Name: dns.CanonicalName(name), Type: kind, Class: dns.ClassINET, RD: true}
+	e, err := f.resolve(ctx, s, q, s.Policy.Pick(client, f.turn.Add(1), f.seed), false)
+	if err != nil {
+		return nil, err
+	}
+	return e.message(time.Now())
+}
+
+// Flush forgets all answers, and returns how many there were.
+func (f *Forwarder) Flush() int {
+	s := f.state.Load()
+	return s.real.flush() + s.made.flush()
+}
+
+// Cached is an answer that is remembered.
+type Cached struct {
+	Name, Type, Result string
+	Made               bool // it is one that clients get; else an upstream's
+	TTL                time.Duration
+	Hits               uint32
+	Records            int
+}
+
+// Cached returns the answers that are remembered and hold, those that upstreams gave first.
+func (f *Forwarder) Cached() (list []Cached) {
+	s, now := f.state.Load(), time.Now()
+	for i, c := range []*cache{s.real, s.made} {
+		for _, e := range c.entries() {
+			if !e.fresh(now) {
+				continue
+			}
+			b := e.question()
+			name, n, err := dns.UnpackDomainName(b, 0)
+			if err != nil {
+				continue
+			}
+			list = append(list, Cached{
+				Name: name, Type: dns.Type(uint16(b[n])<<8 | uint16(b[n+1])).String(), Result: dns.RcodeToString[e.rcode()], Made: i == 1,
+				TTL: time.Duration(e.expires - now.UnixNano()).Truncate(time.Second), Hits: e.hits.Load(), Records: int(e.wire[6])<<8 | int(e.wire[7]),
+			})
+		}
+	}
+	return list
+}

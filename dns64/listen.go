@@ -1,0 +1,228 @@
+package dns64
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	receiveBuffer = 4 << 20          // bytes that may wait for a reader
+	maxStreams    = 256              // TCP connections at once
+	streamIdle    = 10 * time.Second // between queries (RFC 7766 section 6.2.3)
+	maxQuery      = 4096             // bytes of a query over UDP, of which there is no longer one in use
+)
+
+// readers is how many sockets share an address, for the kernel to spread queries over.
+func readers() int { return min(runtime.NumCPU(), 4) }
+
+// open opens the sockets of one address.
+func (s *Server) open(a netip.AddrPort) error {
+	family := "" // [::] stands for both families
+	if a.Addr().Is4() {
+		family = "4"
+	}
+	l, err := net.Listen("tcp"+family, a.String()) // first: it cannot be shared, and so tells whether somebody is there
+	if err != nil {
+		return err
+	}
+	s.streams = append(s.streams, l)
+	if a.Port() == 0 {
+		a = netip.AddrPortFrom(a.Addr(), l.Addr().(*net.TCPAddr).AddrPort().Port())
+	}
+	for range readers() {
+		lc := net.ListenConfig{Control: prepare}
+		c, err := lc.ListenPacket(context.Background(), "udp"+family, a.String())
+		if err != nil {
+			return err
+		}
+		u := c.(*net.UDPConn)
+		_ = u.SetReadBuffer(receiveBuffer) // a smaller one does as well
+		s.packets = append(s.packets, u)
+	}
+	return nil
+}
+
+// prepare lets sockets share an address, and has the kernel say which address a query came to: the answer must come from
+// there.
+func prepare(network, _ string, c syscall.RawConn) error {
+	var failed error
+	err := c.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		if network == "udp4" {
+			failed = errors.Join(failed, unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1))
+		} else {
+			failed = errors.Join(failed, unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1))
+		}
+	})
+	return errors.Join(err, failed)
+}
+
+// Addrs returns the addresses that are listened on.
+func (s *Server) Addrs() (list []netip.AddrPort) {
+	for _, l := range s.streams {
+		list = append(list, l.Addr().(*net.TCPAddr).AddrPort())
+	}
+	return list
+}
+
+// Run answers until ctx is done, then closes the sockets and lets what is under way end.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, s.Close)
+	defer stop()
+	for _, c := range s.packets {
+		group.Go(func() error { return s.receive(ctx, c) })
+	}
+	places := make(chan struct{}, maxStreams)
+	for _, l := range s.streams {
+		group.Go(func() error { return s.accept(ctx, l, places) })
+	}
+	return group.Wait()
+}
+
+// receive answers what comes to a UDP socket.
+func (s *Server) receive(ctx context.Context, c *net.UDPConn) error {
+	var jobs sync.WaitGroup
+	defer jobs.Wait()
+	b, out, oob := make([]byte, maxQuery), make([]byte, 0, maxCached), make([]byte, 128)
+	for {
+		n, oobn, _, from, err := c.ReadMsgUDPAddrPort(b, oob)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil:
+			continue // about an answer that was sent, or a lack of memory that passes
+		}
+		who := client{addr: from.Addr().Unmap().WithZone("")}
+		answer, j, o := s.guarded(out[:0], b[:n], &who)
+		info := source(oob[:oobn])
+		switch {
+		case o == pending && !s.f.acquire(j.s):
+			answer = j.fail(answer, b[:n])
+		case o == pending:
+			packet, info := slices.Clone(b[:n]), slices.Clone(info)
+			jobs.Go(func() {
+				defer s.f.release()
+				if answer, o := j.run(ctx, nil, packet, &who); o == answered {
+					_, _, _ = c.WriteMsgUDPAddrPort(answer, info, from) // who does not get it asks again
+				}
+			})
+			continue
+		case o == silent:
+			continue
+		}
+		_, _, _ = c.WriteMsgUDPAddrPort(answer, info, from)
+	}
+}
+
+// guarded is Forwarder.answer, of which a panic costs no more than one query.
+func (s *Server) guarded(dst, packet []byte, who *client) (answer []byte, j *job, o outcome) {
+	defer func() {
+		if recover() != nil {
+			s.f.Stats.add(panics)
+			answer, j, o = dst, nil, silent
+		}
+	}()
+	return s.f.answer(dst, packet, who, time.Now())
+}
+
+// source makes of the control message about where a query came to one that has the answer come from there: the same, but
+// without the interface, which is the routes' to choose unless the address is link-local.
+func source(oob []byte) []byte {
+	const header, index4, len4, index6, len6 = unix.SizeofCmsghdr, 0, unix.SizeofInet4Pktinfo, 16, unix.SizeofInet6Pktinfo
+	switch len(oob) {
+	case unix.CmsgSpace(len4):
+		clear(oob[header+index4 : header+index4+4])
+	case unix.CmsgSpace(len6):
+		if a := netip.AddrFrom16([16]byte(oob[header:])); !a.IsLinkLocalUnicast() {
+			clear(oob[header+index6 : header+index6+4])
+		}
+	}
+	return oob
+}
+
+// accept takes TCP connections, and no more than there are places.
+func (s *Server) accept(ctx context.Context, l net.Listener, places chan struct{}) error {
+	var streams sync.WaitGroup
+	defer streams.Wait()
+	for {
+		c, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				c.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil:
+			time.Sleep(10 * time.Millisecond) // too many open files, which passes
+			continue
+		}
+		select {
+		case places <- struct{}{}:
+			streams.Go(func() {
+				defer func() { <-places }()
+				s.converse(ctx, c)
+			})
+		default:
+			c.Close()
+		}
+	}
+}
+
+// converse answers what comes over a TCP connection. Answers come as they are ready (RFC 7766 section 6.2.1.1).
+func (s *Server) converse(ctx context.Context, c net.Conn) {
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	var jobs sync.WaitGroup
+	defer jobs.Wait()
+	var writing sync.Mutex
+	write := func(b []byte) {
+		writing.Lock()
+		defer writing.Unlock()
+		binary.BigEndian.PutUint16(b, uint16(len(b)-2))
+		_ = c.SetWriteDeadline(time.Now().Add(streamIdle))
+		if _, err := c.Write(b); err != nil {
+			c.Close() // it would be read as something else from here on
+		}
+	}
+	from, _ := netip.ParseAddrPort(c.RemoteAddr().String())
+	who := client{addr: from.Addr().Unmap().WithZone(""), stream: true, limit: 65535}
+	for {
+		_ = c.SetReadDeadline(time.Now().Add(streamIdle))
+		packet, err := readStream(c, nil)
+		if err != nil {
+			return
+		}
+		answer, j, o := s.guarded(make([]byte, 2, 512), packet, &who)
+		switch {
+		case o == pending && !s.f.acquire(j.s):
+			write(j.fail(answer, packet))
+		case o == pending:
+			jobs.Go(func() {
+				defer s.f.release()
+				if answer, o := j.run(ctx, make([]byte, 2), packet, &who); o == answered {
+					write(answer)
+				}
+			})
+		case o == answered:
+			write(answer)
+		default:
+			return // not DNS
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package dns64
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Server listens. It stands for itself: its goroutines share nothing with those that carry packets, and a query that it
+// stumbles over is the only one that fails.
+type Server struct {
+	f       *Forwarder
+	packets []*net.UDPConn
+	streams []net.Listener
+}
+
+// Listen opens the sockets of addresses, each for UDP and TCP. With an error none is open.
+func Listen(f *Forwarder, addrs []netip.AddrPort) (*Server, error) {
+	s := &Server{f: f}
+	for _, a := range addrs {
+		if err := s.open(a); err != nil {
+			s.Close()
+			return nil, fmt.Errorf("dns64: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Close closes the sockets.
+func (s *Server) Close() {
+	for _, c := range s.packets {
+		c.Close()
+	}
+	for _, l := range s.streams {
+		l.Close()
+	}
+}
+
+// client is who asked, and what it can take.
+type client struct {
+	addr   netip.Addr
+	stream bool
+	limit  int // longest answer
+}
+
+// outcome is what becomes of a query at once: an answer, nothing, or a question that must be resolved first.
+type outcome int
+
+const (
+	answered outcome = iota
+	silent
+	pending
+)
+
+// answer appends the answer to a packet to dst, if there is one without asking anybody. Else it returns what is to be
+// resolved.
+func (f *Forwarder) answer(dst, packet []byte, from *client, now time.Time) ([]byte, *job, outcome) {
+	s := f.state.Load()
+	q, rcode, ok := parseQuery(packet)
+	if !ok {
+		return dst, nil, silent
+	}
+	if !from.stream {
+		from.limit = int(min(q.size, s.Size))
+	}
+	if !s.clients.Contains(from.addr) {
+		f.Stats.add(denied)
+		rcode = dns.RcodeRefused
+	} else if rcode == dns.RcodeSuccess && (q.kind == dns.TypeAXFR || q.kind == dns.TypeIXFR) {
+		rcode = dns.RcodeRefused // nobody's zone is here, and a transfer is more than one answer
+	}
+	if rcode != dns.RcodeSuccess {
+		f.Stats.answered(q.kind, rcode)
+		return f.limited(s, q.appendRefusal(dst, rcode, 0, s.Size), len(dst), &q, from, now)
+	}
+	var room [maxName + 5]byte
+	question := append(lower(room[:0], q.name()), q.question[len(q.question)-4:]...)
+	pick := s.Policy.Pick(from.addr, f.turn.Add(1), f.seed)
+	e := s.made.get(s.made.key(question, q.do, q.flags&flagCD != 0, q.flags&flagRD != 0, pick), question)
+	if e == nil || !e.fresh(now) {
+		f.Stats.add(misses)
+		return dst, &job{f: f, s: s, pick: pick}, pending
+	}
+	f.Stats.add(hits)
+	e.hits.Add(1)
+	if s.Cache.Prefetch && e.due(now) {
+		f.prefetch(s, &q, pick)
+	}
+	return f.finish(s, dst, e, &q, from, now)
+}
+
+// finish appends the answer of an entry, unless there have been too many.
+func (f *Forwarder) finish(s *state, dst []byte, e *entry, q *query, from *client, now time.Time) ([]byte, *job, outcome) {
+	f.Stats.answered(q.kind, e.rcode())
+	at := len(dst)
+	dst = e.appendTo(dst, q, now, from.limit, s.Size)
+	if dst[at+2]&(flagTC>>8) != 0 {
+		f.Stats.add(truncated)
+	}
+	return f.limited(s, dst, at, q, from, now)
+}
+
+// limited lets an answer at dst[at:] pass, or cuts it down, or drops it.
+func (f *Forwarder) limited(s *state, dst []byte, at int, q *query, from *client, now time.Time) ([]byte, *job, outcome) {
+	if from.stream {
+		return dst, nil, answered
+	}
+	switch s.limit.judge(from.addr, now) {
+	case slip:
+		f.Stats.add(limited)
+		return q.appendRefusal(dst[:at], int(dst[at+3]&15), flagTC, s.Size), nil, answered
+	case discard:
+		f.Stats.add(limited)
+		return dst[:at], nil, silent
+	}
+	return dst, nil, answered
+}
+
+// prefetch has a question asked again, if there is a place for it.
+func (f *Forwarder) prefetch(s *state, q *query, pick int) {
+	question, err := q.asked()
+	if err != nil || !f.acquire(s) {
+		return
+	}
+	f.Stats.add(prefetched)
+	go func() {
+		defer f.release()
+		_, _ = f.resolve(context.Background(), s, question, pick, true) // the old answer holds for a while
+	}()
+}
+
+// job is a query that waits for upstreams.
+type job struct {
+	f    *Forwarder
+	s    *state
+	pick int
+}
+
+// run resolves a query and appends its answer to dst. A query without an answer fails, in bounded time.
+func (j *job) run(ctx context.Context, dst, packet []byte, from *client) ([]byte, outcome) {
+	q, _, _ := parseQuery(packet) // it could be read before
+	question, err := q.asked()
+	var e *entry
+	if err == nil {
+		e, err = j.f.resolve(ctx, j.s, question, j.pick, false)
+	}
+	if err != nil {
+		j.f.Stats.answered(q.kind, dns.RcodeServerFailure)
+		dst, _, o := j.f.limited(j.s, q.appendRefusal(dst, dns.RcodeServerFailure, 0, j.s.Size), len(dst), &q, from, time.Now())
+		return dst, o
+	}
+	dst, _, o := j.f.finish(j.s, dst, e, &q, from, time.Now())
+	return dst, o
+}
+
+// fail appends the answer to a query for which there is no place.
+func (j *job) fail(dst, packet []byte) []byte {
+	q, _, _ := parseQuery(packet)
+	j.f.Stats.add(busy)
+	j.f.Stats.answered(q.kind, dns.RcodeServerFailure)
+	return q.appendRefusal(dst, dns.RcodeServerFailure, 0, j.s.Size)
+}

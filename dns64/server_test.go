@@ -1,0 +1,432 @@
+package dns64
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// fake is an upstream that answers as it is told, on UDP, TCP and TLS ports of the loopback interface.
+type fake struct {
+	udp, tcp, tls Upstream
+	roots         *x509.CertPool
+	asked         atomic.Int64
+	overTCP       atomic.Int64
+}
+
+// startFake runs an upstream. answer gets the question and the reply to fill in; without a reply nothing is sent.
+func startFake(t testing.TB, answer func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg) *fake {
+	t.Helper()
+	f := new(fake)
+	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		f.asked.Add(1)
+		if w.RemoteAddr().Network() == "tcp" {
+			f.overTCP.Add(1)
+		}
+		if m := answer(w, q); m != nil {
+			_ = w.WriteMsg(m)
+		}
+	})
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := packets.LocalAddr().(*net.UDPAddr).AddrPort()
+	stream, err := net.Listen("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, roots := certificate(t)
+	secure, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.roots = roots
+	f.udp, f.tcp = Upstream{Transport: UDP, Addr: addr}, Upstream{Transport: TCP, Addr: addr}
+	f.tls = Upstream{Transport: TLS, Addr: secure.Addr().(*net.TCPAddr).AddrPort(), Name: "dns.example"}
+	for _, s := range []*dns.Server{{PacketConn: packets, Handler: handler}, {Listener: stream, Handler: handler}, {Listener: secure, Handler: handler}} {
+		started := make(chan struct{})
+		s.NotifyStartedFunc = func() { close(started) }
+		go func() { _ = s.ActivateAndServe() }()
+		<-started
+		t.Cleanup(func() { _ = s.Shutdown() })
+	}
+	return f
+}
+
+// certificate returns one for dns.example that signs itself.
+func certificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"dns.example"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if c, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	roots.AddCert(c)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k}, roots
+}
+
+// zone answers from records; what it does not have does not exist. It keeps the letters of the question.
+func zone(t testing.TB, text string) func(dns.ResponseWriter, *dns.Msg) *dns.Msg {
+	rrs := records(t, text)
+	return func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+		m := new(dns.Msg).SetReply(q)
+		m.RecursionAvailable = true
+		known := false
+		for _, rr := range rrs {
+			if same(rr.Header().Name, q.Question[0].Name) {
+				known = true
+				if rr.Header().Rrtype == q.Question[0].Qtype {
+					m.Answer = append(m.Answer, dns.Copy(rr))
+				}
+			}
+		}
+		if len(m.Answer) == 0 {
+			m.Ns = records(t, nodata[1:])
+		}
+		if !known {
+			m.Rcode = dns.RcodeNameError
+		}
+		return m
+	}
+}
+
+// testConfig serves the loopback interface.
+func testConfig(t testing.TB, upstreams ...Upstream) Config {
+	return Config{
+		Policy: *testPolicy(t), Clients: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+		Upstreams: NewUpstreams(upstreams, false, nil), InFlight: 100, Size: 1232,
+		Cache: CacheLimits{Size: 100, MaxTTL: time.Hour, MaxNegativeTTL: time.Hour},
+	}
+}
+
+// serve runs a server on a free port until the test ends.
+func serve(t testing.TB, c Config) (*Forwarder, string) {
+	t.Helper()
+	f := New(c, slog.New(slog.DiscardHandler))
+	s, err := Listen(f, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return f, s.Addrs()[0].String()
+}
+
+// exchange asks a server as a client does.
+func exchange(t testing.TB, network, server string, set func(*dns.Msg), name string, kind uint16) *dns.Msg {
+	t.Helper()
+	q := new(dns.Msg).SetQuestion(name, kind)
+	if set != nil {
+		set(q)
+	}
+	c := dns.Client{Net: network, Timeout: 8 * time.Second, UDPSize: 4096}
+	m, _, err := c.Exchange(q, server)
+	if err != nil {
+		t.Fatalf("%s over %s: %v", name, network, err)
+	}
+	return m
+}
+
+func TestServerAnswersByEveryTransport(t *testing.T) {
+	t.Parallel()
+	up := startFake(t, zone(t, a7))
+	for _, u := range []Upstream{up.udp, up.tcp, up.tls} {
+		c := testConfig(t)
+		c.Upstreams = NewUpstreams([]Upstream{u}, false, &tls.Config{RootCAs: up.roots})
+		_, server := serve(t, c)
+		for _, network := range []string{"udp", "tcp"} {
+			m := exchange(t, network, server, nil, "H.exaMple.com.", dns.TypeAAAA)
+			if len(m.Answer) != 1 || !m.RecursionAvailable || m.Question[0].Name != "H.exaMple.com." || m.Answer[0].Header().Name != "H.exaMple.com." {
+				t.Errorf("%v over %s: got %v", u, network, m)
+			}
+		}
+	}
+}
+
+func TestCertificateOfAnotherName(t *testing.T) {
+	t.Parallel()
+	up := startFake(t, zone(t, a7))
+	u := up.tls
+	u.Name = "other.example"
+	c := testConfig(t)
+	c.Upstreams = NewUpstreams([]Upstream{u}, false, &tls.Config{RootCAs: up.roots})
+	_, server := serve(t, c)
+	if m := exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA); m.Rcode != dns.RcodeServerFailure || up.asked.Load() != 0 {
+		t.Errorf("got %v after %d questions, want SERVFAIL and none", m, up.asked.Load())
+	}
+}
+
+// Upstreams that lie, in ways that an attacker would, and what comes of it.
+func TestLyingUpstreams(t *testing.T) {
+	t.Parallel()
+	truth := zone(t, a7)
+	// lie sends a forged answer, then the true one.
+	lie := func(forge func(m *dns.Msg)) func(dns.ResponseWriter, *dns.Msg) *dns.Msg {
+		return func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+			m := truth(w, q)
+			m.Answer = records(t, "h.example.com. 9 A 192.0.2.66")
+			forge(m)
+			if w.RemoteAddr().Network() == "udp" {
+				_ = w.WriteMsg(m)
+			}
+			return truth(w, q)
+		}
+	}
+	for name, answer := range map[string]func(dns.ResponseWriter, *dns.Msg) *dns.Msg{
+		"wrong id":       lie(func(m *dns.Msg) { m.Id++ }),
+		"wrong question": lie(func(m *dns.Msg) { m.Question[0].Name = "x.example.com." }),
+		"wrong type":     lie(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeTXT }),
+		"wrong letters":  lie(func(m *dns.Msg) { m.Question[0].Name = strings.ToUpper(m.Question[0].Name) }),
+		"no question":    lie(func(m *dns.Msg) { m.Question = nil }),
+		"a query":        lie(func(m *dns.Msg) { m.Response = false }),
+		"truncated":      lie(func(m *dns.Msg) { m.Truncated = true }),
+		"garbage first": func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+			_, _ = w.Write([]byte("garbage"))
+			return truth(w, q)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, server := serve(t, testConfig(t, startFake(t, answer).udp))
+			m := exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)
+			if got := brief(m); got != made7 {
+				t.Errorf("got %s, want %s", got, made7)
+			}
+		})
+	}
+}
+
+// An answer from elsewhere does not get through, even if all else is right.
+func TestSpoofedSource(t *testing.T) {
+	t.Parallel()
+	other, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	truth := zone(t, a7)
+	_, server := serve(t, testConfig(t, startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+		m := truth(w, q)
+		m.Answer = records(t, "h.example.com. 9 A 192.0.2.66")
+		if b, err := m.Pack(); err == nil {
+			_, _ = other.WriteTo(b, w.RemoteAddr())
+		}
+		return truth(w, q)
+	}).udp))
+	if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != made7 {
+		t.Errorf("got %s, want %s", got, made7)
+	}
+}
+
+func silentUpstream(dns.ResponseWriter, *dns.Msg) *dns.Msg { return nil }
+
+// Whatever does not answer, a client is answered in bounded time.
+func TestUpstreamsThatFail(t *testing.T) {
+	t.Parallel()
+	good := zone(t, a7)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := Upstream{Transport: UDP, Addr: closed.Addr().(*net.TCPAddr).AddrPort()}
+	closed.Close()
+	failing := startFake(t, func(_ dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+	})
+	for _, row := range []struct {
+		name      string
+		upstreams []Upstream
+		race      bool
+		want      string
+		within    time.Duration
+	}{
+		{"down", []Upstream{nobody}, false, "SERVFAIL", time.Second},
+		{"silent", []Upstream{startFake(t, silentUpstream).udp}, false, "SERVFAIL", askTimeout + time.Second},
+		{"failing", []Upstream{failing.udp}, false, "SERVFAIL", time.Second},
+		{"down, then good", []Upstream{nobody, startFake(t, good).udp}, false, made7, time.Second},
+		{"silent, then good", []Upstream{startFake(t, silentUpstream).udp, startFake(t, good).udp}, false, made7, 2*tryTimeout + time.Second},
+		{"failing, then good", []Upstream{failing.udp, startFake(t, good).udp}, false, made7, time.Second},
+		{"silent beside good", []Upstream{startFake(t, silentUpstream).udp, startFake(t, good).udp}, true, made7, time.Second},
+		{"AAAA silent", []Upstream{startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+			if q.Question[0].Qtype == dns.TypeAAAA {
+				return nil
+			}
+			return good(w, q)
+		}).udp}, false, "600 AAAA 2001:db8:64::c633:6407", patience + time.Second},
+		{"slow", []Upstream{startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+			<-time.After(time.Second)
+			return good(w, q)
+		}).udp}, false, made7, 3 * time.Second / 2},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			c := testConfig(t)
+			c.Upstreams = NewUpstreams(row.upstreams, row.race, nil)
+			_, server := serve(t, c)
+			began := time.Now()
+			got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA))
+			if took := time.Since(began); got != row.want || took > row.within {
+				t.Errorf("got %s after %v, want %s within %v", got, took, row.want, row.within)
+			}
+		})
+	}
+}
+
+// An upstream that is down is asked last until it answers again.
+func TestHealthOfUpstreams(t *testing.T) {
+	t.Parallel()
+	var dead atomic.Bool
+	dead.Store(true)
+	answer := zone(t, a7)
+	first := startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+		if dead.Load() {
+			return nil
+		}
+		return answer(w, q)
+	})
+	us := NewUpstreams([]Upstream{first.udp, startFake(t, answer).udp}, false, nil)
+	for range failuresDown {
+		us.Check(t.Context(), true)
+	}
+	if st := us.State(); st[0].Up || !st[1].Up || st[0].Failed != failuresDown || st[1].Recent == 0 {
+		t.Errorf("got %+v", st)
+	}
+	before := first.asked.Load()
+	if _, err := us.Ask(t.Context(), Question{Name: "h.example.com.", Type: dns.TypeA, Class: dns.ClassINET}); err != nil || first.asked.Load() != before {
+		t.Errorf("%v, and one that is down was asked", err)
+	}
+	dead.Store(false)
+	if us.Check(t.Context(), false); !us.State()[0].Up {
+		t.Error("it is not up again")
+	}
+}
+
+func TestHugeAnswers(t *testing.T) {
+	t.Parallel()
+	var text []string
+	for i := range 800 {
+		text = append(text, fmt.Sprintf("h.example.com. 60 A 198.51.%d.%d", 100+i/256, i%256))
+	}
+	all := zone(t, strings.Join(text, ","))
+	up := startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+		m := all(w, q)
+		if w.RemoteAddr().Network() == "udp" {
+			m.Truncate(1232)
+		}
+		m.Compress = true
+		return m
+	})
+	f, server := serve(t, testConfig(t, up.udp))
+	if m := exchange(t, "udp", server, func(q *dns.Msg) { q.SetEdns0(4096, false) }, "h.example.com.", dns.TypeAAAA); !m.Truncated || len(m.Answer) != 0 || m.IsEdns0().UDPSize() != 1232 {
+		t.Errorf("over UDP: got %v", m)
+	}
+	if m := exchange(t, "tcp", server, nil, "h.example.com.", dns.TypeAAAA); m.Truncated || len(m.Answer) != 800 {
+		t.Errorf("over TCP: got %d records", len(m.Answer))
+	}
+	if len(f.Cached()) != 1 { // the small one about AAAA
+		t.Errorf("it was remembered: %v", f.Cached())
+	}
+}
+
+func TestWhoIsServed(t *testing.T) {
+	t.Parallel()
+	up := startFake(t, zone(t, a7))
+	c := testConfig(t, up.udp)
+	c.Clients = []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}
+	f, server := serve(t, c)
+	for _, network := range []string{"udp", "tcp"} {
+		if m := exchange(t, network, server, nil, "h.example.com.", dns.TypeAAAA); m.Rcode != dns.RcodeRefused {
+			t.Errorf("%s: got %v", network, m)
+		}
+	}
+	c.Clients = testConfig(t).Clients
+	f.Configure(c)
+	if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != made7 {
+		t.Errorf("got %s", got)
+	}
+	if m := exchange(t, "udp", server, nil, "example.com.", dns.TypeIXFR); m.Rcode != dns.RcodeRefused {
+		t.Errorf("got %v", m)
+	}
+}
+
+// Too many answers to one network are cut down, so that whoever asked comes over TCP, or are not sent.
+func TestRateLimit(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, startFake(t, zone(t, a7)).udp)
+	c.Rate = 1
+	_, server := serve(t, c)
+	if m := exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA); len(m.Answer) != 1 {
+		t.Errorf("the first: got %v", m)
+	}
+	if m := exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA); !m.Truncated || len(m.Answer) != 0 {
+		t.Errorf("the second: got %v", m)
+	}
+	if m := exchange(t, "tcp", server, nil, "h.example.com.", dns.TypeAAAA); len(m.Answer) != 1 {
+		t.Errorf("over TCP: got %v", m)
+	}
+}
+
+// While all places are taken, a query fails at once; what is known is still answered.
+func TestTooManyQueries(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, startFake(t, zone(t, a7)).udp)
+	c.InFlight = 1
+	f, server := serve(t, c)
+	if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != made7 {
+		t.Fatalf("got %s", got)
+	}
+	f.slots.Add(1)
+	if m := exchange(t, "udp", server, nil, "i.example.com.", dns.TypeAAAA); m.Rcode != dns.RcodeServerFailure {
+		t.Errorf("got %v", m)
+	}
+	if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != made7 {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestMalformedQueries(t *testing.T) {
+	t.Parallel()
+	_, server := serve(t, testConfig(t, startFake(t, zone(t, a7)).udp))
+	for want, set := range map[int]func(*dns.Msg){
+		dns.RcodeNotImplemented: func(q *dns.Msg) { q.Opcode = dns.OpcodeNotify },
+		dns.RcodeFormatError:    func(q *dns.Msg) { q.Question = append(q.Question, q.Question[0]) },
+		dns.RcodeBadVers:        func(q *dns.Msg) { q.SetEdns0(1232, false).IsEdns0().SetVersion(1) },
+	} {
+		if m := exchange(t, "udp", server, set, "h.example.com.", dns.TypeAAAA); m.Rcode != want {
+			t.Errorf("got %v, want %s", m, dns.RcodeToString[want])
+		}
+	}
+}

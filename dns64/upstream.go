@@ -1,0 +1,299 @@
+package dns64
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Transport is how an upstream is asked.
+type Transport string
+
+// The transports. What does not fit UDP is asked for over TCP.
+const (
+	UDP Transport = "udp"
+	TCP Transport = "tcp"
+	TLS Transport = "tls" // RFC 7858
+)
+
+// Upstream is a resolver that is asked.
+type Upstream struct {
+	Transport Transport
+	Addr      netip.AddrPort
+	Name      string // that its certificate must have; empty: its address
+}
+
+// ParseUpstream reads 192.0.2.53, [2001:db8::53]:5353, tcp://192.0.2.53 or tls://192.0.2.53#dns.example.
+func ParseUpstream(s string) (Upstream, error) {
+	const want = "use one such as 192.0.2.53:53, tcp://192.0.2.53 or tls://192.0.2.53#dns.example"
+	u := Upstream{Transport: UDP}
+	rest := s
+	if scheme, after, ok := strings.Cut(s, "://"); ok {
+		u.Transport, rest = Transport(scheme), after
+	}
+	var named bool
+	rest, u.Name, named = strings.Cut(rest, "#")
+	port := uint16(53)
+	switch u.Transport {
+	case UDP, TCP:
+		if named {
+			return u, fmt.Errorf("dns64: upstream %q: only tls:// has a name behind #: %s", s, want)
+		}
+	case TLS:
+		port = 853
+	default:
+		return u, fmt.Errorf("dns64: upstream %q: the transport must be udp, tcp or tls: %s", s, want)
+	}
+	if a, err := netip.ParseAddr(strings.Trim(rest, "[]")); err == nil {
+		u.Addr = netip.AddrPortFrom(a, port)
+	} else if u.Addr, err = netip.ParseAddrPort(rest); err != nil {
+		return u, fmt.Errorf("dns64: upstream %q has no address: %s", s, want)
+	}
+	if _, ok := dns.IsDomainName(u.Name); named && !ok || u.Addr.Port() == 0 || u.Addr.Addr().IsUnspecified() {
+		return u, fmt.Errorf("dns64: upstream %q cannot be: %s", s, want)
+	}
+	return u, nil
+}
+
+// String writes the upstream as ParseUpstream reads it.
+func (u Upstream) String() string {
+	s := u.Addr.String()
+	if u.Transport != UDP {
+		s = string(u.Transport) + "://" + s
+	}
+	if u.Name != "" {
+		s += "#" + u.Name
+	}
+	return s
+}
+
+const (
+	askTimeout   = 4 * time.Second         // until a question is given up
+	tryTimeout   = 1200 * time.Millisecond // of one upstream, if there are others
+	resendAfter  = 800 * time.Millisecond  // a datagram may be lost
+	failuresDown = 3                       // in a row, after which an upstream is asked last
+	checkEvery   = 2 * time.Second         // those that are down; the others a fifth as often
+	maxSockets   = 2048                    // questions to upstreams at once
+)
+
+// Upstreams asks resolvers. Its methods may be called by any number of goroutines.
+type Upstreams struct {
+	list    []*upstream
+	race    bool
+	sockets chan struct{}
+}
+
+// upstream is a resolver and what is known of it.
+type upstream struct {
+	Upstream
+	tls *tls.Config
+
+	failures  atomic.Uint32 // since it answered last
+	asked     atomic.Uint64
+	failed    atomic.Uint64
+	latencies atomic.Uint64 // microseconds of all answers together
+	recent    atomic.Uint64 // microseconds, a moving average
+
+	mu   sync.Mutex
+	idle []*connection // that can be used again, the latest last
+}
+
+// UpstreamState is what is known of an upstream.
+type UpstreamState struct {
+	Upstream
+	Up      bool
+	Asked   uint64
+	Failed  uint64        // questions without an answer
+	Recent  time.Duration // how long answers take, a moving average
+	Elapsed time.Duration // how long all answers together took
+}
+
+// NewUpstreams returns what asks resolvers, in order or all at once. base is what connections over TLS begin with, and may
+// be nil.
+func NewUpstreams(list []Upstream, race bool, base *tls.Config) *Upstreams {
+	us := &Upstreams{race: race, sockets: make(chan struct{}, maxSockets)}
+	for _, u := range list {
+		up := &upstream{Upstream: u}
+		if u.Transport == TLS {
+			up.tls = base.Clone()
+			if up.tls == nil {
+				up.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+			}
+			if up.tls.ServerName = u.Name; u.Name == "" {
+				up.tls.ServerName = u.Addr.Addr().String()
+			}
+		}
+		us.list = append(us.list, up)
+	}
+	return us
+}
+
+// State returns what is known of each.
+func (us *Upstreams) State() (list []UpstreamState) {
+	for _, u := range us.list {
+		list = append(list, UpstreamState{
+			Upstream: u.Upstream, Up: u.up(), Asked: u.asked.Load(), Failed: u.failed.Load(),
+			Recent:  time.Duration(u.recent.Load()) * time.Microsecond,
+			Elapsed: time.Duration(u.latencies.Load()) * time.Microsecond,
+		})
+	}
+	return list
+}
+
+// Close closes the connections that wait to be used again.
+func (us *Upstreams) Close() {
+	for _, u := range us.list {
+		u.mu.Lock()
+		for _, c := range u.idle {
+			c.Close()
+		}
+		u.idle = nil
+		u.mu.Unlock()
+	}
+}
+
+// Check asks upstreams whether they are there: those that seem not to be, or all.
+func (us *Upstreams) Check(ctx context.Context, all bool) {
+	var wait sync.WaitGroup
+	for _, u := range us.list {
+		if all || !u.up() {
+			wait.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+				defer cancel()
+				_, _ = us.try(ctx, u, Question{Name: ".", Type: dns.TypeNS, Class: dns.ClassINET, RD: true}) // it counts by itself
+			})
+		}
+	}
+	wait.Wait()
+}
+
+var errNobody = errors.New("dns64: no upstream answers")
+
+// Ask asks until one answers. An error of theirs is an answer if nobody has a better one.
+func (us *Upstreams) Ask(ctx context.Context, q Question) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	candidates := us.candidates()
+	if us.race && len(candidates) > 1 {
+		return us.all(ctx, candidates, q)
+	}
+	var worse *dns.Msg
+	for i, u := range candidates {
+		each, done := ctx, func() {}
+		if i < len(candidates)-1 {
+			each, done = context.WithTimeout(ctx, tryTimeout)
+		}
+		m, err := us.try(each, u, q)
+		done()
+		if err == nil && good(m) {
+			return m, nil
+		}
+		if err == nil {
+			worse = m
+		}
+	}
+	if worse == nil {
+		return nil, errNobody
+	}
+	return worse, nil
+}
+
+// all asks all at once; the first good answer counts.
+func (us *Upstreams) all(ctx context.Context, candidates []*upstream, q Question) (*dns.Msg, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan *dns.Msg, len(candidates))
+	for _, u := range candidates {
+		go func() {
+			m, _ := us.try(ctx, u, q)
+			answers <- m
+		}()
+	}
+	var worse *dns.Msg
+	for range candidates {
+		m := <-answers
+		if m != nil && good(m) {
+			return m, nil
+		}
+		if m != nil {
+			worse = m
+		}
+	}
+	if worse == nil {
+		return nil, errNobody
+	}
+	return worse, nil
+}
+
+// good says whether an answer is worth more than what the next upstream may say.
+func good(m *dns.Msg) bool {
+	return m.Rcode != dns.RcodeServerFailure && m.Rcode != dns.RcodeRefused
+}
+
+// candidates returns the upstreams, those that are down last.
+func (us *Upstreams) candidates() []*upstream {
+	var up, down []*upstream
+	for _, u := range us.list {
+		if u.up() {
+			up = append(up, u)
+		} else {
+			down = append(down, u)
+		}
+	}
+	return append(up, down...)
+}
+
+func (u *upstream) up() bool { return u.failures.Load() < failuresDown }
+
+// try asks one upstream, and counts.
+func (us *Upstreams) try(ctx context.Context, u *upstream, q Question) (m *dns.Msg, err error) {
+	select {
+	case us.sockets <- struct{}{}:
+		defer func() { <-us.sockets }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	u.asked.Add(1)
+	began := time.Now()
+	defer func() {
+		if r := recover(); r != nil {
+			m, err = nil, fmt.Errorf("dns64: upstream %v: its answer could not be read: %v", u.Upstream, r)
+		}
+		switch {
+		case err == nil:
+			u.failures.Store(0)
+			took := uint64(time.Since(began).Microseconds())
+			u.latencies.Add(took)
+			u.recent.Store((7*u.recent.Load() + took) / 8)
+		case !errors.Is(context.Cause(ctx), context.Canceled): // else another was faster
+			u.failures.Add(1)
+			u.failed.Add(1)
+		}
+	}()
+	m, err = u.exchange(ctx, q)
+	return m, err
+}
+
+// dial opens a connection. An UDP socket is connected, too: the kernel then lets no answers from elsewhere through.
+func (u *upstream) dial(ctx context.Context, network string) (net.Conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, network, u.Addr.String())
+	if err != nil || u.tls == nil {
+		return c, err
+	}
+	t := tls.Client(c, u.tls)
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return t, nil
+}

@@ -1,0 +1,181 @@
+package dns64
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/miekg/dns"
+)
+
+// The header of a message (RFC 1035 section 4.1.1): ID, flags, and the number of records of each section.
+const (
+	headerLen = 12
+	optLen    = 11 // an OPT record without options (RFC 6891 section 6.1.2)
+
+	flagQR = 1 << 15
+	flagAA = 1 << 10
+	flagTC = 1 << 9
+	flagRD = 1 << 8
+	flagRA = 1 << 7
+	flagAD = 1 << 5
+	flagCD = 1 << 4
+
+	maxName = 255
+)
+
+// query is what a client sent. It refers to the packet that it was read from.
+type query struct {
+	id          uint16
+	flags       uint16
+	question    []byte // as on the wire: name, type, class
+	kind, class uint16
+	edns        bool
+	size        uint16 // what the client takes over UDP
+	do          bool
+}
+
+func (q *query) name() []byte { return q.question[:len(q.question)-4] }
+
+// parseQuery reads a query. Of one that cannot be answered, rcode says why; what is not even a query is not ok, and must
+// not be answered at all. The header of any other is valid.
+func parseQuery(b []byte) (q query, rcode int, ok bool) {
+	if len(b) < headerLen {
+		return q, 0, false
+	}
+	q.id, q.flags = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
+	q.size = dns.MinMsgSize
+	switch {
+	case q.flags&flagQR != 0:
+		return q, 0, false
+	case q.flags>>11&15 != dns.OpcodeQuery:
+		return q, dns.RcodeNotImplemented, true
+	case binary.BigEndian.Uint64(b[4:])>>16 != 1<<32 || b[10] != 0 || b[11] > 1: // one question, at most one additional record
+		return q, dns.RcodeFormatError, true
+	}
+	n := nameLen(b[headerLen:])
+	if n == 0 || len(b) < headerLen+n+4 {
+		return q, dns.RcodeFormatError, true
+	}
+	q.question = b[headerLen : headerLen+n+4]
+	q.kind, q.class = binary.BigEndian.Uint16(q.question[n:]), binary.BigEndian.Uint16(q.question[n+2:])
+	if b[11] == 0 {
+		return q, dns.RcodeSuccess, true
+	}
+	return q, q.parseOPT(b[headerLen+n+4:]), true
+}
+
+// parseOPT reads the record behind the question, which must be OPT.
+func (q *query) parseOPT(b []byte) (rcode int) {
+	if len(b) < optLen || b[0] != 0 || binary.BigEndian.Uint16(b[1:]) != dns.TypeOPT ||
+		int(binary.BigEndian.Uint16(b[9:])) > len(b)-optLen {
+		return dns.RcodeFormatError
+	}
+	q.edns = true
+	q.size = max(binary.BigEndian.Uint16(b[3:]), dns.MinMsgSize)
+	q.do = b[7]&0x80 != 0
+	if b[6] != 0 {
+		return dns.RcodeBadVers
+	}
+	return dns.RcodeSuccess
+}
+
+// nameLen returns the length of an uncompressed name on the wire, or 0 if there is none.
+func nameLen(b []byte) int {
+	for n := 0; n < len(b) && n < maxName; n += int(b[n]) + 1 {
+		switch {
+		case b[n] == 0:
+			return n + 1
+		case b[n] > 63:
+			return 0
+		}
+	}
+	return 0
+}
+
+// lower appends a name or question in small letters. Lengths of labels are below the letters.
+func lower(dst, name []byte) []byte {
+	for _, c := range name {
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+// equalFold says whether b, which may have capitals, is a, which has none.
+func equalFold(a, b []byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		if a[i] != c {
+			return false
+		}
+	}
+	return true
+}
+
+// asked returns what the answer to a query depends on.
+func (q *query) asked() (Question, error) {
+	name, _, err := dns.UnpackDomainName(lower(nil, q.name()), 0)
+	return Question{
+		Name: name, Type: q.kind, Class: q.class, DO: q.do, CD: q.flags&flagCD != 0, RD: q.flags&flagRD != 0,
+	}, err
+}
+
+var errLongAnswer = errors.New("dns64: an answer has a name or record that leads beyond its end")
+
+// ttls returns where in a message the TTLs of its records are.
+func ttls(b []byte) (at []uint16, err error) {
+	i := headerLen + nameLen(b[headerLen:]) + 4
+	records := int(binary.BigEndian.Uint16(b[6:])) + int(binary.BigEndian.Uint16(b[8:])) + int(binary.BigEndian.Uint16(b[10:]))
+	for range records {
+		for i < len(b) && b[i] != 0 && b[i] < 0xc0 {
+			i += int(b[i]) + 1
+		}
+		if i < len(b) && b[i] >= 0xc0 {
+			i++
+		}
+		if i++; i+10 > len(b) || i > 0xffff {
+			return nil, errLongAnswer
+		}
+		at = append(at, uint16(i+4))
+		i += 10 + int(binary.BigEndian.Uint16(b[i+8:]))
+	}
+	if i > len(b) {
+		return nil, errLongAnswer
+	}
+	return at, nil
+}
+
+// appendRefusal appends an answer without records: an error, or, with TC, a request to come again over TCP.
+func (q *query) appendRefusal(dst []byte, rcode int, flags uint16, size uint16) []byte {
+	flags |= flagQR | flagRA | q.flags&(flagRD|flagCD|15<<11) | uint16(rcode&15)
+	at := len(dst)
+	dst = binary.BigEndian.AppendUint16(dst, q.id)
+	dst = binary.BigEndian.AppendUint16(dst, flags)
+	n := byte(0)
+	if q.question != nil {
+		n = 1
+	}
+	dst = append(dst, 0, n, 0, 0, 0, 0, 0, 0)
+	dst = append(dst, q.question...)
+	return q.appendOPT(dst, at, rcode, size)
+}
+
+// appendOPT completes a message at dst[at:] with an OPT record, if the query had one.
+func (q *query) appendOPT(dst []byte, at, rcode int, size uint16) []byte {
+	if !q.edns {
+		return dst
+	}
+	dst[at+11]++ // ARCOUNT; no answer has 255 additional records
+	do := byte(0)
+	if q.do {
+		do = 0x80
+	}
+	return append(dst, 0, 0, byte(dns.TypeOPT), byte(size>>8), byte(size), byte(rcode>>4), 0, do, 0, 0, 0)
+}
