@@ -150,6 +150,7 @@ func (w *worker) depart(s Side, o *packet.Out, hop *nexthop.Hop) {
 // hop6 and hop4 return the way to a destination, with the MTU that is configured if that is less than the route's.
 func (w *worker) hop6(dst packet.Addr6) (h nexthop.Hop, pending bool, r drop.Reason) {
 	h, pending, r = w.hops.Hop6(dst)
+	pending = pending || w.behind()
 	if w.conf.MTU6 != 0 {
 		h.MTU = min(h.MTU, w.conf.MTU6)
 	}
@@ -158,6 +159,7 @@ func (w *worker) hop6(dst packet.Addr6) (h nexthop.Hop, pending bool, r drop.Rea
 
 func (w *worker) hop4(dst packet.Addr4) (h nexthop.Hop, pending bool, r drop.Reason) {
 	h, pending, r = w.hops.Hop4(dst)
+	pending = pending || w.behind()
 	if w.conf.MTU4 != 0 {
 		h.MTU = min(h.MTU, w.conf.MTU4)
 	}

@@ -75,13 +75,17 @@ func (w *worker) park() drop.Reason {
 	return drop.None
 }
 
+// behind says whether packets wait that might go by now: what comes later goes behind them, lest it overtake its flow.
+func (w *worker) behind() bool { return w.parked.len() > 0 && w.routes != w.g.routes.Generation() }
+
 // unpark takes the waiting packets through the gateway once more, if anything has changed for them.
 func (w *worker) unpark() {
 	generation := w.g.routes.Generation()
-	if generation == w.routes && !w.parked.late(w.now) {
+	changed := generation != w.routes
+	w.routes = generation
+	if w.parked.len() == 0 || !changed && !w.parked.late(w.now) {
 		return
 	}
-	w.routes = generation
 	for _, p := range w.parked.take() {
 		w.again, w.whole = p.until, p.whole
 		w.one(&p.frame)

@@ -32,7 +32,7 @@ type worker struct {
 	in     link      // where packets arrive
 	to     [2]outbox // by side: where packets leave
 	hops   Hops
-	routes uint64 // the generation of the routes when packets were last unparked
+	routes uint64 // the generation of the routes when waiting packets were last looked at
 	count  *metrics.Worker
 	frames []packet.Frame
 	ids    ids
@@ -155,11 +155,13 @@ func (w *worker) batch(fs []packet.Frame) {
 	w.g.epochs.Enter(w.number) // before the configuration is read: who replaces it waits for this batch
 	w.configure(w.g.conf.Load())
 	w.paused = w.g.paused.Load()
-	if w.parked.len() > 0 {
-		w.unpark()
-	}
+	w.unpark()
 	hints := w.lookAhead(fs)
 	for i := range fs {
+		if w.behind() {
+			w.hint = nil
+			w.unpark()
+		}
 		if hints != nil {
 			w.hint = &hints[i]
 		}
