@@ -60,7 +60,8 @@ type receiver interface {
 // and returns what the options said.
 func (p *Port) Engine() Engine { return p.engine }
 
-// Fallback returns the reason why Auto did not choose Ring, or nil if it did or was not asked.
+// Fallback returns the reason why Auto did not choose Ring, or why a sender cannot do what XDP says and sends as the others
+// do. It is nil if there is none.
 func (p *Port) Fallback() error { return p.fallback }
 
 // Receive waits at most wait for packets and fills fs with those that are there, at most the batch of the options;

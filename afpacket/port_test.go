@@ -261,7 +261,7 @@ func TestLoopbackRefused(t *testing.T) {
 
 func TestParseEngine(t *testing.T) {
 	t.Parallel()
-	for e := afpacket.Auto; e <= afpacket.Simple; e++ {
+	for e := afpacket.Auto; e <= afpacket.XDP; e++ {
 		if got, err := afpacket.ParseEngine(e.String()); got != e || err != nil {
 			t.Errorf("%v: %v, %v", e, got, err)
 		}

@@ -1,6 +1,7 @@
 package afpacket
 
 import (
+	"errors"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,8 @@ type sender struct {
 	step     int          // most messages of one system call
 	vectors  []unix.Iovec // of all messages: Head, Payload and More of each
 	messages []message
+	xdp      *xdp  // of a sender with that engine; nil if it could not be had
+	lacks    error // why not
 }
 
 func newSender(ifi *net.Interface, o Options) (*sender, error) {
@@ -34,10 +37,45 @@ func newSender(ifi *net.Interface, o Options) (*sender, error) {
 		_ = s.close() // the first error is the one to tell
 		return nil, err
 	}
+	if o.Engine == XDP {
+		s.xdp, s.lacks = newXDP(ifi)
+	}
 	return s, nil
 }
 
+// send sends each packet in the way that suits it, in their order.
 func (s *sender) send(out []packet.Out) (refused int, err error) {
+	if s.xdp == nil {
+		return s.sendMessages(out)
+	}
+	s.xdp.reclaim()
+	for len(out) > 0 && err == nil {
+		n := 0
+		for ; n < len(out) && s.xdp.suits(&out[n]); n++ {
+			s.xdp.put(&out[n])
+		}
+		if n > 0 {
+			var r int
+			r, err = s.xdp.kick(n)
+			refused += r
+			out = out[n:]
+			continue
+		}
+		for n = 1; n < len(out) && !s.xdp.suits(&out[n]); {
+			n++
+		}
+		var r int
+		r, err = s.sendMessages(out[:n])
+		refused += r
+		out = out[n:]
+	}
+	if err != nil {
+		refused += len(out)
+	}
+	return refused, err
+}
+
+func (s *sender) sendMessages(out []packet.Out) (refused int, err error) {
 	for len(out) > 0 {
 		n := s.fill(out)
 		r, err := s.flush(n)
@@ -107,4 +145,13 @@ func (s *sender) flush(n int) (refused int, err error) {
 		}
 	}
 	return refused, nil
+}
+
+// close frees everything.
+func (s *sender) close() error {
+	err := s.socket.close()
+	if s.xdp != nil {
+		err = errors.Join(err, s.xdp.close())
+	}
+	return err
 }

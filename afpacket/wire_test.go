@@ -22,7 +22,7 @@ import (
 const patience = 10 * time.Second
 
 // engines are those that can be asked for.
-var engines = []afpacket.Engine{afpacket.Ring, afpacket.Mmsg, afpacket.Simple}
+var engines = []afpacket.Engine{afpacket.Ring, afpacket.Mmsg, afpacket.Simple, afpacket.XDP}
 
 // end is one end of a wire: a NIC in a network namespace of its own.
 type end struct {

@@ -66,6 +66,7 @@ const (
 	EngineRing   Engine = "ring"
 	EngineMmsg   Engine = "mmsg"
 	EngineSimple Engine = "simple"
+	EngineXDP    Engine = "xdp"
 )
 
 // Offloads says who sets the offloads of the interfaces.

@@ -34,7 +34,7 @@ var keys = []Key{
 	{Name: "interfaces.v6.mtu", Help: "its MTU; auto: as the kernel has it"},
 	{Name: "interfaces.v4.name", Help: "interface of the IPv4 side"},
 	{Name: "interfaces.v4.mtu", Help: "its MTU; auto: as the kernel has it"},
-	{Name: "interfaces.engine", Help: "how frames are moved: auto, ring, mmsg or simple"},
+	{Name: "interfaces.engine", Help: "how frames are moved: auto, ring, mmsg, simple or xdp"},
 	{Name: "interfaces.workers", Help: "threads that carry the packets of each side, by flow; auto: one for four processors"},
 	{Name: "interfaces.pin", Help: "processors that the workers are bound to, in turn: IPv6 side first; empty: any"},
 	{Name: "interfaces.coalesce", Live: true, Help: "consecutive packets of a flow leave as one super-packet, which the kernel or the NIC takes apart"},

@@ -184,7 +184,14 @@ func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 		o.Group = p.group + uint16(s)
 	}
 	if send {
-		return afpacket.OpenSender(o)
+		port, err := afpacket.OpenSender(o)
+		if err != nil {
+			return nil, err
+		}
+		if err := port.Fallback(); err != nil {
+			p.log.Warn("packets leave by sendmmsg: AF_XDP cannot be had", "side", s, "reason", err)
+		}
+		return port, nil
 	}
 	port, err := afpacket.Open(o)
 	if err != nil {
