@@ -161,11 +161,12 @@ func TestWithRefused(t *testing.T) {
 		{"mtu-plateaus", "", "translation.mtu_plateaus: has no MTU; write one or more from 1 to 65535, or leave it out"},
 		{"f-args", "16", "sessions.port_hash_fields: is 16, but must be 0 to 15"},
 		{"pool4", "192.0.2.1", "pool4 is a list of rows; nat64ctl pool4 shows and changes it"},
-		{"dns64.enabled", "true", "dns64.enabled is not available in this version"},
+		{"dns64.enabled", "true", "dns64.enabled cannot change while nat64d runs; write it into the configuration file and restart nat64d"},
+		{"web.listen", "[::]:80", "web.listen is not available in this version"},
 		{"udp_timeout", "5m", `unknown key "udp_timeout"; did you mean udp-timeout?`},
 		{"timeouts.udp", "5m", `unknown key "timeouts.udp"; nat64ctl config get lists them`},
 		{"rate_totl", "5", `unknown key "rate_totl"; did you mean icmp.rate_total?`},
-		{"ss-enabled", "TRUE", `unknown key "ss-enabled"; nat64ctl config get lists them`},
+		{"ss-flush-asap", "TRUE", `unknown key "ss-flush-asap"; nat64ctl config get lists them`},
 	}
 	for _, tt := range tests {
 		c, err := config.Default().With(tt.name, tt.value)

@@ -33,6 +33,7 @@ type Config struct {
 	ICMP        ICMP
 	Log         Log
 	NATEvents   NATEvents
+	DNS64       DNS64
 	Socket      string // path of the control socket
 	Group       string // group that may use it, if there is such a group
 
@@ -248,4 +249,5 @@ type Overrides struct {
 	Engine   string
 	Offloads string
 	LogLevel string
+	DNS64    bool // DNS64 is on and runs alone: no interface needs a name
 }

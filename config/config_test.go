@@ -24,6 +24,7 @@ var compare = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b pool6.Prefix) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 	cmpopts.IgnoreUnexported(config.Config{}),
 }
 
@@ -232,7 +233,7 @@ func TestRefused(t *testing.T) {
 		{"icmp: { source_v4: 2001:db8::1 }", `f:1: icmp.source_v4: is "2001:db8::1", but must be auto or a unicast IPv4 address`},
 		{"icmp: { source_v6: ff02::1 }", `f:1: icmp.source_v6: is "ff02::1", but must be auto or a unicast IPv6 address`},
 		{"api: { socket: run/s }", `f:1: api.socket: is "run/s", but must be an absolute path of at most 107 bytes`},
-		{"dns64: { enabled: true }", "f:1: dns64.enabled: true is not available in this version; leave it out or write false"},
+		{"ra: { pref64: true }", "f:1: ra.pref64: true is not available in this version; leave it out or write false"},
 		{"web: { listen: \":80\" }", `f:1: web.listen: :80 is not available in this version; leave it out or write ""`},
 	}
 	for _, tt := range tests {

@@ -189,6 +189,9 @@ func (w walker) section(n *yaml.Node, t reflect.Type, key string) any {
 
 // values returns a list of single values. It replaces the one of an earlier file, unlike a list of rows.
 func (w walker) values(n *yaml.Node, t reflect.Type, key string) any {
+	if n.Kind == yaml.ScalarNode && t == reflect.TypeFor[words]() {
+		return []string{n.Value}
+	}
 	if n.Kind != yaml.SequenceNode {
 		w.problem(key, "is %s, but must be a list", kindName(n))
 		return nil

@@ -16,7 +16,6 @@ var features = []feature{
 	{"nat_log.sinks[].type", []string{"journal"}},
 	{"metrics.listen", []string{""}},
 	{"web.listen", []string{""}},
-	{"dns64.enabled", []string{"false", "no", "off", "0"}},
 	{"ra.pref64", []string{"false", "no", "off", "0"}},
 	{"ha.mode", []string{"none"}},
 	{"state.save_sessions_on_exit", []string{"false", "no", "off", "0"}},

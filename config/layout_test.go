@@ -104,7 +104,7 @@ func TestKeysAreThoseOfTheLayout(t *testing.T) {
 	visit(reflect.TypeFor[file](), "", func(key string, t reflect.Type) {
 		value := t.Kind() != reflect.Struct && (t.Kind() != reflect.Slice || t.Elem().Kind() != reflect.Struct)
 		off := key == "version" || key == "allow_unsafe_timeouts" || key == "state.dir" || key == "state.restore_max_age" ||
-			strings.HasPrefix(key, "dns64.") || strings.Contains(key, "[]") ||
+			strings.Contains(key, "[]") ||
 			slices.ContainsFunc(features, func(f feature) bool { return f.key == key })
 		if value && !off {
 			want = append(want, key)

@@ -88,7 +88,9 @@ func (d *document) finish(o Overrides) (*Config, error) {
 	f := d.decode()
 	d.override(f, o)
 	c := d.check(f)
-	d.checkNames(f)
+	if !o.DNS64 {
+		d.checkNames(f)
+	}
 	if len(d.problems) > 0 {
 		return nil, d.problems.sorted(d.files)
 	}
@@ -144,6 +146,7 @@ func (d *document) override(f *file, o Overrides) {
 	f.Interfaces.Offloads = d.overridden("interfaces.offloads", o.Offloads, f.Interfaces.Offloads)
 	f.Logging.Level = d.overridden("logging.level", o.LogLevel, f.Logging.Level)
 	f.API.Socket = d.overridden("api.socket", o.Socket, f.API.Socket)
+	f.DNS64.Enabled = f.DNS64.Enabled || o.DNS64
 	if len(o.Pool6) > 0 {
 		d.forget("pool6")
 		f.Pool6 = nil

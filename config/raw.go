@@ -38,6 +38,7 @@ type (
 	octet    int           // 0 to 255, or "copy", which is copied
 	clamp    int           // an MSS, or "off" or "auto", which are MSSOff and MSSAuto
 	interval time.Duration // a duration as a file writes it
+	words    []string      // a list that a single word may stand for
 )
 
 const copied octet = -1
@@ -180,10 +181,35 @@ type rawListen struct {
 }
 
 type rawDNS64 struct {
-	Enabled   bool     `yaml:"enabled"`
-	Listen    []string `yaml:"listen"`
-	Upstreams []string `yaml:"upstreams"`
-	Clients   []string `yaml:"clients"`
+	Enabled           bool        `yaml:"enabled"`
+	Listen            []string    `yaml:"listen"`
+	Upstreams         []string    `yaml:"upstreams"`
+	Race              bool        `yaml:"race"`
+	Clients           []string    `yaml:"clients"`
+	Open              bool        `yaml:"open"`
+	PrefixPolicy      string      `yaml:"prefix_policy"`
+	Ranges            []string    `yaml:"ranges"`
+	Exclude           words       `yaml:"exclude"`
+	Mapped            []string    `yaml:"mapped"`
+	TranslateAll      words       `yaml:"translate_all"`
+	Suffix            string      `yaml:"suffix"`
+	OnAAAAError       string      `yaml:"on_aaaa_error"`
+	BreakDNSSEC       bool        `yaml:"break_dnssec"`
+	UpstreamsValidate bool        `yaml:"upstreams_validate"`
+	RecursiveOnly     bool        `yaml:"recursive_only"`
+	MaxInFlight       int         `yaml:"max_in_flight"`
+	UDPSize           int         `yaml:"udp_size"`
+	RatePerSecond     int         `yaml:"rate_per_second"`
+	Cache             rawDNSCache `yaml:"cache"`
+}
+
+type rawDNSCache struct {
+	Size           int      `yaml:"size"`
+	MinTTL         interval `yaml:"min_ttl"`
+	MaxTTL         interval `yaml:"max_ttl"`
+	MaxNegativeTTL interval `yaml:"max_negative_ttl"`
+	Prefetch       bool     `yaml:"prefetch"`
+	ServeStale     bool     `yaml:"serve_stale"`
 }
 
 type rawRA struct {
@@ -208,6 +234,8 @@ const (
 	dropInfo            = "drop"
 	internetIsV4        = "v4"
 	internetIsV6        = "v6"
+	synthesizeOnError   = "synthesize"
+	servfailOnError     = "servfail"
 	reportingRouter     = "router"
 	literalDestination  = "literal"
 )
@@ -252,6 +280,11 @@ func fresh() *file {
 		ICMP:    rawICMP{SourceV6: "auto", SourceV4: "auto", Errors: string(ICMPErrorsLimited), AnswerDenied: true, RatePerSecond: 10, RateTotal: 1000, ErrorSource: reportingRouter},
 		Logging: rawLogging{Level: "info", Format: "auto"},
 		NATLog:  rawNATLog{Events: string(NATEventsNone)},
-		API:     rawAPI{Socket: "/run/nat64d/nat64d.sock", Group: "nat64"},
+		DNS64: rawDNS64{
+			Listen: []string{"[::]:53"}, PrefixPolicy: string(PrefixFirst), Exclude: words{"::ffff:0:0/96"}, Suffix: "::", OnAAAAError: synthesizeOnError,
+			MaxInFlight: 1000, UDPSize: 1232, RatePerSecond: 5000,
+			Cache: rawDNSCache{Size: 10_000, MaxTTL: interval(24 * time.Hour), MaxNegativeTTL: interval(time.Hour), Prefetch: true},
+		},
+		API: rawAPI{Socket: "/run/nat64d/nat64d.sock", Group: "nat64"},
 	}
 }

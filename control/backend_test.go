@@ -122,7 +122,7 @@ func startOn(t *testing.T, path string, b control.Backend) (stop func()) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- control.Serve(ctx, l, control.NewServer(b, slog.New(slog.DiscardHandler))) }()
+	go func() { done <- control.Serve(ctx, l, control.NewServer(b, nil, slog.New(slog.DiscardHandler))) }()
 	return func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -42,17 +42,26 @@ var routes = []route{
 	{"GET", "/v1/sessions", stream(Backend.Sessions)},
 }
 
-// server answers requests with what the Backend says.
+// server answers requests with what the Backend and the Names say.
 type server struct {
 	backend Backend
+	names   Names
 	log     *slog.Logger
 	mux     *http.ServeMux
 }
 
-// NewServer returns the API over a Backend. Changes are logged. It may serve any number of requests at once.
-func NewServer(b Backend, log *slog.Logger) http.Handler {
-	s := &server{backend: b, log: log, mux: http.NewServeMux()}
-	for _, r := range routes {
+// NewServer returns the API over a Backend and Names. Changes are logged. It may serve any number of requests at once. What
+// is nil is left out.
+func NewServer(b Backend, n Names, log *slog.Logger) http.Handler {
+	s := &server{backend: b, names: n, log: log, mux: http.NewServeMux()}
+	var served []route
+	if b != nil {
+		served = append(served, routes...)
+	}
+	if n != nil {
+		served = append(served, nameRoutes...)
+	}
+	for _, r := range served {
 		s.mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, q *http.Request) { r.handle(s, w, q) })
 		s.mux.HandleFunc(r.path, func(w http.ResponseWriter, q *http.Request) {
 			w.Header().Set("Allow", r.method)

@@ -74,20 +74,18 @@ func (s *Stats) answered(kind uint16, rcode int) {
 	s.queries[t][r].Add(1)
 }
 
-// All returns the counters. Of the queries by type and result there are those that came.
+// All returns the counters, always in the same order.
 func (s *Stats) All() (list []Count) {
 	for t := range s.queries {
 		for r := range s.queries[t] {
-			if n := s.queries[t][r].Load(); n > 0 {
-				labels := map[string]string{"type": "other", "result": "other"}
-				if t < len(countedTypes) {
-					labels["type"] = dns.TypeToString[countedTypes[t]]
-				}
-				if r < len(countedResults) {
-					labels["result"] = dns.RcodeToString[countedResults[r]]
-				}
-				list = append(list, Count{"dns64_queries", labels, n, "queries that were answered, by type and result"})
+			labels := map[string]string{"type": "other", "result": "other"}
+			if t < len(countedTypes) {
+				labels["type"] = dns.TypeToString[countedTypes[t]]
 			}
+			if r < len(countedResults) {
+				labels["result"] = dns.RcodeToString[countedResults[r]]
+			}
+			list = append(list, Count{"dns64_queries", labels, s.queries[t][r].Load(), "queries that were answered, by type and result"})
 		}
 	}
 	for c := range counterCount {

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,39 +32,7 @@ type Upstream struct {
 	Name      string // that its certificate must have; empty: its address
 }
 
-// ParseUpstream reads 192.0.2.53, [2001:db8::53]:5353, tcp://192.0.2.53 or tls://192.0.2.53#dns.example.
-func ParseUpstream(s string) (Upstream, error) {
-	const want = "use one such as 192.0.2.53:53, tcp://192.0.2.53 or tls://192.0.2.53#dns.example"
-	u := Upstream{Transport: UDP}
-	rest := s
-	if scheme, after, ok := strings.Cut(s, "://"); ok {
-		u.Transport, rest = Transport(scheme), after
-	}
-	var named bool
-	rest, u.Name, named = strings.Cut(rest, "#")
-	port := uint16(53)
-	switch u.Transport {
-	case UDP, TCP:
-		if named {
-			return u, fmt.Errorf("dns64: upstream %q: only tls:// has a name behind #: %s", s, want)
-		}
-	case TLS:
-		port = 853
-	default:
-		return u, fmt.Errorf("dns64: upstream %q: the transport must be udp, tcp or tls: %s", s, want)
-	}
-	if a, err := netip.ParseAddr(strings.Trim(rest, "[]")); err == nil {
-		u.Addr = netip.AddrPortFrom(a, port)
-	} else if u.Addr, err = netip.ParseAddrPort(rest); err != nil {
-		return u, fmt.Errorf("dns64: upstream %q has no address: %s", s, want)
-	}
-	if _, ok := dns.IsDomainName(u.Name); named && !ok || u.Addr.Port() == 0 || u.Addr.Addr().IsUnspecified() {
-		return u, fmt.Errorf("dns64: upstream %q cannot be: %s", s, want)
-	}
-	return u, nil
-}
-
-// String writes the upstream as ParseUpstream reads it.
+// String writes the upstream as a configuration does.
 func (u Upstream) String() string {
 	s := u.Addr.String()
 	if u.Transport != UDP {
@@ -135,6 +103,11 @@ func NewUpstreams(list []Upstream, race bool, base *tls.Config) *Upstreams {
 		us.list = append(us.list, up)
 	}
 	return us
+}
+
+// Are says whether us asks these resolvers, and in this way.
+func (us *Upstreams) Are(list []Upstream, race bool) bool {
+	return us.race == race && slices.EqualFunc(us.list, list, func(a *upstream, b Upstream) bool { return a.Upstream == b })
 }
 
 // State returns what is known of each.

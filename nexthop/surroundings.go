@@ -3,6 +3,8 @@ package nexthop
 import (
 	"net/netip"
 	"slices"
+
+	"nat64d/drop"
 )
 
 // Within returns the prefixes inside p and more specific than it for which the kernel has routes of its own, if it
@@ -19,6 +21,22 @@ func (t *Table) Broadcasts() []netip.Addr {
 		}
 	}
 	return list
+}
+
+// Behind6 returns the prefixes that the kernel routes out of the v6 interface, the default route apart, in order. They are
+// the networks of the clients.
+func (t *Table) Behind6() []netip.Prefix {
+	s := t.state.Load()
+	var list []netip.Prefix
+	for _, routes := range s.fib {
+		for p, rs := range routes.All6() {
+			if w, decides := rs.way(p.Addr(), s.nics[v6].Index); decides && w.reason == drop.None && p.Bits() > 0 {
+				list = append(list, p)
+			}
+		}
+	}
+	slices.SortFunc(list, netip.Prefix.Compare)
+	return slices.Compact(list)
 }
 
 // within looks through the tables that the kernel's default rules consult. A route that does not decide, such as a throw

@@ -50,6 +50,29 @@ func TestRoutesWithinAPrefix(t *testing.T) {
 	g.wantWithin("64:ff9b::/96")
 }
 
+// The networks of the clients are what is routed out of the v6 interface: neither all of the Internet nor what is elsewhere.
+func TestRoutesBehindTheV6Interface(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	g := follow(t, l, nexthop.ARPAuto)
+	want := func(prefixes ...string) {
+		t.Helper()
+		until(t, "the prefixes behind the v6 interface", func() bool {
+			var got []string
+			for _, p := range g.Behind6() {
+				got = append(got, p.String())
+			}
+			return slices.Equal(got, prefixes)
+		})
+	}
+	want("2001:db8:1::/64", "fe80::/64")
+	g.ip("-6 route add 2001:db8:1000::/36 via " + lab.Client6)
+	g.ip("-6 route add default via " + lab.Client6)
+	g.ip("-6 route add unreachable 2001:db8:2000::/36")
+	g.ip("-6 route add 2001:db8:3000::/36 dev " + g.NIC4)
+	want("2001:db8:1::/64", "2001:db8:1000::/36", "fe80::/64")
+}
+
 func TestBroadcastAddresses(t *testing.T) {
 	t.Parallel()
 	g := follow(t, network(t, lab.Options{}), nexthop.ARPAuto)

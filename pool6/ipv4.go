@@ -1,6 +1,9 @@
 package pool6
 
-import "net/netip"
+import (
+	"math/bits"
+	"net/netip"
+)
 
 // Unicast4 says whether v4 can be the source or the destination of a translated packet: not 0/8, 127/8, multicast,
 // 240/4 or broadcast, whatever the prefix (RFC 7915 section 4.1, RFC 1812 section 5.3.7).
@@ -24,6 +27,16 @@ var nonGlobal = []range4{
 	{0xc6336400, 0xffffff00}, // 198.51.100.0/24
 	{0xcb007100, 0xffffff00}, // 203.0.113.0/24
 	{0xf0000000, 0xf0000000}, // 240.0.0.0/4
+}
+
+// NonGlobal4 returns the special-purpose addresses that are not globally reachable (RFC 6890).
+func NonGlobal4() []netip.Prefix {
+	list := make([]netip.Prefix, len(nonGlobal))
+	for i, r := range nonGlobal {
+		a := netip.AddrFrom4([4]byte{byte(r.addr >> 24), byte(r.addr >> 16), byte(r.addr >> 8), byte(r.addr)})
+		list[i] = netip.PrefixFrom(a, bits.OnesCount32(r.mask))
+	}
+	return list
 }
 
 // Global4 says whether v4 is globally reachable, so that it may stand behind the Well-Known Prefix (RFC 6052 section

@@ -31,7 +31,7 @@ var imports = map[string]string{
 	"config":       "pool4 pool6",
 	"dns64":        "pool6",
 	"gateway":      "bib config drop fragment guard icmp metrics nexthop packet pool4 pool6 session table xlat",
-	"cmd/nat64d":   "afpacket bib config control drop fragment gateway guard icmp lab metrics nexthop nic packet pool4 pool6 session table xlat",
+	"cmd/nat64d":   "afpacket bib config control dns64 drop fragment gateway guard icmp lab metrics nexthop nic packet pool4 pool6 session table xlat",
 	"cmd/nat64ctl": "control pool4",
 	"test":         "",
 	"test/bench":   "control lab",

@@ -123,7 +123,7 @@ func checkCommand(t *testing.T, programs programs, at string, args []string) {
 		// 3 means that the daemon would be asked; help and completion need none.
 		want, cmd = []int{0, 3}, exec.Command(programs.nat64ctl, append(args[1:], "--socket", "/nonexistent.sock")...)
 	case "nat64d":
-		args = slices.DeleteFunc(args[1:], func(a string) bool { return a == "check" })
+		args = slices.DeleteFunc(args[1:], func(a string) bool { return a == "check" || a == "dns64" })
 		for i := range args {
 			args[i] = strings.ReplaceAll(args[i], "/etc/nat64d/", "../config/")
 		}

@@ -46,7 +46,7 @@ func run(m *testing.M) int {
 			return 1
 		}
 		done := make(chan error, 1)
-		go func() { done <- control.Serve(ctx, l, control.NewServer(b, slog.New(slog.DiscardHandler))) }()
+		go func() { done <- control.Serve(ctx, l, control.NewServer(b, nil, slog.New(slog.DiscardHandler))) }()
 		daemons = append(daemons, done)
 	}
 	code := m.Run()

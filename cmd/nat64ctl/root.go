@@ -70,7 +70,7 @@ func newRoot(a *app) *cobra.Command {
 		return nil
 	}
 	root.AddCommand(
-		newStatus(a), newPool4(a), newPool6(a), newBIB(a), newSession(a), newStats(a), newAddr(a),
+		newStatus(a), newPool4(a), newPool6(a), newBIB(a), newSession(a), newStats(a), newAddr(a), newDNS64(a),
 		newConfig(a), newGlobal(a), newReload(a), newPause(a), newResume(a), newVersion(a),
 	)
 	root.InitDefaultCompletionCmd() // now, so that it can be made to behave like the other groups

@@ -143,5 +143,6 @@ func (g *guarded) remove() error {
 func (p *parts) settled() error {
 	p.gateway.Pool4Changed()
 	p.routes.SetProxied(p.proxied())
+	p.names.follow(p.basis())
 	return p.guard.settle()
 }

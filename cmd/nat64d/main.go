@@ -66,6 +66,7 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
 		Example: `  nat64d -c /etc/nat64d/nat64d.yaml
   nat64d --v6 eth0 --v4 eth1 --pool6 64:ff9b::/96 --pool4 10.0.2.15:7000-8000
   nat64d check -c /etc/nat64d/nat64d.yaml
+  nat64d dns64 -c /etc/nat64d/nat64d.yaml
   nat64d demo`,
 		Args:          noArguments,
 		SilenceUsage:  true,
@@ -86,7 +87,7 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
 	flags.StringVar(&o.Engine, "engine", "", "how packets are moved: auto, ring, mmsg, simple or xdp")
 	flags.StringVar(&o.Offloads, "offloads", "", "who sets the offloads of the interfaces: leave or manage")
 	flags.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error")
-	c.AddCommand(checkCommand(&file, &o), demoCommand())
+	c.AddCommand(checkCommand(&file, &o), dns64Command(&file, &o), demoCommand())
 	return c
 }
 

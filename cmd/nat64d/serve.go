@@ -67,6 +67,7 @@ type parts struct {
 	engine  afpacket.Engine // the one asked for
 	engines [2]atomic.Int32 // by side: the one in use
 	guard   *guarded
+	names   *names
 	nics    *nic.Manager  // belongs to serve, and to watch while that runs
 	group   uint16        // of the ports of the IPv6 side; the next number is that of the IPv4 side
 	links   chan struct{} // something happened to an interface
@@ -103,6 +104,7 @@ func serve(ctx context.Context, file string, o config.Overrides) (err error) {
 		return err
 	}
 	defer p.gateway.Close()
+	defer p.names.close()
 	if err := p.guard.own(); err != nil {
 		return err
 	}
@@ -156,6 +158,9 @@ func (p *parts) build() (err error) {
 		Hops: func() gateway.Hops { return nexthop.NewCache(p.routes) },
 	})
 	if err := p.bind(expand(c.Bindings), c.Host.Force); err != nil {
+		return err
+	}
+	if p.names, err = newNames(p.basis(), p.log); err != nil {
 		return err
 	}
 	return p.gateway.Open()
@@ -227,8 +232,9 @@ func (p *parts) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.routes.Run(ctx) })
 	group.Go(func() error { return p.gateway.Run(ctx) })
-	group.Go(func() error { return control.Serve(ctx, l, control.NewServer(&backend{parts: p}, p.log)) })
+	group.Go(func() error { return control.Serve(ctx, l, control.NewServer(&backend{parts: p}, p.names, p.log)) })
 	group.Go(func() error { return p.watch(ctx) })
+	group.Go(func() error { return p.names.run(ctx) })
 	group.Go(func() error { return p.reloadOn(ctx, hangup) })
 	p.announce()
 	err := group.Wait()

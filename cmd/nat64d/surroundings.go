@@ -43,6 +43,7 @@ func (s *surroundings) kept(next *surroundings) []netip.Prefix {
 func (p *parts) move() {
 	p.admin.Lock()
 	defer p.admin.Unlock()
+	p.names.follow(p.basis())
 	next := p.surroundings(p.config())
 	if p.near.equal(&next) {
 		return

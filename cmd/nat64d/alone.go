@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"nat64d/config"
+	"nat64d/control"
+	"nat64d/nexthop"
+)
+
+// dns64Command runs the forwarder without the gateway.
+func dns64Command(file *string, o *config.Overrides) *cobra.Command {
+	return &cobra.Command{
+		Use:   "dns64",
+		Short: "Run DNS64 alone, without the privileges for packets",
+		Long: `Run the DNS64 forwarder of the configuration, and nothing else of it: no packet is translated here, and the process has
+not the privileges that this would take. Beside a gateway with dns64.enabled: false it keeps names and packets apart; it needs a
+control socket of its own then, which nat64ctl --socket names.`,
+		Example: "  nat64d dns64 -c /etc/nat64d/nat64d.yaml --socket /run/nat64d/dns64.sock",
+		Args:    noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			o.DNS64 = true
+			return asUsage(serveNames(c.Context(), *file, *o))
+		},
+	}
+}
+
+// alone is a forwarder without a gateway.
+type alone struct {
+	load   func() (*config.Config, error)
+	conf   *config.Config
+	log    *slog.Logger
+	level  *slog.LevelVar
+	routes *nexthop.Table // nil: they do not matter
+	names  *names
+}
+
+// serveNames runs the forwarder until ctx ends.
+func serveNames(ctx context.Context, file string, o config.Overrides) (err error) {
+	if err := shedPrivileges(); err != nil {
+		return err
+	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	a := &alone{load: func() (*config.Config, error) { return config.Load(file, o) }, level: new(slog.LevelVar)}
+	if a.conf, err = a.load(); err != nil {
+		return err
+	}
+	a.level.Set(levelOf(a.conf.Log))
+	a.log = newLogger(a.conf.Log.Format, a.level, os.Stderr)
+	l, err := control.Listen(a.conf.Socket, a.conf.Group)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if err := a.watchRoutes(); err != nil {
+		return err
+	}
+	if a.names, err = newNames(a.basis(), a.log); err != nil {
+		return err
+	}
+	defer a.names.close()
+	return a.run(ctx, l, hangup)
+}
+
+// run starts what lives as long as the process.
+func (a *alone) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal) error {
+	moved := make(chan struct{}, 1)
+	group, ctx := errgroup.WithContext(ctx)
+	if a.routes != nil {
+		a.routes.OnSurroundings(notify(moved))
+		group.Go(func() error { return a.routes.Run(ctx) })
+	}
+	group.Go(func() error { return control.Serve(ctx, l, control.NewServer(nil, a.names, a.log)) })
+	group.Go(func() error { return a.names.run(ctx) })
+	group.Go(func() error { return a.follow(ctx, moved, hangup) })
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd there is nobody to tell
+	return group.Wait()
+}
+
+// follow has the forwarder follow the routes and, on SIGHUP, the configuration, until ctx is done.
+func (a *alone) follow(ctx context.Context, moved <-chan struct{}, hangup <-chan os.Signal) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-moved:
+		case <-hangup:
+			if err := a.reload(); err != nil {
+				a.log.Error("the configuration stays as it is", "error", err)
+				continue
+			}
+		}
+		a.names.follow(a.basis())
+	}
+}
+
+// reload reads the configuration again.
+func (a *alone) reload() error {
+	next, err := a.load()
+	if err != nil {
+		return err
+	}
+	for _, c := range config.Diff(a.conf, next) {
+		if !c.Live && strings.HasPrefix(c.Name, "dns64.") {
+			return fmt.Errorf("%s changed from %s to %s, which needs a restart", c.Name, c.Old, c.New)
+		}
+	}
+	a.conf = next
+	a.level.Set(levelOf(next.Log))
+	return nil
+}
+
+// basis returns what the forwarder's configuration is to be made of. The pool is the one of the file: what was added to a
+// running gateway is not known here.
+func (a *alone) basis() basis {
+	b := basis{conf: a.conf, pool: a.conf.Pool4}
+	if a.routes != nil {
+		b.routed = a.routes.Behind6()
+	}
+	return b
+}
+
+// watchRoutes follows the kernel's routes, if it takes them to know who the clients are.
+func (a *alone) watchRoutes() (err error) {
+	if len(a.conf.DNS64.Clients) > 0 || len(a.conf.AllowV6) > 0 {
+		return nil
+	}
+	nic := a.conf.Interfaces.V6.Name
+	if nic == "" {
+		return errors.New("who is to be answered? dns64.clients, allow_v6 or the name of the v6 interface must say so")
+	}
+	a.routes, err = nexthop.New(nexthop.Interfaces{V6: nic, V4: nic}, nexthop.ARPOff, a.log)
+	return err
+}

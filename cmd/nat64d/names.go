@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"nat64d/config"
+	"nat64d/control"
+	"nat64d/dns64"
+	"nat64d/pool4"
+	"nat64d/pool6"
+)
+
+// names is the DNS64 forwarder. Its goroutines are its own, and what goes wrong here does not stop packets. Its methods may
+// be called by any number of goroutines.
+type names struct {
+	log    *slog.Logger
+	server *dns64.Server    // nil: DNS64 is off
+	f      *dns64.Forwarder // nil: the same
+
+	mu    sync.Mutex // held while it is configured
+	basis basis
+}
+
+// basis is what the forwarder's configuration is made of.
+type basis struct {
+	conf   *config.Config
+	pool   []pool4.Entry  // what pool4 has at present
+	routed []netip.Prefix // out of the v6 interface
+}
+
+// newNames opens the forwarder's sockets, if it is on.
+func newNames(b basis, log *slog.Logger) (*names, error) {
+	n := &names{log: log, basis: b}
+	if !b.conf.DNS64.Enabled {
+		return n, nil
+	}
+	n.f = dns64.New(b.config(nil), log)
+	s, err := dns64.Listen(n.f, b.conf.DNS64.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("%w: another resolver may be there; dns64.listen says where to be", err)
+	}
+	n.server = s
+	return n, nil
+}
+
+// run answers until ctx is done. An error is logged and no more: packets flow on.
+func (n *names) run(ctx context.Context) error {
+	if n.f == nil {
+		return nil
+	}
+	n.log.Info("DNS64 answers", "listen", n.server.Addrs(), "clients", n.f.Config().Clients)
+	var watch sync.WaitGroup
+	watch.Go(func() { _ = n.f.Watch(ctx) }) // it ends with ctx
+	defer watch.Wait()
+	if err := n.server.Run(ctx); err != nil {
+		n.log.Error("DNS64 has stopped", "error", err)
+		<-ctx.Done()
+	}
+	return nil
+}
+
+// close closes the sockets of a forwarder that has not run.
+func (n *names) close() {
+	if n.server != nil {
+		n.server.Close()
+	}
+}
+
+// follow has the forwarder work by what holds now.
+func (n *names) follow(b basis) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.basis = b
+	if n.f == nil {
+		return
+	}
+	old := n.f.Config()
+	if next := b.config(&old); !reflect.DeepEqual(old, next) { // a new one forgets what was made up
+		n.f.Configure(next)
+	}
+}
+
+// config returns the forwarder's configuration. Upstreams that stay as they are in old keep their connections.
+func (b *basis) config(old *dns64.Config) dns64.Config {
+	c := &b.conf.DNS64
+	next := dns64.Config{
+		Policy: b.policy(), Clients: b.clients(), InFlight: c.MaxInFlight, Rate: c.RatePerSecond, Size: uint16(c.UDPSize),
+		Cache: dns64.CacheLimits{
+			Size: c.Cache.Size, MinTTL: c.Cache.MinTTL, MaxTTL: c.Cache.MaxTTL, MaxNegativeTTL: c.Cache.MaxNegativeTTL,
+			Prefetch: c.Cache.Prefetch, ServeStale: c.Cache.ServeStale,
+		},
+	}
+	var list []dns64.Upstream
+	for _, u := range c.Upstreams {
+		list = append(list, dns64.Upstream{Transport: dns64.Transport(u.Transport), Addr: u.Addr, Name: u.Name})
+	}
+	if old != nil && old.Upstreams.Are(list, c.Race) {
+		next.Upstreams = old.Upstreams
+	} else {
+		next.Upstreams = dns64.NewUpstreams(list, c.Race, nil)
+	}
+	return next
+}
+
+// clients returns who is answered: those that are named, or those that packets are carried for, or those that are there.
+func (b *basis) clients() []netip.Prefix {
+	switch {
+	case len(b.conf.DNS64.Clients) > 0:
+		return b.conf.DNS64.Clients
+	case len(b.conf.AllowV6) > 0:
+		return b.conf.AllowV6
+	}
+	return b.routed
+}
+
+// policy returns what is made of which names.
+func (b *basis) policy() dns64.Policy {
+	c := &b.conf.DNS64
+	p := dns64.Policy{
+		Choice: dns64.Choice(c.PrefixPolicy), Exclude: c.Exclude, Mapped: c.Mapped, TranslateAll: c.TranslateAll, Suffix: c.Suffix,
+		ServfailOnError: c.ServfailError, BreakDNSSEC: c.BreakDNSSEC, Validated: c.Validated, RecursiveOnly: c.RecursiveOnly,
+	}
+	for i, prefix := range b.conf.Pool6 {
+		p.Prefixes = append(p.Prefixes, dns64.Prefix{Prefix: prefix, Private: b.private(prefix, b.conf.PrivateV4[i])})
+		for _, r := range c.Ranges {
+			if r.Prefix == prefix {
+				p.Ranges = append(p.Ranges, dns64.Range{V4: r.V4, Prefix: i})
+			}
+		}
+	}
+	return p
+}
+
+// private says whether non-global IPv4 addresses may stand behind a prefix: no name must have an address to which packets
+// are dropped.
+func (b *basis) private(p pool6.Prefix, choice config.PrivateV4) bool {
+	if choice != config.PrivateV4Auto {
+		return choice == config.PrivateV4Allow
+	}
+	if !p.IsWellKnown() {
+		return true
+	}
+	for _, e := range b.pool {
+		if pool6.Global4(e.Addr.As4()) {
+			return false
+		}
+	}
+	return true
+}
+
+// basis returns what the forwarder's configuration is to be made of. The caller holds p.admin, unless nothing runs yet.
+func (p *parts) basis() basis {
+	return basis{conf: p.config(), pool: entries(p.pool), routed: p.routes.Behind6()}
+}
+
+// off is the error of what needs a forwarder that is off.
+func (n *names) off() error {
+	if n.f != nil {
+		return nil
+	}
+	return &control.Error{Message: "DNS64 is off", Hint: "dns64.enabled: true in the configuration file, and a restart, switch it on"}
+}
+
+// DNS64 implements control.Names.
+func (n *names) DNS64() (st control.DNS64Status, err error) {
+	if err := n.off(); err != nil {
+		return st, err
+	}
+	c := n.f.Config()
+	st = control.DNS64Status{Listen: n.server.Addrs(), Clients: c.Clients, Cached: len(n.f.Cached()), Counters: n.counters()}
+	for _, p := range c.Policy.Prefixes {
+		st.Prefixes = append(st.Prefixes, p.Prefix.Prefix())
+	}
+	for _, u := range c.Upstreams.State() {
+		st.Upstreams = append(st.Upstreams, control.DNS64Upstream{
+			Upstream: u.String(), Up: u.Up, Asked: u.Asked, Failed: u.Failed, Latency: control.Seconds(u.Recent),
+		})
+	}
+	return st, nil
+}
+
+// counters returns what the forwarder counts; nothing if it is off.
+func (n *names) counters() (list []control.Counter) {
+	if n.f == nil {
+		return nil
+	}
+	for _, c := range n.f.Stats.All() {
+		list = append(list, control.Counter{Name: c.Name, Labels: c.Labels, Value: c.Value, Help: c.Help, Kind: "dns64"})
+	}
+	for _, u := range n.f.Config().Upstreams.State() {
+		labels := map[string]string{"upstream": u.String()}
+		for _, row := range []struct {
+			name  string
+			value uint64
+			help  string
+		}{
+			{"dns64_upstream_queries", u.Asked, "questions to an upstream"},
+			{"dns64_upstream_failures", u.Failed, "questions that an upstream did not answer"},
+			{"dns64_upstream_microseconds", uint64(u.Elapsed.Microseconds()), "how long an upstream took for all its answers together"},
+		} {
+			list = append(list, control.Counter{Name: row.name, Labels: labels, Value: row.value, Help: row.help, Kind: "dns64"})
+		}
+	}
+	return list
+}
+
+// DNS64Cache implements control.Names.
+func (n *names) DNS64Cache() (list []control.DNS64Cached, err error) {
+	if err := n.off(); err != nil {
+		return nil, err
+	}
+	for _, c := range n.f.Cached() {
+		kind := "upstream"
+		if c.Made {
+			kind = "answer"
+		}
+		list = append(list, control.DNS64Cached{
+			Name: c.Name, Type: c.Type, Result: c.Result, Kind: kind, TTL: control.Seconds(c.TTL), Hits: c.Hits, Records: c.Records,
+		})
+	}
+	return list, nil
+}
+
+// FlushDNS64 implements control.Names.
+func (n *names) FlushDNS64() (control.DNS64Flushed, error) {
+	if err := n.off(); err != nil {
+		return control.DNS64Flushed{}, err
+	}
+	return control.DNS64Flushed{Forgotten: n.f.Flush()}, nil
+}
+
+// QueryDNS64 implements control.Names.
+func (n *names) QueryDNS64(ctx context.Context, q control.DNS64Query) (a control.DNS64Answer, err error) {
+	if err := n.off(); err != nil {
+		return a, err
+	}
+	kind := uint16(dns.TypeAAAA)
+	if q.Type != "" {
+		known := false
+		if kind, known = dns.StringToType[q.Type]; !known {
+			return a, &control.Error{Message: fmt.Sprintf("there is no type %q of records", q.Type), Hint: "use one such as AAAA, A, PTR or TXT"}
+		}
+	}
+	if _, ok := dns.IsDomainName(q.Name); !ok || q.Name == "" {
+		return a, &control.Error{Message: fmt.Sprintf("%q is not a name", q.Name), Hint: "use one such as www.example.net"}
+	}
+	if !q.Client.IsValid() {
+		q.Client = netip.IPv6Unspecified()
+	}
+	began := time.Now()
+	m, err := n.f.Query(ctx, q.Client, q.Name, kind)
+	if err != nil {
+		return a, err
+	}
+	a = control.DNS64Answer{Result: dns.RcodeToString[m.Rcode], Answer: []string{}, Elapsed: control.Seconds(time.Since(began))}
+	for _, rr := range m.Answer {
+		a.Answer = append(a.Answer, rr.String())
+	}
+	for _, rr := range m.Ns {
+		a.Authority = append(a.Authority, rr.String())
+	}
+	return a, nil
+}
+
+// Snippet implements control.Names.
+func (n *names) Snippet(server string) (control.DNS64Snippet, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.basis.policy()
+	s := dns64.Surroundings{Clients: n.basis.clients(), Interface: n.basis.conf.Interfaces.V6.Name}
+	for _, a := range n.basis.conf.DNS64.Listen {
+		if ip := a.Addr(); n.f != nil && ip.Is6() && !ip.IsUnspecified() && !ip.IsLoopback() && a.Port() == 53 {
+			s.Resolver = ip
+		}
+	}
+	text, err := p.Snippet(server, s)
+	return control.DNS64Snippet{Server: server, Text: text}, err
+}
+
+var _ control.Names = (*names)(nil)

@@ -1,0 +1,284 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"nat64d/pool6"
+)
+
+// DNS64 is how names are given to the IPv6-only network (RFC 6147).
+type DNS64 struct {
+	Enabled   bool
+	Listen    []netip.AddrPort
+	Upstreams []Upstream
+	Race      bool           // all upstreams are asked at once
+	Clients   []netip.Prefix // who is answered; empty: those that can be derived from the rest
+	Open      bool           // this may be everybody
+
+	PrefixPolicy  PrefixPolicy
+	Ranges        []DNS64Range
+	Exclude       []netip.Prefix // IPv6 addresses that count as if they were not there
+	Mapped        []netip.Prefix // IPv4 addresses that may be embedded; empty: all
+	TranslateAll  []string       // domains, with a dot at their end; "." is all
+	Suffix        netip.Addr     // bits behind the IPv4 address
+	ServfailError bool           // an error about AAAA is the answer
+	BreakDNSSEC   bool
+	Validated     bool // the upstreams validate
+	RecursiveOnly bool
+
+	MaxInFlight   int
+	UDPSize       int
+	RatePerSecond int // 0: no limit
+	Cache         DNSCache
+}
+
+// DNSCache bounds the answers that are kept.
+type DNSCache struct {
+	Size                           int
+	MinTTL, MaxTTL, MaxNegativeTTL time.Duration
+	Prefetch, ServeStale           bool
+}
+
+// PrefixPolicy says which of several prefixes a name is given addresses behind.
+type PrefixPolicy string
+
+// The policies. PrefixAll gives an address behind each of them.
+const (
+	PrefixFirst      PrefixPolicy = "first"
+	PrefixAll        PrefixPolicy = "all"
+	PrefixRoundRobin PrefixPolicy = "round_robin"
+	PrefixRandom     PrefixPolicy = "random"
+	PrefixClientHash PrefixPolicy = "client_hash"
+)
+
+// DNS64Range gives IPv4 addresses a prefix of their own.
+type DNS64Range struct {
+	V4     netip.Prefix
+	Prefix pool6.Prefix
+}
+
+// String writes the range as a file does.
+func (r DNS64Range) String() string { return r.V4.String() + "=" + r.Prefix.String() }
+
+// Transport is how an upstream is asked.
+type Transport string
+
+// The transports.
+const (
+	TransportUDP Transport = "udp"
+	TransportTCP Transport = "tcp"
+	TransportTLS Transport = "tls" // RFC 7858
+)
+
+// Upstream is a resolver that is asked.
+type Upstream struct {
+	Transport Transport
+	Addr      netip.AddrPort
+	Name      string // that its certificate must have; empty: its address
+}
+
+// String writes the upstream as a file does.
+func (u Upstream) String() string {
+	s := u.Addr.String()
+	if u.Transport != TransportUDP {
+		s = string(u.Transport) + "://" + s
+	}
+	if u.Name != "" {
+		s += "#" + u.Name
+	}
+	return s
+}
+
+// dns64 checks the section. pool6 and allow_v6 are those of c.
+func (d *document) dns64(r *rawDNS64, c *Config) DNS64 {
+	n := DNS64{
+		Enabled: r.Enabled, Race: r.Race, Open: r.Open,
+		PrefixPolicy:  oneOf(d, "dns64.prefix_policy", r.PrefixPolicy, PrefixFirst, PrefixAll, PrefixRoundRobin, PrefixRandom, PrefixClientHash),
+		ServfailError: oneOf(d, "dns64.on_aaaa_error", r.OnAAAAError, synthesizeOnError, servfailOnError) == servfailOnError,
+		BreakDNSSEC:   r.BreakDNSSEC, Validated: r.UpstreamsValidate, RecursiveOnly: r.RecursiveOnly,
+		Mapped:        d.prefixes("dns64.mapped", r.Mapped, "IPv4", netip.Addr.Is4),
+		MaxInFlight:   d.within("dns64.max_in_flight", r.MaxInFlight, 1, 100_000),
+		UDPSize:       d.within("dns64.udp_size", r.UDPSize, 512, 4096),
+		RatePerSecond: d.within("dns64.rate_per_second", r.RatePerSecond, 0, 1_000_000),
+		Cache: DNSCache{
+			Size:   d.within("dns64.cache.size", r.Cache.Size, 0, 1_000_000),
+			MinTTL: d.duration("dns64.cache.min_ttl", r.Cache.MinTTL, 0), MaxTTL: d.duration("dns64.cache.max_ttl", r.Cache.MaxTTL, 0),
+			MaxNegativeTTL: d.duration("dns64.cache.max_negative_ttl", r.Cache.MaxNegativeTTL, 0),
+			Prefetch:       r.Cache.Prefetch, ServeStale: r.Cache.ServeStale,
+		},
+	}
+	if n.Cache.MinTTL > n.Cache.MaxTTL {
+		d.problem("dns64.cache.min_ttl", "is %v, but must not be more than max_ttl, %v", n.Cache.MinTTL, n.Cache.MaxTTL)
+	}
+	for i, text := range r.Listen {
+		a, err := netip.ParseAddrPort(text)
+		if err != nil || a.Port() == 0 {
+			d.problem(rowKey("dns64.listen", i), "is %q, but must be an address and a port, such as [2001:db8::53]:53", text)
+		}
+		n.Listen = append(n.Listen, a)
+	}
+	for i, text := range r.Upstreams {
+		n.Upstreams = append(n.Upstreams, d.upstream(rowKey("dns64.upstreams", i), text))
+	}
+	for i, text := range r.Clients {
+		n.Clients = append(n.Clients, d.prefix(rowKey("dns64.clients", i), text, "IPv6 or IPv4", netip.Addr.IsValid))
+	}
+	for i, text := range r.Ranges {
+		n.Ranges = append(n.Ranges, d.range64(rowKey("dns64.ranges", i), text, c.Pool6))
+	}
+	n.Exclude = d.excluded(r.Exclude)
+	n.TranslateAll = d.domains(r.TranslateAll)
+	n.Suffix = d.suffix(r.Suffix, c.Pool6)
+	if n.Enabled {
+		d.usable(&n, c)
+	}
+	return n
+}
+
+// usable checks that there is what a forwarder needs, and that it does not serve everybody by mistake.
+func (d *document) usable(n *DNS64, c *Config) {
+	if len(n.Upstreams) == 0 {
+		d.problem("dns64.upstreams", "is empty; name the resolvers to ask, such as 192.0.2.53")
+	}
+	if len(n.Listen) == 0 {
+		d.problem("dns64.listen", "is empty; write an address and a port, such as [::]:53")
+	}
+	clients, list := n.Clients, "dns64.clients"
+	if len(clients) == 0 {
+		clients, list = c.AllowV6, "allow_v6"
+	}
+	all := slices.IndexFunc(clients, everybody)
+	public := slices.IndexFunc(n.Listen, func(a netip.AddrPort) bool {
+		ip := a.Addr().Unmap()
+		return ip.IsUnspecified() || ip.IsGlobalUnicast() && !ip.IsPrivate()
+	})
+	if !n.Open && all >= 0 && public >= 0 {
+		d.problem(rowKey(list, all), "%v makes DNS64 on %v an open resolver, which is misused to attack others; name your own networks, or write dns64.open: true",
+			clients[all], n.Listen[public])
+	}
+}
+
+// everybody says whether a prefix is so short that it cannot be one's own network.
+func everybody(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() < 8
+	}
+	return p.Bits() < 16 && (p.Contains(netip.MustParseAddr("2000::")) || p.Addr().As16()[0]>>5 == 1)
+}
+
+// upstream reads 192.0.2.53, [2001:db8::53]:5353, tcp://192.0.2.53 or tls://192.0.2.53#dns.example.
+func (d *document) upstream(key, text string) Upstream {
+	u := Upstream{Transport: TransportUDP}
+	rest := text
+	if scheme, after, ok := strings.Cut(text, "://"); ok {
+		u.Transport, rest = Transport(scheme), after
+	}
+	var named bool
+	rest, u.Name, named = strings.Cut(rest, "#")
+	ports := map[Transport]uint16{TransportUDP: 53, TransportTCP: 53, TransportTLS: 853}
+	a, err := netip.ParseAddr(strings.Trim(rest, "[]"))
+	if u.Addr = netip.AddrPortFrom(a, ports[u.Transport]); err != nil {
+		u.Addr, err = netip.ParseAddrPort(rest)
+	}
+	if _, known := domain(u.Name); err != nil || u.Addr.Port() == 0 || u.Addr.Addr().IsUnspecified() || named != (known && u.Transport == TransportTLS && u.Name != "") {
+		d.problem(key, "is %q, but must be one such as 192.0.2.53, tcp://192.0.2.53:53 or tls://192.0.2.53#dns.example", text)
+	}
+	return u
+}
+
+// range64 reads 198.51.100.0/24=2001:db8:65::/96.
+func (d *document) range64(key, text string, prefixes []pool6.Prefix) (r DNS64Range) {
+	v4, v6, ok := strings.Cut(text, "=")
+	if !ok {
+		d.problem(key, "is %q, but must be an IPv4 prefix and one of pool6, such as 198.51.100.0/24=64:ff9b::/96", text)
+		return r
+	}
+	r.V4 = d.prefix(key, v4, "IPv4", netip.Addr.Is4)
+	p, err := pool6.ParsePrefix(v6)
+	if r.Prefix = p; err != nil {
+		d.problem(key, "%s", strings.TrimPrefix(err.Error(), "pool6: "))
+	} else if !slices.Contains(prefixes, p) {
+		d.problem(key, "%v is not a prefix of pool6, which has %s", p, strings.Trim(fmt.Sprint(prefixes), "[]"))
+	}
+	return r
+}
+
+// mapped4 is the range of IPv4-mapped addresses, which netip tells apart from others.
+var mapped4 = netip.PrefixFrom(netip.AddrFrom16([16]byte{10: 0xff, 11: 0xff}), 96)
+
+// excluded reads IPv6 prefixes, of which any stands for all.
+func (d *document) excluded(texts []string) (ps []netip.Prefix) {
+	for i, text := range texts {
+		if p, err := netip.ParsePrefix(text); err == nil && p == mapped4 {
+			ps = append(ps, p)
+			continue
+		}
+		if text == "any" {
+			text = "::/0"
+		}
+		ps = append(ps, d.prefix(rowKey("dns64.exclude", i), text, "IPv6", netip.Addr.Is6))
+	}
+	return ps
+}
+
+// domains reads domains; a boolean stands for all or none.
+func (d *document) domains(texts []string) (list []string) {
+	if len(texts) == 1 {
+		if all, err := parseBool(texts[0]); err == nil && all {
+			return []string{"."}
+		} else if err == nil {
+			return nil
+		}
+	}
+	for i, text := range texts {
+		name, ok := domain(text)
+		if !ok || text == "" {
+			d.problem(rowKey("dns64.translate_all", i), "is %q, but must be a domain such as example.net, or true", text)
+		}
+		list = append(list, name)
+	}
+	return list
+}
+
+// domain returns a domain in small letters and with a dot at its end.
+func domain(text string) (string, bool) {
+	name := strings.ToLower(strings.TrimSuffix(text, "."))
+	if len(name) > 253 {
+		return "", false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if name != "" && (label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "") {
+			return "", false
+		}
+	}
+	return name + ".", true
+}
+
+// suffix reads the bits behind the IPv4 address, of which there must be none where a prefix or the address stands.
+func (d *document) suffix(text string, prefixes []pool6.Prefix) netip.Addr {
+	const key = "dns64.suffix"
+	a, err := netip.ParseAddr(cmp.Or(text, "::"))
+	if err != nil || !a.Is6() || a.Zone() != "" {
+		d.problem(key, "is %q, but must be an IPv6 address such as ::1234", text)
+		return netip.IPv6Unspecified()
+	}
+	b := a.As16()
+	for _, p := range prefixes {
+		if bits := p.Prefix().Bits(); bits < 96 && slices.ContainsFunc(b[:bits/8+5], func(b byte) bool { return b != 0 }) {
+			d.problem(key, "%v has bits where %v and the IPv4 address stand", a, p)
+			break
+		}
+	}
+	return a
+}
+
+// settle writes back what a file may write in several ways.
+func (r *rawDNS64) settle(n *DNS64) {
+	r.Listen, r.Upstreams, r.Clients, r.Ranges = texts(n.Listen), texts(n.Upstreams), texts(n.Clients), texts(n.Ranges)
+	r.Exclude, r.Mapped, r.TranslateAll, r.Suffix = texts(n.Exclude), texts(n.Mapped), n.TranslateAll, n.Suffix.String()
+}

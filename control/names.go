@@ -1,0 +1,146 @@
+package control
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"net/url"
+)
+
+// Names is the DNS64 forwarder as the server shows it. Its methods are called by many goroutines at once.
+type Names interface {
+	DNS64() (DNS64Status, error)
+	// DNS64Cache returns the answers that are remembered.
+	DNS64Cache() ([]DNS64Cached, error)
+	FlushDNS64() (DNS64Flushed, error)
+	// QueryDNS64 answers as a client would be answered.
+	QueryDNS64(context.Context, DNS64Query) (DNS64Answer, error)
+	// Snippet returns what has another server agree with this gateway. It needs no forwarder.
+	Snippet(server string) (DNS64Snippet, error)
+}
+
+// DNS64Status is the state of the forwarder.
+type DNS64Status struct {
+	Listen    []netip.AddrPort `json:"listen"`
+	Prefixes  []netip.Prefix   `json:"prefixes"`
+	Clients   []netip.Prefix   `json:"clients"` // who is answered
+	Upstreams []DNS64Upstream  `json:"upstreams"`
+	Cached    int              `json:"cached"` // answers that are remembered
+	Counters  []Counter        `json:"counters"`
+}
+
+// DNS64Upstream is a resolver that is asked.
+type DNS64Upstream struct {
+	Upstream string  `json:"upstream"`
+	Up       bool    `json:"up"`
+	Asked    uint64  `json:"asked"`
+	Failed   uint64  `json:"failed"`          // questions without an answer
+	Latency  Seconds `json:"latency_seconds"` // a moving average
+}
+
+// DNS64Cached is an answer that is remembered.
+type DNS64Cached struct {
+	Name    string  `json:"name"`
+	Type    string  `json:"type"`
+	Result  string  `json:"result"`
+	Kind    string  `json:"kind"` // upstream (as it came) or answer (as clients get it)
+	TTL     Seconds `json:"ttl_seconds"`
+	Hits    uint32  `json:"hits"`
+	Records int     `json:"records"`
+}
+
+// DNS64Flushed says what a flush did.
+type DNS64Flushed struct {
+	Forgotten int `json:"forgotten"`
+}
+
+// DNS64Query is a question.
+type DNS64Query struct {
+	Name   string
+	Type   string     // empty: AAAA
+	Client netip.Addr // which decides between prefixes, if anything
+}
+
+// DNS64Answer is what a question is answered with.
+type DNS64Answer struct {
+	Result    string   `json:"result"` // NOERROR, NXDOMAIN, SERVFAIL, …
+	Answer    []string `json:"answer"` // records, as in a zone file
+	Authority []string `json:"authority,omitempty"`
+	Elapsed   Seconds  `json:"elapsed_seconds"`
+}
+
+// DNS64Snippet is a part of another server's configuration.
+type DNS64Snippet struct {
+	Server string `json:"server"`
+	Text   string `json:"text"`
+}
+
+// nameRoutes is the part of the API that is about the forwarder.
+var nameRoutes = []route{
+	{"GET", "/v1/dns64", ofNames(func(n Names, _ *http.Request) (DNS64Status, error) { return n.DNS64() })},
+	{"GET", "/v1/dns64/cache", ofNames(func(n Names, _ *http.Request) ([]DNS64Cached, error) {
+		l, err := n.DNS64Cache()
+		return list(l), err
+	})},
+	{"GET", "/v1/dns64/query", ofNames(query64)},
+	{"GET", "/v1/dns64/snippet", ofNames(func(n Names, r *http.Request) (DNS64Snippet, error) {
+		return n.Snippet(r.URL.Query().Get("server"))
+	})},
+	{"POST", "/v1/dns64/flush", func(s *server, w http.ResponseWriter, r *http.Request) {
+		result, err := s.names.FlushDNS64()
+		s.done(w, r, result, err)
+	}},
+}
+
+// ofNames answers with a value.
+func ofNames[T any](value func(Names, *http.Request) (T, error)) func(*server, http.ResponseWriter, *http.Request) {
+	return func(s *server, w http.ResponseWriter, r *http.Request) {
+		v, err := value(s.names, r)
+		if err != nil {
+			refuse(w, http.StatusUnprocessableEntity, err)
+			return
+		}
+		answer(w, http.StatusOK, v)
+	}
+}
+
+func query64(n Names, r *http.Request) (DNS64Answer, error) {
+	v := r.URL.Query()
+	q := DNS64Query{Name: v.Get("name"), Type: v.Get("type")}
+	if text := v.Get("client"); text != "" {
+		var err error
+		if q.Client, err = netip.ParseAddr(text); err != nil {
+			return DNS64Answer{}, &Error{Message: "client " + text + " is not an address", Hint: "use one such as 2001:db8::8"}
+		}
+	}
+	return n.QueryDNS64(r.Context(), q)
+}
+
+// DNS64 returns the state of the forwarder.
+func (c *Client) DNS64(ctx context.Context) (v DNS64Status, err error) {
+	return v, c.get(ctx, "/v1/dns64", &v)
+}
+
+// DNS64Cache returns the answers that are remembered.
+func (c *Client) DNS64Cache(ctx context.Context) (v []DNS64Cached, err error) {
+	return v, c.get(ctx, "/v1/dns64/cache", &v)
+}
+
+// FlushDNS64 forgets all answers.
+func (c *Client) FlushDNS64(ctx context.Context) (v DNS64Flushed, err error) {
+	return v, c.post(ctx, "/v1/dns64/flush", nil, &v)
+}
+
+// QueryDNS64 answers a question as a client would be answered.
+func (c *Client) QueryDNS64(ctx context.Context, q DNS64Query) (v DNS64Answer, err error) {
+	p := url.Values{"name": {q.Name}, "type": {q.Type}}
+	if q.Client.IsValid() {
+		p.Set("client", q.Client.String())
+	}
+	return v, c.get(ctx, "/v1/dns64/query?"+p.Encode(), &v)
+}
+
+// Snippet returns what has another server agree with this gateway.
+func (c *Client) Snippet(ctx context.Context, server string) (v DNS64Snippet, err error) {
+	return v, c.get(ctx, "/v1/dns64/snippet?"+url.Values{"server": {server}}.Encode(), &v)
+}

@@ -1,0 +1,152 @@
+package dns64
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// script is an upstream that answers from a zone and notes what it was asked.
+func script(t testing.TB, text string, asked *[]string) Ask {
+	answer := zone(t, text)
+	return func(_ context.Context, q Question) (*dns.Msg, error) {
+		*asked = append(*asked, q.Name+" "+dns.Type(q.Type).String())
+		if strings.HasPrefix(q.Name, "fail.") {
+			return nil, errors.New("no answer")
+		}
+		return answer(nil, new(dns.Msg).SetQuestion(q.Name, q.Type)), nil
+	}
+}
+
+func in(name string, kind uint16) Question {
+	return Question{Name: name, Type: kind, Class: dns.ClassINET, RD: true}
+}
+
+func reversed(t testing.TB, a string) string {
+	t.Helper()
+	name, err := dns.ReverseAddr(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestReverse(t *testing.T) {
+	t.Parallel()
+	const records = `7.100.51.198.in-addr.arpa. 800 PTR h.example.com.,
+		8.100.51.198.in-addr.arpa. 800 CNAME 8.0-31.100.51.198.in-addr.arpa., 8.0-31.100.51.198.in-addr.arpa. 700 PTR i.example.com.,
+		9.100.51.198.in-addr.arpa. 800 TXT nothing`
+	records1 := strings.Join(strings.Fields(records), " ")
+	for name, want := range map[string]string{
+		reversed(t, "2001:db8:64::c633:6407"):           "CNAME 7.100.51.198.in-addr.arpa.|PTR h.example.com.",
+		reversed(t, "64:ff9b::c633:6407"):               "CNAME 7.100.51.198.in-addr.arpa.|PTR h.example.com.", // always, RFC 6147 section 5.3.1
+		reversed(t, "2001:db8:64::c633:6409"):           "NOERROR",
+		reversed(t, "2001:db8:64::c633:640a"):           "NXDOMAIN",
+		reversed(t, "2001:db8:65::c633:6407"):           "NXDOMAIN",
+		"4.6.0.0.8.b.d.0.1.0.0.2.ip6.arpa.":             "NXDOMAIN", // part of an address
+		"x" + reversed(t, "2001:db8:64::c633:6407")[1:]: "NXDOMAIN", // no address
+	} {
+		var asked []string
+		m := testPolicy(t).Resolve(t.Context(), in(name, dns.TypePTR), 0, script(t, records1, &asked)).Msg
+		var got []string
+		for _, rr := range m.Answer {
+			f := strings.Fields(rr.String())
+			got = append(got, strings.Join(f[3:], " "))
+		}
+		if len(got) == 0 {
+			got = []string{dns.RcodeToString[m.Rcode]}
+		}
+		if s := strings.Join(got, "|"); s != want {
+			t.Errorf("%s: got %s, want %s", name, s, want)
+		}
+	}
+}
+
+// A CNAME of in-addr.arpa is skipped: the one that is made up leads to where the record is.
+func TestReverseOfDelegatedNames(t *testing.T) {
+	t.Parallel()
+	ask := func(_ context.Context, q Question) (*dns.Msg, error) {
+		m := reply(q, dns.RcodeSuccess)
+		m.Answer = records(t, "8.100.51.198.in-addr.arpa. 800 CNAME 8.0-31.100.51.198.in-addr.arpa., 8.0-31.100.51.198.in-addr.arpa. 700 PTR i.example.com.")
+		return m, nil
+	}
+	m := testPolicy(t).Resolve(t.Context(), in(reversed(t, "2001:db8:64::c633:6408"), dns.TypePTR), 0, ask).Msg
+	if len(m.Answer) != 2 || m.Answer[0].(*dns.CNAME).Target != "8.0-31.100.51.198.in-addr.arpa." || m.Answer[1].(*dns.PTR).Ptr != "i.example.com." {
+		t.Errorf("got %v", m)
+	}
+}
+
+// Whatever is asked about ipv4only.arpa, nobody else is; DS apart, by which its parent denies that it is signed.
+func TestIPv4Only(t *testing.T) {
+	t.Parallel()
+	p := testPolicy(t, testPrefix, "64:ff9b::/96")
+	p.Mapped = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for _, name := range []string{ipv4only, "x." + ipv4only, "a.b." + ipv4only} {
+		for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeNS, dns.TypeSOA, dns.TypeANY, dns.TypeTXT, dns.TypePTR, dns.TypeDS} {
+			var asked []string
+			q := in(name, kind)
+			q.DO = true
+			a := p.Resolve(t.Context(), q, 0, script(t, "", &asked))
+			if a.Local == (kind == dns.TypeDS) || (len(asked) > 0) != (kind == dns.TypeDS) || a.AuthenticatedData || signed(a.Msg) {
+				t.Errorf("%s %s: %v was asked, answer %v", name, dns.Type(kind), asked, a.Msg)
+			}
+			want := map[uint16]int{dns.TypeA: 2, dns.TypeAAAA: 4}[kind]
+			if name == ipv4only && len(a.Answer) != want {
+				t.Errorf("%s: got %v", dns.Type(kind), a.Answer)
+			}
+		}
+	}
+}
+
+// Records of other types keep their IPv4 addresses, HTTPS its hints.
+func TestOtherTypesAreUntouched(t *testing.T) {
+	t.Parallel()
+	const records = `h.example.com. 60 HTTPS 1 . ipv4hint="198.51.100.7", h.example.com. 60 A 198.51.100.7`
+	for kind, want := range map[uint16]string{dns.TypeHTTPS: `60 HTTPS 1 . ipv4hint="198.51.100.7"`, dns.TypeA: "60 A 198.51.100.7", dns.TypeANY: "; SOA"} {
+		var asked []string
+		a := testPolicy(t).Resolve(t.Context(), in("h.example.com.", kind), 0, script(t, records, &asked))
+		if got := brief(a.Msg); got != want || a.Made || len(asked) != 1 {
+			t.Errorf("%s: got %s after %v", dns.Type(kind), got, asked)
+		}
+	}
+}
+
+// A chain of CNAMEs may be so long and no longer.
+func TestLengthOfChains(t *testing.T) {
+	t.Parallel()
+	for length, want := range map[int]int{maxChain - 1: dns.RcodeSuccess, maxChain: dns.RcodeServerFailure} {
+		m := reply(in("0.example.com.", dns.TypeA), dns.RcodeSuccess)
+		for i := range length {
+			m.Answer = append(m.Answer, records(t, fmt.Sprintf("%d.example.com. 5 CNAME %d.example.com.", i, i+1))...)
+		}
+		m.Answer = append(m.Answer, records(t, fmt.Sprintf("%d.example.com. 5 A 198.51.100.7", length))...)
+		got, _ := testPolicy(t).Synthesize(in("0.example.com.", dns.TypeAAAA), reply(in("0.example.com.", dns.TypeAAAA), dns.RcodeSuccess), m, 0)
+		if got.Rcode != want || want == dns.RcodeSuccess && len(got.Answer) != length+1 {
+			t.Errorf("%d CNAMEs: got %v", length, got)
+		}
+	}
+}
+
+// A is asked for only if it is needed, and then at the end of the chain.
+func TestWhatIsAsked(t *testing.T) {
+	t.Parallel()
+	const records = "w.example.com. 60 CNAME h.example.com., h.example.com. 60 A 198.51.100.7, real.example.com. 60 AAAA 2001:db8::1"
+	for name, want := range map[string][]string{
+		"real.example.com.": {"real.example.com. AAAA"},
+		"no.example.com.":   {"no.example.com. AAAA"},
+		"h.example.com.":    {"h.example.com. AAAA", "h.example.com. A"},
+		"fail.example.com.": {"fail.example.com. AAAA", "fail.example.com. A"},
+	} {
+		var asked []string
+		testPolicy(t).Resolve(t.Context(), in(name, dns.TypeAAAA), 0, script(t, records, &asked))
+		if !slices.Equal(asked, want) {
+			t.Errorf("%s: %v was asked, want %v", name, asked, want)
+		}
+	}
+}
