@@ -96,6 +96,13 @@ func parseAnswer(sent, b []byte) (*dns.Msg, error) {
 	if err := m.Unpack(b); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
+	for _, rr := range m.Answer { // some servers make owners and targets of the name as it was asked for
+		h := rr.Header()
+		h.Name = dns.CanonicalName(h.Name)
+		if c, is := rr.(*dns.CNAME); is {
+			c.Target = dns.CanonicalName(c.Target)
+		}
+	}
 	kept := m.Extra[:0]
 	for _, rr := range m.Extra {
 		if rr.Header().Rrtype != dns.TypeOPT { // it is about this exchange only

@@ -1,0 +1,362 @@
+package test
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"nat64d/lab"
+)
+
+// The names that DNS64 is asked about. A name aaaa-x.example.net has an A record, and x is what becomes of questions about
+// its AAAA record.
+const (
+	names64 = `$TTL 60
+@	SOA	ns.example.net. root.example.net. 1 3600 600 86400 60
+@	NS	ns.example.net.
+ns	A	192.0.2.2
+v4	1000	A	192.0.2.2
+both	A	203.0.113.81
+both	AAAA	2001:db8:f::81
+v6	AAAA	2001:db8:f::84
+mapped	AAAA	::ffff:192.0.2.9
+mapped	A	203.0.113.82
+mixed	AAAA	::ffff:192.0.2.9
+mixed	AAAA	2001:db8:f::83
+mixed	A	203.0.113.83
+only	AAAA	::ffff:192.0.2.9
+inside	AAAA	64:ff9b::1
+inside	A	203.0.113.84
+c1	CNAME	v4
+c2	CNAME	c1
+c3	CNAME	missing
+old	DNAME	new
+h.new	A	203.0.113.85
+x.ent	A	203.0.113.86
+text	TXT	"a text"
+private	A	10.0.0.5
+loop	A	127.0.0.1
+loop	A	203.0.113.87
+*.lie	A	203.0.113.88
+`
+	signed64 = `$TTL 60
+@	SOA	ns.signed.example. root.signed.example. 1 3600 600 86400 60
+@	NS	ns.signed.example.
+ns	A	192.0.2.2
+v4	A	203.0.113.89
+`
+	reverse64 = `$TTL 60
+@	SOA	ns.example.net. root.example.net. 1 3600 600 86400 60
+@	NS	ns.example.net.
+2	PTR	v4.example.net.
+`
+	zones64 = `zone "signed.example" { type primary; file "DIR/signed.example"; dnssec-policy default; inline-signing yes; };
+zone "2.0.192.in-addr.arpa" { type primary; file "DIR/reverse"; };
+`
+	liar   = lab.Server4 + ":5300" // what both DNS64s ask: named, but for the lies
+	oracle = "5353"                // the port of BIND's DNS64, beside that of nat64d
+)
+
+// serveNames64 runs a real name server and, before it, the liar.
+func serveNames64(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"named.conf": strings.ReplaceAll(namedConf+zones64, "DIR", dir), "example.net": names64, "signed.example": signed64, "reverse": reverse64,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, l.Server, "named", "-g", "-n", "1", "-c", filepath.Join(dir, "named.conf"))
+	packets, err := l.Server.ListenPacket("udp", liar)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := l.Server.Listen("tcp", liar)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) { lieOrAsk(t, l, w, q) })
+	for _, s := range []*dns.Server{{PacketConn: packets, Handler: handler}, {Listener: stream, Handler: handler}} {
+		started := make(chan struct{})
+		s.NotifyStartedFunc = func() { close(started) }
+		go func() { _ = s.ActivateAndServe() }()
+		<-started
+		t.Cleanup(func() { _ = s.Shutdown() })
+	}
+	dig, _ := tool(t, "dig")
+	eventually(t, 20*time.Second, "named answers, and has signed its zone", func() error {
+		out, err := l.Server.Output(limit(t, 5*time.Second), dig, "@"+lab.Server4, "+time=1", "+tries=1", "+dnssec", "v4.signed.example", "AAAA")
+		if err == nil && !strings.Contains(out, "RRSIG\tNSEC") {
+			return errors.New(out)
+		}
+		return err
+	})
+}
+
+// lieOrAsk answers a question about AAAA of aaaa-x.lie.example.net with the error x, or not at all, and passes others on.
+func lieOrAsk(t *testing.T, l *lab.Lab, w dns.ResponseWriter, q *dns.Msg) {
+	first, _, _ := strings.Cut(strings.ToLower(q.Question[0].Name), ".")
+	if lie, ok := strings.CutPrefix(first, "aaaa-"); ok && q.Question[0].Qtype == dns.TypeAAAA {
+		if rcode, known := dns.StringToRcode[strings.ToUpper(lie)]; known {
+			_ = w.WriteMsg(new(dns.Msg).SetRcode(q, rcode))
+		}
+		return // the others time out
+	}
+	network := w.RemoteAddr().Network()
+	c, err := l.Server.Dial(t.Context(), network, net.JoinHostPort(lab.Server4, "53"))
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	conn := &dns.Conn{Conn: c, UDPSize: 4096}
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if conn.WriteMsg(q) == nil {
+		if m, err := conn.ReadMsg(); err == nil {
+			_ = w.WriteMsg(m)
+		}
+	}
+}
+
+// serveOracle runs BIND as a DNS64, by what nat64d prints for it.
+func serveOracle(t *testing.T, l *lab.Lab, g *daemon) {
+	t.Helper()
+	dir := t.TempDir()
+	conf := strings.ReplaceAll(`options {
+	directory "DIR"; pid-file "DIR/named.pid"; session-keyfile "DIR/session.key"; managed-keys-directory "DIR";
+	listen-on { none; }; listen-on-v6 port `+oracle+` { any; };
+	recursion yes; allow-query { any; }; allow-recursion { any; }; dnssec-validation no; disable-empty-zone "2.0.192.in-addr.arpa";
+	forward only; forwarders { `+lab.Server4+` port 5300; };
+`, "DIR", dir) + g.must("dns64", "snippet", "bind") + "};\ncontrols { };\n"
+	path := filepath.Join(dir, "named.conf")
+	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, l.Gateway, "named", "-g", "-n", "1", "-c", path)
+	eventually(t, 20*time.Second, "BIND's DNS64 answers", func() error {
+		got := ask64(t, l.Client, "@"+lab.Gateway6, "-p", oracle, "v4.example.net", "AAAA")
+		if !strings.HasPrefix(got, "NOERROR") {
+			return errors.New(got)
+		}
+		return nil
+	})
+}
+
+var (
+	digStatus = regexp.MustCompile(`status: (\w+),`)
+	digFlags  = regexp.MustCompile(`flags: ([a-z ]*);`)
+	digRecord = regexp.MustCompile(`(?m)^([^;\s]\S*)\s+(\d+)\s+(?:IN|CH)\s+(\S+)\s+(.*)$`)
+)
+
+// ask64 asks a real question and returns the answer in a line: status, AD, RA that is lacking, and records. Those of one
+// type are in alphabetical order, as servers may turn them round. A TTL that is not zero is the longest of those of AAAA.
+func ask64(t *testing.T, from *lab.Namespace, args ...string) string {
+	t.Helper()
+	got, _ := ask64TTL(t, from, args...)
+	return got
+}
+
+func ask64TTL(t *testing.T, from *lab.Namespace, args ...string) (answer, ttl string) {
+	t.Helper()
+	dig, _ := tool(t, "dig")
+	args = append([]string{"+noall", "+comments", "+answer", "+time=7", "+tries=1", "+nocookie"}, args...)
+	out, _ := from.Output(limit(t, 20*time.Second), dig, args...)
+	status := digStatus.FindStringSubmatch(out)
+	if status == nil {
+		return "no answer", ""
+	}
+	words := []string{status[1]}
+	flags := strings.Fields(digFlags.FindStringSubmatch(out)[1])
+	if slices.Contains(flags, "ad") {
+		words = append(words, "ad")
+	}
+	if !slices.Contains(flags, "ra") {
+		words = append(words, "no-ra")
+	}
+	var records []string
+	for _, m := range digRecord.FindAllStringSubmatch(out, -1) {
+		if m[3] == "AAAA" {
+			ttl = m[2]
+		}
+		short := func(s string) string {
+			s = strings.TrimSuffix(strings.TrimSuffix(s, "."), ".example.net")
+			return regexp.MustCompile(`([0-9a-f]\.){31}[0-9a-f]\.ip6\.arpa`).ReplaceAllString(s, "ip6")
+		}
+		records = append(records, short(m[1])+" "+m[3]+" "+short(m[4]))
+	}
+	slices.SortStableFunc(records, func(a, b string) int {
+		if slices.ContainsFunc([]string{a, b}, func(s string) bool { return strings.Contains(s, " CNAME ") || strings.Contains(s, " DNAME ") }) {
+			return 0
+		}
+		return cmp.Compare(a, b)
+	})
+	return strings.Join(append(words, records...), "; "), ttl
+}
+
+// What DNS64 answers in every case that RFC 6147 and the practice of other servers know, over real sockets, with real dig
+// and a real name server. BIND's DNS64 is asked the same, and must agree where it should.
+func TestDNS64(t *testing.T) {
+	l := network(t, lab.Options{})
+	serveNames64(t, l)
+	g := startConfig(t, l, fmt.Sprintf(`pool4: [ { address: %s, ports: 7000-8000 } ]
+dns64:
+  enabled: true
+  listen: ["[%s]:53", "%s:53"]
+  upstreams: ["%s"]
+  clients: [2001:db8:1::/64, 192.0.2.0/24]
+`, lab.Gateway4, lab.Gateway6, lab.Gateway4, liar))
+	serveOracle(t, l, g)
+	const disagrees, agrees = false, true
+	reverse, _ := dns.ReverseAddr(lab.Server4As6)
+	for _, row := range []struct {
+		name, question string
+		want           string
+		bind           bool // BIND says the same
+	}{
+		{"A only", "v4.example.net AAAA", "NOERROR; v4 AAAA 64:ff9b::c000:202", agrees},
+		{"A and AAAA", "both.example.net AAAA", "NOERROR; both AAAA 2001:db8:f::81", agrees},
+		{"AAAA only", "v6.example.net AAAA", "NOERROR; v6 AAAA 2001:db8:f::84", agrees},
+		{"only an IPv4-mapped address, and A", "mapped.example.net AAAA", "NOERROR; mapped AAAA 64:ff9b::cb00:7152", agrees},
+		{"an IPv4-mapped address beside a real one", "mixed.example.net AAAA", "NOERROR; mixed AAAA 2001:db8:f::83", agrees},
+		{"only an IPv4-mapped address", "only.example.net AAAA", "NOERROR", agrees},
+		{"an address in the prefix", "inside.example.net AAAA", "NOERROR; inside AAAA 64:ff9b::1", agrees},
+		{"a CNAME", "c1.example.net AAAA", "NOERROR; c1 CNAME v4; v4 AAAA 64:ff9b::c000:202", agrees},
+		{"two CNAMEs", "c2.example.net AAAA", "NOERROR; c2 CNAME c1; c1 CNAME v4; v4 AAAA 64:ff9b::c000:202", agrees},
+		{"a CNAME to nothing", "c3.example.net AAAA", "NXDOMAIN; c3 CNAME missing", agrees},
+		{"a DNAME", "h.old.example.net AAAA", "NOERROR; old DNAME new; h.old CNAME h.new; h.new AAAA 64:ff9b::cb00:7155", agrees},
+		{"no such name", "nothing.example.net AAAA", "NXDOMAIN", agrees},
+		{"an empty non-terminal", "ent.example.net AAAA", "NOERROR", agrees},
+		{"TXT only", "text.example.net AAAA", "NOERROR", agrees},
+		{"a private address", "private.example.net AAAA", "NOERROR; private AAAA 64:ff9b::a00:5", agrees},
+		{"loopback beside another", "loop.example.net AAAA", "NOERROR; loop AAAA 64:ff9b::cb00:7157", agrees},
+		{"AAAA fails", "aaaa-servfail.lie.example.net AAAA", "NOERROR; aaaa-servfail.lie AAAA 64:ff9b::cb00:7158", disagrees},
+		{"AAAA refused", "aaaa-refused.lie.example.net AAAA", "NOERROR; aaaa-refused.lie AAAA 64:ff9b::cb00:7158", disagrees},
+		{"AAAA not implemented", "aaaa-notimp.lie.example.net AAAA", "NOERROR; aaaa-notimp.lie AAAA 64:ff9b::cb00:7158", disagrees},
+		{"AAAA a format error", "aaaa-formerr.lie.example.net AAAA", "NOERROR; aaaa-formerr.lie AAAA 64:ff9b::cb00:7158", disagrees},
+		{"AAAA times out", "aaaa-timeout.lie.example.net AAAA", "NOERROR; aaaa-timeout.lie AAAA 64:ff9b::cb00:7158", disagrees},
+		{"AAAA does not exist, without SOA", "aaaa-nxdomain.lie.example.net AAAA", "NXDOMAIN", disagrees}, // BIND fails without SOA
+		{"DO in a signed zone", "+dnssec v4.signed.example AAAA", "NOERROR", agrees},
+		{"DO and CD in a signed zone", "+dnssec +cdflag v4.signed.example AAAA", "NOERROR", agrees},
+		{"DO and CD where nothing is signed", "+dnssec +cdflag v4.example.net AAAA", "NOERROR", disagrees},
+		{"DO where nothing is signed", "+dnssec v4.example.net AAAA", "NOERROR; v4 AAAA 64:ff9b::c000:202", agrees},
+		{"CD", "+cdflag v4.example.net AAAA", "NOERROR; v4 AAAA 64:ff9b::c000:202", agrees},
+		{"AD", "+adflag v4.signed.example AAAA", "NOERROR; v4.signed.example AAAA 64:ff9b::cb00:7159", agrees},
+		{"no RD", "+norecurse v4.example.net AAAA", "NOERROR; v4 AAAA 64:ff9b::c000:202", disagrees},
+		{"A", "both.example.net A", "NOERROR; both A 203.0.113.81", agrees},
+		{"ANY", "+notcp v4.example.net ANY", "NOERROR; v4 A 192.0.2.2", disagrees},
+		{"over TCP", "+tcp v4.example.net AAAA", "NOERROR; v4 AAAA 64:ff9b::c000:202", agrees},
+		{"in capitals", "V4.eXample.net AAAA", "NOERROR; V4.eXample.net AAAA 64:ff9b::c000:202", disagrees}, // of case, in the test's shortening
+		{"PTR in the prefix", reverse + " PTR", "NOERROR; ip6 CNAME 2.2.0.192.in-addr.arpa; 2.2.0.192.in-addr.arpa PTR v4", agrees},
+		{"ipv4only.arpa AAAA", "ipv4only.arpa AAAA", "NOERROR; ipv4only.arpa AAAA 64:ff9b::c000:aa; ipv4only.arpa AAAA 64:ff9b::c000:ab", disagrees}, // BIND as a forwarder asks for it
+		{"ipv4only.arpa A", "ipv4only.arpa A", "NOERROR; ipv4only.arpa A 192.0.0.170; ipv4only.arpa A 192.0.0.171", disagrees},
+		{"class CH", "-c CH v4.example.net AAAA", "REFUSED", disagrees}, // BIND without RA
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			args := strings.Fields(row.question)
+			if got := ask64(t, l.Client, append([]string{"@" + lab.Gateway6}, args...)...); got != row.want {
+				t.Errorf("got  %s\nwant %s", got, row.want)
+			}
+			if !row.bind {
+				return
+			}
+			if got := ask64(t, l.Client, append([]string{"@" + lab.Gateway6, "-p", oracle}, args...)...); got != row.want {
+				t.Errorf("BIND says %s\nwant      %s", got, row.want)
+			}
+		})
+	}
+	t.Run("over IPv4", func(t *testing.T) {
+		if got, want := ask64(t, l.Server, "@"+lab.Gateway4, "v4.example.net", "AAAA"), "NOERROR; v4 AAAA 64:ff9b::c000:202"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	})
+	t.Run("TTL", func(t *testing.T) { checkTTL64(t, g) })
+	t.Run("changes", func(t *testing.T) { checkChanges64(t, g) })
+	t.Run("by name", func(t *testing.T) { checkByName(t, g) })
+	t.Run("shown", func(t *testing.T) { checkShown64(t, g) })
+	g.stop()
+}
+
+// checkTTL64 expects the TTL of the SOA, which is less than that of the A record.
+func checkTTL64(t *testing.T, g *daemon) {
+	g.must("dns64", "cache", "flush")
+	if _, ttl := ask64TTL(t, g.lab.Client, "@"+lab.Gateway6, "v4.example.net", "AAAA"); ttl != "60" {
+		t.Errorf("the TTL is %s, want 60", ttl)
+	}
+}
+
+// checkChanges64 changes the rules while it runs.
+func checkChanges64(t *testing.T, g *daemon) {
+	expect := func(name, want string) {
+		t.Helper()
+		if got := ask64(t, g.lab.Client, "@"+lab.Gateway6, name+".example.net", "AAAA"); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	g.must("config", "set", "dns64.translate_all", "true")
+	expect("both", "NOERROR; both AAAA 64:ff9b::cb00:7151")
+	expect("v6", "NOERROR; v6 AAAA 2001:db8:f::84")
+	g.must("config", "set", "dns64.translate_all", "false")
+	g.must("config", "set", "dns64.exclude", "any")
+	expect("both", "NOERROR; both AAAA 64:ff9b::cb00:7151")
+	expect("v6", "NOERROR")
+	g.must("config", "set", "dns64.exclude", "::ffff:0:0/96")
+	expect("both", "NOERROR; both AAAA 2001:db8:f::81")
+	g.must("pool6", "add", "2001:db8:64::/96")
+	g.must("config", "set", "dns64.prefix_policy", "all")
+	expect("v4", "NOERROR; v4 AAAA 2001:db8:64::c000:202; v4 AAAA 64:ff9b::c000:202")
+	g.must("pool6", "remove", "2001:db8:64::/96")
+	expect("v4", "NOERROR; v4 AAAA 64:ff9b::c000:202")
+	g.must("config", "set", "dns64.clients", "2001:db8:77::/64")
+	expect("v4", "REFUSED")
+	g.must("config", "set", "dns64.clients", "") // what is routed out of the v6 interface
+	expect("v4", "NOERROR; v4 AAAA 64:ff9b::c000:202")
+}
+
+// checkByName has an IPv6-only host download by name from an IPv4-only one. Its resolver is DNS64 alone.
+func checkByName(t *testing.T, g *daemon) {
+	stop, err := g.lab.Server.ServeHTTP(lab.Server4 + ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stop() }()
+	resolv := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(resolv, []byte("nameserver "+lab.Gateway6+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	curl, _ := tool(t, "curl")
+	out, err := g.lab.Client.Output(limit(t, 20*time.Second), "unshare", "--mount", "sh", "-c",
+		`mount --bind "$1" /etc/resolv.conf && exec "$2" -sS -m 10 -o /dev/null -w '%{remote_ip} %{http_code}' http://v4.example.net/stream/1000000`, "sh", resolv, curl)
+	if err != nil || out != lab.Server4As6+" 200" {
+		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+// checkShown64 looks at what nat64ctl shows.
+func checkShown64(t *testing.T, g *daemon) {
+	for command, want := range map[string]string{
+		"dns64 status":                 "192.0.2.2:5300, up",
+		"dns64 cache list":             "v4.example.net.",
+		"dns64 query v4.example.net":   "64:ff9b::c000:202",
+		"dns64 snippet unbound":        "dns64-prefix: 64:ff9b::/96",
+		"dns64 query both.example.net": "2001:db8:f::81",
+		"stats":                        `dns64_queries{result="NOERROR",type="AAAA"}`,
+	} {
+		if got := g.must(strings.Fields(command)...); !strings.Contains(got, want) {
+			t.Errorf("nat64ctl %s does not show %s:\n%s", command, want, got)
+		}
+	}
+	if _, errs, code := g.ctl("dns64", "query", "x..y"); code != 1 || !strings.Contains(errs, "is not a name") {
+		t.Errorf("code %d, %s", code, errs)
+	}
+}
