@@ -18,8 +18,14 @@ func (w *worker) assemble6(v *packet.View) drop.Reason {
 	return w.assembled(whole, w.from6)
 }
 
-// assemble4 does for an IPv4 fragment what assemble6 does for an IPv6 one.
+// assemble4 does for an IPv4 fragment what assemble6 does for an IPv6 one. A fragment that cannot be the host's is first
+// held to what its header says, as whole packets are; what may be the host's is judged when it is whole.
 func (w *worker) assemble4(v *packet.View) drop.Reason {
+	if !w.hosts(*v.IP4().Dst()) {
+		if r := w.check4(v); r != drop.None {
+			return w.refuse4(v, r, 0)
+		}
+	}
 	whole, r := w.parts.four.Add4(v, w.now)
 	if r != drop.None {
 		return w.refuse4(v, r, 0)

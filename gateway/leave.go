@@ -27,7 +27,7 @@ func (w *worker) leave4(v *packet.View, o *packet.Out) drop.Reason {
 	}
 	w.clamp(o, v)
 	limit := int(hop.MTU)
-	whole := w.whole.Data == nil
+	whole := w.alone(v)
 	switch {
 	case !whole:
 		limit = min(limit, packet.IPv4Len+w.whole.Largest)
@@ -58,7 +58,7 @@ func (w *worker) leave6(v *packet.View, o *packet.Out) drop.Reason {
 	}
 	w.clamp(o, v)
 	limit := int(hop.MTU)
-	whole, df := w.whole.Data == nil, v.IP4().DF() || v.Error
+	whole, df := w.alone(v), v.IP4().DF() || v.Error
 	id := uint32(v.IP4().ID())
 	if !whole {
 		limit, df, id = packet.IPv6Len+packet.FragLen+w.whole.Largest, w.whole.DF, w.whole.ID&0xffff
@@ -74,6 +74,10 @@ func (w *worker) leave6(v *packet.View, o *packet.Out) drop.Reason {
 	}
 	return w.fit(V6, o, limit, whole, id, &hop)
 }
+
+// alone says whether the translation of v need not be split as v was: it came whole, or it is an ICMP error, which is cut
+// to what every link carries however it came.
+func (w *worker) alone(v *packet.View) bool { return w.whole.Data == nil || v.Error }
 
 // fit sends o on side s in packets of at most limit bytes: as it is; as smaller segments, if it is a TCP super-packet,
 // whose receiver does not see the difference; or in fragments with the Identification id.

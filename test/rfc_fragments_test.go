@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"testing"
@@ -23,7 +24,9 @@ func pieces6(client netip.Addr, id uint32) [][]byte {
 
 func TestFragmentRules(t *testing.T) {
 	rules(t, map[string]func(*testing.T){
+		"N64-3.4-05":  errorInPieces,
 		"N64-3.4-05a": floodOfFragments,
+		"X79-4.1-08":  fragmentWithoutHopsLeft,
 		"X79-4.1-02":  fragmentThatMayNotBeCut,
 		"FRG-8200-01": interleavedDatagrams,
 		"FRG-8200-03": fragmentBeyondTheEnd,
@@ -32,6 +35,35 @@ func TestFragmentRules(t *testing.T) {
 		"FRG-6946-01": atomicFragmentInBetween,
 		"FRG-D-02":    datagramSentAgain,
 	})
+}
+
+func errorInPieces(t *testing.T) {
+	s := bound(t, ordinary())
+	four := of4(packet.NumICMP, complaint(3, 3, 0, ip4(poolAddr, serverAddr, packet.NumUDP, udp(5000, 443, 400))))
+	six := of6(packet.NumICMPv6, complaint(1, 4, 0, ip6(serverAs6, clientAddr, packet.NumUDP, udp(443, 40000, 400))))
+	whole4 := only(t, s.send(gateway.V4, four), gateway.V6)
+	pieces4 := only(t, s.send(gateway.V4, fragment4(four, 7, 256, len(four)-packet.IPv4Len), fragment4(four, 7, 0, 256)), gateway.V6)
+	if !bytes.Equal(pieces4, whole4) {
+		t.Errorf("got %x, want %x as of an ICMP error that came whole", pieces4, whole4)
+	}
+	whole6 := only(t, s.send(gateway.V6, six), gateway.V4)
+	pieces6 := only(t, s.send(gateway.V6, fragment6(six, 7, 256, len(six)-packet.IPv6Len), fragment6(six, 7, 0, 256)), gateway.V4)
+	if !bytes.Equal(pieces6[packet.IPv4Len:], whole6[packet.IPv4Len:]) {
+		t.Errorf("got %x, want %x as of an ICMPv6 error that came whole", pieces6, whole6)
+	}
+}
+
+func fragmentWithoutHopsLeft(t *testing.T) {
+	s := bound(t, ordinary())
+	b := hops(from4(packet.NumUDP, 0, 1000, 5000, false), 1)
+	first, rest := fragment4(b, 7, 0, 512), fragment4(b, 7, 512, 1008)
+	nothing(t, s.send(gateway.V4, rest))
+	got := s.send(gateway.V4, first)
+	icmp4(t, got, 11, 0)
+	if quote := got[0].ip[28:]; !bytes.Equal(quote, first) {
+		t.Errorf("the error quotes %x, want the fragment %x", quote, first)
+	}
+	nothing(t, s.send(gateway.V4, rest))
 }
 
 func floodOfFragments(t *testing.T) {
