@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -237,6 +238,7 @@ func (p *parts) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal
 	group.Go(func() error { return p.names.run(ctx) })
 	group.Go(func() error { return p.reloadOn(ctx, hangup) })
 	p.announce()
+	debug.FreeOSMemory() // what building the parts has left behind
 	err := group.Wait()
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
 	p.log.Info("stopped")

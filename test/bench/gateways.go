@@ -51,6 +51,13 @@ func (p program) command(ctx context.Context, args ...string) *exec.Cmd {
 	return c
 }
 
+// within is command by way of ip(8), which also has /sys show the namespace's interfaces, as on a machine of its own.
+func (p program) within(ctx context.Context, namespace string, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", namespace, p.path}, args...)...)
+	c.Env = append(os.Environ(), p.env...)
+	return c
+}
+
 // find looks for an installed program, and then for one that was unpacked below the cache with its libraries.
 func find(name, cache string) (program, error) {
 	if path, err := exec.LookPath(name); err == nil {
@@ -153,7 +160,7 @@ func (b *bed) startOurs(ctx context.Context, t programs, offloads string) error 
 		return err
 	}
 	var err error
-	if b.daemon, err = b.gateway.start(t.nat64d.command(ctx, "-c", file)); err != nil {
+	if b.daemon, err = b.gateway.start(t.nat64d.within(ctx, b.lab.Gateway.Name, "-c", file)); err != nil {
 		return err
 	}
 	for end := time.Now().Add(reachable); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
