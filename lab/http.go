@@ -46,14 +46,18 @@ func mustCopy(h hash.Hash, r io.Reader) {
 	}
 }
 
-// ServeHTTP serves on an address in the namespace until stop is called: GET /stream/N answers with Stream(N), and PUT
-// /sum with the SHA-256 of the body.
+// Greeting is what a server that ServeHTTP started says at its root, in a line.
+const Greeting = "hello from an IPv4-only host"
+
+// ServeHTTP serves on an address in the namespace until stop is called: GET / answers with Greeting, GET /stream/N with
+// Stream(N), and PUT /sum with the SHA-256 of the body.
 func (n *Namespace) ServeHTTP(address string) (stop func() error, err error) {
 	l, err := n.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, Greeting) })
 	mux.HandleFunc("GET /stream/{size}", serveStream)
 	mux.HandleFunc("PUT /sum", serveSum)
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}

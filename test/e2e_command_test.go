@@ -229,7 +229,7 @@ func TestDemo(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("nat64d demo: %v\n%s%s", err, said.String(), errs.String())
 	}
-	for _, want := range []string{"ping 64:ff9b::c000:202", "SHA-256 right", "TCP up, through nat64d", "bit/s",
+	for _, want := range []string{"ping 64:ff9b::c000:202", "SHA-256 right", "curl http://v4only.example/", lab.Greeting, "TCP up, through nat64d", "bit/s",
 		"$ nat64ctl session list", "192.0.2.1:7", "ip netns exec", "All of it is removed again."} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("it does not show %q", want)

@@ -35,7 +35,7 @@ func demoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "Show the gateway at work between an IPv6-only and an IPv4-only host",
 		Long: `Builds an IPv6-only host, an IPv4-only host and a gateway between them in three network namespaces, runs the real
-gateway there, and shows ping, an HTTP download and TCP throughput from the IPv6-only host, beside the figures of the
+gateway there, and shows ping, an HTTP download by address and by name, and TCP throughput from the IPv6-only host, beside the figures of the
 kernel's own IPv6 forwarding. Nothing outside the namespaces is touched, and nothing is left behind. Needs root.`,
 		Example: `  nat64d demo
   nat64d demo --hold      # leave it running, to play with it`,
@@ -121,6 +121,7 @@ func (d *demo) steps() []demoStep {
 		{"nat64d starts", d.start},
 		{"ping " + lab.Server4As6, d.ping},
 		{fmt.Sprintf("HTTP download of %d MiB", demoDownload>>20), d.download},
+		{"curl http://" + demoName + "/, by name", d.byName},
 		{"TCP up, through nat64d", d.through(lab.Up)},
 		{"TCP down, through nat64d", d.through(lab.Down)},
 	}
@@ -137,6 +138,11 @@ func (d *demo) serve() error {
 		return err
 	}
 	d.closers = append(d.closers, d.flood.Close)
+	stop, err = serveDemoNames(d.lab.Server)
+	if err != nil {
+		return err
+	}
+	d.closers = append(d.closers, stop)
 	return nil
 }
 
@@ -232,6 +238,7 @@ func (d *demo) show(ctx context.Context) error {
 	d.screen.say("", "Try, in another terminal:", "",
 		"  "+enter+" ping "+lab.Server4As6,
 		"  "+enter+" curl -o /dev/null 'http://"+demoTarget+"/stream/1000000000'",
+		"  "+enter+" dig @"+lab.Gateway6+" AAAA "+demoName,
 		"  "+ctl+" --socket "+g.socket+" status",
 		"  "+ctl+" --socket "+g.socket+" session list",
 		"", "Ctrl-C ends it.")

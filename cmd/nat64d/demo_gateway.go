@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,7 +46,11 @@ func startDemoGateway(l *lab.Lab, socket string) (*demoGateway, error) {
 		log:    &tail{keep: gatewayWords},
 		ended:  make(chan struct{}),
 	}
-	g.cmd = exec.Command(self, "--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", demoPool4, "--socket", socket)
+	file := filepath.Join(filepath.Dir(socket), "nat64d.yaml")
+	if err := os.WriteFile(file, []byte(fmt.Sprintf(demoConfig, lab.Gateway6, lab.Server4)), 0o600); err != nil {
+		return nil, err
+	}
+	g.cmd = exec.Command(self, "-c", file, "--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", demoPool4, "--socket", socket)
 	g.cmd.Stderr = g.log
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := l.Gateway.Start(g.cmd); err != nil {

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"nat64d/lab"
+)
+
+// demoName is the name of a server that has an IPv4 address and no other.
+const demoName = "v4only.example"
+
+// demoConfig is what the gateway of the demonstration is told beside its flags.
+const demoConfig = `dns64: { enabled: true, listen: ["[%s]:53"], upstreams: ["%s"] }
+`
+
+// serveDemoNames is the resolver of the IPv4 network, who knows one name.
+func serveDemoNames(n *lab.Namespace) (stop func() error, err error) {
+	c, err := n.ListenPacket("udp", net.JoinHostPort(lab.Server4, "53"))
+	if err != nil {
+		return nil, err
+	}
+	s := &dns.Server{PacketConn: c, Handler: dns.HandlerFunc(answerDemoName)}
+	ended := make(chan error, 1)
+	started := make(chan struct{})
+	s.NotifyStartedFunc = func() { close(started) }
+	go func() { ended <- s.ActivateAndServe() }()
+	select {
+	case <-started:
+	case err := <-ended:
+		return nil, err
+	}
+	return func() error { return errors.Join(s.Shutdown(), <-ended) }, nil
+}
+
+func answerDemoName(w dns.ResponseWriter, q *dns.Msg) {
+	m := new(dns.Msg).SetReply(q)
+	m.RecursionAvailable = true
+	switch name := q.Question[0]; {
+	case !strings.EqualFold(name.Name, demoName+"."):
+		m.Rcode = dns.RcodeNameError
+	case name.Qtype == dns.TypeA:
+		h := dns.RR_Header{Name: name.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60}
+		m.Answer = []dns.RR{&dns.A{Hdr: h, A: net.ParseIP(lab.Server4)}}
+	}
+	_ = w.WriteMsg(m) // whoever does not get it asks again
+}
+
+// byName fetches a page as the IPv6-only host does: with curl, if it is there, whose only resolver is the gateway.
+func (d *demo) byName(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	addrs, err := d.resolver().LookupNetIP(ctx, "ip6", demoName)
+	if err != nil {
+		return "", err
+	}
+	if want := netip.MustParseAddr(lab.Server4As6); len(addrs) != 1 || addrs[0] != want {
+		return "", fmt.Errorf("%s has the addresses %v, want %v", demoName, addrs, want)
+	}
+	fetch := d.fetch
+	if curl, err := exec.LookPath("curl"); err == nil {
+		fetch = func(ctx context.Context) (string, error) { return d.curl(ctx, curl) }
+	}
+	page, err := fetch(ctx)
+	if err == nil && page != lab.Greeting+"\n" {
+		err = fmt.Errorf("the page is %q, want %q", page, lab.Greeting)
+	}
+	return fmt.Sprintf("%q", strings.TrimSpace(page)), err
+}
+
+// resolver asks the gateway, from the IPv6-only host.
+func (d *demo) resolver() *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return d.lab.Client.Dial(ctx, network, net.JoinHostPort(lab.Gateway6, "53"))
+	}}
+}
+
+// curl runs the real one, in a mount namespace in which the gateway is the resolver.
+func (d *demo) curl(ctx context.Context, curl string) (string, error) {
+	resolv := filepath.Join(filepath.Dir(d.gateway.Load().socket), "resolv.conf")
+	if err := os.WriteFile(resolv, []byte("nameserver "+lab.Gateway6+"\n"), 0o644); err != nil {
+		return "", err
+	}
+	const script = `mount --bind "$1" /etc/resolv.conf && exec "$2" -sSf "$3"`
+	out, err := d.lab.Client.Output(ctx, "unshare", "--mount", "sh", "-c", script, "sh", resolv, curl, "http://"+demoName+"/")
+	if err != nil {
+		return "", fmt.Errorf("curl: %w: %s", err, out)
+	}
+	return out, nil
+}
+
+// fetch is curl where there is none.
+func (d *demo) fetch(ctx context.Context) (string, error) {
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		addrs, err := d.resolver().LookupNetIP(ctx, "ip6", demoName)
+		if err != nil {
+			return nil, err
+		}
+		return d.lab.Client.Dial(ctx, network, netip.AddrPortFrom(addrs[0], 80).String())
+	}}}
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+demoName+"/", nil)
+	if err != nil {
+		return "", err
+	}
+	r, err := c.Do(q)
+	if err != nil {
+		return "", err
+	}
+	defer r.Body.Close()
+	page, err := io.ReadAll(io.LimitReader(r.Body, 1<<10))
+	return string(page), err
+}
