@@ -12,7 +12,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT := $(if $(SUDO),-exec "sudo env PATH=$$PATH NAT64D_BIN=$(CURDIR)/bin NAT64D_CACHE=$(CACHE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check unit fuzz bench bench-quick profile deps install clean
+.PHONY: help build demo test check unit fuzz bench bench-quick bench-dns profile deps install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: deps build ## measure beside the kernel and Tayga, three times, a quarter
 bench-quick: deps build ## the same in two minutes, less exact (needs root)
 	go build -o bin/ ./test/bench
 	$(SUDO) bin/bench -quick -cache "$(CACHE)" $(BENCH)
+
+bench-dns: deps build ## measure DNS64 beside BIND and Unbound, two minutes
+	scripts/bench-dns bin "$(CACHE)"
 
 # nat64d is built with its symbols here, or the profile would have no names.
 profile: deps ## CPU profiles of nat64d under load, kernel included, and of its Go benchmarks, in .cache/profile (needs root)

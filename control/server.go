@@ -68,8 +68,12 @@ func NewServer(b Backend, n Names, log *slog.Logger) http.Handler {
 			refuse(w, http.StatusMethodNotAllowed, &Error{Message: q.Method + " is not what this is for", Hint: "use " + r.method})
 		})
 	}
+	begin := "begin with /v1/status"
+	if b == nil {
+		begin = "this is DNS64 alone: nat64ctl dns64 is for it"
+	}
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, q *http.Request) {
-		refuse(w, http.StatusNotFound, &Error{Message: "there is nothing at " + q.URL.Path, Hint: "begin with /v1/status"})
+		refuse(w, http.StatusNotFound, &Error{Message: "there is nothing at " + q.URL.Path, Hint: begin})
 	})
 	return s.mux
 }
