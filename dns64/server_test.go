@@ -2,14 +2,9 @@ package dns64
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/netip"
 	"strings"
@@ -19,77 +14,6 @@ import (
 
 	"github.com/miekg/dns"
 )
-
-// fake is an upstream that answers as it is told, on UDP, TCP and TLS ports of the loopback interface.
-type fake struct {
-	udp, tcp, tls Upstream
-	roots         *x509.CertPool
-	asked         atomic.Int64
-	overTCP       atomic.Int64
-}
-
-// startFake runs an upstream. answer gets the question and the reply to fill in; without a reply nothing is sent.
-func startFake(t testing.TB, answer func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg) *fake {
-	t.Helper()
-	f := new(fake)
-	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		f.asked.Add(1)
-		if w.RemoteAddr().Network() == "tcp" {
-			f.overTCP.Add(1)
-		}
-		if m := answer(w, q); m != nil {
-			_ = w.WriteMsg(m)
-		}
-	})
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := packets.LocalAddr().(*net.UDPAddr).AddrPort()
-	stream, err := net.Listen("tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, roots := certificate(t)
-	secure, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.roots = roots
-	f.udp, f.tcp = Upstream{Transport: UDP, Addr: addr}, Upstream{Transport: TCP, Addr: addr}
-	f.tls = Upstream{Transport: TLS, Addr: secure.Addr().(*net.TCPAddr).AddrPort(), Name: "dns.example"}
-	for _, s := range []*dns.Server{{PacketConn: packets, Handler: handler}, {Listener: stream, Handler: handler}, {Listener: secure, Handler: handler}} {
-		started := make(chan struct{})
-		s.NotifyStartedFunc = func() { close(started) }
-		go func() { _ = s.ActivateAndServe() }()
-		<-started
-		t.Cleanup(func() { _ = s.Shutdown() })
-	}
-	return f
-}
-
-// certificate returns one for dns.example that signs itself.
-func certificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{"dns.example"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, &k.PublicKey, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	if c, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	roots.AddCert(c)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: k}, roots
-}
 
 // zone answers from records; what it does not have does not exist. It keeps the letters of the question.
 func zone(t testing.TB, text string) func(dns.ResponseWriter, *dns.Msg) *dns.Msg {
