@@ -1,6 +1,7 @@
 package test
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -36,6 +37,7 @@ func TestFlowsStayInOrder(t *testing.T) {
 	l := network(t, lab.Options{NoOffload: true})
 	// A thread that moves to another processor has its packets overtake one another in the kernel's queues; hence pin.
 	g := start(t, l, sparePool, "-c", write(t, t.TempDir(), "interfaces: { workers: 2, pin: [0, 1] }"))
+	checkPing(t, l) // or the ends' kernels, which send on while a neighbour's queue is being emptied, reorder the first few
 	server := packetConn(t, l.Server, lab.Server4+":"+numberPort)
 	clients := make([]net.PacketConn, flows)
 	for i := range clients {
@@ -90,12 +92,13 @@ func (s *sequence) carry(t *testing.T, from func(flow int) (net.PacketConn, net.
 	t.Helper()
 	began := time.Now()
 	var last [flows]atomic.Uint32
-	var receive, send errgroup.Group
+	var send errgroup.Group
+	receive, ctx := errgroup.WithContext(t.Context())
 	for _, c := range receivers {
 		receive.Go(func() error { return s.check(c, &last) })
 	}
 	for half := range 2 {
-		send.Go(func() error { return s.send(half, from) })
+		send.Go(func() error { return s.send(ctx, half, from) })
 	}
 	err := send.Wait()
 	for n := int64(-1); n != s.came.Load(); time.Sleep(stalled) {
@@ -120,8 +123,8 @@ func (s *sequence) carry(t *testing.T, from func(flow int) (net.PacketConn, net.
 	}
 }
 
-// send sends one half of the flows, never letting more be under way than the queues hold.
-func (s *sequence) send(half int, from func(flow int) (net.PacketConn, net.Addr)) error {
+// send sends one half of the flows until ctx ends, never letting more be under way than the queues hold.
+func (s *sequence) send(ctx context.Context, half int, from func(flow int) (net.PacketConn, net.Addr)) error {
 	runtime.LockOSThread() // for good, bound to one processor
 	var set unix.CPUSet
 	set.Set(half % runtime.NumCPU())
@@ -134,7 +137,7 @@ func (s *sequence) send(half int, from func(flow int) (net.PacketConn, net.Addr)
 		batch[i].Buffers = [][]byte{buffers[i*numberLen:][:numberLen]}
 	}
 	var forgiven int64
-	for n := uint32(0); s.sent.Load() < numbered; n += volley {
+	for n := uint32(0); s.sent.Load() < numbered && ctx.Err() == nil; n += volley {
 		for flow := half; flow < flows; flow += 2 {
 			c, to := from(flow)
 			for i := range batch {
