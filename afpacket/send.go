@@ -50,22 +50,17 @@ func (s *sender) send(out []packet.Out) (refused int, err error) {
 	}
 	s.xdp.reclaim()
 	for len(out) > 0 && err == nil {
-		n := 0
+		n, r := 0, 0
 		for ; n < len(out) && s.xdp.suits(&out[n]); n++ {
 			s.xdp.put(&out[n])
 		}
 		if n > 0 {
-			var r int
 			r, err = s.xdp.kick(n)
-			refused += r
-			out = out[n:]
-			continue
+		} else {
+			for n = 1; n < len(out) && !s.xdp.suits(&out[n]); n++ {
+			}
+			r, err = s.sendMessages(out[:n])
 		}
-		for n = 1; n < len(out) && !s.xdp.suits(&out[n]); {
-			n++
-		}
-		var r int
-		r, err = s.sendMessages(out[:n])
 		refused += r
 		out = out[n:]
 	}
