@@ -51,10 +51,9 @@ const (
 	Ring                 // a ring in shared memory (TPACKET_V2), no system call while there is work: 1.6 µs
 	Mmsg                 // recvmmsg, a batch of packets for one system call: 2.3 µs
 	Simple               // a system call for each packet, on package mdlayher/packet: 4.4 µs
-	XDP                  // Ring, but what needs no offload leaves by AF_XDP, past queueing disciplines and captures: 1.4 µs
 )
 
-var engineNames = [...]string{Auto: "auto", Ring: "ring", Mmsg: "mmsg", Simple: "simple", XDP: "xdp"}
+var engineNames = [...]string{Auto: "auto", Ring: "ring", Mmsg: "mmsg", Simple: "simple"}
 
 // String returns the engine's name as ParseEngine reads it.
 func (e Engine) String() string { return engineNames[e] }
@@ -66,7 +65,7 @@ func ParseEngine(s string) (Engine, error) {
 			return Engine(e), nil
 		}
 	}
-	return Auto, fmt.Errorf("afpacket: engine %q: must be auto, ring, mmsg, simple or xdp", s)
+	return Auto, fmt.Errorf("afpacket: engine %q: must be auto, ring, mmsg or simple", s)
 }
 
 // The bounds of Options.
@@ -91,6 +90,8 @@ type Options struct {
 	// packets of a flow, in one direction, always go to the same port. 0: this port receives all. Simple knows no
 	// groups.
 	Group uint16
+	// NoBursts has each packet sent by itself, even where the kernel would take several at once.
+	NoBursts bool
 }
 
 // complete fills in the defaults and checks the rest.
@@ -102,8 +103,8 @@ func (o Options) complete() (Options, error) {
 		o.RingFrames = defaultFrames
 	}
 	switch {
-	case o.Engine > XDP:
-		return o, fmt.Errorf("afpacket: engine %d: must be Auto, Ring, Mmsg, Simple or XDP", o.Engine)
+	case o.Engine > Simple:
+		return o, fmt.Errorf("afpacket: engine %d: must be Auto, Ring, Mmsg or Simple", o.Engine)
 	case o.Batch < 1 || o.Batch > maxBatch:
 		return o, fmt.Errorf("afpacket: batch %d: must be 1 to %d", o.Batch, maxBatch)
 	case o.Group != 0 && o.Engine == Simple:
@@ -124,11 +125,7 @@ func Open(o Options) (*Port, error) {
 	if o.Family != IPv6 && o.Family != IPv4 {
 		return nil, errors.New("afpacket: family: must be IPv6 or IPv4")
 	}
-	own := o
-	if own.Engine == XDP { // which is for the many packets that a sender has; there may be one such socket for the NIC
-		own.Engine = Ring
-	}
-	p, ifi, err := openSender(own)
+	p, ifi, err := openSender(o)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +156,7 @@ func openSender(o Options) (*Port, *net.Interface, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("afpacket: %s: %w", o.Interface, err)
 	}
-	p := &Port{name: o.Interface, engine: o.Engine, fallback: tx.lacks}
+	p := &Port{name: o.Interface, engine: o.Engine, noBursts: tx.lacks}
 	p.io.tx = tx
 	return p, ifi, nil
 }
@@ -184,7 +181,7 @@ func (p *Port) openReceiver(ifi *net.Interface, o Options) error {
 
 func newReceiver(e Engine, ifi *net.Interface, o Options) (receiver, error) {
 	switch e {
-	case Ring, XDP:
+	case Ring:
 		return newRing(ifi, o)
 	case Mmsg:
 		return newMmsg(ifi, o)

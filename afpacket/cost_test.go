@@ -42,9 +42,10 @@ func TestNothingIsAllocated(t *testing.T) {
 	for _, e := range engines {
 		t.Run(e.String(), func(t *testing.T) {
 			left, right := newWire(t)
+			left.enter(t) // so that there are bursts
 			o := afpacket.Options{Family: afpacket.IPv6, Engine: e}
 			tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
-			out, fs := mixed(16, 4, left, right), make([]packet.Frame, 64)
+			out, fs := mixed(16, 6, left, right), make([]packet.Frame, 64)
 			if n := testing.AllocsPerRun(50, func() { round(t, tx, rx, out, fs) }); n != 0 {
 				t.Errorf("%v allocations for a batch", n)
 			}
@@ -72,12 +73,14 @@ func TestNothingIsAllocated(t *testing.T) {
 func BenchmarkWire(b *testing.B) {
 	for _, e := range engines {
 		for _, c := range []struct {
-			name  string
-			every int
-		}{{"small", 0}, {"super", 1}} {
+			name     string
+			every    int
+			noBursts bool
+		}{{"small", 0, false}, {"small, one by one", 0, true}, {"super", 1, false}} {
 			b.Run(e.String()+"/"+c.name, func(b *testing.B) {
 				left, right := newWire(b)
-				o := afpacket.Options{Family: afpacket.IPv6, Engine: e}
+				left.enter(b)
+				o := afpacket.Options{Family: afpacket.IPv6, Engine: e, NoBursts: c.noBursts}
 				tx, rx := left.openWith(b, afpacket.OpenSender, o), right.open(b, o)
 				out, fs := mixed(64, c.every, left, right), make([]packet.Frame, 64)
 				bytes := 0

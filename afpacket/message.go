@@ -97,23 +97,3 @@ func nanosleep(d *unix.Timespec) {
 
 // schedYield lets others run that wait for the processor.
 func schedYield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
-
-// kickXDP has the kernel look into the ring of an AF_XDP socket.
-func kickXDP(fd int) unix.Errno {
-	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
-	return errno
-}
-
-// xdpOption sets an option of an AF_XDP socket, whose values package unix does not write.
-func xdpOption(fd int, name uintptr, value unsafe.Pointer, size uintptr) unix.Errno {
-	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_XDP, name, uintptr(value), size, 0)
-	return errno
-}
-
-// xdpOffsets says where in the rings of an AF_XDP socket what lies.
-func xdpOffsets(fd int) (o unix.XDPMmapOffsets, errno unix.Errno) {
-	size := uint32(unsafe.Sizeof(o))
-	_, _, errno = unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_XDP, unix.XDP_MMAP_OFFSETS,
-		uintptr(unsafe.Pointer(&o)), uintptr(unsafe.Pointer(&size)), 0)
-	return o, errno
-}

@@ -22,6 +22,7 @@ type Port struct {
 	engine   Engine
 	busy     time.Duration // Options.BusyPoll
 	fallback error
+	noBursts error
 	io       halves
 	drops    tally
 }
@@ -60,9 +61,12 @@ type receiver interface {
 // and returns what the options said.
 func (p *Port) Engine() Engine { return p.engine }
 
-// Fallback returns the reason why Auto did not choose Ring, or why a sender cannot do what XDP says and sends as the others
-// do. It is nil if there is none.
+// Fallback returns the reason why Auto did not choose Ring. It is nil if there is none.
 func (p *Port) Fallback() error { return p.fallback }
+
+// NoBursts returns the reason why packets are sent one by one although the options allow bursts, which cost less. It is nil
+// if there is none.
+func (p *Port) NoBursts() error { return p.noBursts }
 
 // Receive waits at most wait for packets and fills fs with those that are there, at most the batch of the options;
 // n may be 0. The frames hold what follows the Ethernet header, and are valid until the next Receive or Close. An

@@ -17,8 +17,8 @@ type sender struct {
 	step     int          // most messages of one system call
 	vectors  []unix.Iovec // of all messages: Head, Payload and More of each
 	messages []message
-	xdp      *xdp  // of a sender with that engine; nil if it could not be had
-	lacks    error // why not
+	burst    *burst // nil if packets are not sent in bursts
+	lacks    error  // why not, if they were to be
 }
 
 func newSender(ifi *net.Interface, o Options) (*sender, error) {
@@ -37,37 +37,52 @@ func newSender(ifi *net.Interface, o Options) (*sender, error) {
 		_ = s.close() // the first error is the one to tell
 		return nil, err
 	}
-	if o.Engine == XDP {
-		s.xdp, s.lacks = newXDP(ifi)
+	if o.Engine != Simple && !o.NoBursts {
+		s.burst, s.lacks = newBurst(ifi)
 	}
 	return s, nil
 }
 
-// send sends each packet in the way that suits it, in their order.
+// send sends the packets in their order: in bursts those of which enough follow each other, as messages the others.
 func (s *sender) send(out []packet.Out) (refused int, err error) {
-	if s.xdp == nil {
-		return s.sendMessages(out)
-	}
-	s.xdp.reclaim()
-	for len(out) > 0 && err == nil {
-		n, r := 0, 0
-		for ; n < len(out) && s.xdp.suits(&out[n]); n++ {
-			s.xdp.put(&out[n])
-		}
-		if n > 0 {
-			r, err = s.xdp.kick(n)
-		} else {
-			for n = 1; n < len(out) && !s.xdp.suits(&out[n]); n++ {
-			}
-			r, err = s.sendMessages(out[:n])
-		}
+	for len(out) > 0 {
+		first, n := s.nextBurst(out)
+		r, err := s.sendMessages(out[:first])
 		refused += r
-		out = out[n:]
+		out = out[first:]
+		if n > 0 && err == nil {
+			r, err = s.sendBurst(out[:n])
+			refused += r
+			out = out[n:]
+		}
+		if err != nil {
+			return refused + len(out), err
+		}
 	}
-	if err != nil {
-		refused += len(out)
+	return refused, nil
+}
+
+// nextBurst returns where the next burst is among out, and how many packets it has: 0 if there is none.
+func (s *sender) nextBurst(out []packet.Out) (first, n int) {
+	if len(out) < burstLeast || s.burst == nil || !s.burst.here() {
+		return len(out), 0
 	}
-	return refused, err
+	return s.burst.next(out)
+}
+
+// sendBurst sends a burst. Should the kernel not run the program any more, the packets leave as messages, from now on.
+func (s *sender) sendBurst(out []packet.Out) (refused int, err error) {
+	refused, gone, errno := s.burst.send(out)
+	switch {
+	case errno != 0:
+		err = s.burst.close()
+		s.burst = nil
+		r, e := s.sendMessages(out)
+		return r, errors.Join(err, e)
+	case gone && s.unbound():
+		return refused, errGone
+	}
+	return refused, nil
 }
 
 func (s *sender) sendMessages(out []packet.Out) (refused int, err error) {
@@ -145,8 +160,8 @@ func (s *sender) flush(n int) (refused int, err error) {
 // close frees everything.
 func (s *sender) close() error {
 	err := s.socket.close()
-	if s.xdp != nil {
-		err = errors.Join(err, s.xdp.close())
+	if s.burst != nil {
+		err = errors.Join(err, s.burst.close())
 	}
 	return err
 }

@@ -22,7 +22,7 @@ import (
 const patience = 10 * time.Second
 
 // engines are those that can be asked for.
-var engines = []afpacket.Engine{afpacket.Ring, afpacket.Mmsg, afpacket.Simple, afpacket.XDP}
+var engines = []afpacket.Engine{afpacket.Ring, afpacket.Mmsg, afpacket.Simple}
 
 // end is one end of a wire: a NIC in a network namespace of its own.
 type end struct {
@@ -85,6 +85,13 @@ func (e *end) in(f func() error) error {
 		}
 		return f()
 	})
+}
+
+// enter has the calling test, or benchmark, go on in the end's namespace, on a thread that ends with it.
+func (e *end) enter(tb testing.TB) {
+	tb.Helper()
+	runtime.LockOSThread()
+	ok(tb, netns.Set(e.ns))
 }
 
 func (e *end) link(tb testing.TB) netlink.Link {

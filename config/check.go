@@ -18,10 +18,11 @@ func (d *document) check(f *file) *Config {
 		Interfaces: Interfaces{
 			V6:         Interface{Name: f.Interfaces.V6.Name, MTU: d.mtu("interfaces.v6.mtu", f.Interfaces.V6.MTU, minMTU6)},
 			V4:         Interface{Name: f.Interfaces.V4.Name, MTU: d.mtu("interfaces.v4.mtu", f.Interfaces.V4.MTU, minMTU4)},
-			Engine:     oneOf(d, "interfaces.engine", f.Interfaces.Engine, EngineAuto, EngineRing, EngineMmsg, EngineSimple, EngineXDP),
+			Engine:     oneOf(d, "interfaces.engine", f.Interfaces.Engine, EngineAuto, EngineRing, EngineMmsg, EngineSimple),
 			Workers:    d.within("interfaces.workers", int(f.Interfaces.Workers), 0, 256),
 			Pin:        d.pin(f.Interfaces.Pin),
 			Coalesce:   f.Interfaces.Coalesce,
+			Bursts:     f.Interfaces.Bursts,
 			Moderation: d.short("interfaces.moderation", f.Interfaces.Moderation),
 			BusyPoll:   d.short("interfaces.busy_poll", f.Interfaces.BusyPoll),
 			Offloads:   oneOf(d, "interfaces.offloads", f.Interfaces.Offloads, OffloadsLeave, OffloadsManage),

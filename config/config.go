@@ -47,6 +47,7 @@ type Interfaces struct {
 	Workers    int           // threads that carry the packets of each side; 0: one for four processors
 	Pin        []int         // the processors of the workers, in turn; empty: any
 	Coalesce   bool          // consecutive packets of a flow leave as one super-packet
+	Bursts     bool          // packets that leave together are handed to the kernel together, where it allows that
 	Moderation time.Duration // how long the next packets may gather after some came together; 0: not at all
 	BusyPoll   time.Duration // how long a worker looks for packets before it sleeps; 0: not at all
 	Offloads   Offloads
@@ -67,7 +68,6 @@ const (
 	EngineRing   Engine = "ring"
 	EngineMmsg   Engine = "mmsg"
 	EngineSimple Engine = "simple"
-	EngineXDP    Engine = "xdp"
 )
 
 // Offloads says who sets the offloads of the interfaces.

@@ -181,7 +181,7 @@ func TestRefused(t *testing.T) {
 		{"sessions: { max: 0 }", "f:1: sessions.max: is 0, but must be 1 to 100000000"},
 		{"interfaces: { workers: 0 }", "f:1: interfaces.workers: 0 says nothing; write auto or a number"},
 		{"interfaces: { v6: { mtu: 1279 } }", "f:1: interfaces.v6.mtu: is 1279, but must be 1280 to 65535"},
-		{"interfaces: { engine: dpdk }", `f:1: interfaces.engine: is "dpdk", but must be one of auto, ring, mmsg, simple, xdp`},
+		{"interfaces: { engine: dpdk }", `f:1: interfaces.engine: is "dpdk", but must be one of auto, ring, mmsg, simple`},
 		{"host: { guard: maybe }", `f:1: host.guard: "maybe" is neither true nor false`},
 		{"pool6: [ { private_v4: drop } ]", "f:1: pool6[0].prefix: missing; write a prefix such as 64:ff9b::/96"},
 		{"pool6: [ { prefix: 64:ff9b::/96 }, { prefix: 64:ff9b::/96 } ]", "f:1: pool6[1].prefix: 64:ff9b::/96 is there already; give each prefix once"},

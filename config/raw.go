@@ -49,6 +49,7 @@ type rawIfaces struct {
 	Engine     string   `yaml:"engine"`
 	Workers    number   `yaml:"workers"`
 	Pin        []int    `yaml:"pin"`
+	Bursts     bool     `yaml:"bursts"`
 	Coalesce   bool     `yaml:"coalesce"`
 	Moderation interval `yaml:"moderation"`
 	BusyPoll   interval `yaml:"busy_poll"`
@@ -244,7 +245,7 @@ const (
 func fresh() *file {
 	return &file{
 		Version:    1,
-		Interfaces: rawIfaces{Engine: string(EngineAuto), Pin: []int{}, Coalesce: true, Offloads: string(OffloadsLeave)},
+		Interfaces: rawIfaces{Engine: string(EngineAuto), Pin: []int{}, Coalesce: true, Bursts: true, Offloads: string(OffloadsLeave)},
 		Host:       rawHost{Guard: true, ReservePorts: true, AnswerARP: string(AnswerARPAuto)},
 		Sessions: rawSessions{
 			Max:             4_000_000,

@@ -57,7 +57,7 @@ type Interface struct {
 	Name   string `json:"name"`
 	MTU    int    `json:"mtu"`
 	Up     bool   `json:"up"`
-	Engine string `json:"engine"` // ring, mmsg, simple or xdp: the one in use
+	Engine string `json:"engine"` // ring, mmsg or simple: the one in use
 	// Offloads are those that are on of rx-lro, rx-gro, rx-udp-gro-forwarding and threaded (NAPI).
 	Offloads []string `json:"offloads,omitempty"`
 }

@@ -46,7 +46,7 @@ func TestWireVectorsOnSockets(t *testing.T) {
 	for i, group := range wireGroups(t) {
 		engines := []string{"auto"}
 		if i == 0 {
-			engines = []string{"ring", "mmsg", "simple", "xdp"}
+			engines = []string{"ring", "mmsg", "simple"}
 		}
 		for _, engine := range engines {
 			t.Run(fmt.Sprintf("%d %s", i, engine), func(t *testing.T) {

@@ -84,7 +84,7 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
 	flags.StringArrayVar(&o.Pool6, "pool6", nil, "NAT64 prefix (default 64:ff9b::/96)")
 	flags.StringArrayVar(&o.Pool4, "pool4", nil, "IPv4 address and ports to translate to, such as 10.0.2.15:7000-8000; may be repeated")
 	flags.StringVar(&o.Socket, "socket", "", "control socket (default /run/nat64d/nat64d.sock)")
-	flags.StringVar(&o.Engine, "engine", "", "how packets are moved: auto, ring, mmsg, simple or xdp")
+	flags.StringVar(&o.Engine, "engine", "", "how packets are moved: auto, ring, mmsg or simple")
 	flags.StringVar(&o.Offloads, "offloads", "", "who sets the offloads of the interfaces: leave or manage")
 	flags.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error")
 	c.AddCommand(checkCommand(&file, &o), dns64Command(&file, &o), demoCommand())

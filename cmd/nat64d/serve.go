@@ -182,7 +182,7 @@ func (p *parts) checkPool6(c *config.Config) error {
 // open opens a port for the gateway.
 func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 	c := &p.config().Interfaces
-	o := afpacket.Options{Interface: c.V6.Name, Family: afpacket.IPv6, Engine: p.engine, BusyPoll: c.BusyPoll}
+	o := afpacket.Options{Interface: c.V6.Name, Family: afpacket.IPv6, Engine: p.engine, BusyPoll: c.BusyPoll, NoBursts: !c.Bursts}
 	if s == gateway.V4 {
 		o.Interface, o.Family = c.V4.Name, afpacket.IPv4
 	}
@@ -194,8 +194,8 @@ func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := port.Fallback(); err != nil {
-			p.log.Warn("packets leave by sendmmsg: AF_XDP cannot be had", "side", s, "reason", err)
+		if err := port.NoBursts(); err != nil {
+			p.log.Warn("packets leave one by one, which is slower: the kernel takes no bursts (CAP_BPF, Linux 5.8)", "side", s, "reason", err)
 		}
 		return port, nil
 	}
