@@ -59,11 +59,14 @@ func (m *Manager) SetUp() (changed []string, warnings []error) {
 		last := m.seen[name]
 		if last.index == i.Index && (last.whole || last.up || !up) {
 			m.seen[name] = attempt{i.Index, up, last.whole}
-			continue
+		} else {
+			c, w := m.setUp(i)
+			m.seen[name] = attempt{i.Index, up, len(w) == 0}
+			changed, warnings = append(changed, c...), append(warnings, w...)
 		}
-		c, w := m.setUp(i)
-		m.seen[name] = attempt{i.Index, up, len(w) == 0}
-		changed, warnings = append(changed, c...), append(warnings, w...)
+		if up && !(last.up && last.index == i.Index) {
+			warnings = append(warnings, m.confine(i)...)
+		}
 	}
 	c, w := m.putBackBut(managed)
 	return append(changed, c...), append(warnings, w...)
@@ -101,6 +104,18 @@ func (m *Manager) setUp(i *net.Interface) (changed []string, warnings []error) {
 		changed = append(changed, s.of(i, s.want))
 	}
 	return changed, warnings
+}
+
+// confine keeps the NIC's threads to the processors of this program if it was this program that switched them on: those of
+// others stay where they want them. It is for a NIC that has just come up, since some drivers make new ones then.
+func (m *Manager) confine(i *net.Interface) (warnings []error) {
+	if had, noted := m.originals[i.Index]["threaded"]; !noted || had {
+		return nil
+	}
+	if err := confine(i); err != nil {
+		return []error{err}
+	}
+	return nil
 }
 
 // differences returns the settings of a NIC that are not what they should be, and what they are.
