@@ -152,7 +152,7 @@ func (d *document) usable(n *DNS64, c *Config) {
 	if len(clients) == 0 {
 		clients, list = c.AllowV6, "allow_v6"
 	}
-	all := slices.IndexFunc(clients, everybody)
+	all := slices.IndexFunc(clients, Everybody)
 	public := slices.IndexFunc(n.Listen, func(a netip.AddrPort) bool {
 		ip := a.Addr().Unmap()
 		return ip.IsUnspecified() || ip.IsGlobalUnicast() && !ip.IsPrivate()
@@ -163,8 +163,8 @@ func (d *document) usable(n *DNS64, c *Config) {
 	}
 }
 
-// everybody says whether a prefix is so short that it cannot be one's own network.
-func everybody(p netip.Prefix) bool {
+// Everybody says whether a prefix is so short that it cannot be one's own network.
+func Everybody(p netip.Prefix) bool {
 	if p.Addr().Is4() {
 		return p.Bits() < 8
 	}

@@ -65,7 +65,11 @@ func TestDNS64Refused(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", text, err, want)
 		}
 	}
-	_, err := config.Parse("f", strings.NewReader("pool6: [ { prefix: 2001:db8::/32 } ]\ndns64: { suffix: '::1:0:0:1' }"), named)
+	_, err := config.Parse("f", strings.NewReader("allow_v6: ['2000::/3']\ndns64: { enabled: true, upstreams: [192.0.2.53] }"), named)
+	if err == nil || !strings.Contains(err.Error(), "allow_v6[0]: 2000::/3 makes DNS64 on [::]:53 an open resolver") {
+		t.Errorf("got %v", err)
+	}
+	_, err = config.Parse("f", strings.NewReader("pool6: [ { prefix: 2001:db8::/32 } ]\ndns64: { suffix: '::1:0:0:1' }"), named)
 	if err != nil {
 		t.Error(err)
 	}

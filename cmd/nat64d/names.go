@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,6 +43,7 @@ func newNames(b basis, log *slog.Logger) (*names, error) {
 	if !b.conf.DNS64.Enabled {
 		return n, nil
 	}
+	n.warn(nil)
 	n.f = dns64.New(b.config(nil), log)
 	s, err := dns64.Listen(n.f, b.conf.DNS64.Listen)
 	if err != nil {
@@ -78,13 +80,28 @@ func (n *names) close() {
 func (n *names) follow(b basis) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	before := n.basis.routed
 	n.basis = b
 	if n.f == nil {
 		return
 	}
+	n.warn(before)
 	old := n.f.Config()
 	if next := b.config(&old); !reflect.DeepEqual(old, next) { // a new one forgets what was made up
 		n.f.Configure(next)
+	}
+}
+
+// warn logs which routes, beside those of before, have nobody behind them who is answered.
+func (n *names) warn(before []netip.Prefix) {
+	c := n.basis.conf
+	if len(c.DNS64.Clients) > 0 || len(c.AllowV6) > 0 {
+		return
+	}
+	for _, p := range n.basis.routed {
+		if n.basis.leadsAway(p) && !slices.Contains(before, p) {
+			n.log.Warn("DNS64 does not answer those behind a route to everybody; dns64.clients or dns64.open says who is to be answered", "route", p)
+		}
 	}
 }
 
@@ -118,8 +135,12 @@ func (b *basis) clients() []netip.Prefix {
 	case len(b.conf.AllowV6) > 0:
 		return b.conf.AllowV6
 	}
-	return b.routed
+	return slices.DeleteFunc(slices.Clone(b.routed), b.leadsAway)
 }
+
+// leadsAway says whether a route is one to everybody by another name than ::/0, such as 2000::/3 or the halves that a VPN
+// has: whoever is there is not a client, unless the configuration says that everybody may be.
+func (b *basis) leadsAway(p netip.Prefix) bool { return !b.conf.DNS64.Open && config.Everybody(p) }
 
 // policy returns what is made of which names.
 func (b *basis) policy() dns64.Policy {

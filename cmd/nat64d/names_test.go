@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"nat64d/config"
+)
+
+// conf reads a configuration of DNS64 on the loopback interface.
+func conf(t *testing.T, text string) *config.Config {
+	t.Helper()
+	head := "interfaces: { v6: { name: eth0 }, v4: { name: eth1 } }\npool4: [ { address: 192.0.2.1, ports: 7000-8000 } ]\n"
+	c, err := config.Parse("f", strings.NewReader(head+text), config.Overrides{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func prefixes(t *testing.T, texts ...string) (ps []netip.Prefix) {
+	t.Helper()
+	for _, s := range texts {
+		ps = append(ps, netip.MustParsePrefix(s))
+	}
+	return ps
+}
+
+// Nobody is answered because of a route that leads to everybody, however it is written, unless that is wanted.
+func TestWhoIsAnswered(t *testing.T) {
+	t.Parallel()
+	routed := prefixes(t, "::/1", "2000::/3", "2001:db8:1::/64", "8000::/1", "fe80::/64")
+	for _, row := range []struct{ text, want string }{
+		{"dns64: { enabled: true, upstreams: [192.0.2.53] }", "[2001:db8:1::/64 8000::/1 fe80::/64]"},
+		{"dns64: { enabled: true, upstreams: [192.0.2.53], open: true }", "[::/1 2000::/3 2001:db8:1::/64 8000::/1 fe80::/64]"},
+		{"dns64: { enabled: true, upstreams: [192.0.2.53], clients: ['2001:db8::/32'] }", "[2001:db8::/32]"},
+		{"allow_v6: ['2001:db8:7::/48']\ndns64: { enabled: true, upstreams: [192.0.2.53] }", "[2001:db8:7::/48]"},
+	} {
+		b := basis{conf: conf(t, row.text), routed: routed}
+		if got := fmt.Sprint(b.clients()); got != row.want {
+			t.Errorf("%s: got %s, want %s", row.text, got, row.want)
+		}
+	}
+}
+
+// A route whose hosts are not answered is told of once, when it comes.
+func TestRoutesToEverybodyAreLogged(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	c := conf(t, "dns64: { enabled: true, upstreams: [192.0.2.53] }")
+	c.DNS64.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+	n, err := newNames(basis{conf: c, routed: prefixes(t, "2001:db8:1::/64")}, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.close()
+	for range 2 {
+		n.follow(basis{conf: c, routed: prefixes(t, "2000::/3", "2001:db8:1::/64")})
+	}
+	if got := strings.Count(log.String(), "route=2000::/3"); got != 1 {
+		t.Errorf("it was logged %d times, want once: %s", got, log.String())
+	}
+}
