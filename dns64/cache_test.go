@@ -2,6 +2,7 @@ package dns64
 
 import (
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -56,6 +57,22 @@ func TestChangeOfPrefix(t *testing.T) {
 	}
 	if n := up.asked.Load(); n != 2 {
 		t.Errorf("the upstream was asked %d times, want 2", n)
+	}
+}
+
+// Other clients change nothing of what is known: a route that comes and goes must not cost the cache.
+func TestChangeOfClients(t *testing.T) {
+	t.Parallel()
+	up := startFake(t, zone(t, a7))
+	c := testConfig(t, up.udp)
+	f, server := serve(t, c)
+	exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)
+	before := len(f.Cached())
+	c.Clients = append(c.Clients, netip.MustParsePrefix("2001:db8::/32"))
+	c.Policy = *testPolicy(t) // the same, made anew
+	f.Configure(c)
+	if after := len(f.Cached()); before != 3 || after != 3 {
+		t.Errorf("%d answers were remembered, and then %d; want 3", before, after)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -45,7 +46,7 @@ type state struct {
 	clients *bart.Lite
 	limit   *limiter
 	real    *cache // what upstreams have answered
-	made    *cache // what clients are answered; another Policy begins with an empty one
+	made    *cache // what clients are answered
 }
 
 // New returns a Forwarder.
@@ -56,17 +57,18 @@ func New(c Config, log *slog.Logger) *Forwarder {
 }
 
 // Configure replaces the Config. What is under way ends by the old one. What upstreams have answered is kept unless it is
-// bounded otherwise now, or others are asked.
+// bounded otherwise now, or others are asked; what was made of it, unless the Policy has changed as well.
 func (f *Forwarder) Configure(c Config) {
-	s := &state{Config: c, clients: new(bart.Lite), limit: newLimiter(c.Rate), made: newCache(c.Cache, f.seed)}
+	s := &state{Config: c, clients: new(bart.Lite), limit: newLimiter(c.Rate), real: newCache(c.Cache, f.seed), made: newCache(c.Cache, f.seed)}
 	for _, p := range c.Clients {
 		s.clients.Insert(p)
 	}
 	old := f.state.Load()
 	if old != nil && old.Upstreams == c.Upstreams && old.Cache == c.Cache {
 		s.real = old.real
-	} else {
-		s.real = newCache(c.Cache, f.seed)
+		if reflect.DeepEqual(old.Policy, c.Policy) {
+			s.made = old.made
+		}
 	}
 	if old != nil && old.Rate == c.Rate {
 		s.limit = old.limit

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -87,9 +86,7 @@ func (n *names) follow(b basis) {
 	}
 	n.warn(before)
 	old := n.f.Config()
-	if next := b.config(&old); !reflect.DeepEqual(old, next) { // a new one forgets what was made up
-		n.f.Configure(next)
-	}
+	n.f.Configure(b.config(&old))
 }
 
 // warn logs which routes, beside those of before, have nobody behind them who is answered.

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"nat64d/config"
+	"nat64d/control"
 )
 
 // conf reads a configuration of DNS64 on the loopback interface.
@@ -63,5 +65,32 @@ func TestRoutesToEverybodyAreLogged(t *testing.T) {
 	}
 	if got := strings.Count(log.String(), "route=2000::/3"); got != 1 {
 		t.Errorf("it was logged %d times, want once: %s", got, log.String())
+	}
+}
+
+// Upstreams are asked while a change of how they are asked is on its way: what they count is theirs alone (for -race).
+func TestChangeOfRaceWhileUpstreamsAreAsked(t *testing.T) {
+	t.Parallel()
+	b := func(race bool) basis {
+		c := conf(t, fmt.Sprintf("dns64: { enabled: true, upstreams: ['127.0.0.1:9', '127.0.0.1:19'], race: %v }", race))
+		c.DNS64.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+		return basis{conf: c}
+	}
+	n, err := newNames(b(false), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.close()
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	for i := range 4 {
+		asking.Go(func() {
+			for j := range 50 {
+				_, _ = n.QueryDNS64(t.Context(), control.DNS64Query{Name: fmt.Sprintf("%d-%d.example.net", i, j), Type: "A"}) // nobody is there
+			}
+		})
+	}
+	for i := range 50 {
+		n.follow(b(i%2 == 0))
 	}
 }
