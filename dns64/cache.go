@@ -49,8 +49,8 @@ type entry struct {
 	expires int64
 	made    bool // it has records that were made up
 
-	hits    atomic.Uint32
-	renewed atomic.Bool // it has been asked for again
+	hits  atomic.Uint32
+	renew atomic.Int64 // not before this it is asked for again
 }
 
 func newCache(l CacheLimits, seed maphash.Seed) *cache {
@@ -149,7 +149,7 @@ func newEntry(q Question, m *dns.Msg, made bool, now time.Time) (*entry, error) 
 
 // lifetime returns for how many seconds an answer holds.
 func lifetime(m *dns.Msg) uint32 {
-	if m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError {
+	if !conclusive(m.Rcode) {
 		return failureTTL
 	}
 	least, proven := ^uint32(0), len(m.Answer) > 0
@@ -167,15 +167,20 @@ func lifetime(m *dns.Msg) uint32 {
 	return least
 }
 
+// conclusive says whether an answer says something about the name, and not about who was asked.
+func conclusive(rcode int) bool { return rcode == dns.RcodeSuccess || rcode == dns.RcodeNameError }
+
 // fresh says whether an entry still holds; stale, whether it may be served when nothing better is to be had.
 func (e *entry) fresh(now time.Time) bool { return now.UnixNano() < e.expires }
 func (e *entry) stale(now time.Time) bool { return now.UnixNano() < e.expires+int64(staleFor) }
 
-// due says that an entry is worth being asked for again: it is asked for often, and about to expire.
+// due says that an entry is worth being asked for again: it is asked for often, and about to expire. It says so once in
+// the time that the question may take.
 func (e *entry) due(now time.Time) bool {
 	const often, least, tenth = 3, int64(10 * time.Second), 10
-	life, rest := e.expires-e.stored, e.expires-now.UnixNano()
-	return life >= least && rest < life/tenth && e.hits.Load() >= often && !e.renewed.Swap(true)
+	life, rest, at := e.expires-e.stored, e.expires-now.UnixNano(), e.renew.Load()
+	return life >= least && rest < life/tenth && e.hits.Load() >= often && now.UnixNano() >= at &&
+		e.renew.CompareAndSwap(at, now.UnixNano()+int64(resolveTimeout))
 }
 
 // message returns the answer as it is now. Of one that has expired the records live for staleTTL.

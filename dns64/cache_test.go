@@ -139,6 +139,66 @@ func TestPrefetch(t *testing.T) {
 	}
 }
 
+// While an answer still holds, upstreams that fail take nothing away from it, whatever is made of their failure.
+func TestPrefetchOfWhatFails(t *testing.T) {
+	t.Parallel()
+	const old = "50 AAAA 2001:db8::9"
+	for name, known := range map[string]func(*state) []*cache{
+		"the answer":          func(s *state) []*cache { return []*cache{s.made} },
+		"the upstream's, too": func(s *state) []*cache { return []*cache{s.made, s.real} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			working := zone(t, a7)
+			up := startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+				if q.Question[0].Qtype == dns.TypeAAAA || name == "the answer" {
+					return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+				}
+				return working(w, q)
+			})
+			c := testConfig(t, up.udp)
+			c.Cache.Prefetch = true
+			f, server := serve(t, c)
+			q := Question{Name: "h.example.com.", Type: dns.TypeAAAA, Class: dns.ClassINET, RD: true}
+			for _, c := range known(f.state.Load()) {
+				remember(t, f, c, q, "h.example.com. 1000 AAAA 2001:db8::9", 950*time.Second)
+			}
+			deadline := time.Now().Add(5 * time.Second)
+			for f.Stats.counters[prefetched].Load() == 0 || f.slots.Load() != 0 {
+				if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != old && got != "49 AAAA 2001:db8::9" {
+					t.Fatalf("got %s, want %s", got, old)
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("it was not asked for again")
+				}
+			}
+			if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != old && got != "49 AAAA 2001:db8::9" {
+				t.Errorf("after that: got %s, want %s", got, old)
+			}
+		})
+	}
+}
+
+// An entry is due once in a while, and again if there was no place to ask for it.
+func TestWhenEntriesAreDue(t *testing.T) {
+	t.Parallel()
+	f := New(testConfig(t), nil)
+	e := remember(t, f, f.state.Load().made, in("h.example.com.", dns.TypeAAAA), "h.example.com. 1000 AAAA 2001:db8::9", 950*time.Second)
+	now := time.Now()
+	if e.due(now) {
+		t.Error("it is due although nobody has asked for it")
+	}
+	e.hits.Store(3)
+	if !e.due(now) || e.due(now) || e.due(now.Add(resolveTimeout-1)) || !e.due(now.Add(resolveTimeout)) {
+		t.Error("it is not due once, and again after a while")
+	}
+	f.slots.Store(int64(f.state.Load().InFlight))
+	f.prefetch(f.state.Load(), e, &query{question: e.question()}, 0)
+	if !e.due(now) {
+		t.Error("it is not due although it could not be asked for")
+	}
+}
+
 func TestTTLs(t *testing.T) {
 	t.Parallel()
 	q := Question{Name: "h.example.com.", Type: dns.TypeAAAA, Class: dns.ClassINET, RD: true}

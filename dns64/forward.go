@@ -133,10 +133,14 @@ func (f *Forwarder) caught(err *error) {
 	}
 }
 
-// resolve answers a question and remembers the answer. With again, what is remembered does not count.
+// resolveTimeout is until a query is given up: a question to upstreams, and another at the end of what they say.
+const resolveTimeout = askTimeout + patience/2
+
+// resolve answers a question and remembers the answer. With again, what is remembered counts only if there is nothing
+// newer to be had.
 func (f *Forwarder) resolve(ctx context.Context, s *state, q Question, pick int, again bool) (e *entry, err error) {
 	defer f.caught(&err)
-	ctx, cancel := context.WithTimeout(ctx, askTimeout+patience/2)
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
 	a := s.Policy.Resolve(ctx, q, pick, func(ctx context.Context, q Question) (*dns.Msg, error) {
 		return f.ask(ctx, s, q, again)
@@ -149,12 +153,15 @@ func (f *Forwarder) resolve(ctx context.Context, s *state, q Question, pick int,
 			return nil, err
 		}
 	}
-	s.made.put(s.made.key(e.question(), q.DO, q.CD, q.RD, pick), e)
+	if !again || conclusive(e.rcode()) { // what is known outlives a failure to renew it
+		s.made.put(s.made.key(e.question(), q.DO, q.CD, q.RD, pick), e)
+	}
 	return e, nil
 }
 
-// ask answers a question about real data: from the cache, or from an upstream, which is asked once for all who ask at the
-// same time. What has expired is better than nothing, if that is configured.
+// ask answers a question about real data: from the cache, unless it is to be asked for again, or from an upstream, which is
+// asked once for all who ask at the same time. What is in the cache is better than an error, and if that is configured even
+// if it has expired.
 func (f *Forwarder) ask(ctx context.Context, s *state, q Question, again bool) (*dns.Msg, error) {
 	question, err := wireQuestion(q)
 	if err != nil {
@@ -168,21 +175,24 @@ func (f *Forwarder) ask(ctx context.Context, s *state, q Question, again bool) (
 	result := f.flight.DoChan(fmt.Sprint(q.Name, q.Type, q.Class, q.DO, q.CD), func() (any, error) {
 		return f.fetch(context.WithoutCancel(ctx), s, q, k)
 	})
+	var e *entry
 	select {
 	case r := <-result:
-		if e, ok := r.Val.(*entry); ok && r.Err == nil && (e.rcode() != dns.RcodeServerFailure || !s.Cache.ServeStale) {
-			return e.message(time.Now())
-		}
+		e, _ = r.Val.(*entry)
 		err = r.Err
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	if s.Cache.ServeStale && old != nil && old.stale(time.Now()) {
+	switch now := time.Now(); {
+	case err == nil && conclusive(e.rcode()):
+		return e.message(now)
+	case old != nil && old.fresh(now):
+		return old.message(now)
+	case old != nil && s.Cache.ServeStale && old.stale(now):
 		f.Stats.add(staleServed)
-		return old.message(time.Now())
-	}
-	if err == nil {
-		return failure(q), nil
+		return old.message(now)
+	case err == nil:
+		return e.message(now)
 	}
 	return nil, err
 }
@@ -196,7 +206,7 @@ func (f *Forwarder) fetch(ctx context.Context, s *state, q Question, k key) (e *
 	}
 	s.real.bound(m)
 	e, err = newEntry(q, m, false, time.Now())
-	if err == nil && (m.Rcode == dns.RcodeSuccess || m.Rcode == dns.RcodeNameError) {
+	if err == nil && conclusive(m.Rcode) {
 		s.real.put(k, e)
 	}
 	return e, err

@@ -88,7 +88,7 @@ func (f *Forwarder) answer(dst, packet []byte, from *client, now time.Time) ([]b
 	f.Stats.add(hits)
 	e.hits.Add(1)
 	if s.Cache.Prefetch && e.due(now) {
-		f.prefetch(s, &q, pick)
+		f.prefetch(s, e, &q, pick)
 	}
 	return f.finish(s, dst, e, &q, from, now)
 }
@@ -120,16 +120,17 @@ func (f *Forwarder) limited(s *state, dst []byte, at int, q *query, from *client
 	return dst, nil, answered
 }
 
-// prefetch has a question asked again, if there is a place for it.
-func (f *Forwarder) prefetch(s *state, q *query, pick int) {
+// prefetch has the question of an entry asked again. If there is no place for it now, the entry stays due.
+func (f *Forwarder) prefetch(s *state, e *entry, q *query, pick int) {
 	question, err := q.asked()
 	if err != nil || !f.acquire(s) {
+		e.renew.Store(0)
 		return
 	}
 	f.Stats.add(prefetched)
 	go func() {
 		defer f.release()
-		_, _ = f.resolve(context.Background(), s, question, pick, true) // the old answer holds for a while
+		_, _ = f.resolve(context.Background(), s, question, pick, true) // without a better one, the entry stays
 	}()
 }
 
