@@ -13,7 +13,6 @@ import (
 
 	"github.com/gaissmai/bart"
 	"github.com/miekg/dns"
-	"golang.org/x/sync/singleflight"
 )
 
 // Config is what a Forwarder works by. It is never changed once it is in use.
@@ -36,7 +35,7 @@ type Forwarder struct {
 	seed   maphash.Seed
 	turn   atomic.Uint64
 	slots  atomic.Int64 // queries that wait for upstreams
-	flight singleflight.Group
+	flying flights
 	state  atomic.Pointer[state]
 }
 
@@ -172,17 +171,10 @@ func (f *Forwarder) ask(ctx context.Context, s *state, q Question, again bool) (
 	if old != nil && !again && old.fresh(time.Now()) {
 		return old.message(time.Now())
 	}
-	result := f.flight.DoChan(fmt.Sprint(q.Name, q.Type, q.Class, q.DO, q.CD), func() (any, error) {
-		return f.fetch(context.WithoutCancel(ctx), s, q, k)
+	q.RD = true // upstreams are always asked so
+	e, err := f.flying.wait(ctx, flightKey{q, s.Upstreams}, s.InFlight/2, func(ctx context.Context) (*entry, error) {
+		return f.fetch(ctx, s, q, k)
 	})
-	var e *entry
-	select {
-	case r := <-result:
-		e, _ = r.Val.(*entry)
-		err = r.Err
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
 	switch now := time.Now(); {
 	case err == nil && conclusive(e.rcode()):
 		return e.message(now)
