@@ -33,8 +33,8 @@ type Forwarder struct {
 
 	log    *slog.Logger
 	seed   maphash.Seed
-	turn   atomic.Uint64
-	slots  atomic.Int64 // queries that wait for upstreams
+	turn   atomic.Uint64 // of RoundRobin
+	slots  atomic.Int64  // queries that wait for upstreams
 	flying flights
 	state  atomic.Pointer[state]
 }
@@ -222,7 +222,7 @@ func (f *Forwarder) Query(ctx context.Context, client netip.Addr, name string, k
 	}
 	defer f.release()
 	q := Question{Name: dns.CanonicalName(name), Type: kind, Class: dns.ClassINET, RD: true}
-	e, err := f.resolve(ctx, s, q, s.Policy.Pick(client, f.turn.Add(1), f.seed), false)
+	e, err := f.resolve(ctx, s, q, s.Policy.pick(client, q.Type, q.Class, &f.turn), false)
 	if err != nil {
 		return nil, err
 	}

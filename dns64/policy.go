@@ -7,10 +7,10 @@
 package dns64
 
 import (
-	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"github.com/miekg/dns"
 
@@ -50,7 +50,7 @@ type Range struct {
 type Choice string
 
 // The choices. All gives one address behind each prefix; the others one, and so spread clients over several gateways:
-// ClientHash always gives a client the same.
+// ClientHash always gives a client the same, in every gateway that has the same prefixes in the same order.
 const (
 	First      Choice = "first"
 	All        Choice = "all"
@@ -59,21 +59,33 @@ const (
 	ClientHash Choice = "client_hash"
 )
 
-// Pick chooses a prefix for a query, as a place in Prefixes. turn is the number of the query.
-func (p *Policy) Pick(client netip.Addr, turn uint64, seed maphash.Seed) int {
+// pick chooses a prefix for a query, as a place in Prefixes. Only where addresses may be made is there a choice, and only
+// there does turn count: a client that asks for A and AAAA by turns must not be given every second prefix.
+func (p *Policy) pick(client netip.Addr, kind, class uint16, turn *atomic.Uint64) int {
 	n := len(p.Prefixes)
-	if n < 2 {
+	if n < 2 || kind != dns.TypeAAAA || class != dns.ClassINET {
 		return 0
 	}
 	switch p.Choice {
 	case RoundRobin:
-		return int(turn % uint64(n))
+		return int(turn.Add(1) % uint64(n))
 	case Random:
 		return rand.IntN(n)
 	case ClientHash:
-		return int(maphash.Comparable(seed, client) % uint64(n))
+		return int(hashOf(client) % uint64(n))
 	}
 	return 0
+}
+
+// hashOf returns the same for an address in every process: a client that asks another gateway, or this one after a restart,
+// must keep its prefix, and with it its sessions. It is FNV-1a.
+func hashOf(a netip.Addr) uint64 {
+	const offset, prime = 14695981039346656037, 1099511628211
+	h := uint64(offset)
+	for _, b := range a.As16() {
+		h = (h ^ uint64(b)) * prime
+	}
+	return h ^ h>>32 // the low bits alone are poor
 }
 
 // embed appends the IPv6 addresses that stand for v4, of which there may be none (RFC 6147 section 5.1.7).

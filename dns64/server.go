@@ -79,7 +79,7 @@ func (f *Forwarder) answer(dst, packet []byte, from *client, now time.Time) ([]b
 	}
 	var room [maxName + 5]byte
 	question := append(lower(room[:0], q.name()), q.question[len(q.question)-4:]...)
-	pick := s.Policy.Pick(from.addr, f.turn.Add(1), f.seed)
+	pick := s.Policy.pick(from.addr, q.kind, q.class, &f.turn)
 	e := s.made.get(s.made.key(question, q.do, q.flags&flagCD != 0, q.flags&flagRD != 0, pick), question)
 	if e == nil || !e.fresh(now) {
 		f.Stats.add(misses)

@@ -100,6 +100,27 @@ func TestServerAnswersByEveryTransport(t *testing.T) {
 	}
 }
 
+// A stub that asks for A and AAAA of each name is given addresses behind each prefix by turns, and what does not depend on
+// the prefix is remembered once.
+func TestRoundRobinOfAStub(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, startFake(t, zone(t, a7)).udp)
+	c.Policy = *testPolicy(t, testPrefix, "2001:db8:65::/96")
+	c.Policy.Choice = RoundRobin
+	f, server := serve(t, c)
+	behind := map[string]int{}
+	for range 10 {
+		exchange(t, "udp", server, nil, "h.example.com.", dns.TypeA)
+		behind[brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA))]++
+	}
+	if behind[made7] != 5 || len(behind) != 2 {
+		t.Errorf("got %v, want each prefix five times", behind)
+	}
+	if n := len(f.Cached()); n != 5 { // A and AAAA of the upstream, A, and AAAA behind each prefix
+		t.Errorf("%d answers are remembered, want 5: %v", n, f.Cached())
+	}
+}
+
 func TestCertificateOfAnotherName(t *testing.T) {
 	t.Parallel()
 	up := startFake(t, zone(t, a7))

@@ -2,7 +2,9 @@ package dns64
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -178,6 +180,44 @@ func TestChoiceOfPrefix(t *testing.T) {
 		}
 		if got += "]"; got != row.want {
 			t.Errorf("%s, %v: got %s, want %s", row.choice, row.v4, got, row.want)
+		}
+	}
+}
+
+// Each choice is made for questions about AAAA alone, whatever else is asked between them.
+func TestPick(t *testing.T) {
+	t.Parallel()
+	p := testPolicy(t, testPrefix, "2001:db8:65::/96", "2001:db8:66::/96")
+	address := func(i int) netip.Addr { return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 15: byte(i)}) }
+	for _, row := range []struct {
+		choice Choice
+		check  func(picks []int, each map[int]int) bool
+	}{
+		{First, func(_ []int, each map[int]int) bool { return each[0] == 300 }},
+		{All, func(_ []int, each map[int]int) bool { return each[0] == 300 }},
+		{RoundRobin, func(picks []int, _ map[int]int) bool {
+			return slices.Equal(picks[:4], []int{1, 2, 0, 1})
+		}},
+		{Random, func(picks []int, each map[int]int) bool {
+			return min(each[0], each[1], each[2]) > 50 && !slices.Equal(picks[:20], picks[20:40])
+		}},
+		{ClientHash, func(picks []int, each map[int]int) bool {
+			return min(each[0], each[1], each[2]) > 50 && slices.Equal(picks[:8], []int{0, 0, 1, 1, 1, 2, 2, 1}) // as in every process
+		}},
+	} {
+		p.Choice = row.choice
+		var turn atomic.Uint64
+		var picks []int
+		each := map[int]int{}
+		for i := range 300 {
+			picks = append(picks, p.pick(address(i), dns.TypeAAAA, dns.ClassINET, &turn))
+			each[picks[i]]++
+			if n := p.pick(address(i), dns.TypeA, dns.ClassINET, &turn) + p.pick(address(i), dns.TypeAAAA, dns.ClassCHAOS, &turn); n != 0 {
+				t.Errorf("%s: a prefix is chosen where there is nothing to choose", row.choice)
+			}
+		}
+		if !row.check(picks, each) {
+			t.Errorf("%s: got %v, in all %v", row.choice, picks[:20], each)
 		}
 	}
 }
