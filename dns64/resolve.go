@@ -14,7 +14,8 @@ const (
 	// headStart is how long A waits for AAAA: beyond it the two are asked in parallel (RFC 6147 section 5.1.8), and the
 	// many answers that are there sooner, from a cache or a near upstream, spare a question that may be in vain.
 	headStart = 5 * time.Millisecond
-	// patience is how long AAAA is waited for when A is known (RFC 6147 section 5.1.3).
+	// patience is how long AAAA is waited for when A is known (RFC 6147 section 5.1.3), or as long again as A took, where that
+	// is longer: upstreams are slow then, and not only about AAAA.
 	patience = 1500 * time.Millisecond
 )
 
@@ -23,6 +24,7 @@ type Answer struct {
 	*dns.Msg
 	Made  bool // it has records that were made up
 	Local bool // nobody was asked
+	Hasty bool // it was made although nobody knows whether there are AAAA records
 }
 
 // Resolve answers a question (RFC 6147 section 5). pick is the prefix to use where p leaves a choice.
@@ -38,14 +40,13 @@ func (p *Policy) Resolve(ctx context.Context, q Question, pick int, ask Ask) Ans
 		return Answer{Msg: m, Made: made}
 	}
 	if p.concerns(q) {
-		m, made := p.resolveAAAA(ctx, q, pick, ask)
-		return Answer{Msg: m, Made: made}
+		return p.resolveAAAA(ctx, q, pick, ask)
 	}
 	return Answer{Msg: p.pass(q, await(ctx, start(ctx, q, ask)))}
 }
 
 // resolveAAAA asks for AAAA and, as far as needed, for A.
-func (p *Policy) resolveAAAA(ctx context.Context, q Question, pick int, ask Ask) (*dns.Msg, bool) {
+func (p *Policy) resolveAAAA(ctx context.Context, q Question, pick int, ask Ask) Answer {
 	real := start(ctx, q, ask)
 	late := time.NewTimer(headStart)
 	defer late.Stop()
@@ -53,37 +54,36 @@ func (p *Policy) resolveAAAA(ctx context.Context, q Question, pick int, ask Ask)
 	select {
 	case aaaa = <-real:
 		if p.decides(q, aaaa) {
-			return p.pass(q, aaaa), false
+			return Answer{Msg: p.pass(q, aaaa)}
 		}
 		end, _, ok := follow(aaaa, q.Name)
 		if !ok {
-			return failure(q), false
+			return Answer{Msg: failure(q)}
 		}
 		a = await(ctx, start(ctx, q.of(end, dns.TypeA), ask))
 	case <-late.C:
 		ipv4 := start(ctx, q.of(q.Name, dns.TypeA), ask)
 		aaaa, a = p.both(ctx, q, real, ipv4)
 	}
-	return p.Synthesize(q, aaaa, a, pick)
+	hasty := aaaa == nil || !conclusive(aaaa.Rcode)
+	m, made := p.Synthesize(q, aaaa, a, pick)
+	return Answer{Msg: m, Made: made, Hasty: made && hasty}
 }
 
 // both waits for the answers to two questions, but not for A if it is not needed, and for AAAA only for so long when A is
 // there.
 func (p *Policy) both(ctx context.Context, q Question, real, ipv4 <-chan *dns.Msg) (aaaa, a *dns.Msg) {
-	enough := time.NewTimer(patience - headStart)
-	defer enough.Stop()
+	began := time.Now()
+	var giveUp <-chan time.Time
 	for real != nil || ipv4 != nil {
-		giveUp := enough.C
-		if ipv4 != nil {
-			giveUp = nil
-		}
 		select {
 		case aaaa = <-real:
 			if real = nil; p.decides(q, aaaa) {
 				return aaaa, nil
 			}
 		case a = <-ipv4:
-			ipv4 = nil
+			took := time.Since(began)
+			ipv4, giveUp = nil, time.After(max(patience-headStart-took, took))
 		case <-giveUp:
 			return nil, a
 		case <-ctx.Done():

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -147,6 +149,70 @@ func TestWhatIsAsked(t *testing.T) {
 		testPolicy(t).Resolve(t.Context(), in(name, dns.TypeAAAA), 0, script(t, records, &asked))
 		if !slices.Equal(asked, want) {
 			t.Errorf("%s: %v was asked, want %v", name, asked, want)
+		}
+	}
+}
+
+// AAAA is waited for longer where upstreams take long, and what was made without it is asked for again soon.
+func TestPatience(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name    string
+		a, aaaa time.Duration
+		want    string
+		within  time.Duration
+	}{
+		{"both at once", 0, 0, "77 AAAA 2001:db8:f::1", 0},
+		{"AAAA in time", 0, patience - 10*time.Millisecond, "77 AAAA 2001:db8:f::1", patience},
+		{"AAAA too late", 0, patience + 10*time.Millisecond, "600 AAAA 2001:db8:64::c633:6407", patience},
+		{"A just before patience ends", patience - 10*time.Millisecond, patience + 100*time.Millisecond, "77 AAAA 2001:db8:f::1", patience + 100*time.Millisecond},
+		{"A takes longer than patience", 1600 * time.Millisecond, 1630 * time.Millisecond, "77 AAAA 2001:db8:f::1", 1630 * time.Millisecond},
+		{"A takes long, AAAA for ever", 1600 * time.Millisecond, time.Hour, "600 AAAA 2001:db8:64::c633:6407", 3300 * time.Millisecond},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				answer := zone(t, a7+","+real1)
+				ctx, cancel := context.WithTimeout(t.Context(), resolveTimeout)
+				defer cancel()
+				began := time.Now()
+				a := testPolicy(t).Resolve(ctx, in("h.example.com.", dns.TypeAAAA), 0, func(ctx context.Context, q Question) (*dns.Msg, error) {
+					takes := map[uint16]time.Duration{dns.TypeA: row.a, dns.TypeAAAA: row.aaaa}[q.Type]
+					select {
+					case <-time.After(takes):
+						return answer(nil, new(dns.Msg).SetQuestion(q.Name, q.Type)), nil
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					}
+				})
+				if took := time.Since(began); brief(a.Msg) != row.want || a.Hasty != a.Made || took > row.within {
+					t.Errorf("got %s after %v, hasty %v; want %s within %v", brief(a.Msg), took, a.Hasty, row.want, row.within)
+				}
+			})
+		})
+	}
+}
+
+// A late answer about AAAA counts as soon as it is there: nothing that was made without it is remembered for long.
+func TestHastyAnswersAreNotKept(t *testing.T) {
+	t.Parallel()
+	for rcode, short := range map[int]bool{dns.RcodeSuccess: false, dns.RcodeServerFailure: true, dns.RcodeRefused: true} {
+		answer := zone(t, "h.example.com. 1000 A 198.51.100.7")
+		f := New(testConfig(t, startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+			m := answer(w, q)
+			if q.Question[0].Qtype == dns.TypeAAAA {
+				m.Rcode = rcode
+			}
+			return m
+		}).udp), nil)
+		m, err := f.Query(t.Context(), netip.IPv6Unspecified(), "h.example.com.", dns.TypeAAAA)
+		if err != nil || len(m.Answer) != 1 || m.Answer[0].Header().Ttl < 300 {
+			t.Fatalf("%s: got %v, %v", dns.RcodeToString[rcode], m, err)
+		}
+		for _, e := range f.state.Load().made.entries() {
+			if kept := time.Duration(e.expires - e.stored); (kept == hastyFor) != short {
+				t.Errorf("%s: it is kept for %v", dns.RcodeToString[rcode], kept)
+			}
 		}
 	}
 }
