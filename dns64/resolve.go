@@ -2,6 +2,7 @@ package dns64
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -18,6 +19,42 @@ const (
 	// is longer: upstreams are slow then, and not only about AAAA.
 	patience = 1500 * time.Millisecond
 )
+
+// toTheEnd asks, and asks again at the end of a chain of CNAMEs of which nothing is said there: an upstream that is a forwarder
+// or an authority may leave that to us.
+func (ask Ask) toTheEnd(ctx context.Context, q Question) (*dns.Msg, error) {
+	m, err := ask(ctx, q)
+	for range maxChain {
+		end, dangles := dangling(q, m)
+		if err != nil || !dangles {
+			break
+		}
+		next, err := ask(ctx, q.of(end, q.Type))
+		if err != nil {
+			next = failure(q)
+		}
+		m.Answer, m.Ns, m.Extra, m.Rcode = append(m.Answer, next.Answer...), next.Ns, next.Extra, next.Rcode
+		m.AuthenticatedData = m.AuthenticatedData && next.AuthenticatedData
+		if err != nil || len(next.Answer) == 0 {
+			break
+		}
+	}
+	return m, err
+}
+
+// dangling returns the end of an answer's chain, and whether the answer leaves open what is there.
+func dangling(q Question, m *dns.Msg) (end string, dangles bool) {
+	if m == nil || m.Rcode != dns.RcodeSuccess {
+		return "", false
+	}
+	end, chain, ok := follow(m, q.Name)
+	if !ok || len(chain) == 0 {
+		return "", false
+	}
+	said := slices.ContainsFunc(m.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == q.Type && same(rr.Header().Name, end) }) ||
+		slices.ContainsFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })
+	return end, !said
+}
 
 // Answer is what a question was answered with.
 type Answer struct {
@@ -36,7 +73,7 @@ func (p *Policy) Resolve(ctx context.Context, q Question, pick int, ask Ask) Ans
 		if isWellKnown(v4) {
 			return Answer{Msg: ownPointer(q), Made: true, Local: true}
 		}
-		m, made := p.pointer(q, await(ctx, start(ctx, q.of(name, dns.TypePTR), ask)), name)
+		m, made := p.pointer(q, await(ctx, start(ctx, q.of(name, dns.TypePTR), ask.toTheEnd)), name)
 		return Answer{Msg: m, Made: made}
 	}
 	if p.concerns(q) {
@@ -47,6 +84,7 @@ func (p *Policy) Resolve(ctx context.Context, q Question, pick int, ask Ask) Ans
 
 // resolveAAAA asks for AAAA and, as far as needed, for A.
 func (p *Policy) resolveAAAA(ctx context.Context, q Question, pick int, ask Ask) Answer {
+	ask = ask.toTheEnd
 	real := start(ctx, q, ask)
 	late := time.NewTimer(headStart)
 	defer late.Stop()

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,6 +151,51 @@ func TestWhatIsAsked(t *testing.T) {
 		if !slices.Equal(asked, want) {
 			t.Errorf("%s: %v was asked, want %v", name, asked, want)
 		}
+	}
+}
+
+// An upstream may leave it to us to ask at the end of a chain. There a name's own addresses count as anywhere.
+func TestChainsThatDangle(t *testing.T) {
+	t.Parallel()
+	const chain = "c.example.com. 60 CNAME d.example.com., d.example.com. 60 CNAME h.example.com."
+	for _, row := range []struct{ name, zone, want string }{
+		{"AAAA and A", chain + "," + real1 + "," + a7, "d.example.com. CNAME h.example.com., h.example.com. AAAA 2001:db8:f::1"},
+		{"A alone", chain + "," + a7, "d.example.com. CNAME h.example.com., h.example.com. AAAA 2001:db8:64::c633:6407"},
+		{"neither", chain + ", h.example.com. 60 TXT x", "d.example.com. CNAME h.example.com."},
+		{"no such name", chain, "NXDOMAIN"},
+		{"a loop", "c.example.com. 60 CNAME d.example.com., d.example.com. 60 CNAME c.example.com.", "SERVFAIL"},
+		{"an end that fails", "c.example.com. 60 CNAME d.example.com., d.example.com. 60 CNAME fail.example.com.", "SERVFAIL"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			ends, links := zone(t, row.zone), records(t, row.zone)
+			var asked atomic.Int64
+			a := testPolicy(t).Resolve(t.Context(), in("c.example.com.", dns.TypeAAAA), 0, func(ctx context.Context, q Question) (*dns.Msg, error) {
+				if asked.Add(1); strings.HasPrefix(q.Name, "fail.") {
+					return nil, errors.New("no answer")
+				}
+				for _, rr := range links { // one link at a time, and nothing of what it leads to
+					if c, is := rr.(*dns.CNAME); is && c.Hdr.Name == q.Name {
+						m := reply(q, dns.RcodeSuccess)
+						m.Answer = []dns.RR{dns.Copy(c)}
+						return m, nil
+					}
+				}
+				return ends(nil, new(dns.Msg).SetQuestion(q.Name, q.Type)), nil
+			})
+			got := dns.RcodeToString[a.Rcode]
+			if a.Rcode == dns.RcodeSuccess {
+				var l []string
+				for _, rr := range a.Answer[1:] {
+					f := strings.Fields(rr.String())
+					l = append(l, f[0]+" "+strings.Join(f[3:], " "))
+				}
+				got = strings.Join(l, ", ")
+			}
+			if got != row.want || asked.Load() > 2*maxChain {
+				t.Errorf("got %s after %d questions, want %s", got, asked.Load(), row.want)
+			}
+		})
 	}
 }
 
