@@ -3,6 +3,7 @@ package dns64
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -112,18 +113,30 @@ func (c *cache) entries() []*entry {
 	return c.lru.Values()
 }
 
-// bound puts the TTLs of an upstream's answer within the limits.
-func (c *cache) bound(m *dns.Msg) {
+// bound puts the TTLs of an upstream's answer within the limits. That of the SOA in a negative answer becomes what clients may
+// take from it (RFC 2308 section 3): it must not begin anew with each answer that is given from the cache.
+func (c *cache) bound(kind uint16, m *dns.Msg) {
 	most := c.limits.MaxTTL
-	if len(m.Answer) == 0 {
+	negative := negative(kind, m)
+	if negative {
 		most = min(most, c.limits.MaxNegativeTTL)
 	}
 	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
 		for _, rr := range section {
 			h := rr.Header()
+			if soa, is := rr.(*dns.SOA); is && negative {
+				h.Ttl = min(h.Ttl, soa.Minttl)
+			}
 			h.Ttl = min(max(h.Ttl, uint32(c.limits.MinTTL/time.Second)), uint32(most/time.Second))
 		}
 	}
+}
+
+// negative says whether an answer is that there is nothing of a type, be it at the end of CNAMEs.
+func negative(kind uint16, m *dns.Msg) bool {
+	return m.Rcode != dns.RcodeSuccess || !slices.ContainsFunc(m.Answer, func(rr dns.RR) bool {
+		return rr.Header().Rrtype == kind || kind == dns.TypeANY
+	})
 }
 
 // newEntry packs an answer. It holds as long as all of its records do, and a negative one as long as its SOA says (RFC
@@ -157,9 +170,7 @@ func lifetime(m *dns.Msg) uint32 {
 	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
 		for _, rr := range section {
 			least = min(least, rr.Header().Ttl)
-			if soa, is := rr.(*dns.SOA); is {
-				least, proven = min(least, soa.Minttl), true
-			}
+			proven = proven || rr.Header().Rrtype == dns.TypeSOA
 		}
 	}
 	if !proven {

@@ -199,7 +199,7 @@ func (f *Forwarder) fetch(ctx context.Context, s *state, q Question, k key) (e *
 	if err != nil {
 		return nil, err
 	}
-	s.real.bound(m)
+	s.real.bound(q.Type, m)
 	e, err = newEntry(q, m, false, time.Now())
 	if err == nil && conclusive(m.Rcode) {
 		s.real.put(k, e)

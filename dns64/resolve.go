@@ -35,7 +35,7 @@ func (ask Ask) toTheEnd(ctx context.Context, q Question) (*dns.Msg, error) {
 		}
 		m.Answer, m.Ns, m.Extra, m.Rcode = append(m.Answer, next.Answer...), next.Ns, next.Extra, next.Rcode
 		m.AuthenticatedData = m.AuthenticatedData && next.AuthenticatedData
-		if err != nil || len(next.Answer) == 0 {
+		if len(next.Answer) == 0 {
 			break
 		}
 	}
