@@ -195,24 +195,35 @@ func (e *entry) due(now time.Time) bool {
 		e.renew.CompareAndSwap(at, now.UnixNano()+int64(resolveTimeout))
 }
 
-// message returns the answer as it is now. Of one that has expired the records live for staleTTL.
+// message returns the answer as it is now.
 func (e *entry) message(now time.Time) (*dns.Msg, error) {
 	m := new(dns.Msg)
 	return m, m.Unpack(e.append(nil, now))
+}
+
+// staleMessage returns the answer of an entry that has expired.
+func (e *entry) staleMessage() (*dns.Msg, error) {
+	m := new(dns.Msg)
+	if err := m.Unpack(e.wire); err != nil {
+		return nil, err
+	}
+	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
+		for _, rr := range section {
+			rr.Header().Ttl = staleTTL
+		}
+	}
+	return m, nil
 }
 
 // append appends the answer with the TTLs as they are now.
 func (e *entry) append(dst []byte, now time.Time) []byte {
 	at := len(dst)
 	dst = append(dst, e.wire...)
-	age, stale := uint32(max(0, now.UnixNano()-e.stored)/int64(time.Second)), !e.fresh(now)
+	age := uint32(max(0, now.UnixNano()-e.stored) / int64(time.Second))
 	for _, i := range e.ttls {
 		ttl := dst[at+int(i):]
 		left := binary.BigEndian.Uint32(ttl)
-		if left -= min(left, age); stale {
-			left = staleTTL
-		}
-		binary.BigEndian.PutUint32(ttl, left)
+		binary.BigEndian.PutUint32(ttl, left-min(left, age))
 	}
 	return dst
 }

@@ -203,6 +203,21 @@ func TestWhenEntriesAreDue(t *testing.T) {
 	}
 }
 
+// What may be used once is not remembered, and says so (RFC 1035 section 3.2.1), whether or not it has been made up.
+func TestTTLOfZero(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{"h.example.com.": "0 AAAA 2001:db8:64::c633:6407", "z.example.com.": "z.example.com. 0 AAAA 2001:db8::5"} {
+		up := startFake(t, zone(t, "h.example.com. 0 A 198.51.100.7, z.example.com. 0 AAAA 2001:db8::5"))
+		_, server := serve(t, testConfig(t, up.udp))
+		for i := range 3 {
+			before := up.asked.Load()
+			if got := brief(exchange(t, "udp", server, nil, name, dns.TypeAAAA)); got != want || up.asked.Load() == before {
+				t.Errorf("question %d: got %s, want %s from the upstream", i, got, want)
+			}
+		}
+	}
+}
+
 // The TTL of the SOA is what of it clients take, and grows less like any other; what is made up lives no longer.
 func TestNegativeAnswersOfTheCache(t *testing.T) {
 	t.Parallel()

@@ -185,7 +185,7 @@ func (f *Forwarder) ask(ctx context.Context, s *state, q Question, again bool) (
 		return old.message(now)
 	case old != nil && s.Cache.ServeStale && old.stale(now):
 		f.Stats.add(staleServed)
-		return old.message(now)
+		return old.staleMessage()
 	case err == nil:
 		return e.message(now)
 	}
