@@ -66,6 +66,12 @@ type Answer struct {
 
 // Resolve answers a question (RFC 6147 section 5). pick is the prefix to use where p leaves a choice.
 func (p *Policy) Resolve(ctx context.Context, q Question, pick int, ask Ask) Answer {
+	a := p.resolve(ctx, q, pick, ask)
+	a.AuthenticatedData = a.AuthenticatedData && p.Validated // else whoever is between upstreams and us may have set it
+	return a
+}
+
+func (p *Policy) resolve(ctx context.Context, q Question, pick int, ask Ask) Answer {
 	if m, ok := p.local(q); ok {
 		return Answer{Msg: m, Made: q.Type == dns.TypeAAAA, Local: true}
 	}

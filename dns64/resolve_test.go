@@ -154,6 +154,39 @@ func TestWhatIsAsked(t *testing.T) {
 	}
 }
 
+// AD is passed on if upstreams can be trusted, and only then; never on what was made up for who does not validate.
+func TestAD(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		validated, do bool
+		name          string
+		kind          uint16
+		want          bool
+	}{
+		{false, true, "real.example.com.", dns.TypeAAAA, false},
+		{false, true, "real.example.com.", dns.TypeTXT, false},
+		{false, true, "h.example.com.", dns.TypeAAAA, false},
+		{true, true, "real.example.com.", dns.TypeAAAA, true},
+		{true, true, "real.example.com.", dns.TypeTXT, true},
+		{true, true, "h.example.com.", dns.TypeAAAA, true},
+		{true, false, "h.example.com.", dns.TypeAAAA, false},
+	} {
+		answer := zone(t, "real.example.com. 60 AAAA 2001:db8::1, real.example.com. 60 TXT x,"+a7)
+		p := testPolicy(t)
+		p.Validated = row.validated
+		q := in(row.name, row.kind)
+		q.DO = row.do
+		a := p.Resolve(t.Context(), q, 0, func(_ context.Context, q Question) (*dns.Msg, error) {
+			m := answer(nil, new(dns.Msg).SetQuestion(q.Name, q.Type))
+			m.AuthenticatedData = true
+			return m, nil
+		})
+		if a.AuthenticatedData != row.want || len(a.Answer) != 1 {
+			t.Errorf("%+v: got %v", row, a.Msg)
+		}
+	}
+}
+
 // An upstream may leave it to us to ask at the end of a chain. There a name's own addresses count as anywhere.
 func TestChainsThatDangle(t *testing.T) {
 	t.Parallel()
