@@ -123,7 +123,7 @@ func TestOtherTypesAreUntouched(t *testing.T) {
 // A chain of CNAMEs may be so long and no longer.
 func TestLengthOfChains(t *testing.T) {
 	t.Parallel()
-	for length, want := range map[int]int{maxChain - 1: dns.RcodeSuccess, maxChain: dns.RcodeServerFailure} {
+	for length, want := range map[int]int{maxChain: dns.RcodeSuccess, maxChain + 1: dns.RcodeServerFailure} {
 		m := reply(in("0.example.com.", dns.TypeA), dns.RcodeSuccess)
 		for i := range length {
 			m.Answer = append(m.Answer, records(t, fmt.Sprintf("%d.example.com. 5 CNAME %d.example.com.", i, i+1))...)
@@ -151,6 +151,38 @@ func TestWhatIsAsked(t *testing.T) {
 		if !slices.Equal(asked, want) {
 			t.Errorf("%s: %v was asked, want %v", name, asked, want)
 		}
+	}
+}
+
+// The DNAME of a chain stands before its CNAME, wherever in the answer it was, and stands for it where that is missing.
+func TestDNAMEs(t *testing.T) {
+	t.Parallel()
+	const (
+		dname = "old.example.com. 60 DNAME new.example.com."
+		cname = "h.old.example.com. 60 CNAME h.new.example.com."
+		end   = "h.new.example.com. 60 A 198.51.100.7"
+	)
+	for _, answer := range []string{dname + "," + cname + "," + end, cname + "," + dname + "," + end, dname + "," + end, end + "," + dname} {
+		a := message(t, dns.TypeA, answer)
+		a.Question[0].Name = "h.old.example.com."
+		m, _ := testPolicy(t).Synthesize(in("h.old.example.com.", dns.TypeAAAA), nil, a, 0)
+		var got []string
+		for _, rr := range m.Answer {
+			got = append(got, dns.TypeToString[rr.Header().Rrtype]+" "+rr.Header().Name)
+		}
+		if want := []string{"DNAME old.example.com.", "CNAME h.old.example.com.", "AAAA h.new.example.com."}; !slices.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", answer, got, want)
+		}
+	}
+	for owner, want := range map[string][2]string{"example.com.": {".", "h.old."}, ".": {"net.", "h.old.example.com.net."}} {
+		m := message(t, dns.TypeA, owner+" 60 DNAME "+want[0])
+		if _, c := link(m, "h.old.example.com."); c == nil || c.Target != want[1] {
+			t.Errorf("DNAME from %s to %s: got %v, want %s", owner, want[0], c, want[1])
+		}
+	}
+	long := strings.Repeat(strings.Repeat("x", 62)+".", 3)
+	if end, _, ok := follow(message(t, dns.TypeA, "example.com. 60 DNAME "+long+"net."), long+"example.com."); end != long+"example.com." || !ok {
+		t.Errorf("a name that is too long: got %s", end)
 	}
 }
 

@@ -2,6 +2,8 @@ package dns64
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/miekg/dns"
 )
@@ -151,10 +153,10 @@ func (p *Policy) convert(q Question, aaaa, a *dns.Msg, pick int) (answer []dns.R
 		name, answer = end, chain
 	}
 	end, chain, ok := follow(a, name)
-	if !ok || len(answer)+len(chain) > 2*maxChain {
+	answer = append(answer, chain...)
+	if !ok || cnames(answer) > maxChain {
 		return nil, false, false
 	}
-	answer = append(answer, chain...)
 	ttl := negativeTTL(aaaa)
 	var addrs []netip.Addr
 	for _, rr := range a.Answer {
@@ -181,26 +183,55 @@ func follow(m *dns.Msg, name string) (end string, chain []dns.RR, ok bool) {
 	if m == nil {
 		return name, nil, true
 	}
-	for range maxChain {
-		next := ""
-		for _, rr := range m.Answer {
-			switch r := rr.(type) {
-			case *dns.DNAME:
-				if dns.IsSubDomain(r.Hdr.Name, name) && !same(r.Hdr.Name, name) && next == "" {
-					chain = append(chain, r)
-				}
-			case *dns.CNAME:
-				if same(r.Hdr.Name, name) && next == "" {
-					chain, next = append(chain, r), r.Target
-				}
-			}
+	for range maxChain + 1 { // the last finds that this is the end
+		d, c := link(m, name)
+		if d != nil && !slices.Contains(chain, dns.RR(d)) {
+			chain = append(chain, d)
 		}
-		if next == "" {
+		if c == nil {
 			return name, chain, true
 		}
-		name = next
+		chain, name = append(chain, c), c.Target
 	}
 	return name, nil, false
+}
+
+// link returns the CNAME of a name, and the DNAME that it was made of, wherever in the answer they are. Of a DNAME that comes
+// alone it makes the CNAME, as RFC 6672 section 3.1 has it.
+func link(m *dns.Msg, name string) (d *dns.DNAME, c *dns.CNAME) {
+	for _, rr := range m.Answer {
+		switch r := rr.(type) {
+		case *dns.DNAME:
+			if d == nil && dns.IsSubDomain(r.Hdr.Name, name) && !same(r.Hdr.Name, name) {
+				d = r
+			}
+		case *dns.CNAME:
+			if c == nil && same(r.Hdr.Name, name) {
+				c = r
+			}
+		}
+	}
+	if d == nil || c != nil {
+		return d, c
+	}
+	target := name[:len(name)-len(strings.TrimPrefix(d.Hdr.Name, "."))] // with the dot at its end
+	if d.Target != "." {
+		target += d.Target
+	}
+	if _, fits := dns.IsDomainName(target); !fits {
+		return d, nil
+	}
+	return d, &dns.CNAME{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: d.Hdr.Ttl}, Target: target}
+}
+
+// cnames returns how many links a chain has.
+func cnames(chain []dns.RR) (n int) {
+	for _, rr := range chain {
+		if rr.Header().Rrtype == dns.TypeCNAME {
+			n++
+		}
+	}
+	return n
 }
 
 // negativeTTL returns for how long it is known that there is no AAAA record (RFC 6147 section 5.1.7, RFC 2308 section 5).
