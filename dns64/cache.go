@@ -45,9 +45,9 @@ type key struct {
 
 // entry is an answer. It never changes but for its counters.
 type entry struct {
-	wire    []byte   // without OPT; the question is in small letters
-	ttls    []uint16 // where in wire the TTLs are
-	stored  int64    // nanoseconds since 1970
+	wire    []byte // without OPT; the question is in small letters
+	layout         // of wire
+	stored  int64  // nanoseconds since 1970
 	expires int64
 	made    bool // it has records that were made up
 
@@ -152,11 +152,11 @@ func newEntry(q Question, m *dns.Msg, made bool, now time.Time) (*entry, error) 
 	if err := new(dns.Msg).Unpack(wire); err != nil { // some records can be written and not read
 		return nil, err
 	}
-	at, err := ttls(wire)
+	l, err := layOut(wire)
 	if err != nil {
 		return nil, err
 	}
-	e := &entry{wire: wire, ttls: at, stored: now.UnixNano(), made: made}
+	e := &entry{wire: wire, layout: l, stored: now.UnixNano(), made: made}
 	e.expires = now.Add(time.Duration(lifetime(m)) * time.Second).UnixNano()
 	return e, nil
 }
@@ -198,7 +198,7 @@ func (e *entry) due(now time.Time) bool {
 // message returns the answer as it is now.
 func (e *entry) message(now time.Time) (*dns.Msg, error) {
 	m := new(dns.Msg)
-	return m, m.Unpack(e.append(nil, now))
+	return m, m.Unpack(e.append(nil, now, true))
 }
 
 // staleMessage returns the answer of an entry that has expired.
@@ -215,12 +215,18 @@ func (e *entry) staleMessage() (*dns.Msg, error) {
 	return m, nil
 }
 
-// append appends the answer with the TTLs as they are now.
-func (e *entry) append(dst []byte, now time.Time) []byte {
-	at := len(dst)
-	dst = append(dst, e.wire...)
+// append appends the answer with the TTLs as they are now: all of it, or without its additional section.
+func (e *entry) append(dst []byte, now time.Time, all bool) []byte {
+	at, wire, ttls := len(dst), e.wire, e.ttls
+	if !all {
+		wire, ttls = wire[:e.extra], ttls[:e.needs]
+	}
+	dst = append(dst, wire...)
+	if !all {
+		dst[at+10], dst[at+11] = 0, 0
+	}
 	age := uint32(max(0, now.UnixNano()-e.stored) / int64(time.Second))
-	for _, i := range e.ttls {
+	for _, i := range ttls {
 		ttl := dst[at+int(i):]
 		left := binary.BigEndian.Uint32(ttl)
 		binary.BigEndian.PutUint32(ttl, left-min(left, age))
@@ -228,18 +234,18 @@ func (e *entry) append(dst []byte, now time.Time) []byte {
 	return dst
 }
 
-// appendTo appends the answer to a query: its ID, its name in its letters, its flags. One that is too long for the client
-// is cut down to nothing, so that it comes again over TCP.
+// appendTo appends the answer to a query: its ID, its name in its letters, its flags. Of one that is too long for the client
+// the additional section is left out (RFC 2181 section 9). If that is not enough nothing is left, so that the client comes
+// again over TCP.
 func (e *entry) appendTo(dst []byte, q *query, now time.Time, limit int, size uint16) []byte {
-	length := len(e.wire)
 	if q.edns {
-		length += optLen
+		limit -= optLen
 	}
-	if length > limit {
+	if e.extra > limit {
 		return q.appendRefusal(dst, e.rcode(), flagTC, size)
 	}
 	at := len(dst)
-	dst = e.append(dst, now)
+	dst = e.append(dst, now, len(e.wire) <= limit)
 	b := dst[at:]
 	binary.BigEndian.PutUint16(b, q.id)
 	flags := binary.BigEndian.Uint16(b[2:])&^(flagRD|flagCD) | q.flags&(flagRD|flagCD)

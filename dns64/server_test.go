@@ -306,6 +306,46 @@ func TestHugeAnswers(t *testing.T) {
 	}
 }
 
+// What does not fit is left out if it is additional, and asked for over TCP if it is not. Sizes are those of the client, or
+// 512, and never more than ours.
+func TestSizesOfAnswers(t *testing.T) {
+	t.Parallel()
+	const answers, additional = 20, 300
+	up := startFake(t, func(_ dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+		m := new(dns.Msg).SetReply(q)
+		m.Compress = true
+		for i := range answers {
+			m.Answer = append(m.Answer, &dns.TXT{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeTXT, Class: 1, Ttl: 60}, Txt: []string{fmt.Sprintf("%020d", i)}})
+		}
+		for i := range additional {
+			m.Extra = append(m.Extra, &dns.A{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: 1, Ttl: 60}, A: net.IPv4(198, 51, byte(i/256), byte(i))})
+		}
+		return m
+	})
+	_, server := serve(t, testConfig(t, up.tcp))
+	for _, row := range []struct {
+		network             string
+		size                uint16 // 0: no EDNS
+		answers, additional int
+	}{
+		{"udp", 0, 0, 0}, {"udp", 100, 0, 0}, {"udp", 512, 0, 0}, {"udp", 600, 0, 0}, {"udp", 800, answers, 0}, {"udp", 1232, answers, 0},
+		{"udp", 4096, answers, 0}, {"tcp", 0, answers, additional}, {"tcp", 1232, answers, additional},
+	} {
+		m := exchange(t, row.network, server, func(q *dns.Msg) {
+			if row.size > 0 {
+				q.SetEdns0(row.size, false)
+			}
+		}, "h.example.com.", dns.TypeTXT)
+		o, extra := m.IsEdns0(), len(m.Extra)
+		if o != nil {
+			extra--
+		}
+		if len(m.Answer) != row.answers || extra != row.additional || m.Truncated != (row.answers == 0) || (o != nil) != (row.size > 0) {
+			t.Errorf("%+v: got %d and %d records, TC %v, OPT %v", row, len(m.Answer), extra, m.Truncated, o)
+		}
+	}
+}
+
 func TestWhoIsServed(t *testing.T) {
 	t.Parallel()
 	up := startFake(t, zone(t, a7))

@@ -129,11 +129,21 @@ func (q *query) asked() (Question, error) {
 
 var errLongAnswer = errors.New("dns64: an answer has a name or record that leads beyond its end")
 
-// ttls returns where in a message the TTLs of its records are.
-func ttls(b []byte) (at []uint16, err error) {
+// layout is where things are in a message.
+type layout struct {
+	ttls  []uint16 // the TTLs of its records
+	needs int      // how many of them are not in the additional section
+	extra int      // where that section begins
+}
+
+// layOut reads a message with one question.
+func layOut(b []byte) (l layout, err error) {
 	i := headerLen + nameLen(b[headerLen:]) + 4
-	records := int(binary.BigEndian.Uint16(b[6:])) + int(binary.BigEndian.Uint16(b[8:])) + int(binary.BigEndian.Uint16(b[10:]))
-	for range records {
+	l.needs = int(binary.BigEndian.Uint16(b[6:])) + int(binary.BigEndian.Uint16(b[8:]))
+	for n := range l.needs + int(binary.BigEndian.Uint16(b[10:])) {
+		if n == l.needs {
+			l.extra = i
+		}
 		for i < len(b) && b[i] != 0 && b[i] < 0xc0 {
 			i += int(b[i]) + 1
 		}
@@ -141,15 +151,18 @@ func ttls(b []byte) (at []uint16, err error) {
 			i++
 		}
 		if i++; i+10 > len(b) || i > 0xffff {
-			return nil, errLongAnswer
+			return l, errLongAnswer
 		}
-		at = append(at, uint16(i+4))
+		l.ttls = append(l.ttls, uint16(i+4))
 		i += 10 + int(binary.BigEndian.Uint16(b[i+8:]))
 	}
-	if i > len(b) {
-		return nil, errLongAnswer
+	if len(l.ttls) == l.needs {
+		l.extra = i
 	}
-	return at, nil
+	if i > len(b) {
+		return l, errLongAnswer
+	}
+	return l, nil
 }
 
 // appendRefusal appends an answer without records: an error, or, with TC, a request to come again over TCP.
@@ -172,7 +185,8 @@ func (q *query) appendOPT(dst []byte, at, rcode int, size uint16) []byte {
 	if !q.edns {
 		return dst
 	}
-	dst[at+11]++ // ARCOUNT; no answer has 255 additional records
+	count := dst[at+10 : at+12] // of additional records
+	binary.BigEndian.PutUint16(count, binary.BigEndian.Uint16(count)+1)
 	do := byte(0)
 	if q.do {
 		do = 0x80
