@@ -44,32 +44,54 @@ func parseQuery(b []byte) (q query, rcode int, ok bool) {
 	}
 	q.id, q.flags = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 	q.size = dns.MinMsgSize
+	rcode = q.parseSections(b)
 	switch {
 	case q.flags&flagQR != 0:
 		return q, 0, false
 	case q.flags>>11&15 != dns.OpcodeQuery:
-		return q, dns.RcodeNotImplemented, true
-	case binary.BigEndian.Uint64(b[4:])>>16 != 1<<32 || b[10] != 0 || b[11] > 1: // one question, at most one additional record
-		return q, dns.RcodeFormatError, true
+		rcode = dns.RcodeNotImplemented
+	case q.question == nil || binary.BigEndian.Uint32(b[6:]) != 0: // one question, and no answers
+		rcode = dns.RcodeFormatError
 	}
-	n := nameLen(b[headerLen:])
-	if n == 0 || len(b) < headerLen+n+4 {
-		return q, dns.RcodeFormatError, true
-	}
-	q.question = b[headerLen : headerLen+n+4]
-	q.kind, q.class = binary.BigEndian.Uint16(q.question[n:]), binary.BigEndian.Uint16(q.question[n+2:])
-	if b[11] == 0 {
-		return q, dns.RcodeSuccess, true
-	}
-	return q, q.parseOPT(b[headerLen+n+4:]), true
+	return q, rcode, true
 }
 
-// parseOPT reads the record behind the question, which must be OPT.
-func (q *query) parseOPT(b []byte) (rcode int) {
-	if len(b) < optLen || b[0] != 0 || binary.BigEndian.Uint16(b[1:]) != dns.TypeOPT ||
-		int(binary.BigEndian.Uint16(b[9:])) > len(b)-optLen {
-		return dns.RcodeFormatError
+// parseSections reads what is behind the header: the question, if it is the only one, and OPT, which must be answered even in
+// a refusal (RFC 6891 section 6.1.1). Other records mean nothing here.
+func (q *query) parseSections(b []byte) (rcode int) {
+	i, questions := headerLen, int(binary.BigEndian.Uint16(b[4:]))
+	for range questions {
+		n := nameLen(b[i:])
+		if n == 0 || len(b) < i+n+4 {
+			return dns.RcodeFormatError
+		}
+		if questions == 1 {
+			q.question = b[i : i+n+4]
+			q.kind, q.class = binary.BigEndian.Uint16(b[i+n:]), binary.BigEndian.Uint16(b[i+n+2:])
+		}
+		i += n + 4
 	}
+	before := int(binary.BigEndian.Uint16(b[6:])) + int(binary.BigEndian.Uint16(b[8:]))
+	for n := range before + int(binary.BigEndian.Uint16(b[10:])) {
+		end, ok := recordEnd(b, i)
+		if !ok {
+			return dns.RcodeFormatError
+		}
+		if n >= before && b[i] == 0 && binary.BigEndian.Uint16(b[i+1:]) == dns.TypeOPT {
+			if q.edns { // there must be one at most (RFC 6891 section 6.1.1)
+				return dns.RcodeFormatError
+			}
+			if rcode = q.parseOPT(b[i:]); rcode != dns.RcodeSuccess {
+				return rcode
+			}
+		}
+		i = end
+	}
+	return dns.RcodeSuccess
+}
+
+// parseOPT reads an OPT record, of which the options do not matter (RFC 6891 section 6.1.3).
+func (q *query) parseOPT(b []byte) (rcode int) {
 	q.edns = true
 	q.size = max(binary.BigEndian.Uint16(b[3:]), dns.MinMsgSize)
 	q.do = b[7]&0x80 != 0
@@ -77,6 +99,26 @@ func (q *query) parseOPT(b []byte) (rcode int) {
 		return dns.RcodeBadVers
 	}
 	return dns.RcodeSuccess
+}
+
+// recordEnd returns where a record ends that begins at i.
+func recordEnd(b []byte, i int) (end int, ok bool) {
+	if i = skipName(b, i); i+10 > len(b) {
+		return 0, false
+	}
+	end = i + 10 + int(binary.BigEndian.Uint16(b[i+8:]))
+	return end, end <= len(b)
+}
+
+// skipName returns where a name ends, which may be compressed, or beyond the end of b.
+func skipName(b []byte, i int) int {
+	for i < len(b) && b[i] != 0 && b[i] < 0xc0 {
+		i += int(b[i]) + 1
+	}
+	if i < len(b) && b[i] >= 0xc0 {
+		i++
+	}
+	return i + 1
 }
 
 // nameLen returns the length of an uncompressed name on the wire, or 0 if there is none.
@@ -144,23 +186,16 @@ func layOut(b []byte) (l layout, err error) {
 		if n == l.needs {
 			l.extra = i
 		}
-		for i < len(b) && b[i] != 0 && b[i] < 0xc0 {
-			i += int(b[i]) + 1
-		}
-		if i < len(b) && b[i] >= 0xc0 {
-			i++
-		}
-		if i++; i+10 > len(b) || i > 0xffff {
+		at := skipName(b, i) + 4
+		end, ok := recordEnd(b, i)
+		if !ok || at > 0xffff {
 			return l, errLongAnswer
 		}
-		l.ttls = append(l.ttls, uint16(i+4))
-		i += 10 + int(binary.BigEndian.Uint16(b[i+8:]))
+		l.ttls = append(l.ttls, uint16(at))
+		i = end
 	}
 	if len(l.ttls) == l.needs {
 		l.extra = i
-	}
-	if i > len(b) {
-		return l, errLongAnswer
 	}
 	return l, nil
 }
