@@ -18,19 +18,19 @@ import (
 var (
 	errNotOurs    = errors.New("dns64: not the answer to the question")
 	errTruncated  = errors.New("dns64: the answer does not fit")
-	errOtherCase  = errors.New("dns64: the answer spells the question in other letters")
+	errUnproven   = errors.New("dns64: the answer spells the question in other letters, or does not repeat it")
 	errUnreadable = errors.New("dns64: the answer cannot be read")
 )
 
 // advertised is the longest answer that is wanted over UDP: one that is not fragmented anywhere.
 const advertised = 1232
 
-// exchange asks an upstream by its transport. An answer over UDP that is cut down, or that has lost the pattern of letters
-// by which it is known, is asked for again over TCP.
+// exchange asks an upstream by its transport. An answer over UDP that is cut down, or that has not the pattern of letters by
+// which it is known, is asked for again over TCP, where nobody can forge one.
 func (u *upstream) exchange(ctx context.Context, q Question) (*dns.Msg, error) {
 	if u.Transport == UDP {
 		m, err := u.overUDP(ctx, q)
-		if !errors.Is(err, errTruncated) && !errors.Is(err, errOtherCase) {
+		if !errors.Is(err, errTruncated) && !errors.Is(err, errUnproven) {
 			return m, err
 		}
 	}
@@ -75,21 +75,28 @@ func mix(name []byte) []byte {
 	return name
 }
 
-// parseAnswer reads the answer to a question that was sent. Names that refer to the question are in small letters then, as
-// they were before they were mixed.
-func parseAnswer(sent, b []byte) (*dns.Msg, error) {
+// parseAnswer reads the answer to a question that was sent. Over a stream it needs no proof that it is not forged: the question
+// may be in other letters, and an error may come without it, as from a server that could not read it. Names that refer to the
+// question are in small letters then, as they were before they were mixed.
+func parseAnswer(sent, b []byte, stream bool) (*dns.Msg, error) {
 	if len(b) < headerLen || b[0] != sent[0] || b[1] != sent[1] || b[2]&(flagQR>>8) == 0 {
 		return nil, errNotOurs
 	}
 	end := headerLen + nameLen(sent[headerLen:]) + 4
+	if rcode := b[3] & 15; len(b) == headerLen && binary.BigEndian.Uint64(b[4:]) == 0 && rcode != dns.RcodeSuccess && rcode != dns.RcodeNameError {
+		if !stream {
+			return nil, errUnproven
+		}
+		return &dns.Msg{MsgHdr: dns.MsgHdr{Response: true, Rcode: int(rcode)}}, nil
+	}
 	switch {
 	case len(b) < end || b[4] != 0 || b[5] != 1 || !equalFold(lower(nil, sent[headerLen:end-4]), b[headerLen:end-4]),
 		!bytes.Equal(sent[end-4:end], b[end-4:end]):
 		return nil, errNotOurs
 	case b[2]&(flagTC>>8) != 0:
 		return nil, errTruncated
-	case !bytes.Equal(sent[headerLen:end], b[headerLen:end]):
-		return nil, errOtherCase
+	case !stream && !bytes.Equal(sent[headerLen:end], b[headerLen:end]):
+		return nil, errUnproven
 	}
 	lower(b[headerLen:headerLen], b[headerLen:end-4])
 	m := new(dns.Msg)
@@ -154,7 +161,7 @@ func listen(ctx context.Context, c net.Conn, sent, b []byte) (*dns.Msg, error) {
 		case err != nil:
 			return nil, err
 		}
-		if m, err := parseAnswer(sent, b[:n]); !errors.Is(err, errNotOurs) {
+		if m, err := parseAnswer(sent, b[:n], false); !errors.Is(err, errNotOurs) {
 			return m, err
 		}
 	}
@@ -238,12 +245,7 @@ func converse(ctx context.Context, c net.Conn, q Question) (*dns.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := parseAnswer(sent, b)
-	if errors.Is(err, errOtherCase) { // nobody can forge an answer here
-		copy(b[headerLen:], sent[headerLen:headerLen+nameLen(sent[headerLen:])])
-		return parseAnswer(sent, b)
-	}
-	return m, err
+	return parseAnswer(sent, b, true)
 }
 
 // readStream reads one message. It may use buf.

@@ -174,6 +174,29 @@ func TestLyingUpstreams(t *testing.T) {
 	}
 }
 
+// A server that cannot read a question may answer with the header alone. That is its answer, where nobody can forge it.
+func TestErrorsWithoutAQuestion(t *testing.T) {
+	t.Parallel()
+	truth := zone(t, a7)
+	for _, rcode := range []int{dns.RcodeFormatError, dns.RcodeNotImplemented, dns.RcodeRefused, dns.RcodeServerFailure} {
+		up := startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+			if q.Question[0].Qtype == dns.TypeAAAA {
+				return &dns.Msg{MsgHdr: dns.MsgHdr{Id: q.Id, Response: true, Rcode: rcode}}
+			}
+			return truth(w, q)
+		})
+		for _, u := range []Upstream{up.udp, up.tcp} {
+			c := testConfig(t, u)
+			_, server := serve(t, c)
+			began := time.Now()
+			got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA))
+			if took := time.Since(began); got != "600 AAAA 2001:db8:64::c633:6407" || took > patience/2 || c.Upstreams.State()[0].Failed != 0 {
+				t.Errorf("%s over %s: got %s after %v, %d failures", dns.RcodeToString[rcode], u.Transport, got, took, c.Upstreams.State()[0].Failed)
+			}
+		}
+	}
+}
+
 // An answer from elsewhere does not get through, even if all else is right.
 func TestSpoofedSource(t *testing.T) {
 	t.Parallel()

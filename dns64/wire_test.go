@@ -73,7 +73,7 @@ func FuzzParseAnswer(f *testing.F) {
 		}
 		b := append([]byte{sent[0], sent[1], 0x81, 0x80, 0, 1}, rest[:6]...)
 		b = append(b, sent[headerLen:len(sent)-optLen]...)
-		m, err := parseAnswer(sent, append(b, rest[6:]...))
+		m, err := parseAnswer(sent, append(b, rest[6:]...), false)
 		if err != nil {
 			return
 		}
