@@ -109,10 +109,11 @@ func (s *Server) receive(ctx context.Context, c *net.UDPConn) error {
 		who := client{addr: from.Addr().Unmap().WithZone("")}
 		answer, j, o := s.guarded(out[:0], b[:n], &who)
 		info := source(oob[:oobn])
-		switch {
-		case o == pending && !s.f.acquire(j.s):
-			answer = j.fail(answer, b[:n])
-		case o == pending:
+		if o == pending && !s.f.acquire(j.s) {
+			answer, o = j.fail(answer, b[:n], &who)
+		}
+		switch o {
+		case pending:
 			packet, info := slices.Clone(b[:n]), slices.Clone(info)
 			jobs.Go(func() {
 				defer s.f.release()
@@ -120,11 +121,9 @@ func (s *Server) receive(ctx context.Context, c *net.UDPConn) error {
 					_, _, _ = c.WriteMsgUDPAddrPort(answer, info, from) // who does not get it asks again
 				}
 			})
-			continue
-		case o == silent:
-			continue
+		case answered:
+			_, _, _ = c.WriteMsgUDPAddrPort(answer, info, from)
 		}
-		_, _, _ = c.WriteMsgUDPAddrPort(answer, info, from)
 	}
 }
 
@@ -209,17 +208,18 @@ func (s *Server) converse(ctx context.Context, c net.Conn) {
 			return
 		}
 		answer, j, o := s.guarded(make([]byte, 2, 512), packet, &who)
-		switch {
-		case o == pending && !s.f.acquire(j.s):
-			write(j.fail(answer, packet))
-		case o == pending:
+		if o == pending && !s.f.acquire(j.s) {
+			answer, o = j.fail(answer, packet, &who)
+		}
+		switch o {
+		case pending:
 			jobs.Go(func() {
 				defer s.f.release()
 				if answer, o := j.run(ctx, make([]byte, 2), packet, &who); o == answered {
 					write(answer)
 				}
 			})
-		case o == answered:
+		case answered:
 			write(answer)
 		default:
 			return // not DNS

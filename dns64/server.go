@@ -150,18 +150,22 @@ func (j *job) run(ctx context.Context, dst, packet []byte, from *client) ([]byte
 		e, err = j.f.resolve(ctx, j.s, question, j.pick, false)
 	}
 	if err != nil {
-		j.f.Stats.answered(q.kind, dns.RcodeServerFailure)
-		dst, _, o := j.f.limited(j.s, q.appendRefusal(dst, dns.RcodeServerFailure, 0, j.s.Size), len(dst), &q, from, time.Now())
-		return dst, o
+		return j.failed(dst, &q, from)
 	}
 	dst, _, o := j.f.finish(j.s, dst, e, &q, from, time.Now())
 	return dst, o
 }
 
 // fail appends the answer to a query for which there is no place.
-func (j *job) fail(dst, packet []byte) []byte {
-	q, _, _ := parseQuery(packet)
+func (j *job) fail(dst, packet []byte, from *client) ([]byte, outcome) {
 	j.f.Stats.add(busy)
+	q, _, _ := parseQuery(packet) // it could be read before
+	return j.failed(dst, &q, from)
+}
+
+// failed appends the answer to a query that has none.
+func (j *job) failed(dst []byte, q *query, from *client) ([]byte, outcome) {
 	j.f.Stats.answered(q.kind, dns.RcodeServerFailure)
-	return q.appendRefusal(dst, dns.RcodeServerFailure, 0, j.s.Size)
+	dst, _, o := j.f.limited(j.s, q.appendRefusal(dst, dns.RcodeServerFailure, 0, j.s.Size), len(dst), q, from, time.Now())
+	return dst, o
 }

@@ -407,6 +407,26 @@ func TestRateLimit(t *testing.T) {
 	}
 }
 
+// Answers that say that there is no place are limited like any other: they can be had by forging queries, too.
+func TestRateLimitOfFailures(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, startFake(t, zone(t, a7)).udp)
+	c.Rate, c.InFlight = 1, 0
+	f, server := serve(t, c)
+	if m := exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA); m.Rcode != dns.RcodeServerFailure || m.Truncated {
+		t.Errorf("the first: got %v", m)
+	}
+	if m := exchange(t, "udp", server, nil, "i.example.com.", dns.TypeAAAA); !m.Truncated {
+		t.Errorf("the second: got %v", m)
+	}
+	if m := exchange(t, "tcp", server, nil, "h.example.com.", dns.TypeAAAA); m.Rcode != dns.RcodeServerFailure || m.Truncated {
+		t.Errorf("over TCP: got %v", m)
+	}
+	if n := f.Stats.counters[busy].Load(); n != 3 {
+		t.Errorf("%d queries found no place, want 3", n)
+	}
+}
+
 // While all places are taken, a query fails at once; what is known is still answered.
 func TestTooManyQueries(t *testing.T) {
 	t.Parallel()
