@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -116,6 +117,36 @@ func TestServeStale(t *testing.T) {
 		remember(t, f, f.state.Load().real, q, real1, row.ago)
 		if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != row.want {
 			t.Errorf("%+v: got %s", row, got)
+		}
+	}
+}
+
+// What has expired is served before a client gives up, and before an address is made up in its place. Upstreams are still
+// waited for: their answer counts from then on.
+func TestServeStaleInTime(t *testing.T) {
+	t.Parallel()
+	answer := zone(t, a7+", h.example.com. 50 AAAA 2001:db8:f::2")
+	up := startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+		if q.Question[0].Qtype == dns.TypeAAAA {
+			time.Sleep(staleAfter + 300*time.Millisecond)
+		}
+		return answer(w, q)
+	})
+	c := testConfig(t, up.udp)
+	c.Cache.ServeStale = true
+	f, server := serve(t, c)
+	q := Question{Name: "h.example.com.", Type: dns.TypeAAAA, Class: dns.ClassINET, RD: true}
+	remember(t, f, f.state.Load().real, q, real1, time.Hour)
+	began := time.Now()
+	if got, took := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)), time.Since(began); got != "30 AAAA 2001:db8:f::1" || took > staleAfter+200*time.Millisecond {
+		t.Errorf("got %s after %v", got, took)
+	}
+	later := func() bool {
+		return slices.ContainsFunc(f.state.Load().real.entries(), func(e *entry) bool { return e.wire[len(e.wire)-1] == 2 })
+	}
+	for deadline := time.Now().Add(5 * time.Second); !later(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the answer that came later is not remembered")
 		}
 	}
 }

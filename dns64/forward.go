@@ -162,8 +162,8 @@ func (f *Forwarder) resolve(ctx context.Context, s *state, q Question, pick int,
 }
 
 // ask answers a question about real data: from the cache, unless it is to be asked for again, or from an upstream, which is
-// asked once for all who ask at the same time. What is in the cache is better than an error, and if that is configured even
-// if it has expired.
+// asked once for all who ask at the same time. What is in the cache is better than an error; if that is configured, even if it
+// has expired, and then it is better than waiting for long, too.
 func (f *Forwarder) ask(ctx context.Context, s *state, q Question, again bool) (*dns.Msg, error) {
 	question, err := wireQuestion(q)
 	if err != nil {
@@ -175,6 +175,12 @@ func (f *Forwarder) ask(ctx context.Context, s *state, q Question, again bool) (
 		return old.message(time.Now())
 	}
 	q.RD = true // upstreams are always asked so
+	stale := old != nil && s.Cache.ServeStale && old.stale(time.Now())
+	if stale && !old.fresh(time.Now()) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, staleAfter)
+		defer cancel()
+	}
 	e, err := f.flying.wait(ctx, flightKey{q, s.Upstreams}, s.InFlight/2, func(ctx context.Context) (*entry, error) {
 		return f.fetch(ctx, s, q, k)
 	})
@@ -183,7 +189,7 @@ func (f *Forwarder) ask(ctx context.Context, s *state, q Question, again bool) (
 		return e.message(now)
 	case old != nil && old.fresh(now):
 		return old.message(now)
-	case old != nil && s.Cache.ServeStale && old.stale(now):
+	case stale:
 		f.Stats.add(staleServed)
 		return old.staleMessage()
 	case err == nil:
