@@ -273,6 +273,23 @@ func TestUpstreamsThatFail(t *testing.T) {
 	}
 }
 
+// An error of one upstream says nothing of what the next one knows.
+func TestErrorsOfOneUpstream(t *testing.T) {
+	t.Parallel()
+	working := startFake(t, zone(t, a7))
+	for _, rcode := range []int{dns.RcodeServerFailure, dns.RcodeRefused, dns.RcodeFormatError, dns.RcodeNotImplemented, dns.RcodeNotAuth} {
+		failing := startFake(t, func(_ dns.ResponseWriter, q *dns.Msg) *dns.Msg { return new(dns.Msg).SetRcode(q, rcode) })
+		for _, race := range []bool{false, true} {
+			c := testConfig(t)
+			c.Upstreams = NewUpstreams([]Upstream{failing.udp, working.udp}, race, nil)
+			_, server := serve(t, c)
+			if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeA)); got != "1000 A 198.51.100.7" {
+				t.Errorf("%s, race %v: got %s", dns.RcodeToString[rcode], race, got)
+			}
+		}
+	}
+}
+
 // An upstream that is down is asked last until it answers again.
 func TestHealthOfUpstreams(t *testing.T) {
 	t.Parallel()

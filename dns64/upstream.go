@@ -167,7 +167,7 @@ func (us *Upstreams) Ask(ctx context.Context, q Question) (*dns.Msg, error) {
 		}
 		m, err := us.try(each, u, q)
 		done()
-		if err == nil && good(m) {
+		if err == nil && conclusive(m.Rcode) {
 			return m, nil
 		}
 		if err == nil {
@@ -180,7 +180,7 @@ func (us *Upstreams) Ask(ctx context.Context, q Question) (*dns.Msg, error) {
 	return worse, nil
 }
 
-// all asks all at once; the first good answer counts.
+// all asks all at once; the first answer about the name counts.
 func (us *Upstreams) all(ctx context.Context, candidates []*upstream, q Question) (*dns.Msg, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -194,7 +194,7 @@ func (us *Upstreams) all(ctx context.Context, candidates []*upstream, q Question
 	var worse *dns.Msg
 	for range candidates {
 		m := <-answers
-		if m != nil && good(m) {
+		if m != nil && conclusive(m.Rcode) {
 			return m, nil
 		}
 		if m != nil {
@@ -205,11 +205,6 @@ func (us *Upstreams) all(ctx context.Context, candidates []*upstream, q Question
 		return nil, errNobody
 	}
 	return worse, nil
-}
-
-// good says whether an answer is worth more than what the next upstream may say.
-func good(m *dns.Msg) bool {
-	return m.Rcode != dns.RcodeServerFailure && m.Rcode != dns.RcodeRefused
 }
 
 // candidates returns the upstreams, those that are down last.
