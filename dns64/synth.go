@@ -38,7 +38,7 @@ func (p *Policy) concerns(q Question) bool {
 // come (RFC 6147 sections 5.1.1 to 5.1.5).
 func (p *Policy) decides(q Question, aaaa *dns.Msg) bool {
 	switch {
-	case aaaa == nil || aaaa.Rcode != dns.RcodeSuccess && aaaa.Rcode != dns.RcodeNameError:
+	case aaaa == nil || !conclusive(aaaa.Rcode):
 		return p.ServfailOnError
 	case aaaa.Rcode == dns.RcodeNameError:
 		return true
@@ -117,13 +117,16 @@ func (p *Policy) without(q Question, aaaa, a *dns.Msg) *dns.Msg {
 	return m
 }
 
-// pass returns an answer as it came, but for the IPv6 addresses that must not be returned (RFC 6147 section 5.1.4).
+// pass returns an answer as it came, but for the IPv6 addresses that must not be returned (RFC 6147 section 5.1.4), and for
+// errors, which were about our question and not about the client's.
 func (p *Policy) pass(q Question, m *dns.Msg) *dns.Msg {
-	if m == nil {
+	switch {
+	case m == nil:
 		return failure(q)
-	}
-	if !p.concerns(q) {
+	case !p.concerns(q):
 		return m
+	case !conclusive(m.Rcode):
+		return failure(q)
 	}
 	kept, gone := m.Answer[:0:0], false
 	for _, rr := range m.Answer {
