@@ -144,9 +144,6 @@ func (f *Forwarder) resolve(ctx context.Context, s *state, q Question, pick int,
 	a := s.Policy.Resolve(ctx, q, pick, func(ctx context.Context, q Question) (*dns.Msg, error) {
 		return f.ask(ctx, s, q, again)
 	})
-	if a.Made {
-		f.Stats.add(made)
-	}
 	if e, err = newEntry(q, a.Msg, a.Made, time.Now()); err != nil { // an upstream can answer what cannot be sent
 		if e, err = newEntry(q, failure(q), false, time.Now()); err != nil {
 			return nil, err

@@ -96,6 +96,9 @@ func (f *Forwarder) answer(dst, packet []byte, from *client, now time.Time) ([]b
 // finish appends the answer of an entry, unless there have been too many.
 func (f *Forwarder) finish(s *state, dst []byte, e *entry, q *query, from *client, now time.Time) ([]byte, *job, outcome) {
 	f.Stats.answered(q.kind, e.rcode())
+	if e.made {
+		f.Stats.add(made)
+	}
 	at := len(dst)
 	dst = e.appendTo(dst, q, now, from.limit, s.Size)
 	if dst[at+2]&(flagTC>>8) != 0 {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"strings"
@@ -459,6 +460,39 @@ func TestTooManyQueries(t *testing.T) {
 	}
 	if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != made7 {
 		t.Errorf("got %s", got)
+	}
+}
+
+// Each event is counted where it happens, as often as it does.
+func TestCounters(t *testing.T) {
+	t.Parallel()
+	c := testConfig(t, startFake(t, zone(t, a7+", x.example.com. 60 TXT y")).udp)
+	f, server := serve(t, c)
+	ask := func(n int, name string, kind uint16) {
+		for range n {
+			exchange(t, "udp", server, nil, name, kind)
+		}
+	}
+	ask(10, "h.example.com.", dns.TypeAAAA) // 1 miss, 2 questions
+	ask(5, ipv4only, dns.TypeAAAA)          // 1 miss
+	ask(3, "x.example.com.", dns.TypeTXT)   // 1 miss, 1 question
+	ask(2, "no.example.com.", dns.TypeAAAA) // 1 miss, 1 question
+	ask(1, "example.com.", dns.TypeAXFR)
+	got := map[string]uint64{}
+	for _, n := range f.Stats.All() {
+		if n.Value > 0 {
+			got[n.Name+n.Labels["type"]+n.Labels["result"]] = n.Value
+		}
+	}
+	want := map[string]uint64{
+		"dns64_queriesAAAANOERROR": 15, "dns64_queriesAAAANXDOMAIN": 2, "dns64_queriesotherNOERROR": 3, "dns64_queriesotherREFUSED": 1,
+		"dns64_synthesized": 15, "dns64_cache_misses": 4, "dns64_cache_hits": 16,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if st := f.Config().Upstreams.State()[0]; st.Asked != 4 || st.Failed != 0 {
+		t.Errorf("%d questions were asked and %d failed, want 4 and 0", st.Asked, st.Failed)
 	}
 }
 
