@@ -84,9 +84,9 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, c := range s.packets {
 		group.Go(func() error { return s.receive(ctx, c) })
 	}
-	places := make(chan struct{}, maxStreams)
+	var open streams
 	for _, l := range s.streams {
-		group.Go(func() error { return s.accept(ctx, l, places) })
+		group.Go(func() error { return s.accept(ctx, l, &open) })
 	}
 	return group.Wait()
 }
@@ -153,10 +153,10 @@ func source(oob []byte) []byte {
 	return oob
 }
 
-// accept takes TCP connections, and no more than there are places.
-func (s *Server) accept(ctx context.Context, l net.Listener, places chan struct{}) error {
-	var streams sync.WaitGroup
-	defer streams.Wait()
+// accept takes TCP connections.
+func (s *Server) accept(ctx context.Context, l net.Listener, open *streams) error {
+	var served sync.WaitGroup
+	defer served.Wait()
 	for {
 		c, err := l.Accept()
 		switch {
@@ -171,20 +171,16 @@ func (s *Server) accept(ctx context.Context, l net.Listener, places chan struct{
 			time.Sleep(10 * time.Millisecond) // too many open files, which passes
 			continue
 		}
-		select {
-		case places <- struct{}{}:
-			streams.Go(func() {
-				defer func() { <-places }()
-				s.converse(ctx, c)
-			})
-		default:
-			c.Close()
-		}
+		st := open.add(c)
+		served.Go(func() {
+			defer open.remove(st)
+			s.converse(ctx, st)
+		})
 	}
 }
 
 // converse answers what comes over a TCP connection. Answers come as they are ready (RFC 7766 section 6.2.1.1).
-func (s *Server) converse(ctx context.Context, c net.Conn) {
+func (s *Server) converse(ctx context.Context, c *stream) {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	var jobs sync.WaitGroup
@@ -202,6 +198,7 @@ func (s *Server) converse(ctx context.Context, c net.Conn) {
 	from, _ := netip.ParseAddrPort(c.RemoteAddr().String())
 	who := client{addr: from.Addr().Unmap().WithZone(""), stream: true, limit: 65535}
 	for {
+		c.since.Store(time.Now().UnixNano())
 		_ = c.SetReadDeadline(time.Now().Add(streamIdle))
 		packet, err := readStream(c, nil)
 		if err != nil {
@@ -213,8 +210,10 @@ func (s *Server) converse(ctx context.Context, c net.Conn) {
 		}
 		switch o {
 		case pending:
+			c.busy.Add(1)
 			jobs.Go(func() {
 				defer s.f.release()
+				defer c.busy.Add(-1)
 				if answer, o := j.run(ctx, make([]byte, 2), packet, &who); o == answered {
 					write(answer)
 				}
