@@ -13,24 +13,81 @@ import (
 	"nat64d/lab"
 )
 
-// DNS64 alone answers those behind the v6 interface, in a process that could not touch a packet, and stops when it is told.
-func TestDNS64Alone(t *testing.T) {
-	l := network(t, lab.Options{})
-	socket := socketPath(t)
-	file := write(t, t.TempDir(), configHead(l, socket)+fmt.Sprintf("dns64: { listen: [\"[%s]:53\"], upstreams: [%s] }\n", lab.Gateway6, lab.Server4))
-	cmd := exec.Command(binaries(t).nat64d, "dns64", "-c", file)
-	var log journal
-	cmd.Stdout, cmd.Stderr = &log, &log
+// ipv4only64 is what DNS64 answers about ipv4only.arpa, whatever else it knows.
+const ipv4only64 = "NOERROR; ipv4only.arpa A 192.0.0.170; ipv4only.arpa A 192.0.0.171"
+
+// alone64 is a section of a configuration, with further keys in it.
+func alone64(more string) string {
+	return fmt.Sprintf("dns64: { listen: [\"[%s]:53\"], upstreams: [%s] %s }\n", lab.Gateway6, lab.Server4, more)
+}
+
+// startAlone runs nat64d dns64.
+func startAlone(t *testing.T, l *lab.Lab, file string) (*exec.Cmd, *journal) {
+	t.Helper()
+	cmd, log := exec.Command(binaries(t).nat64d, "dns64", "-c", file), new(journal)
+	cmd.Stdout, cmd.Stderr = log, log
 	if err := l.Gateway.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended, unless something is wrong
-	eventually(t, startWithin, "DNS64 answers", func() error {
-		if got := ask64(t, l.Client, "+time=1", "@"+lab.Gateway6, "ipv4only.arpa", "A"); got != "NOERROR; ipv4only.arpa A 192.0.0.170; ipv4only.arpa A 192.0.0.171" {
+	return cmd, log
+}
+
+// expect64 waits until the client, as the host of an address, is answered so.
+func expect64(t *testing.T, l *lab.Lab, log *journal, as, want string) {
+	t.Helper()
+	eventually(t, startWithin, "DNS64 answers "+as, func() error {
+		if got := ask64(t, l.Client, "+time=1", "-b", as, "@"+lab.Gateway6, "ipv4only.arpa", "A"); got != want {
 			return fmt.Errorf("got %s: %s", got, log.String())
 		}
 		return nil
 	})
+}
+
+// A route to everybody, however it is spelt, makes clients of nobody; the network of the interface has them. That holds from
+// the start and after a reload, with which routes may begin to matter.
+func TestDNS64AloneFollowsRoutes(t *testing.T) {
+	l := network(t, lab.Options{})
+	const stranger = "3fff::1"
+	ip := func(n *lab.Namespace, args ...string) {
+		t.Helper()
+		if out, err := n.Output(limit(t, 10*time.Second), "ip", args...); err != nil {
+			t.Fatalf("ip %v: %v: %s", args, err, out)
+		}
+	}
+	ip(l.Client, "-6", "address", "add", stranger+"/128", "dev", "lo")
+	ip(l.Gateway, "-6", "route", "add", "2000::/3", "via", lab.Client6, "dev", l.NIC6)
+	dir, head := t.TempDir(), configHead(l, socketPath(t))
+	file := write(t, dir, head+alone64(", clients: ['2001:db8:77::/64']"))
+	cmd, log := startAlone(t, l, file)
+	expect := func(as, want string) { t.Helper(); expect64(t, l, log, as, want) }
+	reload := func(more string) {
+		t.Helper()
+		write(t, dir, head+alone64(more))
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(lab.Client6, "REFUSED")
+	reload("")
+	expect(lab.Client6, ipv4only64)
+	expect(stranger, "REFUSED")
+	if !strings.Contains(log.String(), "route=2000::/3") {
+		t.Errorf("the route to everybody is not logged: %s", log.String())
+	}
+	ip(l.Gateway, "-6", "route", "add", stranger+"/128", "via", lab.Client6, "dev", l.NIC6)
+	expect(stranger, ipv4only64)
+	reload(", open: true, clients: ['2000::/3']")
+	expect(stranger, ipv4only64)
+}
+
+// DNS64 alone answers those behind the v6 interface, in a process that could not touch a packet, and stops when it is told.
+func TestDNS64Alone(t *testing.T) {
+	l := network(t, lab.Options{})
+	socket := socketPath(t)
+	file := write(t, t.TempDir(), configHead(l, socket)+alone64(""))
+	cmd, log := startAlone(t, l, file)
+	expect64(t, l, log, lab.Client6, ipv4only64)
 	status, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(cmd.Process.Pid), "status"))
 	if err != nil {
 		t.Fatal(err)

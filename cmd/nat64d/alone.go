@@ -66,7 +66,7 @@ func serveNames(ctx context.Context, file string, o config.Overrides) (err error
 		return err
 	}
 	defer l.Close()
-	if err := a.watchRoutes(); err != nil {
+	if a.routes, err = a.routesFor(a.conf); err != nil {
 		return err
 	}
 	if a.names, err = newNames(a.basis(), a.log); err != nil {
@@ -80,26 +80,30 @@ func serveNames(ctx context.Context, file string, o config.Overrides) (err error
 func (a *alone) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal) error {
 	moved := make(chan struct{}, 1)
 	group, ctx := errgroup.WithContext(ctx)
+	watch := func(t *nexthop.Table) {
+		t.OnSurroundings(notify(moved))
+		group.Go(func() error { return t.Run(ctx) })
+	}
 	if a.routes != nil {
-		a.routes.OnSurroundings(notify(moved))
-		group.Go(func() error { return a.routes.Run(ctx) })
+		watch(a.routes)
 	}
 	group.Go(func() error { return control.Serve(ctx, l, control.NewServer(nil, a.names, a.log)) })
 	group.Go(func() error { return a.names.run(ctx) })
-	group.Go(func() error { return a.follow(ctx, moved, hangup) })
+	group.Go(func() error { return a.follow(ctx, moved, hangup, watch) })
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd there is nobody to tell
 	return group.Wait()
 }
 
-// follow has the forwarder follow the routes and, on SIGHUP, the configuration, until ctx is done.
-func (a *alone) follow(ctx context.Context, moved <-chan struct{}, hangup <-chan os.Signal) error {
+// follow has the forwarder follow the routes and, on SIGHUP, the configuration, until ctx is done. watch follows routes that
+// begin to matter.
+func (a *alone) follow(ctx context.Context, moved <-chan struct{}, hangup <-chan os.Signal, watch func(*nexthop.Table)) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-moved:
 		case <-hangup:
-			if err := a.reload(); err != nil {
+			if err := a.reload(watch); err != nil {
 				a.log.Error("the configuration stays as it is", "error", err)
 				continue
 			}
@@ -109,7 +113,7 @@ func (a *alone) follow(ctx context.Context, moved <-chan struct{}, hangup <-chan
 }
 
 // reload reads the configuration again.
-func (a *alone) reload() error {
+func (a *alone) reload(watch func(*nexthop.Table)) error {
 	next, err := a.load()
 	if err != nil {
 		return err
@@ -117,6 +121,14 @@ func (a *alone) reload() error {
 	for _, c := range config.Diff(a.conf, next) {
 		if !c.Live && strings.HasPrefix(c.Name, "dns64.") {
 			return fmt.Errorf("%s changed from %s to %s, which needs a restart", c.Name, c.Old, c.New)
+		}
+	}
+	if a.routes == nil {
+		if a.routes, err = a.routesFor(next); err != nil {
+			return err
+		}
+		if a.routes != nil {
+			watch(a.routes)
 		}
 	}
 	a.conf = next
@@ -134,15 +146,14 @@ func (a *alone) basis() basis {
 	return b
 }
 
-// watchRoutes follows the kernel's routes, if it takes them to know who the clients are.
-func (a *alone) watchRoutes() (err error) {
-	if len(a.conf.DNS64.Clients) > 0 || len(a.conf.AllowV6) > 0 {
-		return nil
+// routesFor returns the kernel's routes, if it takes them to know who the clients of a configuration are.
+func (a *alone) routesFor(c *config.Config) (*nexthop.Table, error) {
+	if len(c.DNS64.Clients) > 0 || len(c.AllowV6) > 0 {
+		return nil, nil
 	}
-	nic := a.conf.Interfaces.V6.Name
+	nic := c.Interfaces.V6.Name
 	if nic == "" {
-		return errors.New("who is to be answered? dns64.clients, allow_v6 or the name of the v6 interface must say so")
+		return nil, errors.New("who is to be answered? dns64.clients, allow_v6 or the name of the v6 interface must say so")
 	}
-	a.routes, err = nexthop.New(nexthop.Interfaces{V6: nic, V4: nic}, nexthop.ARPOff, a.log)
-	return err
+	return nexthop.New(nexthop.Interfaces{V6: nic, V4: nic}, nexthop.ARPOff, a.log)
 }
