@@ -111,7 +111,21 @@ func (p *Policy) resolveAAAA(ctx context.Context, q Question, pick int, ask Ask)
 	}
 	hasty := aaaa == nil || !conclusive(aaaa.Rcode)
 	m, made := p.Synthesize(q, aaaa, a, pick)
+	if made && p.bogus(ctx, q, aaaa, ask) {
+		return Answer{Msg: failure(q)}
+	}
 	return Answer{Msg: m, Made: made, Hasty: made && hasty}
+}
+
+// bogus says whether upstreams that validate failed to answer because they did not believe the answer, which then must not
+// count as none (RFC 6147 section 5.5): they have one for who does not want it checked.
+func (p *Policy) bogus(ctx context.Context, q Question, aaaa *dns.Msg, ask Ask) bool {
+	if !p.Validated || q.CD || aaaa == nil || aaaa.Rcode != dns.RcodeServerFailure {
+		return false
+	}
+	q.CD = true
+	unchecked := await(ctx, start(ctx, q, ask))
+	return unchecked != nil && conclusive(unchecked.Rcode)
 }
 
 // both waits for the answers to two questions, but not for A if it is not needed, and for AAAA only for so long when A is

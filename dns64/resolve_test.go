@@ -186,6 +186,44 @@ func TestDNAMEs(t *testing.T) {
 	}
 }
 
+// With upstreams that validate, an answer about AAAA that they do not believe is not taken for none; one that they do not get is.
+func TestBogusDenials(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name      string
+		validated bool
+		unchecked int // what they say of AAAA with CD
+		cd        bool
+		want      string
+	}{
+		{"bogus", true, dns.RcodeSuccess, false, "SERVFAIL"},
+		{"bogus that there is no such name", true, dns.RcodeNameError, false, "SERVFAIL"},
+		{"a server that fails", true, dns.RcodeServerFailure, false, "600 AAAA 2001:db8:64::c633:6407"},
+		{"upstreams that do not validate", false, dns.RcodeSuccess, false, "600 AAAA 2001:db8:64::c633:6407"},
+		{"a client that does not want it checked", true, dns.RcodeServerFailure, true, "600 AAAA 2001:db8:64::c633:6407"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			p := testPolicy(t)
+			p.Validated = row.validated
+			q := in("h.example.com.", dns.TypeAAAA)
+			q.CD = row.cd
+			m := p.Resolve(t.Context(), q, 0, func(_ context.Context, q Question) (*dns.Msg, error) {
+				switch {
+				case q.Type == dns.TypeA:
+					return message(t, dns.TypeA, a7), nil
+				case q.CD:
+					return reply(q, row.unchecked), nil
+				}
+				return failure(q), nil
+			}).Msg
+			if got := brief(m); got != row.want {
+				t.Errorf("got %s, want %s", got, row.want)
+			}
+		})
+	}
+}
+
 // AD is passed on if upstreams can be trusted, and only then; never on what was made up for who does not validate.
 func TestAD(t *testing.T) {
 	t.Parallel()
