@@ -18,7 +18,8 @@ import (
 var (
 	errNotOurs    = errors.New("dns64: not the answer to the question")
 	errTruncated  = errors.New("dns64: the answer does not fit")
-	errUnproven   = errors.New("dns64: the answer spells the question in other letters, or does not repeat it")
+	errOtherCase  = errors.New("dns64: the answer spells the question in other letters")
+	errNoQuestion = errors.New("dns64: the answer does not repeat the question")
 	errUnreadable = errors.New("dns64: the answer cannot be read")
 )
 
@@ -26,20 +27,27 @@ var (
 const advertised = 1232
 
 // exchange asks an upstream by its transport. An answer over UDP that is cut down, or that has not the pattern of letters by
-// which it is known, is asked for again over TCP, where nobody can forge one.
+// which it is known, is asked for again over TCP, where nobody can forge one. An upstream that neither keeps the letters nor
+// knows TCP is asked in small letters from then on.
 func (u *upstream) exchange(ctx context.Context, q Question) (*dns.Msg, error) {
-	if u.Transport == UDP {
-		m, err := u.overUDP(ctx, q)
-		if !errors.Is(err, errTruncated) && !errors.Is(err, errUnproven) {
-			return m, err
-		}
+	if u.Transport != UDP {
+		return u.overStream(ctx, q)
 	}
-	return u.overStream(ctx, q)
+	m, err := u.overUDP(ctx, q)
+	if !errors.Is(err, errTruncated) && !errors.Is(err, errOtherCase) && !errors.Is(err, errNoQuestion) {
+		return m, err
+	}
+	m, failed := u.overStream(ctx, q)
+	if failed != nil && errors.Is(err, errOtherCase) && ctx.Err() == nil {
+		u.small.Store(true)
+		return u.overUDP(ctx, q)
+	}
+	return m, failed
 }
 
 // ask writes a question as it is sent: with an ID and a pattern of capitals that somebody who cannot see it would have to
-// guess, beside the port.
-func ask(q Question) ([]byte, error) {
+// guess, beside the port; or in small letters.
+func ask(q Question, small bool) ([]byte, error) {
 	b := make([]byte, headerLen, headerLen+maxName+4+optLen)
 	binary.BigEndian.PutUint16(b, uint16(rand.Uint32()))
 	flags := uint16(flagRD | flagAD)
@@ -53,8 +61,10 @@ func ask(q Question) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	mixed := mix(lower(nil, name[:n]))
-	b = append(b, mixed...)
+	b = lower(b, name[:n])
+	if !small {
+		mix(b[headerLen:])
+	}
 	b = binary.BigEndian.AppendUint16(b, q.Type)
 	b = binary.BigEndian.AppendUint16(b, q.Class)
 	asQuery := query{edns: true, do: q.DO}
@@ -62,7 +72,7 @@ func ask(q Question) ([]byte, error) {
 }
 
 // mix makes capitals of some letters ("0x20").
-func mix(name []byte) []byte {
+func mix(name []byte) {
 	bits := rand.Uint64()
 	for i, c := range name {
 		if i%64 == 63 {
@@ -72,7 +82,6 @@ func mix(name []byte) []byte {
 			name[i] = c &^ 0x20
 		}
 	}
-	return name
 }
 
 // parseAnswer reads the answer to a question that was sent. Over a stream it needs no proof that it is not forged: the question
@@ -85,7 +94,7 @@ func parseAnswer(sent, b []byte, stream bool) (*dns.Msg, error) {
 	end := headerLen + nameLen(sent[headerLen:]) + 4
 	if rcode := b[3] & 15; len(b) == headerLen && binary.BigEndian.Uint64(b[4:]) == 0 && rcode != dns.RcodeSuccess && rcode != dns.RcodeNameError {
 		if !stream {
-			return nil, errUnproven
+			return nil, errNoQuestion
 		}
 		return &dns.Msg{MsgHdr: dns.MsgHdr{Response: true, Rcode: int(rcode)}}, nil
 	}
@@ -96,7 +105,7 @@ func parseAnswer(sent, b []byte, stream bool) (*dns.Msg, error) {
 	case b[2]&(flagTC>>8) != 0:
 		return nil, errTruncated
 	case !stream && !bytes.Equal(sent[headerLen:end], b[headerLen:end]):
-		return nil, errUnproven
+		return nil, errOtherCase
 	}
 	lower(b[headerLen:headerLen], b[headerLen:end-4])
 	m := new(dns.Msg)
@@ -124,7 +133,7 @@ func parseAnswer(sent, b []byte, stream bool) (*dns.Msg, error) {
 
 // overUDP asks over UDP, and again if there is no answer. What is not the answer is ignored: the answer may yet come.
 func (u *upstream) overUDP(ctx context.Context, q Question) (*dns.Msg, error) {
-	sent, err := ask(q)
+	sent, err := ask(q, u.small.Load())
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +241,7 @@ func (u *upstream) keep(c *connection) {
 
 // converse sends a question over a stream, with its length in front, and reads the answer.
 func converse(ctx context.Context, c net.Conn, q Question) (*dns.Msg, error) {
-	sent, err := ask(q)
+	sent, err := ask(q, true)
 	if err != nil {
 		return nil, err
 	}

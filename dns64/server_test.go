@@ -175,6 +175,32 @@ func TestLyingUpstreams(t *testing.T) {
 	}
 }
 
+// One that neither keeps the letters of a question nor knows TCP is asked in small ones after the first try.
+func TestUpstreamWithoutLettersAndTCP(t *testing.T) {
+	t.Parallel()
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	answer := zone(t, a7)
+	s := &dns.Server{PacketConn: packets, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		asked.Add(1)
+		q.Question[0].Name = dns.CanonicalName(q.Question[0].Name)
+		_ = w.WriteMsg(answer(w, q))
+	})}
+	go func() { _ = s.ActivateAndServe() }()
+	t.Cleanup(func() { _ = s.Shutdown() })
+	_, server := serve(t, testConfig(t, Upstream{Transport: UDP, Addr: packets.LocalAddr().(*net.UDPAddr).AddrPort()}))
+	if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != made7 || asked.Load() > 4 {
+		t.Errorf("got %s after %d questions", got, asked.Load())
+	}
+	before := asked.Load()
+	if m := exchange(t, "udp", server, nil, "no.example.com.", dns.TypeA); m.Rcode != dns.RcodeNameError || asked.Load() != before+1 {
+		t.Errorf("got %v after %d questions, want one", m, asked.Load()-before)
+	}
+}
+
 // A server that cannot read a question may answer with the header alone. That is its answer, where nobody can forge it.
 func TestErrorsWithoutAQuestion(t *testing.T) {
 	t.Parallel()

@@ -65,6 +65,7 @@ type upstream struct {
 	Upstream
 	tls *tls.Config
 
+	small     atomic.Bool   // it is asked in small letters
 	failures  atomic.Uint32 // since it answered last
 	asked     atomic.Uint64
 	failed    atomic.Uint64
