@@ -19,23 +19,32 @@ type Surroundings struct {
 
 // snippets are templates of what has another server agree with a Policy, by the name of the server.
 var snippets = map[string]string{
-	"bind": `// Into the section options of named.conf. BIND makes an address behind each prefix.
-{{range .Prefixes -}}
+	"bind": `// Into the section options of named.conf.
+{{- with .Unknown "bind"}}
+// What is set here and unknown there: {{.}}.{{end}}
+{{range .Blocks -}}
 dns64 {{.Prefix}} {
 	clients { {{range $.Clients}}{{.}}; {{else}}any; {{end}}};
-	mapped { {{range $.Mapped .}}{{.}}; {{end}}};
-	exclude { {{range $.Exclude}}{{.}}; {{end}}};
-{{- if $.Suffixed .}}
+	mapped { {{range .Mapped}}{{.}}; {{end}}};
+	exclude { {{if $.All}}any; {{else}}{{range $.Exclude}}{{.}}; {{end}}{{end}}};
+{{- if $.Suffixed .Prefix}}
 	suffix {{$.Suffix}};{{end}}
+{{- if $.RecursiveOnly}}
+	recursive-only yes;{{end}}
 	break-dnssec {{if $.BreakDNSSEC}}yes{{else}}no{{end}};
 };
 {{end}}`,
 	"unbound": `# Into unbound.conf. Unbound has one prefix, excludes nothing and does not know ipv4only.arpa.
+{{- with .Unknown "unbound"}}
+# What is set here and unknown there: {{.}}.{{end}}
 server:
 	module-config: "dns64 validator iterator"
-	dns64-prefix: {{(index .Prefixes 0).Prefix}}
-{{- range .TranslateAll}}
-{{if eq . "."}}	dns64-synthall: yes{{else}}	dns64-ignore-aaaa: "{{.}}"{{end}}{{end}}
+	dns64-prefix: {{.First}}
+{{- if .All}}
+	dns64-synthall: yes{{else}}{{range .TranslateAll}}
+	dns64-ignore-aaaa: "{{.}}"{{end}}{{end}}
+{{- range .Clients}}
+	access-control: {{.}} allow{{end}}
 	local-zone: "ipv4only.arpa." static
 	local-data: "ipv4only.arpa. 86400 IN A 192.0.0.170"
 	local-data: "ipv4only.arpa. 86400 IN A 192.0.0.171"
@@ -43,7 +52,9 @@ server:
 	local-data: "ipv4only.arpa. 86400 IN AAAA {{.}}"{{end}}
 `,
 	"coredns": `# Into a server block of the Corefile, before forward. CoreDNS has one prefix.
-dns64 {{(index .Prefixes 0).Prefix}} {
+{{- with .Unknown "coredns"}}
+# What is set here and unknown there: {{.}}.{{end}}
+dns64 {{.First}} {
 	allow_ipv4
 {{- if .All}}
 	translate_all{{end}}
@@ -98,24 +109,83 @@ type snippet struct {
 	Surroundings
 }
 
-// Mapped returns what BIND may embed behind a prefix, as an address match list.
-func (s snippet) Mapped(p Prefix) []string {
+// block is what BIND knows of one prefix.
+type block struct {
+	Prefix
+	Mapped []string // what may be embedded, as an address match list, of which the first that matches decides
+}
+
+// Blocks returns the prefixes that names are given addresses behind: all, or the first and those that have ranges.
+func (s snippet) Blocks() (list []block) {
+	for i, p := range s.Prefixes {
+		rest := i == 0 || s.Choice == All
+		if rest || slices.ContainsFunc(s.Ranges, func(r Range) bool { return r.Prefix == i }) {
+			list = append(list, block{p, s.mappedBehind(i, rest)})
+		}
+	}
+	return list
+}
+
+// mappedBehind returns what may be embedded behind prefix i: its ranges and, with rest, what is in no range.
+func (s snippet) mappedBehind(i int, rest bool) []string {
 	list := []string{"!0.0.0.0/8", "!127.0.0.0/8", "!169.254.0.0/16", "!224.0.0.0/3"}
-	if !p.Private {
+	if !s.Prefixes[i].Private {
 		for _, n := range pool6.NonGlobal4() {
 			if text := "!" + n.String(); !slices.Contains(list, text) {
 				list = append(list, text)
 			}
 		}
 	}
-	for _, m := range s.Policy.Mapped {
-		list = append(list, m.String())
+	if len(s.Mapped) > 0 { // a list in a list that says no of what is not in it
+		not := ""
+		for _, m := range s.Mapped {
+			not += "!" + m.String() + "; "
+		}
+		list = append(list, "!{ "+not+"any; }")
 	}
-	if len(s.Policy.Mapped) == 0 {
+	ranges := slices.SortedStableFunc(slices.Values(s.Ranges), func(a, b Range) int { return b.V4.Bits() - a.V4.Bits() })
+	for _, r := range ranges {
+		if text := r.V4.String(); r.Prefix == i {
+			list = append(list, text)
+		} else {
+			list = append(list, "!"+text)
+		}
+	}
+	if rest {
 		list = append(list, "any")
 	}
 	return list
 }
+
+// unknown are the settings that not all servers have a word for, and whom they are unknown to.
+var unknown = []struct {
+	key     string
+	set     func(s snippet) bool
+	servers []string
+}{
+	{"prefix_policy", func(s snippet) bool { return len(s.Prefixes) > 1 && s.Choice != First && s.Choice != All }, []string{"bind", "unbound", "coredns"}},
+	{"prefix_policy", func(s snippet) bool { return len(s.Prefixes) > 1 && s.Choice == All }, []string{"unbound", "coredns"}},
+	{"ranges", func(s snippet) bool { return len(s.Ranges) > 0 }, []string{"unbound", "coredns"}},
+	{"mapped", func(s snippet) bool { return len(s.Mapped) > 0 }, []string{"unbound", "coredns"}},
+	{"translate_all for domains", func(s snippet) bool { return len(s.TranslateAll) > 0 && !s.All() }, []string{"bind", "coredns"}},
+	{"suffix", func(s snippet) bool { return slices.ContainsFunc(s.Prefixes, s.Suffixed) }, []string{"unbound", "coredns"}},
+	{"recursive_only", func(s snippet) bool { return s.RecursiveOnly }, []string{"unbound", "coredns"}},
+	{"on_aaaa_error", func(s snippet) bool { return s.ServfailOnError }, []string{"unbound", "coredns"}},
+}
+
+// Unknown returns the settings of the Policy that a server has no word for.
+func (s snippet) Unknown(server string) string {
+	var keys []string
+	for _, u := range unknown {
+		if slices.Contains(u.servers, server) && u.set(s) {
+			keys = append(keys, u.key)
+		}
+	}
+	return strings.Join(keys, ", ")
+}
+
+// First returns the prefix that servers with one have.
+func (s snippet) First() netip.Prefix { return s.Prefixes[0].Prefix.Prefix() }
 
 // Suffixed says whether there are bits behind the address in a prefix.
 func (s snippet) Suffixed(p Prefix) bool {
@@ -123,14 +193,14 @@ func (s snippet) Suffixed(p Prefix) bool {
 }
 
 // All says whether every name's own addresses make way.
-func (s snippet) All() bool { return s.translatesAll(".") }
+func (s snippet) All() bool {
+	return s.translatesAll(".") || slices.ContainsFunc(s.Exclude, func(p netip.Prefix) bool { return p.Bits() == 0 })
+}
 
-// Discovery returns the addresses of ipv4only.arpa.
+// Discovery returns the addresses of ipv4only.arpa behind the first prefix.
 func (s snippet) Discovery() (list []netip.Addr) {
-	for _, p := range s.Prefixes {
-		for _, v4 := range wellKnown4 {
-			list = append(list, s.address(&p.Prefix, v4))
-		}
+	for _, v4 := range wellKnown4 {
+		list = append(list, s.address(&s.Prefixes[0].Prefix, v4))
 	}
 	return list
 }

@@ -9,7 +9,7 @@ import (
 func TestSnippets(t *testing.T) {
 	t.Parallel()
 	p := testPolicy(t, "64:ff9b::/96", "2001:db8:122:344::/64")
-	p.TranslateAll, p.Suffix = []string{"example.net."}, netip.MustParseAddr("::1")
+	p.Choice, p.TranslateAll, p.Suffix = All, []string{"example.net."}, netip.MustParseAddr("::1")
 	s := Surroundings{Clients: []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}, Resolver: netip.MustParseAddr("2001:db8::53"), Interface: "eth0"}
 	for server, want := range map[string][]string{
 		"bind":     {"dns64 64:ff9b::/96 {", "clients { 2001:db8::/32; };", "!10.0.0.0/8; ", "exclude { ::ffff:0.0.0.0/96; };", "suffix ::1;", "break-dnssec no;"},
@@ -33,5 +33,54 @@ func TestSnippets(t *testing.T) {
 	}
 	if _, err := p.Snippet("dnsmasq", s); err == nil || !strings.Contains(err.Error(), "use bind, unbound, coredns, radvd, networkd") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What a server can be told of the Policy it is told, and of the rest the snippet says that it is not known there.
+func TestSnippetsOfSettings(t *testing.T) {
+	t.Parallel()
+	ranges := []Range{{netip.MustParsePrefix("198.51.100.0/24"), 1}, {netip.MustParsePrefix("198.51.100.128/25"), 0}}
+	for _, row := range []struct {
+		name, server string
+		set          func(*Policy)
+		want, not    []string
+	}{
+		{"the first", "bind", func(*Policy) {}, []string{"dns64 64:ff9b::/96 {"}, []string{"344::/64", "unknown"}},
+		{"all", "bind", func(p *Policy) { p.Choice = All }, []string{"dns64 64:ff9b::/96 {", "dns64 2001:db8:122:344::/64 {"}, []string{"unknown"}},
+		{"by turns", "bind", func(p *Policy) { p.Choice = RoundRobin }, []string{"// What is set here and unknown there: prefix_policy.\n"}, []string{"344::/64"}},
+		{"ranges", "bind", func(p *Policy) { p.Ranges = ranges },
+			[]string{"198.51.100.128/25; !198.51.100.0/24; any; };", "!198.51.100.128/25; 198.51.100.0/24; };"}, []string{"unknown"}},
+		{"mapped", "bind", func(p *Policy) { p.Mapped = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")} }, []string{"!{ !203.0.113.0/24; any; }; any; };"}, nil},
+		{"translate_all", "bind", func(p *Policy) { p.TranslateAll = []string{"."} }, []string{"exclude { any; };"}, []string{"unknown"}},
+		{"translate_all for a domain", "bind", func(p *Policy) { p.TranslateAll = []string{"example.net."} }, []string{"unknown there: translate_all for domains."}, []string{"exclude { any; };"}},
+		{"recursive_only", "bind", func(p *Policy) { p.RecursiveOnly = true }, []string{"recursive-only yes;"}, nil},
+		{"clients", "unbound", func(*Policy) {}, []string{"access-control: 2001:db8::/32 allow\n", "AAAA 64:ff9b::c000:aa\""}, []string{"2001:db8:122:344"}},
+		{"exclude any", "unbound", func(p *Policy) { p.Exclude = []netip.Prefix{netip.MustParsePrefix("::/0")} }, []string{"dns64-synthall: yes"}, nil},
+		{"translate_all", "unbound", func(p *Policy) { p.TranslateAll = []string{"."} }, []string{"dns64-synthall: yes"}, nil},
+		{"what it has no words for", "unbound", func(p *Policy) {
+			p.Choice, p.Ranges, p.Mapped, p.Suffix = All, ranges, []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}, netip.MustParseAddr("::1")
+		}, []string{"# What is set here and unknown there: prefix_policy, ranges, mapped, suffix.\n"}, nil},
+		{"exclude any", "coredns", func(p *Policy) { p.Exclude = []netip.Prefix{netip.MustParsePrefix("::/0")} }, []string{"translate_all\n"}, nil},
+		{"what it has no words for", "coredns", func(p *Policy) { p.RecursiveOnly, p.ServfailOnError = true, true }, []string{"unknown there: recursive_only, on_aaaa_error.\n"}, nil},
+	} {
+		t.Run(row.server+" "+row.name, func(t *testing.T) {
+			t.Parallel()
+			p := testPolicy(t, "64:ff9b::/96", "2001:db8:122:344::/64")
+			row.set(p)
+			text, err := p.Snippet(row.server, Surroundings{Clients: []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, w := range row.want {
+				if !strings.Contains(text, w) {
+					t.Errorf("%q is missing in\n%s", w, text)
+				}
+			}
+			for _, w := range row.not {
+				if strings.Contains(text, w) {
+					t.Errorf("%q is in\n%s", w, text)
+				}
+			}
+		})
 	}
 }
