@@ -69,6 +69,9 @@ type DNS64Answer struct {
 	Elapsed   Seconds  `json:"elapsed_seconds"`
 }
 
+// SnippetServers are the servers that Names.Snippet knows.
+var SnippetServers = []string{"bind", "unbound", "coredns", "radvd", "networkd"}
+
 // DNS64Snippet is a part of another server's configuration.
 type DNS64Snippet struct {
 	Server string `json:"server"`

@@ -96,13 +96,20 @@ func (c *cache) put(k key, e *entry) {
 	}
 }
 
-// flush forgets everything and returns how much that was.
-func (c *cache) flush() int {
+// len returns how many entries there are.
+func (c *cache) len() int {
 	if c.lru == nil {
 		return 0
 	}
-	n := c.lru.Len()
-	c.lru.Purge()
+	return c.lru.Len()
+}
+
+// flush forgets everything and returns how much that was.
+func (c *cache) flush() int {
+	n := c.len()
+	if c.lru != nil {
+		c.lru.Purge()
+	}
 	return n
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -210,33 +211,54 @@ func (u *upstream) overStream(ctx context.Context, q Question) (*dns.Msg, error)
 
 // connection returns one to ask on, and whether it has been used before.
 func (u *upstream) connection(ctx context.Context) (c *connection, used bool, err error) {
-	u.mu.Lock()
-	for c == nil && len(u.idle) > 0 {
-		last := len(u.idle) - 1
-		if c = u.idle[last]; time.Since(c.since) > idleTime {
-			c.Close()
-			c = nil
-		}
-		u.idle = u.idle[:last]
-	}
-	u.mu.Unlock()
-	if c != nil {
+	u.prune(idleTime)
+	if c := u.take(); c != nil {
 		return c, true, nil
 	}
 	n, err := u.dial(ctx, "tcp")
 	return &connection{Conn: n}, false, err
 }
 
-// keep has a connection wait for its next use.
-func (u *upstream) keep(c *connection) {
+// take returns the connection that was used last, if there is one.
+func (u *upstream) take() *connection {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.idle) == maxIdle {
-		c.Close()
-		return
+	last := len(u.idle) - 1
+	if last < 0 {
+		return nil
 	}
+	c := u.idle[last]
+	u.idle = u.idle[:last]
+	return c
+}
+
+// keep has a connection wait for its next use.
+func (u *upstream) keep(c *connection) {
 	c.since = time.Now()
-	u.idle = append(u.idle, c)
+	u.mu.Lock()
+	full := len(u.idle) == maxIdle
+	if !full {
+		u.idle = append(u.idle, c)
+	}
+	u.mu.Unlock()
+	if full {
+		c.Close() // not under the lock: TLS says good-bye, for which it may wait
+	}
+}
+
+// prune closes connections that have waited for so long.
+func (u *upstream) prune(idle time.Duration) {
+	u.mu.Lock()
+	n := 0
+	for n < len(u.idle) && time.Since(u.idle[n].since) >= idle { // the longest first
+		n++
+	}
+	old := slices.Clone(u.idle[:n])
+	u.idle = slices.Delete(u.idle, 0, n)
+	u.mu.Unlock()
+	for _, c := range old {
+		c.Close()
+	}
 }
 
 // converse sends a question over a stream, with its length in front, and reads the answer.
@@ -250,23 +272,20 @@ func converse(ctx context.Context, c net.Conn, q Question) (*dns.Msg, error) {
 	if _, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(sent))), sent...)); err != nil {
 		return nil, err
 	}
-	b, err := readStream(c, nil)
+	b, err := readStream(c)
 	if err != nil {
 		return nil, err
 	}
 	return parseAnswer(sent, b, true)
 }
 
-// readStream reads one message. It may use buf.
-func readStream(r io.Reader, buf []byte) ([]byte, error) {
+// readStream reads one message.
+func readStream(r io.Reader) ([]byte, error) {
 	var length [2]byte
 	if _, err := io.ReadFull(r, length[:]); err != nil {
 		return nil, err
 	}
-	n := int(binary.BigEndian.Uint16(length[:]))
-	if cap(buf) < n {
-		buf = make([]byte, n)
-	}
-	_, err := io.ReadFull(r, buf[:n])
-	return buf[:n], err
+	b := make([]byte, binary.BigEndian.Uint16(length[:]))
+	_, err := io.ReadFull(r, b)
+	return b, err
 }

@@ -36,15 +36,8 @@ func startFake(t testing.TB, answer func(w dns.ResponseWriter, q *dns.Msg) *dns.
 			_ = w.WriteMsg(m)
 		}
 	})
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	packets, stream := bothPorts(t)
 	addr := packets.LocalAddr().(*net.UDPAddr).AddrPort()
-	stream, err := net.Listen("tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	certificate, roots := certificate(t)
 	secure, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
 	if err != nil {
@@ -61,6 +54,24 @@ func startFake(t testing.TB, answer func(w dns.ResponseWriter, q *dns.Msg) *dns.
 		t.Cleanup(func() { _ = s.Shutdown() })
 	}
 	return f
+}
+
+// bothPorts opens a port of UDP and the same of TCP, which others may be taking at the same time.
+func bothPorts(t testing.TB) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 20 {
+		packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, err := net.Listen("tcp", packets.LocalAddr().String())
+		if err == nil {
+			return packets, stream
+		}
+		packets.Close()
+	}
+	t.Fatal("no port is free for both UDP and TCP")
+	return nil, nil
 }
 
 // certificate returns one for dns.example that signs itself.

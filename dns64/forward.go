@@ -241,6 +241,12 @@ func (f *Forwarder) Flush() int {
 	return s.real.flush() + s.made.flush()
 }
 
+// Remembered returns how many answers are remembered, whether or not they still hold.
+func (f *Forwarder) Remembered() int {
+	s := f.state.Load()
+	return s.real.len() + s.made.len()
+}
+
 // Cached is an answer that is remembered.
 type Cached struct {
 	Name, Type, Result string

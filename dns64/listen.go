@@ -200,7 +200,7 @@ func (s *Server) converse(ctx context.Context, c *stream) {
 	for {
 		c.since.Store(time.Now().UnixNano())
 		_ = c.SetReadDeadline(time.Now().Add(streamIdle))
-		packet, err := readStream(c, nil)
+		packet, err := readStream(c)
 		if err != nil {
 			return
 		}

@@ -3,7 +3,6 @@ package dns64
 import (
 	"encoding/hex"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -111,6 +110,3 @@ func ownPointer(q Question) *dns.Msg {
 
 // isWellKnown says whether an address is one of ipv4only.arpa's.
 func isWellKnown(v4 [4]byte) bool { return slices.Contains(wellKnown4, v4) }
-
-// MappedAddresses is what Policy.Exclude has by default: ::ffff:0:0/96 (RFC 6147 section 5.1.4).
-var MappedAddresses = netip.PrefixFrom(netip.AddrFrom16([16]byte{10: 0xff, 11: 0xff}), 96)

@@ -144,8 +144,15 @@ type job struct {
 	pick int
 }
 
-// run resolves a query and appends its answer to dst. A query without an answer fails, in bounded time.
-func (j *job) run(ctx context.Context, dst, packet []byte, from *client) ([]byte, outcome) {
+// run resolves a query and appends its answer to dst. A query without an answer fails, in bounded time; one that is stumbled
+// over has none.
+func (j *job) run(ctx context.Context, dst, packet []byte, from *client) (answer []byte, o outcome) {
+	defer func() {
+		if recover() != nil {
+			j.f.Stats.add(panics)
+			answer, o = nil, silent
+		}
+	}()
 	q, _, _ := parseQuery(packet) // it could be read before
 	question, err := q.asked()
 	var e *entry
@@ -155,8 +162,8 @@ func (j *job) run(ctx context.Context, dst, packet []byte, from *client) ([]byte
 	if err != nil {
 		return j.failed(dst, &q, from)
 	}
-	dst, _, o := j.f.finish(j.s, dst, e, &q, from, time.Now())
-	return dst, o
+	answer, _, o = j.f.finish(j.s, dst, e, &q, from, time.Now())
+	return answer, o
 }
 
 // fail appends the answer to a query for which there is no place.

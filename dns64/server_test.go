@@ -55,6 +55,9 @@ func serve(t testing.TB, c Config) (*Forwarder, string) {
 	t.Helper()
 	f := New(c, slog.New(slog.DiscardHandler))
 	s, err := Listen(f, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
+	for tries := 20; err != nil && tries > 0; tries-- { // somebody has the port of UDP that goes with the one of TCP
+		s, err = Listen(f, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +122,66 @@ func TestRoundRobinOfAStub(t *testing.T) {
 	}
 	if n := len(f.Cached()); n != 5 { // A and AAAA of the upstream, A, and AAAA behind each prefix
 		t.Errorf("%d answers are remembered, want 5: %v", n, f.Cached())
+	}
+}
+
+// A connection to an upstream is used again; one that the upstream has closed is replaced, and one that waits for long closed.
+func TestConnectionsAreUsedAgain(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var accepted, perConnection atomic.Int64
+	perConnection.Store(100)
+	answer := zone(t, a7)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			accepted.Add(1)
+			go func() {
+				defer c.Close()
+				conn := &dns.Conn{Conn: c}
+				for range perConnection.Load() {
+					q, err := conn.ReadMsg()
+					if err != nil || conn.WriteMsg(answer(nil, q)) != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	us := NewUpstreams([]Upstream{{Transport: TCP, Addr: l.Addr().(*net.TCPAddr).AddrPort()}}, false, nil)
+	ask := func() {
+		t.Helper()
+		if m, err := us.Ask(t.Context(), in("h.example.com.", dns.TypeA)); err != nil || len(m.Answer) != 1 {
+			t.Errorf("got %v, %v", m, err)
+		}
+	}
+	for range 5 {
+		ask()
+	}
+	if n := accepted.Load(); n != 1 {
+		t.Errorf("%d connections for five questions one after the other, want 1", n)
+	}
+	us.Close()
+	perConnection.Store(1)
+	for range 5 {
+		ask()
+	}
+	if n, st := accepted.Load(), us.State()[0]; n != 6 || st.Failed != 0 {
+		t.Errorf("%d connections and %d failures, want one more for each of five that are closed after their answer", n, st.Failed)
+	}
+	u := us.list[0]
+	for _, c := range u.idle {
+		c.since = c.since.Add(-idleTime)
+	}
+	if us.Check(t.Context(), false); len(u.idle) != 0 {
+		t.Errorf("%d connections still wait", len(u.idle))
 	}
 }
 

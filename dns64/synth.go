@@ -108,7 +108,8 @@ func (p *Policy) without(q Question, aaaa, a *dns.Msg) *dns.Msg {
 		m.Ns = a.Ns
 		return m
 	case aaaa == nil || aaaa.Rcode != dns.RcodeSuccess:
-		return p.pass(q, drop(a, dns.TypeA))
+		a.Answer = slices.DeleteFunc(a.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeA || covers(rr, dns.TypeA) })
+		return p.pass(q, a)
 	}
 	m := p.pass(q, aaaa)
 	if len(m.Ns) == 0 {
@@ -128,17 +129,12 @@ func (p *Policy) pass(q Question, m *dns.Msg) *dns.Msg {
 	case !conclusive(m.Rcode):
 		return failure(q)
 	}
-	kept, gone := m.Answer[:0:0], false
-	for _, rr := range m.Answer {
-		if r, is := rr.(*dns.AAAA); is && !p.usable(address(r.AAAA)) {
-			gone = true
-			continue
-		}
-		kept = append(kept, rr)
+	excluded := func(rr dns.RR) bool {
+		r, is := rr.(*dns.AAAA)
+		return is && !p.usable(address(r.AAAA))
 	}
-	if gone {
-		m.Answer = kept
-		drop(m, 0)
+	if slices.ContainsFunc(m.Answer, excluded) {
+		m.Answer = slices.DeleteFunc(m.Answer, func(rr dns.RR) bool { return excluded(rr) || covers(rr, dns.TypeAAAA) })
 		m.AuthenticatedData = false
 	}
 	return m
@@ -249,18 +245,10 @@ func negativeTTL(m *dns.Msg) uint32 {
 	return ttlWithoutSOA
 }
 
-// drop takes records of a type, and the signatures of what has been changed, out of the answer section.
-func drop(m *dns.Msg, kind uint16) *dns.Msg {
-	kept := m.Answer[:0:0]
-	for _, rr := range m.Answer {
-		sig, is := rr.(*dns.RRSIG)
-		if rr.Header().Rrtype == kind || is && (sig.TypeCovered == kind || sig.TypeCovered == dns.TypeAAAA) {
-			continue
-		}
-		kept = append(kept, rr)
-	}
-	m.Answer = kept
-	return m
+// covers says whether a record is the signature of records of a type.
+func covers(rr dns.RR, kind uint16) bool {
+	sig, is := rr.(*dns.RRSIG)
+	return is && sig.TypeCovered == kind
 }
 
 // unsigned returns the records that are not about DNSSEC: they would prove nothing about what was made up.

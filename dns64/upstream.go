@@ -126,19 +126,15 @@ func (us *Upstreams) State() (list []UpstreamState) {
 // Close closes the connections that wait to be used again.
 func (us *Upstreams) Close() {
 	for _, u := range us.list {
-		u.mu.Lock()
-		for _, c := range u.idle {
-			c.Close()
-		}
-		u.idle = nil
-		u.mu.Unlock()
+		u.prune(0)
 	}
 }
 
-// Check asks upstreams whether they are there: those that seem not to be, or all.
+// Check asks upstreams whether they are there: those that seem not to be, or all. It closes connections that are not used.
 func (us *Upstreams) Check(ctx context.Context, all bool) {
 	var wait sync.WaitGroup
 	for _, u := range us.list {
+		u.prune(idleTime)
 		if all || !u.up() {
 			wait.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, tryTimeout)

@@ -149,7 +149,7 @@ func newDNS64Query(a *app) *cobra.Command {
 }
 
 func newDNS64Snippet(a *app) *cobra.Command {
-	servers := []string{"bind", "unbound", "coredns", "radvd", "networkd"}
+	servers := control.SnippetServers
 	return &cobra.Command{
 		Use:       "snippet " + strings.Join(servers, "|"),
 		Short:     "print the configuration that has another server agree with this gateway",

@@ -193,7 +193,7 @@ func (n *names) DNS64() (st control.DNS64Status, err error) {
 		return st, err
 	}
 	c := n.f.Config()
-	st = control.DNS64Status{Listen: n.server.Addrs(), Clients: c.Clients, Cached: len(n.f.Cached()), Counters: n.counters()}
+	st = control.DNS64Status{Listen: n.server.Addrs(), Clients: c.Clients, Cached: n.f.Remembered(), Counters: n.counters()}
 	for _, p := range c.Policy.Prefixes {
 		st.Prefixes = append(st.Prefixes, p.Prefix.Prefix())
 	}

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"nat64d/config"
 	"nat64d/control"
+	"nat64d/dns64"
 )
 
 // conf reads a configuration of DNS64 on the loopback interface.
@@ -92,5 +94,13 @@ func TestChangeOfRaceWhileUpstreamsAreAsked(t *testing.T) {
 	}
 	for i := range 50 {
 		n.follow(b(i%2 == 0))
+	}
+}
+
+// nat64ctl knows the servers that there are snippets for, though it does not know DNS64.
+func TestSnippetServers(t *testing.T) {
+	t.Parallel()
+	if !slices.Equal(control.SnippetServers, dns64.Servers()) {
+		t.Errorf("nat64ctl knows %v, DNS64 knows %v", control.SnippetServers, dns64.Servers())
 	}
 }
