@@ -380,6 +380,25 @@ func TestErrorsOfOneUpstream(t *testing.T) {
 	}
 }
 
+// An answer counts in the bucket of how long it took and in all larger ones; a question without an answer in none.
+func TestLatencyOfUpstreams(t *testing.T) {
+	t.Parallel()
+	us := NewUpstreams([]Upstream{{Transport: UDP, Addr: netip.MustParseAddrPort("127.0.0.1:1")}}, false, nil)
+	for _, took := range []time.Duration{0, time.Millisecond, time.Millisecond + 1, 30 * time.Millisecond, 4 * time.Second, time.Minute} {
+		us.list[0].answered(took)
+	}
+	us.Check(t.Context(), true) // nobody is there
+	st := us.State()[0]
+	got := map[time.Duration]uint64{}
+	for _, l := range st.Latency {
+		got[l.Within] = l.Count
+	}
+	if len(got) != len(latencies)+1 || got[time.Millisecond] != 2 || got[2*time.Millisecond] != 3 || got[20*time.Millisecond] != 3 ||
+		got[50*time.Millisecond] != 4 || got[5*time.Second] != 5 || got[0] != 6 || st.Latency[len(latencies)].Within != 0 || st.Failed != 1 {
+		t.Errorf("got %+v", st)
+	}
+}
+
 // An upstream that is down is asked last until it answers again.
 func TestHealthOfUpstreams(t *testing.T) {
 	t.Parallel()

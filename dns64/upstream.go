@@ -65,12 +65,13 @@ type upstream struct {
 	Upstream
 	tls *tls.Config
 
-	small     atomic.Bool   // it is asked in small letters
-	failures  atomic.Uint32 // since it answered last
-	asked     atomic.Uint64
-	failed    atomic.Uint64
-	latencies atomic.Uint64 // microseconds of all answers together
-	recent    atomic.Uint64 // microseconds, a moving average
+	small    atomic.Bool   // it is asked in small letters
+	failures atomic.Uint32 // since it answered last
+	asked    atomic.Uint64
+	failed   atomic.Uint64
+	elapsed  atomic.Uint64 // microseconds of all answers together
+	took     [len(latencies) + 1]atomic.Uint64
+	recent   atomic.Uint64 // microseconds, a moving average
 
 	mu   sync.Mutex
 	idle []*connection // that can be used again, the latest last
@@ -84,6 +85,42 @@ type UpstreamState struct {
 	Failed  uint64        // questions without an answer
 	Recent  time.Duration // how long answers take, a moving average
 	Elapsed time.Duration // how long all answers together took
+	Latency []Latency     // the last is that of all answers
+}
+
+// Latency is a bucket of a histogram.
+type Latency struct {
+	Within time.Duration // 0: however long it took
+	Count  uint64        // answers that took no longer
+}
+
+// latencies are the bounds of the histogram: from an upstream in the same room to a question that is given up.
+var latencies = [...]time.Duration{
+	time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond,
+	100 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second,
+}
+
+// answered counts an answer.
+func (u *upstream) answered(took time.Duration) {
+	micros := uint64(took.Microseconds())
+	u.failures.Store(0)
+	u.elapsed.Add(micros)
+	u.recent.Store((7*u.recent.Load() + micros) / 8)
+	i, _ := slices.BinarySearch(latencies[:], took)
+	u.took[i].Add(1)
+}
+
+// latency returns the histogram.
+func (u *upstream) latency() (list []Latency) {
+	var n uint64
+	for i := range u.took {
+		n += u.took[i].Load()
+		list = append(list, Latency{Count: n})
+		if i < len(latencies) {
+			list[i].Within = latencies[i]
+		}
+	}
+	return list
 }
 
 // NewUpstreams returns what asks resolvers, in order or all at once. base is what connections over TLS begin with, and may
@@ -117,7 +154,8 @@ func (us *Upstreams) State() (list []UpstreamState) {
 		list = append(list, UpstreamState{
 			Upstream: u.Upstream, Up: u.up(), Asked: u.asked.Load(), Failed: u.failed.Load(),
 			Recent:  time.Duration(u.recent.Load()) * time.Microsecond,
-			Elapsed: time.Duration(u.latencies.Load()) * time.Microsecond,
+			Elapsed: time.Duration(u.elapsed.Load()) * time.Microsecond,
+			Latency: u.latency(),
 		})
 	}
 	return list
@@ -235,10 +273,7 @@ func (us *Upstreams) try(ctx context.Context, u *upstream, q Question) (m *dns.M
 		}
 		switch {
 		case err == nil:
-			u.failures.Store(0)
-			took := uint64(time.Since(began).Microseconds())
-			u.latencies.Add(took)
-			u.recent.Store((7*u.recent.Load() + took) / 8)
+			u.answered(time.Since(began))
 		case !errors.Is(context.Cause(ctx), context.Canceled): // else another was faster
 			u.failures.Add(1)
 			u.failed.Add(1)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -214,19 +215,33 @@ func (n *names) counters() (list []control.Counter) {
 		list = append(list, control.Counter{Name: c.Name, Labels: c.Labels, Value: c.Value, Help: c.Help, Kind: "dns64"})
 	}
 	for _, u := range n.f.Config().Upstreams.State() {
-		labels := map[string]string{"upstream": u.String()}
-		for _, row := range []struct {
-			name  string
-			value uint64
-			help  string
-		}{
-			{"dns64_upstream_queries", u.Asked, "questions to an upstream"},
-			{"dns64_upstream_failures", u.Failed, "questions that an upstream did not answer"},
-			{"dns64_upstream_microseconds", uint64(u.Elapsed.Microseconds()), "how long an upstream took for all its answers together"},
-		} {
-			list = append(list, control.Counter{Name: row.name, Labels: labels, Value: row.value, Help: row.help, Kind: "dns64"})
-		}
+		list = append(list, upstreamCounters(u)...)
 	}
+	return list
+}
+
+// upstreamCounters returns what is counted about an upstream. How long answers take is a histogram as Prometheus has them.
+func upstreamCounters(u dns64.UpstreamState) (list []control.Counter) {
+	add := func(name string, value uint64, help string, labels ...string) {
+		of := map[string]string{"upstream": u.String()}
+		for i := 0; i < len(labels); i += 2 {
+			of[labels[i]] = labels[i+1]
+		}
+		list = append(list, control.Counter{Name: name, Labels: of, Value: value, Help: help, Kind: "dns64"})
+	}
+	add("dns64_upstream_queries", u.Asked, "questions to an upstream")
+	add("dns64_upstream_failures", u.Failed, "questions that an upstream did not answer")
+	var all uint64
+	for _, l := range u.Latency {
+		le := "+Inf"
+		if l.Within > 0 {
+			le = strconv.FormatInt(l.Within.Microseconds(), 10)
+		}
+		add("dns64_upstream_microseconds_bucket", l.Count, "answers of an upstream that took no longer than so many microseconds", "le", le)
+		all = l.Count
+	}
+	add("dns64_upstream_microseconds_sum", uint64(u.Elapsed.Microseconds()), "how long an upstream took for all its answers together")
+	add("dns64_upstream_microseconds_count", all, "answers of an upstream")
 	return list
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"nat64d/config"
 	"nat64d/control"
@@ -102,5 +103,24 @@ func TestSnippetServers(t *testing.T) {
 	t.Parallel()
 	if !slices.Equal(control.SnippetServers, dns64.Servers()) {
 		t.Errorf("nat64ctl knows %v, DNS64 knows %v", control.SnippetServers, dns64.Servers())
+	}
+}
+
+func TestCountersOfUpstreams(t *testing.T) {
+	t.Parallel()
+	u := dns64.UpstreamState{
+		Upstream: dns64.Upstream{Transport: dns64.TCP, Addr: netip.MustParseAddrPort("192.0.2.53:53")}, Asked: 9, Failed: 2, Elapsed: 3 * time.Second,
+		Latency: []dns64.Latency{{Within: time.Millisecond, Count: 3}, {Count: 7}},
+	}
+	var got []string
+	for _, c := range upstreamCounters(u) {
+		if c.Labels["upstream"] != "tcp://192.0.2.53:53" || c.Help == "" {
+			t.Errorf("got %+v", c)
+		}
+		got = append(got, fmt.Sprintf("%s %s %d", strings.TrimPrefix(c.Name, "dns64_upstream_"), c.Labels["le"], c.Value))
+	}
+	want := []string{"queries  9", "failures  2", "microseconds_bucket 1000 3", "microseconds_bucket +Inf 7", "microseconds_sum  3000000", "microseconds_count  7"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
