@@ -47,7 +47,9 @@ text	TXT	"a text"
 private	A	10.0.0.5
 loop	A	127.0.0.1
 loop	A	203.0.113.87
+local	A	127.0.0.1
 *.lie	A	203.0.113.88
+*.long.lie	1000	A	203.0.113.88
 `
 	signed64 = `$TTL 60
 @	SOA	ns.signed.example. root.signed.example. 1 3600 600 86400 60
@@ -240,6 +242,7 @@ dns64:
 		{"TXT only", "text.example.net AAAA", "NOERROR", agrees},
 		{"a private address", "private.example.net AAAA", "NOERROR; private AAAA 64:ff9b::a00:5", agrees},
 		{"loopback beside another", "loop.example.net AAAA", "NOERROR; loop AAAA 64:ff9b::cb00:7157", agrees},
+		{"loopback alone", "local.example.net AAAA", "NOERROR", agrees},
 		{"AAAA fails", "aaaa-servfail.lie.example.net AAAA", "NOERROR; aaaa-servfail.lie AAAA 64:ff9b::cb00:7158", disagrees},
 		{"AAAA refused", "aaaa-refused.lie.example.net AAAA", "NOERROR; aaaa-refused.lie AAAA 64:ff9b::cb00:7158", disagrees},
 		{"AAAA not implemented", "aaaa-notimp.lie.example.net AAAA", "NOERROR; aaaa-notimp.lie AAAA 64:ff9b::cb00:7158", disagrees},
@@ -287,11 +290,13 @@ dns64:
 	g.stop()
 }
 
-// checkTTL64 expects the TTL of the SOA, which is less than that of the A record.
+// checkTTL64 expects the TTL of the SOA or of the A record, whichever is less, and 600 at most without an SOA.
 func checkTTL64(t *testing.T, g *daemon) {
 	g.must("dns64", "cache", "flush")
-	if _, ttl := ask64TTL(t, g.lab.Client, "@"+lab.Gateway6, "v4.example.net", "AAAA"); ttl != "60" {
-		t.Errorf("the TTL is %s, want 60", ttl)
+	for name, want := range map[string]string{"v4": "60", "aaaa-refused.lie": "60", "aaaa-refused.long.lie": "600"} {
+		if _, ttl := ask64TTL(t, g.lab.Client, "@"+lab.Gateway6, name+".example.net", "AAAA"); ttl != want {
+			t.Errorf("%s: the TTL is %s, want %s", name, ttl, want)
+		}
 	}
 }
 
@@ -312,6 +317,20 @@ func checkChanges64(t *testing.T, g *daemon) {
 	expect("v6", "NOERROR")
 	g.must("config", "set", "dns64.exclude", "::ffff:0:0/96")
 	expect("both", "NOERROR; both AAAA 2001:db8:f::81")
+	g.must("config", "set", "dns64.on_aaaa_error", "servfail")
+	expect("aaaa-refused.lie", "SERVFAIL")
+	g.must("config", "set", "dns64.on_aaaa_error", "synthesize")
+	expect("aaaa-refused.lie", "NOERROR; aaaa-refused.lie AAAA 64:ff9b::cb00:7158")
+	signed := func(want string) {
+		t.Helper()
+		if got := ask64(t, g.lab.Client, "+dnssec", "@"+lab.Gateway6, "v4.signed.example", "AAAA"); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	g.must("config", "set", "dns64.break_dnssec", "true")
+	signed("NOERROR; v4.signed.example AAAA 64:ff9b::cb00:7159")
+	g.must("config", "set", "dns64.break_dnssec", "false")
+	signed("NOERROR")
 	g.must("pool6", "add", "2001:db8:64::/96")
 	g.must("config", "set", "dns64.prefix_policy", "all")
 	expect("v4", "NOERROR; v4 AAAA 2001:db8:64::c000:202; v4 AAAA 64:ff9b::c000:202")

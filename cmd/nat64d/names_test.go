@@ -124,3 +124,67 @@ func TestCountersOfUpstreams(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// Each key of a file changes what it is about, and nothing else.
+func TestForwarderIsConfiguredAsTheFileSays(t *testing.T) {
+	t.Parallel()
+	const file = "pool6: [ { prefix: 64:ff9b::/96 }, { prefix: 2001:db8:122:344::/64 } ]\ndns64: { enabled: true, %s }"
+	config := func(more string) dns64.Config {
+		if !strings.HasPrefix(more, "upstreams:") {
+			more = "upstreams: [192.0.2.53], " + more
+		}
+		b := basis{conf: conf(t, fmt.Sprintf(file, more))}
+		return b.config(nil)
+	}
+	udp := dns64.Upstream{Transport: dns64.UDP, Addr: netip.MustParseAddrPort("192.0.2.53:53")}
+	tls := dns64.Upstream{Transport: dns64.TLS, Addr: netip.MustParseAddrPort("192.0.2.54:853"), Name: "dns.example"}
+	for more, change := range map[string]func(*dns64.Config){
+		"upstreams: [192.0.2.53, 'tls://192.0.2.54#dns.example']": func(c *dns64.Config) {
+			c.Upstreams = dns64.NewUpstreams([]dns64.Upstream{udp, tls}, false, nil)
+		},
+		"race: true":                      func(c *dns64.Config) { c.Upstreams = dns64.NewUpstreams([]dns64.Upstream{udp}, true, nil) },
+		"clients: [192.0.2.0/24]":         func(c *dns64.Config) { c.Clients = prefixes(t, "192.0.2.0/24") },
+		"prefix_policy: client_hash":      func(c *dns64.Config) { c.Policy.Choice = dns64.ClientHash },
+		"prefix_policy: round_robin":      func(c *dns64.Config) { c.Policy.Choice = dns64.RoundRobin },
+		"prefix_policy: random":           func(c *dns64.Config) { c.Policy.Choice = dns64.Random },
+		"prefix_policy: all":              func(c *dns64.Config) { c.Policy.Choice = dns64.All },
+		"exclude: ['2001:db8:f::/48']":    func(c *dns64.Config) { c.Policy.Exclude = prefixes(t, "2001:db8:f::/48") },
+		"mapped: [198.51.100.0/24]":       func(c *dns64.Config) { c.Policy.Mapped = prefixes(t, "198.51.100.0/24") },
+		"translate_all: [example.net]":    func(c *dns64.Config) { c.Policy.TranslateAll = []string{"example.net."} },
+		"suffix: '::1234'":                func(c *dns64.Config) { c.Policy.Suffix = netip.MustParseAddr("::1234") },
+		"on_aaaa_error: servfail":         func(c *dns64.Config) { c.Policy.ServfailOnError = true },
+		"break_dnssec: true":              func(c *dns64.Config) { c.Policy.BreakDNSSEC = true },
+		"upstreams_validate: true":        func(c *dns64.Config) { c.Policy.Validated = true },
+		"recursive_only: true":            func(c *dns64.Config) { c.Policy.RecursiveOnly = true },
+		"max_in_flight: 7":                func(c *dns64.Config) { c.InFlight = 7 },
+		"udp_size: 4096":                  func(c *dns64.Config) { c.Size = 4096 },
+		"rate_per_second: 9":              func(c *dns64.Config) { c.Rate = 9 },
+		"cache: { size: 11 }":             func(c *dns64.Config) { c.Cache.Size = 11 },
+		"cache: { min_ttl: 3s }":          func(c *dns64.Config) { c.Cache.MinTTL = 3 * time.Second },
+		"cache: { max_ttl: 2h }":          func(c *dns64.Config) { c.Cache.MaxTTL = 2 * time.Hour },
+		"cache: { max_negative_ttl: 1m }": func(c *dns64.Config) { c.Cache.MaxNegativeTTL = time.Minute },
+		"cache: { prefetch: false }":      func(c *dns64.Config) { c.Cache.Prefetch = false },
+		"cache: { serve_stale: true }":    func(c *dns64.Config) { c.Cache.ServeStale = true },
+		"ranges: ['198.51.100.0/24=2001:db8:122:344::/64']": func(c *dns64.Config) {
+			c.Policy.Ranges = []dns64.Range{{V4: netip.MustParsePrefix("198.51.100.0/24"), Prefix: 1}}
+		},
+	} {
+		want := config("")
+		change(&want)
+		got := config(more)
+		if g, w := describe(got), describe(want); g != w || g == describe(config("")) {
+			t.Errorf("%s:\ngot  %s\nwant %s", more, g, w)
+		}
+	}
+}
+
+// describe writes a configuration, upstreams as they are written and how they are asked.
+func describe(c dns64.Config) string {
+	var list []dns64.Upstream
+	for _, u := range c.Upstreams.State() {
+		list = append(list, u.Upstream)
+	}
+	race := c.Upstreams.Are(list, true)
+	c.Upstreams = nil
+	return fmt.Sprintf("%+v %v race %v", c, list, race)
+}
