@@ -157,9 +157,6 @@ func newEntry(q Question, m *dns.Msg, made bool, now time.Time) (*entry, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := new(dns.Msg).Unpack(wire); err != nil { // some records can be written and not read
-		return nil, err
-	}
 	l, err := layOut(wire)
 	if err != nil {
 		return nil, err
@@ -167,6 +164,15 @@ func newEntry(q Question, m *dns.Msg, made bool, now time.Time) (*entry, error) 
 	e := &entry{wire: wire, layout: l, stored: now.UnixNano(), made: made}
 	e.expires = now.Add(time.Duration(lifetime(m)) * time.Second).UnixNano()
 	return e, nil
+}
+
+// newReadableEntry packs what an upstream answered, of which some records can be written and not read again.
+func newReadableEntry(q Question, m *dns.Msg, now time.Time) (*entry, error) {
+	e, err := newEntry(q, m, false, now)
+	if err == nil {
+		_, err = e.message(now)
+	}
+	return e, err
 }
 
 // lifetime returns for how many seconds an answer holds.

@@ -203,7 +203,7 @@ func (f *Forwarder) fetch(ctx context.Context, s *state, q Question, k key) (e *
 		return nil, err
 	}
 	s.real.bound(q.Type, m)
-	e, err = newEntry(q, m, false, time.Now())
+	e, err = newReadableEntry(q, m, time.Now())
 	if err == nil && conclusive(m.Rcode) {
 		s.real.put(k, e)
 	}

@@ -80,12 +80,18 @@ func FuzzParseAnswer(f *testing.F) {
 		if m.Question[0].Name != q.Name || m.IsEdns0() != nil {
 			t.Errorf("got %v", m)
 		}
-		e, err := newEntry(q, m, false, time.Unix(1, 0))
+		e, err := newReadableEntry(q, m, time.Unix(1, 0))
 		if err != nil {
 			return
 		}
-		if _, err := e.message(time.Unix(2, 0)); err != nil {
-			t.Errorf("what was remembered cannot be read: %v: %v", err, m)
+		if m, err = e.message(time.Unix(2, 0)); err != nil {
+			t.Fatalf("what was remembered cannot be read: %v: %v", err, m)
+		}
+		if e, err = newEntry(q, m, true, time.Unix(2, 0)); err == nil {
+			_, err = e.message(time.Unix(3, 0))
+		}
+		if err != nil {
+			t.Errorf("what was read cannot be passed on: %v: %v", err, m)
 		}
 	})
 }
