@@ -152,7 +152,7 @@ func (f *Forwarder) resolve(ctx context.Context, s *state, q Question, pick int,
 	if a.Hasty {
 		e.expires = min(e.expires, e.stored+int64(hastyFor))
 	}
-	if !again || conclusive(e.rcode()) { // what is known outlives a failure to renew it
+	if !again || conclusive(e.rcode()) && !a.Hasty { // what is known outlives a failure to renew it
 		s.made.put(s.made.key(e.question(), q.DO, q.CD, q.RD, pick), e)
 	}
 	return e, nil
