@@ -1,15 +1,10 @@
 package dns64
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -374,108 +369,5 @@ func TestCacheModel(t *testing.T) {
 				}
 			},
 		})
-	})
-}
-
-// A flood of random names fills neither the caches nor the places of queries that wait, and asks upstreams no more at once
-// than those places allow, whatever upstreams make of it.
-func TestFloodOfRandomNames(t *testing.T) {
-	t.Parallel()
-	quick := func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg { return zone(t, a7)(w, q) }
-	for _, row := range []struct {
-		name   string
-		answer func(dns.ResponseWriter, *dns.Msg) *dns.Msg
-	}{
-		{"quick", quick},
-		{"silent", func(dns.ResponseWriter, *dns.Msg) *dns.Msg { return nil }},
-		{"silent about A", func(_ dns.ResponseWriter, q *dns.Msg) *dns.Msg {
-			if q.Question[0].Qtype == dns.TypeA {
-				return nil
-			}
-			time.Sleep(2 * headStart)
-			m := new(dns.Msg).SetReply(q)
-			m.Answer = records(t, q.Question[0].Name+" 60 AAAA 2001:db8:f::1")
-			return m
-		}},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			t.Parallel()
-			c := testConfig(t, startFake(t, row.answer).udp)
-			c.InFlight = 10
-			f, server := serve(t, c)
-			var most atomic.Int64
-			var clients sync.WaitGroup
-			for i := range 8 {
-				clients.Go(func() { flood(t, server, i, func() { most.Store(max(most.Load(), int64(len(c.Upstreams.sockets)))) }) })
-			}
-			clients.Wait()
-			if n, bound := most.Load(), int64(2*c.InFlight+c.InFlight/2); n > bound || f.slots.Load() > int64(c.InFlight) {
-				t.Errorf("%d questions were under way at once, want %d at most", n, bound)
-			}
-			if n := len(f.Cached()); n > 2*c.Cache.Size {
-				t.Errorf("%d answers are remembered", n)
-			}
-		})
-	}
-}
-
-// flood asks about names that nobody has asked about, without waiting for answers for long.
-func flood(t *testing.T, server string, client int, look func()) {
-	c, err := net.Dial("udp", server)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer c.Close()
-	b := make([]byte, 4096)
-	for i := range 250 {
-		if _, err := c.Write(packed(t, fmt.Sprintf("%d-%d.random.example.", client, i), nil)); err != nil {
-			t.Error(err)
-		}
-		_ = c.SetReadDeadline(time.Now().Add(4 * headStart))
-		_, _ = c.Read(b) // it may be another's answer, or none
-		look()
-	}
-}
-
-// Who asks what is being asked waits for the same answer. What nobody waits for ends by itself, or at once when there is
-// enough of it.
-func TestFlights(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var fs flights
-		var begun, cancelled int
-		ask := func(name string, patience, takes time.Duration) error {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
-			_, err := fs.wait(ctx, flightKey{Question: Question{Name: name}}, 1, func(ctx context.Context) (*entry, error) {
-				begun++
-				select {
-				case <-time.After(takes):
-				case <-ctx.Done():
-					cancelled++
-				}
-				return nil, ctx.Err()
-			})
-			return err
-		}
-		go func() { _ = ask("a", time.Minute, 10*time.Second) }()
-		time.Sleep(time.Second)
-		if err := ask("a", time.Minute, time.Hour); err != nil || begun != 1 {
-			t.Errorf("%v: %d questions for one, want 1", err, begun)
-		}
-		_ = ask("b", time.Second, 10*time.Second) // it goes on
-		_ = ask("c", time.Second, 10*time.Second)
-		if synctest.Wait(); cancelled != 1 || fs.unheard != 1 {
-			t.Errorf("%d were cancelled, %d go on, want one of each", cancelled, fs.unheard)
-		}
-		if err := ask("b", time.Minute, time.Hour); err != nil || begun != 3 || fs.unheard != 0 {
-			t.Errorf("%v: %d questions, %d that nobody waits for; want to join the one that goes on", err, begun, fs.unheard)
-		}
-		_ = ask("d", time.Second, 2*time.Second)
-		time.Sleep(2 * time.Second)
-		if synctest.Wait(); len(fs.flying) != 0 || fs.unheard != 0 || cancelled != 1 {
-			t.Errorf("%d are under way after all, %d unheard, %d cancelled", len(fs.flying), fs.unheard, cancelled)
-		}
 	})
 }
