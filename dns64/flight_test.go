@@ -79,16 +79,16 @@ func TestFlights(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var fs flights
-		var begun, cancelled int
+		var begun, cancelled atomic.Int64
 		ask := func(name string, patience, takes time.Duration) error {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			_, err := fs.wait(ctx, flightKey{Question: Question{Name: name}}, 1, func(ctx context.Context) (*entry, error) {
-				begun++
+				begun.Add(1)
 				select {
 				case <-time.After(takes):
 				case <-ctx.Done():
-					cancelled++
+					cancelled.Add(1)
 				}
 				return nil, ctx.Err()
 			})
@@ -96,21 +96,21 @@ func TestFlights(t *testing.T) {
 		}
 		go func() { _ = ask("a", time.Minute, 10*time.Second) }()
 		time.Sleep(time.Second)
-		if err := ask("a", time.Minute, time.Hour); err != nil || begun != 1 {
-			t.Errorf("%v: %d questions for one, want 1", err, begun)
+		if err := ask("a", time.Minute, time.Hour); err != nil || begun.Load() != 1 {
+			t.Errorf("%v: %d questions for one, want 1", err, begun.Load())
 		}
 		_ = ask("b", time.Second, 10*time.Second) // it goes on
 		_ = ask("c", time.Second, 10*time.Second)
-		if synctest.Wait(); cancelled != 1 || fs.unheard != 1 {
-			t.Errorf("%d were cancelled, %d go on, want one of each", cancelled, fs.unheard)
+		if synctest.Wait(); cancelled.Load() != 1 || fs.unheard != 1 {
+			t.Errorf("%d were cancelled, %d go on, want one of each", cancelled.Load(), fs.unheard)
 		}
-		if err := ask("b", time.Minute, time.Hour); err != nil || begun != 3 || fs.unheard != 0 {
-			t.Errorf("%v: %d questions, %d that nobody waits for; want to join the one that goes on", err, begun, fs.unheard)
+		if err := ask("b", time.Minute, time.Hour); err != nil || begun.Load() != 3 || fs.unheard != 0 {
+			t.Errorf("%v: %d questions, %d that nobody waits for; want to join the one that goes on", err, begun.Load(), fs.unheard)
 		}
 		_ = ask("d", time.Second, 2*time.Second)
 		time.Sleep(2 * time.Second)
-		if synctest.Wait(); len(fs.flying) != 0 || fs.unheard != 0 || cancelled != 1 {
-			t.Errorf("%d are under way after all, %d unheard, %d cancelled", len(fs.flying), fs.unheard, cancelled)
+		if synctest.Wait(); len(fs.flying) != 0 || fs.unheard != 0 || cancelled.Load() != 1 {
+			t.Errorf("%d are under way after all, %d unheard, %d cancelled", len(fs.flying), fs.unheard, cancelled.Load())
 		}
 	})
 }
