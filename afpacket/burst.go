@@ -16,11 +16,11 @@ import (
 // break into. sendmmsg lets them in after each packet, which is a third of its cost, and in a flood each time works off
 // packets that arrived and will be dropped, before it sends the next one.
 const (
-	burstMost  = 64 // packets of a burst
-	burstLeast = 4  // fewer cost more this way: making the socket buffer that the packets are cloned from is 2 µs
-	slotHead   = 16 // length and result of a packet, in front of it
-	burstFrame = 2048 - slotHead
-	burstSlot  = slotHead + burstFrame
+	burstMost  = 64        // packets of a burst
+	burstLeast = 4         // fewer cost more this way: making the socket buffer that the packets are cloned from is 2 µs
+	slotHead   = 16        // length and result of a packet, in front of it
+	burstSlot  = 2048 + 64 // a line more than a power of two, or the small packets of a burst would share a few sets of the cache
+	burstFrame = burstSlot - slotHead
 )
 
 // burst has the kernel send packets by a BPF program (bpf(2), type BPF_PROG_TYPE_SCHED_CLS) that is attached to nothing: it

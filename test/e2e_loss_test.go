@@ -3,6 +3,7 @@ package test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,12 +104,13 @@ func iperf(t *testing.T, l *lab.Lab, server string, c iperfCase) loss {
 			} `json:"sum_received"`
 		}
 	}
-	path, _ := tool(t, "iperf3")
+	path, env := tool(t, "iperf3")
 	args := append([]string{"-J", "-c", server, "-t", iperfSeconds}, c.args...)
+	command := slices.Concat(env, []string{path}, args)
 	var out string
 	// The server may not listen yet, or not be done with the client before.
 	eventually(t, 30*time.Second, "iperf3 "+strings.Join(args, " "), func() (err error) {
-		if out, err = l.Client.Output(limit(t, 20*time.Second), path, args...); err != nil {
+		if out, err = l.Client.Output(limit(t, 20*time.Second), "env", command...); err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
 		return nil

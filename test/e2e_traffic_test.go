@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
@@ -78,6 +79,24 @@ func TestGatewayVariants(t *testing.T) {
 			g.stop()
 		})
 	}
+}
+
+// Without the capability for BPF programs packets leave one by one, which the log says, and arrive all the same.
+func TestWithoutBPF(t *testing.T) {
+	l := network(t, lab.Options{NoOffload: true})
+	g := launchAs(t, l, "setpriv", socketPath(t), "--bounding-set=-bpf,-sys_admin", binaries(t).nat64d,
+		"--v6", l.NIC6, "--v4", l.NIC4, "--pool4", sparePool)
+	g.ready()
+	for _, side := range []string{"v6", "v4"} {
+		if !regexp.MustCompile(`level=WARN msg="packets leave one by one.* side=` + side).MatchString(g.log.String()) {
+			t.Errorf("the log does not say that packets leave one by one on the side %s:\n%s", side, g.log.String())
+		}
+	}
+	serveHTTP(t, l)
+	checkPing(t, l)
+	checkDownload(t, l, 32<<20)
+	checkUpload(t, l, 32<<20)
+	g.stop()
 }
 
 // A gateway that is the bottleneck of the path tells the sender, whichever side that is.
