@@ -156,7 +156,7 @@ func openSender(o Options) (*Port, *net.Interface, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("afpacket: %s: %w", o.Interface, err)
 	}
-	p := &Port{name: o.Interface, engine: o.Engine, noBursts: tx.lacks}
+	p := &Port{name: o.Interface, engine: o.Engine, bursts: tx.burst != nil, noBursts: tx.lacks}
 	p.io.tx = tx
 	return p, ifi, nil
 }

@@ -22,6 +22,7 @@ type Port struct {
 	engine   Engine
 	busy     time.Duration // Options.BusyPoll
 	fallback error
+	bursts   bool
 	noBursts error
 	io       halves
 	drops    tally
@@ -63,6 +64,9 @@ func (p *Port) Engine() Engine { return p.engine }
 
 // Fallback returns the reason why Auto did not choose Ring. It is nil if there is none.
 func (p *Port) Fallback() error { return p.fallback }
+
+// Bursts says whether the port was opened so that packets that leave together are handed to the kernel together.
+func (p *Port) Bursts() bool { return p.bursts }
 
 // NoBursts returns the reason why packets are sent one by one although the options allow bursts, which cost less. It is nil
 // if there is none.

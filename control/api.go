@@ -58,6 +58,7 @@ type Interface struct {
 	MTU    int    `json:"mtu"`
 	Up     bool   `json:"up"`
 	Engine string `json:"engine"` // ring, mmsg or simple: the one in use
+	Bursts bool   `json:"bursts"` // packets that leave together are handed to the kernel together
 	// Offloads are those that are on of rx-lro, rx-gro, rx-udp-gro-forwarding and threaded (NAPI).
 	Offloads []string `json:"offloads,omitempty"`
 }

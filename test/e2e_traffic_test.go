@@ -92,6 +92,11 @@ func TestWithoutBPF(t *testing.T) {
 			t.Errorf("the log does not say that packets leave one by one on the side %s:\n%s", side, g.log.String())
 		}
 	}
+	for _, i := range g.status().Interfaces {
+		if i.Bursts {
+			t.Errorf("the status says that packets leave in bursts: %+v", i)
+		}
+	}
 	serveHTTP(t, l)
 	checkPing(t, l)
 	checkDownload(t, l, 32<<20)

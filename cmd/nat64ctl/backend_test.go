@@ -23,7 +23,7 @@ func (f fake) Status() control.Status {
 	s := control.Status{
 		Version: f.Version(), PID: 4711, Uptime: control.Seconds(26*time.Hour + 3*time.Minute), Ready: true,
 		Interfaces: []control.Interface{
-			{Side: "v6", Name: "ens4", MTU: 1500, Up: true, Engine: "ring", Offloads: []string{"rx-gro", "threaded"}},
+			{Side: "v6", Name: "ens4", MTU: 1500, Up: true, Engine: "ring", Bursts: true, Offloads: []string{"rx-gro", "threaded"}},
 			{Side: "v4", Name: "ens5", MTU: 1500, Engine: "ring"},
 		},
 		Pool6:     []string{"64:ff9b::/96"},

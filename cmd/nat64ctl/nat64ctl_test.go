@@ -84,7 +84,7 @@ FIELD    VALUE
 version  v1.2.3 (go1.26.0), pid 4711
 uptime   1d2h
 state    ready
-v6       ens4, up, MTU 1500, engine ring, rx-gro, threaded
+v6       ens4, up, MTU 1500, engine ring, bursts, rx-gro, threaded
 v4       ens5, DOWN, MTU 1500, engine ring
 pool6    64:ff9b::/96
 tcp      1 binding, 2 sessions, 1 of 1001 pool4 ports used on 1 address
@@ -93,6 +93,7 @@ drops    1 packet (nat64ctl stats says why)
 `},
 		{"status -o csv --no-headers", `
 drops,1
+interfaces.0.bursts,true
 interfaces.0.engine,ring
 interfaces.0.mtu,1500
 interfaces.0.name,ens4
@@ -100,6 +101,7 @@ interfaces.0.offloads.0,rx-gro
 interfaces.0.offloads.1,threaded
 interfaces.0.side,v6
 interfaces.0.up,true
+interfaces.1.bursts,false
 interfaces.1.engine,ring
 interfaces.1.mtu,1500
 interfaces.1.name,ens5

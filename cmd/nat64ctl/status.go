@@ -88,7 +88,11 @@ func statusFields(s control.Status) []field {
 			up = "DOWN"
 		}
 		line := fmt.Sprintf("%s, %s, MTU %d, engine %s", i.Name, up, i.MTU, i.Engine)
-		fs = append(fs, field{i.Side, strings.Join(append([]string{line}, i.Offloads...), ", ")})
+		parts := []string{line}
+		if i.Bursts {
+			parts = append(parts, "bursts")
+		}
+		fs = append(fs, field{i.Side, strings.Join(append(parts, i.Offloads...), ", ")})
 	}
 	fs = append(fs, field{"pool6", strings.Join(s.Pool6, ", ")})
 	for _, p := range s.Protocols {

@@ -58,7 +58,7 @@ func (b *backend) Status() control.Status {
 func (b *backend) link(s gateway.Side, l nexthop.Link) control.Interface {
 	engine := afpacket.Engine(b.engines[s].Load()).String()
 	offloads, _ := nic.On(l.Name) // as far as they can be told, and of a NIC that is there
-	return control.Interface{Side: s.String(), Name: l.Name, MTU: int(l.MTU), Up: l.Up, Engine: engine, Offloads: offloads}
+	return control.Interface{Side: s.String(), Name: l.Name, MTU: int(l.MTU), Up: l.Up, Engine: engine, Bursts: b.bursts[s].Load(), Offloads: offloads}
 }
 
 func (b *backend) usage() []control.Protocol {

@@ -67,6 +67,7 @@ type parts struct {
 	gateway *gateway.Gateway
 	engine  afpacket.Engine // the one asked for
 	engines [2]atomic.Int32 // by side: the one in use
+	bursts  [2]atomic.Bool  // by side: packets leave in bursts
 	guard   *guarded
 	names   *names
 	nics    *nic.Manager  // belongs to serve, and to watch while that runs
@@ -194,6 +195,7 @@ func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 		if err != nil {
 			return nil, err
 		}
+		p.bursts[s].Store(port.Bursts())
 		if err := port.NoBursts(); err != nil {
 			p.log.Warn("packets leave one by one, which is slower: the kernel takes no bursts (CAP_BPF, Linux 5.8)", "side", s, "reason", err)
 		}
