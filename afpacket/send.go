@@ -70,19 +70,15 @@ func (s *sender) nextBurst(out []packet.Out) (first, n int) {
 	return s.burst.next(out)
 }
 
-// sendBurst sends a burst. Should the kernel not run the program any more, the packets leave as messages, from now on.
+// sendBurst sends a burst. What the kernel has not looked at leaves as messages. The program knows the NIC by its number, which
+// may be another one's by now, so that the socket is asked first.
 func (s *sender) sendBurst(out []packet.Out) (refused int, err error) {
-	refused, gone, errno := s.burst.send(out)
-	switch {
-	case errno != 0:
-		err = s.burst.close()
-		s.burst = nil
-		r, e := s.sendMessages(out)
-		return r, errors.Join(err, e)
-	case gone && s.unbound():
-		return refused, errGone
+	if s.unbound() {
+		return len(out), errGone
 	}
-	return refused, nil
+	done, refused := s.burst.send(out)
+	r, err := s.sendMessages(out[done:])
+	return refused + r, err
 }
 
 func (s *sender) sendMessages(out []packet.Out) (refused int, err error) {

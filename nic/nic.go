@@ -29,6 +29,7 @@ type attempt struct {
 	index int
 	up    bool
 	whole bool // every setting is what it should be
+	loose bool // its threads could not be confined, which has been said
 }
 
 // New returns a manager of the NICs with these names, which may be the same. The old notes are those that a daemon before
@@ -57,16 +58,19 @@ func (m *Manager) SetUp() (changed []string, warnings []error) {
 		managed[i.Index] = true
 		up := i.Flags&net.FlagUp != 0
 		last := m.seen[name]
-		if last.index == i.Index && (last.whole || last.up || !up) {
-			m.seen[name] = attempt{i.Index, up, last.whole}
-		} else {
+		now := attempt{index: i.Index, up: up, whole: last.whole}
+		if last.index != i.Index || !last.whole && !last.up && up {
 			c, w := m.setUp(i)
-			m.seen[name] = attempt{i.Index, up, len(w) == 0}
+			now.whole = len(w) == 0
 			changed, warnings = append(changed, c...), append(warnings, w...)
 		}
-		if up && !(last.up && last.index == i.Index) {
-			warnings = append(warnings, m.confine(i)...)
+		if err := m.confine(i); err != nil {
+			now.loose = true
+			if !last.loose {
+				warnings = append(warnings, err)
+			}
 		}
+		m.seen[name] = now
 	}
 	c, w := m.putBackBut(managed)
 	return append(changed, c...), append(warnings, w...)
@@ -107,15 +111,12 @@ func (m *Manager) setUp(i *net.Interface) (changed []string, warnings []error) {
 }
 
 // confine keeps the NIC's threads to the processors of this program if it was this program that switched them on: those of
-// others stay where they want them. It is for a NIC that has just come up, since some drivers make new ones then.
-func (m *Manager) confine(i *net.Interface) (warnings []error) {
+// others stay where they want them. Drivers make new threads at times, so it is for each SetUp.
+func (m *Manager) confine(i *net.Interface) error {
 	if had, noted := m.originals[i.Index]["threaded"]; !noted || had {
 		return nil
 	}
-	if err := confine(i); err != nil {
-		return []error{err}
-	}
-	return nil
+	return confine(i)
 }
 
 // differences returns the settings of a NIC that are not what they should be, and what they are.

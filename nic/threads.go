@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Of the generic netlink family netdev (linux/netdev.h), since Linux 6.7.
+// Of the generic netlink family netdev (linux/netdev.h), since Linux 6.8.
 const (
 	napiGet     = 11
 	napiIfindex = 1

@@ -104,6 +104,20 @@ func TestWithoutBPF(t *testing.T) {
 	g.stop()
 }
 
+// CAP_BPF is all that bursts need, beside what packet sockets do: the verifier is stricter without CAP_PERFMON.
+func TestBurstsWithCAPBPFAlone(t *testing.T) {
+	l := network(t, lab.Options{})
+	g := launchAs(t, l, "setpriv", socketPath(t), "--bounding-set=-perfmon,-sys_admin", binaries(t).nat64d,
+		"--v6", l.NIC6, "--v4", l.NIC4, "--pool4", sparePool)
+	g.ready()
+	for _, i := range g.status().Interfaces {
+		if !i.Bursts {
+			t.Errorf("the status says that packets leave one by one: %+v", i)
+		}
+	}
+	g.stop()
+}
+
 // A gateway that is the bottleneck of the path tells the sender, whichever side that is.
 func TestPathMTU(t *testing.T) {
 	for _, c := range []struct {

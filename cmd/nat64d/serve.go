@@ -197,7 +197,7 @@ func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 		}
 		p.bursts[s].Store(port.Bursts())
 		if err := port.NoBursts(); err != nil {
-			p.log.Warn("packets leave one by one, which is slower: the kernel takes no bursts (CAP_BPF, Linux 5.8)", "side", s, "reason", err)
+			p.log.Warn("packets leave one by one, which is slower: the kernel takes no bursts (CAP_BPF, Linux 5.13)", "side", s, "reason", err)
 		}
 		return port, nil
 	}
