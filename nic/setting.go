@@ -10,7 +10,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/safchain/ethtool"
+	"nat64d/ethtool"
 )
 
 // setting is something of a NIC that is on or off.
@@ -65,45 +65,27 @@ func feature(name string, want bool) setting {
 	return setting{
 		name: name,
 		want: want,
-		read: func(i *net.Interface) (on bool, err error) {
-			err = features(i, func(_ *ethtool.Ethtool, all map[string]ethtool.FeatureState) error {
-				on = all[name].Active // a kernel that does not know it does not do it
-				return nil
-			})
-			return on, err
+		read: func(i *net.Interface) (bool, error) {
+			f, err := ethtool.Get(i.Name)
+			return f.Active[name], err // a kernel that does not know it does not do it
 		},
 		write: func(i *net.Interface, on bool) error {
-			return features(i, func(e *ethtool.Ethtool, all map[string]ethtool.FeatureState) error {
-				if f, known := all[name]; !known || !f.Available || f.NeverChanged {
-					return errors.New("the NIC does not have it, or not as something that can be changed")
-				}
-				if err := e.Change(i.Name, map[string]bool{name: on}); err != nil {
-					return err
-				}
-				if now, err := e.Features(i.Name); err != nil || now[name] != on { // the kernel says yes to what it will not do
-					return errors.Join(errors.New("the NIC does not do it together with its other settings"), err)
-				}
-				return nil
-			})
+			f, err := ethtool.Get(i.Name)
+			if err != nil {
+				return err
+			}
+			if !f.Changeable[name] {
+				return errors.New("the NIC does not have it, or not as something that can be changed")
+			}
+			if err := ethtool.Set(i.Name, map[string]bool{name: on}); err != nil {
+				return err
+			}
+			if f, err = ethtool.Get(i.Name); err != nil || f.Active[name] != on { // the kernel says yes to what it will not do
+				return errors.Join(errors.New("the NIC does not do it together with its other settings"), err)
+			}
+			return nil
 		},
 	}
-}
-
-// features calls f with the state of all features of a NIC.
-func features(i *net.Interface, f func(*ethtool.Ethtool, map[string]ethtool.FeatureState) error) error {
-	e, err := ethtool.NewEthtool()
-	if err != nil {
-		return fmt.Errorf("ethtool: %w", err)
-	}
-	defer e.Close()
-	all, err := e.FeaturesWithState(i.Name)
-	if err == nil {
-		err = f(e, all)
-	}
-	if err != nil {
-		return fmt.Errorf("ethtool: %w", err)
-	}
-	return nil
 }
 
 // sysfs shows the NICs of the network namespace in which it was mounted.

@@ -2,14 +2,13 @@ package nic
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
+	"github.com/mdlayher/genetlink"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,15 +18,6 @@ const (
 	napiIfindex = 1
 	napiPID     = 4
 )
-
-// genlHeader is struct genlmsghdr: command, version, and two bytes that must be 0, for which nl.Genlmsg has no room.
-type genlHeader [nl.SizeofGenlmsg]byte
-
-// Len implements nl.NetlinkRequestData.
-func (h genlHeader) Len() int { return len(h) }
-
-// Serialize implements nl.NetlinkRequestData.
-func (h genlHeader) Serialize() []byte { return h[:] }
 
 // confine has the threads that receive a NIC's packets run on no other processors than those that this program may use. Left to
 // themselves they wander to the processors of others, who may be why this program was confined, and each batch with them from
@@ -65,38 +55,51 @@ func within(a, b *unix.CPUSet) bool {
 
 // napiThreads returns the threads that receive for a NIC. A kernel that does not tell has none to confine.
 func napiThreads(i *net.Interface) (threads []int, err error) {
-	family, err := netlink.GenlFamilyGet("netdev")
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
-	}
+	c, err := genetlink.Dial(nil)
 	if err != nil {
-		return nil, fmt.Errorf("netlink family netdev: %w", err)
+		return nil, fmt.Errorf("generic netlink: %w", err)
 	}
-	r := nl.NewNetlinkRequest(int(family.ID), unix.NLM_F_DUMP)
-	r.AddData(genlHeader{napiGet, 1})
-	r.AddData(nl.NewRtAttr(napiIfindex, nl.Uint32Attr(uint32(i.Index))))
-	answers, err := r.Execute(unix.NETLINK_GENERIC, 0)
-	if errors.Is(err, unix.EOPNOTSUPP) {
+	defer c.Close()
+	answers, err := askForThreads(c, i)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("threads of %s: %w", i.Name, err)
 	}
 	for _, a := range answers {
-		attributes, err := nl.ParseRouteAttr(a[nl.SizeofGenlmsg:])
+		d, err := netlink.NewAttributeDecoder(a.Data)
 		if err != nil {
 			return nil, fmt.Errorf("threads of %s: %w", i.Name, err)
 		}
-		for _, at := range attributes {
-			if at.Attr.Type != napiPID || len(at.Value) != 4 {
+		for d.Next() {
+			if d.Type() != napiPID {
 				continue
 			}
-			if pid := int(binary.NativeEndian.Uint32(at.Value)); receives(pid) {
+			if pid := int(d.Uint32()); receives(pid) {
 				threads = append(threads, pid)
 			}
 		}
+		if err := d.Err(); err != nil {
+			return nil, fmt.Errorf("threads of %s: %w", i.Name, err)
+		}
 	}
 	return threads, nil
+}
+
+func askForThreads(c *genetlink.Conn, i *net.Interface) ([]genetlink.Message, error) {
+	family, err := c.GetFamily("netdev")
+	if err != nil {
+		return nil, err
+	}
+	e := netlink.NewAttributeEncoder()
+	e.Uint32(napiIfindex, uint32(i.Index))
+	of, err := e.Encode()
+	if err != nil {
+		return nil, err
+	}
+	request := genetlink.Message{Header: genetlink.Header{Command: napiGet, Version: family.Version}, Data: of}
+	return c.Execute(request, family.ID, netlink.Request|netlink.Dump)
 }
 
 // receives makes sure that a number is that of such a thread here as well: in a container it may be somebody else's.

@@ -16,7 +16,8 @@ import (
 // imports says which of our packages a package may import, tests excepted. Every folder with Go files has a row; a
 // command's row is what it wires together.
 var imports = map[string]string{
-	"drop": "", "pool6": "", "control": "", "table": "", "lab": "", "nic": "",
+	"drop": "", "pool6": "", "control": "", "table": "", "ethtool": "",
+	"lab": "ethtool", "nic": "ethtool",
 	"packet":       "drop",
 	"metrics":      "drop",
 	"afpacket":     "packet",
