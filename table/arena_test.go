@@ -57,3 +57,27 @@ func TestLargeTablesAreTidied(t *testing.T) {
 		t.Error("the first level has not been given back")
 	}
 }
+
+// TestSlabsAreTidiedToTheirEnd: of a slab with little room behind what makes it large, none of which is left to be prepared.
+func TestSlabsAreTidiedToTheirEnd(t *testing.T) {
+	t.Parallel()
+	for _, most := range []int{100_000, 120_000, 150_000, 200_000} {
+		s := NewSlab[uint64](most, NewEpochs(1))
+		for i := range uint32(most) {
+			slot := s.Alloc(i)
+			if slot == 0 {
+				t.Fatalf("slab for %d: full at %d", most, i)
+			}
+			*s.At(slot) = uint64(slot)
+			if i%30_000 == 0 {
+				s.Tidy()
+			}
+		}
+		s.Tidy()
+		for slot := range s.Slots() {
+			if v := *s.At(slot); v != 0 && v != uint64(slot) {
+				t.Fatalf("slab for %d: slot %d holds %d", most, slot, v)
+			}
+		}
+	}
+}

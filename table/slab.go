@@ -69,13 +69,18 @@ func (s *Slab[T]) Tidy() {
 	if used < large {
 		return
 	}
-	soon := min(used+2*large, len(s.entries))
-	for s.ready[0] < soon {
-		s.ready[0] = prepare(s.entries, max(s.ready[0], used+large/2))
+	from, to := used+large/2, min(used+2*large, len(s.entries))
+	s.ready[0] = prepareAll(s.entries, max(s.ready[0], from), to)
+	s.ready[1] = prepareAll(s.links, max(s.ready[1], from), to)
+}
+
+// prepareAll prepares values from one number up to another, or a little further, and returns the number of the first behind
+// them. There may be none: near the end of a slab all is left to who makes the entries.
+func prepareAll[T any](values []T, from, to int) int {
+	for from < to {
+		from = prepare(values, from)
 	}
-	for s.ready[1] < soon {
-		s.ready[1] = prepare(s.links, max(s.ready[1], used+large/2))
-	}
+	return from
 }
 
 // large is how many entries make a slab large. Half as many may come in the time between two calls of Tidy; it does not
