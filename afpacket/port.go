@@ -121,14 +121,15 @@ func (p *Port) Gather(d time.Duration) {
 	nanosleep(&t)
 }
 
-// Send transmits the packets in their order and returns how many the kernel refused; the others go on. It writes the
+// Send transmits the packets in their order and returns how many the kernel refused, those that were joined to another among
+// them; the others go on. It writes the
 // first packet.VnetLen bytes of each Head, and needs neither Head nor Payload once it has returned. It does not wait:
 // what finds a full queue is refused. An error means that the port must be opened anew.
 func (p *Port) Send(out []packet.Out) (refused int, err error) {
 	p.io.Lock()
 	defer p.io.Unlock()
 	if p.io.closed {
-		return len(out), p.fail(net.ErrClosed)
+		return packets(out), p.fail(net.ErrClosed)
 	}
 	refused, err = p.io.tx.send(out)
 	return refused, p.fail(err)
@@ -148,7 +149,7 @@ func (p *Port) Drops() uint64 {
 }
 
 // Close frees the port, once a Receive or Send that is under way has returned, the former within its wait. A goroutine
-// that still reads frames of the last Receive comes to no harm but may see zeros.
+// that still reads frames of the last Receive comes to no harm, but may see zeros, for as long as it can reach the port.
 func (p *Port) Close() error {
 	p.io.Lock()
 	defer p.io.Unlock()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -207,9 +208,13 @@ func TestClose(t *testing.T) {
 		if refused, err := rx.Send(make([]packet.Out, 2)); refused != 2 || !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Send after Close: %d, %v", refused, err)
 		}
+		for range 2 {
+			runtime.GC()
+		}
 		if len(held) != 70 || held[0] != 0x60 && held[0] != 0 {
 			t.Errorf("a frame held over Close is %x", held)
 		}
+		runtime.KeepAlive(rx)
 		if n := right.sockets(t); n != 0 {
 			t.Errorf("%d sockets left after Close", n)
 		}

@@ -163,7 +163,8 @@ func (r *ring) after(i, n int) int {
 }
 
 // close implements receiver. A goroutine may still be reading frames that it was lent, so the ring, which would keep
-// the socket alive, gives way to empty memory in the same place, and that is unmapped when nobody can know it any more.
+// the socket alive, gives way to empty memory in the same place, and that is unmapped when nobody can reach the ring any more:
+// frames alone do not hold it.
 func (r *ring) close() error {
 	if r.memory != nil {
 		p, size := unsafe.Pointer(&r.memory[0]), uintptr(len(r.memory))

@@ -56,10 +56,18 @@ func (s *sender) send(out []packet.Out) (refused int, err error) {
 			out = out[n:]
 		}
 		if err != nil {
-			return refused + len(out), err
+			return refused + packets(out), err
 		}
 	}
 	return refused, nil
+}
+
+// packets counts packets; each that was joined to another counts.
+func packets(out []packet.Out) (n int) {
+	for i := range out {
+		n += 1 + len(out[i].More)
+	}
+	return n
 }
 
 // nextBurst returns where the next burst is among out, and how many packets it has: 0 if there is none.
@@ -74,7 +82,7 @@ func (s *sender) nextBurst(out []packet.Out) (first, n int) {
 // may be another one's by now, so that the socket is asked first.
 func (s *sender) sendBurst(out []packet.Out) (refused int, err error) {
 	if s.unbound() {
-		return len(out), errGone
+		return packets(out), errGone
 	}
 	done, refused := s.burst.send(out)
 	r, err := s.sendMessages(out[done:])
@@ -84,10 +92,10 @@ func (s *sender) sendBurst(out []packet.Out) (refused int, err error) {
 func (s *sender) sendMessages(out []packet.Out) (refused int, err error) {
 	for len(out) > 0 {
 		n := s.fill(out)
-		r, err := s.flush(n)
+		r, err := s.flush(out[:n])
 		refused += r
 		if err != nil {
-			return refused + len(out) - n, err
+			return refused + packets(out[n:]), err
 		}
 		out = out[n:]
 	}
@@ -131,22 +139,22 @@ func (s *sender) part(i int, p []byte) int {
 	return i + 1
 }
 
-// flush sends the first n messages. One that is refused (too big for the NIC, no room in its queue, metadata that the
-// kernel does not accept) is left out; the rest follow.
-func (s *sender) flush(n int) (refused int, err error) {
-	for i := 0; i < n; {
-		sent, errno := sendmmsg(s.fd, s.messages[i:min(i+s.step, n)])
+// flush sends the messages that have been made of out. One that is refused (too big for the NIC, no room in its queue, metadata
+// that the kernel does not accept) is left out; the rest follow.
+func (s *sender) flush(out []packet.Out) (refused int, err error) {
+	for i := 0; i < len(out); {
+		sent, errno := sendmmsg(s.fd, s.messages[i:min(i+s.step, len(out))])
 		i += sent
 		switch errno {
 		case 0, unix.EINTR:
 		case unix.ENXIO, unix.ENODEV:
-			return refused + n - i, errGone
+			return refused + packets(out[i:]), errGone
 		case unix.EBADF, unix.ENOTSOCK:
-			return refused + n - i, errno
+			return refused + packets(out[i:]), errno
 		case unix.ENETDOWN: // true of the rest as well
-			return refused + n - i, nil
+			return refused + packets(out[i:]), nil
 		default:
-			refused++
+			refused += packets(out[i : i+1])
 			i++
 		}
 	}

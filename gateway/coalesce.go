@@ -3,15 +3,16 @@ package gateway
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 
 	"nat64d/packet"
 )
 
-// Bounds of a super-packet: what the kernel's segmentation accepts (UDP_MAX_SEGMENTS of older kernels), and what an IP
-// packet holds.
+// maxSuper is what an IP packet holds. Segments may be 64 at most, which is what the kernel takes apart (UDP_MAX_SEGMENTS of
+// older ones): a batch has no more.
 const (
-	maxSegments = 64
-	maxSuper    = 0xffff
+	maxSuper = 0xffff
+	_        = uint(64 - batch)
 )
 
 // merger joins consecutive packets of a flow within a batch into super-packets, which the kernel or the NIC takes apart
@@ -80,6 +81,10 @@ func (m *merger) merge(outs []packet.Out, id func(o *packet.Out, n int) uint16) 
 
 // group finds for each packet the one that it joins and says whether any joins another.
 func (m *merger) group(outs []packet.Out) (any bool) {
+	if m.stamp > math.MaxUint32-2*batch { // it shall not come round to that of an old slot
+		clear(m.slots[:])
+		m.stamp = 0
+	}
 	m.stamp++
 	for i := range outs {
 		o, f := &outs[i], &m.flows[i]
@@ -97,7 +102,7 @@ func (m *merger) group(outs []packet.Out) (any bool) {
 		}
 		if s.stamp == m.stamp {
 			l := int(s.leader)
-			if lead := &m.flows[l]; lead.open && m.count[l]+1 < maxSegments && lead.joins(&outs[l], o, f) && sound(o, f.ip) {
+			if lead := &m.flows[l]; lead.open && lead.joins(&outs[l], o, f) && sound(o, f.ip) {
 				if m.count[l] > 0 || sound(&outs[l], lead.ip) {
 					m.leader[i] = l
 					m.count[l]++

@@ -182,6 +182,112 @@ func TestACorruptPacketIsLeftAlone(t *testing.T) {
 	}
 }
 
+// TestWhatKeepsPacketsApart changes one thing in the second of two packets that would be joined otherwise.
+func TestWhatKeepsPacketsApart(t *testing.T) {
+	const tcp, udp = packet.NumTCP, packet.NumUDP
+	type change = func(ip, h []byte)
+	at := func(i int) change { return func(ip, _ []byte) { ip[i] ^= 1 } }
+	l4 := func(i int) change { return func(_, h []byte) { h[i] ^= 1 } }
+	for _, c := range []struct {
+		what    string
+		six     bool
+		number  uint8
+		change  change
+		options int
+	}{
+		{"TOS", false, udp, at(1), 0},
+		{"DF", false, udp, func(ip, _ []byte) { ip[6] ^= 0x40 }, 0},
+		{"TTL", false, udp, at(8), 0},
+		{"source", false, udp, at(15), 0},
+		{"destination", false, tcp, at(19), 0},
+		{"source port", false, udp, l4(1), 0},
+		{"destination port", true, udp, l4(3), 0},
+		{"traffic class", true, udp, at(0), 0},
+		{"flow label", true, tcp, at(3), 0},
+		{"hop limit", true, udp, at(7), 0},
+		{"source", true, tcp, at(23), 0},
+		{"destination", true, udp, at(39), 0},
+		{"sequence number", true, tcp, l4(7), 0},
+		{"acknowledgement number", false, tcp, l4(11), 0},
+		{"window", true, tcp, l4(15), 0},
+		{"urgent pointer", false, tcp, l4(19), 0},
+		{"SYN", false, tcp, func(_, h []byte) { h[13] |= packet.FlagSYN }, 0},
+		{"an option", true, tcp, l4(27), 12},
+		{"fewer options", false, tcp, nil, 12},
+	} {
+		lead := outgoing(c.six, c.number, 0, 100, packet.FlagACK, make([]byte, 8))
+		next := outgoing(c.six, c.number, 0, 108, packet.FlagACK, make([]byte, 8))
+		lead.Head = append(lead.Head, make([]byte, c.options)...)
+		for _, changed := range []bool{false, true} {
+			head := bytes.Clone(next.Head)
+			if c.change != nil || !changed {
+				head = append(head, make([]byte, c.options)...)
+			}
+			if changed && c.change != nil {
+				ip := head[packet.Headroom:]
+				l4 := packet.IPv4Len
+				if c.six {
+					l4 = packet.IPv6Len
+				}
+				c.change(ip, ip[l4:])
+			}
+			var f, g flow
+			next := packet.Out{Head: head, Payload: next.Payload}
+			joins := f.read(&lead) && g.read(&next) && f.ok && g.ok && f.joins(&lead, &next, &g)
+			if joins == changed {
+				t.Errorf("%s (IPv6 %v, protocol %d): changed %v, joins %v", c.what, c.six, c.number, changed, joins)
+			}
+		}
+	}
+}
+
+// sizes returns how many packets each of those that leave consists of.
+func sizes(outs []packet.Out) (n []int) {
+	var m merger
+	i := newIDs()
+	for _, o := range m.merge(outs, i.block) {
+		n = append(n, 1+len(o.More))
+	}
+	return n
+}
+
+func TestBoundsOfASuperPacket(t *testing.T) {
+	small := make([]packet.Out, 0, batch)
+	for range batch {
+		small = append(small, outgoing(true, packet.NumUDP, 0, 0, 0, []byte{1}))
+	}
+	if n := sizes(small); !slices.Equal(n, []int{batch}) {
+		t.Errorf("small packets leave as %v", n)
+	}
+	if n := sizes(burst(batch, packet.NumTCP)); !slices.Equal(n, []int{46, 18}) { // 46 * 1400 + 40 bytes are the most below 64 KiB
+		t.Errorf("large packets leave as %v", n)
+	}
+	fragment := outgoing(false, packet.NumUDP, 0, 0, 0, []byte{1})
+	packet.IPv4(fragment.Head[packet.Headroom:]).Put(packet.Fields4{TTL: 63, Proto: packet.NumUDP, MF: true},
+		packet.IPv4Len+9, &packet.Addr4{192, 0, 2, 1}, &packet.Addr4{198, 51, 100, 20})
+	apart := append(append(burst(2, packet.NumUDP), fragment), burst(2, packet.NumUDP)...)
+	if n := sizes(apart); !slices.Equal(n, []int{2, 1, 2}) {
+		t.Errorf("packets around a fragment leave as %v", n)
+	}
+}
+
+// TestStampsComeRound: those that have been used once do not take what is in old slots for a packet of this batch.
+func TestStampsComeRound(t *testing.T) {
+	i := newIDs()
+	for back := range uint32(3 * batch) {
+		m := merger{stamp: -back}
+		for range 4 {
+			total := 0
+			for _, o := range m.merge(burst(3, packet.NumUDP), i.block) {
+				total += len(segments(t, &o))
+			}
+			if total != 3 {
+				t.Fatalf("stamp %d before the end: %d packets have become of 3", back, total)
+			}
+		}
+	}
+}
+
 func TestMergingAllocatesNothing(t *testing.T) {
 	m, i := new(merger), newIDs()
 	outs, again := burst(batch, packet.NumUDP), make([]packet.Out, batch)

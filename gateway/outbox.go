@@ -46,7 +46,8 @@ func (b *outbox) keep() (full bool) {
 	return b.n == batch
 }
 
-// flush sends the packets, joined where they can be if there is a merger, and returns how many could not be sent.
+// flush sends the packets, joined where they can be if there is a merger, and returns how many could not be sent. A port whose
+// NIC has gone may have a successor already: what was not sent at all is sent by that one.
 func (b *outbox) flush(now time.Duration, m *merger, id func(*packet.Out, int) uint16) (refused int) {
 	if b.n == 0 {
 		return 0
@@ -61,19 +62,22 @@ func (b *outbox) flush(now time.Duration, m *merger, id func(*packet.Out, int) u
 		outs = m.merge(outs, id)
 	}
 	refused, err := b.link.port.Send(outs)
-	if err != nil {
-		b.link.close()
-		return n
+	if err != nil && b.link.failed() && refused == n && b.link.ready(now) {
+		refused, err = b.link.port.Send(outs)
+		if err != nil {
+			b.link.failed()
+		}
 	}
 	return refused
 }
 
 // link is a port that is opened again when it has failed.
 type link struct {
-	open  func() (Port, error)
-	port  Port
-	tried time.Duration
-	lost  uint64 // drops of ports that are closed
+	open     func() (Port, error)
+	port     Port
+	receives bool
+	tried    time.Duration
+	lost     uint64 // drops of ports that are closed
 }
 
 func (l *link) ensure() (err error) {
@@ -92,6 +96,15 @@ func (l *link) ready(now time.Duration) bool {
 		}
 	}
 	return l.port != nil
+}
+
+// failed closes a port that could not send, and says so. One that also receives is left to who receives, which notices as
+// well, and says what happened; until then the packets of a batch lie in its memory.
+func (l *link) failed() bool {
+	if !l.receives {
+		l.close()
+	}
+	return !l.receives
 }
 
 func (l *link) close() {

@@ -16,8 +16,8 @@ type Port interface {
 	Receive(fs []packet.Frame, wait time.Duration) (n int, err error)
 	// Gather lets packets come together for d; it may return at once.
 	Gather(d time.Duration)
-	// Send transmits the packets in their order and returns how many of them the kernel refused; the rest go on.
-	// An error means that the port is of no more use.
+	// Send transmits the packets in their order and returns how many of them the kernel refused, each of More being one;
+	// the rest go on. An error means that the port is of no more use.
 	Send(out []packet.Out) (refused int, err error)
 	// Drops returns how many packets the kernel could not hand over since the port was opened.
 	Drops() uint64

@@ -84,7 +84,7 @@ func newWorker(g *Gateway, p place, o *Options) *worker {
 			o.Settle(s, p.i)
 		}
 	}
-	w.in.open = func() (Port, error) { return o.Open(s, false) }
+	w.in = link{receives: true, open: func() (Port, error) { return o.Open(s, false) }}
 	other := 1 - s
 	w.to[s].init(&w.in)
 	w.to[other].init(&link{open: func() (Port, error) { return o.Open(other, true) }})
