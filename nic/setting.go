@@ -35,6 +35,7 @@ func (s *setting) refused(i *net.Interface, err error) error {
 // GRO is on.
 var settings = [...]setting{
 	feature("rx-lro", false), // a router must not have it: it merges what cannot be taken apart again
+	feature("rx-gro-list", false), // it would go before rx-udp-gro-forwarding, and keeps packets apart in memory
 	feature("rx-gro", true),
 	feature("rx-udp-gro-forwarding", true), // else GRO leaves alone what no socket of the host asks for
 	{"threaded", true, readThreaded, writeThreaded},

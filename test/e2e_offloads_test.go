@@ -143,12 +143,33 @@ func TestCoalescedDatagrams(t *testing.T) {
 			if out, err := l.Gateway.Output(limit(t, 10*time.Second), ethtool, "-K", l.NIC4, "tx-udp-segmentation", "off"); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			b := newBurst(t, l, c.up, c.size)
-			for end, joined := time.Now().Add(20*time.Second), false; !joined; {
-				if time.Now().After(end) {
-					t.Fatal("no datagrams were ever joined: this proves nothing")
+			newBurst(t, l, c.up, c.size).untilJoined(t, l)
+			g.stop()
+		})
+	}
+}
+
+// Packets that receive offload only strings together, each with its own memory and checksum, arrive as well.
+func TestPacketsStrungTogether(t *testing.T) {
+	for _, up := range []bool{true, false} {
+		t.Run(fmt.Sprintf("up %v", up), func(t *testing.T) {
+			l := network(t, lab.Options{NoOffload: true})
+			serveHTTP(t, l)
+			g := startManaged(t, l, "manage")
+			ethtool, _ := tool(t, "ethtool")
+			for _, nic := range []string{l.NIC6, l.NIC4} { // manage has switched it off
+				if out, err := l.Gateway.Output(limit(t, 10*time.Second), ethtool, "-K", nic, "rx-gro-list", "on"); err != nil {
+					t.Fatalf("%v: %s", err, out)
 				}
-				joined = b.rounds(t, l, 10)
+			}
+			newBurst(t, l, up, 400).untilJoined(t, l)
+			if up {
+				checkUpload(t, l, 16<<20)
+			} else {
+				checkDownload(t, l, 16<<20)
+			}
+			if n := g.dropped("offload"); n != 0 {
+				t.Errorf("%d packets were dropped for their metadata", n)
 			}
 			g.stop()
 		})
@@ -195,6 +216,17 @@ func newBurst(t *testing.T, l *lab.Lab, up bool, size int) *burst {
 		return &burst{up: true, from: client, to: server, peer: there, size: size}
 	}
 	return &burst{from: server, to: client, peer: mapped, size: size}
+}
+
+// untilJoined sends bursts until some of their datagrams have reached the gateway as one packet.
+func (b *burst) untilJoined(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	for end, joined := time.Now().Add(20*time.Second), false; !joined; {
+		if time.Now().After(end) {
+			t.Fatal("no datagrams were ever joined: this proves nothing")
+		}
+		joined = b.rounds(t, l, 10)
+	}
 }
 
 // rounds sends n bursts and compares what arrives. It reports whether the gateway has seen joined datagrams.

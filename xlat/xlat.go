@@ -33,7 +33,7 @@ func (c *Config) To4(o *packet.Out, v *packet.View, off packet.Offload, t packet
 	if packet.IPv4Len+len(v.Data)-v.L4 > 0xffff {
 		return drop.Offload // an IPv4 packet ends at 64 KiB, an IPv6 packet 40 bytes later
 	}
-	if r := start(o, v, off, packet.IPv4Len); r != drop.None {
+	if r := start(o, v, &off, packet.IPv4Len); r != drop.None {
 		return r
 	}
 	if v.Proto == packet.ICMP {
@@ -63,7 +63,7 @@ func (c *Config) To4(o *packet.Out, v *packet.View, off packet.Offload, t packet
 // in IPv6 and ICMP queries whose checksum is wrong.
 func (c *Config) To6(o *packet.Out, v *packet.View, off packet.Offload, t packet.Tuple6) drop.Reason {
 	h := v.IP4()
-	if r := start(o, v, off, packet.IPv6Len); r != drop.None {
+	if r := start(o, v, &off, packet.IPv6Len); r != drop.None {
 		return r
 	}
 	switch {
@@ -87,17 +87,35 @@ func (c *Config) To6(o *packet.Out, v *packet.View, off packet.Offload, t packet
 
 // start lays out o for an IP header of ipLen bytes: the transport header is copied behind it, the payload is v's own,
 // the offload metadata move along.
-func start(o *packet.Out, v *packet.View, off packet.Offload, ipLen int) drop.Reason {
+func start(o *packet.Out, v *packet.View, off *packet.Offload, ipLen int) drop.Reason {
 	at := packet.Headroom + ipLen
 	o.Head = o.Head[:at+v.L4Len]
 	copy(o.Head[at:], v.Data[v.L4:v.L4+v.L4Len])
 	o.Payload = v.Data[v.L4+v.L4Len:]
 	o.Offload = packet.Offload{}
-	return offload(o, v, off, ipLen)
+	if off.GSO != packet.GSONone && off.Checksum == packet.ChecksumGood {
+		halve(o, v, off)
+	}
+	return offload(o, v, *off, ipLen)
 }
 
-// offload moves the metadata of a half-done checksum and of a super-packet to where the new headers are. A super-packet
-// always has a half-done checksum: the kernel makes none without.
+// halve makes the checksum of a super-packet half done, as it must be where the packets are told apart again. Receive offload
+// has found each of theirs good; where it strings them together (rx-gro-list), that of the first is left in the header.
+func halve(o *packet.Out, v *packet.View, off *packet.Offload) {
+	at, n := v.ChecksumAt(), len(v.Transport())
+	off.Checksum, off.CsumStart, off.CsumOffset = packet.ChecksumPartial, uint16(v.L4), uint16(at)
+	var s packet.Sum
+	if v.Data[0]>>4 == 4 {
+		h := v.IP4()
+		s = s.Addr4(h.Src()).Addr4(h.Dst()).Pseudo(n, number4(v.Proto))
+	} else {
+		h := v.IP6()
+		s = s.Addr6(h.Src()).Addr6(h.Dst()).Pseudo(n, number6(v.Proto))
+	}
+	binary.BigEndian.PutUint16(transport(o, v)[at:], s.Fold())
+}
+
+// offload moves the metadata of a half-done checksum and of a super-packet to where the new headers are.
 func offload(o *packet.Out, v *packet.View, off packet.Offload, ipLen int) drop.Reason {
 	partial := off.Checksum == packet.ChecksumPartial
 	if partial && (int(off.CsumStart) != v.L4 || int(off.CsumOffset) != v.ChecksumAt()) {

@@ -189,13 +189,24 @@ func FuzzTranslate(f *testing.F) {
 }
 
 func TestSuperPacketKeepsItsMetadata(t *testing.T) {
-	payload := make([]byte, 5*1428)
-	in := ip6(packet.NumTCP, transport6(packet.NumTCP, payload))
+	in := ip6(packet.NumTCP, transport6(packet.NumTCP, make([]byte, 5*1428)))
 	partial := packet.Sum(0).Addr6(&client).Addr6(&server6).Pseudo(len(in)-packet.IPv6Len, packet.NumTCP).Fold()
 	binary.BigEndian.PutUint16(in[packet.IPv6Len+packet.TCPChecksum:], partial)
-	o, r := to4(in, packet.Offload{
+	checkSuperPacket(t, in, packet.Offload{
 		Checksum: packet.ChecksumPartial, GSO: packet.GSOTCPv6, ECN: true, GSOSize: 1428, HdrLen: 72, CsumStart: 40, CsumOffset: 16,
 	})
+}
+
+// TestSuperPacketOfGoodPackets has in its header the checksum of the first packet, which says nothing of the others.
+func TestSuperPacketOfGoodPackets(t *testing.T) {
+	in := ip6(packet.NumTCP, transport6(packet.NumTCP, make([]byte, 5*1428)))
+	binary.BigEndian.PutUint16(in[packet.IPv6Len+packet.TCPChecksum:], 0x1234)
+	checkSuperPacket(t, in, packet.Offload{Checksum: packet.ChecksumGood, GSO: packet.GSOTCPv6, ECN: true, GSOSize: 1428, HdrLen: 72})
+}
+
+func checkSuperPacket(t *testing.T, in []byte, off packet.Offload) {
+	t.Helper()
+	o, r := to4(in, off)
 	if r != drop.None {
 		t.Fatal(r)
 	}
