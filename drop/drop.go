@@ -173,7 +173,7 @@ var rows = [Count]row{
 	HostAddress:      {label: "host_address", help: "the destination is an address of this machine that is not in pool4", to6: Answer{1, 1}, to4: Answer{3, 13}},
 	Neighbour:        {label: "neighbour", help: "the next hop does not answer ARP or neighbour discovery", to6: Answer{1, 3}, to4: Answer{3, 1}},
 	NeighbourQueue:   {label: "neighbour_queue", help: "too many packets wait for a next hop's link address"},
-	Transmit:         {label: "transmit", help: "the NIC's queue refused the packet"},
+	Transmit:         {label: "transmit", help: "the kernel or the NIC's queue refused the packet"},
 	Ring:             {label: "ring", help: "the kernel had no room to hand the packet over: more arrived than one worker carries"},
 }
 

@@ -21,6 +21,7 @@ const (
 // application sees no difference. A packet joins only if its checksum is known or found to be good: the super-packet gets
 // a new one, which must not hide a fault. It belongs to one outbox.
 type merger struct {
+	tcpOnly bool
 	slots   [2 * batch]slot
 	stamp   uint32
 	flows   [batch]flow
@@ -39,6 +40,7 @@ type slot struct {
 type flow struct {
 	ok    bool // its headers are those of a mergeable packet
 	open  bool // nothing forbids a further packet
+	tcp   bool // and not UDP
 	ip    int  // length of the IP header
 	size  int  // payload bytes of each packet but the last
 	total int  // payload bytes of all
@@ -96,7 +98,7 @@ func (m *merger) group(outs []packet.Out) (any bool) {
 			continue
 		}
 		s := &m.slots[f.hash(o)%uint32(len(m.slots))]
-		if !f.ok {
+		if !f.ok || m.tcpOnly && !f.tcp {
 			*s = slot{} // nothing of its flow overtakes it
 			continue
 		}
@@ -137,7 +139,7 @@ func (f *flow) read(o *packet.Out) (known bool) {
 	if o.Offload.GSO != packet.GSONone || len(o.Payload) == 0 {
 		return true
 	}
-	f.ok, f.open = true, true
+	f.ok, f.open, f.tcp = true, true, tcp
 	if tcp {
 		f.ok, f.open = h[13]&^flagPSH == packet.FlagACK, h[13]&flagPSH == 0
 		f.next = binary.BigEndian.Uint32(h[4:]) + uint32(len(o.Payload))

@@ -169,6 +169,16 @@ func TestAFlowLeavesAsOneSuperPacket(t *testing.T) {
 	}
 }
 
+func TestDatagramsAreLeftApart(t *testing.T) {
+	for number, left := range map[uint8]int{packet.NumTCP: 1, packet.NumUDP: 40} {
+		m := merger{tcpOnly: true}
+		i := newIDs()
+		if got := m.merge(burst(40, number), i.block); len(got) != left {
+			t.Errorf("protocol %d: %d packets are left, want %d", number, len(got), left)
+		}
+	}
+}
+
 func TestACorruptPacketIsLeftAlone(t *testing.T) {
 	outs := burst(3, packet.NumUDP)
 	outs[1].Payload = bytes.Clone(outs[1].Payload)

@@ -53,7 +53,7 @@ type Config struct {
 	ClampMSS        int            // upper bound of the TCP MSS option; 0: none, AutoMSS: what the links carry
 	Plateaus        []uint16       // MTUs that a router which reports none may have meant (RFC 1191 section 7)
 	Fragments       fragment.Limits
-	Coalesce        bool               // consecutive packets of a flow leave as one super-packet
+	Coalesce        Coalescing         // which packets of a flow leave as one super-packet
 	Moderation      time.Duration      // how long the next packets may gather after some came together; 0: not at all
 	Answers         [drop.Choices]bool // which of the choices are made, so that their errors are sent
 	ErrorsPerSecond int                // ICMP errors to one source; 0: no limit
@@ -75,6 +75,16 @@ type PortRule struct {
 
 // AutoMSS as Config.ClampMSS keeps TCP segments within the MTUs of both links.
 const AutoMSS = -1
+
+// Coalescing says which protocols' packets leave as one super-packet when they are consecutive ones of a flow.
+type Coalescing uint8
+
+// The kinds of coalescing.
+const (
+	CoalesceNone Coalescing = iota
+	CoalesceTCP             // for kernels that take no other super-packets
+	CoalesceAll
+)
 
 // Policy says what becomes of a packet that pairs a prefix with a non-global IPv4 address.
 type Policy uint8

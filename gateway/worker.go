@@ -211,7 +211,8 @@ func (w *worker) tables() table.Time { return table.Time(w.now / table.Tick) }
 // flush sends what the batch has produced.
 func (w *worker) flush() {
 	m := &w.merger
-	if !w.conf.Coalesce {
+	m.tcpOnly = w.conf.Coalesce == CoalesceTCP
+	if w.conf.Coalesce == CoalesceNone {
 		m = nil
 	}
 	for s := range w.to {

@@ -19,6 +19,7 @@ type Notes = map[int]string
 // and for the setting threaded on what is mounted on /sys. One goroutine at a time may use it.
 type Manager struct {
 	names     []string           // of the NICs to set up, each once
+	leave     []string           // settings that are not touched
 	keep      func(Notes) error  // makes the notes outlive a crash
 	originals map[int]originals  // by the index of a NIC
 	seen      map[string]attempt // by the name of a NIC
@@ -32,11 +33,11 @@ type attempt struct {
 	loose bool // its threads could not be confined, which has been said
 }
 
-// New returns a manager of the NICs with these names, which may be the same. The old notes are those that a daemon before
+// New returns a manager of the NICs with these names, which may be the same; it sets up all but the settings in leave. The old notes are those that a daemon before
 // this one kept when it ended without PutBack. Before a NIC is changed, keep is called with all that there is to put back
 // from then on; with an error of it the NIC stays as it is.
-func New(names []string, old Notes, keep func(Notes) error) *Manager {
-	m := &Manager{names: slices.Compact(slices.Sorted(slices.Values(names))), keep: keep,
+func New(names, leave []string, old Notes, keep func(Notes) error) *Manager {
+	m := &Manager{names: slices.Compact(slices.Sorted(slices.Values(names))), leave: leave, keep: keep,
 		originals: map[int]originals{}, seen: map[string]attempt{}}
 	for index, note := range old {
 		m.originals[index] = parse(note)
@@ -86,7 +87,7 @@ func (m *Manager) PutBack() error {
 
 // setUp makes the settings of a NIC what they should be. Nothing is changed that is not noted.
 func (m *Manager) setUp(i *net.Interface) (changed []string, warnings []error) {
-	had, wrong, warnings := differences(i)
+	had, wrong, warnings := m.differences(i)
 	if len(wrong) == 0 {
 		return nil, warnings
 	}
@@ -120,10 +121,13 @@ func (m *Manager) confine(i *net.Interface) error {
 }
 
 // differences returns the settings of a NIC that are not what they should be, and what they are.
-func differences(i *net.Interface) (had originals, wrong []*setting, warnings []error) {
+func (m *Manager) differences(i *net.Interface) (had originals, wrong []*setting, warnings []error) {
 	had = originals{}
 	for n := range settings {
 		s := &settings[n]
+		if slices.Contains(m.leave, s.name) {
+			continue
+		}
 		switch on, err := s.read(i); {
 		case err != nil:
 			warnings = append(warnings, s.refused(i, err))

@@ -115,7 +115,7 @@ func TestNICsAreSetUpAndPutBack(t *testing.T) {
 	within(t, l, func() {
 		ethtool(t, l.NIC4, "gro", "on")
 		var k kept
-		m := nic.New([]string{l.NIC6, l.NIC4}, nil, k.keep)
+		m := nic.New([]string{l.NIC6, l.NIC4}, nil, nil, k.keep)
 		if changed := set(t, m); len(changed) != 5 || !slices.Contains(changed, "rx-gro of v6 on") {
 			t.Errorf("changed: %q", changed)
 		}
@@ -145,6 +145,20 @@ func ethtool(t *testing.T, name, feature, value string) {
 	}
 }
 
+// TestSomeSettingsAreLeft as they are.
+func TestSomeSettingsAreLeft(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	within(t, l, func() {
+		var k kept
+		m := nic.New([]string{l.NIC6}, []string{nic.UDPForwarding}, nil, k.keep)
+		set(t, m)
+		expect(t, "set up", l.NIC6, "rx-gro", "threaded")
+		putBack(t, m)
+		expect(t, "put back", l.NIC6)
+	})
+}
+
 // TestTheTrueOriginalsAreKeptOverACrash: a manager that ends without PutBack, another that goes on from its notes, and a
 // third that shall manage something else.
 func TestTheTrueOriginalsAreKeptOverACrash(t *testing.T) {
@@ -152,12 +166,12 @@ func TestTheTrueOriginalsAreKeptOverACrash(t *testing.T) {
 	l := network(t, lab.Options{})
 	within(t, l, func() {
 		var k kept
-		set(t, nic.New([]string{l.NIC6, l.NIC4}, nil, k.keep))
-		second := nic.New([]string{l.NIC6, l.NIC4}, k.notes, k.keep)
+		set(t, nic.New([]string{l.NIC6, l.NIC4}, nil, nil, k.keep))
+		second := nic.New([]string{l.NIC6, l.NIC4}, nil, k.notes, k.keep)
 		if changed := set(t, second); len(changed) != 0 {
 			t.Errorf("changed: %q", changed)
 		}
-		third := nic.New([]string{l.NIC6}, k.notes, k.keep)
+		third := nic.New([]string{l.NIC6}, nil, k.notes, k.keep)
 		set(t, third)
 		expect(t, "managed still", l.NIC6, all...)
 		expect(t, "managed no longer", l.NIC4)
@@ -167,8 +181,8 @@ func TestTheTrueOriginalsAreKeptOverACrash(t *testing.T) {
 		putBack(t, third)
 		expect(t, "put back", l.NIC6)
 
-		set(t, nic.New([]string{l.NIC6}, nil, k.keep))
-		set(t, nic.New(nil, k.notes, k.keep))
+		set(t, nic.New([]string{l.NIC6}, nil, nil, k.keep))
+		set(t, nic.New(nil, nil, k.notes, k.keep))
 		expect(t, "put back by one that manages nothing", l.NIC6)
 		if len(k.notes) != 0 {
 			t.Errorf("notes %v are left", k.notes)
@@ -181,7 +195,7 @@ func TestOneNICForBothSides(t *testing.T) {
 	l := network(t, lab.Options{OneNIC: true})
 	within(t, l, func() {
 		var k kept
-		m := nic.New([]string{"eth0", "eth0"}, nil, k.keep)
+		m := nic.New([]string{"eth0", "eth0"}, nil, nil, k.keep)
 		if changed := set(t, m); len(changed) != 3 {
 			t.Errorf("changed: %q", changed)
 		}
@@ -197,7 +211,7 @@ func TestANewNICIsSetUpAndTheOldForgotten(t *testing.T) {
 	l := network(t, lab.Options{})
 	within(t, l, func() {
 		var k kept
-		m := nic.New([]string{l.NIC6, l.NIC4}, nil, k.keep)
+		m := nic.New([]string{l.NIC6, l.NIC4}, nil, nil, k.keep)
 		set(t, m)
 		if err := l.Unplug6(); err != nil {
 			t.Fatal(err)
@@ -226,7 +240,7 @@ func TestWhatIsRefusedIsSaid(t *testing.T) {
 			t.Fatal(err)
 		}
 		var k kept
-		m := nic.New([]string{"lo", l.NIC4}, nil, k.keep)
+		m := nic.New([]string{"lo", l.NIC4}, nil, nil, k.keep)
 		_, warnings := m.SetUp()
 		if got := fmt.Sprint(warnings); len(warnings) != 2 || !strings.Contains(got, "threaded of lo on cannot be had: ") ||
 			!strings.Contains(got, "threaded of v4 on cannot be had: ") || !strings.Contains(got, "NAPI") {
@@ -252,7 +266,7 @@ func TestNothingIsChangedThatIsNotNoted(t *testing.T) {
 	l := network(t, lab.Options{})
 	within(t, l, func() {
 		full := errors.New("no room")
-		m := nic.New([]string{l.NIC6}, nil, func(nic.Notes) error { return full })
+		m := nic.New([]string{l.NIC6}, nil, nil, func(nic.Notes) error { return full })
 		changed, warnings := m.SetUp()
 		if len(changed) != 0 || len(warnings) != 1 || !errors.Is(warnings[0], full) {
 			t.Errorf("changed %q, warnings %v", changed, warnings)
@@ -267,7 +281,7 @@ func TestSysOfAnotherNamespace(t *testing.T) {
 	l := network(t, lab.Options{})
 	err := l.Gateway.Do(func() error {
 		var k kept
-		m := nic.New([]string{l.NIC6}, nil, k.keep)
+		m := nic.New([]string{l.NIC6}, nil, nil, k.keep)
 		changed, warnings := m.SetUp()
 		if len(changed) != 2 || len(warnings) != 1 || !strings.Contains(warnings[0].Error(), "is not of this network namespace") {
 			t.Errorf("changed %q, warnings %v", changed, warnings)

@@ -31,13 +31,16 @@ func (s *setting) refused(i *net.Interface, err error) error {
 	return fmt.Errorf("%s cannot be had: %w", s.of(i, s.want), err)
 }
 
+// UDPForwarding is the setting that has datagrams joined.
+const UDPForwarding = "rx-udp-gro-forwarding"
+
 // settings are in the order in which they are made: on a veth there is NAPI, and so something to be threaded, only once
 // GRO is on.
 var settings = [...]setting{
-	feature("rx-lro", false), // a router must not have it: it merges what cannot be taken apart again
+	feature("rx-lro", false),      // a router must not have it: it merges what cannot be taken apart again
 	feature("rx-gro-list", false), // it would go before rx-udp-gro-forwarding, and keeps packets apart in memory
 	feature("rx-gro", true),
-	feature("rx-udp-gro-forwarding", true), // else GRO leaves alone what no socket of the host asks for
+	feature(UDPForwarding, true), // else GRO leaves alone what no socket of the host asks for
 	{"threaded", true, readThreaded, writeThreaded},
 }
 

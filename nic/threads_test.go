@@ -80,7 +80,7 @@ func confined(t *testing.T, l *lab.Lab, want *unix.CPUSet) error {
 			}
 		}
 	}
-	m := New([]string{l.NIC6, l.NIC4}, nil, func(Notes) error { return nil })
+	m := New([]string{l.NIC6, l.NIC4}, nil, nil, func(Notes) error { return nil })
 	check := func(when, name string, confined bool) {
 		i, err := net.InterfaceByName(name)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 
+	"nat64d/afpacket"
 	"nat64d/config"
 	"nat64d/drop"
 	"nat64d/fragment"
@@ -17,6 +18,17 @@ import (
 
 var policies = map[config.PrivateV4]gateway.Policy{
 	config.PrivateV4Auto: gateway.Auto, config.PrivateV4Allow: gateway.Allow, config.PrivateV4Drop: gateway.Refuse,
+}
+
+// coalescing says what is coalesced, if it is asked for, on a kernel with or without super-packets of UDP.
+func coalescing(asked, udp bool) gateway.Coalescing {
+	switch {
+	case asked && udp:
+		return gateway.CoalesceAll
+	case asked:
+		return gateway.CoalesceTCP
+	}
+	return gateway.CoalesceNone
 }
 
 // gatewayConfig translates the file's view, and what surrounds the gateway, into the data path's. The caller holds p.admin,
@@ -35,7 +47,7 @@ func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 		ClampMSS:        c.Translation.TCPMSSClamp,
 		Answers:         answers(&c.ICMP),
 		LiteralReporter: c.ICMP.LiteralSource,
-		Coalesce:        c.Interfaces.Coalesce,
+		Coalesce:        coalescing(c.Interfaces.Coalesce, afpacket.UDPSuperPackets()),
 		Moderation:      c.Interfaces.Moderation,
 		Session:         p.sessionConfig(c),
 		Fragments: fragment.Limits{

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"nat64d/afpacket"
 	"nat64d/config"
 	"nat64d/nic"
 )
@@ -21,7 +22,11 @@ func (p *parts) manageNICs() error {
 	if c.Offloads == config.OffloadsManage {
 		names = []string{c.V6.Name, c.V4.Name}
 	}
-	p.nics = nic.New(names, old, p.guard.keep)
+	var leave []string
+	if !afpacket.UDPSuperPackets() {
+		leave = []string{nic.UDPForwarding} // it would join datagrams that could not be received then
+	}
+	p.nics = nic.New(names, leave, old, p.guard.keep)
 	p.setUpNICs()
 	return nil
 }
