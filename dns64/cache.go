@@ -25,7 +25,7 @@ const (
 	staleFor   = 24 * time.Hour                  // RFC 8767 section 5 has one to three days
 	staleAfter = patience - 100*time.Millisecond // RFC 8767 section 5 has 1.8 s, but what has expired comes before what is made
 	staleTTL   = 30                              // RFC 8767 section 4
-	hastyFor   = 5 * time.Second                 // an answer made without one about AAAA, which may yet come
+	hastyFor   = 5 * time.Second                 // an answer given without one about AAAA, which may yet come
 	failureTTL = 1                               // seconds that a failure is remembered: a name that fails must not be a way to flood upstreams
 )
 

@@ -15,8 +15,8 @@ const (
 	// headStart is how long A waits for AAAA: beyond it the two are asked in parallel (RFC 6147 section 5.1.8), and the
 	// many answers that are there sooner, from a cache or a near upstream, spare a question that may be in vain.
 	headStart = 5 * time.Millisecond
-	// patience is how long AAAA is waited for when A is known (RFC 6147 section 5.1.3), or as long again as A took, where that
-	// is longer: upstreams are slow then, and not only about AAAA.
+	// patience is how long AAAA is waited for when addresses can be made of A (RFC 6147 section 5.1.3), or as long again as A
+	// took, where that is longer: upstreams are slow then, and not only about AAAA.
 	patience = 1500 * time.Millisecond
 )
 
@@ -61,7 +61,7 @@ type Answer struct {
 	*dns.Msg
 	Made  bool // it has records that were made up
 	Local bool // nobody was asked
-	Hasty bool // it was made although nobody knows whether there are AAAA records
+	Hasty bool // it was given although nobody knows whether there are AAAA records
 }
 
 // Resolve answers a question (RFC 6147 section 5). pick is the prefix to use where p leaves a choice.
@@ -107,14 +107,14 @@ func (p *Policy) resolveAAAA(ctx context.Context, q Question, pick int, ask Ask)
 		a = await(ctx, start(ctx, q.of(end, dns.TypeA), ask))
 	case <-late.C:
 		ipv4 := start(ctx, q.of(q.Name, dns.TypeA), ask)
-		aaaa, a = p.both(ctx, q, real, ipv4)
+		aaaa, a = p.both(ctx, q, pick, real, ipv4)
 	}
 	hasty := aaaa == nil || !conclusive(aaaa.Rcode)
 	m, made := p.Synthesize(q, aaaa, a, pick)
 	if made && p.bogus(ctx, q, aaaa, ask) {
 		return Answer{Msg: failure(q)}
 	}
-	return Answer{Msg: m, Made: made, Hasty: made && hasty}
+	return Answer{Msg: m, Made: made, Hasty: hasty}
 }
 
 // bogus says whether upstreams that validate failed to answer because they did not believe the answer, which then must not
@@ -129,8 +129,8 @@ func (p *Policy) bogus(ctx context.Context, q Question, aaaa *dns.Msg, ask Ask) 
 }
 
 // both waits for the answers to two questions, but not for A if it is not needed, and for AAAA only for so long when A is
-// there.
-func (p *Policy) both(ctx context.Context, q Question, real, ipv4 <-chan *dns.Msg) (aaaa, a *dns.Msg) {
+// enough.
+func (p *Policy) both(ctx context.Context, q Question, pick int, real, ipv4 <-chan *dns.Msg) (aaaa, a *dns.Msg) {
 	began := time.Now()
 	var giveUp <-chan time.Time
 	for real != nil || ipv4 != nil {
@@ -140,8 +140,10 @@ func (p *Policy) both(ctx context.Context, q Question, real, ipv4 <-chan *dns.Ms
 				return aaaa, nil
 			}
 		case a = <-ipv4:
-			took := time.Since(began)
-			ipv4, giveUp = nil, time.After(max(patience-headStart-took, took))
+			ipv4 = nil
+			if took := time.Since(began); p.suffices(q, a, pick) {
+				giveUp = time.After(max(patience-headStart-took, took))
+			}
 		case <-giveUp:
 			return nil, a
 		case <-ctx.Done():
@@ -149,6 +151,15 @@ func (p *Policy) both(ctx context.Context, q Question, real, ipv4 <-chan *dns.Ms
 		}
 	}
 	return aaaa, a
+}
+
+// suffices says whether an answer about A is worth more than the wait for AAAA: if addresses may be made of it alone.
+func (p *Policy) suffices(q Question, a *dns.Msg, pick int) bool {
+	if p.ServfailOnError || a == nil || a.Rcode != dns.RcodeSuccess {
+		return false
+	}
+	_, found, _ := p.convert(q, nil, a, pick)
+	return found
 }
 
 // start asks, and sends the answer, or nil if there is none.

@@ -342,6 +342,79 @@ func TestPatience(t *testing.T) {
 	}
 }
 
+// AAAA is not given up for an answer about A of which nothing can be made.
+func TestPatienceWithoutA(t *testing.T) {
+	t.Parallel()
+	const late = 2 * time.Second
+	servfail := func(p *Policy) { p.ServfailOnError = true }
+	for _, row := range []struct {
+		name, a, aaaa string
+		set           func(*Policy)
+		want          string
+		hasty         bool
+	}{
+		{"no A", nodata, real1, nil, "77 AAAA 2001:db8:f::1", false},
+		{"no A, and an error", nodata, "SERVFAIL", nil, "; SOA", true},
+		{"loopback", "h.example.com. 5 A 127.0.0.1", real1, nil, "77 AAAA 2001:db8:f::1", false},
+		{"A fails", "SERVFAIL", real1, nil, "77 AAAA 2001:db8:f::1", false},
+		{"A fails, and AAAA", "SERVFAIL", "REFUSED", nil, "SERVFAIL", true},
+		{"errors count, but there is none", a7, real1, servfail, "77 AAAA 2001:db8:f::1", false},
+		{"errors count, and there is none of its own", a7, nodata, servfail, made7, false},
+		{"errors count", a7, "SERVFAIL", servfail, "SERVFAIL", true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), resolveTimeout)
+				defer cancel()
+				p := testPolicy(t)
+				if row.set != nil {
+					row.set(p)
+				}
+				a := p.Resolve(ctx, in("h.example.com.", dns.TypeAAAA), 0, func(ctx context.Context, q Question) (*dns.Msg, error) {
+					if q.Type == dns.TypeA {
+						return message(t, dns.TypeA, row.a), nil
+					}
+					time.Sleep(late)
+					return message(t, dns.TypeAAAA, row.aaaa), nil
+				})
+				if got := brief(a.Msg); got != row.want || a.Hasty != row.hasty {
+					t.Errorf("got %s, hasty %v; want %s, %v", got, a.Hasty, row.want, row.hasty)
+				}
+			})
+		})
+	}
+}
+
+// That there is nothing is not remembered for long either, here or by clients, as long as nobody has said so of AAAA. It is
+// no reason to forget what is known.
+func TestHastyDenialsAreNotKept(t *testing.T) {
+	t.Parallel()
+	f := New(testConfig(t, startFake(t, func(_ dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+		m := new(dns.Msg).SetReply(q)
+		m.Ns = records(t, nodata[1:])
+		if q.Question[0].Qtype == dns.TypeAAAA {
+			m.SetRcode(q, dns.RcodeServerFailure)
+		}
+		return m
+	}).udp), nil)
+	s, q := f.state.Load(), in("h.example.com.", dns.TypeAAAA)
+	known := remember(t, f, s.made, q, "h.example.com. 1000 AAAA 2001:db8::9", 0)
+	for _, again := range []bool{true, false} {
+		e, err := f.resolve(t.Context(), s, q, 0, again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := e.message(time.Now())
+		if kept := time.Duration(e.expires - e.stored); err != nil || kept != hastyFor || brief(m) != "; SOA" || m.Ns[0].Header().Ttl > uint32(hastyFor/time.Second) {
+			t.Errorf("it is kept for %v: %v, %v", kept, m, err)
+		}
+		if has := s.made.entries()[0]; (has == known) != again {
+			t.Errorf("asked ahead of time %v: what is remembered is replaced %v", again, has != known)
+		}
+	}
+}
+
 // A late answer about AAAA counts as soon as it is there: nothing that was made without it is remembered for long.
 func TestHastyAnswersAreNotKept(t *testing.T) {
 	t.Parallel()
