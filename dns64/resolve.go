@@ -155,7 +155,7 @@ func (p *Policy) both(ctx context.Context, q Question, pick int, real, ipv4 <-ch
 
 // suffices says whether an answer about A is worth more than the wait for AAAA: if addresses may be made of it alone.
 func (p *Policy) suffices(q Question, a *dns.Msg, pick int) bool {
-	if p.ServfailOnError || a == nil || a.Rcode != dns.RcodeSuccess {
+	if p.ServfailOnError || a == nil || a.Rcode != dns.RcodeSuccess || p.proves(q, a, dns.TypeA) {
 		return false
 	}
 	_, found, _ := p.convert(q, nil, a, pick)

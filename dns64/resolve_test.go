@@ -96,7 +96,7 @@ func TestIPv4Only(t *testing.T) {
 			q := in(name, kind)
 			q.DO = true
 			a := p.Resolve(t.Context(), q, 0, script(t, "", &asked))
-			if a.Local == (kind == dns.TypeDS) || (len(asked) > 0) != (kind == dns.TypeDS) || a.AuthenticatedData || signed(a.Msg) {
+			if a.Local == (kind == dns.TypeDS) || (len(asked) > 0) != (kind == dns.TypeDS) || a.AuthenticatedData || signed(a.Msg, kind) {
 				t.Errorf("%s %s: %v was asked, answer %v", name, dns.Type(kind), asked, a.Msg)
 			}
 			want := map[uint16]int{dns.TypeA: 2, dns.TypeAAAA: 4}[kind]
@@ -358,6 +358,8 @@ func TestPatienceWithoutA(t *testing.T) {
 		{"loopback", "h.example.com. 5 A 127.0.0.1", real1, nil, "77 AAAA 2001:db8:f::1", false},
 		{"A fails", "SERVFAIL", real1, nil, "77 AAAA 2001:db8:f::1", false},
 		{"A fails, and AAAA", "SERVFAIL", "REFUSED", nil, "SERVFAIL", true},
+		{"A is signed", a7 + "," + signature("A"), real1, nil, "77 AAAA 2001:db8:f::1", false},
+		{"A is signed, and an error", a7 + "," + signature("A"), "SERVFAIL", nil, "SERVFAIL", true},
 		{"errors count, but there is none", a7, real1, servfail, "77 AAAA 2001:db8:f::1", false},
 		{"errors count, and there is none of its own", a7, nodata, servfail, made7, false},
 		{"errors count", a7, "SERVFAIL", servfail, "SERVFAIL", true},
@@ -371,7 +373,9 @@ func TestPatienceWithoutA(t *testing.T) {
 				if row.set != nil {
 					row.set(p)
 				}
-				a := p.Resolve(ctx, in("h.example.com.", dns.TypeAAAA), 0, func(ctx context.Context, q Question) (*dns.Msg, error) {
+				q := in("h.example.com.", dns.TypeAAAA)
+				q.DO = true
+				a := p.Resolve(ctx, q, 0, func(ctx context.Context, q Question) (*dns.Msg, error) {
 					if q.Type == dns.TypeA {
 						return message(t, dns.TypeA, row.a), nil
 					}

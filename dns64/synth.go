@@ -42,22 +42,22 @@ func (p *Policy) decides(q Question, aaaa *dns.Msg) bool {
 		return p.ServfailOnError
 	case aaaa.Rcode == dns.RcodeNameError:
 		return true
-	case q.DO && !p.BreakDNSSEC && !p.Validated && signed(aaaa):
-		return true // the client is about to validate what it gets
+	case p.proves(q, aaaa, dns.TypeAAAA):
+		return true
 	}
 	return p.has(q, aaaa) && !p.translatesAll(q.Name)
 }
 
-// signed says whether an answer proves itself: somebody who validates would find a made-up one bogus.
-func signed(m *dns.Msg) bool {
-	for _, section := range [][]dns.RR{m.Answer, m.Ns} {
-		for _, rr := range section {
-			if rr.Header().Rrtype == dns.TypeRRSIG {
-				return true
-			}
-		}
-	}
-	return false
+// proves says whether an answer about a type proves itself to a client that is about to validate what it gets, and that would
+// find addresses in its place bogus.
+func (p *Policy) proves(q Question, m *dns.Msg, kind uint16) bool {
+	return q.DO && !p.BreakDNSSEC && !p.Validated && signed(m, kind)
+}
+
+// signed says whether what an answer says of a type is signed. A CNAME that leads to it may be signed where the rest is not.
+func signed(m *dns.Msg, kind uint16) bool {
+	return slices.ContainsFunc(m.Answer, func(rr dns.RR) bool { return covers(rr, kind) }) ||
+		slices.ContainsFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeRRSIG })
 }
 
 // has says whether an answer has IPv6 addresses that the client may be given.
@@ -85,6 +85,8 @@ func (p *Policy) Synthesize(q Question, aaaa, a *dns.Msg, pick int) (m *dns.Msg,
 	if a != nil && a.Rcode == dns.RcodeSuccess {
 		if answer, found, ok := p.convert(q, aaaa, a, pick); !ok {
 			return failure(q), false
+		} else if found && (aaaa == nil || !conclusive(aaaa.Rcode)) && p.proves(q, a, dns.TypeA) {
+			return failure(q), false // that there is no AAAA record would have to be proven
 		} else if found {
 			m = reply(q, dns.RcodeSuccess)
 			m.Answer, m.Ns, m.Extra = answer, unsigned(a.Ns), unsigned(a.Extra)
@@ -149,10 +151,10 @@ func (p *Policy) convert(q Question, aaaa, a *dns.Msg, pick int) (answer []dns.R
 		if !ok || !same(end, a.Question[0].Name) {
 			return nil, false, false
 		}
-		name, answer = end, chain
+		name, answer = end, proven(q, aaaa, chain)
 	}
 	end, chain, ok := follow(a, name)
-	answer = append(answer, chain...)
+	answer = append(answer, proven(q, a, chain)...)
 	if !ok || cnames(answer) > maxChain {
 		return nil, false, false
 	}
@@ -174,6 +176,22 @@ func (p *Policy) convert(q Question, aaaa, a *dns.Msg, pick int) (answer []dns.R
 		}
 	}
 	return answer, found, true
+}
+
+// proven returns the links of a chain, for a client that wants them with their signatures, which still hold.
+func proven(q Question, m *dns.Msg, chain []dns.RR) (list []dns.RR) {
+	if !q.DO {
+		return chain
+	}
+	for _, link := range chain {
+		list = append(list, link)
+		for _, rr := range m.Answer {
+			if covers(rr, link.Header().Rrtype) && same(rr.Header().Name, link.Header().Name) {
+				list = append(list, rr)
+			}
+		}
+	}
+	return list
 }
 
 // follow returns the name at the end of the CNAMEs that begin at name, and them with the DNAMEs that they were made of,

@@ -1,6 +1,7 @@
 package dns64
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -125,6 +126,11 @@ func TestSynthesize(t *testing.T) {
 		{"DO, unsigned", Question{DO: true}, nil, nodata, a7, made7},
 		{"DO, signed", Question{DO: true}, nil, nodata + "," + signature("SOA"), a7 + "," + signature("A"), "; SOA"},
 		{"DO, signed, break_dnssec", Question{DO: true}, func(p *Policy) { p.BreakDNSSEC = true }, nodata + "," + signature("SOA"), a7 + "," + signature("A"), made7},
+		{"DO, AAAA fails and A is signed", Question{DO: true}, nil, "SERVFAIL", a7 + "," + signature("A"), "SERVFAIL"},
+		{"DO, AAAA never comes and A is signed", Question{DO: true}, nil, "", a7 + "," + signature("A"), "SERVFAIL"},
+		{"DO, AAAA fails and A is signed, break_dnssec", Question{DO: true}, func(p *Policy) { p.BreakDNSSEC = true }, "SERVFAIL", a7 + "," + signature("A"), "600 AAAA 2001:db8:64::c633:6407"},
+		{"DO, AAAA fails and A is unsigned", Question{DO: true}, nil, "SERVFAIL", a7, "600 AAAA 2001:db8:64::c633:6407"},
+		{"AAAA fails and A is signed", Question{}, nil, "SERVFAIL", a7 + "," + signature("A"), "600 AAAA 2001:db8:64::c633:6407"},
 		{"DO and CD", Question{DO: true, CD: true}, nil, nodata, a7, "; SOA"},
 		{"DO and CD with an IPv4-mapped address", Question{DO: true, CD: true}, nil, mapped, a7, "77 AAAA ::ffff:192.0.2.9"},
 		{"CD", Question{CD: true}, nil, nodata, a7, made7},
@@ -152,6 +158,48 @@ func TestSynthesize(t *testing.T) {
 			}
 			if got := brief(m); got != row.want {
 				t.Errorf("got %q, want %q", got, row.want)
+			}
+		})
+	}
+}
+
+// Whether addresses may be made for who validates is up to the zone at the end of a chain. The signatures on the way there
+// are passed on to who wants them.
+func TestSignedCNAMEs(t *testing.T) {
+	t.Parallel()
+	cname, dname := signature("CNAME"), "example.com."+strings.Replace(sig, "%s", "DNAME", 1)
+	const (
+		link = "h.example.com. 60 CNAME h.example.net."
+		tree = "example.com. 60 DNAME example.net."
+		soa  = ";example.net. 300 SOA ns.example.net. root.example.net. 1 7200 900 1209600 300"
+		nsec = ",h.example.net. 300 RRSIG NSEC 13 3 300 20300101000000 20200101000000 1 example.net. c2lnbmF0dXJl"
+		end  = "h.example.net. 60 A 198.51.100.7"
+		made = "h.example.net. 60 AAAA 2001:db8:64::c633:6407"
+	)
+	for _, row := range []struct {
+		name    string
+		do      bool
+		aaaa, a string
+		atEnd   bool // A was asked for at the end of the chain
+		want    string
+	}{
+		{"a CNAME", true, link + "," + cname + soa, link + "," + cname + "," + end, false, link + "," + cname + "," + made},
+		{"a CNAME, and A of its end", true, link + "," + cname + soa, end, true, link + "," + cname + "," + made},
+		{"a DNAME", true, tree + "," + dname + "," + link + soa, end, true, tree + "," + dname + "," + link + "," + made},
+		{"no DO", false, link + "," + cname + soa, link + "," + cname + "," + end, false, link + "," + made},
+		{"a signed end", true, link + "," + cname + soa + nsec, end, true, link + "," + cname},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			q := in("h.example.com.", dns.TypeAAAA)
+			q.DO = row.do
+			a := message(t, dns.TypeA, row.a)
+			if row.atEnd {
+				a.Question[0].Name = "h.example.net."
+			}
+			m, _ := testPolicy(t).Synthesize(q, message(t, dns.TypeAAAA, row.aaaa), a, 0)
+			if got, want := fmt.Sprint(m.Answer), fmt.Sprint(records(t, row.want)); got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
 			}
 		})
 	}
@@ -263,7 +311,7 @@ func FuzzSynthesize(f *testing.F) {
 			return
 		}
 		m, made := p.Synthesize(q, ms[0], ms[1], 0)
-		if made && (m.AuthenticatedData || signed(&dns.Msg{Ns: m.Ns})) {
+		if made && (m.AuthenticatedData || signed(m, dns.TypeAAAA)) {
 			t.Errorf("made-up records are vouched for: %v", m)
 		}
 		for _, rr := range m.Answer {
