@@ -21,34 +21,62 @@ var (
 	errTruncated  = errors.New("dns64: the answer does not fit")
 	errOtherCase  = errors.New("dns64: the answer spells the question in other letters")
 	errNoQuestion = errors.New("dns64: the answer does not repeat the question")
+	errNoEDNS     = errors.New("dns64: a question with OPT cannot be read")
 	errUnreadable = errors.New("dns64: the answer cannot be read")
 )
 
 // advertised is the longest answer that is wanted over UDP: one that is not fragmented anywhere.
 const advertised = 1232
 
-// exchange asks an upstream by its transport. An answer over UDP that is cut down, or that has not the pattern of letters by
-// which it is known, is asked for again over TCP, where nobody can forge one. An upstream that neither keeps the letters nor
-// knows TCP is asked in small letters from then on.
+// streamTimeout is how long TCP is tried where UDP has another way to go on: a firewall may drop it without a word.
+const streamTimeout = 500 * time.Millisecond
+
+// exchange asks an upstream. One that does not understand OPT is asked without from then on (RFC 6891 section 7).
 func (u *upstream) exchange(ctx context.Context, q Question) (*dns.Msg, error) {
-	if u.Transport != UDP {
-		return u.overStream(ctx, q)
-	}
-	m, err := u.overUDP(ctx, q)
-	if !errors.Is(err, errTruncated) && !errors.Is(err, errOtherCase) && !errors.Is(err, errNoQuestion) {
+	m, err := u.byTransport(ctx, q, u.plain.Load())
+	if !errors.Is(err, errNoEDNS) {
 		return m, err
 	}
-	m, failed := u.overStream(ctx, q)
-	if failed != nil && errors.Is(err, errOtherCase) && ctx.Err() == nil {
-		u.small.Store(true)
-		return u.overUDP(ctx, q)
+	m, err = u.byTransport(ctx, q, true)
+	if err == nil && m.Rcode != dns.RcodeFormatError { // else it was not because of OPT
+		u.plain.Store(true)
 	}
-	return m, failed
+	return m, err
+}
+
+// byTransport asks an upstream by its transport; plain is without OPT. An answer over UDP that is cut down, or that has not the
+// pattern of letters by which it is known, is asked for again over TCP, where nobody can forge one. An upstream that neither
+// keeps the letters nor knows TCP is asked in small letters from then on.
+func (u *upstream) byTransport(ctx context.Context, q Question, plain bool) (*dns.Msg, error) {
+	if u.Transport != UDP {
+		return u.overStream(ctx, q, plain)
+	}
+	m, err := u.overUDP(ctx, q, plain)
+	other, unread := errors.Is(err, errOtherCase), errors.Is(err, errNoEDNS)
+	if !errors.Is(err, errTruncated) && !errors.Is(err, errNoQuestion) && !other {
+		return m, err
+	}
+	try, cancel := ctx, func() {}
+	if other || unread {
+		try, cancel = context.WithTimeout(ctx, streamTimeout)
+	}
+	defer cancel()
+	m, failed := u.overStream(try, q, plain)
+	switch {
+	case failed == nil || ctx.Err() != nil:
+		return m, failed
+	case other:
+		u.small.Store(true)
+		return u.overUDP(ctx, q, plain)
+	case unread:
+		return nil, err
+	}
+	return nil, failed
 }
 
 // ask writes a question as it is sent: with an ID and a pattern of capitals that somebody who cannot see it would have to
-// guess, beside the port; or in small letters.
-func ask(q Question, small bool) ([]byte, error) {
+// guess, beside the port; or in small letters. A plain one has no OPT.
+func ask(q Question, small, plain bool) ([]byte, error) {
 	b := make([]byte, headerLen, headerLen+maxName+4+optLen)
 	binary.BigEndian.PutUint16(b, uint16(rand.Uint32()))
 	flags := uint16(flagRD | flagAD)
@@ -68,7 +96,7 @@ func ask(q Question, small bool) ([]byte, error) {
 	}
 	b = binary.BigEndian.AppendUint16(b, q.Type)
 	b = binary.BigEndian.AppendUint16(b, q.Class)
-	asQuery := query{edns: true, do: q.DO}
+	asQuery := query{edns: !plain, do: q.DO}
 	return asQuery.appendOPT(b, 0, 0, advertised), nil
 }
 
@@ -94,7 +122,13 @@ func parseAnswer(sent, b []byte, stream bool) (*dns.Msg, error) {
 	}
 	end := headerLen + nameLen(sent[headerLen:]) + 4
 	if rcode := b[3] & 15; len(b) == headerLen && binary.BigEndian.Uint64(b[4:]) == 0 && rcode != dns.RcodeSuccess && rcode != dns.RcodeNameError {
-		if !stream {
+		unread := rcode == dns.RcodeFormatError && hasOPT(sent)
+		switch {
+		case unread && !stream:
+			return nil, fmt.Errorf("%w: %w", errNoQuestion, errNoEDNS)
+		case unread:
+			return nil, errNoEDNS
+		case !stream:
 			return nil, errNoQuestion
 		}
 		return &dns.Msg{MsgHdr: dns.MsgHdr{Response: true, Rcode: int(rcode)}}, nil
@@ -112,6 +146,9 @@ func parseAnswer(sent, b []byte, stream bool) (*dns.Msg, error) {
 	m := new(dns.Msg)
 	if err := m.Unpack(b); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	if m.Rcode == dns.RcodeFormatError && hasOPT(sent) && m.IsEdns0() == nil {
+		return nil, errNoEDNS
 	}
 	for _, rr := range m.Answer { // some servers make owners and targets of the name as it was asked for
 		h := rr.Header()
@@ -132,9 +169,12 @@ func parseAnswer(sent, b []byte, stream bool) (*dns.Msg, error) {
 	return m, nil
 }
 
+// hasOPT says whether a question was sent with OPT, the only additional record that there may be.
+func hasOPT(sent []byte) bool { return sent[11] != 0 }
+
 // overUDP asks over UDP, and again if there is no answer. What is not the answer is ignored: the answer may yet come.
-func (u *upstream) overUDP(ctx context.Context, q Question) (*dns.Msg, error) {
-	sent, err := ask(q, u.small.Load())
+func (u *upstream) overUDP(ctx context.Context, q Question, plain bool) (*dns.Msg, error) {
+	sent, err := ask(q, u.small.Load(), plain)
 	if err != nil {
 		return nil, err
 	}
@@ -191,16 +231,16 @@ type connection struct {
 
 // overStream asks over TCP or TLS, if possible on a connection that is there. Upstreams may have closed that one: then a
 // new one counts.
-func (u *upstream) overStream(ctx context.Context, q Question) (*dns.Msg, error) {
+func (u *upstream) overStream(ctx context.Context, q Question, plain bool) (*dns.Msg, error) {
 	for {
 		c, used, err := u.connection(ctx)
 		if err != nil {
 			return nil, err
 		}
-		m, err := converse(ctx, c, q)
-		if err == nil {
+		m, err := converse(ctx, c, q, plain)
+		if err == nil || errors.Is(err, errNoEDNS) {
 			u.keep(c)
-			return m, nil
+			return m, err
 		}
 		c.Close()
 		if !used || ctx.Err() != nil {
@@ -262,8 +302,8 @@ func (u *upstream) prune(idle time.Duration) {
 }
 
 // converse sends a question over a stream, with its length in front, and reads the answer.
-func converse(ctx context.Context, c net.Conn, q Question) (*dns.Msg, error) {
-	sent, err := ask(q, true)
+func converse(ctx context.Context, c net.Conn, q Question, plain bool) (*dns.Msg, error) {
+	sent, err := ask(q, true, plain)
 	if err != nil {
 		return nil, err
 	}

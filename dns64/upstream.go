@@ -66,6 +66,7 @@ type upstream struct {
 	tls *tls.Config
 
 	small    atomic.Bool   // it is asked in small letters
+	plain    atomic.Bool   // it is asked without OPT
 	failures atomic.Uint32 // since it answered last
 	asked    atomic.Uint64
 	failed   atomic.Uint64

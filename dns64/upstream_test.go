@@ -125,29 +125,81 @@ func TestLyingUpstreams(t *testing.T) {
 	}
 }
 
-// One that neither keeps the letters of a question nor knows TCP is asked in small ones after the first try.
-func TestUpstreamWithoutLettersAndTCP(t *testing.T) {
-	t.Parallel()
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// startWithoutTCP runs an upstream on a port of UDP, of which that of TCP is closed, or open and silent.
+func startWithoutTCP(t *testing.T, silent bool, answer func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg) (u Upstream, asked *atomic.Int64) {
+	t.Helper()
+	packets, stream := bothPorts(t)
+	if silent {
+		t.Cleanup(func() { stream.Close() })
+	} else {
+		stream.Close()
 	}
-	var asked atomic.Int64
-	answer := zone(t, a7)
+	asked = new(atomic.Int64)
 	s := &dns.Server{PacketConn: packets, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		asked.Add(1)
-		q.Question[0].Name = dns.CanonicalName(q.Question[0].Name)
 		_ = w.WriteMsg(answer(w, q))
 	})}
 	go func() { _ = s.ActivateAndServe() }()
 	t.Cleanup(func() { _ = s.Shutdown() })
-	_, server := serve(t, testConfig(t, Upstream{Transport: UDP, Addr: packets.LocalAddr().(*net.UDPAddr).AddrPort()}))
-	if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != made7 || asked.Load() > 4 {
-		t.Errorf("got %s after %d questions", got, asked.Load())
+	return Upstream{Transport: UDP, Addr: packets.LocalAddr().(*net.UDPAddr).AddrPort()}, asked
+}
+
+// One that neither keeps the letters of a question nor knows TCP is asked in small ones after the first try.
+func TestUpstreamWithoutLettersAndTCP(t *testing.T) {
+	t.Parallel()
+	for _, silent := range []bool{false, true} {
+		answer := zone(t, a7)
+		u, asked := startWithoutTCP(t, silent, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+			q.Question[0].Name = dns.CanonicalName(q.Question[0].Name)
+			return answer(w, q)
+		})
+		_, server := serve(t, testConfig(t, u))
+		if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != made7 || asked.Load() > 4 {
+			t.Errorf("TCP silent %v: got %s after %d questions", silent, got, asked.Load())
+		}
+		before := asked.Load()
+		if m := exchange(t, "udp", server, nil, "no.example.com.", dns.TypeA); m.Rcode != dns.RcodeNameError || asked.Load() != before+1 {
+			t.Errorf("TCP silent %v: got %v after %d questions, want one", silent, m, asked.Load()-before)
+		}
 	}
-	before := asked.Load()
-	if m := exchange(t, "udp", server, nil, "no.example.com.", dns.TypeA); m.Rcode != dns.RcodeNameError || asked.Load() != before+1 {
-		t.Errorf("got %v after %d questions, want one", m, asked.Load()-before)
+}
+
+// One that takes OPT for an error is asked without, at once after the first try. One that finds everything wrong is not.
+func TestUpstreamWithoutEDNS(t *testing.T) {
+	t.Parallel()
+	truth := zone(t, a7)
+	refusing := func(header, all bool) func(dns.ResponseWriter, *dns.Msg) *dns.Msg {
+		return func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+			switch {
+			case !all && q.IsEdns0() == nil:
+				return truth(w, q)
+			case header:
+				return &dns.Msg{MsgHdr: dns.MsgHdr{Id: q.Id, Response: true, Rcode: dns.RcodeFormatError}}
+			}
+			return new(dns.Msg).SetRcode(q, dns.RcodeFormatError)
+		}
+	}
+	for _, header := range []bool{false, true} {
+		up := startFake(t, refusing(header, false))
+		silent, _ := startWithoutTCP(t, true, refusing(header, false))
+		closed, _ := startWithoutTCP(t, false, refusing(header, false))
+		for _, u := range []Upstream{up.udp, up.tcp, silent, closed} {
+			c := testConfig(t, u)
+			_, server := serve(t, c)
+			if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != made7 {
+				t.Errorf("%v, header alone %v: got %s", u, header, got)
+			}
+			before := up.asked.Load()
+			m := exchange(t, "udp", server, nil, "no.example.com.", dns.TypeA)
+			if n := up.asked.Load() - before; m.Rcode != dns.RcodeNameError || n > 1 || c.Upstreams.State()[0].Failed != 0 {
+				t.Errorf("%v, header alone %v: got %v after %d questions", u, header, m, n)
+			}
+		}
+		c := testConfig(t, startFake(t, refusing(header, true)).udp)
+		_, server := serve(t, c)
+		if m := exchange(t, "udp", server, nil, "h.example.com.", dns.TypeA); m.Rcode != dns.RcodeFormatError || c.Upstreams.list[0].plain.Load() {
+			t.Errorf("header alone %v: got %v, asked without OPT from then on %v", header, m, c.Upstreams.list[0].plain.Load())
+		}
 	}
 }
 

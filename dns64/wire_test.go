@@ -55,7 +55,7 @@ func FuzzParseQuery(f *testing.F) {
 // No answer of an upstream is read without its question, or so that it cannot be remembered and sent.
 func FuzzParseAnswer(f *testing.F) {
 	q := Question{Name: "h.example.com.", Type: dns.TypeA, Class: dns.ClassINET}
-	sent, err := ask(q, false)
+	sent, err := ask(q, false, false)
 	if err != nil {
 		f.Fatal(err)
 	}
