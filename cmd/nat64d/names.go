@@ -159,7 +159,8 @@ func (b *basis) policy() dns64.Policy {
 }
 
 // private says whether non-global IPv4 addresses may stand behind a prefix: no name must have an address to which packets
-// are dropped.
+// are dropped. Without a pool, as beside a gateway elsewhere, it is not known whether it is one within a network of such
+// addresses, and RFC 6052 section 3.1 holds.
 func (b *basis) private(p pool6.Prefix, choice config.PrivateV4) bool {
 	if choice != config.PrivateV4Auto {
 		return choice == config.PrivateV4Allow
@@ -167,12 +168,7 @@ func (b *basis) private(p pool6.Prefix, choice config.PrivateV4) bool {
 	if !p.IsWellKnown() {
 		return true
 	}
-	for _, e := range b.pool {
-		if pool6.Global4(e.Addr.As4()) {
-			return false
-		}
-	}
-	return true
+	return len(b.pool) > 0 && !slices.ContainsFunc(b.pool, func(e pool4.Entry) bool { return pool6.Global4(e.Addr.As4()) })
 }
 
 // basis returns what the forwarder's configuration is to be made of. The caller holds p.admin, unless nothing runs yet.

@@ -14,6 +14,8 @@ import (
 	"nat64d/config"
 	"nat64d/control"
 	"nat64d/dns64"
+	"nat64d/pool4"
+	"nat64d/pool6"
 )
 
 // conf reads a configuration of DNS64 on the loopback interface.
@@ -48,6 +50,37 @@ func TestWhoIsAnswered(t *testing.T) {
 		b := basis{conf: conf(t, row.text), routed: routed}
 		if got := fmt.Sprint(b.clients()); got != row.want {
 			t.Errorf("%s: got %s, want %s", row.text, got, row.want)
+		}
+	}
+}
+
+// Behind the Well-Known Prefix a private address may stand if the pool has nothing but such, and not if there is no pool to
+// tell by.
+func TestPrivateAddressesBehindAPrefix(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		prefix string
+		choice config.PrivateV4
+		pool   []string
+		want   bool
+	}{
+		{"64:ff9b::/96", config.PrivateV4Auto, []string{"10.0.2.15"}, true},
+		{"64:ff9b::/96", config.PrivateV4Auto, []string{"10.0.2.15", "8.8.8.8"}, false},
+		{"64:ff9b::/96", config.PrivateV4Auto, nil, false},
+		{"64:ff9b::/96", config.PrivateV4Allow, nil, true},
+		{"2001:db8:64::/96", config.PrivateV4Auto, nil, true},
+		{"2001:db8:64::/96", config.PrivateV4Drop, []string{"10.0.2.15"}, false},
+	} {
+		var b basis
+		for _, a := range row.pool {
+			b.pool = append(b.pool, pool4.Entry{Addr: netip.MustParseAddr(a)})
+		}
+		prefix, err := pool6.ParsePrefix(row.prefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := b.private(prefix, row.choice); got != row.want {
+			t.Errorf("%+v: got %v", row, got)
 		}
 	}
 }
