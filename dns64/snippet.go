@@ -14,7 +14,7 @@ import (
 type Surroundings struct {
 	Clients   []netip.Prefix // empty: any
 	Resolver  netip.Addr     // whom clients are to ask; the zero Addr: not known
-	Interface string         // of the IPv6 side
+	Interface string         // of the IPv6 side; empty: not known
 }
 
 // snippets are templates of what has another server agree with a Policy, by the name of the server.
@@ -34,7 +34,7 @@ dns64 {{.Prefix}} {
 	break-dnssec {{if $.BreakDNSSEC}}yes{{else}}no{{end}};
 };
 {{end}}`,
-	"unbound": `# Into unbound.conf. Unbound has one prefix, excludes nothing and does not know ipv4only.arpa.
+	"unbound": `# Into unbound.conf. Unbound has one prefix and does not know ipv4only.arpa.
 {{- with .Unknown "unbound"}}
 # What is set here and unknown there: {{.}}.{{end}}
 server:
@@ -61,7 +61,9 @@ dns64 {{.First}} {
 }
 `,
 	"radvd": `# Into radvd.conf, of radvd 2.20 or newer: hosts learn the prefix by router advertisements (RFC 8781).
-interface {{.Interface}} {
+{{- if not .Interface}}
+# INTERFACE stands for the one that they are behind: interfaces.v6.name, which would say it, is not set.{{end}}
+interface {{or .Interface "INTERFACE"}} {
 	AdvSendAdvert on;
 {{- range .Prefixes}}
 	nat64prefix {{.Prefix}} {
@@ -72,7 +74,7 @@ interface {{.Interface}} {
 	};{{end}}
 };
 `,
-	"networkd": `# Into the .network file of {{.Interface}}, of systemd 255 or newer: hosts learn the prefix by router advertisements (RFC 8781).
+	"networkd": `# Into the .network file of {{or .Interface "the interface that hosts are behind"}}, of systemd 255 or newer: hosts learn the prefix by router advertisements (RFC 8781).
 [Network]
 IPv6SendRA=yes
 {{- if .Resolver.IsValid}}
@@ -157,7 +159,7 @@ func (s snippet) mappedBehind(i int, rest bool) []string {
 	return list
 }
 
-// unknown are the settings that not all servers have a word for, and whom they are unknown to.
+// unknown are the settings, be they defaults, that not all servers have a word for, and whom they are unknown to.
 var unknown = []struct {
 	key     string
 	set     func(s snippet) bool
@@ -167,10 +169,13 @@ var unknown = []struct {
 	{"prefix_policy", func(s snippet) bool { return len(s.Prefixes) > 1 && s.Choice == All }, []string{"unbound", "coredns"}},
 	{"ranges", func(s snippet) bool { return len(s.Ranges) > 0 }, []string{"unbound", "coredns"}},
 	{"mapped", func(s snippet) bool { return len(s.Mapped) > 0 }, []string{"unbound", "coredns"}},
+	{"private_v4", func(s snippet) bool { return !s.Prefixes[0].Private }, []string{"unbound", "coredns"}},
+	{"exclude", func(s snippet) bool { return len(s.Exclude) > 0 && !s.excludesAll() }, []string{"unbound", "coredns"}},
 	{"translate_all for domains", func(s snippet) bool { return len(s.TranslateAll) > 0 && !s.All() }, []string{"bind", "coredns"}},
 	{"suffix", func(s snippet) bool { return slices.ContainsFunc(s.Prefixes, s.Suffixed) }, []string{"unbound", "coredns"}},
 	{"recursive_only", func(s snippet) bool { return s.RecursiveOnly }, []string{"unbound", "coredns"}},
 	{"on_aaaa_error", func(s snippet) bool { return s.ServfailOnError }, []string{"unbound", "coredns"}},
+	{"on_aaaa_error", func(s snippet) bool { return !s.ServfailOnError }, []string{"bind"}}, // it fails itself
 }
 
 // Unknown returns the settings of the Policy that a server has no word for.
@@ -193,8 +198,10 @@ func (s snippet) Suffixed(p Prefix) bool {
 }
 
 // All says whether every name's own addresses make way.
-func (s snippet) All() bool {
-	return s.translatesAll(".") || slices.ContainsFunc(s.Exclude, func(p netip.Prefix) bool { return p.Bits() == 0 })
+func (s snippet) All() bool { return s.translatesAll(".") || s.excludesAll() }
+
+func (s snippet) excludesAll() bool {
+	return slices.ContainsFunc(s.Exclude, func(p netip.Prefix) bool { return p.Bits() == 0 })
 }
 
 // Discovery returns the addresses of ipv4only.arpa behind the first prefix.

@@ -36,6 +36,20 @@ func TestSnippets(t *testing.T) {
 	}
 }
 
+// Where there is no interface to name, whoever copies the snippet sees that there is one to fill in.
+func TestSnippetsWithoutAnInterface(t *testing.T) {
+	t.Parallel()
+	for server, want := range map[string]string{
+		"radvd":    "\n# INTERFACE stands for the one that they are behind: interfaces.v6.name, which would say it, is not set.\ninterface INTERFACE {\n",
+		"networkd": "# Into the .network file of the interface that hosts are behind, of systemd 255",
+	} {
+		text, err := testPolicy(t).Snippet(server, Surroundings{})
+		if err != nil || !strings.Contains(text, want) {
+			t.Errorf("%s: %v: %q is missing in\n%s", server, err, want, text)
+		}
+	}
+}
+
 // What a server can be told of the Policy it is told, and of the rest the snippet says that it is not known there.
 func TestSnippetsOfSettings(t *testing.T) {
 	t.Parallel()
@@ -60,12 +74,16 @@ func TestSnippetsOfSettings(t *testing.T) {
 		{"what it has no words for", "unbound", func(p *Policy) {
 			p.Choice, p.Ranges, p.Mapped, p.Suffix = All, ranges, []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}, netip.MustParseAddr("::1")
 		}, []string{"# What is set here and unknown there: prefix_policy, ranges, mapped, suffix.\n"}, nil},
+		{"defaults", "bind", func(p *Policy) { p.ServfailOnError = false }, []string{"// What is set here and unknown there: on_aaaa_error.\n"}, nil},
+		{"defaults", "unbound", func(p *Policy) { *p = *testPolicy(t, "64:ff9b::/96") }, []string{"# What is set here and unknown there: private_v4, exclude.\n"}, nil},
+		{"defaults", "coredns", func(p *Policy) { *p = *testPolicy(t, "64:ff9b::/96") }, []string{"# What is set here and unknown there: private_v4, exclude.\n"}, nil},
 		{"exclude any", "coredns", func(p *Policy) { p.Exclude = []netip.Prefix{netip.MustParsePrefix("::/0")} }, []string{"translate_all\n"}, nil},
 		{"what it has no words for", "coredns", func(p *Policy) { p.RecursiveOnly, p.ServfailOnError = true, true }, []string{"unknown there: recursive_only, on_aaaa_error.\n"}, nil},
 	} {
 		t.Run(row.server+" "+row.name, func(t *testing.T) {
 			t.Parallel()
 			p := testPolicy(t, "64:ff9b::/96", "2001:db8:122:344::/64")
+			p.Prefixes[0].Private, p.Exclude, p.ServfailOnError = row.server != "bind", nil, row.server == "bind" // what each does anyway
 			row.set(p)
 			text, err := p.Snippet(row.server, Surroundings{Clients: []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}})
 			if err != nil {
