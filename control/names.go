@@ -9,6 +9,8 @@ import (
 
 // Names is the DNS64 forwarder as the server shows it. Its methods are called by many goroutines at once.
 type Names interface {
+	Version() Version
+	Counters() []Counter
 	DNS64() (DNS64Status, error)
 	// DNS64Cache returns the answers that are remembered.
 	DNS64Cache() ([]DNS64Cached, error)
@@ -93,6 +95,12 @@ var nameRoutes = []route{
 		result, err := s.names.FlushDNS64()
 		s.done(w, r, result, err)
 	}},
+}
+
+// aloneRoutes are what a Backend answers, if there is one.
+var aloneRoutes = []route{
+	{"GET", "/v1/version", ofNames(func(n Names, _ *http.Request) (Version, error) { return n.Version(), nil })},
+	{"GET", "/v1/stats", ofNames(func(n Names, _ *http.Request) ([]Counter, error) { return list(n.Counters()), nil })},
 }
 
 // ofNames answers with a value.

@@ -17,6 +17,11 @@ type fewNames struct{}
 
 var _ control.Names = fewNames{}
 
+func (fewNames) Version() control.Version { return control.Version{Version: "v1"} }
+func (fewNames) Counters() []control.Counter {
+	return []control.Counter{{Name: "dns64_cache_hits", Value: 7}}
+}
+
 func (fewNames) DNS64() (control.DNS64Status, error) {
 	return control.DNS64Status{}, &control.Error{Message: "DNS64 is off", Hint: "switch it on"}
 }
@@ -50,6 +55,8 @@ func TestNamesAlone(t *testing.T) {
 		{"GET", "/v1/dns64/query?name=h.example.net&type=A&client=2001:db8::8", "NOERROR", 200},
 		{"GET", "/v1/dns64/query?name=h.example.net&client=x", "client x is not an address", 422},
 		{"GET", "/v1/dns64/snippet?server=bind", `"text"`, 200},
+		{"GET", "/v1/version", `"version":"v1"`, 200},
+		{"GET", "/v1/stats", `"dns64_cache_hits"`, 200},
 		{"GET", "/v1/status", "this is DNS64 alone", 404},
 	} {
 		w := httptest.NewRecorder()

@@ -61,6 +61,9 @@ func NewServer(b Backend, n Names, log *slog.Logger) http.Handler {
 	if n != nil {
 		served = append(served, nameRoutes...)
 	}
+	if b == nil {
+		served = append(served, aloneRoutes...)
+	}
 	for _, r := range served {
 		s.mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, q *http.Request) { r.handle(s, w, q) })
 		s.mux.HandleFunc(r.path, func(w http.ResponseWriter, q *http.Request) {
@@ -70,7 +73,7 @@ func NewServer(b Backend, n Names, log *slog.Logger) http.Handler {
 	}
 	begin := "begin with /v1/status"
 	if b == nil {
-		begin = "this is DNS64 alone: nat64ctl dns64 is for it"
+		begin = "this is DNS64 alone: nat64ctl dns64, stats and version are for it"
 	}
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, q *http.Request) {
 		refuse(w, http.StatusNotFound, &Error{Message: "there is nothing at " + q.URL.Path, Hint: begin})

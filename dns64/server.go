@@ -56,6 +56,9 @@ const (
 	pending
 )
 
+// Transfer says whether a question is one for a zone, which is refused: none is here, and a transfer is more than one answer.
+func Transfer(kind uint16) bool { return kind == dns.TypeAXFR || kind == dns.TypeIXFR }
+
 // answer appends the answer to a packet to dst, if there is one without asking anybody. Else it returns what is to be
 // resolved.
 func (f *Forwarder) answer(dst, packet []byte, from *client, now time.Time) ([]byte, *job, outcome) {
@@ -70,8 +73,8 @@ func (f *Forwarder) answer(dst, packet []byte, from *client, now time.Time) ([]b
 	if !s.clients.Contains(from.addr) {
 		f.Stats.add(denied)
 		rcode = dns.RcodeRefused
-	} else if rcode == dns.RcodeSuccess && (q.kind == dns.TypeAXFR || q.kind == dns.TypeIXFR) {
-		rcode = dns.RcodeRefused // nobody's zone is here, and a transfer is more than one answer
+	} else if rcode == dns.RcodeSuccess && Transfer(q.kind) {
+		rcode = dns.RcodeRefused
 	}
 	if rcode != dns.RcodeSuccess {
 		f.Stats.answered(q.kind, rcode)

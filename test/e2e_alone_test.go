@@ -72,6 +72,9 @@ func TestDNS64AloneFollowsRoutes(t *testing.T) {
 	reload("")
 	expect(lab.Client6, ipv4only64)
 	expect(stranger, "REFUSED")
+	if !strings.Contains(log.String(), `msg="configuration changed" key=dns64.clients old=2001:db8:77::/64`) {
+		t.Errorf("the change is not logged: %s", log.String())
+	}
 	if !strings.Contains(log.String(), "route=2000::/3") {
 		t.Errorf("the route to everybody is not logged: %s", log.String())
 	}
@@ -102,6 +105,11 @@ func TestDNS64Alone(t *testing.T) {
 	}
 	if out, errs, code := nat64ctl(t, "--socket", socket, "dns64", "status"); code != 0 || !strings.Contains(out, "2001:db8:1::/64") {
 		t.Errorf("code %d: %s%s", code, out, errs)
+	}
+	for command, want := range map[string]string{"version": "\nnat64d", "stats": `dns64_queries{result="NOERROR",type="A"}`} {
+		if out, errs, code := nat64ctl(t, "--socket", socket, command); code != 0 || !strings.Contains(out, want) {
+			t.Errorf("nat64ctl %s: code %d: %s%s", command, code, out, errs)
+		}
 	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

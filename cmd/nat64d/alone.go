@@ -118,7 +118,8 @@ func (a *alone) reload(watch func(*nexthop.Table)) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range config.Diff(a.conf, next) {
+	changes := config.Diff(a.conf, next)
+	for _, c := range changes {
 		if !c.Live && strings.HasPrefix(c.Name, "dns64.") {
 			return fmt.Errorf("%s changed from %s to %s, which needs a restart", c.Name, c.Old, c.New)
 		}
@@ -133,6 +134,7 @@ func (a *alone) reload(watch func(*nexthop.Table)) error {
 	}
 	a.conf = next
 	a.level.Set(levelOf(next.Log))
+	logChanges(a.log, changes)
 	return nil
 }
 

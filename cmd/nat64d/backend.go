@@ -351,7 +351,7 @@ func (b *backend) Stats() []control.Counter {
 			cs = append(cs, control.Counter{Name: row.name, Labels: labels, Value: uint64(row.value), Help: row.help, Kind: "table"})
 		}
 	}
-	return append(cs, b.names.counters()...)
+	return append(cs, b.names.Counters()...)
 }
 
 // Pause implements control.Backend.

@@ -197,10 +197,14 @@ func (p *parts) reload() ([]config.Change, error) {
 	if err := p.change(next); err != nil {
 		return nil, fmt.Errorf("the configuration stays as it is: %w", err)
 	}
-	for _, c := range changes {
-		p.log.Info("configuration changed", "key", c.Name, "old", c.Old, "new", c.New)
-	}
+	logChanges(p.log, changes)
 	return changes, nil
+}
+
+func logChanges(log *slog.Logger, changes []config.Change) {
+	for _, c := range changes {
+		log.Info("configuration changed", "key", c.Name, "old", c.Old, "new", c.New)
+	}
 }
 
 func levelOf(c config.Log) (l slog.Level) {

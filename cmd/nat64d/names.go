@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -190,7 +191,7 @@ func (n *names) DNS64() (st control.DNS64Status, err error) {
 		return st, err
 	}
 	c := n.f.Config()
-	st = control.DNS64Status{Listen: n.server.Addrs(), Clients: c.Clients, Cached: n.f.Remembered(), Counters: n.counters()}
+	st = control.DNS64Status{Listen: n.server.Addrs(), Clients: c.Clients, Cached: n.f.Remembered(), Counters: n.Counters()}
 	for _, p := range c.Policy.Prefixes {
 		st.Prefixes = append(st.Prefixes, p.Prefix.Prefix())
 	}
@@ -202,8 +203,11 @@ func (n *names) DNS64() (st control.DNS64Status, err error) {
 	return st, nil
 }
 
-// counters returns what the forwarder counts; nothing if it is off.
-func (n *names) counters() (list []control.Counter) {
+// Version implements control.Names.
+func (n *names) Version() control.Version { return buildVersion() }
+
+// Counters implements control.Names. There are none if the forwarder is off.
+func (n *names) Counters() (list []control.Counter) {
 	if n.f == nil {
 		return nil
 	}
@@ -273,9 +277,8 @@ func (n *names) QueryDNS64(ctx context.Context, q control.DNS64Query) (a control
 	}
 	kind := uint16(dns.TypeAAAA)
 	if q.Type != "" {
-		known := false
-		if kind, known = dns.StringToType[q.Type]; !known {
-			return a, &control.Error{Message: fmt.Sprintf("there is no type %q of records", q.Type), Hint: "use one such as AAAA, A, PTR or TXT"}
+		if kind, err = recordType(q.Type); err != nil {
+			return a, err
 		}
 	}
 	if _, ok := dns.IsDomainName(q.Name); !ok || q.Name == "" {
@@ -297,6 +300,22 @@ func (n *names) QueryDNS64(ctx context.Context, q control.DNS64Query) (a control
 		a.Authority = append(a.Authority, rr.String())
 	}
 	return a, nil
+}
+
+// recordType reads the name of a type, or its number as RFC 3597 section 5 writes it.
+func recordType(text string) (uint16, error) {
+	kind, known := dns.StringToType[text]
+	if number, is := strings.CutPrefix(text, "TYPE"); is && !known {
+		n, err := strconv.ParseUint(number, 10, 16)
+		kind, known = uint16(n), err == nil
+	}
+	switch {
+	case !known:
+		return 0, &control.Error{Message: fmt.Sprintf("there is no type %q of records", text), Hint: "use one such as AAAA, A, PTR, TXT or TYPE65"}
+	case dns64.Transfer(kind):
+		return 0, &control.Error{Message: text + " asks for a whole zone, which clients are refused: none is here", Hint: "ask the name server of the zone"}
+	}
+	return kind, nil
 }
 
 // Snippet implements control.Names.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"nat64d/config"
 	"nat64d/control"
 	"nat64d/dns64"
@@ -128,6 +130,24 @@ func TestChangeOfRaceWhileUpstreamsAreAsked(t *testing.T) {
 	}
 	for i := range 50 {
 		n.follow(b(i%2 == 0))
+	}
+}
+
+func TestTypesOfQuestions(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"AAAA": "AAAA", "TYPE65": "HTTPS", "TYPE65280": "TYPE65280", "TYPE28": "AAAA",
+		"TYPE65536": `there is no type "TYPE65536" of records`, "TYPE": `there is no type "TYPE" of records`, "X": `there is no type "X" of records`,
+		"AXFR": "AXFR asks for a whole zone, which clients are refused: none is here", "TYPE251": "TYPE251 asks for a whole zone, which clients are refused: none is here",
+	} {
+		kind, err := recordType(text)
+		got := dns.Type(kind).String()
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
 	}
 }
 
