@@ -327,6 +327,12 @@ func checkChanges64(t *testing.T, g *daemon) {
 	expect("aaaa-refused.lie", "SERVFAIL")
 	g.must("config", "set", "dns64.on_aaaa_error", "synthesize")
 	expect("aaaa-refused.lie", "NOERROR; aaaa-refused.lie AAAA 64:ff9b::cb00:7158")
+	g.must("config", "set", "dns64.recursive_only", "true")
+	expect("v4", "NOERROR; v4 AAAA 64:ff9b::c000:202")
+	if got := ask64(t, g.lab.Client, "+norecurse", "@"+lab.Gateway6, "v4.example.net", "AAAA"); got != "NOERROR" {
+		t.Errorf("without RD: got %s", got)
+	}
+	g.must("config", "set", "dns64.recursive_only", "false")
 	signed := func(want string) {
 		t.Helper()
 		if got := ask64(t, g.lab.Client, "+dnssec", "@"+lab.Gateway6, "v4.signed.example", "AAAA"); got != want {

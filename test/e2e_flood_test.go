@@ -57,6 +57,55 @@ func TestDNS64InAFlood(t *testing.T) {
 	}
 }
 
+// Packets flow on through a gateway whose own DNS64 is flooded: they have their threads and their room.
+func TestPacketsInAFloodOfNames(t *testing.T) {
+	const lasts, datagrams = 4 * time.Second, 2000
+	l := network(t, lab.Options{})
+	_ = listenUDP(t, l.Server, lab.Server4+":53") // an upstream that says nothing
+	g := startConfig(t, l, "pool4: [ { address: "+lab.Spare4+", ports: 1024-65535 } ]\n"+
+		strings.Replace(alone64(", rate_per_second: 0"), "{", "{ enabled: true,", 1))
+	serveEcho(t, l)
+	c, err := l.Client.Dial(limit(t, time.Minute), "udp", target+":7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	eventually(t, startWithin, "a datagram is echoed", func() error { return exchange(c, 0) })
+	var asked atomic.Int64
+	done := make(chan error, 1)
+	go func() { done <- floodNames(t, l, time.Now().Add(lasts), &asked) }()
+	echoed := make(chan int)
+	go func() {
+		n, b := 0, make([]byte, 8)
+		for n < datagrams {
+			if _, err := c.Read(b); err != nil {
+				break
+			}
+			n++
+		}
+		echoed <- n
+	}()
+	_ = c.SetDeadline(time.Now().Add(lasts + time.Second))
+	tick := time.NewTicker(lasts / datagrams)
+	defer tick.Stop()
+	for range datagrams {
+		<-tick.C
+		_, _ = c.Write(make([]byte, 8)) // what is lost is counted at the end
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	n := <-echoed
+	t.Logf("%d names, %d of %d datagrams were echoed", asked.Load(), n, datagrams)
+	if dropped := g.dropped("ring"); n < datagrams*99/100 || dropped > 0 {
+		t.Errorf("%d of %d datagrams were echoed, %d found no room, beside %d names", n, datagrams, dropped, asked.Load())
+	}
+	if !strings.Contains(g.must("stats"), "dns64_busy") {
+		t.Errorf("that was no flood:\n%s", g.must("stats"))
+	}
+	g.stop()
+}
+
 // floodNames asks for another name with each packet until the end.
 func floodNames(t *testing.T, l *lab.Lab, end time.Time, asked *atomic.Int64) error {
 	c, err := l.Client.Dial(t.Context(), "udp", "["+lab.Gateway6+"]:53")
