@@ -248,10 +248,19 @@ func TestSplitDoesNotAllocate(t *testing.T) {
 	}
 }
 
+func BenchmarkSplit4(b *testing.B) {
+	big, o := out(false, payload(1480, 0), 8), out(false, payload(8, 0), 8)
+	var p fragment.Pieces
+	for b.Loop() {
+		_ = p.Split4(big, 576, 1)
+		for p.Next(o) {
+		}
+	}
+}
+
 func BenchmarkSplit6(b *testing.B) {
 	big, o := out(true, payload(1480, 0), 8), out(true, payload(8, 0), 8)
 	var p fragment.Pieces
-	b.ReportAllocs()
 	for b.Loop() {
 		_ = p.Split6(big, 1280, 1)
 		for p.Next(o) {

@@ -23,6 +23,15 @@ func TestLimiterLetsABurstAndThenTheRatePass(t *testing.T) {
 	}
 }
 
+func BenchmarkAllow(b *testing.B) {
+	var l icmp.Limiter
+	i := uint32(0)
+	for b.Loop() {
+		l.Allow(i, icmp.Rates{PerSource: 10, Total: 50}, 0)
+		i++
+	}
+}
+
 func TestLimiterBoundsAllSourcesTogether(t *testing.T) {
 	var l icmp.Limiter
 	sent := 0

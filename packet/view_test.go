@@ -161,7 +161,7 @@ func TestIdentifierIsTheNearEndsPort(t *testing.T) {
 
 func TestParsingAllocatesNothing(t *testing.T) {
 	six, four := ip6(0, chain([]byte{17, 0, 1, 4, 0, 0, 0, 0}, udp(3))...), ip4(6, tcp(packet.FlagACK)...)
-	if n := testing.AllocsPerRun(100, func() { _, _ = parse6(six); _, _ = parse4(four) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { _, _ = parse6(six); _, _ = parse4(four); packet.Peek6(six); packet.Peek4(four) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -216,6 +216,14 @@ func BenchmarkParse6TCP(b *testing.B) {
 	data := ip6(6, tcp(packet.FlagACK)...)
 	for b.Loop() {
 		_, _ = parse6(data)
+	}
+}
+
+func BenchmarkPeek(b *testing.B) {
+	six, four := ip6(6, tcp(packet.FlagACK)...), ip4(6, tcp(packet.FlagACK)...)
+	for b.Loop() {
+		_, _ = packet.Peek6(six)
+		_, _ = packet.Peek4(four)
 	}
 }
 

@@ -103,6 +103,21 @@ func BenchmarkExtract(b *testing.B) {
 	}
 }
 
+func BenchmarkMatch(b *testing.B) {
+	ps := make([]pool6.Prefix, 3)
+	for i, s := range []string{"2001:db8::/32", "2001:db8:0:1::/64", "64:ff9b::/96"} {
+		ps[i], _ = pool6.ParsePrefix(s)
+	}
+	a := netip.MustParseAddr("64:ff9b::1").As16()
+	match := func() { pool6.Match(ps, &a) }
+	if n := testing.AllocsPerRun(100, match); n != 0 {
+		b.Errorf("%v allocations", n)
+	}
+	for b.Loop() {
+		match()
+	}
+}
+
 func FuzzParsePrefix(f *testing.F) {
 	f.Add("64:ff9b::/96")
 	f.Add("2001:db8::/32")

@@ -319,12 +319,37 @@ func BenchmarkFind(b *testing.B) {
 	}
 }
 
+// BenchmarkInsertRemove is a slot that comes and goes among a million.
+func BenchmarkInsertRemove(b *testing.B) {
+	const n = 1_000_000
+	x, k := table.NewIndex(n+1, table.NewEpochs(1)), table.NewKey([16]byte{3})
+	for i := range uint64(n) {
+		h := k.Hash(i, 0, 0)
+		s := x.Lock(h)
+		s.Insert(h, uint32(i+1))
+		s.Unlock()
+	}
+	i := uint64(n)
+	for b.Loop() {
+		h := k.Hash(i, 0, 0)
+		s := x.Lock(h)
+		s.Insert(h, n+1)
+		s.Remove(h, n+1)
+		s.Unlock()
+		i++
+	}
+}
+
 func TestFindDoesNotAllocate(t *testing.T) {
 	x := table.NewIndex(10, table.NewEpochs(1))
 	s := x.Lock(5)
 	s.Insert(5, 1)
 	s.Unlock()
 	if n := testing.AllocsPerRun(100, func() {
+		s := x.Lock(6)
+		s.Insert(6, 2)
+		s.Remove(6, 2)
+		s.Unlock()
 		p := x.Find(5)
 		for p.Next() != 0 {
 		}
