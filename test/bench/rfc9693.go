@@ -29,8 +29,8 @@ func capacity(ctx context.Context, s *stint) error {
 	}
 	idle := s.daemon.resident()
 	for range 2 { // what the first round has lost is offered again
-		length := time.Duration(s.Sessions) * time.Second / setUpRate
-		if _, _, err := s.up(ctx, s.order(s.Sessions, setUpRate, length+settle)); err != nil {
+		length := time.Duration(s.Sessions) * time.Second / fillRate
+		if _, _, err := s.up(ctx, s.order(s.Sessions, fillRate, length+settle)); err != nil {
 			return err
 		}
 	}

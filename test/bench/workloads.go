@@ -27,6 +27,7 @@ var (
 const (
 	fewFlows      = 1000
 	setUpRate     = 250_000 // first packets of new flows a second
+	fillRate      = 50_000  // the same where all are to be carried, also by a slow machine
 	gentleRate    = 20_000  // of packets that are to open flows and not to be lost
 	costRate      = 100_000
 	costWindows   = 3
