@@ -199,7 +199,7 @@ func (f *flow) add(lead, o *packet.Out, g *flow) {
 
 // sound says whether a packet's transport checksum is right, or will be.
 func sound(o *packet.Out, ipLen int) bool {
-	if o.Offload.Checksum == packet.ChecksumPartial {
+	if o.Offload.Checksum != packet.ChecksumUnknown {
 		return true
 	}
 	ip := o.Head[packet.Headroom:]

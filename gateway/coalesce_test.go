@@ -298,6 +298,20 @@ func TestStampsComeRound(t *testing.T) {
 	}
 }
 
+// TestWhatIsKnownIsNotVerified: a checksum that the NIC has found good is not computed once more.
+func TestWhatIsKnownIsNotVerified(t *testing.T) {
+	for known, left := range map[packet.Checksum]int{packet.ChecksumUnknown: 3, packet.ChecksumGood: 1, packet.ChecksumPartial: 1} {
+		outs := burst(3, packet.NumUDP)
+		for i := range outs {
+			outs[i].Offload.Checksum = known
+			outs[i].Head[len(outs[i].Head)-1] ^= 1
+		}
+		if n := sizes(outs); len(n) != left {
+			t.Errorf("of three packets whose checksum is %d, %d are left, want %d", known, len(n), left)
+		}
+	}
+}
+
 func TestMergingAllocatesNothing(t *testing.T) {
 	m, i := new(merger), newIDs()
 	outs, again := burst(batch, packet.NumUDP), make([]packet.Out, batch)

@@ -115,14 +115,17 @@ func halve(o *packet.Out, v *packet.View, off *packet.Offload) {
 	binary.BigEndian.PutUint16(transport(o, v)[at:], s.Fold())
 }
 
-// offload moves the metadata of a half-done checksum and of a super-packet to where the new headers are.
+// offload moves the metadata of a checksum and of a super-packet to where the new headers are. A checksum that is known to be
+// good is so when it has been carried over.
 func offload(o *packet.Out, v *packet.View, off packet.Offload, ipLen int) drop.Reason {
 	partial := off.Checksum == packet.ChecksumPartial
 	if partial && (int(off.CsumStart) != v.L4 || int(off.CsumOffset) != v.ChecksumAt()) {
 		return drop.Offload
 	}
-	if partial && v.Proto != packet.ICMP {
-		o.Offload.Checksum = packet.ChecksumPartial
+	if v.Proto != packet.ICMP {
+		o.Offload.Checksum = off.Checksum
+	}
+	if o.Offload.Checksum == packet.ChecksumPartial {
 		o.Offload.CsumStart, o.Offload.CsumOffset = uint16(ipLen), off.CsumOffset
 	}
 	if off.GSO == packet.GSONone {

@@ -204,6 +204,18 @@ func TestSuperPacketOfGoodPackets(t *testing.T) {
 	checkSuperPacket(t, in, packet.Offload{Checksum: packet.ChecksumGood, GSO: packet.GSOTCPv6, ECN: true, GSOSize: 1428, HdrLen: 72})
 }
 
+// TestAGoodChecksumStaysGood, but nobody vouches for that of an ICMP message, which is made anew.
+func TestAGoodChecksumStaysGood(t *testing.T) {
+	for number, want := range map[uint8]packet.Checksum{
+		packet.NumTCP: packet.ChecksumGood, packet.NumUDP: packet.ChecksumGood, packet.NumICMPv6: packet.ChecksumUnknown,
+	} {
+		o, r := to4(ip6(number, transport6(number, []byte("data"))), packet.Offload{Checksum: packet.ChecksumGood})
+		if r != drop.None || o.Offload != (packet.Offload{Checksum: want}) {
+			t.Errorf("protocol %d: %v, metadata %+v", number, r, o.Offload)
+		}
+	}
+}
+
 func checkSuperPacket(t *testing.T, in []byte, off packet.Offload) {
 	t.Helper()
 	o, r := to4(in, off)
