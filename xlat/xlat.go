@@ -93,10 +93,29 @@ func start(o *packet.Out, v *packet.View, off *packet.Offload, ipLen int) drop.R
 	copy(o.Head[at:], v.Data[v.L4:v.L4+v.L4Len])
 	o.Payload = v.Data[v.L4+v.L4Len:]
 	o.Offload = packet.Offload{}
+	if int(off.CsumStart) > v.L4 && v.Proto == packet.UDP && off.GSO == packet.GSONone && off.Checksum == packet.ChecksumPartial {
+		finishInner(v, off)
+	}
 	if off.GSO != packet.GSONone && off.Checksum == packet.ChecksumGood {
 		halve(o, v, off)
 	}
 	return offload(o, v, *off, ipLen)
+}
+
+// finishInner completes a checksum within the payload of a UDP datagram, of a packet that it carries as a tunnel. The datagram's
+// own already covers the complete one; if it has none, it may get one here. The payload is the received one, in which nobody
+// else has an interest.
+func finishInner(v *packet.View, off *packet.Offload) {
+	from, at := int(off.CsumStart), int(off.CsumStart)+int(off.CsumOffset)
+	if from < v.L4+packet.UDPLen || at+2 > len(v.Data) {
+		return // it is refused
+	}
+	c := packet.Sum(0).Bytes(v.Data[from:]).Checksum()
+	if c == 0 {
+		c = 0xffff // in UDP 0 means that there is none; elsewhere the two are the same
+	}
+	binary.BigEndian.PutUint16(v.Data[at:], c)
+	off.Checksum = packet.ChecksumUnknown
 }
 
 // halve makes the checksum of a super-packet half done, as it must be where the packets are told apart again. Receive offload

@@ -241,6 +241,36 @@ func checkSuperPacket(t *testing.T, in []byte, off packet.Offload) {
 	}
 }
 
+// TestTunnels carry packets whose checksum is half done, in datagrams whose own is there, for it covers the other as it will be.
+func TestTunnels(t *testing.T) {
+	inner := transport6(packet.NumTCP, []byte("inside"))
+	tunnel := append(make([]byte, 20), inner...)
+	in := ip6(packet.NumUDP, transport6(packet.NumUDP, tunnel))
+	at := packet.IPv6Len + packet.UDPLen + 20
+	partial := packet.Sum(0).Addr6(&client).Addr6(&server6).Pseudo(len(inner), packet.NumTCP).Fold()
+	binary.BigEndian.PutUint16(in[at+packet.TCPChecksum:], partial)
+	off := packet.Offload{Checksum: packet.ChecksumPartial, CsumStart: uint16(at), CsumOffset: packet.TCPChecksum}
+	o, r := to4(in, off)
+	if r != drop.None || o.Offload != (packet.Offload{}) {
+		t.Fatalf("%v, metadata %+v", r, o.Offload)
+	}
+	b := join(o)
+	if !bytes.Equal(b[len(b)-len(inner):], inner) {
+		t.Errorf("inside is %x, want %x", b[len(b)-len(inner):], inner)
+	}
+	if sum := packet.Sum(0).Addr4(&mapped).Addr4(&server).Pseudo(len(b)-packet.IPv4Len, packet.NumUDP).Bytes(b[packet.IPv4Len:]).Fold(); sum != 0xffff {
+		t.Errorf("the datagram's own sum is %04x", sum)
+	}
+	for _, bad := range []packet.Offload{
+		{Checksum: packet.ChecksumPartial, CsumStart: packet.IPv6Len + 2, CsumOffset: 6},
+		{Checksum: packet.ChecksumPartial, CsumStart: uint16(len(in) - 2), CsumOffset: 2},
+	} {
+		if _, r := to4(in, bad); r != drop.Offload {
+			t.Errorf("%+v: %v", bad, r)
+		}
+	}
+}
+
 func TestMetadataThatCannotBeTranslated(t *testing.T) {
 	tcp := ip6(packet.NumTCP, transport6(packet.NumTCP, []byte("x")))
 	for name, off := range map[string]packet.Offload{
