@@ -49,11 +49,11 @@ func TestItAgreesWithTheCommand(t *testing.T) {
 	}
 }
 
-// kernelNames are those that ethtool -k has names of its own for, and prints in this order of the kernel's.
+// kernelNames are the kernel's names of what ethtool -k calls otherwise.
 var kernelNames = map[string]string{
 	"rx-checksumming": "rx-checksum", "generic-receive-offload": "rx-gro", "large-receive-offload": "rx-lro",
 	"rx-vlan-offload": "rx-vlan-hw-parse", "tx-vlan-offload": "tx-vlan-hw-insert", "ntuple-filters": "rx-ntuple-filter",
-	"receive-hashing": "rx-hashing", "highdma": "highdma",
+	"receive-hashing": "rx-hashing",
 }
 
 // sums are the lines of ethtool -k that sum others up.

@@ -63,8 +63,7 @@ func (b *outbox) flush(now time.Duration, m *merger, id func(*packet.Out, int) u
 	}
 	refused, err := b.link.port.Send(outs)
 	if err != nil && b.link.failed() && refused == n && b.link.ready(now) {
-		refused, err = b.link.port.Send(outs)
-		if err != nil {
+		if refused, err = b.link.port.Send(outs); err != nil {
 			b.link.failed()
 		}
 	}

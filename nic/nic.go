@@ -33,8 +33,8 @@ type attempt struct {
 	loose bool // its threads could not be confined, which has been said
 }
 
-// New returns a manager of the NICs with these names, which may be the same; it sets up all but the settings in leave. The old notes are those that a daemon before
-// this one kept when it ended without PutBack. Before a NIC is changed, keep is called with all that there is to put back
+// New returns a manager of the NICs with these names, which may be the same; it sets up all but the settings in leave. The old
+// notes are those that a daemon before this one kept when it ended without PutBack. Before a NIC is changed, keep is called with all that there is to put back
 // from then on; with an error of it the NIC stays as it is.
 func New(names, leave []string, old Notes, keep func(Notes) error) *Manager {
 	m := &Manager{names: slices.Compact(slices.Sorted(slices.Values(names))), leave: leave, keep: keep,

@@ -65,14 +65,7 @@ func tool(t *testing.T, name string) (path string, env []string) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, os.Environ()
 	}
-	cache := os.Getenv("NAT64D_CACHE")
-	if cache == "" {
-		cache = "../.cache"
-	}
-	sys, err := filepath.Abs(filepath.Join(cache, "sys"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	sys := filepath.Join(cache(t), "sys")
 	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin", sys + "/usr/bin", sys + "/usr/sbin"} {
 		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); err != nil {
@@ -87,4 +80,18 @@ func tool(t *testing.T, name string) (path string, env []string) {
 	}
 	t.Fatalf("%s is neither installed nor below %s: run make deps", name, sys)
 	return "", nil
+}
+
+// cache returns where make deps has unpacked programs.
+func cache(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("NAT64D_CACHE")
+	if dir == "" {
+		dir = "../.cache"
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
