@@ -109,8 +109,9 @@ func (t *Table) At(id ID) Binding {
 	return Binding{Proto: b.proto, Client: b.client, Mapped: b.mapped, Static: w&static != 0, Sessions: int(w & sessions)}
 }
 
-// Client returns the IPv6 side of a binding that the caller has found in its batch, or holds.
-func (t *Table) Client(id ID) packet.Endpoint6 { return t.entries.At(uint32(id)).client }
+// Client returns the IPv6 side of a binding that the caller has found in its batch, or holds. The memory is the table's,
+// and nobody writes to it while that is so.
+func (t *Table) Client(id ID) *packet.Endpoint6 { return &t.entries.At(uint32(id)).client }
 
 // Mapped returns the IPv4 side of a binding that the caller has found in its batch, or holds.
 func (t *Table) Mapped(id ID) packet.Endpoint4 { return t.entries.At(uint32(id)).mapped }

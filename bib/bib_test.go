@@ -285,7 +285,7 @@ func TestConcurrentUse(t *testing.T) {
 				b.epochs.Enter(w)
 				c := endpoint6("2001:db8::1", uint16(2000+i%40))
 				if id, r := b.Hold6(pool4.Request{Proto: packet.UDP, Client: c}); r == drop.None {
-					if got := b.Client(id); got != c {
+					if got := b.Client(id); *got != c {
 						t.Errorf("the binding of %v belongs to %v", c, got)
 					}
 					if got, ok := b.Lookup4(packet.UDP, b.Mapped(id)); ok && got != c && b.Linked(id) {

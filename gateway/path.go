@@ -44,13 +44,13 @@ func (w *worker) from6(f *packet.Frame) drop.Reason {
 	if w.conf.deniesPort(v.Proto, dst) {
 		return w.refuse6(&v, drop.Denied4, 0)
 	}
-	mapped, r := w.state6(&v, src, dst, uint8(pref)) // 3.5 filtering and updating
+	mapped, r := w.state6(&v, &src, dst, uint8(pref)) // 3.5 filtering and updating
 	if r != drop.None {
 		return w.refuse6(&v, r, 0)
 	}
 	o := w.to[V4].next()
-	t := packet.Tuple4{Src: mapped, Dst: dst}                                    // 3.6 outgoing tuple
-	r = w.conf.Xlat.To4(o, &v, f.Offload, t, w.ids.next(&t, v.Proto, f.Offload)) // 3.7 translate
+	t := packet.Tuple4{Src: mapped, Dst: dst}                                     // 3.6 outgoing tuple
+	r = w.conf.Xlat.To4(o, &v, f.Offload, &t, w.ids.next(&t, v.Proto, f.Offload)) // 3.7 translate
 	if r != drop.None {
 		return w.refuse6(&v, r, 0)
 	}
@@ -102,8 +102,8 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 		return w.refuse4(&v, r, 0)
 	}
 	o := w.to[V6].next()
-	t := packet.Tuple6{Src: packet.Endpoint6{Addr: w.conf.prefixes[pref].Embed(src.Addr), Port: src.Port}, Dst: client} // 3.6 outgoing tuple
-	if r := w.conf.Xlat.To6(o, &v, f.Offload, t); r != drop.None {                                                      // 3.7 translate
+	t := packet.Tuple6{Src: packet.Endpoint6{Addr: w.conf.prefixes[pref].Embed(src.Addr), Port: src.Port}, Dst: *client} // 3.6 outgoing tuple
+	if r := w.conf.Xlat.To6(o, &v, f.Offload, &t); r != drop.None {                                                      // 3.7 translate
 		return w.refuse4(&v, r, 0)
 	}
 	return w.leave6(&v, o)

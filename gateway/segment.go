@@ -10,7 +10,7 @@ const scaleLen = 3 // bytes of the window scale option
 
 // state6 and state4 are filtering and updating (RFC 6146 section 3.5). Only where sequence numbers are checked is the TCP
 // header read once more.
-func (w *worker) state6(v *packet.View, src packet.Endpoint6, dst packet.Endpoint4, pref uint8) (packet.Endpoint4, drop.Reason) {
+func (w *worker) state6(v *packet.View, src *packet.Endpoint6, dst packet.Endpoint4, pref uint8) (packet.Endpoint4, drop.Reason) {
 	if v.Proto == packet.TCP && w.conf.Session.CheckSequence {
 		s := segment(v)
 		return w.g.Sessions.With(w.hint).TCP6(src, dst, pref, &s, w.tables())
@@ -18,7 +18,7 @@ func (w *worker) state6(v *packet.View, src packet.Endpoint6, dst packet.Endpoin
 	return w.g.Sessions.With(w.hint).From6(v.Proto, src, dst, pref, v.Event, w.tables())
 }
 
-func (w *worker) state4(v *packet.View, src, dst packet.Endpoint4) (packet.Endpoint6, uint8, drop.Reason) {
+func (w *worker) state4(v *packet.View, src, dst packet.Endpoint4) (*packet.Endpoint6, uint8, drop.Reason) {
 	if v.Proto == packet.TCP && w.conf.Session.CheckSequence {
 		s := segment(v)
 		return w.g.Sessions.With(w.hint).TCP4(src, dst, &s, w.tables())

@@ -49,7 +49,7 @@ func TestALimitIsLoggedAt80Percent(t *testing.T) {
 			src, dst := packet.Endpoint6{Addr: packet.Addr6{15: 1}, Port: 5000}, packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, byte(i)}}
 			g.epochs.Enter(0)
 			defer g.epochs.Leave(0)
-			g.Sessions.From6(packet.UDP, src, dst, 0, packet.Other, 0)
+			g.Sessions.From6(packet.UDP, &src, dst, 0, packet.Other, 0)
 		},
 		"bindings": func(g *Gateway, i int) {
 			client := packet.Endpoint6{Addr: packet.Addr6{15: 1}, Port: uint16(80 + i)}

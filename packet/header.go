@@ -79,9 +79,7 @@ func (h IPv6) Dst() *Addr6 { return (*Addr6)(h[24:40]) }
 // Put writes a whole header with Flow Label 0.
 func (h IPv6) Put(tc uint8, payload int, next, hops uint8, src, dst *Addr6) {
 	_ = h[IPv6Len-1]
-	binary.BigEndian.PutUint32(h, 6<<28|uint32(tc)<<20)
-	binary.BigEndian.PutUint16(h[4:], uint16(payload))
-	h[6], h[7] = next, hops
+	binary.BigEndian.PutUint64(h, 6<<60|uint64(tc)<<52|uint64(uint16(payload))<<16|uint64(next)<<8|uint64(hops))
 	*h.Src(), *h.Dst() = *src, *dst
 }
 
@@ -146,18 +144,16 @@ type Fields4 struct {
 // Put writes a whole header without options, its checksum included; total is the Total Length in bytes.
 func (h IPv4) Put(f Fields4, total int, src, dst *Addr4) {
 	_ = h[IPv4Len-1]
-	h[0], h[1] = 0x45, f.TOS
-	binary.BigEndian.PutUint16(h[2:], uint16(total))
-	binary.BigEndian.PutUint16(h[4:], f.ID)
-	flags := uint16(0)
+	first := 0x45<<56 | uint64(f.TOS)<<48 | uint64(uint16(total))<<32 | uint64(f.ID)<<16
 	if f.DF {
-		flags = flagDF
+		first |= flagDF
 	}
 	if f.MF {
-		flags |= flagMF
+		first |= flagMF
 	}
-	binary.BigEndian.PutUint16(h[6:], flags)
-	h[8], h[9], h[10], h[11] = f.TTL, f.Proto, 0, 0
+	third := uint32(f.TTL)<<24 | uint32(f.Proto)<<16
+	third |= uint32(Sum(first).add(uint64(third)).Addr4(src).Addr4(dst).Checksum())
+	binary.BigEndian.PutUint64(h, first)
+	binary.BigEndian.PutUint32(h[8:], third)
 	*h.Src(), *h.Dst() = *src, *dst
-	binary.BigEndian.PutUint16(h[10:], Sum(0).Bytes(h[:IPv4Len]).Checksum())
 }

@@ -15,10 +15,15 @@ import (
 var server = packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 443}
 
 // flowOf returns the client of flow n: 64 ports of each address.
-func flowOf(n uint32) packet.Endpoint6 {
-	c := packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8}, Port: uint16(1024 + n%64)}
-	binary.BigEndian.PutUint32(c.Addr[12:], n/64)
+func flowOf(n uint32) (c packet.Endpoint6) {
+	putFlow(&c, n)
 	return c
+}
+
+func putFlow(c *packet.Endpoint6, n uint32) {
+	binary.BigEndian.PutUint64(c.Addr[:], 0x20010db8<<32)
+	binary.BigEndian.PutUint64(c.Addr[8:], uint64(n/64))
+	c.Port = uint16(1024 + n%64)
 }
 
 // fill returns a gateway with n TCP connections, each through a binding of its own.
@@ -39,7 +44,8 @@ func BenchmarkExistingFlowParallel(b *testing.B) {
 	g := fill(b, n)
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
-			g.sessions.From6(packet.TCP, flowOf(uint32(scatter(i, n))), server, 0, packet.Other, 1)
+			client := flowOf(uint32(scatter(i, n)))
+			g.sessions.From6(packet.TCP, &client, server, 0, packet.Other, 1)
 		}
 	})
 }

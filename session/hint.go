@@ -32,49 +32,56 @@ type Hint struct {
 // four waits for memory, of which two depend on others. Here all packets take a step before the first takes the next
 // one, so that the processor waits for many at once. It is for workers in a batch.
 func (t *Table) Ahead6(flows []Flow6, hints []Hint) {
+	var lines table.Lines
 	for i := range flows {
-		hints[i].hash = t.bib.Touch6(flows[i].Proto, &flows[i].Src)
+		hash, line := t.bib.Line6(flows[i].Proto, &flows[i].Src)
+		hints[i].hash = hash
+		lines.Add(line)
 	}
+	lines.Fetch()
 	for i := range flows {
-		t.guess(&hints[i], t.bib.Guess6(hints[i].hash), peer(flows[i].Proto, flows[i].Dst))
+		t.guess(&hints[i], t.bib.Guess6(hints[i].hash), peer(flows[i].Proto, flows[i].Dst), &lines)
 	}
-	t.guessSessions(hints[:len(flows)])
+	t.guessSessions(hints[:len(flows)], &lines)
 }
 
 // Ahead4 is Ahead6 for packets from IPv4.
 func (t *Table) Ahead4(flows []Flow4, hints []Hint) {
+	var lines table.Lines
 	for i := range flows {
-		t.bib.Touch4(flows[i].Proto, flows[i].Dst)
+		lines.Add(t.bib.Line4(flows[i].Proto, flows[i].Dst))
 	}
+	lines.Fetch()
 	for i := range flows {
-		t.guess(&hints[i], t.bib.Guess4(flows[i].Proto, flows[i].Dst), peer(flows[i].Proto, flows[i].Src))
+		t.guess(&hints[i], t.bib.Guess4(flows[i].Proto, flows[i].Dst), peer(flows[i].Proto, flows[i].Src), &lines)
 	}
-	t.guessSessions(hints[:len(flows)])
+	t.guessSessions(hints[:len(flows)], &lines)
 }
 
-// guess notes a binding and what to look for next, and has the processor fetch both.
-func (t *Table) guess(h *Hint, id bib.ID, remote packet.Endpoint4) {
+// guess notes a binding and what to look for next, and where both are.
+func (t *Table) guess(h *Hint, id bib.ID, remote packet.Endpoint4, lines *table.Lines) {
 	h.binding, h.session = id, 0
 	if id == 0 {
 		return
 	}
-	t.bib.Touch(id)
+	lines.Add(t.bib.Line(id))
 	h.hash = t.hash(id, remote)
-	t.index.Touch(h.hash)
+	lines.Add(t.index.Line(h.hash))
 }
 
-// guessSessions notes sessions, and has the processor fetch them.
-func (t *Table) guessSessions(hints []Hint) {
+// guessSessions notes sessions, when their places in the index have been fetched, and has them fetched.
+func (t *Table) guessSessions(hints []Hint, lines *table.Lines) {
+	lines.Fetch()
 	for i := range hints {
 		h := &hints[i]
 		if h.binding == 0 {
 			continue
 		}
-		p := t.index.Find(h.hash)
-		if h.session = p.Next(); h.session != 0 {
-			t.entries.Touch(h.session)
+		if h.session = t.index.Guess(h.hash); h.session != 0 {
+			lines.Add(t.entries.Line(h.session))
 		}
 	}
+	lines.Fetch()
 }
 
 // Hinted is a table for one packet that there is a hint for. Its methods are those of the table.
@@ -87,22 +94,22 @@ type Hinted struct {
 func (t *Table) With(h *Hint) Hinted { return Hinted{t, h} }
 
 // From6 is Table.From6.
-func (x Hinted) From6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
-	return x.t.enter6(&src, &event{proto: p, remote: peer(p, dst), from: v6, prefix: pref, tcp: ev, now: now, hint: x.h})
+func (x Hinted) From6(p packet.Proto, src *packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
+	return x.t.enter6(src, &event{proto: p, remote: peer(p, dst), from: v6, prefix: pref, tcp: ev, now: now, hint: x.h})
 }
 
 // TCP6 is Table.TCP6.
-func (x Hinted) TCP6(src packet.Endpoint6, dst packet.Endpoint4, pref uint8, s *Segment, now table.Time) (packet.Endpoint4, drop.Reason) {
-	return x.t.enter6(&src, &event{proto: packet.TCP, remote: dst, from: v6, prefix: pref, tcp: s.Event, now: now, segment: s, hint: x.h})
+func (x Hinted) TCP6(src *packet.Endpoint6, dst packet.Endpoint4, pref uint8, s *Segment, now table.Time) (packet.Endpoint4, drop.Reason) {
+	return x.t.enter6(src, &event{proto: packet.TCP, remote: dst, from: v6, prefix: pref, tcp: s.Event, now: now, segment: s, hint: x.h})
 }
 
 // From4 is Table.From4.
-func (x Hinted) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
+func (x Hinted) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (*packet.Endpoint6, uint8, drop.Reason) {
 	return x.t.enter4(dst, &event{proto: p, remote: peer(p, src), from: v4, tcp: ev, now: now, hint: x.h})
 }
 
 // TCP4 is Table.TCP4.
-func (x Hinted) TCP4(src, dst packet.Endpoint4, s *Segment, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
+func (x Hinted) TCP4(src, dst packet.Endpoint4, s *Segment, now table.Time) (*packet.Endpoint6, uint8, drop.Reason) {
 	return x.t.enter4(dst, &event{proto: packet.TCP, remote: src, from: v4, tcp: s.Event, now: now, segment: s, hint: x.h})
 }
 
@@ -119,10 +126,10 @@ func (t *Table) enter6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.
 			return t.bib.Mapped(id), drop.None
 		}
 	}
-	return t.closed6(id, *src, q)
+	return t.closed6(id, src, q)
 }
 
-func (t *Table) enter4(dst packet.Endpoint4, q *event) (packet.Endpoint6, uint8, drop.Reason) {
+func (t *Table) enter4(dst packet.Endpoint4, q *event) (*packet.Endpoint6, uint8, drop.Reason) {
 	var id bib.ID
 	if h := q.hint; h != nil && h.binding != 0 && t.bib.Is4(h.binding, q.proto, dst) {
 		id = h.binding

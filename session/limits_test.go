@@ -191,7 +191,8 @@ func TestPurgePrefix(t *testing.T) {
 	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "7000-7999")
 	g.epochs.Enter(0)
 	for i := range uint16(10) {
-		g.sessions.From6(packet.UDP, endpoint6("2001:db8::1", i/2), endpoint4("198.51.100.1", i), uint8(i%5), packet.Other, 0)
+		client := endpoint6("2001:db8::1", i/2)
+		g.sessions.From6(packet.UDP, &client, endpoint4("198.51.100.1", i), uint8(i%5), packet.Other, 0)
 	}
 	g.epochs.Leave(0)
 	g.epochs.Wait()
@@ -288,7 +289,7 @@ func TestOptionsDoNotAllocate(t *testing.T) {
 	now := seconds(0)
 	if n := testing.AllocsPerRun(1000, func() {
 		now++
-		g.sessions.From6(packet.TCP, client, server, 0, packet.Other, now)
+		g.sessions.From6(packet.TCP, &client, server, 0, packet.Other, now)
 		g.sessions.From4(packet.TCP, server, at, packet.SYN, now)
 		g.sessions.From4(packet.TCP, elsewhere, at, packet.Other, now)
 		g.sessions.Peek4(packet.TCP, at, server)

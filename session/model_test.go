@@ -146,7 +146,7 @@ func (m *model) from6(t *rapid.T) {
 	m.epochs.Enter(0)
 	var hint [1]session.Hint
 	m.gateway.sessions.Ahead6([]session.Flow6{{Proto: hinted.proto, Src: hinted.client, Dst: hinted.remote}}, hint[:])
-	at, r := m.gateway.sessions.With(&hint[0]).From6(k.proto, k.client, k.remote, pref, ev, m.now)
+	at, r := m.gateway.sessions.With(&hint[0]).From6(k.proto, &k.client, k.remote, pref, ev, m.now)
 	m.epochs.Leave(0)
 	switch c := m.alive(k); {
 	case c != nil:

@@ -32,14 +32,14 @@ func (t *Table) open6(src packet.Endpoint6, q *event) (packet.Endpoint4, drop.Re
 }
 
 // open4 makes a session for a packet from IPv4. It never makes a binding (RFC 6146 section 5.3).
-func (t *Table) open4(id bib.ID, q *event) (packet.Endpoint6, uint8, drop.Reason) {
+func (t *Table) open4(id bib.ID, q *event) (*packet.Endpoint6, uint8, drop.Reason) {
 	client := t.bib.Client(id)
 	if r := t.admit(client.Addr, q); r != drop.None {
-		return packet.Endpoint6{}, 0, r
+		return nil, 0, r
 	}
 	if r := t.bib.Hold(id); r != drop.None {
 		t.dismiss(client.Addr, q)
-		return packet.Endpoint6{}, 0, r
+		return nil, 0, r
 	}
 	pref, r := t.insert(id, q)
 	return client, pref, r

@@ -34,7 +34,7 @@ func TestInsertMeetsPurge(t *testing.T) {
 	if sessions.Len(packet.UDP) != 0 || bindings.Len(packet.UDP) != 0 {
 		t.Errorf("%d sessions and %d bindings are left", sessions.Len(packet.UDP), bindings.Len(packet.UDP))
 	}
-	if _, r := sessions.From6(packet.UDP, client, q.remote, 0, packet.Other, 0); r != drop.None {
+	if _, r := sessions.From6(packet.UDP, &client, q.remote, 0, packet.Other, 0); r != drop.None {
 		t.Errorf("reason %v for the next packet", r)
 	}
 }
@@ -47,7 +47,7 @@ func TestUpdateMeetsSweep(t *testing.T) {
 	epochs.Enter(0)
 	defer epochs.Leave(0)
 	client := packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 1}, Port: 5000}
-	if _, r := sessions.From6(packet.UDP, client, q.remote, 0, packet.Other, 0); r != drop.None {
+	if _, r := sessions.From6(packet.UDP, &client, q.remote, 0, packet.Other, 0); r != drop.None {
 		t.Fatal(r)
 	}
 	id := sessions.bib.Find6(packet.UDP, &client)

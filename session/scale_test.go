@@ -86,9 +86,11 @@ func (c *crowd) batch() (from, to int) {
 }
 
 func (c *crowd) alone6() (n int) {
+	var client packet.Endpoint6
 	from, to := c.batch()
 	for _, f := range c.six[from:to] {
-		if _, r := c.sessions.From6(packet.TCP, flowOf(f), server, 0, packet.Other, 0); r == drop.None {
+		putFlow(&client, f)
+		if _, r := c.sessions.From6(packet.TCP, &client, server, 0, packet.Other, 0); r == drop.None {
 			n++
 		}
 	}
@@ -109,12 +111,13 @@ func (c *crowd) staged6() (n int) {
 	flows, hints := &c.flows6, &c.hints
 	from, to := c.batch()
 	for i, f := range c.six[from:to] {
-		flows[i] = session.Flow6{Proto: packet.TCP, Src: flowOf(f), Dst: server}
+		flows[i].Proto, flows[i].Dst = packet.TCP, server
+		putFlow(&flows[i].Src, f)
 	}
 	c.sessions.Ahead6(flows[:to-from], hints[:])
 	for i := range flows[:to-from] {
 		f := &flows[i]
-		if _, r := c.sessions.With(&hints[i]).From6(f.Proto, f.Src, f.Dst, 0, packet.Other, 0); r == drop.None {
+		if _, r := c.sessions.With(&hints[i]).From6(f.Proto, &f.Src, f.Dst, 0, packet.Other, 0); r == drop.None {
 			n++
 		}
 	}

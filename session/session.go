@@ -84,20 +84,20 @@ func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 // number pref, contains (RFC 6146 sections 3.5.1 to 3.5.3). It returns the packet's IPv4 source (T,t). For ICMP,
 // ports are Identifiers, and that of dst does not matter; ev counts for TCP only. A V6 SYN that meets a stored V4 SYN
 // makes an ESTABLISHED session.
-func (t *Table) From6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
+func (t *Table) From6(p packet.Proto, src *packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
 	return t.With(nil).From6(p, src, dst, pref, ev, now)
 }
 
 // TCP6 is From6 for a TCP segment. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing.
-func (t *Table) TCP6(src packet.Endpoint6, dst packet.Endpoint4, pref uint8, s *Segment, now table.Time) (packet.Endpoint4, drop.Reason) {
+func (t *Table) TCP6(src *packet.Endpoint6, dst packet.Endpoint4, pref uint8, s *Segment, now table.Time) (packet.Endpoint4, drop.Reason) {
 	return t.With(nil).TCP6(src, dst, pref, s, now)
 }
 
 // closed6 takes a packet from IPv6 on that has no session, but a binding unless id is 0.
-func (t *Table) closed6(id bib.ID, src packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
+func (t *Table) closed6(id bib.ID, src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
 	switch {
 	case q.proto != packet.TCP || q.tcp == packet.SYN:
-		return t.open6(src, q)
+		return t.open6(*src, q)
 	case id == 0:
 		return packet.Endpoint4{}, drop.NoSession
 	}
@@ -109,22 +109,22 @@ func (t *Table) closed6(id bib.ID, src packet.Endpoint6, q *event) (packet.Endpo
 // source, which is the prefix that the client used last, or 0 if the client has not spoken yet. For ICMP, ports are
 // Identifiers, and that of src does not matter; ev counts for TCP only. The reason drop.StoredSYN asks the caller to
 // hand the packet to Store.
-func (t *Table) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
+func (t *Table) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (*packet.Endpoint6, uint8, drop.Reason) {
 	return t.With(nil).From4(p, src, dst, ev, now)
 }
 
 // TCP4 is From4 for a TCP segment. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing.
-func (t *Table) TCP4(src, dst packet.Endpoint4, s *Segment, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
+func (t *Table) TCP4(src, dst packet.Endpoint4, s *Segment, now table.Time) (*packet.Endpoint6, uint8, drop.Reason) {
 	return t.With(nil).TCP4(src, dst, s, now)
 }
 
 // closed4 takes a packet from IPv4 on that has no session, but a binding unless id is 0.
-func (t *Table) closed4(id bib.ID, dst packet.Endpoint4, q *event) (packet.Endpoint6, uint8, drop.Reason) {
+func (t *Table) closed4(id bib.ID, dst packet.Endpoint4, q *event) (*packet.Endpoint6, uint8, drop.Reason) {
 	if id == 0 {
-		return packet.Endpoint6{}, 0, t.unbound(q.proto, dst, q.tcp)
+		return nil, 0, t.unbound(q.proto, dst, q.tcp)
 	}
 	if r := t.policy.Load().admit(id, q); r != drop.None {
-		return packet.Endpoint6{}, 0, r
+		return nil, 0, r
 	}
 	if q.proto == packet.TCP && q.tcp != packet.SYN {
 		return t.bib.Client(id), 0, drop.None
@@ -144,7 +144,7 @@ func (t *Table) Peek4(p packet.Proto, mapped, remote packet.Endpoint4) (client p
 	if _, e := t.find(t.index.Find(t.hash(id, remote)), id, remote); e != nil {
 		pref = word(e.word.Load()).prefix()
 	}
-	return t.bib.Client(id), pref, true
+	return *t.bib.Client(id), pref, true
 }
 
 // Known reports whether a session goes on between mapped, a (T,t), and remote, a (Z,z). One whose lifetime is over is

@@ -61,7 +61,7 @@ func newGateway(t testing.TB, workers, limit int, c session.Config, ranges ...st
 func (g *gateway) from6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
 	g.epochs.Enter(0)
 	defer g.epochs.Leave(0)
-	return g.sessions.From6(p, src, dst, 0, ev, now)
+	return g.sessions.From6(p, &src, dst, 0, ev, now)
 }
 
 // from4 is a packet from IPv4 in a batch of its own, kept if the tables ask for that.
@@ -72,7 +72,10 @@ func (g *gateway) from4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCP
 	if r == drop.StoredSYN {
 		r = g.sessions.Store(src, dst, []byte("SYN"), now)
 	}
-	return client, r
+	if client == nil {
+		return packet.Endpoint6{}, r
+	}
+	return *client, r
 }
 
 // sweepSYNs returns the SYNs that nobody has opened for.

@@ -56,7 +56,7 @@ func TestLastPrefixWins(t *testing.T) {
 	g.epochs.Enter(0)
 	defer g.epochs.Leave(0)
 	for _, pref := range []uint8{3, 255, 0, 7} {
-		at, _ := g.sessions.From6(packet.UDP, client, server, pref, packet.Other, 5)
+		at, _ := g.sessions.From6(packet.UDP, &client, server, pref, packet.Other, 5)
 		if _, got, _ := g.sessions.From4(packet.UDP, server, at, packet.Other, 5); got != pref {
 			t.Errorf("the answer comes with prefix %d, want %d", got, pref)
 		}
@@ -270,7 +270,7 @@ func fastClock() func() table.Time {
 func (g *gateway) hammer(t *testing.T, w int, f flow, remote packet.Endpoint4, ev packet.TCPEvent, static packet.Endpoint4, clock func() table.Time) {
 	g.epochs.Enter(w)
 	defer g.epochs.Leave(w)
-	at, r := g.sessions.From6(f.proto, f.client, remote, 0, ev, clock())
+	at, r := g.sessions.From6(f.proto, &f.client, remote, 0, ev, clock())
 	if r != drop.None {
 		return
 	}
@@ -278,7 +278,7 @@ func (g *gateway) hammer(t *testing.T, w int, f flow, remote packet.Endpoint4, e
 		t.Errorf("%v leaves from %v", f, at)
 	}
 	back, _, r := g.sessions.From4(f.proto, remote, at, packet.Other, clock())
-	if static.Port != 0 && (at != static || r != drop.None || back != f.client) {
+	if static.Port != 0 && (at != static || r != drop.None || *back != f.client) {
 		t.Errorf("%v leaves from %v, which leads back to %v, %v; want %v", f, at, back, r, static)
 	}
 	if r == drop.None && (back.Addr != f.client.Addr || back.Port < 2000 || back.Port >= 2050) {
@@ -308,7 +308,7 @@ func TestExistingFlowsDoNotAllocate(t *testing.T) {
 	now := table.Time(0)
 	if n := testing.AllocsPerRun(1000, func() {
 		now++
-		g.sessions.From6(packet.TCP, client, server, 0, packet.Other, now)
+		g.sessions.From6(packet.TCP, &client, server, 0, packet.Other, now)
 		g.sessions.From4(packet.TCP, server, at, packet.SYN, now)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

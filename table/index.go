@@ -1,6 +1,7 @@
 package table
 
 import (
+	"math"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -86,11 +87,28 @@ func (x *Index) Find(hash uint64) Probe {
 	return Probe{buckets: b, tag: uint32(hash), at: uint32(hash), last: uint32(hash) + uint32(len(b))}
 }
 
-// Touch has the processor fetch what Find needs, and does not wait for it.
-func (x *Index) Touch(hash uint64) {
+// Line returns where Guess and Find begin to look, for Lines.
+func (x *Index) Line(hash uint64) uintptr { return uintptr(unsafe.Pointer(x.home(hash))) }
+
+// Guess returns a slot whose hash probably agrees, or 0 if there is none where such a slot most often is. In contrast to
+// Find it takes the same time wherever the slot is, so that the processor can go on to the next search meanwhile.
+func (x *Index) Guess(hash uint64) (slot uint32) {
+	b := x.home(hash)
+	found := uint64(0)
+	for i := range bucketLen {
+		found |= (b[i].Load()>>32 ^ hash&math.MaxUint32 - 1) >> 63 << i
+	}
+	if found == 0 {
+		return 0
+	}
+	return uint32(b[bits.TrailingZeros64(found)&bucketLen].Load())
+}
+
+// home returns the bucket that a slot with this hash is in, unless it was full.
+func (x *Index) home(hash uint64) *bucket {
 	n := x.shard(hash)
 	b := x.buckets(n, x.levels[n].Load())
-	prefetch(unsafe.Pointer(&b[uint32(hash)&uint32(len(b)-1)]))
+	return &b[uint32(hash)&uint32(len(b)-1)]
 }
 
 // Lock locks and returns the shard of a hash.

@@ -53,8 +53,8 @@ func NewSlab[T any](max int, e *Epochs) *Slab[T] {
 // At returns the entry in a slot that Alloc has returned at some time.
 func (s *Slab[T]) At(slot uint32) *T { return &s.entries[slot] }
 
-// Touch has the processor fetch the entry in a slot, and does not wait for it.
-func (s *Slab[T]) Touch(slot uint32) { prefetch(unsafe.Pointer(&s.entries[slot])) }
+// Line returns where the entry in a slot is, for Lines.
+func (s *Slab[T]) Line(slot uint32) uintptr { return uintptr(unsafe.Pointer(&s.entries[slot])) }
 
 // Slots returns the number that all slots in use are below. Entries that were never in use are zero.
 func (s *Slab[T]) Slots() uint32 { return s.used.Load() }

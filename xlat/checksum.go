@@ -33,7 +33,7 @@ func nonZero(p packet.Proto, c uint16) uint16 {
 }
 
 // udpChecksum6 computes the checksum of a UDP datagram that came without one (RFC 6146 section 3.4).
-func udpChecksum6(o *packet.Out, v *packet.View, t packet.Tuple6) {
+func udpChecksum6(o *packet.Out, v *packet.View, t *packet.Tuple6) {
 	h := transport(o, v)
 	binary.BigEndian.PutUint16(h, t.Src.Port)
 	binary.BigEndian.PutUint16(h[2:], t.Dst.Port)
@@ -51,7 +51,7 @@ func pseudo6(v *packet.View) packet.Sum {
 
 // echoTo4 translates an ICMPv6 echo message, whose checksum covers a pseudo-header, into one whose does not (RFC 7915
 // section 5.2). Its own checksum must be right (RFC 5508 section 3).
-func echoTo4(o *packet.Out, v *packet.View, off packet.Offload, t packet.Tuple4) drop.Reason {
+func echoTo4(o *packet.Out, v *packet.View, off packet.Offload, t *packet.Tuple4) drop.Reason {
 	if !intact(v, off, pseudo6(v)) {
 		return drop.ICMPChecksum
 	}
@@ -60,7 +60,7 @@ func echoTo4(o *packet.Out, v *packet.View, off packet.Offload, t packet.Tuple4)
 }
 
 // echoTo6 translates an ICMP echo message (RFC 7915 section 4.2). Its own checksum must be right (RFC 5508 section 3).
-func echoTo6(o *packet.Out, v *packet.View, off packet.Offload, t packet.Tuple6) drop.Reason {
+func echoTo6(o *packet.Out, v *packet.View, off packet.Offload, t *packet.Tuple6) drop.Reason {
 	if !intact(v, off, 0) {
 		return drop.ICMPChecksum
 	}

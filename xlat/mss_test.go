@@ -34,7 +34,7 @@ func clamped(t testing.TB, options []byte, mss int) []byte {
 	}
 	o := out()
 	tuple := packet.Tuple4{Src: packet.Endpoint4{Addr: mapped, Port: 7000}, Dst: packet.Endpoint4{Addr: server, Port: 443}}
-	if r := conf.To4(o, &v, packet.Offload{}, tuple, 1); r != drop.None {
+	if r := conf.To4(o, &v, packet.Offload{}, &tuple, 1); r != drop.None {
 		t.Fatal(r)
 	}
 	xlat.ClampMSS(o, &v, mss)

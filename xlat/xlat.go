@@ -28,7 +28,7 @@ const maxDF0 = 1260
 // capacity of packet.Headroom + 80 bytes; its first Headroom bytes are left alone. id is the Identification for a
 // packet that has no Fragment header of its own. It refuses what cannot be expressed in IPv4 and ICMP queries whose
 // checksum is wrong.
-func (c *Config) To4(o *packet.Out, v *packet.View, off packet.Offload, t packet.Tuple4, id uint16) drop.Reason {
+func (c *Config) To4(o *packet.Out, v *packet.View, off packet.Offload, t *packet.Tuple4, id uint16) drop.Reason {
 	h := v.IP6()
 	if packet.IPv4Len+len(v.Data)-v.L4 > 0xffff {
 		return drop.Offload // an IPv4 packet ends at 64 KiB, an IPv6 packet 40 bytes later
@@ -61,7 +61,7 @@ func (c *Config) To4(o *packet.Out, v *packet.View, off packet.Offload, t packet
 // To6 translates the IPv4 packet in v into o, with the addresses and ports of t (RFC 7915 section 4.1). o.Head needs a
 // capacity of packet.Headroom + 100 bytes; its first Headroom bytes are left alone. It refuses what cannot be expressed
 // in IPv6 and ICMP queries whose checksum is wrong.
-func (c *Config) To6(o *packet.Out, v *packet.View, off packet.Offload, t packet.Tuple6) drop.Reason {
+func (c *Config) To6(o *packet.Out, v *packet.View, off packet.Offload, t *packet.Tuple6) drop.Reason {
 	h := v.IP4()
 	if r := start(o, v, &off, packet.IPv6Len); r != drop.None {
 		return r

@@ -70,7 +70,7 @@ func to4(data []byte, off packet.Offload) (*packet.Out, drop.Reason) {
 	}
 	o := out()
 	t := packet.Tuple4{Src: packet.Endpoint4{Addr: mapped, Port: 7000}, Dst: packet.Endpoint4{Addr: server, Port: v.DstPort}}
-	return o, conf.To4(o, &v, off, t, 77)
+	return o, conf.To4(o, &v, off, &t, 77)
 }
 
 func to6(data []byte, off packet.Offload) (*packet.Out, drop.Reason) {
@@ -83,7 +83,7 @@ func to6(data []byte, off packet.Offload) (*packet.Out, drop.Reason) {
 	}
 	o := out()
 	t := packet.Tuple6{Src: packet.Endpoint6{Addr: server6, Port: v.SrcPort}, Dst: packet.Endpoint6{Addr: client, Port: 40000}}
-	return o, conf.To6(o, &v, off, t)
+	return o, conf.To6(o, &v, off, &t)
 }
 
 // swap4 turns an IPv4 packet into its own answer, so that it can be translated back: the transport checksum covers both
@@ -310,10 +310,10 @@ func hot() map[string]func() {
 	t4 := packet.Tuple4{Src: packet.Endpoint4{Addr: mapped, Port: 7000}, Dst: packet.Endpoint4{Addr: server, Port: 443}}
 	t6 := packet.Tuple6{Src: packet.Endpoint6{Addr: server6, Port: 443}, Dst: packet.Endpoint6{Addr: client, Port: 40000}}
 	return map[string]func(){
-		"To4": func() { conf.To4(o, &six, packet.Offload{}, t4, 1) },
-		"To6": func() { conf.To6(o, &four, packet.Offload{}, t6) },
+		"To4": func() { conf.To4(o, &six, packet.Offload{}, &t4, 1) },
+		"To6": func() { conf.To6(o, &four, packet.Offload{}, &t6) },
 		"To4 and ClampMSS": func() {
-			conf.To4(o, &first, packet.Offload{}, t4, 1)
+			conf.To4(o, &first, packet.Offload{}, &t4, 1)
 			xlat.ClampMSS(o, &first, 1400)
 		},
 	}
