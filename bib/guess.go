@@ -6,14 +6,14 @@ import (
 )
 
 // Line6 returns what to give to Guess6, and where that will look, for table.Lines.
-func (t *Table) Line6(p packet.Proto, c *packet.Endpoint6) (hash uint64, line uintptr) {
-	hash = t.hash(p, c)
-	return hash, t.index6.Line(hash)
+func (t *Table) Line6(p packet.Proto, c *packet.Endpoint6) (home table.Home, line uintptr) {
+	home = t.index6.Home(t.hash(p, c))
+	return home, t.index6.Line(home)
 }
 
 // Guess6 returns a binding that may be the client's, or 0. Whether it is, and lives,
 // Is6 says. Guess6 and Guess4 are for workers in a batch; what they return is good for the same batch.
-func (t *Table) Guess6(hash uint64) ID { return ID(t.index6.Guess(hash)) }
+func (t *Table) Guess6(home table.Home) ID { return ID(t.index6.Guess(home)) }
 
 // Line4 returns where Guess4 will look, or 0.
 func (t *Table) Line4(p packet.Proto, m packet.Endpoint4) (line uintptr) {

@@ -23,7 +23,7 @@ type Flow4 struct {
 // Hint says where a packet of a batch will probably find its binding and its session. It is good for the batch in which
 // it was made and only saves time: what it says is verified, and if it is wrong, or zero, the packet looks for itself.
 type Hint struct {
-	hash    uint64 // of what is looked for next
+	home    table.Home // of what is looked for next
 	binding bib.ID
 	session uint32 // slot
 }
@@ -34,13 +34,13 @@ type Hint struct {
 func (t *Table) Ahead6(flows []Flow6, hints []Hint) {
 	var lines table.Lines
 	for i := range flows {
-		hash, line := t.bib.Line6(flows[i].Proto, &flows[i].Src)
-		hints[i].hash = hash
+		home, line := t.bib.Line6(flows[i].Proto, &flows[i].Src)
+		hints[i].home = home
 		lines.Add(line)
 	}
 	lines.Fetch()
 	for i := range flows {
-		t.guess(&hints[i], t.bib.Guess6(hints[i].hash), peer(flows[i].Proto, flows[i].Dst), &lines)
+		t.guess(&hints[i], t.bib.Guess6(hints[i].home), peer(flows[i].Proto, flows[i].Dst), &lines)
 	}
 	t.guessSessions(hints[:len(flows)], &lines)
 }
@@ -65,8 +65,8 @@ func (t *Table) guess(h *Hint, id bib.ID, remote packet.Endpoint4, lines *table.
 		return
 	}
 	lines.Add(t.bib.Line(id))
-	h.hash = t.hash(id, remote)
-	lines.Add(t.index.Line(h.hash))
+	h.home = t.index.Home(t.hash(id, remote))
+	lines.Add(t.index.Line(h.home))
 }
 
 // guessSessions notes sessions, when their places in the index have been fetched, and has them fetched.
@@ -77,7 +77,7 @@ func (t *Table) guessSessions(hints []Hint, lines *table.Lines) {
 		if h.binding == 0 {
 			continue
 		}
-		if h.session = t.index.Guess(h.hash); h.session != 0 {
+		if h.session = t.index.Guess(h.home); h.session != 0 {
 			lines.Add(t.entries.Line(h.session))
 		}
 	}

@@ -1,7 +1,6 @@
 package table
 
 import (
-	"math"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -23,8 +22,9 @@ import (
 type Index struct {
 	epochs *Epochs
 	levels []atomic.Uint32 // of each shard: it has 1<<level buckets. Apart from the shards, since every search reads them
-	rows   []row           // by level
-	last   uint32          // the highest level that shards reach, but for one in millions
+	all    []bucket
+	rows   []row  // by level: the parts of all
+	last   uint32 // the highest level that shards reach, but for one in millions
 	shards []Shard
 }
 
@@ -70,9 +70,9 @@ func NewIndex(max int, e *Epochs) *Index {
 	levels := 1 + bits.Len(uint(most/crowded))
 	last := uint32(bits.Len(uint(max / n * 5 / 4 / crowded)))
 	x := &Index{epochs: e, last: last, levels: make([]atomic.Uint32, n), rows: make([]row, levels), shards: make([]Shard, n)}
-	all := reserve[Index, bucket](x, n<<levels)
-	for l := range x.rows {
-		x.rows[l].buckets, all = all[:n<<l], all[n<<l:]
+	x.all = reserve[Index, bucket](x, n<<levels-n)
+	for l, rest := 0, x.all; l < levels; l++ {
+		x.rows[l].buckets, rest = rest[:n<<l], rest[n<<l:]
 	}
 	for i := range x.shards {
 		x.shards[i].index, x.shards[i].number = x, uint32(i)
@@ -87,29 +87,37 @@ func (x *Index) Find(hash uint64) Probe {
 	return Probe{buckets: b, tag: uint32(hash), at: uint32(hash), last: uint32(hash) + uint32(len(b))}
 }
 
-// Line returns where Guess and Find begin to look, for Lines.
-func (x *Index) Line(hash uint64) uintptr { return uintptr(unsafe.Pointer(x.home(hash))) }
+// Home is the bucket that a slot is in, unless it was full, and what tells its hash from others there. It is good for the
+// batch in which it was made.
+type Home struct {
+	at  uint32 // in Index.all
+	tag uint32
+}
 
-// Guess returns a slot whose hash probably agrees, or 0 if there is none where such a slot most often is. In contrast to
-// Find it takes the same time wherever the slot is, so that the processor can go on to the next search meanwhile.
-func (x *Index) Guess(hash uint64) (slot uint32) {
-	b := x.home(hash)
-	found := uint64(0)
-	for i := range bucketLen {
-		found |= (b[i].Load()>>32 ^ hash&math.MaxUint32 - 1) >> 63 << i
-	}
+// Home returns the home of a hash.
+func (x *Index) Home(hash uint64) Home {
+	shard, tag := x.shard(hash), uint32(hash)
+	level := x.levels[shard].Load()
+	n := uint32(len(x.levels))
+	return Home{at: (n+shard)<<level - n + tag&(1<<level-1), tag: tag} // n<<level - n are those of lower levels
+}
+
+// Line returns where a home is, for Lines.
+func (x *Index) Line(h Home) uintptr { return uintptr(unsafe.Pointer(&x.all[h.at])) }
+
+// Guess returns a slot whose hash probably agrees, or 0 if there is none in its home. In contrast to Find it takes the
+// same time wherever the slot is, so that the processor can go on to the next search meanwhile.
+func (x *Index) Guess(h Home) (slot uint32) {
+	b, tag := &x.all[h.at], uint64(h.tag)
+	found := b.has(0, tag) | b.has(1, tag)<<1 | b.has(2, tag)<<2 | b.has(3, tag)<<3 | b.has(4, tag)<<4 | b.has(5, tag)<<5 | b.has(6, tag)<<6
 	if found == 0 {
 		return 0
 	}
 	return uint32(b[bits.TrailingZeros64(found)&bucketLen].Load())
 }
 
-// home returns the bucket that a slot with this hash is in, unless it was full.
-func (x *Index) home(hash uint64) *bucket {
-	n := x.shard(hash)
-	b := x.buckets(n, x.levels[n].Load())
-	return &b[uint32(hash)&uint32(len(b)-1)]
-}
+// has returns 1 if a word has this half of a hash, otherwise 0.
+func (b *bucket) has(i int, tag uint64) uint64 { return (b[i].Load()>>32 ^ tag - 1) >> 63 }
 
 // Lock locks and returns the shard of a hash.
 func (x *Index) Lock(hash uint64) *Shard { return x.LockShard(int(x.shard(hash))) }

@@ -13,7 +13,7 @@ func TestGuessIsWhatFindBeginsWith(t *testing.T) {
 	defer s.Unlock()
 	for i := range uint32(bucketLen + 1) {
 		hash := uint64(i) << 8 // all in one bucket
-		if got := x.Guess(hash); got != 0 {
+		if got := x.Guess(x.Home(hash)); got != 0 {
 			t.Errorf("before slot %d is in, %d is guessed", i+1, got)
 		}
 		if i == bucketLen {
@@ -27,7 +27,7 @@ func TestGuessIsWhatFindBeginsWith(t *testing.T) {
 		if i == bucketLen {
 			want = 0
 		}
-		if got := x.Guess(hash); got != want {
+		if got := x.Guess(x.Home(hash)); got != want {
 			t.Errorf("slot %d is guessed as %d, want %d", i+1, got, want)
 		}
 	}
@@ -41,7 +41,7 @@ func TestLinesTakeWhatTheyCan(t *testing.T) {
 	for _, n := range []int{0, 1, maxLines, maxLines + 1} {
 		for i := range n {
 			if i%2 == 0 {
-				l.Add(x.Line(uint64(i)))
+				l.Add(x.Line(x.Home(uint64(i))))
 			} else {
 				l.Add(uintptr(i - 1))
 			}
@@ -67,16 +67,16 @@ func BenchmarkGuess(b *testing.B) {
 		s.Unlock()
 	}
 	var l Lines
-	var hashes [together]uint64
+	var homes [together]Home
 	i, found := uint64(0), 0
 	round := func() {
-		for j := range hashes {
+		for j := range homes {
 			i++
-			hashes[j] = k.Hash(i*2654435761%n, 0, 0)
-			l.Add(x.Line(hashes[j]))
+			homes[j] = x.Home(k.Hash(i*2654435761%n, 0, 0))
+			l.Add(x.Line(homes[j]))
 		}
 		l.Fetch()
-		for _, h := range hashes {
+		for _, h := range homes {
 			if x.Guess(h) != 0 {
 				found++
 			}
