@@ -15,7 +15,9 @@ type conf struct {
 	prefixes []pool6.Prefix // by the numbers that sessions call them; an empty slot is the zero Prefix
 	refuses  []bool         // by the same numbers: non-global IPv4 addresses do not pass
 	bypass   *bart.Table[bool]
-	denied   [packet.Protos][]portSpan
+	allowed  *bart.Lite // nil: all
+	denied   *bart.Lite // nil: none
+	ports    [packet.Protos][]portSpan
 }
 
 // Configure replaces the configuration from the next batch on. Sessions go on, but for those of prefixes that are gone.
@@ -28,7 +30,7 @@ func (g *Gateway) Configure(c Config) {
 	}
 	next := &conf{Config: c, prefixes: placePrefixes(old, c.Pool6)}
 	next.refuses = g.refuses(next)
-	next.bypass, next.denied = bypasses(&c), portSpans(c.DenyPorts)
+	next.bypass, next.allowed, next.denied, next.ports = bypasses(&c), hosts(c.Allow6), hosts(c.Deny4), portSpans(c.DenyPorts)
 	g.Sessions.Configure(c.Session)
 	g.conf.Store(next)
 	g.epochs.Wait() // the last batch with the old prefixes is over

@@ -159,9 +159,10 @@ type Gateway struct {
 	paused  atomic.Bool
 	workers []*worker
 
-	paths  paths
-	probes mailbox[session.Probe] // for the worker of the IPv6 side
-	syns   mailbox[session.SYN]   // for the worker of the IPv4 side
+	outages [sides]outage
+	paths   paths
+	probes  mailbox[session.Probe] // for the worker of the IPv6 side
+	syns    mailbox[session.SYN]   // for the worker of the IPv4 side
 }
 
 const sides = 2
@@ -178,6 +179,9 @@ func New(o Options) *Gateway {
 	if g.clock == nil {
 		start := time.Now()
 		g.clock = func() time.Duration { return time.Since(start) }
+	}
+	for s := range g.outages {
+		g.outages[s].log = g.log.With("side", Side(s))
 	}
 	n := max(o.Workers, 1)
 	g.epochs = table.NewEpochs(sides * n)

@@ -75,6 +75,7 @@ type link struct {
 	open     func() (Port, error)
 	port     Port
 	receives bool
+	outage   *outage // of its side
 	tried    time.Duration
 	lost     uint64 // drops of ports that are closed
 }
@@ -86,11 +87,18 @@ func (l *link) ensure() (err error) {
 	return err
 }
 
+// again is ensure for a port that is missed: it tells what came of it.
+func (l *link) again() error {
+	err := l.ensure()
+	l.outage.tried(err)
+	return err
+}
+
 // ready opens the port if need be, but tries that no more often than every retry.
 func (l *link) ready(now time.Duration) bool {
 	if l.port == nil && (l.tried == 0 || now-l.tried >= retry) {
 		l.tried = now
-		if l.ensure() != nil {
+		if l.again() != nil {
 			return false
 		}
 	}

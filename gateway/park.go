@@ -71,7 +71,9 @@ func (w *worker) park() drop.Reason {
 	if !w.parked.add(&w.top, w.whole, until) {
 		return drop.NeighbourQueue
 	}
-	w.count.Happened(metrics.Parked)
+	if w.again == 0 {
+		w.count.Happened(metrics.Parked)
+	}
 	return drop.None
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"nat64d/drop"
+	"nat64d/metrics"
 	"nat64d/nexthop"
 	"nat64d/packet"
 )
@@ -57,5 +58,34 @@ func TestParkedPacketsAreNotOvertaken(t *testing.T) {
 	g.workers[V6].batch(nil)
 	if got := string(out.sent); got != "\x00\x01\x02\x03\x04" {
 		t.Errorf("the packets left in the order %v", out.sent)
+	}
+}
+
+// unknown routes change all the time, but not for the next hop that is asked for.
+type unknown struct {
+	onLink
+	generation *atomic.Uint64
+}
+
+func (u unknown) Generation() uint64 { return u.generation.Add(1) }
+
+func (unknown) Hop4(packet.Addr4) (nexthop.Hop, bool, drop.Reason) {
+	return nexthop.Hop{}, true, drop.None
+}
+
+// TestAPacketThatWaitsIsCountedOnce, however often it is looked at again.
+func TestAPacketThatWaitsIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	g := stillWith(t, func(o *Options) {
+		u := unknown{generation: new(atomic.Uint64)}
+		o.Routes, o.Hops = u, func() Hops { return u }
+	})
+	w := g.workers[V6]
+	w.batch(frames([][]byte{udp6(1)}))
+	for range 10 {
+		w.batch(nil)
+	}
+	if n := g.Counters.Event(metrics.Parked); n != 1 || w.parked.len() != 1 {
+		t.Errorf("%d packets are counted as having waited, %d wait", n, w.parked.len())
 	}
 }

@@ -98,8 +98,8 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 		return w.refuse4(&v, r, 0)
 	}
 	pref = w.conf.number(pref)
-	if r := w.far(src.Addr, pref); r != drop.None {
-		return w.refuse4(&v, r, 0)
+	if w.private(src.Addr, pref) {
+		return w.refuse4(&v, drop.WellKnown, 0)
 	}
 	o := w.to[V6].next()
 	t := packet.Tuple6{Src: packet.Endpoint6{Addr: w.conf.prefixes[pref].Embed(src.Addr), Port: src.Port}, Dst: *client} // 3.6 outgoing tuple
@@ -118,7 +118,7 @@ func (w *worker) check6(v *packet.View) drop.Reason {
 	if !pool6.Unicast6(src) {
 		return drop.Source6
 	}
-	if !w.allows(src) {
+	if !w.conf.allows(src) {
 		return drop.Client6
 	}
 	if w.paused {
@@ -141,7 +141,7 @@ func (w *worker) check4(v *packet.View) drop.Reason {
 	switch {
 	case !v.Error && !w.conf.unicast4(*v.IP4().Src()): // an error's may help to find out what is wrong
 		return drop.Source4
-	case w.denies(*v.IP4().Src()):
+	case w.conf.denies(*v.IP4().Src()):
 		return drop.Denied4
 	case w.paused:
 		return drop.Paused
@@ -153,17 +153,22 @@ func (w *worker) check4(v *packet.View) drop.Reason {
 	return drop.None
 }
 
-// far checks the IPv4 address of the far end, which an IPv6 client sees behind the prefix of that number.
+// far checks the IPv4 address that an IPv6 client sends to, behind the prefix of that number.
 func (w *worker) far(a packet.Addr4, prefix uint8) drop.Reason {
 	switch {
 	case !pool6.Unicast4(a):
 		return drop.Destination4
-	case w.denies(a):
+	case w.conf.denies(a):
 		return drop.Denied4
-	case w.conf.refuses[prefix] && !pool6.Global4(a) && !w.hairpin:
+	case w.private(a, prefix):
 		return drop.WellKnown
 	}
 	return drop.None
+}
+
+// private says whether an IPv4 address must not be paired with the prefix of that number (RFC 6052 section 3.1).
+func (w *worker) private(a packet.Addr4, prefix uint8) bool {
+	return w.conf.refuses[prefix] && !pool6.Global4(a) && !w.hairpin
 }
 
 // ours4 says whether an IPv4 packet is for us and not for the host, which may own the same address: by its transport

@@ -10,7 +10,7 @@ import (
 
 // Bounds of what is learned of IPv4 paths: our own choices, but for the lifetime, which RFC 1191 section 6.3 suggests.
 const (
-	pathSlots = 1024 // two destinations that share one share a path MTU: the last learned wins
+	pathSlots = 1024 // of two destinations that share one, the last learned counts
 	pathLife  = 10 * time.Minute
 	// minMTU4 is the least that is believed, as by Linux: less is sooner an attack than a link, and would have every packet
 	// to the destination cut into crumbs.
@@ -24,12 +24,11 @@ type paths struct {
 	slots [pathSlots]atomic.Uint64
 }
 
-// A slot holds the address in its upper half, then 16 bits of MTU and 16 bits of the second until which it holds.
+// A slot holds the address in its upper half, then 11 bits of MTU, and in 21 bits the minute before which it holds; there are
+// four years of those.
 func pathSlot(a packet.Addr4) (slot, key uint64) {
 	return uint64(hash32(a[:])) % pathSlots, uint64(binary.BigEndian.Uint32(a[:])) << 32
 }
-
-func pathEnd(now time.Duration) uint16 { return uint16((now + pathLife) / time.Second) }
 
 // learn notes what a Fragmentation Needed has said about the path to a.
 func (p *paths) learn(a packet.Addr4, mtu uint32, now time.Duration) {
@@ -38,7 +37,7 @@ func (p *paths) learn(a packet.Addr4, mtu uint32, now time.Duration) {
 		return
 	}
 	slot, key := pathSlot(a)
-	p.slots[slot].Store(key | uint64(mtu)<<16 | uint64(pathEnd(now)))
+	p.slots[slot].Store(key | uint64(mtu)<<21 | uint64((now+pathLife)/time.Minute+1))
 	p.known.Store(true)
 }
 
@@ -49,9 +48,8 @@ func (p *paths) limit(a packet.Addr4, mtu int, now time.Duration) int {
 	}
 	slot, key := pathSlot(a)
 	w := p.slots[slot].Load()
-	left := uint16(w) - uint16(now/time.Second) // modulo 2^16 seconds
-	if w>>32 != key>>32 || left > uint16(pathLife/time.Second) {
+	if end := w & (1<<21 - 1); w>>32 != key>>32 || uint64(now/time.Minute) >= end {
 		return mtu
 	}
-	return min(mtu, int(w>>16&0xffff))
+	return min(mtu, int(w>>21&(1<<11-1)))
 }

@@ -12,21 +12,24 @@ import (
 )
 
 // allows says whether an IPv6 client may use the gateway, denies whether an IPv4 host may not be reached.
-func (w *worker) allows(a *packet.Addr6) bool {
-	return len(w.conf.Allow6) == 0 || contains(w.conf.Allow6, netip.AddrFrom16(*a))
+func (c *conf) allows(a *packet.Addr6) bool {
+	return c.allowed == nil || c.allowed.Contains(netip.AddrFrom16(*a))
 }
 
-func (w *worker) denies(a packet.Addr4) bool {
-	return len(w.conf.Deny4) > 0 && contains(w.conf.Deny4, netip.AddrFrom4(a))
+func (c *conf) denies(a packet.Addr4) bool {
+	return c.denied != nil && c.denied.Contains(netip.AddrFrom4(a))
 }
 
-func contains(ps []netip.Prefix, a netip.Addr) bool {
-	for _, p := range ps {
-		if p.Contains(a) {
-			return true
-		}
+// hosts returns a table of prefixes, in which an address is found at once however many they are; nil if there are none.
+func hosts(ps []netip.Prefix) *bart.Lite {
+	if len(ps) == 0 {
+		return nil
 	}
-	return false
+	t := new(bart.Lite)
+	for _, p := range ps {
+		t.Insert(p)
+	}
+	return t
 }
 
 // bypasses returns a routing table in which the NAT64 prefixes are routes among those that bypass them, so that the
@@ -62,7 +65,7 @@ func (c *conf) unicast4(a packet.Addr4) bool {
 // portSpan is a range of ports that all the same IPv4 hosts are denied for.
 type portSpan struct {
 	lo, hi uint16
-	hosts  []netip.Prefix
+	hosts  *bart.Lite
 }
 
 // portSpans cuts rules, whose ports may overlap, into ranges that do not, by protocol and in order.
@@ -78,12 +81,13 @@ func portSpans(rules []PortRule) (spans [packet.Protos][]portSpan) {
 		cuts = slices.Compact(cuts)
 		for i := 1; i < len(cuts); i++ {
 			s := portSpan{lo: uint16(cuts[i-1]), hi: uint16(cuts[i] - 1)}
+			var prefixes []netip.Prefix
 			for _, r := range rules {
 				if r.Proto == p && r.Lo <= s.lo && s.hi <= r.Hi {
-					s.hosts = append(s.hosts, r.Prefix)
+					prefixes = append(prefixes, r.Prefix)
 				}
 			}
-			if len(s.hosts) > 0 {
+			if s.hosts = hosts(prefixes); s.hosts != nil {
 				spans[p] = append(spans[p], s)
 			}
 		}
@@ -93,14 +97,14 @@ func portSpans(rules []PortRule) (spans [packet.Protos][]portSpan) {
 
 // deniesPort says whether a transport address of an IPv4 host may not be reached (RFC 6888 REQ-6).
 func (c *conf) deniesPort(p packet.Proto, e packet.Endpoint4) bool {
-	if len(c.denied[p]) == 0 {
+	if len(c.ports[p]) == 0 {
 		return false
 	}
-	i, found := slices.BinarySearchFunc(c.denied[p], e.Port, func(s portSpan, port uint16) int {
+	i, found := slices.BinarySearchFunc(c.ports[p], e.Port, func(s portSpan, port uint16) int {
 		if s.lo <= port && port <= s.hi {
 			return 0
 		}
 		return cmp.Compare(s.lo, port)
 	})
-	return found && contains(c.denied[p][i].hosts, netip.AddrFrom4(e.Addr))
+	return found && c.ports[p][i].hosts.Contains(netip.AddrFrom4(e.Addr))
 }

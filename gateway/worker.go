@@ -84,10 +84,10 @@ func newWorker(g *Gateway, p place, o *Options) *worker {
 			o.Settle(s, p.i)
 		}
 	}
-	w.in = link{receives: true, open: func() (Port, error) { return o.Open(s, false) }}
+	w.in = link{receives: true, open: func() (Port, error) { return o.Open(s, false) }, outage: &g.outages[s]}
 	other := 1 - s
 	w.to[s].init(&w.in)
-	w.to[other].init(&link{open: func() (Port, error) { return o.Open(other, true) }})
+	w.to[other].init(&link{open: func() (Port, error) { return o.Open(other, true) }, outage: &g.outages[other]})
 	return w
 }
 
@@ -117,8 +117,7 @@ func (w *worker) run(ctx context.Context) error {
 		}
 		n, err := w.in.port.Receive(w.frames, w.patience())
 		if err != nil {
-			w.g.log.Warn("lost the NIC: waiting for it to come back", "side", w.side, "error", err)
-			w.in.close()
+			w.lose(err)
 			continue
 		}
 		w.batch(w.frames[:n])
@@ -128,16 +127,24 @@ func (w *worker) run(ctx context.Context) error {
 	return nil
 }
 
+// lose gives up a port that has failed.
+func (w *worker) lose(err error) {
+	w.g.outages[w.side].lost(err)
+	w.in.close()
+}
+
+// reopen tries to open the port again, and waits a little if it cannot be.
 func (w *worker) reopen(ctx context.Context) bool {
-	if err := w.in.ensure(); err != nil {
+	if err := w.in.again(); err != nil {
 		select {
 		case <-ctx.Done():
 		case <-time.After(retry):
 		}
 		return false
 	}
-	w.count.Happened(metrics.Reopened)
-	w.g.log.Info("the NIC is back", "side", w.side)
+	if w.g.outages[w.side].found() {
+		w.count.Happened(metrics.Reopened)
+	}
 	return true
 }
 

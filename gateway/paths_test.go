@@ -1,0 +1,35 @@
+package gateway
+
+import (
+	"testing"
+	"time"
+
+	"nat64d/packet"
+)
+
+// TestPathsAreForgotten after ten minutes, and do not come back.
+func TestPathsAreForgotten(t *testing.T) {
+	t.Parallel()
+	const began = 40 * time.Second
+	var p paths
+	a, b := packet.Addr4{192, 0, 2, 1}, packet.Addr4{192, 0, 2, 2}
+	p.learn(a, 600, began)
+	p.learn(b, 100, began)
+	for after := time.Duration(0); after < 4*24*time.Hour; after += 41 * time.Second {
+		want := 1500
+		if after < pathLife {
+			want = 600
+		} else if after < pathLife+time.Minute {
+			continue // the end is as exact as a minute
+		}
+		if got := p.limit(a, 1500, began+after); got != want {
+			t.Fatalf("after %v: %d bytes, want %d", after, got, want)
+		}
+	}
+	if got := p.limit(b, 1500, began); got != minMTU4 {
+		t.Errorf("100 bytes are believed as %d", got)
+	}
+	if got := p.limit(packet.Addr4{192, 0, 2, 3}, 1500, began); got != 1500 {
+		t.Errorf("a path that nothing is known of has %d bytes", got)
+	}
+}
