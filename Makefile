@@ -1,4 +1,4 @@
-# The project's tasks. Go 1.26 or newer and make are all that has to be there; the rest is fetched.
+# The project's tasks. Go 1.26 or newer and make are all that has to be there, and perf for make profile; the rest is fetched.
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)

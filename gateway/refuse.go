@@ -169,8 +169,9 @@ func (w *worker) source4(dst packet.Addr4) (packet.Addr4, bool) {
 	return w.g.routes.Source4(dst)
 }
 
-// hash32 spreads addresses over buckets (FNV-1a over 32-bit words); nothing is lost when somebody makes two of them
-// meet but their own errors.
+// hash32 spreads addresses over buckets (FNV-1a over 32-bit words): of the rates of ICMP errors, of path MTUs and of
+// Identifications. Who makes two addresses meet has them share an allowance, forget a path sooner or count together: no packet
+// is lost by it.
 func hash32(a []byte) uint32 {
 	h := uint32(2166136261)
 	for ; len(a) >= 4; a = a[4:] {

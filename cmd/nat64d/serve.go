@@ -68,6 +68,8 @@ type parts struct {
 	engine  afpacket.Engine // the one asked for
 	engines [2]atomic.Int32 // by side: the one in use
 	bursts  [2]atomic.Bool  // by side: packets leave in bursts
+	singly  [2]sync.Once    // by side: it has been told that they do not,
+	slowly  [2]sync.Once    // and that the engine is not the best
 	guard   *guarded
 	names   *names
 	nics    *nic.Manager  // belongs to serve, and to watch while that runs
@@ -197,7 +199,9 @@ func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 		}
 		p.bursts[s].Store(port.Bursts())
 		if err := port.NoBursts(); err != nil {
-			p.log.Warn("packets leave one by one, which is slower: the kernel takes no bursts (CAP_BPF, Linux 5.13)", "side", s, "reason", err)
+			p.singly[s].Do(func() {
+				p.log.Warn("packets leave one by one, which is slower: the kernel takes no bursts (CAP_BPF, Linux 5.13)", "side", s, "reason", err)
+			})
 		}
 		return port, nil
 	}
@@ -207,7 +211,9 @@ func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 	}
 	p.engines[s].Store(int32(port.Engine()))
 	if err := port.Fallback(); err != nil {
-		p.log.Warn("a slower engine is used: the ring cannot be", "side", s, "engine", port.Engine(), "reason", err)
+		p.slowly[s].Do(func() {
+			p.log.Warn("a slower engine is used: the ring cannot be", "side", s, "engine", port.Engine(), "reason", err)
+		})
 	}
 	return port, nil
 }

@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machineSettings are what measurements change of the machine: these are not of any namespace.
-var machineSettings = map[string]string{
-	"net/netfilter/nf_conntrack_max": "2500000", // or NAT44 and Tayga cannot have a million flows
-	"net/core/netdev_max_backlog":    "8000",
+// machineSettings are what measurements need of the machine, at the least: these are not of any namespace.
+var machineSettings = map[string]int{
+	"net/netfilter/nf_conntrack_max": 2500000, // or NAT44 and Tayga cannot have a million flows
+	"net/core/netdev_max_backlog":    8000,
 }
 
 // lockPath is a file that a run locks.
@@ -47,7 +47,11 @@ func changeMachine() (restore func() error) {
 	for name, value := range machineSettings {
 		path := filepath.Join("/proc/sys", name)
 		before, err := os.ReadFile(path)
-		if err == nil && os.WriteFile(path, []byte(value), 0) == nil {
+		if err != nil {
+			continue
+		}
+		have, err := strconv.Atoi(strings.TrimSpace(string(before)))
+		if err == nil && have < value && os.WriteFile(path, []byte(strconv.Itoa(value)), 0) == nil {
 			undo = append(undo, func() error { return os.WriteFile(path, before, 0) })
 		}
 	}

@@ -36,7 +36,7 @@ func manyFlows(ctx context.Context, s *stint) error {
 	return nil
 }
 
-// openFlows sends the first packets of n flows at a rate that all can be expected to be carried at.
+// openFlows sends the first packets of n flows at setUpRate.
 func (s *stint) openFlows(ctx context.Context, name string, n int) error {
 	length := time.Duration(n)*time.Second/setUpRate + 100*time.Millisecond
 	r, received, err := s.up(ctx, s.order(n, setUpRate, length))
