@@ -11,8 +11,8 @@ func (t *Table) Line6(p packet.Proto, c *packet.Endpoint6) (home table.Home, lin
 	return home, t.index6.Line(home)
 }
 
-// Guess6 returns a binding that may be the client's, or 0. Whether it is, and lives,
-// Is6 says. Guess6 and Guess4 are for workers in a batch; what they return is good for the same batch.
+// Guess6 returns a binding that may be the client's, or 0. Whether it is, and lives, Is6 says. Guess6 and Guess4 are for
+// workers in a batch; what they return is good for the same batch.
 func (t *Table) Guess6(home table.Home) ID { return ID(t.index6.Guess(home)) }
 
 // Line4 returns where Guess4 will look, or 0.

@@ -4,6 +4,7 @@ import (
 	"nat64d/packet"
 	"nat64d/pool6"
 	"nat64d/session"
+	"nat64d/table"
 )
 
 // ahead is what a worker looks up for a whole batch, before it takes one packet after the other, so that their waits for
@@ -13,6 +14,9 @@ type ahead struct {
 	four  [batch]session.Flow4
 	hints [batch]session.Hint
 }
+
+// A packet asks for two lines at a time.
+const _ = uint(table.MaxLines - 2*batch)
 
 // alone is how many packets are too few for others to be waited for in the meantime.
 const alone = 2

@@ -30,7 +30,8 @@ type Hint struct {
 
 // Ahead6 makes the hints for a batch of packets from IPv6; there are as many of both. In a large table a look-up is
 // four waits for memory, of which two depend on others. Here all packets take a step before the first takes the next
-// one, so that the processor waits for many at once. It is for workers in a batch.
+// one, so that the processor waits for many at once. What more than table.MaxLines/2 packets need is not fetched ahead. It
+// is for workers in a batch.
 func (t *Table) Ahead6(flows []Flow6, hints []Hint) {
 	var lines table.Lines
 	for i := range flows {

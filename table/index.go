@@ -22,9 +22,9 @@ import (
 type Index struct {
 	epochs *Epochs
 	levels []atomic.Uint32 // of each shard: it has 1<<level buckets. Apart from the shards, since every search reads them
-	all    []bucket
-	rows   []row  // by level: the parts of all
-	last   uint32 // the highest level that shards reach, but for one in millions
+	all    []bucket        // level after level, in each of them shard after shard
+	rows   []row           // by level: the parts of all
+	last   uint32          // the highest level that shards reach, but for one in millions
 	shards []Shard
 }
 
@@ -99,17 +99,27 @@ func (x *Index) Home(hash uint64) Home {
 	shard, tag := x.shard(hash), uint32(hash)
 	level := x.levels[shard].Load()
 	n := uint32(len(x.levels))
-	return Home{at: (n+shard)<<level - n + tag&(1<<level-1), tag: tag} // n<<level - n are those of lower levels
+	before := n<<level - n // n + 2n + ... buckets of lower levels
+	return Home{at: before + shard<<level + tag&(1<<level-1), tag: tag}
 }
 
 // Line returns where a home is, for Lines.
 func (x *Index) Line(h Home) uintptr { return uintptr(unsafe.Pointer(&x.all[h.at])) }
 
-// Guess returns a slot whose hash probably agrees, or 0 if there is none in its home. In contrast to Find it takes the
-// same time wherever the slot is, so that the processor can go on to the next search meanwhile.
+// Guess returns a slot whose hash probably agrees, or 0. It finds nearly all that Find does. In contrast to Find it takes the
+// same time wherever in its home the slot is, so that the processor can go on to the next search meanwhile.
 func (x *Index) Guess(h Home) (slot uint32) {
-	b, tag := &x.all[h.at], uint64(h.tag)
-	found := b.has(0, tag) | b.has(1, tag)<<1 | b.has(2, tag)<<2 | b.has(3, tag)<<3 | b.has(4, tag)<<4 | b.has(5, tag)<<5 | b.has(6, tag)<<6
+	b := &x.all[h.at]
+	if slot = b.guess(h.tag); slot == 0 && b[bucketLen].Load() != 0 && int(h.at)+1 < len(x.all) {
+		slot = x.all[h.at+1].guess(h.tag) // where it is if its home was full, but for the last of a shard
+	}
+	return slot
+}
+
+// guess returns a slot in the bucket with this half of a hash, or 0.
+func (b *bucket) guess(tag uint32) (slot uint32) {
+	found := b.has(0, tag) | b.has(1, tag)<<1 | b.has(2, tag)<<2 | b.has(3, tag)<<3 |
+		b.has(4, tag)<<4 | b.has(5, tag)<<5 | b.has(6, tag)<<6
 	if found == 0 {
 		return 0
 	}
@@ -117,7 +127,7 @@ func (x *Index) Guess(h Home) (slot uint32) {
 }
 
 // has returns 1 if a word has this half of a hash, otherwise 0.
-func (b *bucket) has(i int, tag uint64) uint64 { return (b[i].Load()>>32 ^ tag - 1) >> 63 }
+func (b *bucket) has(i int, tag uint32) uint64 { return (b[i].Load()>>32 ^ uint64(tag) - 1) >> 63 }
 
 // Lock locks and returns the shard of a hash.
 func (x *Index) Lock(hash uint64) *Shard { return x.LockShard(int(x.shard(hash))) }

@@ -5,13 +5,13 @@ import (
 	"unsafe"
 )
 
-// maxLines is two for each packet of a batch.
-const maxLines = 128
+// MaxLines is how many lines can be asked for at once.
+const MaxLines = 128
 
 // Lines are places in memory that are soon to be read. The zero value is empty. It belongs to one goroutine.
 type Lines struct {
 	n  int
-	at [maxLines]uintptr
+	at [MaxLines]uintptr
 }
 
 // Add asks for what lies where a Line method has said. What is too much is forgotten: Lines only save time.

@@ -1,11 +1,8 @@
 package table
 
-import (
-	"testing"
-)
+import "testing"
 
-// TestGuessIsWhatFindBeginsWith: a slot in its own bucket is guessed whatever word it is in, one that had to go on to the next
-// bucket is not, and neither is what has another hash.
+// TestGuessIsWhatFindBeginsWith: a slot is guessed whatever word it is in, in its own bucket or in the next, and nothing else.
 func TestGuessIsWhatFindBeginsWith(t *testing.T) {
 	t.Parallel()
 	x := NewIndex(1, NewEpochs(1))
@@ -16,19 +13,85 @@ func TestGuessIsWhatFindBeginsWith(t *testing.T) {
 		if got := x.Guess(x.Home(hash)); got != 0 {
 			t.Errorf("before slot %d is in, %d is guessed", i+1, got)
 		}
-		if i == bucketLen {
-			s.grow(0)
-		}
 		s.Insert(hash, i+1)
 		p, want := x.Find(hash), i+1
 		if got := p.Next(); got != want {
 			t.Fatalf("slot %d is found as %d", want, got)
 		}
-		if i == bucketLen {
-			want = 0
-		}
 		if got := x.Guess(x.Home(hash)); got != want {
 			t.Errorf("slot %d is guessed as %d, want %d", i+1, got, want)
+		}
+	}
+}
+
+// TestHomeIsWhereFindBegins, in every shard and at every level.
+func TestHomeIsWhereFindBegins(t *testing.T) {
+	t.Parallel()
+	x, k := NewIndex(70_000, NewEpochs(1)), NewKey([16]byte{4})
+	for level := range x.rows {
+		for i := range x.levels {
+			x.levels[i].Store(uint32(level))
+		}
+		for i := range uint64(10_000) {
+			hash := k.Hash(i, 0, 0)
+			p := x.Find(hash)
+			if h := x.Home(hash); &x.all[h.at] != &p.buckets[p.at&uint32(len(p.buckets)-1)] {
+				t.Fatalf("at level %d the home of %x is %d", level, hash, h.at)
+			}
+		}
+	}
+}
+
+// TestHomeOutlastsGrowth: what was there when a batch began is guessed until its end, though all shards grow, and not beyond.
+func TestHomeOutlastsGrowth(t *testing.T) {
+	t.Parallel()
+	const hash, slot = 7, 1
+	e := NewEpochs(1)
+	x := NewIndex(1, e)
+	s := x.Lock(hash)
+	s.Insert(hash, slot)
+	s.Unlock()
+	e.Enter(0)
+	h := x.Home(hash)
+	for i := range x.Shards() {
+		s := x.LockShard(i)
+		s.grow(0)
+		s.Unlock()
+	}
+	for range 3 {
+		x.Tidy()
+	}
+	if got := x.Guess(h); got != slot {
+		t.Errorf("in the batch slot %d is guessed, want %d", got, slot)
+	}
+	e.Leave(0)
+	x.Tidy()
+	if got := x.Guess(x.Home(hash)); !x.rows[0].empty || got != slot {
+		t.Errorf("after it slot %d is guessed, want %d; the old memory has been given back: %v", got, slot, x.rows[0].empty)
+	}
+}
+
+// TestNearlyAllIsGuessed, however full the shards are.
+func TestNearlyAllIsGuessed(t *testing.T) {
+	t.Parallel()
+	const n, step = 1 << 16, 1 << 12
+	x, k := NewIndex(n, NewEpochs(1)), NewKey([16]byte{5})
+	for i := range uint32(n) {
+		h := k.Hash(uint64(i), 0, 0)
+		s := x.Lock(h)
+		s.Insert(h, i+1)
+		s.Unlock()
+		if (i+1)%step != 0 {
+			continue
+		}
+		right := 0
+		for j := range i + 1 {
+			if x.Guess(x.Home(k.Hash(uint64(j), 0, 0))) == j+1 {
+				right++
+			}
+		}
+		if share := float64(right) / float64(i+1); share < 0.95 {
+			t.Errorf("of %d slots %.1f %% are guessed", i+1, 100*share)
 		}
 	}
 }
@@ -38,7 +101,7 @@ func TestLinesTakeWhatTheyCan(t *testing.T) {
 	t.Parallel()
 	x := NewIndex(1, NewEpochs(1))
 	var l Lines
-	for _, n := range []int{0, 1, maxLines, maxLines + 1} {
+	for _, n := range []int{0, 1, MaxLines, MaxLines + 1} {
 		for i := range n {
 			if i%2 == 0 {
 				l.Add(x.Line(x.Home(uint64(i))))
@@ -46,7 +109,7 @@ func TestLinesTakeWhatTheyCan(t *testing.T) {
 				l.Add(uintptr(i - 1))
 			}
 		}
-		if want := min(n, maxLines); l.n != want {
+		if want := min(n, MaxLines); l.n != want {
 			t.Errorf("of %d lines %d are taken, want %d", n, l.n, want)
 		}
 		l.Fetch()

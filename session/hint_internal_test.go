@@ -1,0 +1,62 @@
+package session
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"nat64d/bib"
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/table"
+)
+
+// TestHintsAreRight: in a table of some size nearly every packet is told where its binding and its session are.
+func TestHintsAreRight(t *testing.T) {
+	t.Parallel()
+	const n, together = 50 * 64, 64
+	pool, epochs := pool4.New([16]byte{1}), table.NewEpochs(1)
+	entries, err := pool4.ParseRange("192.0.2.1", "1024-65535")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := pool.Add(entries); err != nil {
+		t.Fatal(err)
+	}
+	s := New(bib.New(pool, epochs, n, [16]byte{2}), epochs, n, Config{Timeouts: Timeouts{UDP: 300e9}})
+	server := packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 53}
+	six, four, hints := make([]Flow6, n), make([]Flow4, n), make([]Hint, n)
+	epochs.Enter(0)
+	defer epochs.Leave(0)
+	for i := range six {
+		f := &six[i]
+		f.Proto, f.Dst = packet.UDP, server
+		f.Src.Port = uint16(1024 + i%64)
+		binary.BigEndian.PutUint32(f.Src.Addr[12:], uint32(i/64))
+		at, r := s.From6(packet.UDP, &f.Src, server, 0, packet.Other, 0)
+		if r != drop.None {
+			t.Fatal(r)
+		}
+		four[i] = Flow4{Proto: packet.UDP, Src: server, Dst: at}
+	}
+	for side, ahead := range map[string]func(from, to int){
+		"IPv6": func(from, to int) { s.Ahead6(six[from:to], hints[from:to]) },
+		"IPv4": func(from, to int) { s.Ahead4(four[from:to], hints[from:to]) },
+	} {
+		right := 0
+		clear(hints)
+		for i := 0; i < n; i += together {
+			ahead(i, i+together)
+		}
+		for i := range hints {
+			id := s.bib.Find6(packet.UDP, &six[i].Src)
+			slot, _ := s.find(s.index.Find(s.hash(id, server)), id, server)
+			if id != 0 && slot != 0 && hints[i].binding == id && hints[i].session == slot {
+				right++
+			}
+		}
+		if right < n*95/100 {
+			t.Errorf("from %s: %d of %d hints are right", side, right, n)
+		}
+	}
+}
