@@ -22,11 +22,10 @@ type Options struct {
 	V6, V4       string // interface names; may be equal
 	Table        string // name of the nftables table, of family netdev; empty means DefaultTable
 	ReservePorts bool   // keep the host's programs from picking pool4 ports on addresses that the host owns
-	Force        bool   // accept ranges that Refuse would refuse
 }
 
 // Guard owns one nftables table, and the ports that it added to net.ipv4.ip_local_reserved_ports. Its methods act in
-// the network namespace of the calling thread, always the same one. One goroutine at a time may use it.
+// the network namespace of the calling thread, always the same one. One goroutine at a time may use it, but for Refuse.
 type Guard struct {
 	o       Options
 	pool4   []pool4.Entry
@@ -48,18 +47,11 @@ func New(o Options) *Guard {
 // Apply makes the host blind to the TCP and UDP ports of entries on the v4 interface and to the destinations in
 // prefixes on the v6 interface, and to nothing else. What lies in bypass is left to the host, unless a prefix that is as
 // long or longer says otherwise. The table is replaced in one transaction, also one that an earlier process left behind.
-// Ranges that would harm the host, as Refuse has it, change nothing.
+// Whether entries harm the host is not asked: that is for Refuse.
 //
 // ICMP needs no rule: the host ignores an echo reply or an error that it did not ask for, and an echo request to its
 // own address is its to answer.
 func (g *Guard) Apply(entries []pool4.Entry, prefixes []pool6.Prefix, bypass []netip.Prefix) error {
-	old, _, err := g.addedPorts()
-	if err != nil {
-		return err
-	}
-	if err := g.refuse(entries, old); err != nil {
-		return err
-	}
 	g.pool4, g.pool6, g.bypass, g.applied = slices.Clone(entries), slices.Clone(prefixes), slices.Clone(bypass), true
 	return g.install()
 }

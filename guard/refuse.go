@@ -20,16 +20,10 @@ import (
 // leastPorts is how many ports the host must keep for its own connections.
 const leastPorts = 1000
 
-// Refuse says why entries, beside what is guarded already, would harm the host; nil if they do not or if Options.Force
-// is set. On an address that the host owns, a range may neither cover a port on which a program of the host listens,
-// for that program would be cut off, nor leave the host fewer than 1,000 ports for its own connections.
-func (g *Guard) Refuse(entries []pool4.Entry) error { return g.refuse(entries, ports{}) }
-
-// refuse is Refuse when some of the reserved ports will be given back.
-func (g *Guard) refuse(entries []pool4.Entry, back ports) error {
-	if g.o.Force {
-		return nil
-	}
+// Refuse says why entries, beside what is guarded already, would harm the host; nil if they do not. On an address that
+// the host owns, a range may neither cover a port on which a program of the host listens, for that program would be cut
+// off, nor leave the host fewer than 1,000 ports for its own connections. Any goroutine may call it at any time.
+func (g *Guard) Refuse(entries []pool4.Entry) error {
 	owned, err := ownAddresses()
 	if err != nil {
 		return err
@@ -44,13 +38,13 @@ func (g *Guard) refuse(entries []pool4.Entry, back ports) error {
 		}
 	}
 	if g.o.ReservePorts {
-		errs = append(errs, scarce(entries, back))
+		errs = append(errs, scarce(entries))
 	}
 	return errors.Join(errs...)
 }
 
 // scarce says whether reserving the ports of entries would leave too few.
-func scarce(entries []pool4.Entry, back ports) error {
+func scarce(entries []pool4.Entry) error {
 	lo, hi, err := portRange()
 	if err != nil {
 		return err
@@ -64,8 +58,7 @@ func scarce(entries []pool4.Entry, back ports) error {
 		return err
 	}
 	total := int(hi) - int(lo) + 1
-	taken := reserved.minus(back).plus(want)
-	left := total - taken.within(lo, hi)
+	left := total - reserved.plus(want).within(lo, hi)
 	if want.within(lo, hi) == 0 || left >= leastPorts {
 		return nil
 	}

@@ -27,7 +27,7 @@ func TestRefuse(t *testing.T) {
 		{lab.Spare4, "1024-65535", ""},
 	} {
 		e := entries(t, c.addr, c.ports)
-		err := l.Gateway.Do(func() error { return guard.New(options(l)).Apply(e, nil, nil) })
+		err := l.Gateway.Do(func() error { return guard.New(options(l)).Refuse(e) })
 		switch {
 		case c.want == "" && err != nil:
 			t.Errorf("%s %s is refused: %v", c.addr, c.ports, err)
@@ -42,9 +42,8 @@ func TestRefuse(t *testing.T) {
 		t.Errorf("%v, want an addition judged beside what is guarded", err)
 	}
 	apply(t, l, g, more) // replaces
-	forced := options(l)
-	forced.Force = true
-	apply(t, l, guard.New(forced), entries(t, lab.Gateway4, "1024-65535"))
+	do(t, l, func() error { return g.Refuse(entries(t, lab.Gateway4, "33000-45000")) })
+	apply(t, l, g, entries(t, lab.Gateway4, "1024-65535")) // is not judged: it may have been forced
 }
 
 func TestRefuseListeningUDP(t *testing.T) {

@@ -16,12 +16,9 @@ import (
 // guarded keeps the guard, ARP answers and the policy for private addresses in step with pool4. Its methods may be
 // called by any goroutine.
 type guarded struct {
-	p  *parts
-	mu sync.Mutex
-	g  *guard.Guard // nil: switched off
-	// judge says what harms the host. It is asked about new ranges only: those that are there stay, whatever the host
-	// has done since.
-	judge *guard.Guard
+	p     *parts
+	mu    sync.Mutex
+	g     *guard.Guard // nil: switched off
 	lock  net.Listener // held while this process has the guard of its network namespace
 	wrong error        // why the guard is not what it should be; nil: it is
 	gone  bool         // it has been removed: the daemon is stopping
@@ -33,17 +30,16 @@ func newGuarded(p *parts) *guarded {
 		return &guarded{p: p}
 	}
 	o := guard.Options{V6: c.Interfaces.V6.Name, V4: c.Interfaces.V4.Name, ReservePorts: c.Host.ReservePorts}
-	judge := guard.New(o)
-	o.Force = true
-	return &guarded{p: p, g: guard.New(o), judge: judge}
+	return &guarded{p: p, g: guard.New(o)}
 }
 
-// refuse says why ranges cannot be taken from the host.
+// refuse says why ranges cannot be taken from the host. It is asked about new ones only: those that are there stay,
+// whatever the host has done since.
 func (g *guarded) refuse(entries []pool4.Entry, force bool) error {
 	if g.g == nil || force {
 		return nil
 	}
-	return g.judge.Refuse(entries)
+	return g.g.Refuse(entries)
 }
 
 // ownName is an abstract socket, which exists once in a network namespace and goes with its process: like the guard's
