@@ -14,13 +14,9 @@ import (
 	"nat64d/pool6"
 )
 
-// DefaultTable is the name of the nftables table unless Options says otherwise.
-const DefaultTable = "nat64d"
-
 // Options says how to guard.
 type Options struct {
 	V6, V4       string // interface names; may be equal
-	Table        string // name of the nftables table, of family netdev; empty means DefaultTable
 	ReservePorts bool   // keep the host's programs from picking pool4 ports on addresses that the host owns
 }
 
@@ -37,12 +33,7 @@ type Guard struct {
 }
 
 // New returns a guard that has changed nothing yet.
-func New(o Options) *Guard {
-	if o.Table == "" {
-		o.Table = DefaultTable
-	}
-	return &Guard{o: o}
-}
+func New(o Options) *Guard { return &Guard{o: o} }
 
 // Apply makes the host blind to the TCP and UDP ports of entries on the v4 interface and to the destinations in
 // prefixes on the v6 interface, and to nothing else. What lies in bypass is left to the host, unless a prefix that is as
@@ -76,21 +67,21 @@ func (g *Guard) Check() error {
 // given back, the table goes all the same: ports that stay reserved harm the host less than services that stay unheard.
 func (g *Guard) Remove() error {
 	g.applied = false
-	added, exists, err := g.addedPorts()
+	added, exists, err := addedPorts()
 	if !exists {
 		return err
 	}
 	if err == nil {
 		err = giveBack(added)
 	}
-	return errors.Join(err, g.deleteTable())
+	return errors.Join(err, deleteTable())
 }
 
 // install makes the table and the reserved ports what they should be. The table names the ports that we added, so
 // that the next start knows them after a crash: ports are given back before the table forgets them, and added
 // after it has noted them.
 func (g *Guard) install() error {
-	old, _, err := g.addedPorts()
+	old, _, err := addedPorts()
 	if err != nil {
 		return err
 	}
@@ -140,9 +131,9 @@ func giveBack(added ports) error {
 }
 
 // wrap says what failed, since errors of nftables are bare numbers.
-func wrap(doing, table string, err error) error {
+func wrap(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("nftables: %s netdev %s: %w", doing, table, err)
+	return fmt.Errorf("nftables: %s netdev %s: %w", doing, tableName, err)
 }

@@ -17,6 +17,9 @@ import (
 	"nat64d/pool4"
 )
 
+// tableName is the name of our table, of family netdev.
+const tableName = "nat64d"
+
 // Names within the table.
 const (
 	pool4Set    = "pool4"    // address . protocol . port, guarded
@@ -68,8 +71,8 @@ func transport(e pool4.Entry) uint8 {
 }
 
 // table returns the table by name.
-func (g *Guard) table() *nftables.Table {
-	return &nftables.Table{Name: g.o.Table, Family: nftables.TableFamilyNetdev}
+func table() *nftables.Table {
+	return &nftables.Table{Name: tableName, Family: nftables.TableFamilyNetdev}
 }
 
 // connect returns a connection to the nftables of this thread's namespace.
@@ -87,12 +90,12 @@ func (g *Guard) replaceTable(added ports) error {
 	if err != nil {
 		return err
 	}
-	t := g.table()
+	t := table()
 	c.AddTable(t) // a table that does not exist cannot be deleted
 	c.DelTable(t)
 	c.AddTable(t)
 	if err := errors.Join(addReserved(c, t, added), g.addNotes(c, t)); err != nil {
-		return wrap("describe table", t.Name, err)
+		return wrap("describe table", err)
 	}
 	if g.indexes[1] != 0 {
 		err = g.add4(c, t)
@@ -101,9 +104,9 @@ func (g *Guard) replaceTable(added ports) error {
 		err = errors.Join(err, g.add6(c, t))
 	}
 	if err != nil {
-		return wrap("describe table", t.Name, err)
+		return wrap("describe table", err)
 	}
-	return wrap("install table", t.Name, c.Flush())
+	return wrap("install table", c.Flush())
 }
 
 // ingress adds the chain that sees frames of one interface before the host's stack does, but after the taps.
@@ -255,13 +258,12 @@ func reservedElements(p ports) []nftables.SetElement {
 
 // addedPorts reads the ports that we, or a process before us, added to the reserved ones, and whether there is a
 // table at all.
-func (g *Guard) addedPorts() (added ports, exists bool, err error) {
+func addedPorts() (added ports, exists bool, err error) {
 	c, err := connect()
 	if err != nil {
 		return added, false, err
 	}
-	t := g.table()
-	sets, err := g.sets(c)
+	sets, err := tableSets(c)
 	if err != nil || sets == nil {
 		return added, false, err
 	}
@@ -271,7 +273,7 @@ func (g *Guard) addedPorts() (added ports, exists bool, err error) {
 	}
 	list, err := c.GetSetElements(sets[i])
 	if err != nil {
-		return added, true, wrap("read table", t.Name, err)
+		return added, true, wrap("read table", err)
 	}
 	return intervals(list), true, nil
 }
@@ -293,18 +295,18 @@ func intervals(list []nftables.SetElement) ports {
 	return p
 }
 
-// sets returns the sets of the table, nil if there is no table.
-func (g *Guard) sets(c *nftables.Conn) ([]*nftables.Set, error) {
+// tableSets returns the sets of the table, nil if there is no table.
+func tableSets(c *nftables.Conn) ([]*nftables.Set, error) {
 	tables, err := c.ListTablesOfFamily(nftables.TableFamilyNetdev)
 	if err != nil {
-		return nil, wrap("find table", g.o.Table, err)
+		return nil, wrap("find table", err)
 	}
-	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == g.o.Table }) {
+	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName }) {
 		return nil, nil
 	}
-	sets, err := c.GetSets(g.table())
+	sets, err := c.GetSets(table())
 	if err != nil {
-		return nil, wrap("read table", g.o.Table, err)
+		return nil, wrap("read table", err)
 	}
 	if sets == nil { // a table of that name which is not ours
 		sets = []*nftables.Set{}
@@ -320,10 +322,10 @@ func (g *Guard) tableIsWhole() (bool, error) {
 	}
 	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
 	if err != nil {
-		return false, wrap("find chains of", g.o.Table, err)
+		return false, wrap("find chains of", err)
 	}
 	for i, name := range []string{chain6, chain4} {
-		has := slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name == g.o.Table && c.Name == name })
+		has := slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name == tableName && c.Name == name })
 		if g.indexes[i] != 0 && !has {
 			return false, nil
 		}
@@ -332,11 +334,11 @@ func (g *Guard) tableIsWhole() (bool, error) {
 }
 
 // deleteTable deletes the table.
-func (g *Guard) deleteTable() error {
+func deleteTable() error {
 	c, err := connect()
 	if err != nil {
 		return err
 	}
-	c.DelTable(g.table())
-	return wrap("delete table", g.o.Table, c.Flush())
+	c.DelTable(table())
+	return wrap("delete table", c.Flush())
 }

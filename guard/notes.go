@@ -38,7 +38,7 @@ func (g *Guard) Kept() (map[int]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	sets, err := g.sets(c)
+	sets, err := tableSets(c)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (g *Guard) Kept() (map[int]string, error) {
 	}
 	list, err := c.GetSetElements(sets[i])
 	if err != nil {
-		return nil, wrap("read table", g.o.Table, err)
+		return nil, wrap("read table", err)
 	}
 	for _, e := range list {
 		if len(e.Key) == 4 {
