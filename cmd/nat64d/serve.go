@@ -112,10 +112,10 @@ func serve(ctx context.Context, file string, o config.Overrides) (err error) {
 	if err := p.guard.own(); err != nil {
 		return err
 	}
-	if err := p.guard.settle(); err != nil {
-		return errors.Join(err, p.guard.remove())
-	}
 	defer func() { err = errors.Join(err, p.guard.remove()) }()
+	if err := p.guard.settle(); err != nil {
+		return err
+	}
 	if err := p.manageNICs(); err != nil {
 		return err
 	}
