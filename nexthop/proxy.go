@@ -38,13 +38,8 @@ func answerable(s *snapshot, proxied []netip.Addr, mode AnswerARP) answered {
 
 // station says whether a can be a station of the subnet p.
 func station(p netip.Prefix, a netip.Addr) bool {
-	if !p.Contains(a) || p.Bits() >= 31 {
-		return p.Contains(a)
-	}
-	b, host := a.As4(), 32-p.Bits()
-	n := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-	mask := uint32(1)<<host - 1
-	return n&mask != 0 && n&mask != mask
+	last, ok := broadcastOf(p)
+	return p.Contains(a) && (!ok || a != p.Masked().Addr() && a != last)
 }
 
 // announcements is how often a newly answered address is announced, once in each tick (RFC 5227 section 1.1,
