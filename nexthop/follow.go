@@ -69,7 +69,7 @@ func (t *Table) Run(ctx context.Context) error {
 		return fmt.Errorf("netlink: subscribe: %w", err)
 	}
 	if err := events.SetReceiveBufferSize(receiveBuffer, true); err != nil {
-		t.log.Debug("netlink: receive buffer stays small", "err", err)
+		t.log.Debug("netlink: receive buffer stays small", "error", err)
 	}
 	k, err := openKernel()
 	if err != nil {
@@ -229,7 +229,7 @@ func (f *follower) read(before *snapshot) bool {
 	start := time.Now()
 	s, err := f.kernel.snapshot(f.t.names, before)
 	if err != nil {
-		f.t.log.Error("following the kernel's routes: will try again", "err", err)
+		f.t.log.Error("following the kernel's routes: will try again", "error", err)
 		f.reread = start.Add(tick)
 		return false
 	}
@@ -276,7 +276,7 @@ func (f *follower) resolve(a ask) {
 		}
 	}
 	if err := f.kernel.resolve(nic.Index, target); err != nil {
-		f.t.log.Debug("next hop not asked for", "interface", nic.Name, "err", err)
+		f.t.log.Debug("next hop not asked for", "interface", nic.Name, "error", err)
 	}
 }
 
@@ -301,7 +301,7 @@ func (f *follower) refresh(now time.Time) {
 				continue
 			}
 			if err := f.kernel.resolve(nic.Index, p.Addr()); err != nil {
-				f.t.log.Debug("neighbour not refreshed", "interface", nic.Name, "err", err)
+				f.t.log.Debug("neighbour not refreshed", "interface", nic.Name, "error", err)
 			}
 		}
 	}

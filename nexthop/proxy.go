@@ -89,7 +89,7 @@ func (p *proxy) tick() {
 	for a, n := range p.announce {
 		m := announcement(a, p.link.MAC)
 		if err := send(p.conn, &m, everyone); err != nil {
-			p.t.log.Warn("arp announcement not sent", "address", netip.AddrFrom4(a), "interface", p.link.Name, "err", err)
+			p.t.log.Warn("arp announcement not sent", "address", netip.AddrFrom4(a), "interface", p.link.Name, "error", err)
 		}
 		if n--; n > 0 {
 			p.announce[a] = n
@@ -107,7 +107,7 @@ func (p *proxy) open(link Link) {
 	case errors.Is(err, unix.ENODEV):
 		return // it has just gone: the next snapshot will say so
 	case err != nil:
-		p.t.log.Error("arp: addresses of pool4 are not answered for", "interface", link.Name, "err", err)
+		p.t.log.Error("arp: addresses of pool4 are not answered for", "interface", link.Name, "error", err)
 		return
 	}
 	closing, done := make(chan struct{}), make(chan struct{})
@@ -118,7 +118,7 @@ func (p *proxy) open(link Link) {
 		select {
 		case <-closing: // the error is that of a closed socket, of which there are several kinds
 		default:
-			p.t.log.Error("arp: addresses of pool4 are not answered for", "interface", link.Name, "err", err)
+			p.t.log.Error("arp: addresses of pool4 are not answered for", "interface", link.Name, "error", err)
 		}
 	}()
 }
@@ -150,7 +150,7 @@ func (t *Table) answer(conn *rawsocket.Conn, mac [6]byte) error {
 			continue
 		}
 		if err := send(conn, &a, a.targetMAC); err != nil {
-			t.log.Warn("arp reply not sent", "address", netip.AddrFrom4(a.senderIP), "err", err)
+			t.log.Warn("arp reply not sent", "address", netip.AddrFrom4(a.senderIP), "error", err)
 		}
 	}
 }
