@@ -35,7 +35,10 @@ type entry4 struct {
 // NewCache returns an empty cache in front of t.
 func NewCache(t *Table) *Cache { return &Cache{t: t} }
 
-// Hop6 is Table.Hop6, remembered.
+// Hop6 returns the way to dst by the v6 interface. With drop.None the hop is usable. With pending it is not known
+// yet: queue the packet, call Table.Resolve6, and ask again when Generation has changed. Other reasons are final until
+// Generation changes: drop.NoRoute, drop.OtherInterface, drop.HostAddress, and drop.Neighbour for a next hop that
+// does not answer.
 func (c *Cache) Hop6(dst packet.Addr6) (h Hop, pending bool, r drop.Reason) {
 	e := &c.sixes[slot(binary.NativeEndian.Uint64(dst[:8])^binary.NativeEndian.Uint64(dst[8:]))]
 	if g := c.t.generation.Load(); e.generation != g || e.dst != dst {
@@ -45,7 +48,7 @@ func (c *Cache) Hop6(dst packet.Addr6) (h Hop, pending bool, r drop.Reason) {
 	return e.answer.hop, e.answer.pending, e.answer.reason
 }
 
-// Hop4 is Table.Hop4, remembered.
+// Hop4 returns the way to dst by the v4 interface, as Hop6 does.
 func (c *Cache) Hop4(dst packet.Addr4) (h Hop, pending bool, r drop.Reason) {
 	e := &c.fours[slot(uint64(binary.NativeEndian.Uint32(dst[:])))]
 	if g := c.t.generation.Load(); e.generation != g || e.dst != dst {

@@ -65,13 +65,13 @@ func TestCacheIsTheTable(t *testing.T) {
 					tab.publish(&s)
 				}
 			}
-			h, p, r := tab.Hop4(a4)
-			if ch, cp, cr := cache.Hop4(a4); ch != h || cp != p || cr != r {
-				t.Fatalf("%v: the cache says %v %v %v, the table %v %v %v", a4, ch, cp, cr, h, p, r)
+			want := tab.state.Load().answer(v4, netip.AddrFrom4(a4))
+			if h, p, r := cache.Hop4(a4); h != want.hop || p != want.pending || r != want.reason {
+				t.Fatalf("%v: the cache says %v %v %v, the table %+v", a4, h, p, r, want)
 			}
-			h, p, r = tab.Hop6(a6)
-			if ch, cp, cr := cache.Hop6(a6); ch != h || cp != p || cr != r {
-				t.Fatalf("%v: the cache says %v %v %v, the table %v %v %v", a6, ch, cp, cr, h, p, r)
+			want = tab.state.Load().answer(v6, netip.AddrFrom16(a6))
+			if h, p, r := cache.Hop6(a6); h != want.hop || p != want.pending || r != want.reason {
+				t.Fatalf("%v: the cache says %v %v %v, the table %+v", a6, h, p, r, want)
 			}
 		}
 	})
@@ -85,8 +85,12 @@ func TestHits(t *testing.T) {
 	for name, f := range map[string]func() bool{
 		"Cache.Hop6": func() bool { h, p, r := cache.Hop6(a6); return h == Hop{mac, [6]byte{6}, 1500} && !p && r == drop.None },
 		"Cache.Hop4": func() bool { h, p, r := cache.Hop4(a4); return h == Hop{mac, [6]byte{4}, 1400} && !p && r == drop.None },
-		"Table.Hop6": func() bool { h, _, _ := tab.Hop6(a6); return h == Hop{mac, [6]byte{6}, 1500} },
-		"Table.Hop4": func() bool { h, _, _ := tab.Hop4(a4); return h == Hop{mac, [6]byte{4}, 1400} },
+		"a miss, v6": func() bool {
+			return tab.state.Load().answer(v6, netip.AddrFrom16(a6)).hop == Hop{mac, [6]byte{6}, 1500}
+		},
+		"a miss, v4": func() bool {
+			return tab.state.Load().answer(v4, netip.AddrFrom4(a4)).hop == Hop{mac, [6]byte{4}, 1400}
+		},
 		"a stranger": func() bool { _, p, r := cache.Hop6(stranger6); return p && r == drop.Neighbour },
 		"Resolve4":   func() bool { tab.Resolve4(stranger4); return len(tab.asks) == 1 },
 	} {
@@ -281,10 +285,10 @@ func BenchmarkCacheHop4(b *testing.B) {
 	}
 }
 
-func BenchmarkTableHop6(b *testing.B) {
+func BenchmarkCacheMiss6(b *testing.B) {
 	t := table()
 	a, _, _ := host(3)
 	for b.Loop() {
-		t.Hop6(a)
+		t.state.Load().answer(v6, netip.AddrFrom16(a))
 	}
 }

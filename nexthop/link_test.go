@@ -22,8 +22,8 @@ func TestLinksAreFollowed(t *testing.T) {
 
 	g.ip("link set " + g.NIC4 + " mtu 1400")
 	g.want(lab.Server4, server+" mtu 1400")
-	if g.MTU4() != 1400 || g.MTU6() != 1500 {
-		t.Errorf("MTUs are %d and %d", g.MTU4(), g.MTU6())
+	if g.Link4().MTU != 1400 || g.Link6().MTU != 1500 {
+		t.Errorf("MTUs are %d and %d", g.Link4().MTU, g.Link6().MTU)
 	}
 	ip(t, g.Server, "link set eth0 down")
 	until(t, "no carrier", func() bool { return !g.Link4().Up })
@@ -59,8 +59,8 @@ func TestMTUOfIPv6(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := follow(t, l, nexthop.ARPAuto)
-	if g.MTU6() != 1280 || g.MTU4() != 1500 {
-		t.Errorf("MTUs are %d and %d", g.MTU6(), g.MTU4())
+	if g.Link6().MTU != 1280 || g.Link4().MTU != 1500 {
+		t.Errorf("MTUs are %d and %d", g.Link6().MTU, g.Link4().MTU)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"nat64d/drop"
 	"nat64d/packet"
 )
 
@@ -39,12 +38,13 @@ type Link struct {
 	Name  string
 	Index int // 0: there is no such interface at the moment
 	MAC   [6]byte
-	MTU   uint32 // of the family that the interface serves, in bytes
+	MTU   uint32 // of the family that the interface serves, in bytes; a route may have a smaller one (Hop)
 	Up    bool   // administratively up and with a carrier
 }
 
-// Table knows the way to every destination. Look-ups take no lock and allocate nothing: they read an immutable
-// snapshot that Run replaces. Any number of goroutines may call any of its methods, except that there is one Run.
+// Table knows the way to every destination, and a Cache asks it. Look-ups take no lock and allocate nothing: they read an
+// immutable snapshot that Run replaces. Any number of goroutines may call any of its methods, except that there is one
+// Run.
 type Table struct {
 	names Interfaces
 	mode  AnswerARP
@@ -99,25 +99,8 @@ func (t *Table) publish(s *snapshot) {
 	t.generation.Add(1)
 }
 
-// Generation grows with every change that can alter an answer of Hop6 or Hop4.
+// Generation grows with every change that can alter the way to a destination.
 func (t *Table) Generation() uint64 { return t.generation.Load() }
-
-// Hop6 returns the way to dst by the v6 interface. With drop.None the hop is usable. With pending it is not known
-// yet: queue the packet, call Resolve6, and ask again when Generation has changed. Other reasons are final until
-// Generation changes: drop.NoRoute, drop.OtherInterface, drop.HostAddress, and drop.Neighbour for a next hop that
-// does not answer.
-func (t *Table) Hop6(dst packet.Addr6) (h Hop, pending bool, r drop.Reason) {
-	a := t.state.Load().answer(v6, netip.AddrFrom16(dst))
-	a.neighbour.use()
-	return a.hop, a.pending, a.reason
-}
-
-// Hop4 returns the way to dst by the v4 interface, as Hop6 does.
-func (t *Table) Hop4(dst packet.Addr4) (h Hop, pending bool, r drop.Reason) {
-	a := t.state.Load().answer(v4, netip.AddrFrom4(dst))
-	a.neighbour.use()
-	return a.hop, a.pending, a.reason
-}
 
 // Resolve6 asks the kernel to find the next hop to dst on the v6 interface. It never blocks, and passes on at most
 // one request a second for each next hop.
@@ -151,12 +134,6 @@ func (t *Table) Link6() Link { return t.state.Load().nics[v6].Link }
 
 // Link4 returns the state of the v4 interface.
 func (t *Table) Link4() Link { return t.state.Load().nics[v4].Link }
-
-// MTU6 returns the IPv6 MTU of the v6 interface in bytes; a route may have a smaller one (Hop).
-func (t *Table) MTU6() uint32 { return t.Link6().MTU }
-
-// MTU4 returns the MTU of the v4 interface in bytes; a route may have a smaller one (Hop).
-func (t *Table) MTU4() uint32 { return t.Link4().MTU }
 
 // OnLink has f called from Run's goroutine whenever Link6 or Link4 gives a new answer: up, down, gone, back with
 // another index, another MTU or MAC. Call it before Run; f must not block.

@@ -16,11 +16,12 @@ import (
 	"nat64d/nexthop"
 )
 
-// gateway is a Table that follows the kernel of a lab's gateway.
+// gateway is a Table that follows the kernel of a lab's gateway, and the Cache of a worker.
 type gateway struct {
 	*testing.T
 	*lab.Lab
 	*nexthop.Table
+	*nexthop.Cache
 	linkEvents atomic.Int32
 }
 
@@ -65,6 +66,7 @@ func followWith(t *testing.T, l *lab.Lab, mode nexthop.AnswerARP, prepare func(*
 			slog.New(slog.NewTextHandler(failure{t}, &slog.HandlerOptions{Level: slog.LevelError})))
 		return err
 	})
+	g.Cache = nexthop.NewCache(g.Table)
 	g.OnLink(func() { g.linkEvents.Add(1) })
 	prepare(g.Table)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -117,7 +119,7 @@ func until(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// result is an answer of a Table as a word, with the MTU when it is usable.
+// result is an answer of a Cache as a word, with the MTU when it is usable.
 func result(h nexthop.Hop, pending bool, r drop.Reason) string {
 	switch {
 	case pending && r == drop.Neighbour:
@@ -340,9 +342,7 @@ func TestStaleNeighbourInUseIsRefreshed(t *testing.T) {
 	g := follow(t, network(t, lab.Options{}), nexthop.ARPAuto)
 	server := mac(t, g.Server, "eth0")
 	g.want(lab.Server4, server+" mtu 1500")
-	cache := nexthop.NewCache(g.Table)
 	dst := netip.MustParseAddr(lab.Server4).As4()
-	cache.Hop4(dst)
 	stale := func() bool {
 		return strings.Contains(g.ip("neigh show "+lab.Server4+" dev "+g.NIC4), "STALE")
 	}
@@ -352,7 +352,7 @@ func TestStaleNeighbourInUseIsRefreshed(t *testing.T) {
 	}
 	before := g.Generation()
 	until(t, "a stale neighbour in use is probed", func() bool {
-		cache.Hop4(dst) // hits: its answer stays
+		g.Hop4(dst) // hits: its answer stays
 		return !stale()
 	})
 	if got := g.Generation(); got != before {
