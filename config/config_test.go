@@ -39,7 +39,7 @@ func parse(t *testing.T, text string) *config.Config {
 
 func TestReferenceIsDefault(t *testing.T) {
 	t.Parallel()
-	got, err := config.Parse("nat64d.yaml", strings.NewReader(config.Reference()), config.Overrides{})
+	got, err := config.Load("nat64d.yaml", config.Overrides{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +355,11 @@ func TestOverridesRefused(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add(config.Reference())
+	reference, err := os.ReadFile("nat64d.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(reference))
 	f.Add("pool4: [ { address: 10.0.2.0/28, ports: 7000-8000, protocols: [tcp, udp] } ]\n---\n")
 	f.Add("? [a, b]\n: *x\n<<: { sessions: &y { max: !!int 3 } }\n")
 	f.Fuzz(func(t *testing.T, text string) {
