@@ -30,6 +30,7 @@ type Guard struct {
 	notes   map[int]string // by the index of an interface; nil: those that are in the table
 	indexes [2]int         // of the interfaces, when the table was installed
 	applied bool
+	stale   bool // the last attempt to install has failed
 }
 
 // New returns a guard that has changed nothing yet.
@@ -47,8 +48,8 @@ func (g *Guard) Apply(entries []pool4.Entry, prefixes []pool6.Prefix, bypass []n
 	return g.install()
 }
 
-// Check installs the table again if it has vanished or an interface is not the one that it was bound to. Call it on
-// every link event.
+// Check installs the table again if it has vanished, an interface is not the one that it was bound to, or it could not be
+// installed the last time. Call it on every link event.
 func (g *Guard) Check() error {
 	if !g.applied {
 		return nil
@@ -57,7 +58,7 @@ func (g *Guard) Check() error {
 	if err != nil {
 		return err
 	}
-	if whole && g.indexes == g.interfaces() {
+	if whole && !g.stale && g.indexes == g.interfaces() {
 		return nil
 	}
 	return g.install()
@@ -80,7 +81,8 @@ func (g *Guard) Remove() error {
 // install makes the table and the reserved ports what they should be. The table names the ports that we added, so
 // that the next start knows them after a crash: ports are given back before the table forgets them, and added
 // after it has noted them.
-func (g *Guard) install() error {
+func (g *Guard) install() (err error) {
+	defer func() { g.stale = err != nil }()
 	old, _, err := addedPorts()
 	if err != nil {
 		return err

@@ -367,6 +367,26 @@ func TestCrashIsRepaired(t *testing.T) {
 	}
 }
 
+// TestCheckTriesAgain what could not be installed when it was asked for.
+func TestCheckTriesAgain(t *testing.T) {
+	t.Parallel()
+	l := network(t)
+	g := guard.New(options(l))
+	apply(t, l, g, entries(t, lab.Gateway4, "7000-8000"))
+	next := entries(t, lab.Gateway4, "9000-9100")
+	err := readOnly(l, "/proc/sys", func() error { return g.Apply(next, wellKnown, nil) })
+	if !errors.Is(err, syscall.EROFS) {
+		t.Fatalf("Apply: %v", err)
+	}
+	do(t, l, g.Check)
+	if got, want := reserved(t, l), "9000-9100"; got != want {
+		t.Errorf("reserved ports are %q, want %q", got, want)
+	}
+	if answers(t, l, "9001") || !answers(t, l, "7001") {
+		t.Error("what is guarded is not what was asked for last")
+	}
+}
+
 func TestCheckRepairs(t *testing.T) {
 	t.Parallel()
 	l := network(t)
