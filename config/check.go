@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -239,7 +240,7 @@ func (d *document) natEvents(f *file) NATEvents {
 // fragments checks that at least one datagram of the largest size can be put together.
 func (d *document) fragments(f rawFragments) Fragments {
 	return Fragments{
-		Memory:          d.within("fragments.memory", f.Memory, 128<<10, 4<<30),
+		Memory:          d.within("fragments.memory", f.Memory, 128<<10, min(4<<30, math.MaxInt)),
 		MemoryPerSource: d.within("fragments.memory_per_source", f.MemoryPerSource, 64<<10, max(f.Memory, 64<<10)),
 		PerSource:       d.within("fragments.per_source", f.PerSource, 2, 65536),
 	}
