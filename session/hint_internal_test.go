@@ -4,26 +4,15 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"nat64d/bib"
 	"nat64d/drop"
 	"nat64d/packet"
-	"nat64d/pool4"
-	"nat64d/table"
 )
 
 // TestHintsAreRight: in a table of some size nearly every packet is told where its binding and its session are.
 func TestHintsAreRight(t *testing.T) {
 	t.Parallel()
 	const n, together = 50 * 64, 64
-	pool, epochs := pool4.New([16]byte{1}), table.NewEpochs(1)
-	entries, err := pool4.ParseRange("192.0.2.1", "1024-65535")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := pool.Add(entries); err != nil {
-		t.Fatal(err)
-	}
-	s := New(bib.New(pool, epochs, n, [16]byte{2}), epochs, n, Config{Timeouts: Timeouts{UDP: 300e9}})
+	bindings, s, epochs := newTables(t, "1024-65535", n)
 	server := packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 53}
 	six, four, hints := make([]Flow6, n), make([]Flow4, n), make([]Hint, n)
 	epochs.Enter(0)
@@ -49,7 +38,7 @@ func TestHintsAreRight(t *testing.T) {
 			ahead(i, i+together)
 		}
 		for i := range hints {
-			id := s.bib.Find6(packet.UDP, &six[i].Src)
+			id := bindings.Find6(packet.UDP, &six[i].Src)
 			slot, _ := s.find(s.index.Find(s.hash(id, server)), id, server)
 			if id != 0 && slot != 0 && hints[i].binding == id && hints[i].session == slot {
 				right++

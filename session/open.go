@@ -8,12 +8,12 @@ import (
 )
 
 // open6 makes a session, and a binding if the client has none, for a packet from IPv6.
-func (t *Table) open6(src packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
+func (t *Table) open6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
 	for {
 		if r := t.admit(src.Addr, q); r != drop.None {
 			return packet.Endpoint4{}, r
 		}
-		request := pool4.Request{Proto: q.proto, Client: src, Remote: q.remote}
+		request := pool4.Request{Proto: q.proto, Client: *src, Remote: q.remote}
 		if q.proto == packet.TCP {
 			request.Wanted = t.syns.wanted(q.remote)
 		}

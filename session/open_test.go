@@ -15,7 +15,7 @@ import (
 // the session: the packet notices, and nothing is left behind.
 func TestInsertMeetsPurge(t *testing.T) {
 	t.Parallel()
-	bindings, sessions, epochs := newTables(t)
+	bindings, sessions, epochs := newTables(t, "7000", 10)
 	client := packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 1}, Port: 5000}
 	q := event{proto: packet.UDP, remote: packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 53}}
 
@@ -42,7 +42,7 @@ func TestInsertMeetsPurge(t *testing.T) {
 // TestUpdateMeetsSweep hands a packet to a session that was found before a sweep freed it.
 func TestUpdateMeetsSweep(t *testing.T) {
 	t.Parallel()
-	_, sessions, epochs := newTables(t)
+	_, sessions, epochs := newTables(t, "7000", 10)
 	q := event{proto: packet.UDP, remote: packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 53}}
 	epochs.Enter(0)
 	defer epochs.Leave(0)
@@ -64,7 +64,7 @@ func TestUpdateMeetsSweep(t *testing.T) {
 // in which it is made: it counts for the new prefix, once.
 func TestInsertMeetsRecount(t *testing.T) {
 	t.Parallel()
-	bindings, sessions, epochs := newTables(t)
+	bindings, sessions, epochs := newTables(t, "7000", 10)
 	c := Config{Timeouts: Timeouts{UDP: time.Hour}, MaxPerClient: 1, ClientPrefixLen: 48}
 	sessions.Configure(c)
 	client := packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 1}, Port: 5000}
@@ -95,10 +95,10 @@ func TestInsertMeetsRecount(t *testing.T) {
 }
 
 // newTables returns tables for one worker in which every lifetime is 0.
-func newTables(t *testing.T) (*bib.Table, *Table, *table.Epochs) {
+func newTables(t *testing.T, ports string, most int) (*bib.Table, *Table, *table.Epochs) {
 	t.Helper()
 	pool := pool4.New([16]byte{})
-	entries, err := pool4.ParseRange("192.0.2.1", "7000")
+	entries, err := pool4.ParseRange("192.0.2.1", ports)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +106,6 @@ func newTables(t *testing.T) (*bib.Table, *Table, *table.Epochs) {
 		t.Fatal(err)
 	}
 	epochs := table.NewEpochs(1)
-	bindings := bib.New(pool, epochs, 10, [16]byte{})
-	return bindings, New(bindings, epochs, 10, Config{}), epochs
+	bindings := bib.New(pool, epochs, most, [16]byte{})
+	return bindings, New(bindings, epochs, most, Config{}), epochs
 }

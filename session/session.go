@@ -82,8 +82,8 @@ func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 
 // From6 updates the tables for a packet from IPv6 source (X',x) to the IPv4 destination (Z,z) that its prefix,
 // number pref, contains (RFC 6146 sections 3.5.1 to 3.5.3). It returns the packet's IPv4 source (T,t). For ICMP,
-// ports are Identifiers, and that of dst does not matter; ev counts for TCP only. src is not kept. A V6 SYN that meets a stored V4 SYN
-// makes an ESTABLISHED session.
+// ports are Identifiers, and that of dst does not matter; ev counts for TCP only. src is not kept. A V6 SYN that meets
+// a stored V4 SYN makes an ESTABLISHED session.
 func (t *Table) From6(p packet.Proto, src *packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
 	return t.With(nil).From6(p, src, dst, pref, ev, now)
 }
@@ -97,7 +97,7 @@ func (t *Table) TCP6(src *packet.Endpoint6, dst packet.Endpoint4, pref uint8, s 
 func (t *Table) closed6(id bib.ID, src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
 	switch {
 	case q.proto != packet.TCP || q.tcp == packet.SYN:
-		return t.open6(*src, q)
+		return t.open6(src, q)
 	case id == 0:
 		return packet.Endpoint4{}, drop.NoSession
 	}
@@ -105,11 +105,11 @@ func (t *Table) closed6(id bib.ID, src *packet.Endpoint6, q *event) (packet.Endp
 }
 
 // From4 updates the tables for a packet from IPv4 source (W,w) to (T,t), the IPv4 side of a binding (RFC 6146
-// sections 3.5.1 to 3.5.3). It returns the packet's IPv6 destination (X',x), if the reason is drop.None, in the table's own
-// memory, to be read in the same batch, and the number of the prefix for its IPv6
-// source, which is the prefix that the client used last, or 0 if the client has not spoken yet. For ICMP, ports are
-// Identifiers, and that of src does not matter; ev counts for TCP only. The reason drop.StoredSYN asks the caller to
-// hand the packet to Store.
+// sections 3.5.1 to 3.5.3). It returns the packet's IPv6 destination (X',x) and the number of the prefix for its IPv6
+// source, which is the prefix that the client used last, or 0 if the client has not spoken yet; the destination is in the
+// table's own memory, to be read in the same batch, and only if the reason is drop.None. For ICMP, ports are Identifiers,
+// and that of src does not matter; ev counts for TCP only. The reason drop.StoredSYN asks the caller to hand the packet to
+// Store.
 func (t *Table) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (*packet.Endpoint6, uint8, drop.Reason) {
 	return t.With(nil).From4(p, src, dst, ev, now)
 }

@@ -1,0 +1,57 @@
+package gateway
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"nat64d/packet"
+)
+
+// scripted is a port on which so many packets come at a time, and which notes before which of them it was asked to gather.
+type scripted struct {
+	nowhere
+	script   []int
+	next     int
+	gathered []int
+	end      func()
+}
+
+func (s *scripted) Gather(time.Duration) { s.gathered = append(s.gathered, s.next) }
+
+func (s *scripted) Receive(fs []packet.Frame, _ time.Duration) (int, error) {
+	if s.next == len(s.script) {
+		s.end()
+		return 0, nil
+	}
+	n := copy(fs, clients(s.script[s.next]))
+	s.next++
+	return n, nil
+}
+
+// TestLonePacketsAreNeverDelayed, nor is a backlog: packets gather only after some, but not a batch full, have come together,
+// and only if that is configured.
+func TestLonePacketsAreNeverDelayed(t *testing.T) {
+	t.Parallel()
+	script := []int{1, 1, 2, 1, batch, batch, batch - 1, 0, 1}
+	for moderation, want := range map[time.Duration][]int{50 * time.Microsecond: {3, 7}, 0: nil} {
+		ctx, end := context.WithCancel(t.Context())
+		port := &scripted{script: script, end: end}
+		g := stillWith(t, func(o *Options) {
+			o.Config.Moderation = moderation
+			o.Open = func(s Side, send bool) (Port, error) {
+				if s == V6 && !send {
+					return port, nil
+				}
+				return &nowhere{}, nil
+			}
+		})
+		if err := g.workers[V6].run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(port.gathered, want) {
+			t.Errorf("moderation %v: packets gathered before harvests %v, want %v", moderation, port.gathered, want)
+		}
+	}
+}
