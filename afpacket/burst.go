@@ -170,13 +170,12 @@ func (b *burst) here() bool {
 }
 
 // suits says whether the packet can be part of a burst whose first packet is first: it is no super-packet, not too long, so that
-// nothing but the link can refuse it, of the same family, and not long if that one is short: the copies all have room for the
-// longest, which receivers' buffers are charged for.
+// nothing but the link can refuse it, and of the same family. The copies all have room for the longest, as packets have that a NIC
+// received: receivers on this machine have their buffers charged for it.
 func (b *burst) suits(o, first *packet.Out) bool {
-	const family, short = packet.Headroom - 2, 256
+	const family = packet.Headroom - 2
 	return o.Offload.GSO == packet.GSONone && len(o.More) == 0 && frameLen(o) <= b.longest &&
-		o.Head[family] == first.Head[family] && o.Head[family+1] == first.Head[family+1] &&
-		(frameLen(o) <= short) == (frameLen(first) <= short)
+		o.Head[family] == first.Head[family] && o.Head[family+1] == first.Head[family+1]
 }
 
 func frameLen(o *packet.Out) int { return len(o.Head) - packet.VnetLen + len(o.Payload) }

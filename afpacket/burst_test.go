@@ -12,9 +12,10 @@ import (
 )
 
 // unfinished returns a UDP packet over IPv6 whose checksum is still to be completed, and the same with its checksum. Of number
-// 0 that comes out as 0, which stands for none.
+// 0 that comes out as 0, which stands for none. Every other one is long.
 func unfinished(number int) (ip, finished []byte, offload packet.Offload) {
 	ip = append(small(number, packet.UDPLen), byte(number), 0, 0, 0)
+	ip = append(ip, make([]byte, number%2*1200)...)
 	binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-packet.IPv6Len))
 	ip[6] = packet.NumUDP
 	udp := ip[packet.IPv6Len:]

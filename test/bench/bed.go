@@ -145,8 +145,8 @@ func sink(nic, match string) string {
 `
 }
 
-// count returns how many datagrams a sink has counted. They are told from the bytes: several that were put together pass
-// the counter as one packet.
+// count returns how many bytes of data a sink has counted. They tell more than its packets: several that were put together pass
+// the counter as one.
 func (b *bed) count(ctx context.Context, p place) (int, error) {
 	out, err := p.run(ctx, exec.CommandContext(ctx, "nft", "-j", "list", "counter", "netdev", "bench", "got"))
 	if err != nil {
@@ -166,7 +166,7 @@ func (b *bed) count(ctx context.Context, p place) (int, error) {
 	}
 	for _, o := range list.Nftables {
 		if o.Counter != nil {
-			return (o.Counter.Bytes - headers*o.Counter.Packets) / payload, nil
+			return o.Counter.Bytes - headers*o.Counter.Packets, nil
 		}
 	}
 	return 0, errors.New("nft: the sink has no counter")

@@ -31,13 +31,18 @@ var (
 
 func TestFrameHasRightChecksums(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ from, to string }{
-		{"192.0.2.1", "198.51.100.2"}, {"2001:db8::1", "64:ff9b::c000:202"},
+	for _, c := range []struct {
+		from, to string
+		last     [3]string
+	}{
+		{"192.0.2.1", "198.51.100.2", [3]string{"1", "201", "4"}}, {"2001:db8::1", "64:ff9b::c000:202", [3]string{"1", "c9", "4"}},
 	} {
 		from, to := netip.MustParseAddr(c.from), netip.MustParseAddr(c.to)
 		f := newFrame(fromMAC, toMAC, from, to, payload)
-		for _, p := range []ports{{1, 2}, {65535, 65535}, flowPorts(123_456)} {
+		for i, p := range []ports{{1, 2}, {65535, 65535}, flowPorts(123_456)} {
+			f.setClient([]int{0, 200, 3}[i])
 			f.setPorts(p)
+			from := netip.MustParseAddr(strings.TrimSuffix(c.from, "1") + c.last[i])
 			udp := f.bytes[f.udp:]
 			if got := fold(sum(from.AsSlice()) + sum(to.AsSlice()) + uint32(len(udp)) + protocolUDP + sum(udp)); got != 0 {
 				t.Errorf("%v to %v, %v: the UDP checksum is off by %#x", from, to, p, got)
@@ -170,7 +175,7 @@ func TestToolsThroughTheKernel(t *testing.T) {
 	if err := b.serve(t.Context(), iperf); err != nil {
 		t.Fatal(err)
 	}
-	e := effort{time.Second, 100 * time.Millisecond, 100 * time.Millisecond, 10, 2, []int{fewFlows}, 0}
+	e := effort{time.Second, 100 * time.Millisecond, 100 * time.Millisecond, 10, 2, []int{fewFlows}, 2 * fewFlows, 0}
 	values := map[string]float64{}
 	s := &stint{b, e, iperf, func(name string, value float64) { values[name] = value }}
 
@@ -178,12 +183,12 @@ func TestToolsThroughTheKernel(t *testing.T) {
 	if err != nil || r.Sent < fewFlows || arrived < r.Sent*9/10 || arrived > r.Sent {
 		t.Errorf("of %d packets %d arrived: %v", r.Sent, arrived, err)
 	}
-	for _, w := range []workload{{run: latency}, {run: shortConnections}, {run: downwards}, {run: stream("tcp", "-P1", "-R")}} {
+	for _, w := range []workload{{run: latency}, {run: shortConnections}, {run: downwards}, {run: mixed}, {run: stream("tcp", "-P1", "-R")}} {
 		if err := w.run(t.Context(), s); err != nil {
 			t.Error(err)
 		}
 	}
-	for _, name := range []string{"udp rtt p50 us", "udp rtt p99 us", "ping avg us", "tcp conn/s", "udp 4to6 overload kpps", "tcp"} {
+	for _, name := range []string{"udp rtt p50 us", "udp rtt p99 us", "ping avg us", "tcp conn/s", "udp 4to6 overload kpps", "udp mix: overload kpps", "tcp"} {
 		if values[name] <= 0 {
 			t.Errorf("%s: %v", name, values[name])
 		}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"math"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"time"
@@ -39,12 +41,23 @@ type floodOrder struct {
 	Run                 int // packets of a flow in a row
 	Rate                int // packets per second; 0: as many as possible
 	Length              time.Duration
+	Clients             int  // addresses that the flows come from, the first of which is Source; 0 is 1
+	Mixed               bool // packets of several sizes
+	Shuffled            bool // the next flow is any
 }
 
 // floodResult says what was sent. A packet that the interface refused counts as not sent.
 type floodResult struct {
-	Sent int
-	Took time.Duration
+	Sent  int
+	Bytes int // of data in these packets
+	Took  time.Duration
+}
+
+// packets returns how many packets of those sent so many bytes of data are, if any are as likely to be lost.
+func (r floodResult) packets(bytes int) int {
+
+	return int(math.Round(float64(bytes) / float64(max(1, r.Bytes)) * float64(r.Sent)))
+
 }
 
 // perSecond is the rate of what was sent.
@@ -59,6 +72,10 @@ func flood(o floodOrder) (floodResult, error) {
 	return w.flood(o, flowPorts), nil
 }
 
+// mixedSizes are the bytes of data of mixed packets: seven small ones, four of a medium size and a large one, as in the mix that
+// is known as IMIX.
+var mixedSizes = [...]int{payload, 544, payload, payload, 544, payload, 1432, payload, 544, payload, payload, 544}
+
 // flood sends to the flows in turn. A flow whose packet was refused is next again, so that each has had its first packet when
 // as many packets have been sent as there are flows.
 func (w *wire) flood(o floodOrder, at func(i int) ports) floodResult {
@@ -67,23 +84,37 @@ func (w *wire) flood(o floodOrder, at func(i int) ports) floodResult {
 		batch = slowBatch
 	}
 	frames, messages := make([]frame, batch), make([]ipv4.Message, batch)
+	size := func(i int) int {
+		if o.Mixed {
+			return mixedSizes[i%len(mixedSizes)]
+		}
+		return payload
+	}
 	for i := range frames {
-		frames[i] = newFrame(w.nic.HardwareAddr, o.Gateway, o.Source, o.Destination, payload)
+		frames[i] = newFrame(w.nic.HardwareAddr, o.Gateway, o.Source, o.Destination, size(i))
 		messages[i].Buffers = [][]byte{frames[i].bytes}
 	}
-	run := max(1, o.Run)
-	next, sent, start := 0, 0, time.Now()
-	for elapsed := time.Duration(0); elapsed < o.Length; elapsed = time.Since(start) {
-		if o.Rate > 0 && ahead(sent, o.Rate, elapsed) {
-			continue
+	run, clients := max(1, o.Run), max(1, o.Clients)
+	r, start := floodResult{}, time.Now()
+	for r.Took < o.Length {
+		if o.Rate == 0 || !ahead(r.Sent, o.Rate, r.Took) {
+			for i := range frames {
+				flow := (r.Sent + i) / run % o.Flows
+				if o.Shuffled {
+					flow = rand.IntN(o.Flows)
+				}
+				frames[i].setClient(flow % clients)
+				frames[i].setPorts(at(flow / clients))
+			}
+			n := w.send(messages)
+			for i := range n {
+				r.Bytes += size(i)
+			}
+			r.Sent += n
 		}
-		for i := range frames {
-			frames[i].setPorts(at((next + i) / run % o.Flows))
-		}
-		n := w.send(messages)
-		sent, next = sent+n, next+n
+		r.Took = time.Since(start)
 	}
-	return floodResult{sent, time.Since(start)}
+	return r
 }
 
 // ahead tells that the next packet is not due yet, after a nap if that is far away.

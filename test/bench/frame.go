@@ -18,9 +18,10 @@ const (
 
 // frame is a UDP packet in an Ethernet frame, finished but for its ports.
 type frame struct {
-	bytes []byte
-	udp   int    // offset of the UDP header
-	sum   uint32 // of all that the UDP checksum covers but the ports, not folded
+	bytes  []byte
+	udp    int    // offset of the UDP header
+	sum    uint32 // of all that the UDP checksum covers but the ports, not folded
+	client int    // by how much the source address is above that of the first client
 }
 
 // newFrame makes a frame that carries so many bytes of data between two addresses of one family.
@@ -70,6 +71,24 @@ func putIP4(b []byte, from, to netip.Addr, length int) {
 	copy(ip[12:], from.AsSlice())
 	copy(ip[16:], to.AsSlice())
 	binary.BigEndian.PutUint16(ip[10:], fold(sum(ip[:ip4Length])))
+}
+
+// setClient gives the frame the source address n after the one that it was made with. The last byte of that must have room for it.
+func (f *frame) setClient(n int) {
+	if n == f.client {
+		return
+	}
+	last := f.udp - ip6Length + 8 + 15
+	if f.udp == etherLength+ip4Length {
+		last = etherLength + 15
+	}
+	f.bytes[last] += byte(n - f.client)
+	f.sum += uint32(n) - uint32(f.client) // the byte is the low half of a word
+	f.client = n
+	if ip := f.bytes[etherLength:f.udp]; len(ip) == ip4Length {
+		binary.BigEndian.PutUint16(ip[10:], 0)
+		binary.BigEndian.PutUint16(ip[10:], fold(sum(ip)))
+	}
 }
 
 // setPorts finishes the frame.

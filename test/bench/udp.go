@@ -29,7 +29,7 @@ func manyFlows(ctx context.Context, s *stint) error {
 		if err := inRuns(ctx, s); err != nil {
 			return err
 		}
-		if err := s.withoutLoss(ctx, n, carried); err != nil {
+		if err := s.withoutLoss(ctx, "udp ", s.order(n, 0, s.UDP), carried); err != nil {
 			return err
 		}
 	}
@@ -74,18 +74,42 @@ func inRuns(ctx context.Context, s *stint) error {
 // opening is long enough for one packet of each of a few flows at the gentle rate, twice.
 const opening = 2 * fewFlows * time.Second / gentleRate
 
-// withoutLoss searches the highest rate without loss.
-func (s *stint) withoutLoss(ctx context.Context, flows int, from float64) error {
-	offered, err := call[floodResult](ctx, s.client, toolFlood, s.order(flows, 0, offeredLength))
+// mixed measures what no gateway is tuned to: many clients, whose packets come in any order and in several sizes.
+func mixed(ctx context.Context, s *stint) error {
+	if s.Mixed == 0 {
+		return nil
+	}
+	if err := s.steerEnds(ctx, false); err != nil {
+		return err
+	}
+	o := s.order(s.Mixed, gentleRate, time.Duration(s.Mixed)*time.Second/gentleRate+settle)
+	o.Clients = mixedClients
+	if _, _, err := s.up(ctx, o); err != nil {
+		return err
+	}
+	o.Mixed, o.Shuffled, o.Rate, o.Length = true, true, 0, s.UDP
+	carried, err := s.overload(ctx, "udp mix: overload kpps", o)
 	if err != nil {
 		return err
 	}
-	s.put("udp offered in overload kpps", offered.perSecond()/1000)
+	return s.withoutLoss(ctx, "udp mix: ", o, carried)
+}
+
+// withoutLoss searches the highest rate of a flood without loss.
+func (s *stint) withoutLoss(ctx context.Context, name string, o floodOrder, from float64) error {
+	short := o
+	short.Length = offeredLength
+	offered, err := call[floodResult](ctx, s.client, toolFlood, short)
+	if err != nil {
+		return err
+	}
+	s.put(name+"offered in overload kpps", offered.perSecond()/1000)
 	best, err := search(from, max(from, offered.perSecond()), s.Probes, func(rate float64) (trial, error) {
-		r, received, err := s.up(ctx, s.order(flows, int(rate), s.UDP))
+		o.Rate = int(rate)
+		r, received, err := s.up(ctx, o)
 		return trial{r.perSecond(), 1 - float64(received)/float64(max(1, r.Sent))}, err
 	})
-	s.put("udp no-loss (<0.1%) kpps", best/1000)
+	s.put(name+"no-loss (<0.1%) kpps", best/1000)
 	return err
 }
 
@@ -124,7 +148,7 @@ func (s *stint) down(ctx context.Context, rate int, length time.Duration, beside
 	}
 	time.Sleep(settle)
 	after, err := s.count(ctx, s.client)
-	return a.result, after - before, err
+	return a.result, a.result.packets(after - before), err
 }
 
 // listening is the time that a tool needs to be ready for packets.

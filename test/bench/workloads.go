@@ -16,16 +16,18 @@ type effort struct {
 	RoundTrips            int
 	Probes                int   // rates that a search tries
 	Flows                 []int // numbers of UDP flows
+	Mixed                 int   // flows of the mix; 0: it is not measured
 	Sessions              int   // that a table is filled with
 }
 
 var (
-	thorough = effort{2 * time.Second, time.Second, 2 * time.Second, 1000, 8, []int{1000, 100_000, 1_000_000}, 1_000_000}
-	quick    = effort{time.Second, 400 * time.Millisecond, 500 * time.Millisecond, 300, 4, []int{1000, 100_000}, 120_000}
+	thorough = effort{2 * time.Second, time.Second, 2 * time.Second, 1000, 8, []int{1000, 100_000, 1_000_000}, 20_000, 1_000_000}
+	quick    = effort{time.Second, 400 * time.Millisecond, 500 * time.Millisecond, 300, 4, []int{1000, 100_000}, 0, 120_000}
 )
 
 const (
 	fewFlows      = 1000
+	mixedClients  = 200
 	setUpRate     = 250_000 // first packets of new flows a second
 	fillRate      = 50_000  // the same where all are to be carried, also by a slow machine
 	gentleRate    = 20_000  // of packets that are to open flows and not to be lost
@@ -65,6 +67,7 @@ var workloads = []workload{
 	{"udp in runs", onlyOnNIC, inRuns},
 	{"tcp connections", without, shortConnections},
 	{"udp flows", without, manyFlows},
+	{"udp mix", without, mixed},
 	{"udp 4to6", without, downwards},
 	{"memory", without, memory},
 }
@@ -82,7 +85,8 @@ func (s *stint) put(name string, value float64) { s.report(s.offload.prefix()+na
 
 // order is a flood from the client.
 func (s *stint) order(flows, rate int, length time.Duration) floodOrder {
-	return floodOrder{clientNIC, s.mac, s.source, s.destination, flows, 1, rate, length}
+	return floodOrder{Interface: clientNIC, Gateway: s.mac, Source: s.source, Destination: s.destination,
+		Flows: flows, Rate: rate, Length: length}
 }
 
 // up floods from the client and returns what was sent and how many packets of it arrived at the server.
@@ -97,7 +101,7 @@ func (s *stint) up(ctx context.Context, o floodOrder) (floodResult, int, error) 
 	}
 	time.Sleep(settle)
 	after, err := s.count(ctx, s.server)
-	return r, after - before, err
+	return r, r.packets(after - before), err
 }
 
 // hostNoise reports what others take of the machine just before the measurements.
