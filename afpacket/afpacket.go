@@ -68,21 +68,14 @@ func ParseEngine(s string) (Engine, error) {
 	return Auto, fmt.Errorf("afpacket: engine %q: must be auto, ring, mmsg or simple", s)
 }
 
-// The bounds of Options.
-const (
-	defaultBatch  = 64
-	maxBatch      = 1024 // UIO_MAXIOV, what recvmmsg and sendmmsg take at once
-	defaultFrames = 4096
-	maxFrames     = 1 << 16 // 128 MiB of ring
-)
+// Batch is how many packets one Receive returns at most, and how many a system call sends.
+const Batch = 64
 
 // Options say how to open a port. The zero value of everything but Interface and Family is a good choice.
 type Options struct {
-	Interface  string // name of the NIC, which must be an Ethernet one
-	Family     Family // which packets are received; a sender has no need of it
-	Engine     Engine // how they are received
-	Batch      int    // most packets of one Receive and of one system call, at most 1024; 0 means 64
-	RingFrames int    // slots of 2 KiB that Ring shares with the kernel, rounded up to blocks of 32; 0 means 4096
+	Interface string // name of the NIC, which must be an Ethernet one
+	Family    Family // which packets are received; a sender has no need of it
+	Engine    Engine // how they are received
 	// BusyPoll is how long Receive looks for packets without sleeping, before it sleeps. It takes the waking up out of a
 	// round trip and a processor away from everything else. 0: not at all.
 	BusyPoll time.Duration
@@ -94,32 +87,20 @@ type Options struct {
 	NoBursts bool
 }
 
-// complete fills in the defaults and checks the rest.
-func (o Options) complete() (Options, error) {
-	if o.Batch == 0 {
-		o.Batch = defaultBatch
-	}
-	if o.RingFrames == 0 {
-		o.RingFrames = defaultFrames
-	}
+func (o Options) check() error {
 	switch {
 	case o.Engine > Simple:
-		return o, fmt.Errorf("afpacket: engine %d: must be Auto, Ring, Mmsg or Simple", o.Engine)
-	case o.Batch < 1 || o.Batch > maxBatch:
-		return o, fmt.Errorf("afpacket: batch %d: must be 1 to %d", o.Batch, maxBatch)
+		return fmt.Errorf("afpacket: engine %d: must be Auto, Ring, Mmsg or Simple", o.Engine)
 	case o.Group != 0 && o.Engine == Simple:
-		return o, errors.New("afpacket: the simple engine has one port for all packets: take ring or mmsg for several workers")
-	case o.RingFrames < o.Batch || o.RingFrames > maxFrames:
-		return o, fmt.Errorf("afpacket: %d ring frames: must be %d (the batch) to %d", o.RingFrames, o.Batch, maxFrames)
+		return errors.New("afpacket: the simple engine has one port for all packets: take ring or mmsg for several workers")
 	}
-	return o, nil
+	return nil
 }
 
 // Open opens a port that receives the packets of one family from a NIC and sends packets of either. It needs
 // CAP_NET_RAW and CAP_NET_ADMIN. A NIC whose link is down can be opened: its packets come once the link is up.
 func Open(o Options) (*Port, error) {
-	o, err := o.complete()
-	if err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
 	if o.Family != IPv6 && o.Family != IPv4 {
@@ -139,8 +120,7 @@ func Open(o Options) (*Port, error) {
 // OpenSender opens a port that sends and does not receive: its Receive returns an error. A gateway's worker has one
 // on the NIC that its translated packets leave by.
 func OpenSender(o Options) (*Port, error) {
-	o, err := o.complete()
-	if err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
 	p, _, err := openSender(o)
@@ -157,7 +137,7 @@ func openSender(o Options) (*Port, *net.Interface, error) {
 		return nil, nil, fmt.Errorf("afpacket: %s: %w", o.Interface, err)
 	}
 	p := &Port{name: o.Interface, engine: o.Engine, bursts: tx.burst != nil, noBursts: tx.lacks}
-	p.io.tx = tx
+	p.tx = tx
 	return p, ifi, nil
 }
 
@@ -175,7 +155,7 @@ func (p *Port) openReceiver(ifi *net.Interface, o Options) error {
 	if err != nil {
 		return err
 	}
-	p.engine, p.busy, p.io.rx, p.drops.rx = engine, o.BusyPoll, rx, rx
+	p.engine, p.busy, p.rx = engine, o.BusyPoll, rx
 	return nil
 }
 

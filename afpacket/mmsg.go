@@ -30,7 +30,7 @@ func newMmsg(ifi *net.Interface, o Options) (receiver, error) {
 		_ = m.close() // the first error is the one to tell
 		return nil, err
 	}
-	m.inbox = newInbox(o.Batch)
+	m.inbox = newInbox(Batch)
 	return m, nil
 }
 
@@ -41,7 +41,7 @@ func (m *mmsg) take(fs []packet.Frame) (n int, err error) {
 		if m.inbox.frame(i, &fs[n]) {
 			n++
 		} else {
-			m.lost.Add(1)
+			m.lost++
 		}
 	}
 	return n, m.verdict(errno)
@@ -55,7 +55,7 @@ func (s *socket) verdict(errno unix.Errno) error {
 	case unix.ENETDOWN: // told once, when the link goes down
 		return nil
 	case unix.EINVAL, unix.ENOBUFS, unix.ENOMEM: // one packet is gone; EINVAL: its metadata do not fit the virtio_net_hdr
-		s.lost.Add(1)
+		s.lost++
 		return nil
 	}
 	return errno

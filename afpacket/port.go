@@ -1,9 +1,9 @@
 package afpacket
 
 import (
+	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -11,8 +11,7 @@ import (
 	"nat64d/packet"
 )
 
-// Port receives from and sends to one NIC. One goroutine at a time may call Receive and Send; Drops and Close may be
-// called by any goroutine at any time. Nothing is allocated for a packet.
+// Port receives from and sends to one NIC. Nothing is allocated for a packet. One goroutine at a time may call its methods.
 //
 // A NIC whose link goes down and up again needs no care: meanwhile nothing is received and Send refuses. When the NIC
 // itself has vanished, its sockets are of no more use even if a NIC of that name returns, and both methods say so with
@@ -24,28 +23,13 @@ type Port struct {
 	fallback error
 	bursts   bool
 	noBursts error
-	io       halves
-	drops    tally
+	rx       receiver // nil in a sender
+	tx       *sender
+	drops    uint64 // by the kernel; reading its number resets it
+	closed   bool
 }
 
-// halves are the two directions of a port. Receive and Send hold the lock while they run, so that Close, which may
-// come from elsewhere, cannot take the sockets away under them. It is not contended otherwise.
-type halves struct {
-	sync.Mutex
-	rx     receiver // nil in a sender
-	tx     *sender
-	closed bool
-}
-
-// tally is what the kernel has dropped so far. Reading the kernel's number resets it, hence the sum; and it has a lock
-// of its own so that nobody who reads it waits for a Receive.
-type tally struct {
-	sync.Mutex
-	rx  receiver // nil in a sender and after Close
-	sum uint64
-}
-
-// receiver is what the engines differ in. None of its methods may be called concurrently.
+// receiver is what the engines differ in.
 type receiver interface {
 	// take fills fs with packets that are there and does not wait. It gives the memory of those it filled in before
 	// back to the kernel.
@@ -78,11 +62,9 @@ func (p *Port) NoBursts() error { return p.noBursts }
 //
 // A goroutine that waits keeps its thread in the kernel: GOMAXPROCS must exceed the number of such goroutines.
 func (p *Port) Receive(fs []packet.Frame, wait time.Duration) (n int, err error) {
-	p.io.Lock()
-	defer p.io.Unlock()
-	rx := p.io.rx
+	rx := p.rx
 	switch {
-	case p.io.closed:
+	case p.closed:
 		return 0, p.fail(net.ErrClosed)
 	case rx == nil:
 		return 0, fmt.Errorf("afpacket: %s: a sender does not receive; it takes Open, not OpenSender", p.name)
@@ -126,57 +108,38 @@ func (p *Port) Gather(d time.Duration) {
 // first packet.VnetLen bytes of each Head, and needs neither Head nor Payload once it has returned. It does not wait:
 // what finds a full queue is refused. An error means that the port must be opened anew.
 func (p *Port) Send(out []packet.Out) (refused int, err error) {
-	p.io.Lock()
-	defer p.io.Unlock()
-	if p.io.closed {
+	if p.closed {
 		return packets(out), p.fail(net.ErrClosed)
 	}
-	refused, err = p.io.tx.send(out)
+	refused, err = p.tx.send(out)
 	return refused, p.fail(err)
 }
 
 // Drops returns how many packets have been lost since the port was opened: those for which the kernel found no room,
 // those that came truncated, and those whose offload metadata a virtio_net_hdr does not express.
 func (p *Port) Drops() uint64 {
-	p.drops.Lock()
-	defer p.drops.Unlock()
-	if p.drops.rx == nil {
-		return p.drops.sum
+	if p.rx == nil {
+		return 0
 	}
-	s := p.drops.rx.base()
-	p.drops.sum += s.kernelDrops()
-	return p.drops.sum + s.lost.Load()
+	s := p.rx.base()
+	if !p.closed {
+		p.drops += s.kernelDrops()
+	}
+	return p.drops + s.lost
 }
 
-// Close frees the port, once a Receive or Send that is under way has returned, the former within its wait. A goroutine
-// that still reads frames of the last Receive comes to no harm, but may see zeros, for as long as it can reach the port.
+// Close frees the port and the frames of its last Receive.
 func (p *Port) Close() error {
-	p.io.Lock()
-	defer p.io.Unlock()
-	if p.io.closed {
+	if p.closed {
 		return nil
 	}
-	p.io.closed = true
-	err := p.io.tx.close()
-	if p.io.rx == nil {
-		return p.fail(err)
-	}
-	p.drops.end()
-	if e := p.io.rx.close(); err == nil {
-		err = e
+	p.Drops() // for the last time from the kernel
+	p.closed = true
+	err := p.tx.close()
+	if p.rx != nil {
+		err = errors.Join(err, p.rx.close())
 	}
 	return p.fail(err)
-}
-
-// end takes the last reading.
-func (t *tally) end() {
-	t.Lock()
-	defer t.Unlock()
-	if t.rx != nil {
-		s := t.rx.base()
-		t.sum += s.kernelDrops() + s.lost.Load()
-		t.rx = nil
-	}
 }
 
 // fail says which port an error is about.

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"net"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -137,18 +135,19 @@ func TestRefusalOfOneLeavesTheOthers(t *testing.T) {
 func TestRingOverflowIsCounted(t *testing.T) {
 	t.Parallel()
 	left, right := newWire(t)
-	o := afpacket.Options{Family: afpacket.IPv6, Engine: afpacket.Ring, Batch: 32, RingFrames: 32}
+	const slots, more = 4096, 68
+	o := afpacket.Options{Family: afpacket.IPv6, Engine: afpacket.Ring}
 	tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
 	var want [][]byte
-	for i := range 100 {
+	for i := range slots + more {
 		want = append(want, small(i, 50))
 		send(t, tx, left.to(right, unix.ETH_P_IPV6, want[i], packet.Offload{}))
 	}
-	poll(t, "count of 68 drops", func() bool { return rx.Drops() == 68 })
-	expect(t, rx, want[:32]...)
+	poll(t, "count of drops", func() bool { return rx.Drops() == more })
+	expect(t, rx, want[:slots]...)
 	ok(t, rx.Close())
-	if n := rx.Drops(); n != 68 {
-		t.Errorf("%d drops after Close, want 68", n)
+	if n := rx.Drops(); n != more {
+		t.Errorf("%d drops after Close, want %d", n, more)
 	}
 }
 
@@ -195,26 +194,14 @@ func TestClose(t *testing.T) {
 		if n, err := rx.Receive(fs, patience); n != 1 || err != nil {
 			t.Fatalf("Receive: %d, %v", n, err)
 		}
-		held := fs[0].Data
-		closed := make(chan error)
-		go func() { closed <- rx.Close() }()
-		for err := error(nil); err == nil; {
-			_, err = rx.Receive(fs[1:], 10*time.Millisecond)
-			if err != nil && !errors.Is(err, net.ErrClosed) {
-				t.Errorf("Receive after Close: %v", err)
-			}
+		ok(t, rx.Close())
+		ok(t, rx.Close())
+		if _, err := rx.Receive(fs, 0); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Receive after Close: %v", err)
 		}
-		ok(t, <-closed)
 		if refused, err := rx.Send(make([]packet.Out, 2)); refused != 2 || !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Send after Close: %d, %v", refused, err)
 		}
-		for range 2 {
-			runtime.GC()
-		}
-		if len(held) != 70 || held[0] != 0x60 && held[0] != 0 {
-			t.Errorf("a frame held over Close is %x", held)
-		}
-		runtime.KeepAlive(rx)
 		if n := right.sockets(t); n != 0 {
 			t.Errorf("%d sockets left after Close", n)
 		}
@@ -247,10 +234,6 @@ func TestOptionsRefused(t *testing.T) {
 	}{
 		{afpacket.Options{Interface: "lo"}, "family"},
 		{afpacket.Options{Interface: "lo", Family: afpacket.IPv6, Engine: 9}, "engine 9"},
-		{afpacket.Options{Interface: "lo", Family: afpacket.IPv6, Batch: 1025}, "batch 1025"},
-		{afpacket.Options{Interface: "lo", Family: afpacket.IPv6, Batch: -1}, "batch -1"},
-		{afpacket.Options{Interface: "lo", Family: afpacket.IPv6, RingFrames: 63}, "63 ring frames"},
-		{afpacket.Options{Interface: "lo", Family: afpacket.IPv6, RingFrames: 1<<16 + 1}, "ring frames"},
 		{afpacket.Options{Interface: "none", Family: afpacket.IPv6}, "none: "},
 	} {
 		if _, err := afpacket.Open(c.o); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -1,9 +1,9 @@
 package afpacket
 
 import (
+	"errors"
 	"fmt"
 	"net"
-	"runtime"
 	"sync/atomic"
 	"unsafe"
 
@@ -17,7 +17,7 @@ import (
 const (
 	slotLen  = 2048
 	blockLen = 64 << 10
-	perBlock = blockLen / slotLen
+	ringLen  = 4096 * slotLen
 )
 
 // slotReserve is room in front of each frame: for a virtio_net_hdr, which lies right before the Ethernet header, and so
@@ -40,14 +40,13 @@ type ring struct {
 }
 
 func newRing(ifi *net.Interface, o Options) (receiver, error) {
-	blocks := (o.RingFrames + perBlock - 1) / perBlock
-	r := &ring{slots: blocks * perBlock}
+	r := &ring{slots: ringLen / slotLen}
 	if err := r.open(); err != nil {
 		return nil, err
 	}
 	err := r.prepare()
 	if err == nil {
-		err = r.mapSlots(blocks)
+		err = r.mapSlots()
 	}
 	if err == nil {
 		err = r.receive(ifi, o)
@@ -56,7 +55,7 @@ func newRing(ifi *net.Interface, o Options) (receiver, error) {
 		_ = r.close() // the first error is the one to tell
 		return nil, err
 	}
-	r.large = newInbox(o.Batch)
+	r.large = newInbox(Batch)
 	return r, nil
 }
 
@@ -76,17 +75,16 @@ func (r *ring) prepare() error {
 }
 
 // mapSlots makes the ring and maps it.
-func (r *ring) mapSlots(blocks int) error {
-	req := unix.TpacketReq{Block_size: blockLen, Block_nr: uint32(blocks), Frame_size: slotLen, Frame_nr: uint32(r.slots)}
+func (r *ring) mapSlots() error {
+	req := unix.TpacketReq{Block_size: blockLen, Block_nr: ringLen / blockLen, Frame_size: slotLen, Frame_nr: uint32(r.slots)}
 	if err := unix.SetsockoptTpacketReq(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
 		return fmt.Errorf("PACKET_RX_RING of %d slots: %w", r.slots, err)
 	}
-	size := r.slots * slotLen
-	p, err := unix.MmapPtr(r.fd, 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	p, err := unix.MmapPtr(r.fd, 0, nil, ringLen, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("mmap of the ring: %w", err)
 	}
-	r.memory = unsafe.Slice((*byte)(p), size)
+	r.memory = unsafe.Slice((*byte)(p), ringLen)
 	return nil
 }
 
@@ -102,7 +100,7 @@ func (r *ring) take(fs []packet.Frame) (n int, err error) {
 		if r.frame(n, &fs[n], r.next, status) {
 			n++
 		} else {
-			r.lost.Add(1)
+			r.lost++
 		}
 		r.next = r.after(r.next, 1)
 		r.lent++
@@ -162,18 +160,10 @@ func (r *ring) after(i, n int) int {
 	return i
 }
 
-// close implements receiver. A goroutine may still be reading frames that it was lent, so the ring, which would keep
-// the socket alive, gives way to empty memory in the same place, and that is unmapped when nobody can reach the ring any more:
-// frames alone do not hold it.
-func (r *ring) close() error {
+// close implements receiver.
+func (r *ring) close() (err error) {
 	if r.memory != nil {
-		p, size := unsafe.Pointer(&r.memory[0]), uintptr(len(r.memory))
-		_, err := unix.MmapPtr(-1, 0, p, size, unix.PROT_READ|unix.PROT_WRITE,
-			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED)
-		if err != nil {
-			return fmt.Errorf("mmap over the ring: %w", err)
-		}
-		runtime.AddCleanup(r, func(p unsafe.Pointer) { _ = unix.MunmapPtr(p, size) }, p)
+		err = unix.MunmapPtr(unsafe.Pointer(&r.memory[0]), ringLen)
 	}
-	return r.socket.close()
+	return errors.Join(err, r.socket.close())
 }

@@ -89,8 +89,8 @@ func TestRingTurns(t *testing.T) {
 				if m.lent != held {
 					t.Fatalf("%d slots lent, want %d", m.lent, held)
 				}
-				if used == 0 && (len(m.pending) != 0 || m.ring.lost.Load() != m.lost) {
-					t.Fatalf("%d packets not delivered, %d lost, want %d", len(m.pending), m.ring.lost.Load(), m.lost)
+				if used == 0 && (len(m.pending) != 0 || m.ring.lost != m.lost) {
+					t.Fatalf("%d packets not delivered, %d lost, want %d", len(m.pending), m.ring.lost, m.lost)
 				}
 			},
 		})

@@ -22,7 +22,7 @@ type sender struct {
 }
 
 func newSender(ifi *net.Interface, o Options) (*sender, error) {
-	s := &sender{step: o.Batch, vectors: make([]unix.Iovec, max(3*o.Batch, maxParts)), messages: make([]message, o.Batch)}
+	s := &sender{step: Batch, vectors: make([]unix.Iovec, max(3*Batch, maxParts)), messages: make([]message, Batch)}
 	if o.Engine == Simple {
 		s.step = 1
 	}

@@ -28,7 +28,7 @@ func newSimple(ifi *net.Interface, o Options) (receiver, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &simple{conn: conn, inbox: newInbox(o.Batch)}
+	s := &simple{conn: conn, inbox: newInbox(Batch)}
 	if err := s.prepare(o.Family); err != nil {
 		_ = conn.Close() // the first error is the one to tell
 		return nil, err
@@ -68,7 +68,7 @@ func (s *simple) take(fs []packet.Frame) (n int, err error) {
 		if s.inbox.frame(i, &fs[n]) {
 			n++
 		} else {
-			s.lost.Add(1)
+			s.lost++
 		}
 	}
 	return n, nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +19,7 @@ var errGone = errors.New("the interface is gone; the port must be opened anew")
 // socket is an AF_PACKET socket on one NIC.
 type socket struct {
 	fd   int
-	lost atomic.Uint64 // packets that the kernel handed over and that could not be used
+	lost uint64 // packets that the kernel handed over and that could not be used
 
 	poll    [1]unix.PollFd
 	timeout unix.Timespec
@@ -164,7 +163,7 @@ func (s *socket) ready(d time.Duration) (bool, error) {
 func (s *socket) clearError() {
 	e, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && e != 0 && unix.Errno(e) != unix.ENETDOWN {
-		s.lost.Add(1)
+		s.lost++
 	}
 }
 

@@ -7,8 +7,7 @@ import (
 )
 
 // Port moves batches of packets between one network interface and the gateway. One goroutine at a time may call its
-// methods, except for Close and Drops. Implementations: the three engines of package afpacket, and the in-memory
-// port of the tests.
+// methods. Implementations: the three engines of package afpacket, and the in-memory port of the tests.
 type Port interface {
 	// Receive waits at most wait for packets and fills fs with those that are there; n may be 0. The frames are
 	// valid until the next Receive. An error means that the port is of no more use, for instance because its NIC
@@ -21,6 +20,6 @@ type Port interface {
 	Send(out []packet.Out) (refused int, err error)
 	// Drops returns how many packets the kernel could not hand over since the port was opened.
 	Drops() uint64
-	// Close frees the port; a Receive that is waiting returns within its wait.
+	// Close frees the port and the frames of its last Receive.
 	Close() error
 }
