@@ -159,9 +159,13 @@ func cost(ctx context.Context, s *stint) error {
 	}()
 	time.Sleep(costLead)
 	busy, err := s.busy(ctx, costWindows)
+	during := len(done) == 0
 	l := <-done
 	if err := errors.Join(err, l.err); err != nil {
 		return err
+	}
+	if !during { // a program of idle priority that gets no turn measures what comes afterwards
+		return fmt.Errorf("%d packets a second leave nothing of the processor to measure", costRate)
 	}
 	if float64(l.received) < 0.9*float64(l.sent.Sent) {
 		return fmt.Errorf("of %d packets %d were carried: must be nearly all", l.sent.Sent, l.received)
