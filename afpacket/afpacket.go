@@ -68,8 +68,8 @@ func ParseEngine(s string) (Engine, error) {
 	return Auto, fmt.Errorf("afpacket: engine %q: must be auto, ring, mmsg or simple", s)
 }
 
-// Batch is how many packets one Receive returns at most, and how many a system call sends.
-const Batch = 64
+// batch is how many packets one Receive returns at most, and how many a system call sends but for Simple.
+const batch = 64
 
 // Options say how to open a port. The zero value of everything but Interface and Family is a good choice.
 type Options struct {
@@ -136,8 +136,7 @@ func openSender(o Options) (*Port, *net.Interface, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("afpacket: %s: %w", o.Interface, err)
 	}
-	p := &Port{name: o.Interface, engine: o.Engine, bursts: tx.burst != nil, noBursts: tx.lacks}
-	p.tx = tx
+	p := &Port{name: o.Interface, engine: o.Engine, bursts: tx.burst != nil, noBursts: tx.lacks, tx: tx}
 	return p, ifi, nil
 }
 

@@ -30,7 +30,7 @@ func newMmsg(ifi *net.Interface, o Options) (receiver, error) {
 		_ = m.close() // the first error is the one to tell
 		return nil, err
 	}
-	m.inbox = newInbox(Batch)
+	m.inbox = newInbox(batch)
 	return m, nil
 }
 

@@ -55,7 +55,7 @@ func newRing(ifi *net.Interface, o Options) (receiver, error) {
 		_ = r.close() // the first error is the one to tell
 		return nil, err
 	}
-	r.large = newInbox(Batch)
+	r.large = newInbox(batch)
 	return r, nil
 }
 

@@ -22,7 +22,7 @@ type sender struct {
 }
 
 func newSender(ifi *net.Interface, o Options) (*sender, error) {
-	s := &sender{step: Batch, vectors: make([]unix.Iovec, max(3*Batch, maxParts)), messages: make([]message, Batch)}
+	s := &sender{step: batch, vectors: make([]unix.Iovec, max(3*batch, maxParts)), messages: make([]message, batch)}
 	if o.Engine == Simple {
 		s.step = 1
 	}

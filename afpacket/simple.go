@@ -28,7 +28,7 @@ func newSimple(ifi *net.Interface, o Options) (receiver, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &simple{conn: conn, inbox: newInbox(Batch)}
+	s := &simple{conn: conn, inbox: newInbox(batch)}
 	if err := s.prepare(o.Family); err != nil {
 		_ = conn.Close() // the first error is the one to tell
 		return nil, err

@@ -10,7 +10,7 @@ import (
 // methods. Implementations: the three engines of package afpacket, and the in-memory port of the tests.
 type Port interface {
 	// Receive waits at most wait for packets and fills fs with those that are there; n may be 0. The frames are
-	// valid until the next Receive. An error means that the port is of no more use, for instance because its NIC
+	// valid until the next Receive or Close. An error means that the port is of no more use, for instance because its NIC
 	// has vanished.
 	Receive(fs []packet.Frame, wait time.Duration) (n int, err error)
 	// Gather lets packets come together for d; it may return at once.

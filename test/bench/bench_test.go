@@ -47,13 +47,13 @@ func TestFrameHasRightChecksums(t *testing.T) {
 			if got := fold(sum(from.AsSlice()) + sum(to.AsSlice()) + uint32(len(udp)) + protocolUDP + sum(udp)); got != 0 {
 				t.Errorf("%v to %v, %v: the UDP checksum is off by %#x", from, to, p, got)
 			}
+			if to.Is4() && fold(sum(f.bytes[etherLength:f.udp])) != 0 {
+				t.Errorf("%v to %v: the IPv4 header checksum is wrong", from, to)
+			}
 			got, source, ok := arrived(f.bytes, to)
 			if want := p.destination == sinkPort; ok != want || got != p || source != from {
 				t.Errorf("%v to %v, %v: read back as %v from %v, ours: %t, want %t", from, to, p, got, source, ok, want)
 			}
-		}
-		if to.Is4() && fold(sum(f.bytes[etherLength:f.udp])) != 0 {
-			t.Error("the IPv4 header checksum is wrong")
 		}
 	}
 }

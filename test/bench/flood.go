@@ -55,9 +55,7 @@ type floodResult struct {
 
 // packets returns how many packets of those sent so many bytes of data are, if any are as likely to be lost.
 func (r floodResult) packets(bytes int) int {
-
 	return int(math.Round(float64(bytes) / float64(max(1, r.Bytes)) * float64(r.Sent)))
-
 }
 
 // perSecond is the rate of what was sent.
@@ -76,12 +74,15 @@ func flood(o floodOrder) (floodResult, error) {
 // is known as IMIX.
 var mixedSizes = [...]int{payload, 544, payload, payload, 544, payload, 1432, payload, 544, payload, payload, 544}
 
-// flood sends to the flows in turn. A flow whose packet was refused is next again, so that each has had its first packet when
-// as many packets have been sent as there are flows.
+// flood sends to the flows in turn, unless they are shuffled. A flow whose packet was refused is next again, so that each has had
+// its first packet when as many packets have been sent as there are flows.
 func (w *wire) flood(o floodOrder, at func(i int) ports) floodResult {
 	batch := floodBatch
 	if o.Rate > 0 && o.Rate < slowRate {
 		batch = slowBatch
+	}
+	if o.Mixed {
+		batch -= batch % len(mixedSizes) // each size has its share
 	}
 	frames, messages := make([]frame, batch), make([]ipv4.Message, batch)
 	size := func(i int) int {

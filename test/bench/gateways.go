@@ -130,7 +130,7 @@ func startTayga(ctx context.Context, b *bed, t programs) error {
 	err := errors.Join(
 		b.forward(),
 		b.gateway.do(ctx, "ip link set nat64 up txqueuelen 5000\n"+
-			"ip address add 10.255.0.254/32 dev nat64\n"+
+			"ip address add 10.255.1.254/32 dev nat64\n"+
 			"ip route add "+taygaPool+" dev nat64\n"+
 			"ip -6 route add "+taygaPrefix+" dev nat64"),
 		b.client.do(ctx, "ip -6 route add "+taygaPrefix+" via "+lab.Gateway6),

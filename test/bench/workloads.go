@@ -153,13 +153,14 @@ func cost(ctx context.Context, s *stint) error {
 		err      error
 	}
 	done := make(chan load, 1)
+	start, length := time.Now(), costLead+(costWindows+2)*costWindow
 	go func() {
-		r, n, err := s.up(ctx, s.order(fewFlows, costRate, costLead+(costWindows+1)*costWindow))
+		r, n, err := s.up(ctx, s.order(fewFlows, costRate, length))
 		done <- load{r, n, err}
 	}()
 	time.Sleep(costLead)
 	busy, err := s.busy(ctx, costWindows)
-	during := len(done) == 0
+	during := time.Since(start) < length
 	l := <-done
 	if err := errors.Join(err, l.err); err != nil {
 		return err
