@@ -56,9 +56,9 @@ func (p *Port) Bursts() bool { return p.bursts }
 // if there is none.
 func (p *Port) NoBursts() error { return p.noBursts }
 
-// Receive waits at most wait for packets and fills fs with those that are there, at most 64;
-// n may be 0. The frames hold what follows the Ethernet header, and are valid until the next Receive or Close. An
-// error means that the port must be opened anew.
+// Receive waits at most wait for packets and fills fs with those that are there, at most 64; n may be 0. The frames hold
+// what follows the Ethernet header, and are valid until the next Receive or Close. An error means that the port must be
+// opened anew.
 //
 // A goroutine that waits keeps its thread in the kernel: GOMAXPROCS must exceed the number of such goroutines.
 func (p *Port) Receive(fs []packet.Frame, wait time.Duration) (n int, err error) {

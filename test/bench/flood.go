@@ -42,8 +42,7 @@ type floodOrder struct {
 	Rate                int // packets per second; 0: as many as possible
 	Length              time.Duration
 	Clients             int  // addresses that the flows come from, the first of which is Source; 0 is 1
-	Mixed               bool // packets of several sizes
-	Shuffled            bool // the next flow is any
+	Mixed               bool // packets of several sizes, each of any flow
 }
 
 // floodResult says what was sent. A packet that the interface refused counts as not sent.
@@ -74,7 +73,7 @@ func flood(o floodOrder) (floodResult, error) {
 // is known as IMIX.
 var mixedSizes = [...]int{payload, 544, payload, payload, 544, payload, 1432, payload, 544, payload, payload, 544}
 
-// flood sends to the flows in turn, unless they are shuffled. A flow whose packet was refused is next again, so that each has had
+// flood sends to the flows in turn, unless they are to be mixed. A flow whose packet was refused is next again, so that each has had
 // its first packet when as many packets have been sent as there are flows.
 func (w *wire) flood(o floodOrder, at func(i int) ports) floodResult {
 	batch := floodBatch
@@ -101,7 +100,7 @@ func (w *wire) flood(o floodOrder, at func(i int) ports) floodResult {
 		if o.Rate == 0 || !ahead(r.Sent, o.Rate, r.Took) {
 			for i := range frames {
 				flow := (r.Sent + i) / run % o.Flows
-				if o.Shuffled {
+				if o.Mixed {
 					flow = rand.IntN(o.Flows)
 				}
 				frames[i].setClient(flow % clients)

@@ -19,6 +19,7 @@ const (
 // frame is a UDP packet in an Ethernet frame, finished but for its ports.
 type frame struct {
 	bytes  []byte
+	source int    // offset of the last byte of the source address
 	udp    int    // offset of the UDP header
 	sum    uint32 // of all that the UDP checksum covers but the ports, not folded
 	client int    // by how much the source address is above that of the first client
@@ -26,9 +27,9 @@ type frame struct {
 
 // newFrame makes a frame that carries so many bytes of data between two addresses of one family.
 func newFrame(fromMAC, toMAC net.HardwareAddr, from, to netip.Addr, size int) frame {
-	f := frame{udp: etherLength + ip4Length}
+	f := frame{source: etherLength + 15, udp: etherLength + ip4Length}
 	if to.Is6() {
-		f.udp = etherLength + ip6Length
+		f.source, f.udp = etherLength+23, etherLength+ip6Length
 	}
 	length := udpLength + size
 	f.bytes = make([]byte, f.udp+length)
@@ -78,11 +79,7 @@ func (f *frame) setClient(n int) {
 	if n == f.client {
 		return
 	}
-	last := f.udp - ip6Length + 8 + 15
-	if f.udp == etherLength+ip4Length {
-		last = etherLength + 15
-	}
-	f.bytes[last] += byte(n - f.client)
+	f.bytes[f.source] += byte(n - f.client)
 	f.sum += uint32(n) - uint32(f.client) // the byte is the low half of a word
 	f.client = n
 	if ip := f.bytes[etherLength:f.udp]; len(ip) == ip4Length {

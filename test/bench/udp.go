@@ -87,7 +87,7 @@ func mixed(ctx context.Context, s *stint) error {
 	if _, _, err := s.up(ctx, o); err != nil {
 		return err
 	}
-	o.Mixed, o.Shuffled, o.Rate, o.Length = true, true, 0, s.UDP
+	o.Mixed, o.Rate, o.Length = true, 0, s.UDP
 	carried, err := s.overload(ctx, "udp mix: overload kpps", o)
 	if err != nil {
 		return err
