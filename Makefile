@@ -12,7 +12,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT := $(if $(SUDO),-exec "sudo env PATH=$$PATH NAT64D_BIN=$(CURDIR)/bin NAT64D_CACHE=$(CACHE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check unit fuzz bench bench-quick bench-dns profile deps install clean
+.PHONY: help build demo test test-long check unit fuzz bench bench-quick bench-dns profile deps install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,8 +28,8 @@ test: deps build check unit ## everything that has to hold: what continuous inte
 check: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w: $$unformatted" >&2; exit 1; fi
-	go vet ./...
-	go run $(STATICCHECK) ./...
+	go vet -tags long ./...
+	go run $(STATICCHECK) -tags long ./...
 
 # One package at a time: the end-to-end tests measure loss, and a neighbour's load would be measured with it. The tables get
 # their memory from Go under the race detector and from the kernel otherwise, so they are tested both ways.
@@ -37,6 +37,10 @@ unit: deps build ## the tests alone, under the race detector (needs root)
 	go test -count 1 ./table ./bib ./session
 	CGO_ENABLED=1 go build -race ./...
 	CGO_ENABLED=1 go test -race -p 1 -count 1 -timeout 20m $(AS_ROOT) ./...
+
+# Tests that take minutes are in files with the build tag long, and their names begin with TestLong.
+test-long: deps build ## the tests that take minutes: floods, hundreds of changes under load (needs root)
+	go test -tags long -p 1 -count 1 -timeout 60m -run '^TestLong' -v $(AS_ROOT) ./...
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@for package in $$(go list ./...); do \
