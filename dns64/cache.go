@@ -140,6 +140,24 @@ func (c *cache) bound(kind uint16, m *dns.Msg) {
 	}
 }
 
+// cut lowers the TTLs of an answer to clients. Upstreams' records are within the limits already; those that were made here need
+// not be. Clients keep no record of a hasty answer beyond the time at which upstreams are asked again, or one slow answer about
+// AAAA would pin them to the NAT64.
+func (c *cache) cut(kind uint16, a *Answer) {
+	most := c.limits.MaxTTL
+	if negative(kind, a.Msg) {
+		most = min(most, c.limits.MaxNegativeTTL)
+	}
+	if a.Hasty {
+		most = min(most, hastyFor)
+	}
+	for _, section := range [][]dns.RR{a.Answer, a.Ns, a.Extra} {
+		for _, rr := range section {
+			rr.Header().Ttl = min(rr.Header().Ttl, uint32(most/time.Second))
+		}
+	}
+}
+
 // negative says whether an answer is that there is nothing of a type, be it at the end of CNAMEs.
 func negative(kind uint16, m *dns.Msg) bool {
 	return m.Rcode != dns.RcodeSuccess || !slices.ContainsFunc(m.Answer, func(rr dns.RR) bool {

@@ -144,11 +144,7 @@ func (f *Forwarder) resolve(ctx context.Context, s *state, q Question, pick int,
 	a := s.Policy.Resolve(ctx, q, pick, func(ctx context.Context, q Question) (*dns.Msg, error) {
 		return f.ask(ctx, s, q, again)
 	})
-	if a.Hasty && !a.Made { // clients remember for as long as the SOA says (RFC 2308 section 5)
-		for _, rr := range a.Ns {
-			rr.Header().Ttl = min(rr.Header().Ttl, uint32(hastyFor/time.Second))
-		}
-	}
+	s.made.cut(q.Type, &a)
 	if e, err = newEntry(q, a.Msg, a.Made, time.Now()); err != nil { // an upstream can answer what cannot be sent
 		if e, err = newEntry(q, failure(q), false, time.Now()); err != nil {
 			return nil, err

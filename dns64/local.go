@@ -1,10 +1,7 @@
 package dns64
 
 import (
-	"encoding/hex"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/miekg/dns"
 )
@@ -18,8 +15,19 @@ const (
 // wellKnown4 are its addresses (RFC 7050 section 8.2).
 var wellKnown4 = [][4]byte{{192, 0, 0, 170}, {192, 0, 0, 171}}
 
-// local answers what is never asked upstream: ipv4only.arpa and all below it, but for DS (RFC 8880 section 7.1).
+// resolverArpa is the zone in which clients look for the encrypted resolvers that a resolver designates (RFC 9462), and
+// noneFor how many seconds they may remember that it designates none.
+const (
+	resolverArpa = "resolver.arpa."
+	noneFor      = 10800 // RFC 6303 section 3
+)
+
+// local answers the questions that are never asked upstream: those about ipv4only.arpa and resolver.arpa, and all below them.
+// The DS records of the two are in arpa, and are asked for: they prove to a client that validates that the zones are unsigned.
 func (p *Policy) local(q Question) (*dns.Msg, bool) {
+	if q.Class == dns.ClassINET && dns.IsSubDomain(resolverArpa, q.Name) && (q.Type != dns.TypeDS || q.Name != resolverArpa) {
+		return designatedResolvers(q), true
+	}
 	if q.Class != dns.ClassINET || q.Type == dns.TypeDS || !dns.IsSubDomain(ipv4only, q.Name) {
 		return nil, false
 	}
@@ -41,70 +49,15 @@ func (p *Policy) local(q Question) (*dns.Msg, bool) {
 	return m, true
 }
 
-// reverse returns the name of the IPv4 address behind the IPv6 address that a question for PTR is about (RFC 6147 section
-// 5.3.1), if there is one.
-func (p *Policy) reverse(q Question) (name string, v4 [4]byte, ok bool) {
-	if q.Type != dns.TypePTR || q.Class != dns.ClassINET {
-		return "", v4, false
-	}
-	a, ok := parseReverse(q.Name)
-	if !ok {
-		return "", v4, false
-	}
-	if v4, ok = p.find(a); !ok {
-		return "", v4, false
-	}
-	return fmt.Sprintf("%d.%d.%d.%d.in-addr.arpa.", v4[3], v4[2], v4[1], v4[0]), v4, true
-}
-
-// parseReverse reads the 32 nibbles of a name below ip6.arpa.
-func parseReverse(name string) (a [16]byte, ok bool) {
-	digits, ok := strings.CutSuffix(name, ".ip6.arpa.")
-	if !ok || len(digits) != 2*32-1 {
-		return a, false
-	}
-	text := make([]byte, 0, 32)
-	for i := len(digits) - 1; i >= 0; i -= 2 {
-		if i > 0 && digits[i-1] != '.' {
-			return a, false
-		}
-		text = append(text, digits[i])
-	}
-	_, err := hex.Decode(a[:], text)
-	return a, err == nil
-}
-
-// pointer makes the answer to a question for PTR of the answer about the IPv4 address's name. The CNAME that is made up
-// leads to where the record is, and there is none if there is no record (RFC 6147 section 5.3.1). made says whether
-// there is.
-func (p *Policy) pointer(q Question, ptr *dns.Msg, name string) (m *dns.Msg, made bool) {
-	if ptr == nil {
-		return failure(q), false
-	}
-	m = reply(q, ptr.Rcode)
-	m.Ns, m.Extra = unsigned(ptr.Ns), unsigned(ptr.Extra)
-	end, _, ok := follow(ptr, name)
-	if !ok {
-		return failure(q), false
-	}
-	for _, rr := range ptr.Answer {
-		if rr.Header().Rrtype == dns.TypePTR && same(rr.Header().Name, end) {
-			m.Answer = append(m.Answer, rr)
-		}
-	}
-	if len(m.Answer) == 0 {
-		return m, false
-	}
-	h := dns.RR_Header{Name: q.Name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: ttlWithoutSOA}
-	m.Answer = slices.Insert(m.Answer, 0, dns.RR(&dns.CNAME{Hdr: h, Target: end}))
-	return m, true
-}
-
-// ownPointer answers for an address that stands for one of ipv4only.arpa (RFC 8880 section 7.2.1).
-func ownPointer(q Question) *dns.Msg {
+// designatedResolvers answers a question about resolver.arpa or a name below: there is no record, of whatever type (RFC 9462
+// section 6.4). The answer of an upstream would lead clients past this server to the upstream's own encrypted resolver, which
+// makes no addresses.
+func designatedResolvers(q Question) *dns.Msg {
 	m := reply(q, dns.RcodeSuccess)
-	h := dns.RR_Header{Name: q.Name, Rrtype: dns.TypePTR, Class: dns.ClassINET, Ttl: localTTL}
-	m.Answer = []dns.RR{&dns.PTR{Hdr: h, Ptr: ipv4only}}
+	m.Ns = []dns.RR{&dns.SOA{
+		Hdr: dns.RR_Header{Name: resolverArpa, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: noneFor},
+		Ns:  resolverArpa, Mbox: "nobody.invalid.", Serial: 1, Refresh: 3600, Retry: 1200, Expire: 604800, Minttl: noneFor,
+	}}
 	return m
 }
 

@@ -82,10 +82,16 @@ func (p *Policy) resolve(ctx context.Context, q Question, pick int, ask Ask) Ans
 		m, made := p.pointer(q, await(ctx, start(ctx, q.of(name, dns.TypePTR), ask.toTheEnd)), name)
 		return Answer{Msg: m, Made: made}
 	}
+	var a Answer
 	if p.concerns(q) {
-		return p.resolveAAAA(ctx, q, pick, ask)
+		a = p.resolveAAAA(ctx, q, pick, ask)
+	} else {
+		a.Msg = p.pass(q, await(ctx, start(ctx, q, ask)))
 	}
-	return Answer{Msg: p.pass(q, await(ctx, start(ctx, q, ask)))}
+	if p.inhabited(q) {
+		a.Msg = exists(q, a.Msg)
+	}
+	return a
 }
 
 // resolveAAAA asks for AAAA and, as far as needed, for A.
@@ -98,7 +104,8 @@ func (p *Policy) resolveAAAA(ctx context.Context, q Question, pick int, ask Ask)
 	select {
 	case aaaa = <-real:
 		if p.decides(q, aaaa) {
-			return Answer{Msg: p.pass(q, aaaa)}
+			had := addressed(aaaa, nil)
+			return Answer{Msg: withSOA(ctx, q, p.pass(q, aaaa), had, ask)}
 		}
 		end, _, ok := follow(aaaa, q.Name)
 		if !ok {
@@ -110,11 +117,41 @@ func (p *Policy) resolveAAAA(ctx context.Context, q Question, pick int, ask Ask)
 		aaaa, a = p.both(ctx, q, pick, real, ipv4)
 	}
 	hasty := aaaa == nil || !conclusive(aaaa.Rcode)
+	had := addressed(aaaa, a)
 	m, made := p.Synthesize(q, aaaa, a, pick)
 	if made && p.bogus(ctx, q, aaaa, ask) {
 		return Answer{Msg: failure(q)}
 	}
-	return Answer{Msg: m, Made: made, Hasty: hasty}
+	return Answer{Msg: withSOA(ctx, q, m, had, ask), Made: made, Hasty: hasty}
+}
+
+// addressed reports whether answers have addresses: without these they may be left with neither records nor an SOA.
+func addressed(aaaa, a *dns.Msg) bool { return carries(aaaa, dns.TypeAAAA) || carries(a, dns.TypeA) }
+
+func carries(m *dns.Msg, kind uint16) bool {
+	return m != nil && slices.ContainsFunc(m.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == kind })
+}
+
+// withSOA completes an answer of which all addresses had to be taken out, because they are excluded or cannot be embedded: it is
+// a negative one now, and the SOA without which clients may not take it for one (RFC 2308 section 2.2) is asked for.
+func withSOA(ctx context.Context, q Question, m *dns.Msg, had bool, ask Ask) *dns.Msg {
+	isSOA := func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA }
+	if !had || m.Rcode != dns.RcodeSuccess || carries(m, q.Type) || slices.ContainsFunc(m.Ns, isSOA) {
+		return m
+	}
+	end, _, _ := follow(m, q.Name)
+	r := await(ctx, start(ctx, q.of(end, dns.TypeSOA), ask))
+	if r == nil {
+		return failure(q)
+	}
+	for _, rr := range slices.Concat(r.Answer, r.Ns) {
+		if soa, is := rr.(*dns.SOA); is {
+			soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl)
+			m.Ns = []dns.RR{soa}
+			return m
+		}
+	}
+	return failure(q)
 }
 
 // bogus says whether upstreams that validate failed to answer because they did not believe the answer, which then must not

@@ -40,51 +40,6 @@ func reversed(t testing.TB, a string) string {
 	return name
 }
 
-func TestReverse(t *testing.T) {
-	t.Parallel()
-	const records = `7.100.51.198.in-addr.arpa. 800 PTR h.example.com.,
-		8.100.51.198.in-addr.arpa. 800 CNAME 8.0-31.100.51.198.in-addr.arpa., 8.0-31.100.51.198.in-addr.arpa. 700 PTR i.example.com.,
-		9.100.51.198.in-addr.arpa. 800 TXT nothing`
-	records1 := strings.Join(strings.Fields(records), " ")
-	for name, want := range map[string]string{
-		reversed(t, "2001:db8:64::c633:6407"):           "CNAME 7.100.51.198.in-addr.arpa.|PTR h.example.com.",
-		reversed(t, "64:ff9b::c633:6407"):               "CNAME 7.100.51.198.in-addr.arpa.|PTR h.example.com.", // always, RFC 6147 section 5.3.1
-		reversed(t, "2001:db8:64::c633:6409"):           "NOERROR",
-		reversed(t, "2001:db8:64::c633:640a"):           "NXDOMAIN",
-		reversed(t, "2001:db8:65::c633:6407"):           "NXDOMAIN",
-		"4.6.0.0.8.b.d.0.1.0.0.2.ip6.arpa.":             "NXDOMAIN", // part of an address
-		"x" + reversed(t, "2001:db8:64::c633:6407")[1:]: "NXDOMAIN", // no address
-	} {
-		var asked []string
-		m := testPolicy(t).Resolve(t.Context(), in(name, dns.TypePTR), 0, script(t, records1, &asked)).Msg
-		var got []string
-		for _, rr := range m.Answer {
-			f := strings.Fields(rr.String())
-			got = append(got, strings.Join(f[3:], " "))
-		}
-		if len(got) == 0 {
-			got = []string{dns.RcodeToString[m.Rcode]}
-		}
-		if s := strings.Join(got, "|"); s != want {
-			t.Errorf("%s: got %s, want %s", name, s, want)
-		}
-	}
-}
-
-// A CNAME of in-addr.arpa is skipped: the one that is made up leads to where the record is.
-func TestReverseOfDelegatedNames(t *testing.T) {
-	t.Parallel()
-	ask := func(_ context.Context, q Question) (*dns.Msg, error) {
-		m := reply(q, dns.RcodeSuccess)
-		m.Answer = records(t, "8.100.51.198.in-addr.arpa. 800 CNAME 8.0-31.100.51.198.in-addr.arpa., 8.0-31.100.51.198.in-addr.arpa. 700 PTR i.example.com.")
-		return m, nil
-	}
-	m := testPolicy(t).Resolve(t.Context(), in(reversed(t, "2001:db8:64::c633:6408"), dns.TypePTR), 0, ask).Msg
-	if len(m.Answer) != 2 || m.Answer[0].(*dns.CNAME).Target != "8.0-31.100.51.198.in-addr.arpa." || m.Answer[1].(*dns.PTR).Ptr != "i.example.com." {
-		t.Errorf("got %v", m)
-	}
-}
-
 // Whatever is asked about ipv4only.arpa, nobody else is; DS apart, by which its parent denies that it is signed.
 func TestIPv4Only(t *testing.T) {
 	t.Parallel()
@@ -432,7 +387,7 @@ func TestHastyAnswersAreNotKept(t *testing.T) {
 			return m
 		}).udp), nil)
 		m, err := f.Query(t.Context(), netip.IPv6Unspecified(), "h.example.com.", dns.TypeAAAA)
-		if err != nil || len(m.Answer) != 1 || m.Answer[0].Header().Ttl < 300 {
+		if err != nil || len(m.Answer) != 1 || (m.Answer[0].Header().Ttl <= uint32(hastyFor/time.Second)) != short {
 			t.Fatalf("%s: got %v, %v", dns.RcodeToString[rcode], m, err)
 		}
 		for _, e := range f.state.Load().made.entries() {

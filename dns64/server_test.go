@@ -291,7 +291,7 @@ func TestCounters(t *testing.T) {
 	ask(10, "h.example.com.", dns.TypeAAAA) // 1 miss, 2 questions
 	ask(5, ipv4only, dns.TypeAAAA)          // 1 miss
 	ask(3, "x.example.com.", dns.TypeTXT)   // 1 miss, 1 question
-	ask(2, "no.example.com.", dns.TypeAAAA) // 1 miss, 1 question
+	ask(2, "no.example.com.", dns.TypeAAAA) // 1 miss, 1 question, or 2 if the first takes longer than the head start
 	ask(1, "example.com.", dns.TypeAXFR)
 	got := map[string]uint64{}
 	for _, n := range f.Stats.All() {
@@ -306,8 +306,8 @@ func TestCounters(t *testing.T) {
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if st := f.Config().Upstreams.State()[0]; st.Asked != 4 || st.Failed != 0 {
-		t.Errorf("%d questions were asked and %d failed, want 4 and 0", st.Asked, st.Failed)
+	if st := f.Config().Upstreams.State()[0]; st.Asked < 4 || st.Asked > 5 || st.Failed != 0 {
+		t.Errorf("%d questions were asked and %d failed, want 4 or 5, and 0", st.Asked, st.Failed)
 	}
 }
 

@@ -56,6 +56,8 @@ local	A	127.0.0.1
 @	NS	ns.signed.example.
 ns	A	192.0.2.2
 v4	A	203.0.113.89
+mapped	AAAA	::ffff:192.0.2.9
+mapped	A	203.0.113.90
 out	CNAME	v4.example.net.
 `
 	reverse64 = `$TTL 60
@@ -254,6 +256,7 @@ dns64:
 		{"AAAA times out", "aaaa-timeout.lie.example.net AAAA", "NOERROR; aaaa-timeout.lie AAAA 64:ff9b::cb00:7158", disagrees},
 		{"AAAA does not exist, without SOA", "aaaa-nxdomain.lie.example.net AAAA", "NXDOMAIN", disagrees}, // BIND fails without SOA
 		{"DO in a signed zone", "+dnssec v4.signed.example AAAA", "NOERROR", agrees},
+		{"DO in a signed zone, only an IPv4-mapped address", "+dnssec mapped.signed.example AAAA", "NOERROR", disagrees},
 		{"DO, a signed CNAME to where nothing is signed", "+dnssec out.signed.example AAAA",
 			"NOERROR; out.signed.example CNAME v4; out.signed.example RRSIG CNAME; v4 AAAA 64:ff9b::c000:202", agrees},
 		{"DO and CD in a signed zone", "+dnssec +cdflag v4.signed.example AAAA", "NOERROR", agrees},
@@ -267,6 +270,8 @@ dns64:
 		{"over TCP", "+tcp v4.example.net AAAA", "NOERROR; v4 AAAA 64:ff9b::c000:202", agrees},
 		{"in capitals", "V4.eXample.net AAAA", "NOERROR; V4.eXample.net AAAA 64:ff9b::c000:202", disagrees}, // of case, in the test's shortening
 		{"PTR in the prefix", reverse + " PTR", "NOERROR; ip6 CNAME 2.2.0.192.in-addr.arpa; 2.2.0.192.in-addr.arpa PTR v4", agrees},
+		{"PTR of part of an address in the prefix", strings.TrimPrefix(reverse, "2.0.") + " PTR", "NOERROR", disagrees},
+		{"designated resolvers", "_DNS.resolver.arpa TYPE64", "NOERROR", disagrees},                                                                  // BIND as a forwarder asks for them
 		{"ipv4only.arpa AAAA", "ipv4only.arpa AAAA", "NOERROR; ipv4only.arpa AAAA 64:ff9b::c000:aa; ipv4only.arpa AAAA 64:ff9b::c000:ab", disagrees}, // BIND as a forwarder asks for it
 		{"ipv4only.arpa A", "ipv4only.arpa A", "NOERROR; ipv4only.arpa A 192.0.0.170; ipv4only.arpa A 192.0.0.171", disagrees},
 		{"class CH", "-c CH v4.example.net AAAA", "REFUSED", disagrees}, // BIND without RA
@@ -296,10 +301,10 @@ dns64:
 	g.stop()
 }
 
-// checkTTL64 expects the TTL of the SOA or of the A record, whichever is less, and 600 at most without an SOA.
+// checkTTL64 expects the TTL of the SOA or of the A record, whichever is less, and that of a guess while AAAA fails.
 func checkTTL64(t *testing.T, g *daemon) {
 	g.must("dns64", "cache", "flush")
-	for name, want := range map[string]string{"v4": "60", "aaaa-refused.lie": "60", "aaaa-refused.long.lie": "600"} {
+	for name, want := range map[string]string{"v4": "60", "aaaa-refused.lie": "5", "aaaa-refused.long.lie": "5"} {
 		if _, ttl := ask64TTL(t, g.lab.Client, "@"+lab.Gateway6, name+".example.net", "AAAA"); ttl != want {
 			t.Errorf("%s: the TTL is %s, want %s", name, ttl, want)
 		}
