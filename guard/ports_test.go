@@ -117,15 +117,15 @@ func TestParseSocket(t *testing.T) {
 		line string
 		want socket
 	}{
-		{tcp, socket{netip.MustParseAddr("127.0.0.1"), 22, true, "4711"}},
-		{tcp6, socket{netip.MustParseAddr("2001:db8::1"), 443, true, "4712"}},
-		{busy, socket{netip.MustParseAddr("192.0.2.1"), 7000, false, "4713"}},
+		{tcp, socket{local: netip.MustParseAddrPort("127.0.0.1:22"), inode: 4711}},
+		{tcp6, socket{local: netip.MustParseAddrPort("[2001:db8::1]:443"), inode: 4712}},
+		{busy, socket{local: netip.MustParseAddrPort("192.0.2.1:7000"), remote: netip.MustParseAddrPort("192.0.2.2:53"), inode: 4713}},
 	} {
-		if got, ok := parseSocket(c.line); !ok || got != c.want {
+		if got, _, ok := parseSocket(c.line); !ok || got != c.want {
 			t.Errorf("%q is read as %v, %v, want %v", c.line, got, ok, c.want)
 		}
 	}
-	if _, ok := parseSocket("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"); ok {
+	if _, _, ok := parseSocket("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"); ok {
 		t.Error("the head of the list is read as a socket")
 	}
 }
@@ -147,7 +147,7 @@ func FuzzParsePorts(f *testing.F) {
 func FuzzParseSocket(f *testing.F) {
 	f.Add("   0: 0100007F:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0")
 	f.Fuzz(func(t *testing.T, s string) {
-		if k, ok := parseSocket(s); ok && !k.addr.IsValid() {
+		if k, _, ok := parseSocket(s); ok && !k.local.Addr().IsValid() {
 			t.Errorf("%q: socket without an address", s)
 		}
 	})

@@ -140,5 +140,6 @@ func (p *parts) settled() error {
 	p.gateway.Pool4Changed()
 	p.routes.SetProxied(p.proxied())
 	p.names.follow(p.basis())
+	notify(p.overlaps.look)()
 	return p.guard.settle()
 }

@@ -80,6 +80,8 @@ type parts struct {
 	admin  sync.Mutex // held by whoever changes pool4, static rows or the configuration
 	static rows
 	near   surroundings
+
+	overlaps overlaps
 }
 
 // serve runs the gateway until ctx ends and leaves nothing behind.
@@ -90,6 +92,7 @@ func serve(ctx context.Context, file string, o config.Overrides) (err error) {
 	p := &parts{
 		load: func() (*config.Config, error) { return config.Load(file, o) }, file: file, overrides: o,
 		level: new(slog.LevelVar), started: time.Now(), links: make(chan struct{}, 1), moved: make(chan struct{}, 1), static: rows{},
+		overlaps: overlaps{look: make(chan struct{}, 1)},
 	}
 	c, err := p.load()
 	if err != nil {
@@ -243,6 +246,7 @@ func (p *parts) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal
 	group.Go(func() error { return p.gateway.Run(ctx) })
 	group.Go(func() error { return control.Serve(ctx, l, control.NewServer(&backend{parts: p}, p.names, p.log)) })
 	group.Go(func() error { return p.watch(ctx) })
+	group.Go(func() error { return p.watchSockets(ctx) })
 	group.Go(func() error { return p.names.run(ctx) })
 	group.Go(func() error { return p.reloadOn(ctx, hangup) })
 	p.announce()

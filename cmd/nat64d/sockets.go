@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"nat64d/guard"
+	"nat64d/packet"
+)
+
+// Our own choices: how often the host's sockets are looked at, how large a share of one processor that may take, and
+// how many sockets a look names in the log and the status.
+const (
+	lookAtSockets = 5 * time.Second
+	socketsShare  = 100 // a hundredth
+	socketsNamed  = 5
+)
+
+// overlaps are the host's sockets on transport addresses of pool4 that the guard cuts off: those that were forced, and
+// those that have come since. Any goroutine may use it.
+type overlaps struct {
+	look chan struct{} // pool4 has changed: do not wait for the next look
+
+	mu    sync.Mutex
+	known map[overlap]bool
+	told  []string // sentences for the status
+}
+
+// overlap is a port of the host's. All connections of one listener are one.
+type overlap struct {
+	proto packet.Proto
+	local netip.AddrPort
+}
+
+// warnings returns a sentence for each of the first sockets.
+func (o *overlaps) warnings() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.told
+}
+
+// take replaces the sockets and returns a sentence for each that is new.
+func (o *overlaps) take(found []guard.Socket) (news []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	next := make(map[overlap]bool)
+	var all, fresh []guard.Socket
+	for _, s := range found {
+		k := overlap{s.Entry.Proto, s.Local}
+		if next[k] {
+			continue
+		}
+		next[k] = true
+		all = append(all, s)
+		if !o.known[k] {
+			fresh = append(fresh, s)
+		}
+	}
+	if len(fresh) > 0 || len(next) != len(o.known) {
+		o.told = cutOff(all)
+	}
+	o.known = next
+	return cutOff(fresh)
+}
+
+// cutOff returns a sentence for each of the first sockets, and one that counts the others.
+func cutOff(list []guard.Socket) (sentences []string) {
+	named := list[:min(len(list), socketsNamed)]
+	for i, description := range guard.Describe(named) {
+		sentences = append(sentences, fmt.Sprintf("%s, a port of pool4 %v: the guard cuts it off", description, named[i].Entry))
+	}
+	if n := len(list) - len(named); n > 0 {
+		sentences = append(sentences, fmt.Sprintf("%d more sockets of this host are on ports of pool4 and cut off: ss -tuanp lists them", n))
+	}
+	return sentences
+}
+
+// watchSockets warns of the host's sockets on ports of pool4 until ctx ends.
+func (p *parts) watchSockets(ctx context.Context) error {
+	if p.guard.g == nil {
+		return nil // nothing is cut off
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-p.overlaps.look:
+		}
+		start := time.Now()
+		p.admin.Lock()
+		entries := p.taken()
+		p.admin.Unlock()
+		found, err := p.guard.g.Sockets(entries)
+		if err == nil {
+			for _, sentence := range p.overlaps.take(found) {
+				p.log.Warn(sentence)
+			}
+		} else {
+			p.log.Debug("cannot list the sockets of this host, trying again", "error", err)
+		}
+		timer.Reset(max(lookAtSockets, socketsShare*time.Since(start)))
+	}
+}
