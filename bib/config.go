@@ -22,7 +22,8 @@ type Limits struct {
 // defaultPrefixLen makes a client of one link (RFC 4291 section 2.5.4).
 const defaultPrefixLen = 64
 
-func (l *Limits) bits() int {
+// Bits returns the length of the prefix of a client.
+func (l *Limits) Bits() int {
 	if l.PrefixLen == 0 {
 		return defaultPrefixLen
 	}
@@ -43,11 +44,11 @@ func (t *Table) Configure(c Config, recount func()) {
 		t.conf.Store(&c)
 		t.subscribers.Store(nil)
 		return
-	case old == nil || old.bits != c.Limits.bits():
+	case old == nil || old.bits != c.Limits.Bits():
 		unlimited := c
 		unlimited.Limits = Limits{PrefixLen: c.Limits.PrefixLen}
 		t.conf.Store(&unlimited)
-		t.subscribers.Store(t.newSubscribers(c.Limits.bits()))
+		t.subscribers.Store(t.newSubscribers(c.Limits.Bits()))
 		t.recount()
 		recount()
 	}

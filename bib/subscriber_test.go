@@ -16,7 +16,7 @@ func TestMask(t *testing.T) {
 	all := packet.Addr6(netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").As16())
 	for bits := range 129 {
 		want := netip.PrefixFrom(netip.AddrFrom16(all), bits).Masked().Addr().As16()
-		if got := mask(all, bits); got != want {
+		if got := Mask(all, bits); got != want {
 			t.Errorf("/%d: %v, want %v", bits, netip.AddrFrom16(got), netip.AddrFrom16(want))
 		}
 	}

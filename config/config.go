@@ -116,6 +116,9 @@ type Sessions struct {
 	MaxPerClient           int // sessions of one client; 0: no limit
 	MaxBindingsPerClient   int // bindings of one client; 0: no limit
 	MaxPerBinding          int // sessions of one binding; 0: no limit
+	MaxInbound             int // sessions that IPv4 hosts have begun; 0: a quarter of Max
+	MaxInboundPerClient    int // those of one client; 0: half of MaxInbound
+	MaxInboundPerBinding   int // those of one binding; 0: a quarter of MaxInbound
 	NewPerSecond           int // sessions that one client may open a second; 0: no limit
 	ClientPrefixLen        int // 32 to 128
 	Timeouts               Timeouts

@@ -120,9 +120,9 @@ func TestValues(t *testing.T) {
 		{"filtering", "filtering: { mode: address_dependent, allow_inbound_tcp: FALSE, icmpv6_info: drop }", func(c *config.Config) bool {
 			return c.Filtering == config.Filtering{AddressDependent: true, DropICMPv6Info: true}
 		}},
-		{"limits", "sessions: { max_per_client: 1, max_bindings_per_client: 2, max_per_binding: 7, new_per_second: 3, client_prefix_len: 56, max_stored_syns: 0, max_stored_syns_per_source: 5, max_stored_syns_per_pool4_address: 6, port_hash_fields: 11 }", func(c *config.Config) bool {
+		{"limits", "sessions: { max_per_client: 1, max_bindings_per_client: 2, max_per_binding: 7, max_inbound: 8, max_inbound_per_client: 9, max_inbound_per_binding: auto, new_per_second: 3, client_prefix_len: 56, max_stored_syns: 0, max_stored_syns_per_source: 5, max_stored_syns_per_pool4_address: 6, port_hash_fields: 11 }", func(c *config.Config) bool {
 			s := c.Sessions
-			return s.MaxPerClient == 1 && s.MaxBindingsPerClient == 2 && s.MaxPerBinding == 7 && s.NewPerSecond == 3 && s.ClientPrefixLen == 56 && s.MaxStoredSYNs == 0 &&
+			return s.MaxPerClient == 1 && s.MaxBindingsPerClient == 2 && s.MaxPerBinding == 7 && s.MaxInbound == 8 && s.MaxInboundPerClient == 9 && s.MaxInboundPerBinding == 0 && s.NewPerSecond == 3 && s.ClientPrefixLen == 56 && s.MaxStoredSYNs == 0 &&
 				s.MaxStoredSYNsPerSource == 5 && s.MaxStoredSYNsPerPool4 == 6 && s.PortHashFields == config.HashClientAddress|config.HashPeerAddress|config.HashPeerPort
 		}},
 		{"ports that rest", "sessions: { max_held_ports: 8, hold_after_start: yes }", func(c *config.Config) bool {

@@ -97,6 +97,9 @@ type rawSessions struct {
 	MaxPerClient           int         `yaml:"max_per_client"`
 	MaxBindingsPerClient   int         `yaml:"max_bindings_per_client"`
 	MaxPerBinding          int         `yaml:"max_per_binding"`
+	MaxInbound             number      `yaml:"max_inbound"`
+	MaxInboundPerClient    number      `yaml:"max_inbound_per_client"`
+	MaxInboundPerBinding   number      `yaml:"max_inbound_per_binding"`
 	NewPerSecond           int         `yaml:"new_per_second"`
 	ClientPrefixLen        int         `yaml:"client_prefix_len"`
 	Timeouts               rawTimeouts `yaml:"timeouts"`

@@ -67,6 +67,7 @@ const (
 	ClientSessions
 	ClientRate
 	BindingSessions
+	InboundLimit
 	ICMPErrorUnbound
 	ICMPErrorInner
 
@@ -163,6 +164,7 @@ var rows = [Count]row{
 	ClientBindings:   {label: "client_bindings", help: "the client has as many bindings as it may (sessions.max_bindings_per_client)", to6: Answer{1, 3}},
 	ClientSessions:   {label: "client_sessions", help: "the client has as many sessions as it may (sessions.max_per_client)", to6: Answer{1, 3}},
 	ClientRate:       {label: "client_rate", help: "the client opens sessions faster than it may (sessions.new_per_second)", to6: Answer{1, 3}},
+	InboundLimit:     {label: "inbound_limit", help: "IPv4 hosts have as many sessions with the binding, its client or all clients as they may begin, and no unanswered one can make way (sessions.max_inbound and those that begin like it)"},
 	BindingSessions:  {label: "binding_sessions", help: "the binding has as many sessions as it may (sessions.max_per_binding)", to6: Answer{1, 3}},
 	ICMPErrorUnbound: {label: "icmp_error_unbound", help: "an ICMP error about a packet that no binding knows (RFC 5508 section 4)"},
 	ICMPErrorInner:   {label: "icmp_error_inner", help: "an ICMP error whose quoted packet cannot be read or translated (RFC 6146 section 3.4)"},

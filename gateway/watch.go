@@ -19,23 +19,32 @@ const (
 type limit struct {
 	name    string                       // what is limited, for the log
 	use     func(*Gateway) (n, most int) // how much is in use, of how much; 0: no limit. nil: refusals say it all
-	refusal drop.Reason                  // what is refused for it; None: another row has that
+	refused func(*Gateway) uint64        // counts what was refused for it; nil: another row has that
 	full    string                       // what to log of refusals
 }
 
 // limits are those of the gateway as a whole. That clients reach theirs is nothing that an operator must act on.
 var limits = [...]limit{
-	{"sessions", (*Gateway).useOfSessions, drop.SessionLimit, "the table of sessions is full: new ones are refused; raise sessions.max"},
-	{"bindings", (*Gateway).useOfBindings, drop.BindingLimit, "the table of bindings is full: new ones are refused; raise sessions.max"},
-	{"tcp ports of pool4", useOfPool4(packet.TCP), drop.None, ""},
-	{"udp ports of pool4", useOfPool4(packet.UDP), drop.None, ""},
-	{"icmp identifiers of pool4", useOfPool4(packet.ICMP), drop.None, ""},
-	{"ports of pool4", nil, drop.PoolExhausted,
+	{"sessions", (*Gateway).useOfSessions, drops(drop.SessionLimit), "the table of sessions is full: new ones are refused; raise sessions.max"},
+	{"sessions begun from IPv4", (*Gateway).useOfInbound, drops(drop.InboundLimit),
+		"IPv4 hosts have begun as many sessions as they may: new ones from IPv4 are refused; see sessions.max_inbound"},
+	{"unanswered sessions", nil, func(g *Gateway) uint64 { return g.Sessions.Evicted() },
+		"IPv4 hosts begin more sessions than they may: the oldest that no client has answered have made way; somebody floods or scans bound ports"},
+	{"bindings", (*Gateway).useOfBindings, drops(drop.BindingLimit), "the table of bindings is full: new ones are refused; raise sessions.max"},
+	{"tcp ports of pool4", useOfPool4(packet.TCP), nil, ""},
+	{"udp ports of pool4", useOfPool4(packet.UDP), nil, ""},
+	{"icmp identifiers of pool4", useOfPool4(packet.ICMP), nil, ""},
+	{"ports of pool4", nil, drops(drop.PoolExhausted),
 		"no free port is left in pool4: new flows are refused; add ports or addresses, or shorten timeouts"},
-	{"stored SYNs", (*Gateway).useOfSYNs, drop.StoredSYNLimit,
+	{"stored SYNs", (*Gateway).useOfSYNs, drops(drop.StoredSYNLimit),
 		"too many SYNs from IPv4 wait for a client's: new ones are refused; somebody scans pool4, or sessions.max_stored_syns and those that begin like it are low"},
-	{"fragment memory", (*Gateway).useOfFragments, drop.FragmentMemory,
+	{"fragment memory", (*Gateway).useOfFragments, drops(drop.FragmentMemory),
 		"too many fragments wait for the rest of their datagrams: new ones are refused; raise fragments.memory"},
+}
+
+// drops counts the packets that were dropped for a reason.
+func drops(r drop.Reason) func(*Gateway) uint64 {
+	return func(g *Gateway) uint64 { return g.Counters.Drops(r) }
 }
 
 func (g *Gateway) useOfSessions() (n, most int) {
@@ -43,6 +52,10 @@ func (g *Gateway) useOfSessions() (n, most int) {
 		n += g.Sessions.Len(p)
 	}
 	return n, g.max
+}
+
+func (g *Gateway) useOfInbound() (n, most int) {
+	return g.Sessions.InboundLen(), g.Sessions.InboundQuota()
 }
 
 func (g *Gateway) useOfBindings() (n, most int) {
@@ -114,11 +127,14 @@ func (w *watch) checkUse(g *Gateway, l *limit, now time.Duration) {
 
 // checkRefusals logs how many have been refused since that was logged last.
 func (w *watch) checkRefusals(g *Gateway, l *limit, now time.Duration) {
-	n := g.Counters.Drops(l.refusal)
+	if l.refused == nil {
+		return
+	}
+	n := l.refused(g)
 	if n == w.refusals || !rested(w.fullAt, now) {
 		return
 	}
-	g.log.Warn(l.full, "refused", n-w.refusals)
+	g.log.Warn(l.full, "count", n-w.refusals)
 	g.upkeep.Happened(metrics.LimitReached)
 	w.refusals, w.fullAt = n, now
 }

@@ -31,7 +31,7 @@ func TestAFullPoolIsLoggedOnceAMinute(t *testing.T) {
 		ws.check(g, time.Duration(second+1)*time.Second)
 	}
 	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
-	if len(lines) != 3 || !strings.Contains(lines[0], "refused=2") || !strings.Contains(lines[1], "refused=120") {
+	if len(lines) != 3 || !strings.Contains(lines[0], "count=2") || !strings.Contains(lines[1], "count=120") {
 		t.Errorf("150 seconds of a full pool were logged as\n%s", log)
 	}
 	ws.check(g, time.Hour)

@@ -36,6 +36,7 @@ func concurrentConfiguration(t *testing.T, block int) {
 	c := defaults
 	c.PortBlockSize, c.LogBlock = block, log.noteBlock
 	c.MaxPerClient, c.AddressDependent = 1000, true
+	c.MaxInbound, c.MaxInboundPerClient, c.MaxInboundPerBinding = 40, 30, 4
 	c.Log, c.LogSessions = log.note, true
 	g := newGateway(t, workers, 1000, c, "192.0.2.1", "2000-2039")
 	clock := fastClock()
@@ -62,6 +63,9 @@ func concurrentConfiguration(t *testing.T, block int) {
 	}
 	g.sweep(clock() + seconds(8000)) // ESTABLISHED for two hours, TRANS for four minutes
 	g.sweep(clock() + seconds(9000)) // and held ports
+	if n := g.sessions.InboundLen(); n != 0 {
+		t.Errorf("%d sessions from IPv4 are still counted", n)
+	}
 	g.sweepSYNs(clock() + seconds(9000))
 	if s, b := g.sizes(); s != 0 || b != 0 || len(g.sessions.StoredSYNs(0)) != 0 {
 		t.Errorf("%d sessions and %d bindings are left", s, b)
@@ -170,6 +174,10 @@ func (g *gateway) administer(t *testing.T, stop chan struct{}) {
 // checkLimits finds out by a limit how many sessions each client has for bib.
 func (g *gateway) checkLimits(t *testing.T, c session.Config, now table.Time) {
 	t.Helper()
+	for _, s := range g.list(0) { // unanswered, they would make way for others
+		g.from6(s.Proto, s.Client, s.Remote, packet.SYN, now)
+		g.from6(s.Proto, s.Client, s.Remote, packet.Other, now)
+	}
 	have := make(map[byte][]session.Session)
 	for _, s := range g.list(0) { // at time 0, nothing is over
 		have[s.Client.Addr[7]] = append(have[s.Client.Addr[7]], s)

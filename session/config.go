@@ -35,6 +35,9 @@ type Config struct {
 	MaxPerClient         int // sessions of a client; 0: no limit
 	MaxBindingsPerClient int // dynamic bindings of a client; 0: no limit
 	MaxPerBinding        int // sessions of a binding, static ones included; 0: no limit
+	MaxInbound           int // sessions that IPv4 hosts have begun; 0: a quarter of the table
+	MaxInboundPerClient  int // those of a client; 0: half of MaxInbound
+	MaxInboundPerBinding int // those of a binding; 0: a quarter of MaxInbound
 	NewPerSecond         int // sessions that a client may open in a second, and at once; 0: no limit
 	ClientPrefixLen      int // the bits of an IPv6 address that make a client; 0: 64
 
@@ -73,7 +76,9 @@ type policy struct {
 func (t *Table) Configure(c Config) {
 	t.configuring.Lock()
 	defer t.configuring.Unlock()
-	t.bib.Configure(c.bindings(), t.countClients)
+	b := c.bindings()
+	t.bib.Configure(b, t.countClients)
+	t.inbound.configure(c.inboundQuotas(t.max), b.Limits.Bits())
 	t.syns.configure(synLimits{c.MaxStoredSYNs, c.MaxStoredSYNsPerSource, c.MaxStoredSYNsPerPool4})
 	p := &policy{
 		steps: steps.with(&c),
@@ -99,6 +104,20 @@ func (t *Table) Configure(c Config) {
 	}
 	t.policy.Store(p)
 	t.peers.Store(p.peers)
+}
+
+// inboundQuotas returns how many sessions IPv4 hosts may have begun in a table for max.
+func (c *Config) inboundQuotas(max int64) (q [scopes]uint32) {
+	share := func(n int, of, part uint32) uint32 {
+		if n != 0 {
+			return uint32(n)
+		}
+		return (of + part - 1) / part
+	}
+	q[inAll] = share(c.MaxInbound, uint32(max), 4)
+	q[ofClient] = share(c.MaxInboundPerClient, q[inAll], 2)
+	q[ofBinding] = share(c.MaxInboundPerBinding, q[inAll], 4)
+	return q
 }
 
 // bindings returns what concerns bindings and pool4.

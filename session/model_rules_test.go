@@ -205,7 +205,7 @@ func (m *model) sweepAll(t *rapid.T) {
 	for k, c := range m.sessions {
 		live := m.alive(k)
 		if live == nil {
-			delete(m.sessions, k)
+			m.endSession(k)
 			m.endBinding(k.binding6)
 		} else if live != c {
 			m.sessions[k] = live
@@ -264,7 +264,7 @@ func (m *model) purge(t *rapid.T) {
 		for s := range m.sessions {
 			if s.binding6 == k {
 				wantS++
-				delete(m.sessions, s)
+				m.endSession(s)
 			}
 		}
 	}
@@ -283,7 +283,7 @@ func (m *model) purgePrefix(t *rapid.T) {
 	for k, c := range m.sessions {
 		if c.pref == pref {
 			want++
-			delete(m.sessions, k)
+			m.endSession(k)
 			m.endBinding(k.binding6)
 		}
 	}
@@ -304,6 +304,9 @@ func (m *model) configure(t *rapid.T) {
 	c.MaxPerClient = rapid.SampledFrom([]int{0, 3, 6}).Draw(t, "sessions of a client")
 	c.MaxBindingsPerClient = rapid.SampledFrom([]int{0, 2, 4}).Draw(t, "bindings of a client")
 	c.MaxPerBinding = rapid.SampledFrom([]int{0, 2}).Draw(t, "sessions of a binding")
+	c.MaxInbound = rapid.SampledFrom([]int{0, 2, maxSessions}).Draw(t, "inbound sessions")
+	c.MaxInboundPerClient = rapid.SampledFrom([]int{0, 2}).Draw(t, "inbound sessions of a client")
+	c.MaxInboundPerBinding = rapid.SampledFrom([]int{0, 2}).Draw(t, "inbound sessions of a binding")
 	c.NewPerSecond = rapid.SampledFrom([]int{0, 2}).Draw(t, "new per second")
 	c.MaxStoredSYNsPerPool4 = rapid.SampledFrom([]int{0, 2}).Draw(t, "SYNs to an address")
 	c.ClientPrefixLen = rapid.SampledFrom([]int{64, 128}).Draw(t, "client prefix")

@@ -1,6 +1,10 @@
 package session_test
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +25,8 @@ func TestModel(t *testing.T) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"from 6":       m.from6,
 			"from 4":       m.from4,
+			"from 4 again": m.from4,
+			"from 4 more":  m.from4,
 			"time":         m.wait,
 			"sweep":        m.sweepAll,
 			"purge":        m.purge,
@@ -68,6 +74,8 @@ type model struct {
 	now      table.Time
 	bindings map[binding6]*boundTo
 	sessions map[sessionKey]*conversation
+	inbound  map[sessionKey]*inboundRow // those that IPv4 has begun
+	begun    int                        // sessions so far
 	syns     []storedSYN                // oldest first
 	held     map[transport]*table.Time  // ports in hold-down, and since when, nil before the next sweep
 	spent    map[packet.Addr6]*bucket   // of clients that have something
@@ -84,11 +92,13 @@ func newModel(t *testing.T) *model {
 		conf:     defaults,
 		bindings: make(map[binding6]*boundTo),
 		sessions: make(map[sessionKey]*conversation),
+		inbound:  make(map[sessionKey]*inboundRow),
 		held:     make(map[transport]*table.Time),
 		spent:    make(map[packet.Addr6]*bucket),
 		logged:   make(map[session.Event]struct{}),
 	}
 	m.conf.Timeouts.TCPOpening = 150 * time.Second // not that of closing
+	m.conf.ClientPrefixLen = 64
 	m.conf.MaxStoredSYNs, m.conf.MaxStoredSYNsPerSource = 3, 2
 	m.conf.Log, m.conf.LogSessions = m.log, true
 	m.gateway = newGateway(t, 1, maxSessions, m.conf, "192.0.2.1", "1020-1023")
@@ -126,9 +136,19 @@ func drawClient(t *rapid.T) packet.Endpoint6 {
 	return endpoint6(addr, rapid.Uint16Range(firstPort, lastPort+2).Draw(t, "port"))
 }
 
+// bound returns what has a binding, in an order that is always the same.
+func (m *model) bound() []binding6 {
+	return slices.SortedFunc(maps.Keys(m.bindings), func(a, b binding6) int {
+		return strings.Compare(fmt.Sprint(a), fmt.Sprint(b))
+	})
+}
+
 func (m *model) draw(t *rapid.T) (k sessionKey, ev packet.TCPEvent) {
 	k.proto = packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto"))
 	k.client = drawClient(t)
+	if have := m.bound(); len(have) > 0 && rapid.Bool().Draw(t, "bound") {
+		k.binding6 = rapid.SampledFrom(have).Draw(t, "binding")
+	}
 	remote := rapid.SampledFrom([]string{"198.51.100.1", "198.51.100.2"}).Draw(t, "remote")
 	k.remote = endpoint4(remote, rapid.Uint16Range(1, 2).Draw(t, "remote port"))
 	if k.proto == packet.ICMP {
@@ -151,6 +171,7 @@ func (m *model) from6(t *rapid.T) {
 	switch c := m.alive(k); {
 	case c != nil:
 		m.expect(t, r, drop.None)
+		m.answer(k, c.state, ev)
 		m.sessions[k] = m.next(c, true, ev, k.proto)
 		m.sessions[k].pref = pref
 	case k.proto == packet.TCP && ev != packet.SYN:
@@ -165,10 +186,10 @@ func (m *model) from6(t *rapid.T) {
 
 // open6 notes a session that a client's packet makes, and the binding.
 func (m *model) open6(t *rapid.T, k sessionKey, pref uint8, at packet.Endpoint4, r drop.Reason) {
-	wanted, met := m.meeting(k)
 	if !m.opened(t, k, r, session.V6Init, true) {
 		return
 	}
+	wanted, met := m.meeting(k)
 	if m.bindings[k.binding6] == nil {
 		if wanted != nil && at != *wanted {
 			t.Fatalf("%v left from %v, but its peer waits at %v", k, at, *wanted)
@@ -262,16 +283,15 @@ func (m *model) byMapped(p packet.Proto, at packet.Endpoint4) (binding6, bool) {
 
 // opened notes a new session, or checks the reason why there is none.
 func (m *model) opened(t *rapid.T, k sessionKey, r drop.Reason, tcp session.State, from6 bool) bool {
-	want := drop.None
+	want := m.admitted(k, from6)
 	switch {
-	case len(m.sessions) == maxSessions:
-		want = drop.SessionLimit
-	case m.conf.MaxPerClient != 0 && m.sessionsOf(k.client.Addr) >= m.conf.MaxPerClient:
-		want = drop.ClientSessions
-	case from6 && !m.spend(k.client.Addr):
-		want = drop.ClientRate
-	case m.conf.MaxPerBinding != 0 && m.through(k.binding6) >= m.conf.MaxPerBinding:
+	case want != drop.None:
+	case !m.fits(k):
 		want = drop.BindingSessions
+	case !from6 && m.bindings[k.binding6] == nil: // it has lost its last session just now
+		want = drop.NoBinding
+	case !from6 && !m.quota(k):
+		want = drop.InboundLimit
 	case m.bindings[k.binding6] != nil:
 	case len(m.bindings) == maxSessions:
 		want = drop.BindingLimit
@@ -285,6 +305,7 @@ func (m *model) opened(t *rapid.T, k sessionKey, r drop.Reason, tcp session.Stat
 		m.forgetBuckets()
 		return false
 	}
+	m.begin(k, from6)
 	m.sessions[k] = map[packet.Proto]*conversation{
 		packet.TCP:  {tcp, m.now, lifeOpening, 0},
 		packet.UDP:  {session.Active, m.now, lifeUDP, 0},

@@ -10,7 +10,11 @@ import (
 // open6 makes a session, and a binding if the client has none, for a packet from IPv6.
 func (t *Table) open6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
 	for {
-		if r := t.admit(src.Addr, q); r != drop.None {
+		r := t.admit(src.Addr, q)
+		for r != drop.None && t.makeRoom(r, 0, src.Addr) {
+			r = t.admit(src.Addr, q)
+		}
+		if r != drop.None {
 			return packet.Endpoint4{}, r
 		}
 		request := pool4.Request{Proto: q.proto, Client: *src, Remote: q.remote}
@@ -18,6 +22,9 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.R
 			request.Wanted = t.syns.wanted(q.remote)
 		}
 		id, r := t.bib.Hold6(request)
+		for r == drop.BindingSessions && t.makeRoom(r, t.bib.Find6(q.proto, src), src.Addr) {
+			id, r = t.bib.Hold6(request)
+		}
 		if r != drop.None {
 			t.dismiss(src.Addr, q)
 			return packet.Endpoint4{}, r
@@ -34,11 +41,24 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.R
 // open4 makes a session for a packet from IPv4. It never makes a binding (RFC 6146 section 5.3).
 func (t *Table) open4(id bib.ID, q *event) (*packet.Endpoint6, uint8, drop.Reason) {
 	client := t.bib.Client(id)
-	if r := t.admit(client.Addr, q); r != drop.None {
+	r := t.admit(client.Addr, q)
+	for r != drop.None && t.makeRoom(r, id, client.Addr) {
+		r = t.admit(client.Addr, q)
+	}
+	if r != drop.None {
 		return nil, 0, r
 	}
-	if r := t.bib.Hold(id); r != drop.None {
+	r = t.bib.Hold(id)
+	for r == drop.BindingSessions && t.makeRoom(r, id, client.Addr) {
+		r = t.bib.Hold(id)
+	}
+	if r != drop.None {
 		t.dismiss(client.Addr, q)
+		return nil, 0, r
+	}
+	if r = t.reserveInbound(id, client.Addr, q); r != drop.None {
+		t.dismiss(client.Addr, q)
+		t.bib.Drop(id)
 		return nil, 0, r
 	}
 	pref, r := t.insert(id, q)
@@ -73,6 +93,7 @@ func (t *Table) insert(id bib.ID, q *event) (prefix uint8, r drop.Reason) {
 		return prefix, r
 	}
 	t.dismiss(t.bib.Client(id).Addr, q)
+	t.inbound.release(q.inbound)
 	t.bib.Drop(id)
 	return prefix, r
 }
@@ -87,7 +108,7 @@ func (t *Table) place(id bib.ID, q *event) (prefix uint8, made bool, r drop.Reas
 	}
 	if slot, e := t.find(s.Find(h), id, q.remote); e != nil {
 		t.examine(slot, e, q)
-		return t.reopen(e, q), false, drop.None
+		return t.reopen(slot, e, q), false, drop.None
 	}
 	slot := t.entries.Alloc(uint32(h))
 	if slot == 0 {
@@ -99,6 +120,7 @@ func (t *Table) place(id bib.ID, q *event) (prefix uint8, made bool, r drop.Reas
 		t.entries.Retire(slot)
 		return 0, false, drop.SessionLimit
 	}
+	t.assignInbound(e, slot, q)
 	e.word.Store(uint64(word(e.word.Load()).with(q.first())))
 	t.examine(slot, e, q)
 	s.Insert(h, slot)
@@ -120,21 +142,39 @@ func (t *Table) enlist(e *entry, q *event) bool {
 
 // reopen hands the packet to a session that exists, or begins it anew if its lifetime is over: the sweep has not come
 // by yet. The caller holds the shard's lock, so that the session does not go away.
-func (t *Table) reopen(e *entry, q *event) (prefix uint8) {
+func (t *Table) reopen(slot uint32, e *entry, q *event) (prefix uint8) {
 	for {
 		if prefix, ok := t.update(e, q); ok {
 			return prefix
 		}
 		old := word(e.word.Load())
-		if limits := &t.policy.Load().limits; old.settle(q.now, limits).expired(q.now, limits) &&
-			e.word.CompareAndSwap(uint64(old), uint64(old.with(q.first()))) {
+		if limits := &t.policy.Load().limits; !old.settle(q.now, limits).expired(q.now, limits) {
+			continue
+		}
+		t.assignInbound(e, slot, q) // before a packet can answer it
+		if e.word.CompareAndSwap(uint64(old), uint64(old.with(q.first()))) {
 			return q.prefix
 		}
 	}
 }
 
+// assignInbound gives a session that begins the record that was reserved for it, if the packet comes from IPv4. The
+// caller holds the shard's lock.
+func (t *Table) assignInbound(e *entry, slot uint32, q *event) {
+	t.inbound.assign(e, slot, q.inbound)
+	q.inbound = 0
+}
+
 // first returns the word of the session that the packet makes (RFC 6146 section 3.5.2.2, state CLOSED).
 func (q *event) first() word {
+	w := q.begin()
+	if q.from == v4 {
+		w |= unansweredBit
+	}
+	return w
+}
+
+func (q *event) begin() word {
 	switch {
 	case q.proto == packet.UDP:
 		return makeWord(q.now, q.prefix, Active, lifeUDP)
@@ -149,7 +189,7 @@ func (q *event) first() word {
 	}
 }
 
-// reserve counts a session to come, if there is room for it. A full table refuses newcomers and evicts nobody.
+// reserve counts a session to come, if there is room for it. A full table evicts none of the sessions that clients have begun.
 func (t *Table) reserve(p packet.Proto) bool {
 	for {
 		n := t.total.Load()

@@ -20,12 +20,12 @@ import (
 // the table.Epochs given to New). A packet of an existing session takes no lock: it finds the session by atomic
 // loads, and writes, one CAS, only if the state, the prefix or the coarse time has changed. A packet that makes a
 // session takes the lock of one shard, chosen by a keyed hash of the session's key; so does the end of a session.
-// Locks are taken in the order: session shard, then one of peers or of bib's subscribers. The other methods may be
+// Locks are taken in the order: session shard, then one of peers, of bib's subscribers or of inbound. The other methods may be
 // called by any goroutine, Sweep and SweepSYNs by one.
 //
 // Memory: 36 bytes a session and 11 to 22 for its place in the index; a TCP connection with a binding of its own
 // takes about 110 in all. Address-dependent filtering adds about 30 for each pair of a binding and an IPv4 address,
-// limits about 50 for each client prefix, the check of sequence numbers 16 for each session, a stored SYN about 1,000.
+// limits about 50 for each client prefix, a session that IPv4 has begun about 100, the check of sequence numbers 16 for each session, a stored SYN about 1,000.
 type Table struct {
 	bib     *bib.Table
 	epochs  *table.Epochs
@@ -36,10 +36,11 @@ type Table struct {
 	entries *table.Slab[entry]
 	index   *table.Index
 
-	_     [64]byte // what follows is written for every new session, what precedes is read for every packet
-	total atomic.Int64
-	count [packet.Protos]atomic.Int64
-	syns  syns
+	_       [64]byte // what follows is written for every new session, what precedes is read for every packet
+	total   atomic.Int64
+	count   [packet.Protos]atomic.Int64
+	syns    syns
+	inbound inbound
 
 	cursor      uint32 // of Sweep
 	configuring sync.Mutex
@@ -59,7 +60,9 @@ type entry struct {
 	peers  uint8 // the edition of the peers that count it, guarded by the shard's lock
 	client uint8 // likewise that of bib's subscribers
 
-	_ [8]byte
+	_ [3]byte // so that the next one lies in the free bytes of old
+
+	inbound uint32 // record of a session that IPv4 has begun, or 0; guarded by the lock of inbound
 }
 
 // New returns an empty table for at most max sessions through the bindings of b, which it configures as well.
@@ -184,8 +187,9 @@ type event struct {
 	segment *Segment // nil if its numbers do not matter
 	hint    *Hint    // nil if there is none
 
-	met     bool  // a V6 SYN that meets a stored V4 SYN
-	counted uint8 // the edition of bib's subscribers that counts the session to come
+	met     bool   // a V6 SYN that meets a stored V4 SYN
+	counted uint8  // the edition of bib's subscribers that counts the session to come
+	inbound uint32 // the record of the session to come, if it comes from IPv4
 }
 
 // peer returns the remote side of a session's key: an ICMP session has only an address there (RFC 6146 section
@@ -222,11 +226,15 @@ func (t *Table) update(e *entry, q *event) (prefix uint8, ok bool) {
 		if w.state() == Closed || w.expired(q.now, &c.limits) {
 			return 0, false
 		}
-		w = w.after(c.steps[w.state()][q.from][q.tcp], q.now)
+		state := w.state()
+		w = w.after(c.steps[state][q.from][q.tcp], q.now)
 		if q.from == v6 {
-			w = w.used(q.prefix)
+			w = w.used(q.prefix).answer(state, q.tcp)
 		}
 		if w == old || e.word.CompareAndSwap(uint64(old), uint64(w)) {
+			if old.unanswered() && !w.unanswered() {
+				t.inbound.answer(e, q.proto)
+			}
 			return w.prefix(), true
 		}
 	}

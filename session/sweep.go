@@ -105,6 +105,7 @@ func (t *Table) unlink(s *table.Shard, h uint64, slot uint32) end {
 	if p := t.peers.Load(); p != nil && e.peers == p.edition {
 		p.remove(e.binding, e.remote)
 	}
+	t.inbound.assign(e, slot, 0)
 	x := end{e.binding, packet.Endpoint4{Addr: e.remote, Port: e.port}, e.proto, e.client}
 	t.entries.Retire(slot)
 	return x

@@ -1,13 +1,17 @@
 package session
 
-import "nat64d/table"
+import (
+	"nat64d/packet"
+	"nat64d/table"
+)
 
 // word is all that changes in a session:
 //
 //	bits  0-31  since: when the lifetime began (table.Time)
 //	bits 32-39  number of the NAT64 prefix that the client used last
 //	bits 40-43  State; 0 is a slot without a session
-//	bits 44-47  lifetime: which of the timeouts applies
+//	bits 44-46  lifetime: which of the timeouts applies
+//	bit  47     an IPv4 host has begun it, and the client has not answered
 //	bits 48-63  generation: counts the sessions that the slot has had
 //
 // Packets and the sweep change it by CAS. Only who makes a session, or purges it and need not care what became of it,
@@ -34,10 +38,13 @@ func makeWord(since table.Time, prefix uint8, s State, l lifetime) word {
 	return word(since) | word(prefix)<<32 | word(s)<<40 | word(l)<<44
 }
 
+const unansweredBit word = 1 << 47
+
 func (w word) since() table.Time  { return table.Time(w) }
 func (w word) prefix() uint8      { return uint8(w >> 32) }
 func (w word) state() State       { return State(w >> 40 & 15) }
-func (w word) lifetime() lifetime { return lifetime(w >> 44 & 15) }
+func (w word) lifetime() lifetime { return lifetime(w >> 44 & 7) }
+func (w word) unanswered() bool   { return w&unansweredBit != 0 }
 func (w word) generation() word   { return w & (0xffff << 48) }
 
 // with returns w with other contents, in the same generation.
@@ -60,7 +67,7 @@ func (w word) settle(now table.Time, l *limits) word {
 	if w.state() != Established || !w.expired(now, l) {
 		return w
 	}
-	return w.with(makeWord(table.Time(w.end(l)), w.prefix(), Trans, lifeTransitory))
+	return w.with(makeWord(table.Time(w.end(l)), w.prefix(), Trans, lifeTransitory) | w&unansweredBit)
 }
 
 // after returns the word after a packet that takes this step.
@@ -77,8 +84,17 @@ func (w word) after(s step, now table.Time) word {
 	case transitory:
 		life = lifeTransitory
 	}
-	return w.with(makeWord(since, w.prefix(), s.next, life))
+	return w.with(makeWord(since, w.prefix(), s.next, life) | w&unansweredBit)
 }
 
 // used returns the word with another prefix number.
 func (w word) used(prefix uint8) word { return w&^(0xff<<32) | word(prefix)<<32 }
+
+// answer returns the word after a packet of the client, which came in the state given. A SYN does not answer a V4 SYN,
+// nor does a RST: inbound says why.
+func (w word) answer(in State, ev packet.TCPEvent) word {
+	if w.unanswered() && (in == Active || in != V4Init && (ev == packet.Other || ev == packet.FIN)) {
+		return w &^ unansweredBit
+	}
+	return w
+}

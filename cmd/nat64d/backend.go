@@ -351,6 +351,9 @@ func (b *backend) Stats() []control.Counter {
 			cs = append(cs, control.Counter{Name: row.name, Labels: labels, Value: uint64(row.value), Help: row.help, Kind: "table"})
 		}
 	}
+	cs = append(cs,
+		control.Counter{Name: "inbound_sessions", Value: uint64(b.gateway.Sessions.InboundLen()), Help: "sessions at present that IPv4 hosts have begun", Kind: "table"},
+		control.Counter{Name: "inbound_sessions_evicted", Value: b.gateway.Sessions.Evicted(), Help: "sessions begun by IPv4 hosts that made way for newer ones (sessions.max_inbound)", Kind: "table"})
 	return append(cs, b.names.Counters()...)
 }
 

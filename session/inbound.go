@@ -1,0 +1,342 @@
+package session
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"nat64d/bib"
+	"nat64d/drop"
+	"nat64d/packet"
+)
+
+// inbound counts the sessions that IPv4 hosts have begun. An outsider makes one with each source address that it forges,
+// so they have quotas: in all, of a client and of a binding. Where a quota is used up, the oldest session that may make
+// way ends for the new one:
+//
+//   - first those that the client has not answered. A SYN+ACK is no answer, since a forged SYN gets one as well; an
+//     acknowledgment is, because the client's TCP has checked that the other end saw the SYN+ACK.
+//   - then UDP and ICMP sessions that the client has answered. The next packet in either direction makes such a session
+//     anew, so nothing is lost by it.
+//
+// TCP connections never make way. If a quota is used up by them, the newcomer is refused. Unanswered sessions also make
+// way where another limit would refuse a session, whoever begins it.
+//
+// All methods may be called by any goroutine. They take one lock, under which no other lock is taken. Packets of sessions
+// that exist do not come here, but for the first answer to each.
+type inbound struct {
+	sessions atomic.Int64 // as many as records are in use; written under mu
+	evicted  atomic.Uint64
+
+	mu         sync.Mutex // guards what follows, and entry.inbound together with the lock of the entry's shard
+	quotas     [scopes]uint32
+	prefixBits int
+	records    pile[record]
+	groups     pile[group]
+	all        uint32 // the group of all sessions
+	byBinding  map[bib.ID]uint32
+	byClient   map[packet.Addr6]uint32
+}
+
+// scope is what a quota is for.
+type scope uint8
+
+const (
+	inAll scope = iota
+	ofClient
+	ofBinding
+	scopes
+)
+
+// rank is how soon a session makes way.
+type rank uint8
+
+const (
+	unanswered rank = iota
+	answered        // UDP and ICMP only
+	ranks
+	connected // TCP: never
+	unlisted  // reserved for a session that is being made
+)
+
+// group is the sessions that share a quota.
+type group struct {
+	sessions       uint32
+	oldest, newest [ranks]uint32 // records
+	binding        bib.ID        // of scope ofBinding
+	client         packet.Addr6  // of scope ofClient: the prefix
+}
+
+// record is one session, a member of a group of each scope and of a list in each.
+type record struct {
+	slot         uint32
+	rank         rank
+	groups       [scopes]uint32
+	older, newer [scopes]uint32
+}
+
+// configure replaces the quotas and the length of a client's prefix. Sessions that exist stay in their groups.
+func (x *inbound) configure(quotas [scopes]uint32, prefixBits int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.quotas, x.prefixBits = quotas, prefixBits
+	if x.byBinding == nil {
+		x.byBinding = make(map[bib.ID]uint32)
+		x.byClient = make(map[packet.Addr6]uint32)
+		x.all = x.groups.take()
+	}
+}
+
+// reserve counts a session to come, and returns its record, or else the scope whose quota is used up.
+func (x *inbound) reserve(id bib.ID, client packet.Addr6) (n uint32, full scope) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	client = bib.Mask(client, x.prefixBits)
+	groups := [scopes]uint32{inAll: x.all, ofClient: x.byClient[client], ofBinding: x.byBinding[id]}
+	for s := range scopes {
+		s = scopes - 1 - s // the narrowest first: what makes way there, makes way in all
+		if g := groups[s]; g != 0 && x.groups.at(g).sessions >= x.quotas[s] {
+			return 0, s
+		}
+	}
+	if groups[ofClient] == 0 {
+		groups[ofClient] = x.groups.take()
+		x.groups.at(groups[ofClient]).client = client
+		x.byClient[client] = groups[ofClient]
+	}
+	if groups[ofBinding] == 0 {
+		groups[ofBinding] = x.groups.take()
+		x.groups.at(groups[ofBinding]).binding = id
+		x.byBinding[id] = groups[ofBinding]
+	}
+	n = x.records.take()
+	*x.records.at(n) = record{rank: unlisted, groups: groups}
+	for _, g := range groups {
+		x.groups.at(g).sessions++
+	}
+	x.sessions.Add(1)
+	return n, 0
+}
+
+// release gives back a record that no session got; 0 is none.
+func (x *inbound) release(n uint32) {
+	if n == 0 {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.free(n)
+}
+
+// assign makes n the record of a session, instead of the one that it has; 0 is none. The caller holds the lock of the
+// session's shard.
+func (x *inbound) assign(e *entry, slot, n uint32) {
+	if e.inbound == 0 && n == 0 {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e.inbound != 0 {
+		x.free(e.inbound)
+	}
+	if e.inbound = n; n != 0 {
+		x.records.at(n).slot = slot
+		x.list(n, unanswered)
+	}
+}
+
+// answer notes that the client has answered a session.
+func (x *inbound) answer(e *entry, p packet.Proto) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	n := e.inbound
+	if n == 0 { // it has ended meanwhile
+		return
+	}
+	x.unlist(n)
+	if p == packet.TCP {
+		x.records.at(n).rank = connected
+		return
+	}
+	x.list(n, answered)
+}
+
+// first returns the slot of the session that makes way first in a group, one of rank last at most, or 0 if none does.
+func (x *inbound) first(s scope, id bib.ID, client packet.Addr6, last rank) uint32 {
+	if x.sessions.Load() == 0 {
+		return 0
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	g := x.groups.at([scopes]uint32{inAll: x.all, ofClient: x.byClient[bib.Mask(client, x.prefixBits)], ofBinding: x.byBinding[id]}[s])
+	for _, n := range g.oldest[:last+1] {
+		if n != 0 {
+			return x.records.at(n).slot
+		}
+	}
+	return 0
+}
+
+// free gives back a record and what it counts. The caller holds the lock.
+func (x *inbound) free(n uint32) {
+	x.unlist(n)
+	groups := x.records.at(n).groups
+	for s, i := range groups {
+		g := x.groups.at(i)
+		if g.sessions--; g.sessions > 0 || scope(s) == inAll {
+			continue
+		}
+		if scope(s) == ofBinding {
+			delete(x.byBinding, g.binding)
+		} else {
+			delete(x.byClient, g.client)
+		}
+		x.groups.give(i)
+	}
+	x.records.give(n)
+	x.sessions.Add(-1)
+}
+
+// list makes a record the newest of its rank in all of its groups. The caller holds the lock.
+func (x *inbound) list(n uint32, r rank) {
+	rec := x.records.at(n)
+	rec.rank = r
+	for s, i := range rec.groups {
+		g := x.groups.at(i)
+		rec.older[s], rec.newer[s] = g.newest[r], 0
+		if g.newest[r] == 0 {
+			g.oldest[r] = n
+		} else {
+			x.records.at(g.newest[r]).newer[s] = n
+		}
+		g.newest[r] = n
+	}
+}
+
+// unlist takes a record out of its lists, if it is in any. The caller holds the lock.
+func (x *inbound) unlist(n uint32) {
+	rec := x.records.at(n)
+	r := rec.rank
+	if r >= ranks {
+		return
+	}
+	for s, i := range rec.groups {
+		g, older, newer := x.groups.at(i), rec.older[s], rec.newer[s]
+		if older == 0 {
+			g.oldest[r] = newer
+		} else {
+			x.records.at(older).newer[s] = newer
+		}
+		if newer == 0 {
+			g.newest[r] = older
+		} else {
+			x.records.at(newer).older[s] = older
+		}
+	}
+}
+
+// evict ends the session that makes way first, in the scope that is given and of rank last at most, and reports whether
+// there was one. The caller is a worker in a batch.
+func (t *Table) evict(s scope, id bib.ID, client packet.Addr6, last rank) bool {
+	const tries = 4 // others may end or answer the session first
+	for range tries {
+		slot := t.inbound.first(s, id, client, last)
+		if slot == 0 {
+			return false
+		}
+		if x, ended := t.unlinkEvicted(slot); ended {
+			t.bury(x)
+			t.inbound.evicted.Add(1)
+			return true
+		}
+	}
+	return false
+}
+
+// unlinkEvicted ends a session unless it may no longer make way. Its slot was in use in this batch, so it is not used
+// for another session before the batch ends.
+func (t *Table) unlinkEvicted(slot uint32) (x end, ended bool) {
+	e := t.entries.At(slot)
+	h := t.hash(e.key())
+	s := t.index.Lock(h)
+	defer s.Unlock()
+	for {
+		old := word(e.word.Load())
+		if e.inbound == 0 || old.state() != Active && !old.unanswered() {
+			return end{}, false
+		}
+		if e.word.CompareAndSwap(uint64(old), uint64(old.freed())) {
+			return t.unlink(s, h, slot), true
+		}
+	}
+}
+
+// makeRoom ends an unanswered session that stands in the way of a new one, which was refused for r. It reports whether
+// there was one.
+func (t *Table) makeRoom(r drop.Reason, id bib.ID, client packet.Addr6) bool {
+	switch r {
+	case drop.SessionLimit:
+		return t.evict(inAll, id, client, unanswered)
+	case drop.ClientSessions:
+		return t.evict(ofClient, id, client, unanswered)
+	case drop.BindingSessions:
+		return t.evict(ofBinding, id, client, unanswered)
+	}
+	return false
+}
+
+// reserveInbound counts a session that an IPv4 host is about to begin against the quotas; older ones make way for it.
+func (t *Table) reserveInbound(id bib.ID, client packet.Addr6, q *event) drop.Reason {
+	for {
+		var full scope
+		if q.inbound, full = t.inbound.reserve(id, client); q.inbound != 0 {
+			return drop.None
+		}
+		if !t.evict(full, id, client, answered) {
+			return drop.InboundLimit
+		}
+	}
+}
+
+// InboundLen returns the number of sessions that IPv4 hosts have begun, those included that are being made.
+func (t *Table) InboundLen() int { return int(t.inbound.sessions.Load()) }
+
+// InboundQuota returns how many there may be.
+func (t *Table) InboundQuota() int {
+	t.inbound.mu.Lock()
+	defer t.inbound.mu.Unlock()
+	return int(t.inbound.quotas[inAll])
+}
+
+// Evicted returns how many sessions that IPv4 hosts began have made way for newer ones.
+func (t *Table) Evicted() uint64 { return t.inbound.evicted.Load() }
+
+// pile holds values that are named by a number, which is never 0, and that never move. It grows by as many at a time as
+// it takes no noticeable time to make. The zero value is empty; its user serializes the calls.
+type pile[T any] struct {
+	chunks []*[pileChunk]T
+	spare  []uint32
+	used   uint32
+}
+
+const pileChunk = 1024
+
+func (p *pile[T]) at(n uint32) *T { return &p.chunks[n/pileChunk][n%pileChunk] }
+
+// take returns the number of a value that is zero, or that give has made so.
+func (p *pile[T]) take() uint32 {
+	if last := len(p.spare) - 1; last >= 0 {
+		n := p.spare[last]
+		p.spare = p.spare[:last]
+		return n
+	}
+	p.used++
+	if int(p.used/pileChunk) == len(p.chunks) {
+		p.chunks = append(p.chunks, new([pileChunk]T))
+	}
+	return p.used
+}
+
+func (p *pile[T]) give(n uint32) {
+	*p.at(n) = *new(T)
+	p.spare = append(p.spare, n)
+}

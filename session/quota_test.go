@@ -1,0 +1,167 @@
+package session_test
+
+import (
+	"testing"
+
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/session"
+)
+
+// flood sends a packet from each of n IPv4 hosts to a bound transport address.
+func (g *gateway) flood(p packet.Proto, at packet.Endpoint4, n int) (refused int) {
+	for i := range n {
+		source := packet.Endpoint4{Addr: packet.Addr4{203, byte(i >> 16), byte(i >> 8), byte(i)}, Port: 1}
+		if _, r := g.from4(p, source, at, packet.SYN, 0); r != drop.None {
+			refused++
+		}
+	}
+	return refused
+}
+
+// TestOutsidersFloodABoundPort fills no more than the quota of the binding, of each protocol, while clients open sessions
+// until the table is full, and even then.
+func TestOutsidersFloodABoundPort(t *testing.T) {
+	t.Parallel()
+	for _, p := range []packet.Proto{packet.TCP, packet.UDP, packet.ICMP} {
+		g := newGateway(t, 1, 1600, defaults, "192.0.2.1", "1024-65535")
+		victim, at := endpoint6("2001:db8::1", 80), endpoint4("192.0.2.1", 80)
+		if err := g.sessions.AddStatic(p, victim, at); err != nil {
+			t.Fatal(err)
+		}
+		if n := g.flood(p, at, 2000); n != 0 {
+			t.Errorf("%v: %d packets of the flood were refused, but the oldest sessions should make way", p, n)
+		}
+		if n := g.sessions.InboundLen(); n != 100 || g.sessions.Evicted() != 1900 {
+			t.Errorf("%v: %d sessions are left and %d made way, want 100 and 1900", p, n, g.sessions.Evicted())
+		}
+		for i := range 1600 {
+			client := endpoint6("2001:db8:1::1", uint16(1024+i/2))
+			remote := packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, byte(i % 2)}, Port: 443}
+			if _, r := g.from6(p, client, remote, packet.SYN, 0); r != drop.None {
+				t.Fatalf("%v: session %d of a client in a flood: %v", p, i, r)
+			}
+		}
+		if n := g.sessions.InboundLen(); n != 0 {
+			t.Errorf("%v: %d unanswered sessions have kept their place in a full table", p, n)
+		}
+	}
+}
+
+// TestQuotasOfClientAndTable floods several bindings of a client, then those of several clients.
+func TestQuotasOfClientAndTable(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, 1, 1600, defaults, "192.0.2.1", "1024-65535")
+	bind := func(client string, port uint16) packet.Endpoint4 {
+		at := endpoint4("192.0.2.1", port)
+		if err := g.sessions.AddStatic(packet.UDP, endpoint6(client, port), at); err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	for port := range uint16(8) {
+		g.flood(packet.UDP, bind("2001:db8::1", 1+port), 200)
+	}
+	if n := g.sessions.InboundLen(); n != 200 { // half of a quarter
+		t.Errorf("the bindings of one client have %d sessions from IPv4, want 200", n)
+	}
+	for port := range uint16(8) {
+		g.flood(packet.UDP, bind("2001:db8:1::1", 100+port), 200)
+		g.flood(packet.UDP, bind("2001:db8:2::1", 200+port), 200)
+	}
+	if n := g.sessions.InboundLen(); n != 400 {
+		t.Errorf("all have %d sessions from IPv4, want 400", n)
+	}
+}
+
+// TestAnsweredSessionsMakeWayLast: what the client has answered outlives a flood of what it has not, a TCP connection any
+// flood. A SYN+ACK is no answer.
+func TestAnsweredSessionsMakeWayLast(t *testing.T) {
+	t.Parallel()
+	c := defaults
+	c.MaxInboundPerBinding = 4
+	g := newGateway(t, 1, 1600, c, "192.0.2.1", "1024-65535")
+	peer := func(n uint16) packet.Endpoint4 { return endpoint4("198.51.100.1", n) }
+	open := func(p packet.Proto, n uint16, answers ...packet.TCPEvent) {
+		client, at := endpoint6("2001:db8::1", 80), endpoint4("192.0.2.1", 80)
+		_ = g.sessions.AddStatic(p, client, at) // it is there already but for the first time
+		if _, r := g.from4(p, peer(n), at, packet.SYN, 0); r != drop.None {
+			t.Fatalf("%v session %d: %v", p, n, r)
+		}
+		for _, ev := range answers {
+			g.from6(p, client, peer(n), ev, 0)
+		}
+	}
+	known := func(p packet.Proto, n uint16) bool {
+		g.epochs.Enter(0)
+		defer g.epochs.Leave(0)
+		return g.sessions.Known(p, endpoint4("192.0.2.1", 80), peer(n))
+	}
+	open(packet.TCP, 1, packet.SYN, packet.Other)
+	open(packet.TCP, 2, packet.SYN)
+	open(packet.UDP, 3, packet.Other)
+	open(packet.UDP, 4)
+	g.flood(packet.TCP, endpoint4("192.0.2.1", 80), 50)
+	g.flood(packet.UDP, endpoint4("192.0.2.1", 80), 50)
+	for _, want := range []struct {
+		proto packet.Proto
+		n     uint16
+		known bool
+	}{{packet.TCP, 1, true}, {packet.TCP, 2, false}, {packet.UDP, 3, true}, {packet.UDP, 4, false}} {
+		if got := known(want.proto, want.n); got != want.known {
+			t.Errorf("%v session %d known after the flood: %v, want %v", want.proto, want.n, got, want.known)
+		}
+	}
+	for n := range uint16(4) {
+		open(packet.UDP, 10+n, packet.Other)
+	}
+	if known(packet.UDP, 3) || !known(packet.UDP, 13) {
+		t.Error("among answered UDP sessions the oldest should have made way")
+	}
+	for n := range uint16(3) {
+		open(packet.TCP, 20+n, packet.SYN, packet.Other)
+	}
+	if n := g.flood(packet.TCP, endpoint4("192.0.2.1", 80), 10); n != 10 || !known(packet.TCP, 1) {
+		t.Errorf("%d of 10 SYNs were refused with the quota full of connections, want all, and the first connection goes on", n)
+	}
+}
+
+// TestUnansweredSessionsMakeWayForTheClient: outsiders do not use up what a limit leaves to the client itself.
+func TestUnansweredSessionsMakeWayForTheClient(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]func(*session.Config){
+		"of the client":  func(c *session.Config) { c.MaxPerClient = 10 },
+		"of the binding": func(c *session.Config) { c.MaxPerBinding = 10 },
+	} {
+		c := defaults
+		limit(&c)
+		g := newGateway(t, 1, 1600, c, "192.0.2.1", "1024-65535")
+		client := endpoint6("2001:db8::1", 5000)
+		at, _ := g.from6(packet.UDP, client, peerOf(0), packet.Other, 0)
+		g.flood(packet.UDP, at, 100)
+		for i := range 9 {
+			if _, r := g.from6(packet.UDP, client, peerOf(1+i), packet.Other, 0); r != drop.None {
+				t.Errorf("limit %s: session %d of the client: %v", name, i, r)
+			}
+		}
+	}
+}
+
+func peerOf(i int) packet.Endpoint4 { return endpoint4("198.51.100.1", uint16(100+i)) }
+
+// TestNothingIsAllocatedInAFlood once the quota is reached.
+func TestNothingIsAllocatedInAFlood(t *testing.T) {
+	g := newGateway(t, 1, 1600, defaults, "192.0.2.1", "1024-65535")
+	at := endpoint4("192.0.2.1", 80)
+	if err := g.sessions.AddStatic(packet.UDP, endpoint6("2001:db8::1", 80), at); err != nil {
+		t.Fatal(err)
+	}
+	g.flood(packet.UDP, at, 5000)
+	n := 0
+	if a := testing.AllocsPerRun(1000, func() {
+		n++
+		g.from4(packet.UDP, packet.Endpoint4{Addr: packet.Addr4{198, 18, byte(n >> 8), byte(n)}, Port: 2}, at, packet.Other, 0)
+	}); a != 0 {
+		t.Errorf("%v allocations for a packet of a flood, want 0", a)
+	}
+}
