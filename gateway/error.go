@@ -5,6 +5,7 @@ import (
 
 	"nat64d/drop"
 	"nat64d/icmp"
+	"nat64d/nexthop"
 	"nat64d/packet"
 	"nat64d/pool6"
 	"nat64d/xlat"
@@ -79,7 +80,7 @@ func (w *worker) error6(v *packet.View, off packet.Offload, prefix *pool6.Prefix
 	}
 	peer := prefix.Extract(q.Src())
 	if icmp.IsTooBig6(m.kind) {
-		pointer = icmp.MTU4(m.rest, w.mtu6(*v.IP6().Src()), w.mtu4(peer), m.quote.Fragmented)
+		pointer = icmp.MTU4(m.rest, w.mtu6(back6(v)), w.mtu4(nexthop.Flow4{Src: mapped.Addr, Dst: peer, Proto: packet.NumICMP, Origin: w.origin()}), m.quote.Fragmented)
 	}
 	e := xlat.Error{Answer: answer, Rest: pointer, Quote: &m.quote}
 	if icmp.Extensible4(answer) && !icmp.IsTooBig6(m.kind) {
@@ -115,7 +116,7 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	pref = w.conf.number(pref)
 	prefix := &w.conf.prefixes[pref]
 	if icmp.IsTooBig4(m.kind) {
-		pointer = icmp.MTU6(m.rest&0xffff, uint32(q.TotalLen()), w.mtu6(client.Addr), w.mtu4(*v.IP4().Src()), w.conf.Plateaus)
+		pointer = icmp.MTU6(m.rest&0xffff, uint32(q.TotalLen()), w.mtu6(nexthop.Flow6{Src: prefix.Embed(*q.Dst()), Dst: client.Addr, Proto: packet.NumICMPv6, Origin: w.origin()}), w.mtu4(back4(v)), w.conf.Plateaus)
 		if w.g.Sessions.Known(m.quote.Proto, mapped, remote) { // others could name any destination
 			w.g.paths.learn(*q.Dst(), m.rest&0xffff, w.now)
 		}
@@ -145,15 +146,15 @@ func (w *worker) reporter(v *packet.View, pref uint8, peer packet.Addr6) packet.
 
 // mtu6 and mtu4 return the MTUs of the next hops for the arithmetic of RFC 7915 sections 4.2 and 5.2; where there is no
 // next hop they set no bound.
-func (w *worker) mtu6(a packet.Addr6) uint32 {
-	if h, _, r := w.hop6(a); r == drop.None {
+func (w *worker) mtu6(f nexthop.Flow6) uint32 {
+	if h, _, r := w.hop6(f); r == drop.None {
 		return h.MTU
 	}
 	return 0xffff
 }
 
-func (w *worker) mtu4(a packet.Addr4) uint32 {
-	if h, _, r := w.hop4(a); r == drop.None {
+func (w *worker) mtu4(f nexthop.Flow4) uint32 {
+	if h, _, r := w.hop4(f); r == drop.None {
 		return h.MTU
 	}
 	return 0xffff

@@ -103,8 +103,10 @@ type Routes interface {
 	// Generation grows with every change that can alter an answer of Hops.
 	Generation() uint64
 	// Resolve6 and Resolve4 make the next hop's link address known, some time after they have returned.
-	Resolve6(dst packet.Addr6)
-	Resolve4(dst packet.Addr4)
+	Resolve6(f nexthop.Flow6)
+	Resolve4(f nexthop.Flow4)
+	// Local4 reports whether an IPv4 address is the host's own.
+	Local4(a packet.Addr4) bool
 	// Source6 and Source4 return the address of the host that an ICMP error to dst comes from.
 	Source6(dst packet.Addr6) (packet.Addr6, bool)
 	Source4(dst packet.Addr4) (packet.Addr4, bool)
@@ -113,8 +115,8 @@ type Routes interface {
 // Hops is one worker's view of Routes, implemented by nexthop.Cache. Pending means that the answer is on its way: ask
 // again when the generation has changed. One goroutine uses it.
 type Hops interface {
-	Hop6(dst packet.Addr6) (h nexthop.Hop, pending bool, r drop.Reason)
-	Hop4(dst packet.Addr4) (h nexthop.Hop, pending bool, r drop.Reason)
+	Hop6(f nexthop.Flow6) (h nexthop.Hop, pending bool, r drop.Reason)
+	Hop4(f nexthop.Flow4) (h nexthop.Hop, pending bool, r drop.Reason)
 }
 
 // Options are what a gateway is made of.

@@ -17,10 +17,11 @@ const shorter = packet.IPv6Len - packet.IPv4Len
 // pieces, and one that its sender cannot make smaller (RFC 7915 section 5.1).
 func (w *worker) leave4(v *packet.View, o *packet.Out) drop.Reason {
 	h := packet.IPv4(o.Head[packet.Headroom:])
-	hop, pending, r := w.hop4(*h.Dst())
+	f := w.flow4(o)
+	hop, pending, r := w.hop4(f)
 	switch {
 	case pending:
-		w.g.routes.Resolve4(*h.Dst())
+		w.g.routes.Resolve4(f)
 		return w.park()
 	case r != drop.None:
 		return w.refuse6(v, r, 0)
@@ -47,11 +48,11 @@ func (w *worker) leave4(v *packet.View, o *packet.Out) drop.Reason {
 // leave6 sends a translated packet into the IPv6 network, in pieces where it must and may be: a datagram that came in
 // pieces, and one without DF that does not fit every IPv6 link (RFC 7915 section 4).
 func (w *worker) leave6(v *packet.View, o *packet.Out) drop.Reason {
-	h := packet.IPv6(o.Head[packet.Headroom:])
-	hop, pending, r := w.hop6(*h.Dst())
+	f := w.flow6(o)
+	hop, pending, r := w.hop6(f)
 	switch {
 	case pending:
-		w.g.routes.Resolve6(*h.Dst())
+		w.g.routes.Resolve6(f)
 		return w.park()
 	case r != drop.None:
 		return w.refuse4(v, r, 0)
@@ -152,8 +153,8 @@ func (w *worker) depart(s Side, o *packet.Out, hop *nexthop.Hop) {
 }
 
 // hop6 and hop4 return the way to a destination, with the MTU that is configured if that is less than the route's.
-func (w *worker) hop6(dst packet.Addr6) (h nexthop.Hop, pending bool, r drop.Reason) {
-	h, pending, r = w.hops.Hop6(dst)
+func (w *worker) hop6(f nexthop.Flow6) (h nexthop.Hop, pending bool, r drop.Reason) {
+	h, pending, r = w.hops.Hop6(f)
 	pending = pending || w.behind()
 	if w.conf.MTU6 != 0 {
 		h.MTU = min(h.MTU, w.conf.MTU6)
@@ -161,8 +162,8 @@ func (w *worker) hop6(dst packet.Addr6) (h nexthop.Hop, pending bool, r drop.Rea
 	return h, pending, r
 }
 
-func (w *worker) hop4(dst packet.Addr4) (h nexthop.Hop, pending bool, r drop.Reason) {
-	h, pending, r = w.hops.Hop4(dst)
+func (w *worker) hop4(f nexthop.Flow4) (h nexthop.Hop, pending bool, r drop.Reason) {
+	h, pending, r = w.hops.Hop4(f)
 	pending = pending || w.behind()
 	if w.conf.MTU4 != 0 {
 		h.MTU = min(h.MTU, w.conf.MTU4)
@@ -184,12 +185,12 @@ func (w *worker) clamp(o *packet.Out, v *packet.View) {
 	xlat.ClampMSS(o, v, mss)
 }
 
-// ends returns the two ends of a packet and its translation: on the IPv6 side the client, on the IPv4 side its peer.
-func (w *worker) ends(o *packet.Out, v *packet.View) (client packet.Addr6, peer packet.Addr4) {
+// ends returns the flows to the two ends of a packet v and its translation o: to the client and to its peer.
+func (w *worker) ends(o *packet.Out, v *packet.View) (client nexthop.Flow6, peer nexthop.Flow4) {
 	if v.Data[0]>>4 == 6 {
-		return *v.IP6().Src(), *packet.IPv4(o.Head[packet.Headroom:]).Dst()
+		return back6(v), w.flow4(o)
 	}
-	return *packet.IPv6(o.Head[packet.Headroom:]).Dst(), *v.IP4().Src()
+	return w.flow6(o), back4(v)
 }
 
 // turns says whether a packet, with the tuple of its translation, goes to one of our own transport addresses. A query has

@@ -208,8 +208,5 @@ func (w *worker) pooled(a packet.Addr4) bool {
 	return false
 }
 
-// hosts says whether the host owns a.
-func (w *worker) hosts(a packet.Addr4) bool {
-	_, _, r := w.hops.Hop4(a)
-	return r == drop.HostAddress
-}
+// hosts reports whether the host owns a.
+func (w *worker) hosts(a packet.Addr4) bool { return w.g.routes.Local4(a) }

@@ -32,15 +32,16 @@ func (*nowhere) Close() error                                       { return nil
 // onLink answers that every destination is one hop away.
 type onLink struct{}
 
-func (onLink) Hop6(packet.Addr6) (nexthop.Hop, bool, drop.Reason) {
+func (onLink) Hop6(nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{MTU: 1500}, false, drop.None
 }
-func (onLink) Hop4(packet.Addr4) (nexthop.Hop, bool, drop.Reason) {
+func (onLink) Hop4(nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{MTU: 1500}, false, drop.None
 }
 func (onLink) Generation() uint64                        { return 0 }
-func (onLink) Resolve6(packet.Addr6)                     {}
-func (onLink) Resolve4(packet.Addr4)                     {}
+func (onLink) Resolve6(nexthop.Flow6)                    {}
+func (onLink) Resolve4(nexthop.Flow4)                    {}
+func (onLink) Local4(packet.Addr4) bool                  { return false }
 func (onLink) Source6(packet.Addr6) (packet.Addr6, bool) { return packet.Addr6{}, false }
 func (onLink) Source4(packet.Addr4) (packet.Addr4, bool) { return packet.Addr4{}, false }
 

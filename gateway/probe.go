@@ -5,6 +5,7 @@ import (
 
 	"nat64d/drop"
 	"nat64d/metrics"
+	"nat64d/nexthop"
 	"nat64d/packet"
 	"nat64d/session"
 )
@@ -26,10 +27,12 @@ func (w *worker) sendProbes() {
 // sendProbe asks the client of an idle connection whether it still lives: a segment without data, sequence and
 // acknowledgment numbers 0, only ACK set (RFC 6146 section 3.5.2.2).
 func (w *worker) sendProbe(p *session.Probe) {
-	hop, pending, r := w.hops.Hop6(p.Client.Addr)
+	src := w.conf.prefixes[w.conf.number(p.Prefix)].Embed(p.Remote.Addr)
+	f := nexthop.Flow6{Src: src, Dst: p.Client.Addr, SrcPort: p.Remote.Port, DstPort: p.Client.Port, Proto: packet.NumTCP, Origin: nexthop.FromV4}
+	hop, pending, r := w.hops.Hop6(f)
 	switch {
 	case pending: // it is tried again in the next batch, until the neighbour answers or is given up
-		w.g.routes.Resolve6(p.Client.Addr)
+		w.g.routes.Resolve6(f)
 		w.g.probes.put(*p)
 		return
 	case r != drop.None:
@@ -37,7 +40,6 @@ func (w *worker) sendProbe(p *session.Probe) {
 	}
 	o := w.to[V6].next()
 	o.Head, o.Payload, o.Offload = o.Head[:packet.Headroom+packet.IPv6Len+packet.TCPLen], nil, packet.Offload{}
-	src := w.conf.prefixes[w.conf.number(p.Prefix)].Embed(p.Remote.Addr)
 	ip := packet.IPv6(o.Head[packet.Headroom:])
 	ip.Put(0, packet.TCPLen, packet.NumTCP, probeHops, &src, &p.Client.Addr)
 	tcp := ip[packet.IPv6Len:]

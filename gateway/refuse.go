@@ -26,10 +26,11 @@ func (w *worker) refuse6(v *packet.View, r drop.Reason, rest uint32) drop.Reason
 	}
 	dst := *v.IP6().Src()
 	src, ok := w.source6(dst)
-	hop, pending, no := w.hops.Hop6(dst)
+	f := errorFlow6(src, dst, a)
+	hop, pending, no := w.hops.Hop6(f)
 	switch {
 	case pending:
-		w.g.routes.Resolve6(dst)
+		w.g.routes.Resolve6(f)
 		return w.refuseLater(r)
 	case w.withheld(ok && no == drop.None, &w.limit.to6, hash32(dst[:])):
 		return r
@@ -77,10 +78,11 @@ func (w *worker) answer4(v *packet.View, r drop.Reason, a drop.Answer, rest uint
 	}
 	dst := *v.IP4().Src()
 	src, ok := w.source4(dst)
-	hop, pending, no := w.hops.Hop4(dst)
+	f := errorFlow4(src, dst, a)
+	hop, pending, no := w.hops.Hop4(f)
 	switch {
 	case pending:
-		w.g.routes.Resolve4(dst)
+		w.g.routes.Resolve4(f)
 		return w.refuseLater(r)
 	case w.withheld(ok && no == drop.None, &w.limit.to4, hash32(dst[:])):
 		return r
@@ -140,8 +142,11 @@ var (
 func (w *worker) refuseSYNs() {
 	w.syns = w.g.syns.take(w.syns)
 	for i := range w.syns {
-		if _, pending, _ := w.hops.Hop4(w.syns[i].Src.Addr); pending { // the answer is tried again in the next batch
-			w.g.routes.Resolve4(w.syns[i].Src.Addr)
+		dst := w.syns[i].Src.Addr
+		src, _ := w.source4(dst)
+		f := errorFlow4(src, dst, portUnreachable)
+		if _, pending, _ := w.hops.Hop4(f); pending { // the answer is tried again in the next batch
+			w.g.routes.Resolve4(f)
 			w.g.syns.put(w.syns[i])
 			continue
 		}

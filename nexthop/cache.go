@@ -2,63 +2,147 @@ package nexthop
 
 import (
 	"encoding/binary"
-	"net/netip"
 
 	"nat64d/drop"
-	"nat64d/packet"
 )
 
-// cacheSize is the number of destinations of each family that a Cache remembers, a power of two. Both arrays together
-// take about 210 KiB, so that they stay in a CPU's second-level cache.
+// cacheSize is the number of flows of each family that a Cache remembers, a power of two. Both arrays together
+// take about 280 KiB, so that they stay in a CPU's second-level cache.
 const cacheSize = 1 << 11
 
-// Cache is one worker's memory of the answers of a Table: plain arrays, direct-mapped by address, that forget
-// everything when Generation changes. It takes no lock and allocates nothing. One goroutine may use it.
+// Cache is one worker's memory of the answers of a Table: plain arrays, direct-mapped by what the host's rules look at of a
+// flow, mostly its destination alone. They forget everything when Generation changes. It takes no lock and allocates
+// nothing. One goroutine may use it.
 type Cache struct {
 	t     *Table
+	parts [sides]parts // that the entries are for
 	sixes [cacheSize]entry6
 	fours [cacheSize]entry4
 }
 
 type entry6 struct {
-	dst        packet.Addr6
+	flow       Flow6  // without what nobody looks at
 	generation uint64 // 0: empty
 	answer     answer
 }
 
 type entry4 struct {
-	dst        packet.Addr4
+	flow       Flow4
 	generation uint64 // 0: empty
 	answer     answer
 }
 
 // NewCache returns an empty cache in front of t.
-func NewCache(t *Table) *Cache { return &Cache{t: t} }
+func NewCache(t *Table) *Cache {
+	return &Cache{t: t, parts: t.state.Load().parts}
+}
 
-// Hop6 returns the way to dst by the v6 interface. With drop.None the hop is usable. With pending it is not known
+// Hop6 returns the way of f by the v6 interface. With drop.None the hop is usable. With pending it is not known
 // yet: queue the packet, call Table.Resolve6, and ask again when Generation has changed. Other reasons are final until
 // Generation changes: drop.NoRoute, drop.OtherInterface, drop.HostAddress, and drop.Neighbour for a next hop that
 // does not answer.
-func (c *Cache) Hop6(dst packet.Addr6) (h Hop, pending bool, r drop.Reason) {
-	e := &c.sixes[slot(binary.NativeEndian.Uint64(dst[:8])^binary.NativeEndian.Uint64(dst[8:]))]
-	if g := c.t.generation.Load(); e.generation != g || e.dst != dst {
-		*e = entry6{dst, g, c.t.state.Load().answer(v6, netip.AddrFrom16(dst))}
+func (c *Cache) Hop6(f Flow6) (h Hop, pending bool, r drop.Reason) {
+	key := f.only(c.parts[v6])
+	e := &c.sixes[key.slot()]
+	if g := c.t.generation.Load(); e.generation != g || e.flow != key {
+		e = c.miss6(&f, g)
 	}
 	e.answer.neighbour.use()
 	return e.answer.hop, e.answer.pending, e.answer.reason
 }
 
-// Hop4 returns the way to dst by the v4 interface, as Hop6 does.
-func (c *Cache) Hop4(dst packet.Addr4) (h Hop, pending bool, r drop.Reason) {
-	e := &c.fours[slot(uint64(binary.NativeEndian.Uint32(dst[:])))]
-	if g := c.t.generation.Load(); e.generation != g || e.dst != dst {
-		*e = entry4{dst, g, c.t.state.Load().answer(v4, netip.AddrFrom4(dst))}
+// miss6 looks f up in the table. The state may be newer than generation: then that changes soon, and the entry with it.
+func (c *Cache) miss6(f *Flow6, generation uint64) *entry6 {
+	s := c.t.state.Load()
+	c.parts = s.parts
+	key := f.only(c.parts[v6])
+	e := &c.sixes[key.slot()]
+	*e = entry6{key, generation, s.answer(v6, f.flow())}
+	return e
+}
+
+// Hop4 returns the way of f by the v4 interface, as Hop6 does.
+func (c *Cache) Hop4(f Flow4) (h Hop, pending bool, r drop.Reason) {
+	key := f.only(c.parts[v4])
+	e := &c.fours[key.slot()]
+	if g := c.t.generation.Load(); e.generation != g || e.flow != key {
+		e = c.miss4(&f, g)
 	}
 	e.answer.neighbour.use()
 	return e.answer.hop, e.answer.pending, e.answer.reason
 }
 
-// slot mixes an address into the number of its entry. Whoever makes two addresses collide wins a miss, no more.
+// miss4 is miss6 for IPv4.
+func (c *Cache) miss4(f *Flow4, generation uint64) *entry4 {
+	s := c.t.state.Load()
+	c.parts = s.parts
+	key := f.only(c.parts[v4])
+	e := &c.fours[key.slot()]
+	*e = entry4{key, generation, s.answer(v4, f.flow())}
+	return e
+}
+
+// only returns f with its destination and the parts p; the others are zero.
+func (f *Flow6) only(p parts) Flow6 {
+	key := Flow6{Dst: f.Dst}
+	if p == 0 {
+		return key
+	}
+	if p&partSource != 0 {
+		key.Src = f.Src
+	}
+	if p&partPorts != 0 {
+		key.SrcPort, key.DstPort = f.SrcPort, f.DstPort
+	}
+	key.Proto, key.TOS, key.Origin = small(p, f.Proto, f.TOS, f.Origin)
+	return key
+}
+
+func (f *Flow4) only(p parts) Flow4 {
+	key := Flow4{Dst: f.Dst}
+	if p == 0 {
+		return key
+	}
+	if p&partSource != 0 {
+		key.Src = f.Src
+	}
+	if p&partPorts != 0 {
+		key.SrcPort, key.DstPort = f.SrcPort, f.DstPort
+	}
+	key.Proto, key.TOS, key.Origin = small(p, f.Proto, f.TOS, f.Origin)
+	return key
+}
+
+// small returns those of a flow's small parts that are in p. Of the type of service nobody looks at the bits of ECN.
+func small(p parts, proto, tos uint8, o Origin) (uint8, uint8, Origin) {
+	if p&partProto == 0 {
+		proto = 0
+	}
+	if p&partTOS == 0 {
+		tos = 0
+	}
+	if p&partOrigin == 0 {
+		o = 0
+	}
+	return proto, tos & dscpMask, o
+}
+
+// slot returns where the flow's entry is.
+func (f *Flow6) slot() uint64 {
+	src := binary.NativeEndian.Uint64(f.Src[:8]) ^ binary.NativeEndian.Uint64(f.Src[8:])
+	dst := binary.NativeEndian.Uint64(f.Dst[:8]) ^ binary.NativeEndian.Uint64(f.Dst[8:])
+	return slot(dst ^ spread64(src^uint64(f.SrcPort)<<16^uint64(f.DstPort)))
+}
+
+func (f *Flow4) slot() uint64 {
+	src, dst := uint64(binary.NativeEndian.Uint32(f.Src[:])), uint64(binary.NativeEndian.Uint32(f.Dst[:]))
+	return slot(dst ^ spread64(src^uint64(f.SrcPort)<<48^uint64(f.DstPort)<<32))
+}
+
+// spread64 keeps what is zero zero, and two halves of a flow that are equal from cancelling each other out.
+func spread64(x uint64) uint64 { return x * 0xd6e8feb86659fd93 }
+
+// slot mixes an address into the number of its entry. A collision only costs a miss.
 func slot(x uint64) uint64 { return x * 0x9e3779b97f4a7c15 >> 53 }
 
 // The shift of slot leaves exactly the bits of cacheSize.

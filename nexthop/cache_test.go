@@ -27,7 +27,7 @@ func host(n byte) (packet.Addr6, packet.Addr4, [6]byte) {
 // where host(1) to host(9) are known.
 func table() *Table {
 	t := &Table{asks: make(chan ask, maxAsks), asked: askFilter{seed: maphash.MakeSeed()}}
-	s := &snapshot{fib: newFIB(), asked: new(bart.Table[way])}
+	s := &snapshot{fib: newFIB()}
 	for d, c := range [sides]struct {
 		link   Link
 		prefix string
@@ -35,8 +35,9 @@ func table() *Table {
 		v6: {Link{Index: 6, MAC: [6]byte{6}, MTU: 1500, Up: true}, "2001:db8::/64"},
 		v4: {Link{Index: 4, MAC: [6]byte{4}, MTU: 1400, Up: true}, "192.0.2.0/24"},
 	} {
-		s.nics[d] = nic{c.link, new(bart.Table[*neighbour])}
-		s.fib[1].Insert(netip.MustParsePrefix(c.prefix), routes{{kind: unix.RTN_UNICAST, hops: []hop{{index: c.link.Index}}}})
+		s.nics[d] = nic{Link: c.link, neighbours: new(bart.Table[*neighbour])}
+		s.rules[d] = s.fib.compile(defaultRules(), &s.nics, side(d))
+		s.fib.table(unix.RT_TABLE_MAIN).Insert(netip.MustParsePrefix(c.prefix), routes{{kind: unix.RTN_UNICAST, hops: []hop{{index: c.link.Index}}}})
 	}
 	for n := range byte(9) {
 		a6, a4, mac := host(n + 1)
@@ -65,12 +66,13 @@ func TestCacheIsTheTable(t *testing.T) {
 					tab.publish(&s)
 				}
 			}
-			want := tab.state.Load().answer(v4, netip.AddrFrom4(a4))
-			if h, p, r := cache.Hop4(a4); h != want.hop || p != want.pending || r != want.reason {
+			f4, f6 := Flow4{Dst: a4}, Flow6{Dst: a6}
+			want := tab.state.Load().answer(v4, f4.flow())
+			if h, p, r := cache.Hop4(f4); h != want.hop || p != want.pending || r != want.reason {
 				t.Fatalf("%v: the cache says %v %v %v, the table %+v", a4, h, p, r, want)
 			}
-			want = tab.state.Load().answer(v6, netip.AddrFrom16(a6))
-			if h, p, r := cache.Hop6(a6); h != want.hop || p != want.pending || r != want.reason {
+			want = tab.state.Load().answer(v6, f6.flow())
+			if h, p, r := cache.Hop6(f6); h != want.hop || p != want.pending || r != want.reason {
 				t.Fatalf("%v: the cache says %v %v %v, the table %+v", a6, h, p, r, want)
 			}
 		}
@@ -82,17 +84,18 @@ func TestHits(t *testing.T) {
 	cache := NewCache(tab)
 	a6, a4, mac := host(3)
 	stranger6, stranger4, _ := host(77)
+	f6, f4 := Flow6{Dst: a6}, Flow4{Dst: a4}
 	for name, f := range map[string]func() bool{
-		"Cache.Hop6": func() bool { h, p, r := cache.Hop6(a6); return h == Hop{mac, [6]byte{6}, 1500} && !p && r == drop.None },
-		"Cache.Hop4": func() bool { h, p, r := cache.Hop4(a4); return h == Hop{mac, [6]byte{4}, 1400} && !p && r == drop.None },
+		"Cache.Hop6": func() bool { h, p, r := cache.Hop6(f6); return h == Hop{mac, [6]byte{6}, 1500} && !p && r == drop.None },
+		"Cache.Hop4": func() bool { h, p, r := cache.Hop4(f4); return h == Hop{mac, [6]byte{4}, 1400} && !p && r == drop.None },
 		"a miss, v6": func() bool {
-			return tab.state.Load().answer(v6, netip.AddrFrom16(a6)).hop == Hop{mac, [6]byte{6}, 1500}
+			return tab.state.Load().answer(v6, f6.flow()).hop == Hop{mac, [6]byte{6}, 1500}
 		},
 		"a miss, v4": func() bool {
-			return tab.state.Load().answer(v4, netip.AddrFrom4(a4)).hop == Hop{mac, [6]byte{4}, 1400}
+			return tab.state.Load().answer(v4, f4.flow()).hop == Hop{mac, [6]byte{4}, 1400}
 		},
-		"a stranger": func() bool { _, p, r := cache.Hop6(stranger6); return p && r == drop.Neighbour },
-		"Resolve4":   func() bool { tab.Resolve4(stranger4); return len(tab.asks) == 1 },
+		"a stranger": func() bool { _, p, r := cache.Hop6(Flow6{Dst: stranger6}); return p && r == drop.Neighbour },
+		"Resolve4":   func() bool { tab.Resolve4(Flow4{Dst: stranger4}); return len(tab.asks) == 1 },
 	} {
 		if !f() {
 			t.Errorf("%s: wrong answer", name)
@@ -116,26 +119,26 @@ func TestAsksAreCoalesced(t *testing.T) {
 	for slot(a) == slot(b) { // then both would pass each time
 		b[3]++
 	}
-	tab.Resolve4(packet.Addr4{203, 0, 113, 1}) // no route: nothing to ask for
+	tab.Resolve4(Flow4{Dst: packet.Addr4{203, 0, 113, 1}}) // no route: nothing to ask for
 	for range 3 {
-		tab.Resolve4(a)
-		tab.Resolve4(b)
+		tab.Resolve4(Flow4{Dst: a})
+		tab.Resolve4(Flow4{Dst: b})
 	}
 	if len(tab.asks) != 2 {
 		t.Errorf("%d requests for two addresses", len(tab.asks))
 	}
 	before := len(tab.asks)
 	tab.asked.epoch.Add(1)
-	tab.Resolve4(a)
+	tab.Resolve4(Flow4{Dst: a})
 	if len(tab.asks) != before+1 {
 		t.Error("no request in the next second")
 	}
 	for len(tab.asks) < maxAsks {
 		tab.asks <- ask{}
 	}
-	tab.Resolve4(known) // there is no room
+	tab.Resolve4(Flow4{Dst: known}) // there is no room
 	<-tab.asks
-	tab.Resolve4(known)
+	tab.Resolve4(Flow4{Dst: known})
 	if len(tab.asks) != maxAsks {
 		t.Error("a request that found no room is taken for done")
 	}
@@ -273,7 +276,7 @@ func BenchmarkCacheHop6(b *testing.B) {
 	cache := NewCache(table())
 	a, _, _ := host(3)
 	for b.Loop() {
-		cache.Hop6(a)
+		cache.Hop6(Flow6{Dst: a})
 	}
 }
 
@@ -281,7 +284,7 @@ func BenchmarkCacheHop4(b *testing.B) {
 	cache := NewCache(table())
 	_, a, _ := host(3)
 	for b.Loop() {
-		cache.Hop4(a)
+		cache.Hop4(Flow4{Dst: a})
 	}
 }
 
@@ -289,6 +292,6 @@ func BenchmarkCacheMiss6(b *testing.B) {
 	t := table()
 	a, _, _ := host(3)
 	for b.Loop() {
-		t.state.Load().answer(v6, netip.AddrFrom16(a))
+		t.state.Load().answer(v6, (&Flow6{Dst: a}).flow())
 	}
 }

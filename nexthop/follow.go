@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"syscall"
 	"time"
 
-	"github.com/gaissmai/bart"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-
-	"nat64d/drop"
 )
 
 const (
@@ -28,8 +24,6 @@ const (
 	// receiveBuffer holds a burst of messages, for instance of a routing daemon that starts. An overrun does no
 	// harm but a full read.
 	receiveBuffer = 4 << 20
-	// maxAnswers bounds the routes that were asked for one by one; they start over when there are more.
-	maxAnswers = 1 << 16
 )
 
 // groups are the kernel's multicast groups that tell of changes. Only routes and neighbours, of which there may be
@@ -168,9 +162,6 @@ func (f *follower) message(kind, flags uint16, data []byte) {
 		c.del, c.replace = kind == unix.RTM_DELROUTE, flags&unix.NLM_F_REPLACE != 0
 		changed, known := f.next.fib.update(c)
 		f.changed, f.stale = f.changed || changed, f.stale || !known
-		if f.next.policy != [sides]bool{} { // whichever table it was in
-			f.next.asked, f.changed = new(bart.Table[way]), true
-		}
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 		n, err := netlink.NeighDeserialize(data)
 		if err != nil {
@@ -208,6 +199,7 @@ func (f *follower) publish() {
 		return
 	}
 	f.changed = false
+	f.next.choose()
 	s := f.next
 	f.t.publish(&s)
 	f.quiet = now.Add(coalesce)
@@ -263,30 +255,9 @@ func (f *follower) resolve(a ask) {
 	if nic.Index == 0 {
 		return
 	}
-	target := a.addr
-	if a.route {
-		w := f.kernel.way(a.addr, nic.Index)
-		f.remember(a.addr, w)
-		if w.reason != drop.None {
-			return
-		}
-		target = w.hop.target(a.addr)
-		if _, known := nic.neighbours.Lookup(target); known {
-			return
-		}
-	}
-	if err := f.kernel.resolve(nic.Index, target); err != nil {
+	if err := f.kernel.resolve(nic.Index, a.addr); err != nil {
 		f.t.log.Debug("next hop not asked for", "interface", nic.Name, "error", err)
 	}
-}
-
-// remember keeps the kernel's answer until the routes change.
-func (f *follower) remember(dst netip.Addr, w way) {
-	if f.next.asked.Size() >= maxAnswers {
-		f.next.asked = new(bart.Table[way])
-	}
-	f.next.asked = f.next.asked.InsertPersist(netip.PrefixFrom(dst, dst.BitLen()), w)
-	f.changed = true
 }
 
 // refresh asks the kernel to check the neighbours that need it.

@@ -16,8 +16,6 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
-
-	"nat64d/drop"
 )
 
 // kernel asks the kernel for the state of the network namespace in which it was opened. One goroutine may use it.
@@ -93,13 +91,13 @@ func (k *kernel) listed(what string, err error) error {
 
 // snapshot reads everything anew. The neighbours that are as they were in old keep their marks.
 func (k *kernel) snapshot(i Interfaces, old *snapshot) (*snapshot, error) {
-	s := &snapshot{asked: new(bart.Table[way])}
+	s := &snapshot{fib: newFIB()}
 	k.interrupted = false
 	var err error
-	if s.nics[v6].Link, err = k.link(i.V6); err != nil {
+	if s.nics[v6], err = k.link(i.V6); err != nil {
 		return nil, err
 	}
-	if s.nics[v4].Link, err = k.link(i.V4); err != nil {
+	if s.nics[v4], err = k.link(i.V4); err != nil {
 		return nil, err
 	}
 	s.nics[v6].MTU = min(s.nics[v6].MTU, mtu6(i.V6))
@@ -110,33 +108,53 @@ func (k *kernel) snapshot(i Interfaces, old *snapshot) (*snapshot, error) {
 	if err := k.rules(s); err != nil {
 		return nil, err
 	}
-	if s.fib, err = k.fib(); err != nil {
+	if err := k.fib(&s.fib); err != nil {
 		return nil, err
 	}
+	s.choose()
 	return s, k.neighbours(s, old)
 }
 
 // link reads the state of the named interface; the index is 0 if there is none.
-func (k *kernel) link(name string) (Link, error) {
+func (k *kernel) link(name string) (nic, error) {
 	link, err := k.handle.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	switch {
 	case errors.As(err, &missing):
-		return Link{Name: name}, nil
+		return nic{Link: Link{Name: name}}, nil
 	case err != nil:
-		return Link{}, fmt.Errorf("netlink: interface %s: %w", name, err)
+		return nic{}, fmt.Errorf("netlink: interface %s: %w", name, err)
 	}
+	n := nicOf(link)
+	if n.vrf == 0 {
+		return n, nil
+	}
+	master, err := k.handle.LinkByIndex(link.Attrs().MasterIndex)
+	if err != nil {
+		return nic{}, fmt.Errorf("netlink: VRF of interface %s: %w", name, err)
+	}
+	n.master = master.Attrs().Name
+	return n, nil
+}
+
+// nicOf returns what netlink says of an interface, without an index if it is none of Ethernet's, since then another one
+// has taken the name.
+func nicOf(link netlink.Link) nic {
 	a := link.Attrs()
 	if !ethernet(a) {
-		return Link{Name: name}, nil // another interface took the name
+		return nic{Link: Link{Name: a.Name}}
 	}
-	return Link{
-		Name:  name,
+	n := nic{Link: Link{
+		Name:  a.Name,
 		Index: a.Index,
 		MAC:   [6]byte(a.HardwareAddr),
 		MTU:   uint32(a.MTU),
 		Up:    a.Flags&net.FlagUp != 0 && a.RawFlags&unix.IFF_LOWER_UP != 0,
-	}, nil
+	}}
+	if vrf, ok := a.Slave.(*netlink.VrfSlave); ok {
+		n.vrf = vrf.Table
+	}
+	return n
 }
 
 // mtu6 returns the IPv6 MTU of an interface, which a router advertisement or the administrator may have set below
@@ -192,33 +210,56 @@ func (k *kernel) addresses(s *snapshot) error {
 	return nil
 }
 
-// rules finds out whether routing is by destination alone.
+// rules reads the routing rules of both families, and which tables they lead to.
 func (k *kernel) rules(s *snapshot) error {
-	for d, family := range [sides]int{v6: netlink.FAMILY_V6, v4: netlink.FAMILY_V4} {
-		list, err := k.handle.RuleList(family)
+	for d, family := range [sides]uint8{v6: unix.AF_INET6, v4: unix.AF_INET} {
+		list, err := k.ruleList(family)
 		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
-			continue // a kernel without this family
+			list, err = defaultRules(), nil // a kernel without this family, or without rules
 		}
 		if err := k.listed("rules", err); err != nil {
 			return err
 		}
-		s.policy[d] = slices.ContainsFunc(list, beyondDefault) || len(list) < 2
+		s.rules[d] = s.fib.compile(list, &s.nics, side(d))
+	}
+	for d := range s.nics {
+		if s.nics[d].vrf != 0 {
+			s.fib.add(s.nics[d].vrf)
+		}
+	}
+	return k.groups(s)
+}
+
+// ruleList returns the rules of a family in their order.
+func (k *kernel) ruleList(family uint8) (list []ruleMessage, err error) {
+	req := k.request(unix.RTM_GETRULE, unix.NLM_F_DUMP, family)
+	err = req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWRULE, func(b []byte) bool {
+		if r, ok := parseRule(b); ok {
+			list = append(list, r)
+		}
+		return true
+	})
+	return list, err
+}
+
+// groups reads the groups of all interfaces, if a rule asks for one.
+func (k *kernel) groups(s *snapshot) error {
+	if !slices.ContainsFunc(slices.Concat(s.rules[:]...), func(r rule) bool { return r.suppress.group >= 0 }) {
+		return nil
+	}
+	links, err := k.handle.LinkList()
+	if err := k.listed("interfaces", err); err != nil {
+		return err
+	}
+	s.groups = map[int]uint32{}
+	for _, l := range links {
+		s.groups[l.Attrs().Index] = l.Attrs().Group
 	}
 	return nil
 }
 
-// beyondDefault says whether r is none of the rules that the kernel starts with.
-func beyondDefault(r netlink.Rule) bool {
-	defaults := map[int]int{0: unix.RT_TABLE_LOCAL, 32766: unix.RT_TABLE_MAIN, 32767: unix.RT_TABLE_DEFAULT}
-	table, ok := defaults[r.Priority]
-	plain := r.Src == nil && r.Dst == nil && r.Mark == 0 && r.Tos == 0 && r.IifName == "" && r.OifName == "" &&
-		r.IPProto == 0 && r.Sport == nil && r.Dport == nil && r.UIDRange == nil && !r.Invert && r.SuppressPrefixlen < 0
-	return !ok || r.Table != table || !plain
-}
-
-// fib reads all routes.
-func (k *kernel) fib() (fib, error) {
-	f := newFIB()
+// fib reads the routes of the tables that are in f.
+func (k *kernel) fib(f *fib) error {
 	req := k.request(unix.RTM_GETROUTE, unix.NLM_F_DUMP, unix.AF_UNSPEC)
 	err := req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE, func(b []byte) bool {
 		if c, ok := parseRoute(b); ok {
@@ -226,7 +267,7 @@ func (k *kernel) fib() (fib, error) {
 		}
 		return true
 	})
-	return f, k.listed("routes", err)
+	return k.listed("routes", err)
 }
 
 // request returns a route request.
@@ -235,29 +276,6 @@ func (k *kernel) request(kind, flags int, family uint8) *nl.NetlinkRequest {
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.routes}
 	req.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: family}})
 	return req
-}
-
-// way asks the kernel for the route of a packet that this host would send to dst. A look-up as for a forwarded packet
-// ("iif") would fail while the kernel does not forward.
-func (k *kernel) way(dst netip.Addr, index int) way {
-	family := uint8(unix.AF_INET)
-	if dst.Is6() {
-		family = unix.AF_INET6
-	}
-	req := nl.NewNetlinkRequest(unix.RTM_GETROUTE, 0)
-	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.routes}
-	req.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: family, Dst_len: uint8(dst.BitLen())}})
-	req.AddData(nl.NewRtAttr(unix.RTA_DST, dst.AsSlice()))
-	w := way{reason: drop.NoRoute} // also what an error of the kernel says
-	_ = req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE, func(b []byte) bool {
-		if c, ok := parseRoute(b); ok {
-			if found, ok := (routes{c.route}).way(dst, index); ok {
-				w = found
-			}
-		}
-		return true
-	})
-	return w
 }
 
 // neighbours reads the neighbours of both interfaces.

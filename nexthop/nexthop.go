@@ -102,12 +102,15 @@ func (t *Table) publish(s *snapshot) {
 // Generation grows with every change that can alter the way to a destination.
 func (t *Table) Generation() uint64 { return t.generation.Load() }
 
-// Resolve6 asks the kernel to find the next hop to dst on the v6 interface. It never blocks, and passes on at most
+// Resolve6 asks the kernel to find the next hop of f on the v6 interface. It never blocks, and passes on at most
 // one request a second for each next hop.
-func (t *Table) Resolve6(dst packet.Addr6) { t.resolve(v6, netip.AddrFrom16(dst)) }
+func (t *Table) Resolve6(f Flow6) { t.resolve(v6, f.flow()) }
 
-// Resolve4 asks the kernel to find the next hop to dst on the v4 interface, as Resolve6 does.
-func (t *Table) Resolve4(dst packet.Addr4) { t.resolve(v4, netip.AddrFrom4(dst)) }
+// Resolve4 asks the kernel to find the next hop of f on the v4 interface, as Resolve6 does.
+func (t *Table) Resolve4(f Flow4) { t.resolve(v4, f.flow()) }
+
+// Local4 reports whether a is an address of the host, by the routes of the v4 interface.
+func (t *Table) Local4(a packet.Addr4) bool { return t.state.Load().local(v4, netip.AddrFrom4(a)) }
 
 // Source6 returns the address of ours that an ICMPv6 error to dst should come from (RFC 4443 section 2.2): one of the
 // v6 interface, or else one of another interface; false if the host has none of fitting scope.

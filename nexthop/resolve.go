@@ -12,23 +12,19 @@ import (
 // the next one asks again.
 const maxAsks = 256
 
-// ask is a request to Run: find the route to addr, or the link-layer address of addr.
+// ask is a request to Run: find the link-layer address of addr.
 type ask struct {
-	side  side
-	addr  netip.Addr
-	route bool
+	side side
+	addr netip.Addr
 }
 
-// resolve passes on what a look-up of dst is waiting for.
-func (t *Table) resolve(d side, dst netip.Addr) {
-	w, known := t.state.Load().way(d, dst)
-	a := ask{side: d, addr: dst, route: true}
-	switch {
-	case known && w.reason != drop.None:
+// resolve passes on what a look-up of f is waiting for.
+func (t *Table) resolve(d side, f flow) {
+	w := t.state.Load().way(d, &f)
+	if w.reason != drop.None {
 		return
-	case known:
-		a = ask{side: d, addr: w.hop.target(dst)}
 	}
+	a := ask{side: d, addr: w.hop.target(f.dst)}
 	if !t.asked.first(a) {
 		return
 	}

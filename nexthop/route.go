@@ -1,37 +1,25 @@
 package nexthop
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"slices"
 
-	"github.com/gaissmai/bart"
 	"golang.org/x/sys/unix"
 )
 
-// fib holds the routes of the tables that the kernel's default rules consult, in their order.
-type fib [3]*bart.Table[routes]
-
-// tables are the numbers of fib's tables.
-var tables = [len(fib{})]uint32{unix.RT_TABLE_LOCAL, unix.RT_TABLE_MAIN, unix.RT_TABLE_DEFAULT}
-
-// newFIB returns a fib without routes.
-func newFIB() fib {
-	var f fib
-	for i := range f {
-		f[i] = new(bart.Table[routes])
-	}
-	return f
-}
-
-// routes are the routes to one prefix, by rising metric. They are shared between snapshots: replaced, never changed.
+// routes are the routes to one prefix in the order in which they are tried: those for the fewest sources first, then those
+// for one type of service, then by rising metric. They are shared between snapshots: replaced, never changed.
 type routes []route
 
 // route is one of them.
 type route struct {
 	kind   uint8 // RTN_UNICAST, …
+	tos    uint8 // IPv4: only for packets with it; 0: for all
 	metric uint32
-	hops   []hop // several in a multipath route
+	src    netip.Prefix // IPv6: only for packets from there; invalid: for all. A default route for all has ::/0, see find
+	hops   []hop        // several in a multipath route
 }
 
 // hop is a next hop of a route.
@@ -52,9 +40,24 @@ func (h *hop) target(dst netip.Addr) netip.Addr {
 	return dst
 }
 
+// beside reports whether two routes to one prefix differ in nothing by which the kernel names a route.
+func (r *route) beside(o *route) bool {
+	return r.metric == o.metric && r.tos == o.tos && r.src == o.src
+}
+
+// before compares two routes to one prefix by the order in which they are tried.
+func (r *route) before(o *route) int {
+	return cmp.Or(
+		cmp.Compare(o.src.Bits(), r.src.Bits()), // -1 if it is invalid
+		r.src.Addr().Compare(o.src.Addr()),
+		cmp.Compare(o.tos, r.tos),
+		cmp.Compare(r.metric, o.metric),
+	)
+}
+
 // equal compares two routes.
 func (r route) equal(o route) bool {
-	return r.kind == o.kind && r.metric == o.metric && slices.Equal(r.hops, o.hops)
+	return r.kind == o.kind && r.beside(&o) && slices.Equal(r.hops, o.hops)
 }
 
 // change is one RTM_NEWROUTE or RTM_DELROUTE message.
@@ -64,42 +67,16 @@ type change struct {
 	route   route
 	del     bool
 	replace bool // NLM_F_REPLACE
-	special bool // no entry of a table by destination: a clone, or for one source or type of service only
-}
-
-// load adds a route of a list to a fib that nobody else reads yet. Equal metrics come in the kernel's order.
-func (f *fib) load(c change) {
-	if i := slices.Index(tables[:], c.table); i >= 0 && !c.special {
-		f[i].Modify(c.prefix, func(old routes, _ bool) (routes, bool) { return old.insert(c.route), false })
-	}
-}
-
-// update applies c to a fib that is in use, by copying what changes. It says whether anything did, and whether it knows:
-// if not, the routes must be listed again.
-func (f *fib) update(c change) (changed, known bool) {
-	i := slices.Index(tables[:], c.table)
-	if i < 0 || c.special {
-		return false, true
-	}
-	old, _ := f[i].Get(c.prefix)
-	rs, known := c.apply(old)
-	switch {
-	case !known || len(rs) == len(old) && slices.EqualFunc(rs, old, route.equal):
-		return false, known
-	case len(rs) == 0:
-		f[i] = f[i].DeletePersist(c.prefix)
-	default:
-		f[i] = f[i].InsertPersist(c.prefix, rs)
-	}
-	return true, true
+	special bool // a clone of a route, in no table
 }
 
 // apply returns the routes to c's prefix after the change, or false when the message does not say enough. That is so
 // when there are routes of the same metric beside it: which of them an IPv4 route replaces, or which hops of an IPv6 one
 // come and go and with what MTU, depends on what messages do not tell. Such routes are rare.
 func (c change) apply(old routes) (routes, bool) {
-	rest := slices.DeleteFunc(slices.Clone(old), func(r route) bool { return r.metric == c.route.metric })
-	i := slices.IndexFunc(old, func(r route) bool { return r.metric == c.route.metric })
+	beside := func(r route) bool { return r.beside(&c.route) }
+	rest := slices.DeleteFunc(slices.Clone(old), beside)
+	i := slices.IndexFunc(old, beside)
 	switch same := len(old) - len(rest); {
 	case same > 1:
 		return nil, false
@@ -113,10 +90,10 @@ func (c change) apply(old routes) (routes, bool) {
 	return rest.insert(c.route), true
 }
 
-// insert adds r behind those of its metric.
+// insert adds r behind those of its rank.
 func (rs routes) insert(r route) routes {
-	i, _ := slices.BinarySearchFunc(rs, r.metric, func(e route, metric uint32) int {
-		if e.metric <= metric {
+	i, _ := slices.BinarySearchFunc(rs, r, func(e, r route) int {
+		if e.before(&r) <= 0 {
 			return -1
 		}
 		return 1
@@ -133,14 +110,14 @@ func parseRoute(b []byte) (change, bool) {
 	flags := binary.NativeEndian.Uint32(b[8:])
 	c := change{
 		table:   uint32(b[4]),
-		route:   route{kind: b[7]},
-		special: flags&unix.RTM_F_CLONED != 0 || srcBits != 0 || tos != 0,
+		route:   route{kind: b[7], tos: tos},
+		special: flags&unix.RTM_F_CLONED != 0,
 	}
 	dst, ok := zero(family)
 	if !ok {
 		return change{}, false
 	}
-	p := routeParser{change: c, dst: dst, dead: flags&unix.RTNH_F_DEAD != 0}
+	p := routeParser{change: c, dst: dst, src: dst, dead: flags&unix.RTNH_F_DEAD != 0}
 	if !attributes(b[unix.SizeofRtMsg:], p.attribute) || p.bad {
 		return change{}, false
 	}
@@ -150,7 +127,11 @@ func parseRoute(b []byte) (change, bool) {
 		return change{}, false
 	}
 	p.prefix = prefix
-	return p.change, true
+	if srcBits == 0 && (bits > 0 || dst.Is4()) {
+		return p.change, true
+	}
+	p.route.src, err = p.src.Prefix(int(srcBits))
+	return p.change, err == nil && p.src.Is4() == dst.Is4()
 }
 
 // zero returns the unspecified address of a family, which a default route is for: it has no RTA_DST.
@@ -168,6 +149,7 @@ func zero(family uint8) (netip.Addr, bool) {
 type routeParser struct {
 	change
 	dst   netip.Addr
+	src   netip.Addr
 	hop   hop // of a route with a single one
 	multi bool
 	dead  bool
@@ -180,6 +162,10 @@ func (p *routeParser) attribute(kind uint16, v []byte) {
 	case unix.RTA_DST:
 		var ok bool
 		p.dst, ok = netip.AddrFromSlice(v)
+		p.bad = p.bad || !ok
+	case unix.RTA_SRC:
+		var ok bool
+		p.src, ok = netip.AddrFromSlice(v)
 		p.bad = p.bad || !ok
 	case unix.RTA_TABLE:
 		p.table = number(v)

@@ -34,9 +34,9 @@ func drawChange(t *rapid.T) change {
 // contents lists a fib in a form that can be compared.
 func contents(f fib) map[string]string {
 	m := map[string]string{}
-	for i, t := range f {
-		for p, rs := range t.All() {
-			m[fmt.Sprint(tables[i], " ", p)] = describe(rs)
+	for _, t := range f.tables {
+		for p, rs := range t.routes.All() {
+			m[fmt.Sprint(t.id, " ", p)] = describe(rs)
 		}
 	}
 	return m
@@ -49,7 +49,7 @@ func describe(rs routes) string {
 		hops := slices.SortedFunc(slices.Values(r.hops), func(a, b hop) int {
 			return cmp.Or(cmp.Compare(a.index, b.index), a.via.Compare(b.via))
 		})
-		s += fmt.Sprintf(" kind %d metric %d %v", r.kind, r.metric, hops)
+		s += fmt.Sprintf(" kind %d metric %d tos %d from %v %v", r.kind, r.metric, r.tos, r.src, hops)
 	}
 	return s
 }
@@ -110,9 +110,23 @@ func TestEqualMetricsAreListedAgain(t *testing.T) {
 			}
 		}
 	}
-	if rs, _ := f[1].Lookup(netip.MustParseAddr("192.0.2.1")); len(rs) != 2 || rs[0].hops[0].index != 1 {
+	if rs, _ := f.table(unix.RT_TABLE_MAIN).Lookup(netip.MustParseAddr("192.0.2.1")); len(rs) != 2 || rs[0].hops[0].index != 1 {
 		t.Errorf("a list's order is not kept: %+v", rs)
 	}
+}
+
+// wayOf looks an address up by the default rules. Interface 7 is ours.
+func wayOf(f fib, dst netip.Addr) way {
+	s := snapshot{fib: f}
+	for d := range s.nics {
+		s.nics[d].Index = 7
+	}
+	d := v6
+	if dst.Is4() {
+		d = v4
+	}
+	s.rules[d] = s.fib.compile(defaultRules(), &s.nics, d)
+	return s.way(d, &flow{src: dst, dst: dst})
 }
 
 // TestWay looks one address up among routes to one prefix. Interface 7 is ours.
@@ -142,21 +156,21 @@ func TestWay(t *testing.T) {
 		{"throw", routes{{kind: unix.RTN_THROW}}, way{reason: drop.NoRoute}},
 	} {
 		f := newFIB()
-		f[1].Insert(netip.MustParsePrefix("192.0.2.0/24"), c.routes)
-		if got := f.way(dst, 7); got != c.want {
+		f.table(unix.RT_TABLE_MAIN).Insert(netip.MustParsePrefix("192.0.2.0/24"), c.routes)
+		if got := wayOf(f, dst); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
 	f := newFIB()
-	f[1].Insert(netip.MustParsePrefix("fe80::/64"),
+	f.table(unix.RT_TABLE_MAIN).Insert(netip.MustParsePrefix("fe80::/64"),
 		routes{{kind: unix.RTN_UNICAST, hops: []hop{{index: 8}}}, {kind: unix.RTN_UNICAST, hops: []hop{{index: 7}}}})
-	if got := f.way(netip.MustParseAddr("fe80::1"), 7); got != (way{hop: hop{index: 7}}) {
+	if got := wayOf(f, netip.MustParseAddr("fe80::1")); got != (way{hop: hop{index: 7}}) {
 		t.Errorf("a link-local address is on the link: %v", got)
 	}
 	f = newFIB()
-	f[1].Insert(netip.MustParsePrefix("192.0.2.0/24"), routes{{kind: unix.RTN_THROW}})
-	f[2].Insert(netip.MustParsePrefix("0.0.0.0/0"), routes{{kind: unix.RTN_UNICAST, hops: []hop{ours}}})
-	if got := f.way(dst, 7); got != (way{hop: ours}) {
+	f.table(unix.RT_TABLE_MAIN).Insert(netip.MustParsePrefix("192.0.2.0/24"), routes{{kind: unix.RTN_THROW}})
+	f.table(unix.RT_TABLE_DEFAULT).Insert(netip.MustParsePrefix("0.0.0.0/0"), routes{{kind: unix.RTN_UNICAST, hops: []hop{ours}}})
+	if got := wayOf(f, dst); got != (way{hop: ours}) {
 		t.Errorf("a throw route does not lead to the next table: %v", got)
 	}
 }
@@ -224,24 +238,6 @@ func TestParseRouteRefuses(t *testing.T) {
 	}
 }
 
-func TestRoutesForOneSourceAreLeftOut(t *testing.T) {
-	t.Parallel()
-	good := message(unix.AF_INET, 24, unix.RTN_UNICAST, attribute(unix.RTA_DST, 192, 0, 2, 0))
-	for at, what := range map[int]string{2: "source", 3: "type of service"} {
-		b := slices.Clone(good)
-		b[at] = 8
-		c, ok := parseRoute(b)
-		if !ok {
-			t.Fatalf("a route for one %s is malformed", what)
-		}
-		f := newFIB()
-		f.load(c)
-		if changed, _ := f.update(c); changed || f[1].Size() != 0 {
-			t.Errorf("a route for one %s is taken for all", what)
-		}
-	}
-}
-
 func FuzzParseRoute(f *testing.F) {
 	f.Add(message(unix.AF_INET, 24, unix.RTN_UNICAST, attribute(unix.RTA_DST, 192, 0, 2, 0), attribute(unix.RTA_OIF, 7, 0, 0, 0),
 		attribute(unix.RTA_METRICS, attribute(unix.RTAX_MTU, 0x78, 5, 0, 0)...)))
@@ -259,7 +255,7 @@ func FuzzParseRoute(f *testing.F) {
 		fib := newFIB()
 		c.table = unix.RT_TABLE_MAIN
 		fib.update(c)
-		if w := fib.way(c.prefix.Addr(), 7); w.reason == drop.None && w.hop.index != 7 {
+		if w := wayOf(fib, c.prefix.Addr()); w.reason == drop.None && w.hop.index != 7 {
 			t.Errorf("%x: %v leads to interface %d", b, c, w.hop.index)
 		}
 	})

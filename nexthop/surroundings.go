@@ -9,7 +9,7 @@ import (
 
 // Within returns the prefixes inside p and more specific than it for which the kernel has routes of its own, if it
 // forwards what comes in on the v6 interface; in order, each once. Such packets are the kernel's to forward (RFC 7915 section
-// 5.6). Routes of tables that only rules consult are not among them.
+// 5.6). Routes for one source, and those of tables that only rules consult, are not among them.
 func (t *Table) Within(p netip.Prefix) []netip.Prefix { return t.state.Load().within(p) }
 
 // Broadcasts returns the broadcast addresses of the v4 interface's own subnets. The caller owns the slice.
@@ -28,9 +28,9 @@ func (t *Table) Broadcasts() []netip.Addr {
 func (t *Table) Behind6() []netip.Prefix {
 	s := t.state.Load()
 	var list []netip.Prefix
-	for _, routes := range s.fib {
-		for p, rs := range routes.All6() {
-			if w, decides := rs.way(p.Addr(), s.nics[v6].Index); decides && w.reason == drop.None && p.Bits() > 0 {
+	for _, id := range s.tables6() {
+		for p, rs := range s.fib.table(id).All6() {
+			if v := s.ahead(rs, p); v.outcome == decided && v.way.reason == drop.None && p.Bits() > 0 {
 				list = append(list, p)
 			}
 		}
@@ -46,9 +46,9 @@ func (s *snapshot) within(p netip.Prefix) []netip.Prefix {
 		return nil
 	}
 	var list []netip.Prefix
-	for _, t := range s.fib {
-		for q, rs := range t.Subnets(p) {
-			if _, decides := rs.way(q.Addr(), s.nics[v6].Index); decides && q != p {
+	for _, id := range s.tables6() {
+		for q, rs := range s.fib.table(id).Subnets(p) {
+			if v := s.ahead(rs, q); v.outcome == decided && q != p {
 				list = append(list, q)
 			}
 		}
@@ -57,9 +57,27 @@ func (s *snapshot) within(p netip.Prefix) []netip.Prefix {
 	return slices.Compact(list)
 }
 
-// surroundingsDiffer says whether Within or Broadcasts may answer differently for s than for o.
+// tables6 returns the tables that packets of any source are looked up in on the v6 side without a rule of the
+// administrator's: the default ones, and that of the interface's VRF.
+func (s *snapshot) tables6() []uint32 {
+	ids := slices.Clone(defaultTables[:])
+	if id := s.nics[v6].vrf; s.fib.index(id) >= 0 {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// ahead returns what routes to p say of a packet to its first address.
+func (s *snapshot) ahead(rs routes, p netip.Prefix) verdict {
+	return rs.find(&flow{src: netip.IPv6Unspecified(), dst: p.Addr()}, s.nics[v6].Index)
+}
+
+// surroundingsDiffer reports whether Within or Broadcasts may answer differently for s than for o.
 func (s *snapshot) surroundingsDiffer(o *snapshot) bool {
-	return s.forwards != o.forwards || s.fib != o.fib || !slices.Equal(s.subnets, o.subnets)
+	if s.forwards != o.forwards || !slices.Equal(s.subnets, o.subnets) {
+		return true
+	}
+	return slices.ContainsFunc(s.tables6(), func(id uint32) bool { return !s.fib.same(&o.fib, id) })
 }
 
 // broadcastOf returns the address that reaches all hosts of a subnet: the last one (RFC 1812 section 5.3.5). A subnet of two

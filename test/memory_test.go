@@ -124,17 +124,18 @@ var (
 	peer       = [6]byte{2, 0, 0, 0, 0, 9}
 )
 
-func (r *plain) Hop6(packet.Addr6) (nexthop.Hop, bool, drop.Reason) {
+func (r *plain) Hop6(nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{Dst: peer, Src: mac6, MTU: r.mtu6}, r.pending.Load(), drop.None
 }
 
-func (r *plain) Hop4(packet.Addr4) (nexthop.Hop, bool, drop.Reason) {
+func (r *plain) Hop4(nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{Dst: peer, Src: mac4, MTU: r.mtu4}, r.pending.Load(), drop.None
 }
 
 func (r *plain) Generation() uint64                        { return r.generation.Load() }
-func (r *plain) Resolve6(packet.Addr6)                     { r.asked.Add(1) }
-func (r *plain) Resolve4(packet.Addr4)                     { r.asked.Add(1) }
+func (r *plain) Resolve6(nexthop.Flow6)                    { r.asked.Add(1) }
+func (r *plain) Resolve4(nexthop.Flow4)                    { r.asked.Add(1) }
+func (r *plain) Local4(packet.Addr4) bool                  { return false }
 func (r *plain) Source6(packet.Addr6) (packet.Addr6, bool) { return r.gw6, true }
 func (r *plain) Source4(packet.Addr4) (packet.Addr4, bool) { return r.gw4, true }
 
