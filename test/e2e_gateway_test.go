@@ -126,12 +126,21 @@ func launch(t *testing.T, l *lab.Lab, socket string, args ...string) *daemon {
 // launchAs is launch for a nat64d that was built in another way.
 func launchAs(t *testing.T, l *lab.Lab, program, socket string, args ...string) *daemon {
 	t.Helper()
+	return launchInto(t, l, nil, program, socket, args...)
+}
+
+// launchInto is launchAs for a nat64d whose log goes to a file.
+func launchInto(t *testing.T, l *lab.Lab, log *os.File, program, socket string, args ...string) *daemon {
+	t.Helper()
 	g := &daemon{t: t, lab: l, socket: socket, ended: make(chan struct{})}
 	if args[0] != "-c" {
 		args = append(args, "--socket", socket)
 	}
 	g.cmd = exec.Command(program, args...)
 	g.cmd.Stdout, g.cmd.Stderr = &g.log, &g.log
+	if log != nil {
+		g.cmd.Stderr = log
+	}
 	if err := l.Gateway.Start(g.cmd); err != nil {
 		t.Fatal(err)
 	}

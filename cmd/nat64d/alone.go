@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -21,7 +20,7 @@ import (
 )
 
 // dns64Command runs the forwarder without the gateway.
-func dns64Command(file *string, o *config.Overrides) *cobra.Command {
+func dns64Command(file *string, o *config.Overrides, stderr *logQueue) *cobra.Command {
 	return &cobra.Command{
 		Use:   "dns64",
 		Short: "Run DNS64 alone, without the privileges for packets",
@@ -32,7 +31,7 @@ control socket of its own then, which nat64ctl --socket names.`,
 		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.DNS64 = true
-			return asUsage(serveNames(c.Context(), *file, *o))
+			return asUsage(serveNames(c.Context(), *file, *o, stderr))
 		},
 	}
 }
@@ -41,26 +40,35 @@ control socket of its own then, which nat64ctl --socket names.`,
 type alone struct {
 	load   func() (*config.Config, error)
 	conf   *config.Config
-	log    *slog.Logger
-	level  *slog.LevelVar
+	log    *logs
 	routes *nexthop.Table // nil: they do not matter
 	names  *names
 }
 
+// aloneNames adds what the process counts beside the forwarder, for which a gateway has statistics of its own.
+type aloneNames struct {
+	*names
+	log *logs
+}
+
+// Counters implements control.Names.
+func (n aloneNames) Counters() []control.Counter {
+	return append(n.names.Counters(), n.log.counter())
+}
+
 // serveNames runs the forwarder until ctx ends.
-func serveNames(ctx context.Context, file string, o config.Overrides) (err error) {
+func serveNames(ctx context.Context, file string, o config.Overrides, stderr *logQueue) (err error) {
 	if err := shedPrivileges(); err != nil {
 		return err
 	}
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	a := &alone{load: func() (*config.Config, error) { return config.Load(file, o) }, level: new(slog.LevelVar)}
+	a := &alone{load: func() (*config.Config, error) { return config.Load(file, o) }}
 	if a.conf, err = a.load(); err != nil {
 		return err
 	}
-	a.level.Set(levelOf(a.conf.Log))
-	a.log = newLogger(a.conf.Log.Format, a.level, os.Stderr)
+	a.log = newLogs(a.conf.Log, stderr)
 	l, err := control.Listen(a.conf.Socket, a.conf.Group)
 	if err != nil {
 		return err
@@ -69,7 +77,7 @@ func serveNames(ctx context.Context, file string, o config.Overrides) (err error
 	if a.routes, err = a.routesFor(a.conf); err != nil {
 		return err
 	}
-	if a.names, err = newNames(a.basis(), a.log); err != nil {
+	if a.names, err = newNames(a.basis(), a.log.Logger); err != nil {
 		return err
 	}
 	defer a.names.close()
@@ -87,7 +95,9 @@ func (a *alone) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal
 	if a.routes != nil {
 		watch(a.routes)
 	}
-	group.Go(func() error { return control.Serve(ctx, l, control.NewServer(nil, a.names, a.log)) })
+	group.Go(func() error {
+		return control.Serve(ctx, l, control.NewServer(nil, aloneNames{a.names, a.log}, a.log.Logger))
+	})
 	group.Go(func() error { return a.names.run(ctx) })
 	group.Go(func() error { return a.follow(ctx, moved, hangup, watch) })
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd there is nobody to tell
@@ -133,8 +143,8 @@ func (a *alone) reload(watch func(*nexthop.Table)) error {
 		}
 	}
 	a.conf = next
-	a.level.Set(levelOf(next.Log))
-	logChanges(a.log, changes)
+	a.log.level.Set(levelOf(next.Log))
+	logChanges(a.log.Logger, changes)
 	return nil
 }
 
@@ -157,5 +167,5 @@ func (a *alone) routesFor(c *config.Config) (*nexthop.Table, error) {
 	if nic == "" {
 		return nil, errors.New("who is to be answered? dns64.clients, allow_v6 or the name of the v6 interface must say so")
 	}
-	return nexthop.New(nexthop.Interfaces{V6: nic, V4: nic}, nexthop.ARPOff, a.log)
+	return nexthop.New(nexthop.Interfaces{V6: nic, V4: nic}, nexthop.ARPOff, a.log.Logger)
 }

@@ -102,6 +102,7 @@ func (b *backend) notReady(st *control.Status) (why []string) {
 }
 
 func (b *backend) warnings() (ws []string) {
+	ws = append(ws, b.log.warnings()...)
 	if b.guard.g == nil {
 		ws = append(ws, "host.guard is off: the host answers for pool4 addresses that it owns, and resets connections")
 	}
@@ -354,6 +355,7 @@ func (b *backend) Stats() []control.Counter {
 	cs = append(cs,
 		control.Counter{Name: "inbound_sessions", Value: uint64(b.gateway.Sessions.InboundLen()), Help: "sessions at present that IPv4 hosts have begun", Kind: "table"},
 		control.Counter{Name: "inbound_sessions_evicted", Value: b.gateway.Sessions.Evicted(), Help: "sessions begun by IPv4 hosts that made way for newer ones (sessions.max_inbound)", Kind: "table"})
+	cs = append(cs, b.log.counter())
 	return append(cs, b.names.Counters()...)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -149,11 +150,13 @@ func (p *parts) sessionConfig(c *config.Config) session.Config {
 
 // logEvent writes an event of the tables to the log: who had which IPv4 transport address, and when.
 func (p *parts) logEvent(e session.Event) {
-	attrs := []any{"protocol", e.Proto, "client", addrPort6(e.Client), "mapped", addrPort4(e.Mapped)}
+	attrs := []slog.Attr{
+		slog.String("protocol", e.Proto.String()), slog.Any("client", addrPort6(e.Client)), slog.Any("mapped", addrPort4(e.Mapped)),
+	}
 	if e.Remote != (packet.Endpoint4{}) {
 		attrs = append(attrs, slog.Any("peer", addrPort4(e.Remote)))
 	}
-	p.log.Info(e.Kind.String(), attrs...)
+	p.log.nat.LogAttrs(context.Background(), slog.LevelInfo, e.Kind.String(), attrs...)
 }
 
 // logBlock writes that a client has got a port block, or lost it with its last port. It stands for all bindings in it.
@@ -162,5 +165,6 @@ func (p *parts) logBlock(b pool4.Block, ended bool) {
 	if ended {
 		what = "port block ended"
 	}
-	p.log.Info(what, "protocol", b.Proto, "client", netip.AddrFrom16(b.Client), "mapped", b.Addr, "ports", fmt.Sprintf("%d-%d", b.Lo, b.Hi))
+	p.log.nat.LogAttrs(context.Background(), slog.LevelInfo, what, slog.String("protocol", b.Proto.String()),
+		slog.Any("client", netip.AddrFrom16(b.Client)), slog.Any("mapped", b.Addr), slog.String("ports", fmt.Sprintf("%d-%d", b.Lo, b.Hi)))
 }

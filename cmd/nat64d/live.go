@@ -44,7 +44,7 @@ func (p *parts) change(next *config.Config) error {
 	}
 	p.conf.Store(next)
 	p.near = near
-	p.level.Set(levelOf(next.Log))
+	p.log.level.Set(levelOf(next.Log))
 	p.gateway.Configure(p.gatewayConfig(next))
 	cutOut(p.pool, minus(old.Pool4, next.Pool4))
 	p.purge()
@@ -197,7 +197,7 @@ func (p *parts) reload() ([]config.Change, error) {
 	if err := p.change(next); err != nil {
 		return nil, fmt.Errorf("the configuration stays as it is: %w", err)
 	}
-	logChanges(p.log, changes)
+	logChanges(p.log.Logger, changes)
 	return changes, nil
 }
 

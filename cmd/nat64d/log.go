@@ -1,20 +1,106 @@
 package main
 
 import (
+	"bytes"
+	"encoding"
+	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
+	"reflect"
 
 	"golang.org/x/term"
+
+	"nat64d/config"
+	"nat64d/control"
 )
 
-// newLogger returns the daemon's logger: text for people, JSON for machines.
-func newLogger(format string, level slog.Leveler, w io.Writer) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level}
-	if format == "json" || format == "auto" && !isTerminal(w) && os.Getenv("JOURNAL_STREAM") != "" {
-		return slog.New(slog.NewJSONHandler(w, o))
+// logs are the daemon's log: text for people, JSON for machines.
+type logs struct {
+	*slog.Logger
+	nat   *slog.Logger // events of the tables, which logging.level does not hold back
+	level *slog.LevelVar
+	queue *logQueue
+}
+
+// newLogs returns a log as the configuration wants it. What libraries log by way of package log goes there, too: nothing
+// else may write to standard error, and wait for its reader.
+func newLogs(c config.Log, q *logQueue) *logs {
+	l := &logs{level: new(slog.LevelVar), queue: q}
+	l.level.Set(levelOf(c))
+	asJSON := c.Format == "json" || c.Format == "auto" && !isTerminal(q.out) && os.Getenv("JOURNAL_STREAM") != ""
+	l.Logger = slog.New(newHandler(asJSON, l.level, q))
+	l.nat = slog.New(newHandler(asJSON, slog.Level(math.MinInt), q))
+	slog.SetDefault(l.Logger) // of package log, too
+	notice := func(lost uint64) []byte {
+		var b bytes.Buffer
+		slog.New(newHandler(asJSON, nil, &b)).Warn("lines of the log were lost: its reader was too slow, or gone", "lines", lost)
+		return b.Bytes()
 	}
-	return slog.New(slog.NewTextHandler(w, o))
+	q.notice.Store(&notice)
+	return l
+}
+
+// counter returns how many lines were lost.
+func (l *logs) counter() control.Counter {
+	return control.Counter{
+		Name: "log_lines_lost", Value: l.queue.lost.Load(), Kind: "error",
+		Help: "lines of the log, events of nat_log included, that were lost because the reader of standard error was too slow, or gone",
+	}
+}
+
+// warnings returns what an operator should know about the log.
+func (l *logs) warnings() []string {
+	why := l.queue.trouble()
+	if why == "" {
+		return nil
+	}
+	return []string{fmt.Sprintf("the log cannot be written: %s; %d lines were lost so far", why, l.queue.lost.Load())}
+}
+
+func newHandler(asJSON bool, level slog.Leveler, w io.Writer) slog.Handler {
+	if asJSON {
+		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: inWords})
+	}
+	return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
+}
+
+// inWords has JSON show values as text does. By its own rules an enumeration is a number, a duration a number of
+// nanoseconds, and a type whose fields are private an empty object.
+func inWords(_ []string, a slog.Attr) slog.Attr {
+	switch a.Value.Kind() {
+	case slog.KindDuration:
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	case slog.KindAny:
+		a.Value = slog.AnyValue(words(reflect.ValueOf(a.Value.Any())))
+	}
+	return a
+}
+
+// words returns a value that JSON shows as fmt prints v.
+func words(v reflect.Value) any {
+	if !v.IsValid() {
+		return nil
+	}
+	switch value := v.Interface().(type) {
+	case json.Marshaler, encoding.TextMarshaler, error:
+		return value
+	case fmt.Stringer:
+		return value.String()
+	}
+	switch v.Kind() {
+	case reflect.Slice, reflect.Array:
+		list := make([]any, v.Len())
+		for i := range list {
+			list[i] = words(v.Index(i))
+		}
+		return list
+	case reflect.Struct, reflect.Map, reflect.Pointer:
+		return fmt.Sprintf("%+v", v.Interface())
+	}
+	return v.Interface()
 }
 
 func isTerminal(w io.Writer) bool {

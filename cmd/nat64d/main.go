@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,17 +22,31 @@ import (
 // version is set by the linker.
 var version = ""
 
+// flushWithin is how long the end of the process waits for the reader of standard error.
+const flushWithin = time.Second
+
 func main() {
+	signal.Ignore(syscall.SIGPIPE) // a dead reader of standard error must not end what carries packets
+	stderr := newLogQueue(os.Stderr)
+	code := run(stderr)
+	stderr.Close(flushWithin)
+	os.Exit(code)
+}
+
+// run does what the command line asks for, and returns the exit code.
+func run(stderr *logQueue) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := rootCommand().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "nat64d:", err)
-		var usage usageError
-		if errors.As(err, &usage) {
-			os.Exit(2)
-		}
-		os.Exit(1)
+	err := rootCommand(stderr).ExecuteContext(ctx)
+	if err == nil {
+		return 0
 	}
+	fmt.Fprintln(stderr, "nat64d:", err)
+	var usage usageError
+	if errors.As(err, &usage) {
+		return 2
+	}
+	return 1
 }
 
 // usageError is a mistake in the command line itself: exit code 2.
@@ -53,7 +68,7 @@ func asUsage(err error) error {
 	return usageError{err}
 }
 
-func rootCommand() *cobra.Command {
+func rootCommand(stderr *logQueue) *cobra.Command {
 	var file string
 	var o config.Overrides
 	c := &cobra.Command{
@@ -73,9 +88,10 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
 		SilenceErrors: true,
 		Version:       buildVersion().Version,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return asUsage(serve(c.Context(), file, o))
+			return asUsage(serve(c.Context(), file, o, stderr))
 		},
 	}
+	c.SetErr(stderr)
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	flags := c.PersistentFlags()
 	flags.StringVarP(&file, "config", "c", "", "configuration file (YAML)")
@@ -87,7 +103,7 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
 	flags.StringVar(&o.Engine, "engine", "", "how packets are moved: auto, ring, mmsg or simple")
 	flags.StringVar(&o.Offloads, "offloads", "", "who sets the offloads of the interfaces: leave or manage")
 	flags.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error")
-	c.AddCommand(checkCommand(&file, &o), dns64Command(&file, &o), demoCommand())
+	c.AddCommand(checkCommand(&file, &o), dns64Command(&file, &o, stderr), demoCommand())
 	return c
 }
 

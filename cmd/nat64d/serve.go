@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -59,8 +58,7 @@ type parts struct {
 	overrides config.Overrides
 
 	conf    atomic.Pointer[config.Config]
-	log     *slog.Logger
-	level   *slog.LevelVar
+	log     *logs
 	started time.Time
 	routes  *nexthop.Table
 	pool    *pool4.Pool
@@ -85,13 +83,13 @@ type parts struct {
 }
 
 // serve runs the gateway until ctx ends and leaves nothing behind.
-func serve(ctx context.Context, file string, o config.Overrides) (err error) {
+func serve(ctx context.Context, file string, o config.Overrides, stderr *logQueue) (err error) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP) // at once: without it a SIGHUP would end the process, and leave the guard behind
 	defer signal.Stop(hangup)
 	p := &parts{
 		load: func() (*config.Config, error) { return config.Load(file, o) }, file: file, overrides: o,
-		level: new(slog.LevelVar), started: time.Now(), links: make(chan struct{}, 1), moved: make(chan struct{}, 1), static: rows{},
+		started: time.Now(), links: make(chan struct{}, 1), moved: make(chan struct{}, 1), static: rows{},
 		overlaps: overlaps{look: make(chan struct{}, 1)},
 	}
 	c, err := p.load()
@@ -100,8 +98,7 @@ func serve(ctx context.Context, file string, o config.Overrides) (err error) {
 	}
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), ioThreads*workers(&c.Interfaces)+2))
 	p.conf.Store(c)
-	p.level.Set(levelOf(c.Log))
-	p.log = newLogger(c.Log.Format, p.level, os.Stderr)
+	p.log = newLogs(c.Log, stderr)
 	l, err := control.Listen(c.Socket, c.Group)
 	if err != nil {
 		return err
@@ -133,7 +130,7 @@ func (p *parts) build() (err error) {
 	if err != nil {
 		return err
 	}
-	p.routes, err = nexthop.New(nexthop.Interfaces{V6: c.Interfaces.V6.Name, V4: c.Interfaces.V4.Name}, mode, p.log)
+	p.routes, err = nexthop.New(nexthop.Interfaces{V6: c.Interfaces.V6.Name, V4: c.Interfaces.V4.Name}, mode, p.log.Logger)
 	if err != nil {
 		return err
 	}
@@ -161,13 +158,13 @@ func (p *parts) build() (err error) {
 	_, _ = rand.Read(key[:])
 	p.gateway = gateway.New(gateway.Options{
 		RingAdvice: ringAdvice[c.Interfaces.Offloads],
-		Config:     p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key, Open: p.open, Settle: p.settle, Log: p.log,
+		Config:     p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key, Open: p.open, Settle: p.settle, Log: p.log.Logger,
 		Hops: func() gateway.Hops { return nexthop.NewCache(p.routes) },
 	})
 	if err := p.bind(expand(c.Bindings), c.Host.Force); err != nil {
 		return err
 	}
-	if p.names, err = newNames(p.basis(), p.log); err != nil {
+	if p.names, err = newNames(p.basis(), p.log.Logger); err != nil {
 		return err
 	}
 	return p.gateway.Open()
@@ -244,7 +241,9 @@ func (p *parts) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.routes.Run(ctx) })
 	group.Go(func() error { return p.gateway.Run(ctx) })
-	group.Go(func() error { return control.Serve(ctx, l, control.NewServer(&backend{parts: p}, p.names, p.log)) })
+	group.Go(func() error {
+		return control.Serve(ctx, l, control.NewServer(&backend{parts: p}, p.names, p.log.Logger))
+	})
 	group.Go(func() error { return p.watch(ctx) })
 	group.Go(func() error { return p.watchSockets(ctx) })
 	group.Go(func() error { return p.names.run(ctx) })

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	queueBytes = 8 << 20     // of lines that wait: 0.4 s of a log of 100,000 events a second
+	chunkBytes = 64 << 10    // of lines that are written together
+	tellEvery  = time.Second // how often a line reports lost lines, at most
+	stuckAfter = time.Second // a write that takes longer is reported in the status
+)
+
+// logQueue takes lines of the log from any goroutine and has one goroutine write them. Nobody else waits for the reader of
+// standard error, which may be slow, stopped or dead: a full queue and a failing write lose lines, which are counted and
+// reported in a line of the log as soon as one can be written.
+type logQueue struct {
+	out  io.Writer
+	wake chan struct{}
+	done chan struct{} // closed when all is written and nothing more will be
+	lost atomic.Uint64 // lines
+	busy atomic.Int64  // when the write that goes on began, in Unix nanoseconds; 0: none goes on
+
+	notice atomic.Pointer[func(lost uint64) []byte] // renders the line that reports lost ones
+
+	mu     sync.Mutex
+	chunks [][]byte // whole lines, the oldest first
+	spare  []byte   // an empty chunk, so that a log that is written as fast as it comes makes no garbage
+	size   int      // bytes in chunks
+	closed bool
+	failed error // of the last write
+}
+
+// newLogQueue starts the goroutine that writes to out.
+func newLogQueue(out io.Writer) *logQueue {
+	q := &logQueue{out: out, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	go q.run()
+	return q
+}
+
+// Write takes whole lines, and returns at once. It implements io.Writer for the handlers of package slog, which call it once
+// for each line.
+func (q *logQueue) Write(b []byte) (int, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed || q.size+len(b) > queueBytes {
+		q.lost.Add(lines(b))
+		return len(b), nil
+	}
+	last := len(q.chunks) - 1
+	if last < 0 || len(q.chunks[last])+len(b) > chunkBytes {
+		q.chunks = append(q.chunks, q.fresh())
+		last++
+	}
+	q.chunks[last] = append(q.chunks[last], b...)
+	q.size += len(b)
+	notify(q.wake)()
+	return len(b), nil
+}
+
+// fresh returns an empty chunk. The caller holds q.mu.
+func (q *logQueue) fresh() []byte {
+	if c := q.spare; c != nil {
+		q.spare = nil
+		return c
+	}
+	return make([]byte, 0, chunkBytes)
+}
+
+// recycle takes back a chunk that has been written.
+func (q *logQueue) recycle(chunk []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if cap(chunk) == chunkBytes {
+		q.spare = chunk[:0]
+	}
+}
+
+// Close waits until all lines are written, but no longer than within. Later lines are lost.
+func (q *logQueue) Close(within time.Duration) {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	notify(q.wake)()
+	select {
+	case <-q.done:
+	case <-time.After(within):
+	}
+}
+
+// trouble returns why lines are being lost, or nothing.
+func (q *logQueue) trouble() string {
+	q.mu.Lock()
+	failed := q.failed
+	q.mu.Unlock()
+	began := q.busy.Load()
+	switch {
+	case began != 0 && time.Since(time.Unix(0, began)) > stuckAfter:
+		return "its reader takes nothing"
+	case failed != nil:
+		return failed.Error()
+	}
+	return ""
+}
+
+// run writes until the queue is closed and empty.
+func (q *logQueue) run() {
+	defer close(q.done)
+	w := logWriter{q: q}
+	for {
+		for chunk := q.take(); chunk != nil; chunk = q.take() {
+			w.report()
+			w.write(chunk)
+			q.recycle(chunk)
+		}
+		if q.over() {
+			w.tried = time.Time{}
+			w.report()
+			return
+		}
+		w.report()
+		var again <-chan time.Time
+		if q.lost.Load() > w.reported {
+			again = time.After(tellEvery)
+		}
+		select {
+		case <-q.wake:
+		case <-again:
+		}
+	}
+}
+
+// take returns the oldest lines, nil if there are none.
+func (q *logQueue) take() []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.chunks) == 0 {
+		return nil
+	}
+	chunk := q.chunks[0]
+	q.chunks[0] = nil
+	q.chunks = q.chunks[1:]
+	q.size -= len(chunk)
+	return chunk
+}
+
+// over reports whether nothing waits or will come.
+func (q *logQueue) over() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed && len(q.chunks) == 0
+}
+
+// logWriter belongs to the goroutine that writes.
+type logWriter struct {
+	q        *logQueue
+	reported uint64 // lost lines that a line has reported
+	tried    time.Time
+	torn     bool // the last write ended within a line
+}
+
+// report writes a line about lines that were lost since the last such line, if there are any.
+func (w *logWriter) report() {
+	lost, render := w.q.lost.Load(), w.q.notice.Load()
+	if lost == w.reported || render == nil || time.Since(w.tried) < tellEvery {
+		return
+	}
+	w.tried = time.Now()
+	if _, err := w.put((*render)(lost - w.reported)); err == nil {
+		w.reported = lost
+	}
+}
+
+// write writes lines, and counts those that it cannot write.
+func (w *logWriter) write(chunk []byte) {
+	if n, err := w.put(chunk); err != nil {
+		w.q.lost.Add(lines(chunk[n:]))
+	}
+}
+
+// put writes b and returns how much of it.
+func (w *logWriter) put(b []byte) (n int, err error) {
+	w.q.busy.Store(time.Now().UnixNano())
+	defer w.q.busy.Store(0)
+	if w.torn {
+		if _, err = w.all([]byte{'\n'}); err == nil {
+			w.torn = false
+		}
+	}
+	if err == nil {
+		n, err = w.all(b)
+		w.torn = n > 0 && b[n-1] != '\n'
+	}
+	w.q.mu.Lock()
+	w.q.failed = err
+	w.q.mu.Unlock()
+	return n, err
+}
+
+// all writes all of b, also to a pipe that somebody else has made non-blocking.
+func (w *logWriter) all(b []byte) (n int, err error) {
+	for n < len(b) {
+		var some int
+		some, err = w.q.out.Write(b[n:])
+		if n += some; err == nil {
+			continue
+		}
+		if !errors.Is(err, syscall.EAGAIN) {
+			return n, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return n, nil
+}
+
+// lines counts lines, one that has lost its beginning or its end included.
+func lines(b []byte) uint64 {
+	n := bytes.Count(b, []byte{'\n'})
+	if len(b) > 0 && b[len(b)-1] != '\n' {
+		n++
+	}
+	return uint64(n)
+}

@@ -1,0 +1,202 @@
+package test
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nat64d/control"
+	"nat64d/lab"
+)
+
+// pipe makes a named pipe, for a nat64d whose log somebody reads or does not, and returns the end that reads.
+func pipe(t *testing.T) (path string, end *os.File) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "log")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path, readEnd(t, path)
+}
+
+func readEnd(t *testing.T, path string) *os.File {
+	t.Helper()
+	end, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // blocking, it would wait for somebody who writes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { end.Close() })
+	return end
+}
+
+// startInto runs nat64d with its log in a file or a pipe. Nobody has to read for it to be ready.
+func startInto(t *testing.T, l *lab.Lab, path, yaml string) *daemon {
+	t.Helper()
+	log, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	socket := socketPath(t)
+	g := launchInto(t, l, log, binaries(t).nat64d, socket, "-c", write(t, t.TempDir(), configHead(l, socket)+yaml))
+	eventually(t, startWithin, "nat64d is ready", func() error {
+		if out, errs, code := g.ctl("status", "-o", "json"); code != 0 || !strings.Contains(out, `"ready": true`) {
+			return fmt.Errorf("%s%s", out, errs)
+		}
+		return nil
+	})
+	return g
+}
+
+// sendFlows has the client send a datagram to each of n ports.
+func sendFlows(t *testing.T, l *lab.Lab, n int) {
+	t.Helper()
+	err := l.Client.Do(func() error {
+		c, err := net.ListenUDP("udp6", nil)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		for i := range n {
+			if _, err := c.WriteToUDP([]byte("x"), &net.UDPAddr{IP: net.ParseIP(lab.Server4As6), Port: 1024 + i}); err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// linesLost is the counter of lost lines.
+func (g *daemon) linesLost() uint64 {
+	g.t.Helper()
+	var all []control.Counter
+	decode(g.t, g.must("stats", "--all", "-o", "json"), &all)
+	for _, c := range all {
+		if c.Name == "log_lines_lost" {
+			return c.Value
+		}
+	}
+	g.t.Fatalf("no counter log_lines_lost among %d", len(all))
+	return 0
+}
+
+// A reader of the log that stops reading holds up neither packets nor the control plane nor the end of the process.
+func TestStoppedLogReader(t *testing.T) {
+	l := network(t, lab.Options{})
+	path, _ := pipe(t)
+	g := startInto(t, l, path, "pool4: [ { address: 192.0.2.1, ports: 7000-8000 } ]\nnat_log: { events: session }\nlogging: { level: error }\n")
+	sendFlows(t, l, 800) // some 200 KiB of log; a pipe takes 64
+	checkPing(t, l)
+	eventually(t, 5*time.Second, "the status has a warning", func() error {
+		w := g.status().Warnings
+		if !slices.ContainsFunc(w, func(w string) bool { return strings.HasPrefix(w, "the log cannot be written") }) {
+			return fmt.Errorf("%q", w)
+		}
+		return nil
+	})
+	g.must("pool4", "add", lab.Spare4, "9000")
+	if s := g.status(); !s.Ready {
+		t.Errorf("not ready: %q", s.NotReady)
+	}
+	began := time.Now()
+	g.signal(syscall.SIGTERM)
+	if code := g.wait(); code != 0 {
+		t.Errorf("exit code %d after SIGTERM, want 0", code)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("it took %v to end", took)
+	}
+	checkNothingLeft(t, l)
+}
+
+// checkNothingLeft expects that a nat64d has stopped in order.
+func checkNothingLeft(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	if got := tables(t, l); len(got) != 0 {
+		t.Errorf("nftables tables are left: %q", got)
+	}
+	if got, err := l.Gateway.Sysctl(reservedPorts); err != nil || got != "" {
+		t.Errorf("%s is %q (%v)", reservedPorts, got, err)
+	}
+}
+
+// A reader of the log that dies ends nothing. What it misses is counted, and the next one is told how much that was.
+func TestDeadLogReader(t *testing.T) {
+	l := network(t, lab.Options{})
+	path, end := pipe(t)
+	g := startInto(t, l, path, "pool4: [ { address: 192.0.2.1, ports: 7000-8000 } ]\nnat_log: { events: session }\nlogging: { level: error, format: json }\n")
+	end.Close()
+	sendFlows(t, l, 10)
+	eventually(t, 5*time.Second, "11 lines are lost", func() error {
+		if n := g.linesLost(); n != 11 { // a binding and 10 sessions
+			return fmt.Errorf("%d are", n)
+		}
+		return nil
+	})
+	checkPing(t, l)
+	g.must("pool4", "add", lab.Spare4, "9000-9010")
+	lost := g.linesLost()
+
+	next := bufio.NewScanner(readEnd(t, path))
+	var notice struct {
+		Message string `json:"msg"`
+		Lines   uint64 `json:"lines"`
+	}
+	eventually(t, 5*time.Second, "the new reader is told", func() error {
+		if !next.Scan() {
+			next = bufio.NewScanner(readEnd(t, path))
+			return errors.New("nothing is written")
+		}
+		return json.Unmarshal(next.Bytes(), &notice)
+	})
+	if !strings.Contains(notice.Message, "lost") || notice.Lines != lost {
+		t.Errorf("got %+v, want %d lost lines", notice, lost)
+	}
+	g.signal(syscall.SIGTERM)
+	if code := g.wait(); code != 0 {
+		t.Errorf("exit code %d after SIGTERM, want 0", code)
+	}
+	checkNothingLeft(t, l)
+}
+
+// In JSON the log has the words that it has in text.
+func TestLogInJSON(t *testing.T) {
+	l := network(t, lab.Options{})
+	path := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := startInto(t, l, path, "pool4: [ { address: 192.0.2.1, ports: 7000-8000 } ]\nnat_log: { events: session }\nlogging: { format: json }\n")
+	sendFlows(t, l, 1)
+	checkPing(t, l)
+	g.stop()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"msg":"ready"`, `"pool6":["64:ff9b::/96"]`, `"msg":"binding made","protocol":"udp","client":"[2001:db8:1::2]:`,
+		`"msg":"session made","protocol":"icmp"`, `"peer":"192.0.2.2:1024"`, `"msg":"stopped"`,
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the log lacks %s", want)
+		}
+	}
+	if strings.Contains(string(text), "{}") || t.Failed() {
+		t.Errorf("the log is\n%s", text)
+	}
+}
