@@ -132,7 +132,7 @@ func (t *Table) admitBinding(c packet.Addr6) (counted uint8, r drop.Reason) {
 // change calls f for a client's row under its lock. The row is made if need be, and goes if nothing is left in it.
 func (s *subscribers) change(c packet.Addr6, f func(*subscriber) drop.Reason) drop.Reason {
 	defer runtime.KeepAlive(s) // the last configuration's may be garbage already, but for us
-	prefix := Mask(c, s.bits)
+	prefix := packet.Mask6(c, s.bits)
 	h := s.key.Hash(binary.BigEndian.Uint64(prefix[:8]), binary.BigEndian.Uint64(prefix[8:]), uint64(s.bits))
 	shard := s.index.Lock(h)
 	defer shard.Unlock()
@@ -179,13 +179,3 @@ func (r *subscriber) spend(perSecond int, now table.Time) bool {
 
 // maxPerSecond is the highest rate that spent has room for; it is no limit any more.
 const maxPerSecond = 1 << 27
-
-// Mask returns the first bits of an address, the others 0.
-func Mask(a packet.Addr6, bits int) packet.Addr6 {
-	for i := range a {
-		if left := bits - 8*i; left < 8 {
-			a[i] &= ^byte(0) << (8 - max(left, 0))
-		}
-	}
-	return a
-}

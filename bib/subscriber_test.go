@@ -2,7 +2,6 @@ package bib
 
 import (
 	"math"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -10,17 +9,6 @@ import (
 	"nat64d/pool4"
 	"nat64d/table"
 )
-
-func TestMask(t *testing.T) {
-	t.Parallel()
-	all := packet.Addr6(netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").As16())
-	for bits := range 129 {
-		want := netip.PrefixFrom(netip.AddrFrom16(all), bits).Masked().Addr().As16()
-		if got := Mask(all, bits); got != want {
-			t.Errorf("/%d: %v, want %v", bits, netip.AddrFrom16(got), netip.AddrFrom16(want))
-		}
-	}
-}
 
 // TestTokenBucket lets a client begin rate sessions at once and rate in each second, however the clocks of workers
 // differ, and however large the rate.

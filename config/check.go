@@ -240,12 +240,18 @@ func (d *document) natEvents(f *file) NATEvents {
 	return events
 }
 
-// fragments checks that at least one datagram of the largest size can be put together.
+// fragments checks that datagrams can be put together. The default of memory_per_source yields to a smaller memory.
 func (d *document) fragments(f rawFragments) Fragments {
+	if f.MemoryPerSource == memoryPerSource {
+		f.MemoryPerSource = max(min(f.MemoryPerSource, f.Memory), 64<<10)
+	}
+	if f.PerSource == 1 {
+		d.problem("fragments.per_source", "is 1, but must be 0 (no limit) or 2 to 65536: no datagram has a single fragment")
+	}
 	return Fragments{
 		Memory:          d.within("fragments.memory", f.Memory, 128<<10, min(4<<30, math.MaxInt)),
 		MemoryPerSource: d.within("fragments.memory_per_source", f.MemoryPerSource, 64<<10, max(f.Memory, 64<<10)),
-		PerSource:       d.within("fragments.per_source", f.PerSource, 2, 65536),
+		PerSource:       d.within("fragments.per_source", f.PerSource, 0, 65536),
 	}
 }
 

@@ -151,7 +151,7 @@ const (
 type Fragments struct {
 	Memory          int // bytes in all
 	MemoryPerSource int // bytes of one source
-	PerSource       int // fragments of one source
+	PerSource       int // fragments of one source; 0: no limit but that of memory
 }
 
 // Filtering says what may come in through a binding (RFC 6146 section 3.5).

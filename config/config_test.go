@@ -131,6 +131,9 @@ func TestValues(t *testing.T) {
 		{"life of a session", "sessions: { inbound_refresh: no, internet_side: v6, rst_during_fin: no, check_tcp_sequence: yes }", func(c *config.Config) bool {
 			return !c.Sessions.InboundRefresh && c.Sessions.InternetIsV6 && !c.Sessions.RSTDuringFIN && c.Sessions.CheckTCPSequence
 		}},
+		{"little memory for fragments", "fragments: { memory: 131072 }", func(c *config.Config) bool {
+			return c.Fragments == config.Fragments{Memory: 131072, MemoryPerSource: 131072}
+		}},
 		{"fragments", "fragments: { memory: 131072, memory_per_source: 65536, per_source: 2 }", func(c *config.Config) bool {
 			return c.Fragments == config.Fragments{Memory: 131072, MemoryPerSource: 65536, PerSource: 2}
 		}},
@@ -200,6 +203,7 @@ func TestRefused(t *testing.T) {
 		{"sessions: { client_prefix_len: 31 }", "f:1: sessions.client_prefix_len: is 31, but must be 32 to 128"},
 		{"sessions: { port_hash_fields: 16 }", "f:1: sessions.port_hash_fields: is 16, but must be 0 to 15"},
 		{"sessions: { max_stored_syns_per_source: 0 }", "f:1: sessions.max_stored_syns_per_source: is 0, but must be 1 to 1000000"},
+		{"fragments: { per_source: 1 }", "f:1: fragments.per_source: is 1, but must be 0 (no limit) or 2 to 65536: no datagram has a single fragment"},
 		{"fragments: { memory: 131072, memory_per_source: 131073 }", "f:1: fragments.memory_per_source: is 131073, but must be 65536 to 131072"},
 		{"filtering: { mode: full_cone }", `f:1: filtering.mode: is "full_cone", but must be one of endpoint_independent, address_dependent`},
 		{"translation: { tcp_mss_clamp: 535 }", `f:1: translation.tcp_mss_clamp: is "535", but must be off, auto or 536 to 65495`},

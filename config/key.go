@@ -80,7 +80,7 @@ var keys = []Key{
 	{Name: "sessions.allow_unsafe_timeouts", Live: true, Help: "lifetimes may be below the minimum of the RFCs"},
 	{Name: "fragments.memory", Live: true, Help: "bytes of all fragments that wait for the rest of their datagram"},
 	{Name: "fragments.memory_per_source", Live: true, Help: "of them, from one source"},
-	{Name: "fragments.per_source", Live: true, Help: "fragments of one source that wait"},
+	{Name: "fragments.per_source", Live: true, Help: "fragments of one source that wait; 0: as many as its memory holds"},
 	{Name: "filtering.mode", Live: true, Help: "who may send to a bound port: anybody (endpoint_independent), or addresses the client has a session with (address_dependent)"},
 	{Name: "filtering.allow_inbound_tcp", Live: true, Help: "IPv4 hosts may open connections to bound ports"},
 	{Name: "filtering.icmpv6_info", Live: true, Help: "pings of IPv6 clients: pass or drop"},

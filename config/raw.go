@@ -128,6 +128,9 @@ type rawTimeouts struct {
 	Fragment       interval `yaml:"fragment"`
 }
 
+// memoryPerSource is the default of fragments.memory_per_source.
+const memoryPerSource = 1 << 20
+
 type rawFragments struct {
 	Memory          int `yaml:"memory"`
 	MemoryPerSource int `yaml:"memory_per_source"`
@@ -271,7 +274,7 @@ func fresh() *file {
 			MaxStoredSYNsPerPool4:  64,
 			PortHashFields:         int(HashClientAddress | HashClientPort | HashPeerAddress | HashPeerPort),
 		},
-		Fragments: rawFragments{Memory: 16 << 20, MemoryPerSource: 128 << 10, PerSource: 64},
+		Fragments: rawFragments{Memory: 16 << 20, MemoryPerSource: memoryPerSource},
 		Filtering: rawFiltering{Mode: endpointIndependent, AllowInboundTCP: true, ICMPv6Info: passInfo},
 		Translation: rawXlat{
 			LowestIPv6MTU:   1280,

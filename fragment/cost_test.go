@@ -9,11 +9,11 @@ import (
 	"nat64d/packet"
 )
 
-// A full Reassembler refuses without allocating, so that a flood of fragments costs the collector nothing; and once it
-// has its memory it works without, too.
+// Once a Reassembler has its memory it allocates nothing, neither for datagrams that become whole nor for a flood of
+// fragments that push out others.
 func TestAddDoesNotAllocate(t *testing.T) {
 	for name, base := range families {
-		r := fragment.New(fragment.Limits{PerSource: 4})
+		r := fragment.New(fragment.Limits{PerSource: 4, Bytes: 64 << 10})
 		base.data = payload(3000, 0)
 		var views []packet.View
 		for _, f := range base.cut(1000) {
@@ -38,9 +38,17 @@ func TestAddDoesNotAllocate(t *testing.T) {
 		for id := range uint32(4) {
 			add(t, r, frag{v6: base.v6, next: 17, id: id + 1, data: payload(1000, 0), more: true}.build(), 0)
 		}
-		check("refused for the limit")
-		add(t, r, frag{v6: base.v6, next: 17, id: 1, data: payload(1008, 0), more: true}.build(), 0)
-		check("again, with one of them abandoned")
+		check("beside others of the source")
+		add(t, r, frag{v6: base.v6, next: 17, id: 4, data: payload(1008, 0), more: true}.build(), 0)
+		check("beside an abandoned one")
+		flood := views[:0]
+		for i := range 2000 {
+			v, _ := parse(frag{v6: base.v6, next: 17, id: uint32(i), source: uint8(i), data: payload(1000, 0), more: true}.build())
+			flood = append(flood, v)
+		}
+		views = flood
+		put()
+		check("a flood")
 	}
 }
 
@@ -66,16 +74,39 @@ func BenchmarkAdd(b *testing.B) {
 	}
 }
 
-func BenchmarkAddRefused(b *testing.B) {
-	r := fragment.New(fragment.Limits{PerSource: 1})
-	f := frag{v6: true, next: 17, data: payload(1448, 0), more: true}
-	add(b, r, f.build(), 0)
-	f.id++
-	v, _ := parse(f.build())
+// BenchmarkAddFlood is lone fragments, of one source and of many.
+func BenchmarkAddFlood(b *testing.B) {
+	for name, sources := range map[string]int{"one source": 1, "many sources": 256} {
+		b.Run(name, func(b *testing.B) {
+			r := fragment.New(fragment.Limits{})
+			var views []packet.View
+			for i := range 1 << 15 {
+				v, _ := parse(frag{v6: true, next: 17, source: uint8(i % sources), id: uint32(i), data: payload(1448, 0), more: true}.build())
+				views = append(views, v)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				_, _ = r.Add6(&views[i%len(views)], 0)
+			}
+		})
+	}
+}
+
+// BenchmarkAddBehindMany puts small fragments of one datagram in the order that makes each pass all before it.
+func BenchmarkAddBehindMany(b *testing.B) {
+	r := fragment.New(fragment.Limits{})
+	var views []packet.View
+	for i := range 510 {
+		v, _ := parse(frag{v6: true, next: 17, offset: 16 * (i + 1), data: payload(8, 0), more: true}.build())
+		views = append(views, v)
+	}
+	last, _ := parse(frag{v6: true, next: 17, offset: 32000, data: payload(8, 0), more: true}.build())
 	b.ReportAllocs()
-	for b.Loop() {
-		if _, bad := r.Add6(&v, 0); bad != drop.FragmentSource {
-			b.Fatal(bad)
+	for i := 0; b.Loop(); i++ {
+		if i%len(views) == 0 {
+			r = fragment.New(fragment.Limits{})
+			_, _ = r.Add6(&last, 0)
 		}
+		_, _ = r.Add6(&views[i%len(views)], 0)
 	}
 }

@@ -5,35 +5,33 @@
 package fragment
 
 import (
+	"cmp"
 	"encoding/binary"
+	"math"
 	"time"
 
 	"nat64d/drop"
 	"nat64d/packet"
 )
 
-// Limits bound what waits for the rest of its datagram. A zero field means its default.
+// Limits bound what waits for the rest of its datagram. Where one of them is reached, the oldest datagram makes way: of its
+// source at a limit of the source, of all at the limit of all. A zero field means its default.
 type Limits struct {
 	Time           time.Duration // from the first fragment's arrival to the last one's; 2 s, the least that RFC 6146 section 3.4 allows
 	Bytes          int           // memory of all fragments; 16 MiB
-	PerSourceBytes int           // memory of one source's fragments; 128 KiB
-	PerSource      int           // fragments of one source; 64
-	Datagrams      int           // incomplete datagrams; 8192, about 2 MiB beside Bytes
+	PerSourceBytes int           // memory of one source's fragments; 1 MiB
+	PerSource      int           // fragments of one source; 0: no limit but that of memory
+	PrefixLen      int           // addresses of one IPv6 prefix of this length are one source; 128
 }
 
 func (l Limits) withDefaults() Limits {
-	set := func(field *int, value int) {
-		if *field == 0 {
-			*field = value
-		}
-	}
 	if l.Time == 0 {
 		l.Time = 2 * time.Second
 	}
-	set(&l.Bytes, 16<<20)
-	set(&l.PerSourceBytes, 128<<10)
-	set(&l.PerSource, 64)
-	set(&l.Datagrams, 8192)
+	l.Bytes = cmp.Or(l.Bytes, 16<<20)
+	l.PerSourceBytes = cmp.Or(l.PerSourceBytes, 1<<20)
+	l.PerSource = cmp.Or(l.PerSource, math.MaxInt)
+	l.PrefixLen = cmp.Or(l.PrefixLen, 128)
 	return l
 }
 

@@ -76,7 +76,7 @@ func FuzzAdd(f *testing.F) {
 			if w.Data != nil {
 				checkWhole(t, w)
 			}
-			if r.Bytes() > modelLimits.Bytes || r.Len() > modelLimits.Datagrams || r.Len() > kept {
+			if r.Bytes() > modelLimits.Bytes || r.Len() > modelLimits.Bytes/block || r.Len() > kept {
 				t.Fatalf("%d datagrams of %d bytes", r.Len(), r.Bytes())
 			}
 		}

@@ -25,7 +25,6 @@ type memory struct {
 	pages  [][]byte
 	pieces []piece // by block
 	free   uint32  // a chain through more
-	used   int     // blocks
 }
 
 // blocksFor returns how many blocks n bytes take.
@@ -43,7 +42,6 @@ func (m *memory) take() uint32 {
 	b := m.free
 	m.free = m.pieces[b].more
 	m.pieces[b] = piece{}
-	m.used++
 	return b
 }
 
@@ -108,6 +106,5 @@ func (m *memory) drop(n uint32) (blocks int) {
 		n = more
 		blocks++
 	}
-	m.used -= blocks
 	return blocks
 }

@@ -17,7 +17,7 @@ import (
 const block = 2048
 
 // modelLimits are small enough to be met all the time.
-var modelLimits = fragment.Limits{Time: 2 * time.Second, Bytes: 24 * block, PerSourceBytes: 10 * block, PerSource: 6, Datagrams: 9}
+var modelLimits = fragment.Limits{Time: 2 * time.Second, Bytes: 14 * block, PerSourceBytes: 8 * block, PerSource: 6}
 
 // name is what tells datagrams apart.
 type name struct {
@@ -27,16 +27,21 @@ type name struct {
 
 // modelDatagram is a datagram as RFC 8200 section 4.5 speaks of it: a set of bytes.
 type modelDatagram struct {
+	name      name
 	arrived   time.Duration
 	frags     []frag
 	abandoned bool
 }
 
-func (d *modelDatagram) size() (n int) {
-	for _, f := range d.frags {
-		n += modelBlocks(f)
+// weight returns what the datagram counts for the limits.
+func (d *modelDatagram) weight() (fragments, blocks int) {
+	if d.abandoned {
+		return 1, 1
 	}
-	return n
+	for _, f := range d.frags {
+		blocks += modelBlocks(f)
+	}
+	return len(d.frags), blocks
 }
 
 func modelBlocks(f frag) int {
@@ -52,40 +57,74 @@ func modelBlocks(f frag) int {
 
 // model is reassembly as simple as it can be, and slow.
 type model struct {
-	datagrams map[name]*modelDatagram
-	lost      int
+	datagrams []*modelDatagram // by arrival
+	lost      fragment.Lost
+}
+
+// find returns the datagram of that name; nil if there is none.
+func (m *model) find(k name) *modelDatagram {
+	for _, d := range m.datagrams {
+		if d.name == k {
+			return d
+		}
+	}
+	return nil
+}
+
+// forget takes d out of the model and returns how many fragments were kept of it.
+func (m *model) forget(d *modelDatagram) int {
+	m.datagrams = slices.DeleteFunc(m.datagrams, func(o *modelDatagram) bool { return o == d })
+	return len(d.frags)
 }
 
 func (m *model) expire(now time.Duration) {
-	for k, d := range m.datagrams {
+	for _, d := range slices.Clone(m.datagrams) {
 		if now-d.arrived > modelLimits.Time {
-			m.lost += len(d.frags)
-			delete(m.datagrams, k)
+			m.lost.Late += m.forget(d)
 		}
 	}
 }
 
 // used returns the fragments and blocks of one source, and the blocks of all.
 func (m *model) used(source uint8) (fragments, blocks, all int) {
-	for k, d := range m.datagrams {
-		n := d.size()
-		count := len(d.frags)
-		if d.abandoned {
-			n, count = 0, 1
-		}
+	for _, d := range m.datagrams {
+		count, n := d.weight()
 		all += n
-		if k.source == source {
+		if d.name.source == source {
 			fragments, blocks = fragments+count, blocks+n
 		}
 	}
 	return fragments, blocks, all
 }
 
+// room discards the oldest datagrams until one more fragment fits, and refuses it if its own is among them.
+func (m *model) room(f frag, own *modelDatagram) drop.Reason {
+	n := modelBlocks(f)
+	if n*block > modelLimits.PerSourceBytes {
+		return drop.FragmentSource
+	}
+	for {
+		fragments, blocks, all := m.used(f.source)
+		reason, lost, of := drop.FragmentSource, &m.lost.Source, func(d *modelDatagram) bool { return d.name.source == f.source }
+		switch {
+		case fragments >= modelLimits.PerSource, (blocks+n)*block > modelLimits.PerSourceBytes:
+		case (all+n)*block > modelLimits.Bytes:
+			reason, lost, of = drop.FragmentMemory, &m.lost.Memory, func(*modelDatagram) bool { return true }
+		default:
+			return drop.None
+		}
+		oldest := m.datagrams[slices.IndexFunc(m.datagrams, of)]
+		if *lost += m.forget(oldest); oldest == own {
+			return reason
+		}
+	}
+}
+
 // add returns the payload of the datagram that f completes, or why f is refused.
 func (m *model) add(f frag, now time.Duration) ([]byte, drop.Reason) {
 	m.expire(now)
 	k := name{f.source, f.next, f.id}
-	d := m.datagrams[k]
+	d := m.find(k)
 	if d != nil && !d.abandoned {
 		for _, g := range d.frags {
 			if g.offset == f.offset && g.more == f.more && bytes.Equal(g.data, f.data) {
@@ -99,22 +138,17 @@ func (m *model) add(f frag, now time.Duration) ([]byte, drop.Reason) {
 	if d != nil && d.abandoned {
 		return nil, drop.FragmentOverlap
 	}
-	fragments, blocks, all := m.used(f.source)
-	n := modelBlocks(f)
-	switch {
-	case (all+n)*block > modelLimits.Bytes, d == nil && len(m.datagrams) == modelLimits.Datagrams:
-		return nil, drop.FragmentMemory
-	case fragments == modelLimits.PerSource, (blocks+n)*block > modelLimits.PerSourceBytes:
-		return nil, drop.FragmentSource
+	if bad := m.room(f, d); bad != drop.None {
+		return nil, bad
 	}
 	if d == nil {
-		d = &modelDatagram{arrived: now}
-		m.datagrams[k] = d
+		d = &modelDatagram{name: k, arrived: now}
+		m.datagrams = append(m.datagrams, d)
 	}
 	d.frags = append(d.frags, f)
 	whole := join(d.frags)
 	if whole != nil {
-		delete(m.datagrams, k)
+		m.forget(d)
 	}
 	return whole, drop.None
 }
@@ -168,7 +202,7 @@ type pair struct {
 }
 
 func newPair() *pair {
-	return &pair{r: fragment.New(modelLimits), m: model{datagrams: map[name]*modelDatagram{}}}
+	return &pair{r: fragment.New(modelLimits)}
 }
 
 // add compares what becomes of f, which is well-formed by itself.
@@ -192,9 +226,9 @@ func (p *pair) wait(t rapid.TB, d time.Duration) {
 	p.now += d
 	p.m.expire(p.now)
 	if n := p.r.Expire(p.now); n != p.m.lost {
-		t.Fatalf("%d fragments expired, the model says %d", n, p.m.lost)
+		t.Fatalf("%+v were discarded, the model says %+v", n, p.m.lost)
 	}
-	p.m.lost = 0
+	p.m.lost = fragment.Lost{}
 	p.check(t)
 }
 
@@ -203,7 +237,7 @@ func (p *pair) check(t rapid.TB) {
 	if p.r.Len() != len(p.m.datagrams) || p.r.Bytes() != blocks*block {
 		t.Fatalf("%d datagrams of %d bytes, the model has %d of %d", p.r.Len(), p.r.Bytes(), len(p.m.datagrams), blocks*block)
 	}
-	if p.r.Bytes() > modelLimits.Bytes || p.r.Len() > modelLimits.Datagrams {
+	if p.r.Bytes() > modelLimits.Bytes || p.r.Len() > modelLimits.Bytes/block {
 		t.Fatalf("%d datagrams of %d bytes are more than the limits allow", p.r.Len(), p.r.Bytes())
 	}
 }

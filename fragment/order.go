@@ -71,9 +71,8 @@ func (r *Reassembler) insert(d *datagram, f *header, at place) {
 	if at.next == 0 {
 		d.last = n
 	}
-	s := r.sources.at(d.source)
-	s.fragments++
-	s.blocks += f.blocks()
+	r.sources.at(d.source).fragments++
+	r.charge(d, f.blocks())
 	d.fragments++
 	d.have += len(f.data)
 	d.largest = max(d.largest, len(f.data))

@@ -182,7 +182,7 @@ func TestAddRefusesSpanOfWhole(t *testing.T) {
 		if _, bad := add(t, r, fs[1].build(), 0); bad != drop.FragmentSpan {
 			t.Fatalf("got %v, want %v", bad, drop.FragmentSpan)
 		}
-		if n := r.Expire(time.Minute); n != 1 || r.Len() != 0 || r.Bytes() != 0 {
+		if n := r.Expire(time.Minute).Late; n != 1 || r.Len() != 0 || r.Bytes() != 0 {
 			t.Fatalf("%d fragments expired, %d datagrams and %d bytes are left", n, r.Len(), r.Bytes())
 		}
 	}
@@ -217,8 +217,8 @@ func TestAddAbandonsContradictions(t *testing.T) {
 					t.Errorf("%s: fragment %d: %v, want %v", name, i, bad, expect)
 				}
 			}
-			if r.Bytes() != 0 || r.Len() != 1 {
-				t.Errorf("%s: an abandoned datagram has %d bytes", name, r.Bytes())
+			if r.Bytes() != 2048 || r.Len() != 1 {
+				t.Errorf("%s: an abandoned datagram counts as %d bytes", name, r.Bytes())
 			}
 			base.data = payload(3000, 0)
 			for _, f := range base.cut(1000) {
@@ -293,13 +293,13 @@ func TestAddRefusesWhatComesTooLate(t *testing.T) {
 			t.Fatal("refused within 2 s")
 		}
 		add(t, r, fs[0].build(), 4*time.Second)
-		if n := r.Expire(6 * time.Second); n != 0 {
+		if n := r.Expire(6 * time.Second).Late; n != 0 {
 			t.Fatalf("%d fragments expired within 2 s", n)
 		}
 		if w, _ := add(t, r, fs[1].build(), 6*time.Second+1); w.Data != nil {
 			t.Fatal("whole after more than 2 s")
 		}
-		if n := r.Expire(8*time.Second + 2); n != 2 || r.Len() != 0 || r.Bytes() != 0 {
+		if n := r.Expire(8*time.Second + 2).Late; n != 2 || r.Len() != 0 || r.Bytes() != 0 {
 			t.Fatalf("%d fragments expired, %d datagrams and %d bytes are left", n, r.Len(), r.Bytes())
 		}
 	})
@@ -321,7 +321,7 @@ func TestExpireIsBounded(t *testing.T) {
 	total := 0
 	for r.Len() > 1 {
 		before := r.Len()
-		total += r.Expire(time.Minute)
+		total += r.Expire(time.Minute).Late
 		if freed := before - r.Len(); freed == 0 || freed > 64 {
 			t.Fatalf("one call freed %d datagrams", freed)
 		}
@@ -331,30 +331,44 @@ func TestExpireIsBounded(t *testing.T) {
 	}
 }
 
+// lone returns a fragment of a datagram that does not become whole.
+func lone(source uint8, id uint32, n int) frag {
+	return frag{v6: true, next: 17, source: source, id: id, data: payload(n, 0), more: true}
+}
+
+// At each limit the oldest datagram makes way, of the source that has reached its own or of all.
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	one := func(source uint8, id uint32, n int) frag {
-		return frag{v6: true, next: 17, source: source, id: id, data: payload(n, 0), more: true}
-	}
 	for name, c := range map[string]struct {
 		limits fragment.Limits
 		fill   []frag
 		over   frag
 		reason drop.Reason
-		other  drop.Reason // of a fragment of another source
+		lost   fragment.Lost
+		left   int // datagrams
 	}{
-		"fragments of a source": {fragment.Limits{PerSource: 3}, []frag{one(1, 1, 8), one(1, 2, 8), one(1, 3, 8)}, one(1, 4, 8),
-			drop.FragmentSource, drop.None},
-		"fragments of a datagram": {fragment.Limits{PerSource: 2}, one(1, 1, 24).cut(8)[:2], one(1, 1, 24).cut(8)[2],
-			drop.FragmentSource, drop.None},
-		"memory of a source": {fragment.Limits{PerSourceBytes: 3 * 2048}, []frag{one(1, 1, 4000)}, one(1, 2, 2016),
-			drop.FragmentSource, drop.None},
-		"memory": {fragment.Limits{Bytes: 2 * 2048}, []frag{one(1, 1, 8), one(2, 2, 8)}, one(1, 3, 8),
-			drop.FragmentMemory, drop.FragmentMemory},
-		"datagrams": {fragment.Limits{Datagrams: 2}, []frag{one(1, 1, 8), one(2, 2, 8)}, one(1, 3, 8),
-			drop.FragmentMemory, drop.FragmentMemory},
+		"fragments of a source": {fragment.Limits{PerSource: 3}, []frag{lone(9, 9, 8), lone(1, 1, 8), lone(1, 2, 8), lone(1, 3, 8)},
+			lone(1, 4, 8), drop.None, fragment.Lost{Source: 1}, 4},
+		"fragments of a datagram": {fragment.Limits{PerSource: 2}, append(lone(1, 1, 24).cut(8)[:2], lone(9, 9, 8)),
+			lone(1, 1, 24).cut(8)[2], drop.FragmentSource, fragment.Lost{Source: 2}, 1},
+		"memory of a source": {fragment.Limits{PerSourceBytes: 3 * 2048}, []frag{lone(9, 9, 8), lone(1, 1, 4000), lone(1, 2, 8)},
+			lone(1, 3, 2016), drop.None, fragment.Lost{Source: 1}, 3},
+		"memory of a source, two make way": {fragment.Limits{PerSourceBytes: 3 * 2048}, []frag{lone(1, 1, 8), lone(1, 2, 8), lone(1, 3, 8)},
+			lone(1, 4, 4000), drop.None, fragment.Lost{Source: 2}, 2},
+		"memory of a source, the last makes way": {fragment.Limits{PerSourceBytes: 2 * 2048}, []frag{lone(1, 1, 4000)},
+			lone(1, 2, 8), drop.None, fragment.Lost{Source: 1}, 1},
+		"a fragment larger than a source's memory": {fragment.Limits{PerSourceBytes: 2048}, []frag{lone(1, 1, 8)},
+			lone(1, 2, 4000), drop.FragmentSource, fragment.Lost{}, 1},
+		"memory": {fragment.Limits{Bytes: 3 * 2048}, []frag{lone(1, 1, 8), lone(2, 2, 8), lone(2, 3, 8)},
+			lone(3, 3, 8), drop.None, fragment.Lost{Memory: 1}, 3},
+		"memory of a datagram": {fragment.Limits{Bytes: 2 * 2048}, append(lone(1, 1, 24).cut(8)[:1], lone(2, 2, 8)),
+			lone(1, 1, 24).cut(8)[1], drop.FragmentMemory, fragment.Lost{Memory: 1}, 1},
+		"a fragment larger than the memory": {fragment.Limits{Bytes: 2048}, []frag{lone(1, 1, 8)},
+			lone(1, 2, 4000), drop.FragmentMemory, fragment.Lost{}, 1},
 		"abandoned datagrams": {fragment.Limits{PerSource: 2},
-			[]frag{one(1, 1, 8), one(1, 1, 16), one(1, 2, 8), one(1, 2, 16)}, one(1, 3, 8), drop.FragmentSource, drop.None},
+			[]frag{lone(1, 1, 8), lone(1, 1, 16), lone(1, 2, 8), lone(1, 2, 16)}, lone(1, 3, 8), drop.None, fragment.Lost{Source: 1}, 2},
+		"memory of abandoned datagrams": {fragment.Limits{Bytes: 2 * 2048},
+			[]frag{lone(1, 1, 8), lone(1, 1, 16), lone(2, 2, 8), lone(2, 2, 16)}, lone(3, 3, 8), drop.None, fragment.Lost{Memory: 1}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -365,27 +379,118 @@ func TestLimits(t *testing.T) {
 			if _, bad := add(t, r, c.over.build(), time.Second); bad != c.reason {
 				t.Errorf("got %v, want %v", bad, c.reason)
 			}
-			if _, bad := add(t, r, one(9, 9, 8).build(), time.Second); bad != c.other {
-				t.Errorf("another source: got %v, want %v", bad, c.other)
+			if n := r.Len(); n != c.left {
+				t.Errorf("%d datagrams wait, want %d", n, c.left)
 			}
-			if _, bad := add(t, r, c.over.build(), 3*time.Second); bad != drop.None {
-				t.Errorf("when all have expired: %v", bad)
+			if lost := r.Expire(time.Second); lost != c.lost {
+				t.Errorf("%+v were discarded, want %+v", lost, c.lost)
 			}
 		})
 	}
 }
 
+// However many lone fragments come in between, with the source's own address, its next datagram becomes whole.
+func TestFloodLeavesDatagramsThatCome(t *testing.T) {
+	t.Parallel()
+	family(t, func(t *testing.T, base frag) {
+		for name, c := range map[string]struct {
+			sources uint8
+			limits  fragment.Limits
+		}{
+			"one source":   {1, fragment.Limits{PerSourceBytes: 128 << 10}},
+			"many sources": {250, fragment.Limits{Bytes: 128 << 10}},
+		} {
+			r := fragment.New(c.limits)
+			f := base
+			f.data = payload(6000, 0)
+			for id := range uint32(1000) {
+				for i, g := range f.cut(1000) {
+					g.id = id
+					for k := range uint32(5) {
+						add(t, r, frag{v6: base.v6, next: 17, source: uint8(id*5+k) % c.sources, id: 2000 + (id*6+uint32(i))*5 + k, data: payload(1000, 1), more: true}.build(), 0)
+					}
+					w, bad := add(t, r, g.build(), 0)
+					if f.id = id; bad != drop.None {
+						t.Fatalf("%s: datagram %d: %v", name, id, bad)
+					}
+					if i == 5 {
+						want(t, w, f, 1000)
+					}
+				}
+			}
+			if n := r.Bytes(); n > 128<<10 {
+				t.Errorf("%s: %d bytes wait", name, n)
+			}
+		}
+	})
+}
+
+// The addresses of a client's IPv6 prefix share what one source may have, IPv4 addresses do not.
+func TestSourceIsAPrefix(t *testing.T) {
+	t.Parallel()
+	family(t, func(t *testing.T, base frag) {
+		r := fragment.New(fragment.Limits{PerSource: 4, PrefixLen: 64})
+		for source := range uint8(8) {
+			add(t, r, frag{v6: base.v6, next: 17, source: source, id: 1, data: payload(8, 0), more: true}.build(), 0)
+		}
+		want := 8
+		if base.v6 {
+			want = 4
+		}
+		if n := r.Len(); n != want {
+			t.Errorf("%d datagrams wait, want %d", n, want)
+		}
+	})
+}
+
+// A fast IPv4 source uses an Identification again before the time of a datagram that lost a fragment is over.
+func TestIdentificationUsedAgain(t *testing.T) {
+	t.Parallel()
+	family(t, func(t *testing.T, base frag) {
+		r := fragment.New(fragment.Limits{})
+		f := base
+		f.data = payload(2000, 0)
+		add(t, r, f.cut(1000)[0].build(), 0)
+		for id := range uint32(1 << 15) {
+			g := base
+			g.id, g.data = 1<<16+id, payload(16, 0)
+			if !base.v6 {
+				g.id = base.id + 1 + id
+			}
+			for _, part := range g.cut(8) {
+				add(t, r, part.build(), 0)
+			}
+		}
+		f.data = payload(2000, 1)
+		var w fragment.Whole
+		var bad drop.Reason
+		for _, g := range f.cut(1000) {
+			w, bad = add(t, r, g.build(), 0)
+		}
+		if base.v6 {
+			if bad != drop.FragmentOverlap { // 32 bits do not repeat so soon
+				t.Errorf("got %v, want %v", bad, drop.FragmentOverlap)
+			}
+			return
+		}
+		want(t, w, f, 1000)
+	})
+}
+
 func TestSetLimits(t *testing.T) {
 	t.Parallel()
-	r := fragment.New(fragment.Limits{PerSource: 1})
-	f := frag{next: 17, data: payload(24, 0)}
+	r := fragment.New(fragment.Limits{PerSource: 2})
+	f := frag{next: 17, data: payload(40, 0)}
 	fs := f.cut(8)
-	add(t, r, fs[0].build(), 0)
-	if _, bad := add(t, r, fs[1].build(), 0); bad != drop.FragmentSource {
-		t.Fatal(bad)
-	}
 	r.SetLimits(fragment.Limits{Time: time.Minute})
-	add(t, r, fs[1].build(), 30*time.Second)
-	w, _ := add(t, r, fs[2].build(), 30*time.Second)
-	want(t, w, f, 8)
+	for i, at := range []time.Duration{0, 30 * time.Second, 31 * time.Second, 32 * time.Second} {
+		add(t, r, fs[i].build(), at)
+	}
+	r.SetLimits(fragment.Limits{Time: time.Minute, PerSource: 2})
+	if r.Len() != 1 {
+		t.Fatal("a new limit discards what waits")
+	}
+	if _, bad := add(t, r, fs[4].build(), 33*time.Second); bad != drop.FragmentSource || r.Len() != 0 {
+		t.Fatalf("%v, %d datagrams wait", bad, r.Len())
+	}
 }

@@ -45,9 +45,15 @@ func (w *worker) assembled(whole fragment.Whole, from func(*packet.Frame) drop.R
 	return r
 }
 
-// expire frees fragments whose time is over.
+// expire frees fragments whose time is over, and counts those and the ones that have made way for others.
 func (w *worker) expire() {
-	if n := w.parts.six.Expire(w.now) + w.parts.four.Expire(w.now); n > 0 {
-		w.count.Dropped(drop.FragmentTimeout, uint64(n))
+	for _, p := range [...]*fragment.Reassembler{w.parts.six, w.parts.four} {
+		lost := p.Expire(w.now)
+		if lost == (fragment.Lost{}) {
+			continue
+		}
+		w.count.Dropped(drop.FragmentTimeout, uint64(lost.Late))
+		w.count.Dropped(drop.FragmentSource, uint64(lost.Source))
+		w.count.Dropped(drop.FragmentMemory, uint64(lost.Memory))
 	}
 }

@@ -39,7 +39,7 @@ var limits = [...]limit{
 	{"stored SYNs", (*Gateway).useOfSYNs, drops(drop.StoredSYNLimit),
 		"too many SYNs from IPv4 wait for a client's: new ones are refused; somebody scans pool4, or sessions.max_stored_syns and those that begin like it are low"},
 	{"fragment memory", (*Gateway).useOfFragments, drops(drop.FragmentMemory),
-		"too many fragments wait for the rest of their datagrams: new ones are refused; raise fragments.memory"},
+		"too many fragments wait for the rest of their datagrams: the oldest are discarded; raise fragments.memory"},
 }
 
 // drops counts the packets that were dropped for a reason.

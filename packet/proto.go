@@ -1,5 +1,7 @@
 package packet
 
+import "encoding/binary"
+
 // Proto is one of the three protocols that a stateful NAT64 carries. It is an index: the three BIBs and session
 // tables of RFC 6146 section 3.1 are told apart by it.
 type Proto uint8
@@ -18,6 +20,14 @@ func (p Proto) String() string { return [...]string{"tcp", "udp", "icmp"}[p] }
 
 // Addr6 is an IPv6 address, in network order.
 type Addr6 = [16]byte
+
+// Mask6 returns the first bits of an address, the others 0.
+func Mask6(a Addr6, bits int) Addr6 {
+	high, low := binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])
+	binary.BigEndian.PutUint64(a[:8], high&^(^uint64(0)>>min(bits, 64)))
+	binary.BigEndian.PutUint64(a[8:], low&^(^uint64(0)>>max(bits-64, 0)))
+	return a
+}
 
 // Addr4 is an IPv4 address, in network order.
 type Addr4 = [4]byte

@@ -90,7 +90,7 @@ func (x *inbound) configure(quotas [scopes]uint32, prefixBits int) {
 func (x *inbound) reserve(id bib.ID, client packet.Addr6) (n uint32, full scope) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	client = bib.Mask(client, x.prefixBits)
+	client = packet.Mask6(client, x.prefixBits)
 	groups := [scopes]uint32{inAll: x.all, ofClient: x.byClient[client], ofBinding: x.byBinding[id]}
 	for s := range scopes {
 		s = scopes - 1 - s // the narrowest first: what makes way there, makes way in all
@@ -167,7 +167,7 @@ func (x *inbound) first(s scope, id bib.ID, client packet.Addr6, last rank) uint
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	g := x.groups.at([scopes]uint32{inAll: x.all, ofClient: x.byClient[bib.Mask(client, x.prefixBits)], ofBinding: x.byBinding[id]}[s])
+	g := x.groups.at([scopes]uint32{inAll: x.all, ofClient: x.byClient[packet.Mask6(client, x.prefixBits)], ofBinding: x.byBinding[id]}[s])
 	for _, n := range g.oldest[:last+1] {
 		if n != 0 {
 			return x.records.at(n).slot

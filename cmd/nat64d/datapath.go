@@ -54,6 +54,7 @@ func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 		Fragments: fragment.Limits{
 			Time: c.Sessions.Timeouts.Fragment, Bytes: c.Fragments.Memory,
 			PerSourceBytes: c.Fragments.MemoryPerSource, PerSource: c.Fragments.PerSource,
+			PrefixLen: c.Sessions.ClientPrefixLen,
 		},
 	}
 	if c.ICMP.Errors != config.ICMPErrorsAll {
