@@ -115,7 +115,8 @@ func iperf(t *testing.T, l *lab.Lab, server string, c iperfCase) loss {
 		}
 		return nil
 	})
-	if err := json.Unmarshal([]byte(out), &result); err != nil {
+	_, out, _ = strings.Cut(out, "{") // a warning may precede it
+	if err := json.Unmarshal([]byte("{"+out), &result); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
 	x := loss{rate: result.End.Received.Rate}
