@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -119,6 +120,8 @@ func (d *document) dns64(r *rawDNS64, c *Config) DNS64 {
 		a, err := netip.ParseAddrPort(text)
 		if err != nil || a.Port() == 0 {
 			d.problem(rowKey("dns64.listen", i), "is %q, but must be an address and a port, such as [2001:db8::53]:53", text)
+		} else if err := scoped(a.Addr()); err != nil {
+			d.problem(rowKey("dns64.listen", i), "is %q, but %s", text, err)
 		}
 		n.Listen = append(n.Listen, a)
 	}
@@ -171,7 +174,7 @@ func Everybody(p netip.Prefix) bool {
 	return p.Bits() < 16 && (p.Contains(netip.MustParseAddr("2000::")) || p.Addr().As16()[0]>>5 == 1)
 }
 
-// upstream reads 192.0.2.53, [2001:db8::53]:5353, tcp://192.0.2.53 or tls://192.0.2.53#dns.example.
+// upstream reads 192.0.2.53, [2001:db8::53]:5353, [fe80::1%eth0]:53, tcp://192.0.2.53 or tls://192.0.2.53#dns.example.
 func (d *document) upstream(key, text string) Upstream {
 	u := Upstream{Transport: TransportUDP}
 	rest := text
@@ -180,15 +183,73 @@ func (d *document) upstream(key, text string) Upstream {
 	}
 	var named bool
 	rest, u.Name, named = strings.Cut(rest, "#")
-	ports := map[Transport]uint16{TransportUDP: 53, TransportTCP: 53, TransportTLS: 853}
-	a, err := netip.ParseAddr(strings.Trim(rest, "[]"))
-	if u.Addr = netip.AddrPortFrom(a, ports[u.Transport]); err != nil {
-		u.Addr, err = netip.ParseAddrPort(rest)
+	port, known := map[Transport]uint16{TransportUDP: 53, TransportTCP: 53, TransportTLS: 853}[u.Transport]
+	_, valid := domain(u.Name)
+	switch {
+	case !known:
+		d.problem(key, "is %q, but must begin with udp://, tcp://, tls:// or the address", text)
+	case named && u.Transport != TransportTLS:
+		d.problem(key, "is %q, but a name behind # is that of a certificate, which tls:// alone has", text)
+	case named && (!valid || u.Name == ""):
+		d.problem(key, "is %q, but behind # must be a name such as dns.example", text)
 	}
-	if _, known := domain(u.Name); err != nil || u.Addr.Port() == 0 || u.Addr.Addr().IsUnspecified() || named != (known && u.Transport == TransportTLS && u.Name != "") {
-		d.problem(key, "is %q, but must be one such as 192.0.2.53, tcp://192.0.2.53:53 or tls://192.0.2.53#dns.example", text)
+	a, err := hostPort(rest, port)
+	if err == nil {
+		err = reachable(a.Addr())
 	}
+	if err != nil {
+		d.problem(key, "is %q, but %s; use one such as 192.0.2.53, [2001:db8::53]:5353, fe80::1%%eth0, tcp://192.0.2.53:53 or tls://192.0.2.53#dns.example", text, err)
+	}
+	u.Addr = a
 	return u
+}
+
+// hostPort reads an address, in brackets or not, and the port behind it, if there is one.
+func hostPort(text string, port uint16) (netip.AddrPort, error) {
+	host := text
+	if strings.HasPrefix(text, "[") || strings.Count(text, ":") == 1 { // else the colons are those of an IPv6 address
+		i := strings.LastIndex(text, ":")
+		if end := strings.LastIndex(text, "]"); end > i { // [2001:db8::53]
+			i = -1
+		}
+		if i >= 0 {
+			n, err := strconv.ParseUint(text[i+1:], 10, 16)
+			if err != nil || n == 0 {
+				return netip.AddrPort{}, fmt.Errorf("%q is not a port, of which there are 1 to 65535", text[i+1:])
+			}
+			host, port = text[:i], uint16(n)
+		}
+		if inner, bracketed := strings.CutPrefix(host, "["); bracketed {
+			inner, closed := strings.CutSuffix(inner, "]")
+			if host = inner; !closed || !strings.Contains(inner, ":") {
+				return netip.AddrPort{}, fmt.Errorf("brackets must be around an IPv6 address")
+			}
+		}
+	}
+	a, err := netip.ParseAddr(host)
+	if err != nil || strings.ContainsAny(a.Zone(), "[]:/ ") {
+		return netip.AddrPort{}, fmt.Errorf("%q is not an IP address", host)
+	}
+	return netip.AddrPortFrom(a, port), nil
+}
+
+// reachable refuses addresses that nobody can be asked at.
+func reachable(a netip.Addr) error {
+	switch {
+	case a.IsUnspecified(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return fmt.Errorf("%v is no address of a host", a)
+	case a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "":
+		return fmt.Errorf("%v is link-local and needs the interface that it is behind, as in %v%%eth0", a, a)
+	}
+	return scoped(a)
+}
+
+// scoped refuses an interface behind an address that means the same at each of them.
+func scoped(a netip.Addr) error {
+	if a.Zone() != "" && !a.IsLinkLocalUnicast() {
+		return fmt.Errorf("%v is not link-local and must not name an interface (%%%s)", a.WithZone(""), a.Zone())
+	}
+	return nil
 }
 
 // range64 reads 198.51.100.0/24=2001:db8:65::/96.
@@ -266,6 +327,11 @@ func (d *document) suffix(text string, prefixes []pool6.Prefix) netip.Addr {
 	if err != nil || !a.Is6() || a.Zone() != "" {
 		d.problem(key, "is %q, but must be an IPv6 address such as ::1234", text)
 		return netip.IPv6Unspecified()
+	}
+	shorter := func(p pool6.Prefix) bool { return p.Prefix().Bits() < 96 }
+	if !a.IsUnspecified() && len(prefixes) > 0 && !slices.ContainsFunc(prefixes, shorter) {
+		d.problem(key, "is %v, but behind a /96, as all prefixes of pool6 are, there are no bits left; leave it out, or use a shorter prefix", a)
+		return a
 	}
 	b := a.As16()
 	for _, p := range prefixes {

@@ -31,6 +31,9 @@ func TestDNS64(t *testing.T) {
 		{"dns64: { enabled: on, upstreams: ['tcp://192.0.2.53', '[2001:db8::53]:5353', 'tls://192.0.2.53#dns.example', 'tls://[2001:db8::53]:853'] }",
 			func(n config.DNS64) any { return n.Upstreams },
 			"[tcp://192.0.2.53:53 [2001:db8::53]:5353 tls://192.0.2.53:853#dns.example tls://[2001:db8::53]:853]"},
+		{"dns64: { enabled: on, upstreams: ['[fe80::1%eth0]:5353', 'fe80::1%eth0.7', 'tcp://[fe80::1%2]', '192.0.2.53:5353', '2001:db8::53', 'tls://fe80::1%br-lan#dns.example'] }",
+			func(n config.DNS64) any { return n.Upstreams },
+			"[[fe80::1%eth0]:5353 [fe80::1%eth0.7]:53 tcp://[fe80::1%2]:53 192.0.2.53:5353 [2001:db8::53]:53 tls://[fe80::1%br-lan]:853#dns.example]"},
 	} {
 		if got := fmt.Sprint(row.get(parse(t, row.text).DNS64)); got != row.want {
 			t.Errorf("%s: got %s, want %s", row.text, got, row.want)
@@ -46,10 +49,27 @@ func TestDNS64Refused(t *testing.T) {
 		"enabled: true, upstreams: [192.0.2.53], clients: ['::/0']":     "makes DNS64 on [::]:53 an open resolver",
 		"enabled: true, upstreams: [192.0.2.53], clients: ['2000::/3']": "open resolver",
 		"enabled: true, upstreams: [192.0.2.53], clients: [0.0.0.0/0]":  "open resolver",
-		"upstreams: [dns.example]":                                      "dns64.upstreams[0]: is \"dns.example\", but must be one such as",
-		"upstreams: ['https://192.0.2.53']":                             "must be one such as",
-		"upstreams: ['192.0.2.53#dns.example']":                         "must be one such as",
-		"upstreams: ['tls://192.0.2.53#']":                              "must be one such as",
+		"upstreams: [dns.example]":                                      "dns64.upstreams[0]: is \"dns.example\", but \"dns.example\" is not an IP address; use one such as",
+		"upstreams: ['https://192.0.2.53']":                             "must begin with udp://, tcp://, tls:// or the address",
+		"upstreams: ['192.0.2.53#dns.example']":                         "a name behind # is that of a certificate",
+		"upstreams: ['tls://192.0.2.53#']":                              "behind # must be a name such as dns.example",
+		"upstreams: ['192.0.2.53:0']":                                   "\"0\" is not a port, of which there are 1 to 65535",
+		"upstreams: ['192.0.2.53:65536']":                               "\"65536\" is not a port",
+		"upstreams: ['[2001:db8::53]:x']":                               "\"x\" is not a port",
+		"upstreams: ['[2001:db8::53]:']":                                "\"\" is not a port",
+		"upstreams: ['192.0.2.53:-53']":                                 "\"-53\" is not a port",
+		"upstreams: ['[192.0.2.53]:53']":                                "brackets must be around an IPv6 address",
+		"upstreams: ['[2001:db8::53']":                                  "brackets must be around an IPv6 address",
+		"upstreams: ['[2001:db8::53%eth0]:53']":                         "2001:db8::53 is not link-local and must not name an interface (%eth0)",
+		"upstreams: ['[fd00::53%eth0]:53']":                             "must not name an interface (%eth0)",
+		"upstreams: ['[fe80::1]:53']":                                   "fe80::1 is link-local and needs the interface that it is behind, as in fe80::1%eth0",
+		"upstreams: ['[fe80::1%]:53']":                                  "is not an IP address",
+		"upstreams: ['192.0.2.53%eth0']":                                "is not an IP address",
+		"upstreams: ['ff02::1%eth0']":                                   "is no address of a host",
+		"upstreams: [255.255.255.255]":                                  "is no address of a host",
+		"upstreams: ['::']":                                             "is no address of a host",
+		"listen: ['[2001:db8::1%eth0]:53']":                             "dns64.listen[0]: is \"[2001:db8::1%eth0]:53\", but 2001:db8::1 is not link-local",
+		"suffix: '::1'":                                                 "dns64.suffix: is ::1, but behind a /96, as all prefixes of pool6 are, there are no bits left",
 		"listen: ['[::]']":                                              "dns64.listen[0]: is \"[::]\", but must be an address and a port",
 		"ranges: [198.51.100.0/24]":                                     "dns64.ranges[0]: is",
 		"ranges: ['198.51.100.0/24=2001:db8:65::/96']":                  "is not a prefix of pool6, which has 64:ff9b::/96",
@@ -71,6 +91,9 @@ func TestDNS64Refused(t *testing.T) {
 	}
 	_, err = config.Parse("f", strings.NewReader("pool6: [ { prefix: 2001:db8::/32 } ]\ndns64: { suffix: '::1:0:0:1' }"), named)
 	if err != nil {
+		t.Error(err)
+	}
+	if _, err = config.Parse("f", strings.NewReader("pool6: [ { prefix: 64:ff9b::/96 }, { prefix: 2001:db8::/32 } ]\ndns64: { suffix: '::1' }"), named); err != nil {
 		t.Error(err)
 	}
 	_, err = config.Parse("f", strings.NewReader("pool6: [ { prefix: 2001:db8::/32 } ]\ndns64: { suffix: '0:0:1::' }"), named)

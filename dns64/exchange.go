@@ -272,11 +272,11 @@ func (u *upstream) take() *connection {
 	return c
 }
 
-// keep has a connection wait for its next use.
+// keep has a connection wait for its next use, unless nobody asks this upstream any more.
 func (u *upstream) keep(c *connection) {
 	c.since = time.Now()
 	u.mu.Lock()
-	full := len(u.idle) == maxIdle
+	full := u.closed || len(u.idle) == maxIdle
 	if !full {
 		u.idle = append(u.idle, c)
 	}

@@ -48,6 +48,11 @@ type state struct {
 	made    *cache // what clients are answered
 }
 
+// serves reports whether a client is answered: those of the Config, and always the host itself.
+func (s *state) serves(client netip.Addr) bool {
+	return client.IsLoopback() || s.clients.Contains(client)
+}
+
 // New returns a Forwarder.
 func New(c Config, log *slog.Logger) *Forwarder {
 	f := &Forwarder{log: log, seed: maphash.MakeSeed()}

@@ -70,7 +70,7 @@ func (f *Forwarder) answer(dst, packet []byte, from *client, now time.Time) ([]b
 	if !from.stream {
 		from.limit = int(min(q.size, s.Size))
 	}
-	if !s.clients.Contains(from.addr) {
+	if !s.serves(from.addr) {
 		f.Stats.add(denied)
 		rcode = dns.RcodeRefused
 	} else if rcode == dns.RcodeSuccess && Transfer(q.kind) {

@@ -191,21 +191,27 @@ func TestSizesOfAnswers(t *testing.T) {
 	}
 }
 
+// Clients are answered if they are configured, and always if they are the host itself; others are refused.
 func TestWhoIsServed(t *testing.T) {
 	t.Parallel()
-	up := startFake(t, zone(t, a7))
-	c := testConfig(t, up.udp)
+	c := testConfig(t, startFake(t, zone(t, a7)).udp)
 	c.Clients = []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}
 	f, server := serve(t, c)
-	for _, network := range []string{"udp", "tcp"} {
-		if m := exchange(t, network, server, nil, "h.example.com.", dns.TypeAAAA); m.Rcode != dns.RcodeRefused {
-			t.Errorf("%s: got %v", network, m)
+	for address, want := range map[string]outcome{
+		"2001:db8::1": pending, "::1": pending, "127.0.0.1": pending, "127.0.0.53": pending, "2001:db9::1": answered, "192.0.2.1": answered, "::2": answered,
+	} {
+		for _, stream := range []bool{false, true} {
+			who := client{addr: netip.MustParseAddr(address), stream: stream, limit: 65535}
+			answer, _, o := f.answer(nil, packed(t, "h.example.com.", nil), &who, time.Now())
+			if o != want || o == answered && int(answer[3]&15) != dns.RcodeRefused {
+				t.Errorf("%s, over TCP %v: outcome %d, want %d: %x", address, stream, o, want, answer)
+			}
 		}
 	}
-	c.Clients = testConfig(t).Clients
-	f.Configure(c)
-	if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != made7 {
-		t.Errorf("got %s", got)
+	for _, network := range []string{"udp", "tcp"} { // as a client of 127.0.0.1
+		if got := brief(exchange(t, network, server, nil, "h.example.com.", dns.TypeAAAA)); got != made7 {
+			t.Errorf("%s: got %s", network, got)
+		}
 	}
 	if m := exchange(t, "udp", server, nil, "example.com.", dns.TypeIXFR); m.Rcode != dns.RcodeRefused {
 		t.Errorf("got %v", m)

@@ -61,13 +61,19 @@ dns64 {{.First}} {
 }
 `,
 	"radvd": `# Into radvd.conf, of radvd 2.20 or newer: hosts learn the prefix by router advertisements (RFC 8781).
+# Hosts do not take this gateway for a default router (lifetime 0), but for the way to the prefix. If it is one, leave out
+# AdvDefaultLifetime; if radvd advertises on this interface already, put the rest into the section that is there.
 {{- if not .Interface}}
 # INTERFACE stands for the one that they are behind: interfaces.v6.name, which would say it, is not set.{{end}}
 interface {{or .Interface "INTERFACE"}} {
 	AdvSendAdvert on;
+	AdvDefaultLifetime 0;
 {{- range .Prefixes}}
 	nat64prefix {{.Prefix}} {
 		AdvValidLifetime 1800;
+	};
+	route {{.Prefix}} {
+		AdvRouteLifetime 1800;
 	};{{end}}
 {{- if .Resolver.IsValid}}
 	RDNSS {{.Resolver}} {
@@ -75,16 +81,23 @@ interface {{or .Interface "INTERFACE"}} {
 };
 `,
 	"networkd": `# Into the .network file of {{or .Interface "the interface that hosts are behind"}}, of systemd 255 or newer: hosts learn the prefix by router advertisements (RFC 8781).
+# Hosts do not take this gateway for a default router (lifetime 0), but for the way to the prefix. If it is one, leave out
+# RouterLifetimeSec.
 [Network]
 IPv6SendRA=yes
-{{- if .Resolver.IsValid}}
 
 [IPv6SendRA]
+RouterLifetimeSec=0
+{{- if .Resolver.IsValid}}
 DNS={{.Resolver}}{{end}}
 {{- range .Prefixes}}
 
 [IPv6PREF64Prefix]
 Prefix={{.Prefix}}
+LifetimeSec=1800
+
+[IPv6RoutePrefix]
+Route={{.Prefix}}
 LifetimeSec=1800{{end}}
 `,
 }

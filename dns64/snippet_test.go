@@ -12,11 +12,19 @@ func TestSnippets(t *testing.T) {
 	p.Choice, p.TranslateAll, p.Suffix = All, []string{"example.net."}, netip.MustParseAddr("::1")
 	s := Surroundings{Clients: []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}, Resolver: netip.MustParseAddr("2001:db8::53"), Interface: "eth0"}
 	for server, want := range map[string][]string{
-		"bind":     {"dns64 64:ff9b::/96 {", "clients { 2001:db8::/32; };", "!10.0.0.0/8; ", "exclude { ::ffff:0.0.0.0/96; };", "suffix ::1;", "break-dnssec no;"},
-		"unbound":  {"dns64-prefix: 64:ff9b::/96\n", "\tdns64-ignore-aaaa: \"example.net.\"\n", "ipv4only.arpa. 86400 IN AAAA 64:ff9b::c000:aa"},
-		"coredns":  {"dns64 64:ff9b::/96 {\n\tallow_ipv4\n}"},
-		"radvd":    {"interface eth0 {", "nat64prefix 64:ff9b::/96 {", "RDNSS 2001:db8::53 {"},
-		"networkd": {"[IPv6PREF64Prefix]\nPrefix=64:ff9b::/96\n", "DNS=2001:db8::53"},
+		"bind":    {"dns64 64:ff9b::/96 {", "clients { 2001:db8::/32; };", "!10.0.0.0/8; ", "exclude { ::ffff:0.0.0.0/96; };", "suffix ::1;", "break-dnssec no;"},
+		"unbound": {"dns64-prefix: 64:ff9b::/96\n", "\tdns64-ignore-aaaa: \"example.net.\"\n", "ipv4only.arpa. 86400 IN AAAA 64:ff9b::c000:aa"},
+		"coredns": {"dns64 64:ff9b::/96 {\n\tallow_ipv4\n}"},
+		"radvd": {
+			"interface eth0 {\n\tAdvSendAdvert on;\n\tAdvDefaultLifetime 0;\n", "RDNSS 2001:db8::53 {",
+			"nat64prefix 64:ff9b::/96 {", "\troute 64:ff9b::/96 {\n\t\tAdvRouteLifetime 1800;\n\t};\n",
+			"nat64prefix 2001:db8:122:344::/64 {", "\troute 2001:db8:122:344::/64 {\n",
+		},
+		"networkd": {
+			"[IPv6SendRA]\nRouterLifetimeSec=0\nDNS=2001:db8::53\n",
+			"[IPv6PREF64Prefix]\nPrefix=64:ff9b::/96\n", "[IPv6RoutePrefix]\nRoute=64:ff9b::/96\nLifetimeSec=1800\n",
+			"[IPv6PREF64Prefix]\nPrefix=2001:db8:122:344::/64\n", "[IPv6RoutePrefix]\nRoute=2001:db8:122:344::/64\n",
+		},
 	} {
 		text, err := p.Snippet(server, s)
 		if err != nil {

@@ -8,11 +8,14 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 )
 
 // Transport is how an upstream is asked.
@@ -74,8 +77,9 @@ type upstream struct {
 	took     [len(latencies) + 1]atomic.Uint64
 	recent   atomic.Uint64 // microseconds, a moving average
 
-	mu   sync.Mutex
-	idle []*connection // that can be used again, the latest last
+	mu     sync.Mutex
+	idle   []*connection // that can be used again, the latest last
+	closed bool          // none is kept any more
 }
 
 // UpstreamState is what is known of an upstream.
@@ -136,7 +140,7 @@ func NewUpstreams(list []Upstream, race bool, base *tls.Config) *Upstreams {
 				up.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 			}
 			if up.tls.ServerName = u.Name; u.Name == "" {
-				up.tls.ServerName = u.Addr.Addr().String()
+				up.tls.ServerName = u.Addr.Addr().WithZone("").String()
 			}
 		}
 		us.list = append(us.list, up)
@@ -162,9 +166,12 @@ func (us *Upstreams) State() (list []UpstreamState) {
 	return list
 }
 
-// Close closes the connections that wait to be used again.
+// Close closes the connections that wait to be used again. Those of questions under way are closed after their answers.
 func (us *Upstreams) Close() {
 	for _, u := range us.list {
+		u.mu.Lock()
+		u.closed = true
+		u.mu.Unlock()
 		u.prune(0)
 	}
 }
@@ -286,8 +293,9 @@ func (us *Upstreams) try(ctx context.Context, u *upstream, q Question) (m *dns.M
 
 // dial opens a connection. An UDP socket is connected, too: the kernel then lets no answers from elsewhere through.
 func (u *upstream) dial(ctx context.Context, network string) (net.Conn, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, network, u.Addr.String())
+	d := net.Dialer{Control: u.bind}
+	to := netip.AddrPortFrom(u.Addr.Addr().WithZone(""), u.Addr.Port())
+	c, err := d.DialContext(ctx, network, to.String())
 	if err != nil || u.tls == nil {
 		return c, err
 	}
@@ -297,4 +305,25 @@ func (u *upstream) dial(ctx context.Context, network string) (net.Conn, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// bind binds a socket to the interface that an upstream with a link-local address is behind. Package net remembers for a minute
+// which interface has which name, by which time one that went and came back has another index; the kernel knows.
+func (u *upstream) bind(_, _ string, c syscall.RawConn) error {
+	zone := u.Addr.Addr().Zone()
+	if zone == "" {
+		return nil
+	}
+	var failed error
+	err := c.Control(func(fd uintptr) {
+		if index, err := strconv.Atoi(zone); err == nil {
+			failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, index)
+		} else {
+			failed = unix.BindToDevice(int(fd), zone)
+		}
+	})
+	if failed != nil {
+		failed = fmt.Errorf("interface %s: %w", zone, failed)
+	}
+	return errors.Join(err, failed)
 }

@@ -73,6 +73,33 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	}
 }
 
+// A connection whose question is under way when its upstream is closed is closed after the answer, not kept for ever.
+func TestConnectionsOfClosedUpstreamsAreNotKept(t *testing.T) {
+	t.Parallel()
+	asked, closed := make(chan struct{}), make(chan struct{})
+	answer := zone(t, a7)
+	up := startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
+		close(asked)
+		<-closed
+		return answer(w, q)
+	})
+	us := NewUpstreams([]Upstream{up.tcp}, false, nil)
+	done := make(chan error)
+	go func() {
+		_, err := us.Ask(t.Context(), in("h.example.com.", dns.TypeA))
+		done <- err
+	}()
+	<-asked
+	us.Close()
+	close(closed)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := len(us.list[0].idle); n != 0 {
+		t.Errorf("%d connections are kept", n)
+	}
+}
+
 func TestCertificateOfAnotherName(t *testing.T) {
 	t.Parallel()
 	up := startFake(t, zone(t, a7))

@@ -74,6 +74,9 @@ func serveNames(ctx context.Context, file string, o config.Overrides, stderr *lo
 		return err
 	}
 	defer l.Close()
+	if err := checkZones(nil, a.conf); err != nil {
+		return err
+	}
 	if a.routes, err = a.routesFor(a.conf); err != nil {
 		return err
 	}
@@ -133,6 +136,9 @@ func (a *alone) reload(watch func(*nexthop.Table)) error {
 		if !c.Live && strings.HasPrefix(c.Name, "dns64.") {
 			return fmt.Errorf("%s changed from %s to %s, which needs a restart", c.Name, c.Old, c.New)
 		}
+	}
+	if err := checkZones(a.conf, next); err != nil {
+		return err
 	}
 	if a.routes == nil {
 		if a.routes, err = a.routesFor(next); err != nil {

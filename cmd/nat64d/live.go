@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -21,7 +22,7 @@ func (p *parts) config() *config.Config { return p.conf.Load() }
 // added at run time stay, unless next takes away what they are part of. The caller holds p.admin.
 func (p *parts) change(next *config.Config) error {
 	old := p.config()
-	if err := p.checkPool6(next); err != nil {
+	if err := errors.Join(p.checkPool6(next), checkZones(old, next)); err != nil {
 		return err
 	}
 	come := minus(next.Pool4, old.Pool4)

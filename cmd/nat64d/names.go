@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -124,6 +125,26 @@ func (b *basis) config(old *dns64.Config) dns64.Config {
 		next.Upstreams = dns64.NewUpstreams(list, c.Race, nil)
 	}
 	return next
+}
+
+// checkZones refuses upstreams behind interfaces that are not there, unless these were asked before. The gateway waits for its
+// own interfaces, and so do these.
+func checkZones(old, next *config.Config) error {
+	for _, u := range next.DNS64.Upstreams {
+		zone := u.Addr.Addr().Zone()
+		if zone == "" || zone == next.Interfaces.V6.Name || zone == next.Interfaces.V4.Name || !next.DNS64.Enabled ||
+			old != nil && slices.Contains(old.DNS64.Upstreams, u) {
+			continue
+		}
+		_, err := net.InterfaceByName(zone)
+		if index, numeric := strconv.Atoi(zone); numeric == nil {
+			_, err = net.InterfaceByIndex(index)
+		}
+		if err != nil {
+			return fmt.Errorf("dns64.upstreams: %v: there is no interface %q; ip link shows those that there are", u, zone)
+		}
+	}
+	return nil
 }
 
 // clients returns who is answered: those that are named, or those that packets are carried for, or those that are there.

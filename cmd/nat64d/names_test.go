@@ -106,6 +106,26 @@ func TestRoutesToEverybodyAreLogged(t *testing.T) {
 	}
 }
 
+// An upstream behind an interface that is not there is refused, unless the gateway waits for that interface anyway, or had
+// the upstream before.
+func TestUpstreamsBehindInterfaces(t *testing.T) {
+	t.Parallel()
+	const missing = `dns64.upstreams: [fe80::1%nat64-none]:53: there is no interface "nat64-none"`
+	for upstream, want := range map[string]string{
+		"fe80::1%lo": "", "fe80::1%1": "", "fe80::1%eth1": "", "fe80::1%eth0": "", "192.0.2.53": "",
+		"fe80::1%nat64-none": missing, "fe80::1%2147483647": "there is no interface \"2147483647\"",
+	} {
+		c := conf(t, "dns64: { enabled: true, upstreams: ['"+upstream+"'] }")
+		err := checkZones(nil, c)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", upstream, err, want)
+		}
+		if err := checkZones(c, c); err != nil {
+			t.Errorf("%s, which is in use: %v", upstream, err)
+		}
+	}
+}
+
 // Upstreams are asked while a change of how they are asked is on its way: what they count is theirs alone (for -race).
 func TestChangeOfRaceWhileUpstreamsAreAsked(t *testing.T) {
 	t.Parallel()

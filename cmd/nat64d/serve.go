@@ -134,7 +134,7 @@ func (p *parts) build() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := p.checkPool6(c); err != nil {
+	if err := errors.Join(p.checkPool6(c), checkZones(nil, c)); err != nil {
 		return err
 	}
 	p.near = p.surroundings(c)
