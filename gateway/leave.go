@@ -83,6 +83,7 @@ func (w *worker) alone(v *packet.View) bool { return w.whole.Data == nil || v.Er
 // fit sends o on side s in packets of at most limit bytes: as it is; as smaller segments, if it is a TCP super-packet,
 // whose receiver does not see the difference; or in fragments with the Identification id.
 func (w *worker) fit(s Side, o *packet.Out, limit int, whole bool, id uint32, hop *nexthop.Hop) drop.Reason {
+	o.Inner.Complete(o.Payload) // from here on nothing parks the received packet or quotes it
 	gso := o.Offload.GSO
 	switch {
 	case whole && o.SegmentLen() <= limit:
@@ -207,6 +208,7 @@ func (w *worker) turns(p packet.Proto, t *packet.Tuple4) bool {
 // IPv4 side (RFC 6146 section 3.8).
 func (w *worker) turn(o *packet.Out) drop.Reason {
 	w.hair = append(append(w.hair[:0], o.Head[packet.Headroom:]...), o.Payload...)
+	o.Inner.Complete(w.hair[len(w.hair)-len(o.Payload):])
 	w.hairpin = true
 	r := w.from4(&packet.Frame{Data: w.hair, Offload: o.Offload})
 	w.flush() // the next hairpinned packet uses the same memory

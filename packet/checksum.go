@@ -68,6 +68,9 @@ func (s Sum) LessAddr6(a *Addr6) Sum {
 // and the protocol.
 func (s Sum) Pseudo(length int, proto uint8) Sum { return s.add(uint64(length)).add(uint64(proto)) }
 
+// Add adds another sum.
+func (s Sum) Add(t Sum) Sum { return s.add(uint64(t)) }
+
 // Fold returns the 16-bit one's-complement sum.
 func (s Sum) Fold() uint16 {
 	v := uint64(s)

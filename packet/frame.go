@@ -1,5 +1,10 @@
 package packet
 
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
 // Sizes in front of the IP header of an outgoing packet.
 const (
 	VnetLen  = 10               // struct virtio_net_hdr, written by the engine
@@ -21,6 +26,33 @@ type Out struct {
 	Payload []byte   // what follows Head on the wire; may be empty
 	More    [][]byte // what follows Payload: the payloads of packets that were joined to this one
 	Offload Offload  // offsets relative to the IP header, Head[Headroom]
+	Inner   Inner    // what is to be written into Payload before it is sent
+}
+
+// Inner is a checksum of a packet inside the payload, which the sender left to the NIC. It is written when nothing can park
+// the received packet or quote it any more, since that must happen with the bytes that came. The zero value is none.
+type Inner struct {
+	At  uint16 // where in the payload it is, plus 1
+	Sum uint16
+}
+
+// Complete writes Inner into b, a payload.
+func (i Inner) Complete(b []byte) {
+	if i.At != 0 {
+		binary.BigEndian.PutUint16(b[i.At-1:], i.Sum)
+	}
+}
+
+// Change returns what Complete changes of the sum of b, whose offset in the summed data is even.
+func (i Inner) Change(b []byte) Sum {
+	if i.At == 0 {
+		return 0
+	}
+	old, c := binary.BigEndian.Uint16(b[i.At-1:]), i.Sum
+	if i.At%2 == 0 { // an odd offset: the field straddles two words, so its bytes are swapped in the sum (RFC 1071 section 2)
+		old, c = bits.ReverseBytes16(old), bits.ReverseBytes16(c)
+	}
+	return Sum(0).Less(old).Word(c)
 }
 
 // Len returns the length of the IP packet in bytes, as it was before others were joined to it.

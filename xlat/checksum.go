@@ -40,6 +40,9 @@ func udpChecksum6(o *packet.Out, v *packet.View, t *packet.Tuple6) {
 	n := int(binary.BigEndian.Uint16(h[4:]))
 	s := packet.Sum(0).Addr6(&t.Src.Addr).Addr6(&t.Dst.Addr).Pseudo(n, packet.NumUDP)
 	s = s.Bytes(h).Bytes(o.Payload[:n-packet.UDPLen])
+	if int(o.Inner.At)+1 <= n-packet.UDPLen { // not in bytes of the packet behind the datagram
+		s = s.Add(o.Inner.Change(o.Payload))
+	}
 	binary.BigEndian.PutUint16(h[packet.UDPChecksum:], nonZero(packet.UDP, s.Checksum()))
 }
 

@@ -30,7 +30,7 @@ func (c *Config) ErrorTo6(o *packet.Out, v *packet.View, e Error, src, dst *pack
 	n := len(ip) - packet.IPv6Len
 	ip.Put(octet(c.TrafficClass, h.TOS()), n, packet.NumICMPv6, h.TTL()-1, src, dst)
 	e.checksum(ip[packet.IPv6Len:], packet.Sum(0).Addr6(src).Addr6(dst).Pseudo(n, packet.NumICMPv6))
-	o.Head, o.Payload, o.Offload = b, nil, packet.Offload{}
+	o.Head, o.Payload, o.Offload, o.Inner = b, nil, packet.Offload{}, packet.Inner{}
 }
 
 // ErrorTo4 translates the ICMPv6 error in v into o (RFC 7915 sections 5.2 and 5.3), as ErrorTo6 does.
@@ -43,7 +43,7 @@ func (c *Config) ErrorTo4(o *packet.Out, v *packet.View, e Error, src, dst *pack
 	f := packet.Fields4{TOS: octet(c.TOS, h.TrafficClass()), TTL: h.HopLimit() - 1, Proto: packet.NumICMP, DF: len(ip) > maxDF0, ID: id}
 	ip.Put(f, len(ip), src, dst)
 	e.checksum(ip[packet.IPv4Len:], 0)
-	o.Head, o.Payload, o.Offload = b, nil, packet.Offload{}
+	o.Head, o.Payload, o.Offload, o.Inner = b, nil, packet.Offload{}, packet.Inner{}
 }
 
 // finish cuts the quote behind the message at b[at:] to what fits and appends the extensions; lengthAt is where in the

@@ -92,9 +92,9 @@ func start(o *packet.Out, v *packet.View, off *packet.Offload, ipLen int) drop.R
 	o.Head = o.Head[:at+v.L4Len]
 	copy(o.Head[at:], v.Data[v.L4:v.L4+v.L4Len])
 	o.Payload = v.Data[v.L4+v.L4Len:]
-	o.Offload = packet.Offload{}
+	o.Offload, o.Inner = packet.Offload{}, packet.Inner{}
 	if int(off.CsumStart) > v.L4 && v.Proto == packet.UDP && off.GSO == packet.GSONone && off.Checksum == packet.ChecksumPartial {
-		finishInner(v, off)
+		o.Inner = inner(v, off)
 	}
 	if off.GSO != packet.GSONone && off.Checksum == packet.ChecksumGood {
 		halve(o, v, off)
@@ -102,20 +102,19 @@ func start(o *packet.Out, v *packet.View, off *packet.Offload, ipLen int) drop.R
 	return offload(o, v, *off, ipLen)
 }
 
-// finishInner completes a checksum within the payload of a UDP datagram, of a packet that it carries as a tunnel. The datagram's
-// own already covers the complete one; if it has none, it may get one here. The payload is the received one, in which nobody
-// else has an interest.
-func finishInner(v *packet.View, off *packet.Offload) {
+// inner computes the checksum within the payload of a UDP datagram, of a packet that it carries as a tunnel, if its sender
+// left it to the NIC. The datagram's own already covers the complete one; if it has none, it may get one here.
+func inner(v *packet.View, off *packet.Offload) packet.Inner {
 	from, at := int(off.CsumStart), int(off.CsumStart)+int(off.CsumOffset)
 	if from < v.L4+packet.UDPLen || at+2 > len(v.Data) {
-		return // it is refused
+		return packet.Inner{} // it is refused
 	}
 	c := packet.Sum(0).Bytes(v.Data[from:]).Checksum()
 	if c == 0 {
 		c = 0xffff // in UDP 0 means that there is none; elsewhere the two are the same
 	}
-	binary.BigEndian.PutUint16(v.Data[at:], c)
 	off.Checksum = packet.ChecksumUnknown
+	return packet.Inner{At: uint16(at - v.L4 - packet.UDPLen + 1), Sum: c}
 }
 
 // halve makes the checksum of a super-packet half done, as it must be where the packets are told apart again. Receive offload

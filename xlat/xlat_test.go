@@ -254,6 +254,10 @@ func TestTunnels(t *testing.T) {
 	if r != drop.None || o.Offload != (packet.Offload{}) {
 		t.Fatalf("%v, metadata %+v", r, o.Offload)
 	}
+	if got := in[len(in)-len(inner):]; bytes.Equal(got, inner) {
+		t.Error("the received packet was changed")
+	}
+	o.Inner.Complete(o.Payload)
 	b := join(o)
 	if !bytes.Equal(b[len(b)-len(inner):], inner) {
 		t.Errorf("inside is %x, want %x", b[len(b)-len(inner):], inner)
