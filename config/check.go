@@ -271,6 +271,7 @@ func (d *document) icmp(i rawICMP) ICMP {
 		AnswerDenied: i.AnswerDenied, AnswerFiltered: i.AnswerFiltered, AnswerUnbound: i.AnswerUnbound,
 		Rate:          d.within("icmp.rate_per_second", i.RatePerSecond, 0, 1_000_000),
 		RateTotal:     d.within("icmp.rate_total", i.RateTotal, 0, 10_000_000),
+		RateTooBig:    d.within("icmp.rate_too_big", i.RateTooBig, 0, 10_000_000),
 		LiteralSource: oneOf(d, "icmp.error_source", i.ErrorSource, reportingRouter, literalDestination) == literalDestination,
 	}
 }

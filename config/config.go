@@ -208,8 +208,10 @@ type ICMP struct {
 	// address-dependent filtering keeps out, and to IPv4 hosts that use a port of nobody's.
 	AnswerDenied, AnswerFiltered, AnswerUnbound bool
 
-	Rate      int // errors a second to one destination (RFC 4443 section 2.4); 0: no limit
-	RateTotal int // errors a second of one family; 0: no limit
+	// Errors a second to one destination and to all of one family (RFC 4443 section 2.4(f)): for Time Exceeded, and again
+	// for the others but Packet Too Big and Fragmentation Needed. 0: no limit.
+	Rate, RateTotal int
+	RateTooBig      int // Packet Too Big and Fragmentation Needed a second to one destination; 0: no limit
 	// LiteralSource has translated ICMPv4 errors come from the destination of the packet they are about, as RFC 6146
 	// section 3.6.2 says, instead of the router that reports it.
 	LiteralSource bool
@@ -220,7 +222,7 @@ type ICMPErrors string
 
 // The choices. Path MTU discovery depends on Packet Too Big and Fragmentation Needed, so they are sent in any case.
 const (
-	ICMPErrorsLimited ICMPErrors = "limited" // as many as ICMP.Rate and ICMP.RateTotal let pass
+	ICMPErrorsLimited ICMPErrors = "limited" // as many as the rates of ICMP let pass
 	ICMPErrorsAll     ICMPErrors = "all"     // without limit
 	ICMPErrorsOff     ICMPErrors = "off"     // none but those two, limited
 )

@@ -95,9 +95,9 @@ func TestValues(t *testing.T) {
 		{"TOS", "translation: { tos: 46 }", func(c *config.Config) bool { return !c.Translation.CopyTOS && c.Translation.TOS == 46 }},
 		{"ARP as a word", "host: { answer_arp: off }", func(c *config.Config) bool { return c.Host.AnswerARP == config.AnswerARPOff }},
 		{"ARP as a boolean", "host: { answer_arp: true }", func(c *config.Config) bool { return c.Host.AnswerARP == config.AnswerARPOn }},
-		{"ICMP", "icmp: { source_v6: 2001:db8::1, source_v4: 192.0.2.1, rate_per_second: 0, rate_total: 7, error_source: literal, errors: no, answer_denied: no, answer_unbound: yes }", func(c *config.Config) bool {
+		{"ICMP", "icmp: { source_v6: 2001:db8::1, source_v4: 192.0.2.1, rate_per_second: 0, rate_total: 7, rate_too_big: 9, error_source: literal, errors: no, answer_denied: no, answer_unbound: yes }", func(c *config.Config) bool {
 			return c.ICMP == config.ICMP{
-				SourceV6: netip.MustParseAddr("2001:db8::1"), SourceV4: netip.MustParseAddr("192.0.2.1"), RateTotal: 7, LiteralSource: true,
+				SourceV6: netip.MustParseAddr("2001:db8::1"), SourceV4: netip.MustParseAddr("192.0.2.1"), RateTotal: 7, RateTooBig: 9, LiteralSource: true,
 				Errors: config.ICMPErrorsOff, AnswerUnbound: true,
 			}
 		}},

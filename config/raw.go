@@ -161,6 +161,7 @@ type rawICMP struct {
 	AnswerUnbound  bool   `yaml:"answer_unbound"`
 	RatePerSecond  int    `yaml:"rate_per_second"`
 	RateTotal      int    `yaml:"rate_total"`
+	RateTooBig     int    `yaml:"rate_too_big"`
 	ErrorSource    string `yaml:"error_source"`
 }
 
@@ -284,7 +285,7 @@ func fresh() *file {
 			TrafficClass:    copied,
 			MTUPlateaus:     []int{65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68},
 		},
-		ICMP:    rawICMP{SourceV6: "auto", SourceV4: "auto", Errors: string(ICMPErrorsLimited), AnswerDenied: true, RatePerSecond: 10, RateTotal: 1000, ErrorSource: reportingRouter},
+		ICMP:    rawICMP{SourceV6: "auto", SourceV4: "auto", Errors: string(ICMPErrorsLimited), AnswerDenied: true, RatePerSecond: 10, RateTotal: 1000, RateTooBig: 5000, ErrorSource: reportingRouter},
 		Logging: rawLogging{Level: "info", Format: "auto"},
 		NATLog:  rawNATLog{Events: string(NATEventsNone)},
 		DNS64: rawDNS64{

@@ -147,7 +147,7 @@ var rows = [Count]row{
 	Destination4:     {label: "destination4", help: "the IPv4 destination inside the IPv6 address is not a unicast address (RFC 1812 section 5.3.7)"},
 	WellKnown:        {label: "well_known", help: "a non-global IPv4 address behind 64:ff9b::/96, which RFC 6052 section 3.1 forbids (private_v4)", to6: Answer{1, 1}, choice: IfDenied},
 	Denied4:          {label: "denied4", help: "the IPv4 address, or its port, is on the deny list (deny_v4)", to6: Answer{1, 1}, to4: Answer{3, 13}, choice: IfDenied},
-	Client6:          {label: "client6", help: "the IPv6 client is not on the allow list (allow_v6)", to6: Answer{1, 1}, choice: IfDenied},
+	Client6:          {label: "client6", help: "the IPv6 client, or the one that an ICMP error is about, is not on the allow list (allow_v6)", to6: Answer{1, 1}, choice: IfDenied},
 	Informational:    {label: "informational", help: "ICMPv6 echo is not let through (filtering.icmpv6_info)"},
 	Paused:           {label: "paused", help: "translation is paused (nat64ctl resume)"},
 	NoBinding:        {label: "no_binding", help: "an IPv4 packet to a pool4 port that nobody uses (RFC 6146 section 3.5)", to4: Answer{3, 3}, choice: IfUnbound},

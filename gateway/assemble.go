@@ -22,7 +22,7 @@ func (w *worker) assemble6(v *packet.View) drop.Reason {
 // held to what its header says, as whole packets are; what may be the host's is judged when it is whole.
 func (w *worker) assemble4(v *packet.View) drop.Reason {
 	if !w.hosts(*v.IP4().Dst()) {
-		if r := w.check4(v); r != drop.None {
+		if r := w.check4(v, drop.Fragment); r != drop.None {
 			return w.refuse4(v, r, 0)
 		}
 	}

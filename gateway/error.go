@@ -59,26 +59,40 @@ func (m *message) header(v *packet.View, off packet.Offload, pseudo packet.Sum, 
 	return body, drop.None
 }
 
+// foreign reports whether the quoted packet has been read and is of a transport that is not translated, so that it was the
+// host that sent it.
+func (m *message) foreign() bool {
+	switch m.quote.Number {
+	case packet.NumTCP, packet.NumUDP, packet.NumICMP:
+		return false
+	}
+	return m.quote.Data != nil
+}
+
 // error6 takes an ICMPv6 error from an IPv6 node to the IPv4 host that sent the quoted packet. It creates and refreshes
 // no state (RFC 6146 section 3.5).
-func (w *worker) error6(v *packet.View, off packet.Offload, prefix *pool6.Prefix) drop.Reason {
+func (w *worker) error6(v *packet.View, off packet.Offload, pref uint8) drop.Reason {
 	var m message
 	if r := m.read6(v, off); r != drop.None {
 		return r
 	}
 	q := m.quote.IP6()
-	mapped, ok := w.g.Bindings.Lookup6(m.quote.Proto, packet.Endpoint6{Addr: *q.Dst(), Port: m.quote.DstPort})
+	client := packet.Endpoint6{Addr: *q.Dst(), Port: m.quote.DstPort}
+	mapped, ok := w.g.Bindings.Lookup6(m.quote.Proto, client)
 	switch {
 	case !ok:
 		return drop.ICMPErrorUnbound
 	case *q.Src() != *v.IP6().Dst(): // it is not for who sent the quoted packet
 		return drop.ICMPErrorInner
 	}
+	peer := w.conf.prefixes[pref].Extract(q.Src())
+	if r := w.flow(m.quote.Proto, &client.Addr, packet.Endpoint4{Addr: peer, Port: m.quote.SrcPort}, pref); r != drop.None {
+		return r
+	}
 	answer, pointer, ok := icmp.To4(m.kind, m.rest)
 	if !ok {
 		return drop.ICMPType
 	}
-	peer := prefix.Extract(q.Src())
 	if icmp.IsTooBig6(m.kind) {
 		pointer = icmp.MTU4(m.rest, w.mtu6(back6(v)), w.mtu4(nexthop.Flow4{Src: mapped.Addr, Dst: peer, Proto: packet.NumICMP, Origin: w.origin()}), m.quote.Fragmented)
 	}
@@ -109,16 +123,21 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	case *q.Src() != *v.IP4().Dst(): // it is not for who sent the quoted packet
 		return drop.ICMPErrorInner
 	}
+	pref = w.conf.number(pref)
+	if r := w.flow(m.quote.Proto, &client.Addr, remote, pref); r != drop.None {
+		return r
+	}
 	answer, pointer, ok := icmp.To6(m.kind, m.rest)
 	if !ok {
 		return drop.ICMPType
 	}
-	pref = w.conf.number(pref)
 	prefix := &w.conf.prefixes[pref]
 	if icmp.IsTooBig4(m.kind) {
-		pointer = icmp.MTU6(m.rest&0xffff, uint32(q.TotalLen()), w.mtu6(nexthop.Flow6{Src: prefix.Embed(*q.Dst()), Dst: client.Addr, Proto: packet.NumICMPv6, Origin: w.origin()}), w.mtu4(back4(v)), w.conf.Plateaus)
+		mtu := icmp.Plateau(m.rest&0xffff, q.TotalLen(), w.conf.Plateaus)
+		six := nexthop.Flow6{Src: prefix.Embed(*q.Dst()), Dst: client.Addr, Proto: packet.NumICMPv6, Origin: w.origin()}
+		pointer = icmp.MTU6(mtu, w.mtu6(six), w.mtu4(back4(v)))
 		if w.g.Sessions.Known(m.quote.Proto, mapped, remote) { // others could name any destination
-			w.g.paths.learn(*q.Dst(), m.rest&0xffff, w.now)
+			w.g.paths.learn(*q.Dst(), mtu, w.now)
 		}
 	}
 	e := xlat.Error{Answer: answer, Rest: pointer, Quote: &m.quote}
@@ -137,11 +156,14 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 // where its address cannot stand behind the prefix, the destination of the quoted packet (RFC 6146 section 3.6.2).
 func (w *worker) reporter(v *packet.View, pref uint8, peer packet.Addr6) packet.Addr6 {
 	src, prefix := *v.IP4().Src(), &w.conf.prefixes[pref]
-	illegal := prefix.IsWellKnown() && !w.conf.unicast4(src)
-	if w.conf.LiteralReporter || illegal || w.conf.refuses[pref] && !pool6.Global4(src) {
+	mapped := prefix.Embed(src)
+	switch {
+	case w.conf.LiteralReporter, w.conf.bypassed(&mapped), src[0] == 169 && src[1] == 254, // link-local (RFC 3927 section 7)
+		prefix.IsWellKnown() && !w.conf.unicast4(src),
+		w.conf.refuses[pref] && !pool6.Global4(src):
 		return peer
 	}
-	return prefix.Embed(src)
+	return mapped
 }
 
 // mtu6 and mtu4 return the MTUs of the next hops for the arithmetic of RFC 7915 sections 4.2 and 5.2; where there is no

@@ -56,8 +56,9 @@ type Config struct {
 	Coalesce        Coalescing         // which packets of a flow leave as one super-packet
 	Moderation      time.Duration      // how long the next packets may gather after some came together; 0: not at all
 	Answers         [drop.Choices]bool // which of the choices are made, so that their errors are sent
-	ErrorsPerSecond int                // ICMP errors to one source; 0: no limit
-	ErrorsTotal     int                // ICMP errors of one family a second; 0: no limit
+	ErrorsPerSecond int                // ICMP errors of each icmp.Kind but Size to one destination; 0: no limit
+	ErrorsTotal     int                // ICMP errors of each icmp.Kind but Size, and of one family; 0: no limit
+	TooBigPerSecond int                // ICMP errors of icmp.Size to one destination; 0: no limit
 	Source6         packet.Addr6       // of our own errors; zero: chosen by Routes
 	Source4         packet.Addr4       // of our own errors; zero: chosen by Routes
 	// LiteralReporter has translated ICMPv4 errors come from the destination of the packet they are about, as RFC 6146

@@ -205,10 +205,11 @@ func (w *worker) turns(p packet.Proto, t *packet.Tuple4) bool {
 }
 
 // turn takes a packet whose translation goes to an address of pool4 back to the IPv6 side, as if it had arrived from the
-// IPv4 side (RFC 6146 section 3.8).
+// IPv4 side (RFC 6146 section 3.8). The two translations are one hop: the second one takes it.
 func (w *worker) turn(o *packet.Out) drop.Reason {
 	w.hair = append(append(w.hair[:0], o.Head[packet.Headroom:]...), o.Payload...)
 	o.Inner.Complete(w.hair[len(w.hair)-len(o.Payload):])
+	packet.IPv4(w.hair).PutTTL(packet.IPv4(w.hair).TTL() + 1)
 	w.hairpin = true
 	r := w.from4(&packet.Frame{Data: w.hair, Offload: o.Offload})
 	w.flush() // the next hairpinned packet uses the same memory

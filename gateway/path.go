@@ -19,25 +19,28 @@ func (w *worker) from6(f *packet.Frame) drop.Reason {
 	if w.conf.bypassed(v.IP6().Dst()) {
 		return drop.Bypassed
 	}
-	if r := w.check6(&v); r != drop.None {
+	bad := v.Headers6() // before any refusal: an error is never answered, wherever its headers hide it
+	if r := w.check6(&v, bad); r != drop.None {
 		return w.refuse6(&v, r, 0)
 	}
 	prefix := &w.conf.prefixes[pref]
 	peer := prefix.Extract(v.IP6().Dst())
+	switch {
+	case v.Error:
+		return w.error6(&v, f.Offload, uint8(pref))
+	case quotes(&v, bad, packet.NumICMPv6):
+		return w.assemble6(&v)
+	}
 	if r := w.far(peer, uint8(pref)); r != drop.None {
 		return w.refuse6(&v, r, 0)
 	}
-	r := v.Transport6()
 	switch {
-	case r == drop.Fragment:
+	case bad == drop.Fragment:
 		return w.assemble6(&v)
-	case r != drop.None:
-		return w.refuse6(&v, r, 0)
-	case v.Proto == packet.ICMP && w.conf.NoEcho && !v.Error:
+	case bad != drop.None:
+		return w.refuse6(&v, bad, 0)
+	case v.Proto == packet.ICMP && w.conf.NoEcho:
 		return drop.Informational
-	}
-	if v.Error {
-		return w.error6(&v, f.Offload, prefix)
 	}
 	src := packet.Endpoint6{Addr: *v.IP6().Src(), Port: v.SrcPort} // 3.4 incoming tuple
 	dst := packet.Endpoint4{Addr: peer, Port: v.DstPort}
@@ -76,7 +79,7 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 	if bad == drop.Fragment {
 		return w.assemble4(&v)
 	}
-	if r := w.check4(&v); r != drop.None {
+	if r := w.check4(&v, bad); r != drop.None {
 		return w.refuse4(&v, r, 0)
 	}
 	if bad != drop.None {
@@ -91,8 +94,8 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 		return w.refuse4(&v, drop.Denied4, 0)
 	}
 	client, pref, r := w.state4(&v, src, dst) // 3.5 filtering and updating
-	if r == drop.StoredSYN && !w.hairpin {    // who hairpins is one of ours and gets no ICMPv4 error for an answer
-		return w.g.Sessions.Store(src, dst, v.Data, w.tables())
+	if r == drop.StoredSYN {
+		return w.g.Sessions.Store(src, dst, w.arrived(&v), w.tables())
 	}
 	if r != drop.None {
 		return w.refuse4(&v, r, 0)
@@ -109,25 +112,28 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 	return w.leave6(&v, o)
 }
 
-// check6 holds what can be said of an IPv6 packet to pool6 before its addresses are translated.
-func (w *worker) check6(v *packet.View) drop.Reason {
-	src := v.IP6().Src()
-	if _, loop := pool6.Match(w.conf.prefixes, src); loop {
-		return drop.SourceInPool6 // RFC 6146 section 5.4
-	}
-	if !pool6.Unicast6(src) {
-		return drop.Source6
-	}
-	if !w.conf.allows(src) {
-		return drop.Client6
-	}
-	if w.paused {
-		return drop.Paused
-	}
-	if r := v.Extensions6(); r != drop.None {
-		return r
-	}
+// quotes reports whether a packet is an ICMP error or a fragment that may be one's. Lists and source classes are not
+// applied to the source of either: the flow that the error quotes is judged, when it is whole.
+func quotes(v *packet.View, bad drop.Reason, icmp uint8) bool {
+	return v.Error || bad == drop.Fragment && v.Number == icmp
+}
+
+// check6 checks the headers of an IPv6 packet to pool6, but not the IPv4 address in its destination. bad is the result of
+// Headers6.
+func (w *worker) check6(v *packet.View, bad drop.Reason) drop.Reason {
+	src, quotes := v.IP6().Src(), quotes(v, bad, packet.NumICMPv6)
+	_, loop := pool6.Match(w.conf.prefixes, src)
 	switch {
+	case loop:
+		return drop.SourceInPool6 // RFC 6146 section 5.4
+	case !pool6.Unicast6(src) && !(quotes && pool6.LinkLocal6(src)): // a router may have no other address
+		return drop.Source6
+	case bad == drop.ExtensionHeaders:
+		return bad
+	case !quotes && !w.conf.allows(src):
+		return drop.Client6
+	case w.paused:
+		return drop.Paused
 	case v.IP6().HopLimit() <= 1:
 		return drop.HopLimit
 	case v.Routing != 0:
@@ -136,12 +142,13 @@ func (w *worker) check6(v *packet.View) drop.Reason {
 	return drop.None
 }
 
-// check4 holds what can be said of an IPv4 packet to pool4 before its addresses are translated.
-func (w *worker) check4(v *packet.View) drop.Reason {
+// check4 checks the headers of an IPv4 packet to pool4. bad is the result of Transport4 or of reading the error.
+func (w *worker) check4(v *packet.View, bad drop.Reason) drop.Reason {
+	src, quotes := *v.IP4().Src(), quotes(v, bad, packet.NumICMP)
 	switch {
-	case !v.Error && !w.conf.unicast4(*v.IP4().Src()): // an error's may help to find out what is wrong
+	case !quotes && !w.conf.unicast4(src), quotes && !w.conf.reports(src):
 		return drop.Source4
-	case w.conf.denies(*v.IP4().Src()):
+	case !quotes && w.conf.denies(src):
 		return drop.Denied4
 	case w.paused:
 		return drop.Paused
@@ -151,6 +158,18 @@ func (w *worker) check4(v *packet.View) drop.Reason {
 		return drop.HopLimit
 	}
 	return drop.None
+}
+
+// flow checks what an ICMP error quotes against the lists: a flow between client and peer, behind the prefix of that
+// number. Packets of a flow that is refused get no errors translated either.
+func (w *worker) flow(p packet.Proto, client *packet.Addr6, peer packet.Endpoint4, prefix uint8) drop.Reason {
+	switch {
+	case !w.conf.allows(client):
+		return drop.Client6
+	case w.conf.deniesPort(p, peer):
+		return drop.Denied4
+	}
+	return w.far(peer.Addr, prefix)
 }
 
 // far checks the IPv4 address that an IPv6 client sends to, behind the prefix of that number.
@@ -166,22 +185,23 @@ func (w *worker) far(a packet.Addr4, prefix uint8) drop.Reason {
 	return drop.None
 }
 
-// private says whether an IPv4 address must not be paired with the prefix of that number (RFC 6052 section 3.1).
+// private reports whether an IPv4 address must not be paired with the prefix of that number (RFC 6052 section 3.1).
 func (w *worker) private(a packet.Addr4, prefix uint8) bool {
 	return w.conf.refuses[prefix] && !pool6.Global4(a) && !w.hairpin
 }
 
-// ours4 says whether an IPv4 packet is for us and not for the host, which may own the same address: by its transport
+// ours4 reports whether an IPv4 packet is for us and not for the host, which may own the same address: by its transport
 // address (of an ICMP error that of the packet it quotes), or, where bad says that it has none, by its address alone if
-// the host has not got it. An echo request to the host's own address is the host's to answer, unless the administrator
-// has bound the Identifier.
+// the host has not got it. An error that cannot be read is counted as ours in any case, so that its counter shows why it
+// is of no use. An echo request to the host's own address is the host's to answer, unless the administrator has bound the
+// Identifier.
 func (w *worker) ours4(v *packet.View, bad drop.Reason) bool {
 	dst := packet.Endpoint4{Addr: *v.IP4().Dst(), Port: v.DstPort}
 	switch {
 	case bad == drop.Fragment: // whose it is shows when the datagram is whole
 		return w.pooled(dst.Addr)
 	case bad != drop.None:
-		return w.pooled(dst.Addr) && !w.hosts(dst.Addr)
+		return w.pooled(dst.Addr) && (v.Error && !w.message.foreign() || !w.hosts(dst.Addr))
 	case v.Error:
 		q := &w.message.quote
 		return w.owns(q.Proto, packet.Endpoint4{Addr: *q.IP4().Src(), Port: q.SrcPort})

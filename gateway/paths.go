@@ -30,12 +30,12 @@ func pathSlot(a packet.Addr4) (slot, key uint64) {
 	return uint64(hash32(a[:])) % pathSlots, uint64(binary.BigEndian.Uint32(a[:])) << 32
 }
 
-// learn notes what a Fragmentation Needed has said about the path to a.
+// learn notes the MTU that a Fragmentation Needed has meant for the path to a; 0 is none.
 func (p *paths) learn(a packet.Addr4, mtu uint32, now time.Duration) {
-	mtu = max(mtu, minMTU4)
-	if mtu >= minMTU6-shorter {
+	if mtu == 0 || mtu >= minMTU6-shorter {
 		return
 	}
+	mtu = max(mtu, minMTU4)
 	slot, key := pathSlot(a)
 	p.slots[slot].Store(key | uint64(mtu)<<21 | uint64((now+pathLife)/time.Minute+1))
 	p.known.Store(true)

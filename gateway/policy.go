@@ -57,9 +57,16 @@ func (c *conf) bypassed(dst *packet.Addr6) bool {
 	return hosts
 }
 
-// unicast4 says whether an IPv4 address can be that of one host.
+// unicast4 reports whether an IPv4 address can be that of one host.
 func (c *conf) unicast4(a packet.Addr4) bool {
 	return pool6.Unicast4(a) && !slices.Contains(c.Broadcasts, a)
+}
+
+// reports reports whether an IPv4 address can be the source of an ICMP error. One that no router should have may still
+// help to find out what is wrong (RFC 7915 section 4.1); one that stands for no host or for many is forged.
+func (c *conf) reports(a packet.Addr4) bool {
+	multicast, all := a[0]>>4 == 0xe, packet.Addr4{0xff, 0xff, 0xff, 0xff}
+	return a != (packet.Addr4{}) && !multicast && a != all && !slices.Contains(c.Broadcasts, a)
 }
 
 // portSpan is a range of ports that all the same IPv4 hosts are denied for.

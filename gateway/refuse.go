@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/binary"
+	"hash/maphash"
 
 	"nat64d/drop"
 	"nat64d/icmp"
@@ -12,17 +13,30 @@ import (
 // minMTU6 is the smallest MTU that an IPv6 link has (RFC 8200 section 5); a Packet Too Big never says less (RFC 8021).
 const minMTU6 = 1280
 
-type limiter struct{ to6, to4 icmp.Limiter }
+// limiter bounds the errors of both families. Its hashes have a secret, or one client could choose an address that shares
+// the tokens of another.
+type limiter struct {
+	to6, to4 icmp.Limiter
+	secret   maphash.Seed
+}
 
 // refuse6 tells the sender of an IPv6 packet why it is not forwarded, if an ICMPv6 error is due for r, and returns r.
 // rest is the error's second word: the MTU of a Packet Too Big.
 func (w *worker) refuse6(v *packet.View, r drop.Reason, rest uint32) drop.Reason {
-	a := r.Answer6()
-	if a == (drop.Answer{}) || !w.answers(r) || !icmp.Answerable6(v) {
-		return r
-	}
 	if r == drop.RoutingHeader {
 		rest = uint32(v.Routing)
+	}
+	if w.tell6(v, r, r.Answer6(), rest) {
+		return w.refuseLater(r)
+	}
+	return r
+}
+
+// tell6 answers an IPv6 packet that is refused for r with a, if it may be answered, and reports whether the link address
+// of its sender is still being asked for, so that it has not been answered yet.
+func (w *worker) tell6(v *packet.View, r drop.Reason, a drop.Answer, rest uint32) (pending bool) {
+	if a == (drop.Answer{}) || !w.answers(r) || !icmp.Answerable6(v) {
+		return false
 	}
 	dst := *v.IP6().Src()
 	src, ok := w.source6(dst)
@@ -31,26 +45,32 @@ func (w *worker) refuse6(v *packet.View, r drop.Reason, rest uint32) drop.Reason
 	switch {
 	case pending:
 		w.g.routes.Resolve6(f)
-		return w.refuseLater(r)
-	case w.withheld(ok && no == drop.None, &w.limit.to6, hash32(dst[:])):
-		return r
+		return true
+	case w.withheld(ok && no == drop.None, &w.limit.to6, r, v, dst[:]):
+		return false
 	}
 	o := w.to[V6].next()
 	icmp.Error{Answer: a, Rest: rest, Quote: v.Data}.Put6(o, &src, &dst)
 	ethernet(o, V6, &hop)
 	w.count.Happened(metrics.ErrorSent6)
 	w.keep(V6, o)
-	return r
+	return false
 }
 
 // refuse4 tells the sender of an IPv4 packet why it is not forwarded, if an ICMPv4 error is due for r, and returns r.
 // rest is the error's second word: the MTU of a Fragmentation Needed. The sender of a hairpinned packet is an IPv6 client
 // and is told in its own language.
 func (w *worker) refuse4(v *packet.View, r drop.Reason, rest uint32) drop.Reason {
-	return w.answer4(v, r, answerTo4(v.Proto, r), rest)
+	if w.hairpin {
+		return w.refuseTurned(r, rest)
+	}
+	if w.tell4(v, r, answerTo4(v.Proto, r), rest) {
+		return w.refuseLater(r)
+	}
+	return r
 }
 
-// answers says whether the administrator would have an error sent for r.
+// answers reports whether the administrator would have an error sent for r.
 func (w *worker) answers(r drop.Reason) bool {
 	c := r.Choice()
 	return c == drop.Always || w.conf.Answers[c]
@@ -68,13 +88,10 @@ func answerTo4(p packet.Proto, r drop.Reason) drop.Answer {
 	return r.Answer4()
 }
 
-// answer4 is refuse4 with an answer that need not be that of r.
-func (w *worker) answer4(v *packet.View, r drop.Reason, a drop.Answer, rest uint32) drop.Reason {
-	if w.hairpin {
-		return w.refuseTurned(r, rest)
-	}
+// tell4 does for an IPv4 packet what tell6 does for an IPv6 one.
+func (w *worker) tell4(v *packet.View, r drop.Reason, a drop.Answer, rest uint32) (pending bool) {
 	if a == (drop.Answer{}) || !w.answers(r) || !icmp.Answerable4(v) {
-		return r
+		return false
 	}
 	dst := *v.IP4().Src()
 	src, ok := w.source4(dst)
@@ -83,16 +100,16 @@ func (w *worker) answer4(v *packet.View, r drop.Reason, a drop.Answer, rest uint
 	switch {
 	case pending:
 		w.g.routes.Resolve4(f)
-		return w.refuseLater(r)
-	case w.withheld(ok && no == drop.None, &w.limit.to4, hash32(dst[:])):
-		return r
+		return true
+	case w.withheld(ok && no == drop.None, &w.limit.to4, r, v, dst[:]):
+		return false
 	}
 	o := w.to[V4].next()
 	icmp.Error{Answer: a, Rest: rest, Quote: v.Data}.Put4(o, &src, &dst)
 	ethernet(o, V4, &hop)
 	w.count.Happened(metrics.ErrorSent4)
 	w.keep(V4, o)
-	return r
+	return false
 }
 
 // refuseLater keeps the packet at hand, to be refused once more when its sender's link address is known. If there is no
@@ -104,19 +121,32 @@ func (w *worker) refuseLater(r drop.Reason) drop.Reason {
 	return r
 }
 
-// withheld says whether an error that is due must not be sent, and counts why: there is no way to its receiver, or
-// enough has been sent there.
-func (w *worker) withheld(reachable bool, l *icmp.Limiter, hash uint32) bool {
-	switch {
-	case !reachable:
+// withheld reports whether an error about the packet in v to dst, which is due for r, must not be sent, and counts why:
+// there is no way to its receiver, or enough has been sent there.
+func (w *worker) withheld(reachable bool, l *icmp.Limiter, r drop.Reason, v *packet.View, dst []byte) bool {
+	if !reachable {
 		w.count.Happened(metrics.ErrorNoSource)
-	case !l.Allow(hash, w.rates(), w.now):
-		w.count.Happened(metrics.ErrorLimited)
-	default:
+		return true
+	}
+	kind, probe := icmp.Other, uint32(0)
+	switch r {
+	case drop.TooBig:
+		kind = icmp.Size
+	case drop.HopLimit:
+		kind, probe = icmp.Hops, w.limit.hash(first(v.Transport()))
+	}
+	if l.Allow(kind, w.limit.hash(dst), probe, w.rates(), w.now) {
 		return false
 	}
+	w.count.Happened(metrics.ErrorLimited)
 	return true
 }
+
+// first returns the bytes of a transport header in which the probes of a traceroute differ: ports, length, checksum,
+// sequence number.
+func first(transport []byte) []byte { return transport[:min(len(transport), 8)] }
+
+func (l *limiter) hash(b []byte) uint32 { return uint32(maphash.Bytes(l.secret, b)) }
 
 // refuseTurned refuses the packet at hand, which was refused when it had turned, as the IPv6 packet that it came as.
 func (w *worker) refuseTurned(r drop.Reason, rest uint32) drop.Reason {
@@ -131,33 +161,49 @@ func (w *worker) refuseTurned(r drop.Reason, rest uint32) drop.Reason {
 	return w.refuse6(&v, r, rest)
 }
 
-// portUnreachable answers a stored SYN whose client has not opened the connection (RFC 6146 section 3.5.2.2),
-// hostUnreachable a ping to an Identifier of nobody's (section 3.5.3).
+// arrived returns the packet in v as it arrived: if it has turned, the IPv6 packet that it came as.
+func (w *worker) arrived(v *packet.View) []byte {
+	var six packet.View
+	if !w.hairpin || six.Parse6(w.top.Data) != drop.None {
+		return v.Data
+	}
+	return six.Data
+}
+
+// portUnreachable4 and portUnreachable6 answer a stored SYN whose client has not opened the connection (RFC 6146 section
+// 3.5.2.2), hostUnreachable a ping to an Identifier of nobody's (section 3.5.3).
 var (
-	portUnreachable = drop.Answer{Type: icmp.Unreachable4, Code: 3}
-	hostUnreachable = drop.Answer{Type: icmp.Unreachable4, Code: 1}
+	portUnreachable4 = drop.Answer{Type: icmp.Unreachable4, Code: 3}
+	portUnreachable6 = drop.Answer{Type: icmp.Unreachable6, Code: 4}
+	hostUnreachable  = drop.Answer{Type: icmp.Unreachable4, Code: 1}
 )
 
-// refuseSYNs answers the stored SYNs whose time is over.
+// refuseSYNs answers the stored SYNs whose time is over. One whose sender's link address is not known yet is tried again in
+// the next batch.
 func (w *worker) refuseSYNs() {
 	w.syns = w.g.syns.take(w.syns)
+	w.hairpin = false
 	for i := range w.syns {
-		dst := w.syns[i].Src.Addr
-		src, _ := w.source4(dst)
-		f := errorFlow4(src, dst, portUnreachable)
-		if _, pending, _ := w.hops.Hop4(f); pending { // the answer is tried again in the next batch
-			w.g.routes.Resolve4(f)
+		if w.refuseSYN(w.syns[i].Packet) {
 			w.g.syns.put(w.syns[i])
-			continue
 		}
-		w.hairpin = false
-		v := packet.View{Data: w.syns[i].Packet, Number: packet.NumTCP} // it has been parsed when it came, and may be cut
-		w.answer4(&v, drop.StoredSYN, portUnreachable, 0)
 	}
 }
 
+// refuseSYN answers a stored SYN, which has been parsed when it came, and may be cut.
+func (w *worker) refuseSYN(syn []byte) (pending bool) {
+	v := packet.View{Data: syn, Number: packet.NumTCP}
+	if syn[0]>>4 == 6 { // it had turned: its sender is a client
+		v.L4 = packet.IPv6Len
+		return w.tell6(&v, drop.StoredSYN, portUnreachable6, 0)
+	}
+	v.L4 = packet.IPv4Len
+	return w.tell4(&v, drop.StoredSYN, portUnreachable4, 0)
+}
+
 func (w *worker) rates() icmp.Rates {
-	return icmp.Rates{PerSource: w.conf.ErrorsPerSecond, Total: w.conf.ErrorsTotal}
+	c := w.conf
+	return icmp.Rates{PerDestination: c.ErrorsPerSecond, Total: c.ErrorsTotal, SizePerDestination: c.TooBigPerSecond}
 }
 
 func (w *worker) source6(dst packet.Addr6) (packet.Addr6, bool) {
@@ -174,9 +220,8 @@ func (w *worker) source4(dst packet.Addr4) (packet.Addr4, bool) {
 	return w.g.routes.Source4(dst)
 }
 
-// hash32 spreads addresses over buckets (FNV-1a over 32-bit words): of the rates of ICMP errors, of path MTUs and of
-// Identifications. Who makes two addresses meet has them share an allowance, forget a path sooner or count together: no packet
-// is lost by it.
+// hash32 spreads addresses over the buckets of path MTUs and of Identifications (FNV-1a over 32-bit words). A collision
+// only makes a path MTU be forgotten sooner or two destinations share a counter: no packet is lost by it.
 func hash32(a []byte) uint32 {
 	h := uint32(2166136261)
 	for ; len(a) >= 4; a = a[4:] {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"hash/maphash"
 	"runtime"
 	"time"
 
@@ -77,6 +78,7 @@ func newWorker(g *Gateway, p place, o *Options) *worker {
 	w.count = g.Counters.Worker(w.number)
 	w.frames = make([]packet.Frame, batch)
 	w.ids.seed(p.i, p.of)
+	w.limit.secret = maphash.MakeSeed()
 	w.block = w.ids.block
 	w.parts = assemblers{six: fragment.New(fragment.Limits{}), four: fragment.New(fragment.Limits{})}
 	w.settle = func() {

@@ -61,32 +61,43 @@ func (e Error) message(h, quote []byte, pseudo packet.Sum) {
 	binary.BigEndian.PutUint16(h[packet.ICMPChecksum:], pseudo.Bytes(h).Bytes(quote).Checksum())
 }
 
-// Answerable6 says whether an ICMPv6 error may answer the IPv6 packet in v, whose extension headers have been walked:
-// not when it is an error itself or neighbour discovery (RFC 4443 section 2.4(e), RFC 7915 section 5.4), and not when
-// it is a fragment other than the first. That its source is one unicast node is the caller's check.
+// Answerable6 reports whether an ICMPv6 error may answer the IPv6 packet in v, whose extension headers have been walked:
+// not when it is an error itself or neighbour discovery (RFC 4443 section 2.4(e), RFC 7915 section 5.4), and not when that
+// cannot be seen, as in a fragment of ICMPv6 other than the first. That its source is one unicast node is the caller's check.
 func Answerable6(v *packet.View) bool {
-	if v.Number != packet.NumICMPv6 {
-		return true
+	number, message := behindAuth(v.Number, v.Data[v.L4:])
+	if number != packet.NumICMPv6 {
+		return number != packet.NumAuth
 	}
-	if v.L4 >= len(v.Data) {
-		return false
-	}
-	t := v.Data[v.L4]
-	return t == packet.EchoRequest6 || t == packet.EchoReply6
+	return !v.Later() && echo(message, packet.EchoRequest6, packet.EchoReply6)
 }
 
-// Answerable4 says whether an ICMP error may answer the IPv4 packet in v: not when it is an error itself (RFC 1812
+// Answerable4 reports whether an ICMP error may answer the IPv4 packet in v: not when it is an error itself (RFC 1812
 // section 4.3.2.7), IGMP (RFC 7915 section 4.2) or a fragment other than the first.
 func Answerable4(v *packet.View) bool {
-	if v.IP4().Offset() != 0 || v.Number == packet.NumIGMP {
+	number, message := behindAuth(v.Number, v.Data[v.L4:])
+	switch {
+	case v.IP4().Offset() != 0, number == packet.NumIGMP, number == packet.NumAuth:
 		return false
-	}
-	if v.Number != packet.NumICMP {
+	case number != packet.NumICMP:
 		return true
 	}
-	if v.L4 >= len(v.Data) {
-		return false
+	return echo(message, packet.EchoRequest4, packet.EchoReply4)
+}
+
+// behindAuth skips Authentication Headers (RFC 4302 section 2), which leave what follows them readable. If one is cut short,
+// number stays that of the header.
+func behindAuth(number uint8, h []byte) (uint8, []byte) {
+	for number == packet.NumAuth {
+		if len(h) < 2 || len(h) < int(h[1])*4+8 {
+			break
+		}
+		number, h = h[0], h[int(h[1])*4+8:]
 	}
-	t := v.Data[v.L4]
-	return t == packet.EchoRequest4 || t == packet.EchoReply4
+	return number, h
+}
+
+// echo reports whether an ICMP message has one of two types.
+func echo(message []byte, request, reply uint8) bool {
+	return len(message) > 0 && (message[0] == request || message[0] == reply)
 }

@@ -2,25 +2,51 @@ package icmp
 
 import "time"
 
-const buckets = 1024 // 16 KiB; two sources that share a bucket share its tokens
+const buckets = 1024 // two destinations that share a bucket share its tokens
 
-// Burst is how many errors a silent source may be sent at once (RFC 4443 section 2.4(f)).
-const Burst = 10
+// Bursts are how many errors of a kind a silent destination may be sent at once (RFC 4443 section 2.4(f)): our own choices.
+// A traceroute has up to 60 probes under way, no two of them alike; the same packet again is a loop or a flood.
+const (
+	Burst       = 10
+	ProbesBurst = 64
+)
 
-// Limiter bounds the errors of one family that we originate, by token buckets: one for all of them and one for each
-// source, shared by those that hash to it (RFC 4443 section 2.4(f)). It has no pointers and needs no cleaning up. It
-// belongs to one goroutine; the zero value is ready.
+// Kind is what an error tells its destination, which decides the limits that it falls under.
+type Kind uint8
+
+// The kinds. Connections hang without Size, so it has a limit of its own that no other error uses up.
+const (
+	Other Kind = iota
+	Hops       // Time Exceeded
+	Size       // Packet Too Big, Fragmentation Needed
+	kinds
+)
+
+// Limiter bounds the errors of one family that we originate, by token buckets of each kind: one for all of them and one
+// for each destination, shared by those that hash to it (RFC 4443 section 2.4(f)). It has no pointers and needs no
+// cleaning up. It belongs to one goroutine; the zero value is ready.
 type Limiter struct {
-	total   bucket
-	sources [buckets]bucket
+	total        [kinds]bucket
+	destinations [kinds][buckets]bucket
+	probes       [buckets]bucket // by destination and packet that is answered
 }
 
-// Rates are errors per second; 0 means no limit.
-type Rates struct{ PerSource, Total int }
+// Rates are errors a second of each kind; 0 means no limit. Those of Size have no total: each is smaller than the packet
+// that it answers, so a sender who forges many sources gains nothing, but would silence the others.
+type Rates struct{ PerDestination, Total, SizePerDestination int }
 
-// Allow takes a token for an error to the source that hashes to hash. now is any clock that does not go back.
-func (l *Limiter) Allow(hash uint32, r Rates, now time.Duration) bool {
-	return l.sources[hash%buckets].take(r.PerSource, Burst, now) && l.total.take(r.Total, r.Total, now)
+// Allow takes a token for an error of a kind to the destination that hashes to hash, about a packet that hashes to probe.
+// Only Hops asks for the latter. now is any clock that does not go back.
+func (l *Limiter) Allow(k Kind, hash, probe uint32, r Rates, now time.Duration) bool {
+	b := &l.destinations[k][hash%buckets]
+	switch k {
+	case Size:
+		return b.take(r.SizePerDestination, r.SizePerDestination, now)
+	case Hops:
+		return l.probes[(hash^probe)%buckets].take(r.PerDestination, Burst, now) &&
+			b.take(r.PerDestination, ProbesBurst, now) && l.total[k].take(r.Total, r.Total, now)
+	}
+	return b.take(r.PerDestination, Burst, now) && l.total[k].take(r.Total, r.Total, now)
 }
 
 type bucket struct {

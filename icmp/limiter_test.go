@@ -7,19 +7,55 @@ import (
 	"nat64d/icmp"
 )
 
+var rates = icmp.Rates{PerDestination: 10, Total: 50, SizePerDestination: 5000}
+
 func TestLimiterLetsABurstAndThenTheRatePass(t *testing.T) {
+	for k, burst := range map[icmp.Kind]int{icmp.Other: icmp.Burst, icmp.Hops: icmp.Burst} {
+		var l icmp.Limiter
+		sent := 0
+		for i := range 10_000 { // ten thousand equal packets in ten seconds
+			if l.Allow(k, 7, 1, rates, time.Duration(i)*time.Millisecond) {
+				sent++
+			}
+		}
+		if sent < 100 || sent > burst+10*10 {
+			t.Errorf("kind %d: %d errors were sent in ten seconds at ten a second", k, sent)
+		}
+		if !l.Allow(k, 8, 1, rates, 10*time.Second) {
+			t.Errorf("kind %d: another destination has to wait", k)
+		}
+	}
+}
+
+func TestLimiterAllowsTheBurstOfATraceroute(t *testing.T) {
 	var l icmp.Limiter
 	sent := 0
-	for i := range 10_000 { // ten thousand packets in ten seconds
-		if l.Allow(7, icmp.Rates{PerSource: 10}, time.Duration(i)*time.Millisecond) {
+	for i := range uint32(1000) {
+		if l.Allow(icmp.Hops, 7, i, icmp.Rates{PerDestination: 10, Total: 1000}, 0) {
 			sent++
 		}
 	}
-	if sent < 100 || sent > icmp.Burst+10*10 {
-		t.Errorf("%d errors were sent in ten seconds at ten a second", sent)
+	if sent != icmp.ProbesBurst {
+		t.Errorf("%d of 1000 different probes were answered at once, want %d", sent, icmp.ProbesBurst)
 	}
-	if !l.Allow(8, icmp.Rates{PerSource: 10}, 10*time.Second) {
-		t.Error("another source has to wait")
+}
+
+func TestLimiterKeepsKindsApart(t *testing.T) {
+	var l icmp.Limiter
+	for i := range uint32(10_000) { // one sender with many addresses uses up all that there is
+		l.Allow(icmp.Other, i, i, rates, 0)
+		l.Allow(icmp.Hops, i, i, rates, 0)
+	}
+	for i := range uint32(5000) {
+		if !l.Allow(icmp.Size, 7, i, rates, 0) {
+			t.Fatalf("error %d about a size was withheld", i)
+		}
+	}
+	if l.Allow(icmp.Size, 7, 0, rates, 0) {
+		t.Error("errors about sizes have no limit")
+	}
+	if !l.Allow(icmp.Size, 8, 0, rates, 0) {
+		t.Error("one destination starves another")
 	}
 }
 
@@ -27,23 +63,25 @@ func BenchmarkAllow(b *testing.B) {
 	var l icmp.Limiter
 	i := uint32(0)
 	for b.Loop() {
-		l.Allow(i, icmp.Rates{PerSource: 10, Total: 50}, 0)
+		l.Allow(icmp.Hops, i, i, rates, 0)
 		i++
 	}
 }
 
-func TestLimiterBoundsAllSourcesTogether(t *testing.T) {
-	var l icmp.Limiter
-	sent := 0
-	for i := range uint32(1000) {
-		if l.Allow(i, icmp.Rates{PerSource: 10, Total: 50}, 0) {
-			sent++
+func TestLimiterBoundsAllDestinationsTogether(t *testing.T) {
+	for _, k := range []icmp.Kind{icmp.Other, icmp.Hops} {
+		var l icmp.Limiter
+		sent := 0
+		for i := range uint32(1000) {
+			if l.Allow(k, i, 0, rates, 0) {
+				sent++
+			}
 		}
-	}
-	if sent != 50 {
-		t.Errorf("%d errors were sent at once, want 50", sent)
-	}
-	if n := testing.AllocsPerRun(100, func() { l.Allow(1, icmp.Rates{PerSource: 10, Total: 50}, time.Hour) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		if sent != 50 {
+			t.Errorf("kind %d: %d errors were sent at once, want 50", k, sent)
+		}
+		if n := testing.AllocsPerRun(100, func() { l.Allow(k, 1, 1, rates, time.Hour) }); n != 0 {
+			t.Errorf("kind %d: %v allocations", k, n)
+		}
 	}
 }

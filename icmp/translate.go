@@ -114,28 +114,34 @@ func IsTooBig4(a drop.Answer) bool { return a.Type == Unreachable4 && a.Code == 
 // Plateaus are the MTUs that a router which reports none may have meant (RFC 1191 section 7).
 var Plateaus = []uint16{65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68}
 
-// MTU6 returns what a Packet Too Big says for a Fragmentation Needed that said mtu about a packet of total bytes; mtu6
-// and mtu4 are those of the next hops (RFC 7915 section 4.2). It is never below 1280 (RFC 8021).
-func MTU6(mtu, total, mtu6, mtu4 uint32, plateaus []uint16) uint32 {
-	if mtu == 0 {
-		for _, p := range plateaus {
-			if uint32(p) < total {
-				mtu = uint32(p)
-				break
-			}
+// Plateau returns the MTU that a Fragmentation Needed about a packet of total bytes means: mtu, which it says, or, if that
+// is 0, the largest plateau below total (RFC 1191 section 7). It is 0 if there is none.
+func Plateau(mtu uint32, total int, plateaus []uint16) uint32 {
+	if mtu != 0 {
+		return mtu
+	}
+	for _, p := range plateaus {
+		if int(p) < total {
+			return uint32(p)
 		}
 	}
-	return max(MaxLen6, min(mtu+20, mtu6, mtu4+20))
+	return 0
 }
 
+// MTU6 returns what a Packet Too Big says for a Fragmentation Needed that meant mtu; mtu6 and mtu4 are those of the next
+// hops (RFC 7915 section 4.2). It is never below 1280 (RFC 8021).
+func MTU6(mtu, mtu6, mtu4 uint32) uint32 { return max(MaxLen6, min(mtu+20, mtu6, mtu4+20)) }
+
 // MTU4 returns what a Fragmentation Needed says for a Packet Too Big that said mtu; mtu6 and mtu4 are those of the next
-// hops (RFC 7915 section 5.2). A quoted Fragment header takes 8 bytes more, which IPv4 does not need.
+// hops (RFC 7915 section 5.2). No IPv6 link has less than 1280 bytes (RFC 8200 section 5), so less, such as 0, is taken for
+// that: the IPv4 host must neither guess nor cut its packets into crumbs. A quoted Fragment header takes 8 bytes more,
+// which IPv4 does not need.
 func MTU4(mtu, mtu6, mtu4 uint32, fragment bool) uint32 {
 	less := uint32(20)
 	if fragment {
 		less = 28
 	}
-	return min(max(mtu, less)-less, mtu4, max(mtu6, 20)-20, 0xffff)
+	return min(max(mtu, MaxLen6)-less, mtu4, max(mtu6, 20)-20, 0xffff)
 }
 
 // Extensible6 says whether an ICMPv6 error can carry the extensions of RFC 4884 section 4.6.

@@ -43,7 +43,7 @@ const (
 var eventRows = [events]struct{ name, kind, help string }{
 	ErrorSent6:    {"icmp_errors_sent_v6", "error", "ICMPv6 errors that the gateway originated"},
 	ErrorSent4:    {"icmp_errors_sent_v4", "error", "ICMPv4 errors that the gateway originated"},
-	ErrorLimited:  {"icmp_errors_limited", "error", "ICMP errors not sent because their destination had been sent enough (icmp.rate_per_second), or all together (icmp.rate_total)"},
+	ErrorLimited:  {"icmp_errors_limited", "error", "ICMP errors not sent because their destination had been sent enough (icmp.rate_per_second, icmp.rate_too_big), or all together (icmp.rate_total)"},
 	ErrorNoSource: {"icmp_errors_no_source", "error", "ICMP errors not sent because the host has no address to send them from, or no route to their destination"},
 	Parked:        {"neighbour_waits", "packets", "packets that waited for a next hop's link address"},
 	Probe:         {"tcp_probes", "packets", "keep-alive probes sent for TCP connections that fell silent (RFC 6146 section 3.5.2.2)"},

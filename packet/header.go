@@ -21,6 +21,7 @@ const (
 	NumUDP      = 17
 	NumRouting  = 43
 	NumFragment = 44
+	NumAuth     = 51
 	NumICMPv6   = 58
 	NumDestOpts = 60
 )
@@ -121,6 +122,15 @@ func (h IPv4) Offset() uint16 { return binary.BigEndian.Uint16(h[6:]) & fragMask
 
 // TTL returns the Time to Live field.
 func (h IPv4) TTL() uint8 { return h[8] }
+
+// PutTTL replaces the Time to Live, checksum included.
+func (h IPv4) PutTTL(ttl uint8) {
+	const at, checksum = 8, 10 // the word that the TTL is in, and the checksum
+	s := Sum(0).Less(binary.BigEndian.Uint16(h[at:]))
+	h[at] = ttl
+	s = s.Word(binary.BigEndian.Uint16(h[at:]))
+	binary.BigEndian.PutUint16(h[checksum:], s.Adjust(binary.BigEndian.Uint16(h[checksum:])))
+}
 
 // Protocol returns the Protocol field.
 func (h IPv4) Protocol() uint8 { return h[9] }

@@ -13,7 +13,8 @@ const (
 )
 
 // Quoted4 reads the IPv4 packet that an ICMP error quotes, which may be cut short anywhere behind its ports. It was sent
-// by us: of an echo message the Identifier is SrcPort. L4Len is how much of the transport header is there.
+// by us: of an echo message the Identifier is SrcPort. L4Len is how much of the transport header is there. Its header
+// checksum is not verified: routers quote a stale one, or zero, and the checksum of the error covers the quote.
 func (v *View) Quoted4(data []byte) drop.Reason {
 	*v = View{}
 	if len(data) < IPv4Len || data[0]>>4 != 4 {
@@ -21,7 +22,7 @@ func (v *View) Quoted4(data []byte) drop.Reason {
 	}
 	h := IPv4(data)
 	v.L4, v.Number = h.HeaderLen(), h.Protocol()
-	if v.L4 < IPv4Len || v.L4 > len(data) || h.TotalLen() < v.L4 || Sum(0).Bytes(data[:v.L4]).Fold() != 0xffff {
+	if v.L4 < IPv4Len || v.L4 > len(data) || h.TotalLen() < v.L4 {
 		return drop.ICMPErrorInner
 	}
 	v.Data = data[:min(len(data), h.TotalLen())]
@@ -44,7 +45,7 @@ func (v *View) Quoted6(data []byte) drop.Reason {
 	if v.Extensions6() != drop.None || v.Routing != 0 {
 		return drop.ICMPErrorInner
 	}
-	if v.Fragmented && binary.BigEndian.Uint16(v.Data[v.L4-FragLen+2:])&0xfff8 != 0 {
+	if v.Later() {
 		return drop.ICMPErrorInner
 	}
 	return v.quoted(NumICMPv6, EchoRequest6, EchoReply6, &v.DstPort)

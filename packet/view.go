@@ -80,7 +80,6 @@ func (v *View) Parse4(data []byte) drop.Reason {
 // Extension headers that are not skipped: to a stateful NAT64 they are unknown transports, but behind a Fragment header
 // they are in the wrong place (RFC 7915 section 5.1.1).
 const (
-	numAH       = 51
 	numMobility = 135
 	numHIP      = 139
 	numShim6    = 140
@@ -98,7 +97,7 @@ func (v *View) Extensions6() drop.Reason {
 	for range maxExtensions {
 		switch v.Number {
 		case NumHopByHop, NumRouting, NumDestOpts, NumFragment:
-		case numAH, numMobility, numHIP, numShim6:
+		case NumAuth, numMobility, numHIP, numShim6:
 			if v.Fragmented {
 				return drop.ExtensionHeaders
 			}
@@ -132,6 +131,14 @@ func (v *View) extension(h []byte) int {
 	return int(h[1])*8 + 8
 }
 
+// Headers6 reads all headers behind that of IPv6: Extensions6, and then Transport6.
+func (v *View) Headers6() drop.Reason {
+	if r := v.Extensions6(); r != drop.None {
+		return r
+	}
+	return v.Transport6()
+}
+
 // Transport6 reads the transport header of an IPv6 packet, behind Extensions6.
 func (v *View) Transport6() drop.Reason {
 	if v.Fragmented && !v.atomic() {
@@ -148,6 +155,11 @@ func (v *View) Transport6() drop.Reason {
 func error6(t uint8) bool { return t < 128 }
 
 func error4(t uint8) bool { return t == 3 || t == 11 || t == 12 }
+
+// Later reports whether the packet is an IPv6 fragment other than the first, so that it has no transport header.
+func (v *View) Later() bool {
+	return v.Fragmented && binary.BigEndian.Uint16(v.Data[v.L4-FragLen+2:])&0xfff8 != 0
+}
 
 // atomic says whether the Fragment header just passed is that of a whole packet (RFC 6946): offset and M are zero.
 func (v *View) atomic() bool {

@@ -63,3 +63,6 @@ func Unicast6(a *[16]byte) bool {
 	}
 	return true
 }
+
+// LinkLocal6 reports whether a is a link-local unicast address (RFC 4291 section 2.5.6).
+func LinkLocal6(a *[16]byte) bool { return a[0] == 0xfe && a[1]&0xc0 == 0x80 }

@@ -10,15 +10,15 @@ import (
 	"nat64d/table"
 )
 
-// SYN is a V4 SYN for which nobody has opened: its sender is due an ICMPv4 port unreachable that quotes it (RFC 6146
-// section 3.5.2.2, RFC 5382 REQ-4).
+// SYN is a V4 SYN for which nobody has opened: its sender is due a port unreachable that quotes it (RFC 6146 section
+// 3.5.2.2, RFC 5382 REQ-4).
 type SYN struct {
 	Src, Dst packet.Endpoint4
-	Packet   []byte // the IPv4 packet, of which an error quotes no more; the receiver owns it
+	Packet   []byte // as Store was given it, of which an error quotes no more; the receiver owns it
 }
 
 // Store keeps a V4 SYN for which From4 has returned drop.StoredSYN, in case its client opens too (RFC 6146 section
-// 3.5.2.2); the packet is the whole IPv4 packet and is copied. The reason to count is drop.StoredSYN, or
+// 3.5.2.2); p is the whole packet as its sender sent it, and is copied. The reason to count is drop.StoredSYN, or
 // drop.StoredSYNLimit if too many are stored.
 func (t *Table) Store(src, dst packet.Endpoint4, p []byte, now table.Time) drop.Reason {
 	return t.syns.store(synKey{mapped: dst, remote: src}, p, now)

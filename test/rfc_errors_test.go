@@ -5,11 +5,9 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"testing"
-	"time"
 
 	"nat64d/drop"
 	"nat64d/gateway"
-	"nat64d/metrics"
 	"nat64d/packet"
 )
 
@@ -162,10 +160,13 @@ func hairpinTooBig(t *testing.T) {
 
 func hairpinHopLimit(t *testing.T) {
 	s := neighbours(t, 1500)
-	got := only(t, s.send(gateway.V6, hops(ip6(clientAddr, behind64(poolAddr), packet.NumUDP, udp(40000, 6000, 4)), 2)), gateway.V6)
-	if next := packet.IPv6(got).NextHeader(); next != packet.NumUDP && (next != packet.NumICMPv6 || got[40] != 3) {
-		t.Errorf("%x came out, want the packet or a Time Exceeded", got)
+	for _, n := range []byte{2, 64, 255} {
+		got := only(t, s.send(gateway.V6, hops(ip6(clientAddr, behind64(poolAddr), packet.NumUDP, udp(40000, 6000, 4)), n)), gateway.V6)
+		if h := packet.IPv6(got); h.NextHeader() != packet.NumUDP || h.HopLimit() != n-1 {
+			t.Errorf("with hop limit %d %x came out, want the packet with one less", n, got)
+		}
 	}
+	icmp6(t, s.send(gateway.V6, hops(ip6(clientAddr, behind64(poolAddr), packet.NumUDP, udp(40000, 6000, 4)), 1)), 3, 0)
 }
 
 func TestErrorsAreTrimmed(t *testing.T) {
@@ -200,127 +201,6 @@ func translatedErrorOf576(t *testing.T) {
 	in := ip6(clientAddr, serverAs6, packet.NumICMPv6, complaint(2, 0, 1400, quote[:1232]))
 	if got := only(t, s.send(gateway.V6, in), gateway.V4); len(got) != 576 || string(seal(bytes.Clone(got))) != string(got) {
 		t.Errorf("the error is %d bytes, want 576 with checksums that are right", len(got))
-	}
-}
-
-func TestOwnErrorPolicy(t *testing.T) {
-	rules(t, map[string]func(*testing.T){
-		"ICM-05":     errorsAreLimited,   // and X79-4.4-01, X79-5.4-01: limited
-		"X79-4.4-01": errorsWithoutLimit, // and X79-5.4-01: without limit
-		"X79-5.4-01": errorsSwitchedOff,  // and X79-4.4-01: none
-		"ICM-10":     errorsByChoice,
-	})
-}
-
-// errorsSwitchedOff leaves those that path MTU discovery depends on.
-func errorsSwitchedOff(t *testing.T) {
-	o := ordinary()
-	o.routes.mtu4, o.routes.mtu6 = 1400, 1400
-	o.conf = func(c *gateway.Config) { c.Answers = [drop.Choices]bool{} }
-	s := bound(t, o)
-	nothing(t, s.send(gateway.V6, hops(from6(packet.NumUDP, 0, 4), 1)))
-	nothing(t, s.send(gateway.V4, hops(from4(packet.NumUDP, 0, 4, 5000, true), 1)))
-	nothing(t, s.send(gateway.V6, of6(132, udp(40000, 443, 4))))
-	if n := s.Counters.Drops(drop.HopLimit); n != 2 {
-		t.Errorf("%d drops were counted, want two", n)
-	}
-	icmp6(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 1400)), 2, 0)
-	icmp4(t, s.send(gateway.V4, from4(packet.NumUDP, 0, 1400, 5000, true)), 3, 4)
-}
-
-// errorsByChoice are sent if, and only if, somebody has asked for them.
-func errorsByChoice(t *testing.T) {
-	toStranger := func(s *setting) []sent {
-		port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
-		return s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumUDP, udp(443, port, 4)))
-	}
-	fromStranger := func(number uint8, message []byte) func(*setting) []sent {
-		return func(s *setting) []sent { return s.send(gateway.V4, ip4(secondServer, poolAddr, number, message)) }
-	}
-	denied := func(s *setting) []sent {
-		return s.send(gateway.V6, ip6(clientAddr, behind64(thirdServer), packet.NumUDP, udp(40000, 443, 4)))
-	}
-	for _, c := range []struct {
-		name   string
-		choice drop.Choice
-		send   func(*setting) []sent
-		want   drop.Answer // none: silent in any case
-	}{
-		{"UDP that is filtered", drop.IfFiltered, toStranger, drop.Answer{Type: 3, Code: 13}},
-		{"UDP to nobody", drop.IfUnbound, fromStranger(packet.NumUDP, udp(443, 4000, 4)), drop.Answer{Type: 3, Code: 3}},
-		{"a ping to nobody", drop.IfUnbound, fromStranger(packet.NumICMP, echo(packet.EchoRequest4, 4000)), drop.Answer{Type: 3, Code: 1}},
-		{"TCP to nobody", drop.IfUnbound, fromStranger(packet.NumTCP, tcp(443, 4000, packet.FlagACK)), drop.Answer{}},
-		{"from who is denied", drop.IfDenied, func(s *setting) []sent {
-			return s.send(gateway.V4, ip4(thirdServer, poolAddr, packet.NumUDP, udp(443, 4000, 4)))
-		}, drop.Answer{Type: 3, Code: 13}},
-		{"to who is denied", drop.IfDenied, denied, drop.Answer{Type: 1, Code: 1}},
-	} {
-		for _, chosen := range []bool{false, true} {
-			o := dependent()
-			dependent := o.conf
-			o.conf = func(conf *gateway.Config) {
-				dependent(conf)
-				conf.Answers[c.choice] = chosen
-				conf.Deny4 = []netip.Prefix{netip.PrefixFrom(thirdServer, 32)}
-			}
-			got := c.send(newSetting(t, o))
-			switch {
-			case !chosen || c.want == drop.Answer{}:
-				nothing(t, got)
-			case c.want.Type == 1:
-				icmp6(t, got, 1, 1)
-			default:
-				icmp4(t, got, c.want.Type, c.want.Code)
-			}
-			if t.Failed() {
-				t.Fatalf("%s, chosen: %v", c.name, chosen)
-			}
-		}
-	}
-}
-
-func errorsAreLimited(t *testing.T) {
-	o := ordinary()
-	o.errors = 10
-	s := bound(t, o)
-	flood := func(side gateway.Side, b []byte) (answers int) {
-		for range 10000 / 64 {
-			batch := make([][]byte, 64)
-			for i := range batch {
-				batch[i] = b
-			}
-			answers += len(s.send(side, batch...))
-		}
-		return answers
-	}
-	for side, b := range map[gateway.Side][]byte{
-		gateway.V6: hops(from6(packet.NumUDP, 0, 4), 1), gateway.V4: hops(from4(packet.NumUDP, 0, 4, 5000, true), 1),
-	} {
-		if n := flood(side, b); n != 10 {
-			t.Errorf("side %v: 10,000 packets at once were answered %d times, want a burst of 10", side, n)
-		}
-		s.advance(time.Second)
-		if n := flood(side, b); n != 10 {
-			t.Errorf("side %v: a second later %d answers, want 10", side, n)
-		}
-	}
-	quote := sentOn(map[packet.Proto]uint16{packet.UDP: 5000})[1]
-	passing := ip4(routerOn4, poolAddr, packet.NumICMP, complaint(3, 1, 0, quote))
-	if n := flood(gateway.V4, passing); n != 10000/64*64 {
-		t.Errorf("of the errors that are passed on %d came out, want all", n)
-	}
-	if n := s.Counters.Event(metrics.ErrorLimited); n == 0 {
-		t.Error("no error was counted as limited")
-	}
-}
-
-func errorsWithoutLimit(t *testing.T) {
-	o := ordinary()
-	o.errors = 0
-	s := bound(t, o)
-	for range 100 {
-		icmp6(t, s.send(gateway.V6, hops(from6(packet.NumUDP, 0, 4), 1)), 3, 0)
-		icmp4(t, s.send(gateway.V4, hops(from4(packet.NumUDP, 0, 4, 5000, true), 1)), 11, 0)
 	}
 }
 

@@ -102,7 +102,8 @@ func (c *Config) quoteTo4(b []byte, q *packet.View, t packet.Tuple4) []byte {
 	}
 	at := len(b)
 	b = b[:at+packet.IPv4Len]
-	packet.IPv4(b[at:]).Put(f, packet.IPv4Len+n, &t.Src.Addr, &t.Dst.Addr)
+	total := min(packet.IPv4Len+n, 0xffff) // an IPv6 packet may be 40 bytes longer than an IPv4 one
+	packet.IPv4(b[at:]).Put(f, total, &t.Src.Addr, &t.Dst.Addr)
 	delta := packet.Sum(0).LessAddr6(h.Src()).LessAddr6(h.Dst()).Addr4(&t.Src.Addr).Addr4(&t.Dst.Addr)
 	if q.Proto == packet.ICMP {
 		delta = packet.Sum(0).LessAddr6(h.Src()).LessAddr6(h.Dst()).Less(uint16(n)).Less(packet.NumICMPv6)

@@ -58,7 +58,7 @@ func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 		},
 	}
 	if c.ICMP.Errors != config.ICMPErrorsAll {
-		g.ErrorsPerSecond, g.ErrorsTotal = c.ICMP.Rate, c.ICMP.RateTotal
+		g.ErrorsPerSecond, g.ErrorsTotal, g.TooBigPerSecond = c.ICMP.Rate, c.ICMP.RateTotal, c.ICMP.RateTooBig
 	}
 	g.Deny4, g.DenyPorts = denied(c.DenyV4)
 	for _, private := range c.PrivateV4 {
