@@ -77,6 +77,7 @@ const (
 	NoRoute
 	OtherInterface
 	HostAddress
+	IPsec
 	Neighbour
 	NeighbourQueue
 	Transmit
@@ -173,6 +174,7 @@ var rows = [Count]row{
 	NoRoute:          {label: "no_route", help: "the kernel has no route to the destination", to6: Answer{1, 0}, to4: Answer{3, 0}},
 	OtherInterface:   {label: "other_interface", help: "the kernel's route leaves by an interface that nat64d does not serve", to6: Answer{1, 0}, to4: Answer{3, 0}},
 	HostAddress:      {label: "host_address", help: "the destination is an address of this machine that is not in pool4", to6: Answer{1, 1}, to4: Answer{3, 13}},
+	IPsec:            {label: "ipsec", help: "an IPsec policy of this machine covers the translated packet, which would leave unencrypted (ip xfrm policy)", to6: Answer{1, 1}, to4: Answer{3, 13}, choice: IfDenied},
 	Neighbour:        {label: "neighbour", help: "the next hop does not answer ARP or neighbour discovery", to6: Answer{1, 3}, to4: Answer{3, 1}},
 	NeighbourQueue:   {label: "neighbour_queue", help: "too many packets wait for a next hop's link address"},
 	Transmit:         {label: "transmit", help: "the kernel or the NIC's queue refused the packet"},

@@ -39,7 +39,7 @@ func NewCache(t *Table) *Cache {
 
 // Hop6 returns the way of f by the v6 interface. With drop.None the hop is usable. With pending it is not known
 // yet: queue the packet, call Table.Resolve6, and ask again when Generation has changed. Other reasons are final until
-// Generation changes: drop.NoRoute, drop.OtherInterface, drop.HostAddress, and drop.Neighbour for a next hop that
+// Generation changes: drop.NoRoute, drop.OtherInterface, drop.HostAddress, drop.IPsec, and drop.Neighbour for a next hop that
 // does not answer.
 func (c *Cache) Hop6(f Flow6) (h Hop, pending bool, r drop.Reason) {
 	key := f.only(c.parts[v6])

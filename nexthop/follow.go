@@ -44,6 +44,8 @@ type follower struct {
 	next    snapshot  // what will be published
 	changed bool      // next differs from what is published
 	stale   bool      // next must be read anew
+	exposed bool      // the IPsec policies must be, at least
+	told    bool      // the operator has been told that there are such policies
 	quiet   time.Time // nothing is published before then
 	reread  time.Time // nor everything read anew before then
 	timer   *time.Timer
@@ -65,9 +67,17 @@ func (t *Table) Run(ctx context.Context) error {
 	if err := events.SetReceiveBufferSize(receiveBuffer, true); err != nil {
 		t.log.Debug("netlink: receive buffer stays small", "error", err)
 	}
+	policies, err := subscribeIPsec()
+	if err != nil {
+		events.Close()
+		return err
+	}
 	k, err := openKernel()
 	if err != nil {
 		events.Close()
+		if policies != nil {
+			policies.Close()
+		}
 		return err
 	}
 	defer k.close()
@@ -80,14 +90,25 @@ func (t *Table) Run(ctx context.Context) error {
 		timer:  time.NewTimer(0),
 	}
 	defer f.proxy.close()
-	batches := make(chan batch)
-	go receive(events, batches)
-	defer func() {
-		events.Close()
-		for range batches { // until the reader is gone
+	routing, stop := listen(events)
+	defer stop()
+	if policies == nil {
+		return f.run(ctx, routing, nil)
+	}
+	security, stop := listen(policies)
+	defer stop()
+	return f.run(ctx, routing, security)
+}
+
+// listen starts to receive from a socket. stop closes it and waits until nothing more comes.
+func listen(s *nl.NetlinkSocket) (batches <-chan batch, stop func()) {
+	c := make(chan batch)
+	go receive(s, c)
+	return c, func() {
+		s.Close()
+		for range c { // until the reader is gone
 		}
-	}()
-	return f.run(ctx, batches)
+	}
 }
 
 // receive hands over what the kernel tells until the socket fails, for instance because it is closed.
@@ -106,20 +127,29 @@ func receive(s *nl.NetlinkSocket, to chan<- batch) {
 }
 
 // run is the loop of Run.
-func (f *follower) run(ctx context.Context, batches <-chan batch) error {
+func (f *follower) run(ctx context.Context, routing, security <-chan batch) error {
 	seconds := time.NewTicker(tick)
 	defer seconds.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case b, ok := <-batches:
+		case b, ok := <-routing:
 			if !ok {
-				return errors.New("netlink: the subscription ended")
+				return errSubscription
 			}
 			if err := f.take(b); err != nil {
 				return err
 			}
+			f.publish()
+		case b, ok := <-security:
+			if !ok {
+				return errSubscription
+			}
+			if b.err != nil && !errors.Is(b.err, unix.ENOBUFS) {
+				return fmt.Errorf("netlink: receive: %w", b.err)
+			}
+			f.exposed = true // whatever has happened to policies
 			f.publish()
 		case a := <-f.t.asks:
 			f.resolve(a)
@@ -135,6 +165,8 @@ func (f *follower) run(ctx context.Context, batches <-chan batch) error {
 		}
 	}
 }
+
+var errSubscription = errors.New("netlink: the subscription ended")
 
 // take applies a batch of messages to next.
 func (f *follower) take(b batch) error {
@@ -182,9 +214,9 @@ func (f *follower) message(kind, flags uint16, data []byte) {
 // longer; the rest does not wait for it.
 func (f *follower) publish() {
 	now := time.Now()
-	read := f.stale && !now.Before(f.reread)
+	read := (f.stale || f.exposed) && !now.Before(f.reread)
 	switch wait := f.quiet.Sub(now); {
-	case !f.changed && !f.stale:
+	case !f.changed && !f.stale && !f.exposed:
 		return
 	case !f.changed && !read:
 		f.timer.Reset(f.reread.Sub(now))
@@ -203,9 +235,10 @@ func (f *follower) publish() {
 	s := f.next
 	f.t.publish(&s)
 	f.quiet = now.Add(coalesce)
-	if f.stale {
+	if f.stale || f.exposed {
 		f.timer.Reset(time.Until(f.reread))
 	}
+	f.warn()
 	if read {
 		f.notify(&before)
 	}
@@ -216,18 +249,46 @@ func (f *follower) publish() {
 	}
 }
 
-// read reads everything anew into next. If that fails, it is to be tried again later.
+// warn tells the operator once that IPsec policies exist which packets may fall under.
+func (f *follower) warn() {
+	exist := f.next.ipsec != [sides]*ipsec{}
+	if exist && !f.told {
+		f.t.log.Warn("this host has IPsec policies (ip xfrm policy): translated packets that fall under one are refused (ipsec), " +
+			"since they would leave unencrypted; exempt them with a policy of higher precedence without a template")
+	}
+	f.told = exist
+}
+
+// read reads everything anew into next, or the IPsec policies if nothing else has changed. If that fails, it is to be
+// tried again later.
 func (f *follower) read(before *snapshot) bool {
 	start := time.Now()
-	s, err := f.kernel.snapshot(f.t.names, before)
+	err := f.readInto(before)
 	if err != nil {
 		f.t.log.Error("following the kernel's routes: will try again", "error", err)
 		f.reread = start.Add(tick)
 		return false
 	}
-	f.next, f.stale = *s, f.kernel.interrupted
 	f.reread = time.Now().Add(restraint * time.Since(start))
 	return true
+}
+
+func (f *follower) readInto(before *snapshot) error {
+	if !f.stale {
+		f.kernel.interrupted = false
+		policies, err := f.kernel.ipsec()
+		if err != nil {
+			return err
+		}
+		f.next.ipsec, f.exposed = policies, f.kernel.interrupted
+		return nil
+	}
+	s, err := f.kernel.snapshot(f.t.names, before)
+	if err != nil {
+		return err
+	}
+	f.next, f.stale, f.exposed = *s, f.kernel.interrupted, false
+	return nil
 }
 
 // notify tells of what only a full read changes: the links and the addresses.

@@ -22,6 +22,7 @@ import (
 type kernel struct {
 	handle *netlink.Handle  // links, addresses, rules, neighbours
 	routes *nl.SocketHandle // what handle does not tell completely
+	xfrm   *nl.SocketHandle // IPsec policies; nil: the kernel has none
 
 	// interrupted says that something changed during the last snapshot, which may therefore be inconsistent.
 	interrupted bool
@@ -38,13 +39,25 @@ func openKernel() (*kernel, error) {
 		h.Close()
 		return nil, fmt.Errorf("netlink: open: %w", err)
 	}
-	return &kernel{handle: h, routes: &nl.SocketHandle{Socket: s}}, nil
+	k := &kernel{handle: h, routes: &nl.SocketHandle{Socket: s}}
+	x, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_XFRM)
+	switch {
+	case err == nil:
+		k.xfrm = &nl.SocketHandle{Socket: x}
+	case !withoutIPsec(err):
+		k.close()
+		return nil, fmt.Errorf("netlink: open: %w", err)
+	}
+	return k, nil
 }
 
 // close frees the sockets.
 func (k *kernel) close() {
 	k.handle.Close()
 	k.routes.Close()
+	if k.xfrm != nil {
+		k.xfrm.Close()
+	}
 }
 
 // checkInterfaces makes sure that both interfaces exist and are Ethernet ones.
@@ -109,6 +122,9 @@ func (k *kernel) snapshot(i Interfaces, old *snapshot) (*snapshot, error) {
 		return nil, err
 	}
 	if err := k.fib(&s.fib); err != nil {
+		return nil, err
+	}
+	if s.ipsec, err = k.ipsec(); err != nil {
 		return nil, err
 	}
 	s.choose()

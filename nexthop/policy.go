@@ -135,7 +135,7 @@ func (m *ruleMessage) origins(nics *[sides]nic) (o uint8) {
 	return o
 }
 
-// choose sets the parts of a flow that the rules and routes of s look at.
+// choose sets the parts of a flow that the rules, routes and IPsec policies of s look at.
 func (s *snapshot) choose() {
 	s.parts = [sides]parts{}
 	if s.fib.sourced > 0 {
@@ -147,6 +147,9 @@ func (s *snapshot) choose() {
 	for d := range s.rules {
 		for i := range s.rules[d] {
 			s.parts[d] |= s.rules[d][i].parts()
+		}
+		if s.ipsec[d] != nil {
+			s.parts[d] |= s.ipsec[d].parts
 		}
 	}
 }

@@ -24,6 +24,7 @@ type snapshot struct {
 	nics    [sides]nic
 	fib     fib
 	rules   [sides][]rule
+	ipsec   [sides]*ipsec
 	parts   [sides]parts      // of a flow that rules and routes look at
 	groups  map[int]uint32    // of all interfaces, if a rule asks for them
 	sources [sides]candidates // our own addresses, for ICMP errors
@@ -66,6 +67,9 @@ func (s *snapshot) answer(d side, f flow) answer {
 		return answer{reason: w.reason}
 	}
 	nic := &s.nics[d]
+	if s.ipsec[d].refuses(&f, nic.Index) {
+		return answer{reason: drop.IPsec}
+	}
 	n, _ := nic.neighbours.Lookup(w.hop.target(f.dst))
 	switch {
 	case n == nil:

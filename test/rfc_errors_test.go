@@ -126,6 +126,7 @@ func answersByReason(t *testing.T) {
 		drop.NoBinding:        {none, {Type: 3, Code: 3}}, // if it is switched on, as is the next
 		drop.FilteredAddress:  {none, {Type: 3, Code: 13}},
 		drop.HostAddress:      {{Type: 1, Code: 1}, {Type: 3, Code: 13}},
+		drop.IPsec:            {{Type: 1, Code: 1}, {Type: 3, Code: 13}},
 	} {
 		if got := [2]drop.Answer{r.Answer6(), r.Answer4()}; got != want {
 			t.Errorf("%v is answered %v, want %v", r, got, want)
