@@ -198,10 +198,7 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 	transport := &http.Transport{
 		DisableKeepAlives:     true,
 		ResponseHeaderTimeout: c.timeout(),
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			d := net.Dialer{Timeout: c.timeout()}
-			return d.DialContext(ctx, "unix", c.socket())
-		},
+		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
 	}
 	r, err := transport.RoundTrip(q)
 	if err != nil {
@@ -216,6 +213,23 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 		return nil, &Error{Message: "the daemon answered " + r.Status, Hint: "nat64ctl and nat64d may be of different versions"}
 	}
 	return nil, &e
+}
+
+// dial connects to the daemon. Where the queue of a TCP socket would make it wait, that of a unix socket returns EAGAIN.
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout())
+	defer cancel()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", c.socket())
+		if !errors.Is(err, unix.EAGAIN) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 func (c *Client) socket() string         { return cmp.Or(c.Socket, DefaultSocket) }

@@ -178,23 +178,11 @@ func inUse(path string) error {
 
 // listenerPID returns the process that listens on the path, or 0. The kernel tells it to whoever connects, so that it
 // is known even of a daemon that hangs.
-func listenerPID(path string) (pid int) {
+func listenerPID(path string) int {
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	if err != nil {
 		return 0
 	}
 	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return 0
-	}
-	err = raw.Control(func(fd uintptr) {
-		if c, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(c.Pid)
-		}
-	})
-	if err != nil {
-		return 0
-	}
-	return pid
+	return peerPID(conn)
 }

@@ -1,10 +1,12 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -81,19 +83,23 @@ func NewServer(b Backend, n Names, log *slog.Logger) http.Handler {
 	return s.mux
 }
 
-// requestTimeout is how long a client may take to send its request.
-const requestTimeout = 10 * time.Second
-
 // stopGrace is how long Serve waits for running requests at the end.
 const stopGrace = time.Second
 
-// Serve answers on l until ctx is done, then ends listings, lets short requests finish and closes l.
+// Serve answers on l until ctx is done, then ends listings, lets short requests finish and closes l. What a client can hold
+// is bounded: connections, and the time and size of each request and answer.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	return serve(ctx, l, h, usualLimits)
+}
+
+func serve(ctx context.Context, l net.Listener, h http.Handler, m limits) error {
+	few := &limited{Listener: l, limits: m}
 	s := &http.Server{
-		Handler:           h,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ReadHeaderTimeout: requestTimeout, // not ReadTimeout, which would end the context of a long listing
-		IdleTimeout:       time.Minute,
+		Handler:           received(h, m.request),
+		BaseContext:       func(net.Listener) context.Context { return context.WithValue(ctx, listingTime{}, m.listing) },
+		ConnState:         few.state,
+		ReadHeaderTimeout: m.request, // not ReadTimeout, which would end the context of a long listing
+		IdleTimeout:       m.idle,
 		MaxHeaderBytes:    16 << 10,
 	}
 	stopped := make(chan struct{})
@@ -105,7 +111,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 			s.Close() // a client that does not read its listing
 		}
 	})
-	err := s.Serve(l)
+	err := s.Serve(few)
 	if !stop() {
 		<-stopped
 	}
@@ -113,6 +119,26 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		return nil
 	}
 	return fmt.Errorf("control: %w", err)
+}
+
+// received has h see a request when all of it is there, and refuses one whose body is too large or comes too slowly. Left to
+// itself an http.Server waits without end for a body that a handler does not read.
+func received(h http.Handler, within time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 { // -1: not known
+			conn := http.NewResponseController(w)
+			_ = conn.SetReadDeadline(time.Now().Add(within)) // an error means that the client is gone
+			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+			if err != nil {
+				w.Header().Set("Connection", "close")
+				refuse(w, http.StatusBadRequest, badBody(err, "all of it at once"))
+				return
+			}
+			_ = conn.SetReadDeadline(time.Time{})
+			r.Body = io.NopCloser(bytes.NewReader(body))
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // show answers with a value.
@@ -154,8 +180,7 @@ func query[T any](parameter string, rows func(Backend, string) ([]T, error)) fun
 // change makes a change and answers with what it did.
 func change[C changing, R any](do func(Backend, C) (R, error)) func(*server, http.ResponseWriter, *http.Request) {
 	return func(s *server, w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTimeout)) // else there is none
-		c, err := decodeChange[C](http.MaxBytesReader(w, r.Body, maxBody))
+		c, err := decodeChange[C](r.Body)
 		if err != nil {
 			refuse(w, http.StatusBadRequest, err)
 			return

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"time"
 )
 
 // line is one line of a listing; exactly one of the fields is set.
@@ -22,6 +23,9 @@ type end struct {
 // streamBuffer gathers lines, so that a listing costs few system calls.
 const streamBuffer = 64 << 10
 
+// listingTime is the key of the time that a client may take for a listing, in the context of a server.
+type listingTime struct{}
+
 var errLimit = errors.New("limit reached")
 
 // stream answers with a listing, one line an entry, as the Backend yields them.
@@ -37,10 +41,16 @@ func stream[T any](each func(Backend, context.Context, Filter, func(T) error) er
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			return
 		}
+		ctx := r.Context()
+		if d, ok := ctx.Value(listingTime{}).(time.Duration); ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, d)
+			defer cancel()
+		}
 		out := bufio.NewWriterSize(w, streamBuffer)
 		enc := json.NewEncoder(out)
 		count := 0
-		err = each(s.backend, r.Context(), f, func(item T) error {
+		err = each(s.backend, ctx, f, func(item T) error {
 			if count++; f.Limit > 0 && count > f.Limit {
 				count = f.Limit
 				return errLimit
@@ -48,8 +58,8 @@ func stream[T any](each func(Backend, context.Context, Filter, func(T) error) er
 			return enc.Encode(line[T]{Item: &item})
 		})
 		switch {
-		case r.Context().Err() != nil:
-			// The client is gone, or the daemon stops: then a listing without its last line says so.
+		case ctx.Err() != nil:
+			// The client is gone or too slow, or the daemon stops: then a listing without its last line says so.
 		case err == nil, errors.Is(err, errLimit):
 			_ = enc.Encode(line[T]{End: &end{count}})
 		default:

@@ -6,6 +6,8 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,6 +78,7 @@ func TestControl(t *testing.T) {
 	t.Run("listings", func(t *testing.T) { checkListings(t, g) })
 	t.Run("pause", func(t *testing.T) { checkPause(t, g) })
 	t.Run("empty pool", func(t *testing.T) { checkEmptyPool(t, g) })
+	t.Run("flood of connections", func(t *testing.T) { checkControlFlood(t, g) })
 	g.stop()
 }
 
@@ -199,6 +202,26 @@ func checkEmptyPool(t *testing.T, g *daemon) {
 	}
 	g.must("pool4", "add", lab.Spare4, "7000-8000")
 	checkPing(t, g.lab)
+}
+
+// checkControlFlood keeps hundreds of connections to the control socket open, some with half a request, some with an answer
+// that nobody reads. nat64ctl is another process, and does not wait for them.
+func checkControlFlood(t *testing.T, g *daemon) {
+	for i := range 300 {
+		c, err := net.Dial("unix", g.socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if i%2 == 0 {
+			continue
+		}
+		request := []string{"GET /v1/st", "GET /v1/stats HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", "GET /v1/stats HTTP/1.1\r\nHost: x\r\n\r\n"}[i/2%3]
+		_, _ = io.WriteString(c, request) // an error means that others have pushed it out
+	}
+	if out, errs, code := g.ctl("status", "--timeout", "5s"); code != 0 {
+		t.Errorf("nat64ctl status: exit code %d, %s%s", code, out, errs)
+	}
 }
 
 // The demonstration shows what it promises, holds until it is interrupted, and leaves nothing.
