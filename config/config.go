@@ -108,6 +108,8 @@ type Host struct {
 	ReservePorts bool // keep the host's programs from picking ports of pool4
 	Force        bool // do so even when that leaves the host too few ports
 	AnswerARP    AnswerARP
+
+	ShareInterfaces bool // start beside another nat64d on the same interfaces
 }
 
 // Sessions bounds the state and rules its life. A client is all addresses of one prefix of ClientPrefixLen.
@@ -255,4 +257,6 @@ type Overrides struct {
 	Offloads string
 	LogLevel string
 	DNS64    bool // DNS64 is on and runs alone: no interface needs a name
+
+	Force, ShareInterfaces bool // those of Host
 }

@@ -49,6 +49,7 @@ var keys = []Key{
 	{Name: "host.reserve_ports", Help: "keep programs from picking ports of pool4"},
 	{Name: "host.force", Help: "take ports of pool4 even if the host needs them"},
 	{Name: "host.answer_arp", Help: "answer ARP for addresses of pool4 that no interface has: auto, on or off"},
+	{Name: "host.share_interfaces", Help: "start even if another nat64d carries packets on the same interfaces"},
 	{Name: "sessions.max", Help: "sessions of all protocols together"},
 	{Name: "sessions.max_per_client", Live: true, Help: "sessions of one client; 0: no limit"},
 	{Name: "sessions.max_bindings_per_client", Live: true, Help: "bindings of one client; 0: no limit"},

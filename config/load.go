@@ -147,6 +147,8 @@ func (d *document) override(f *file, o Overrides) {
 	f.Logging.Level = d.overridden("logging.level", o.LogLevel, f.Logging.Level)
 	f.API.Socket = d.overridden("api.socket", o.Socket, f.API.Socket)
 	f.DNS64.Enabled = f.DNS64.Enabled || o.DNS64
+	f.Host.Force = f.Host.Force || o.Force
+	f.Host.ShareInterfaces = f.Host.ShareInterfaces || o.ShareInterfaces
 	if len(o.Pool6) > 0 {
 		d.forget("pool6")
 		f.Pool6 = nil

@@ -80,10 +80,11 @@ type rawMatch struct {
 }
 
 type rawHost struct {
-	Guard        bool   `yaml:"guard"`
-	ReservePorts bool   `yaml:"reserve_ports"`
-	Force        bool   `yaml:"force"`
-	AnswerARP    string `yaml:"answer_arp"`
+	Guard           bool   `yaml:"guard"`
+	ReservePorts    bool   `yaml:"reserve_ports"`
+	Force           bool   `yaml:"force"`
+	AnswerARP       string `yaml:"answer_arp"`
+	ShareInterfaces bool   `yaml:"share_interfaces"`
 }
 
 type rawBIB struct {

@@ -105,19 +105,37 @@ func TestKillAndRestart(t *testing.T) {
 	expect("stopped once more", 0, "9999")
 }
 
-// Two gateways cannot share a socket, and the first one does not suffer from the attempt.
+// Two gateways cannot share a socket, nor an interface unless that is asked for, and the first one does not suffer from the
+// attempt. A gateway that was killed is in nobody's way.
 func TestSecondDaemonIsRefused(t *testing.T) {
 	l := network(t, lab.Options{})
+	killed := start(t, l, ownPool)
+	killed.signal(syscall.SIGKILL)
+	killed.wait()
 	first := start(t, l, ownPool)
-	second := launch(t, l, first.socket, "--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", ownPool)
-	if code := second.wait(); code == 0 {
-		t.Error("exit code 0, want a failure")
-	}
-	for _, want := range []string{first.socket, fmt.Sprint(first.cmd.Process.Pid)} {
-		if !strings.Contains(second.log.String(), want) {
-			t.Errorf("the second says %q, which does not name %s", second.log.String(), want)
+	pid := fmt.Sprint(first.cmd.Process.Pid)
+	refused := func(name, socket string, want []string, args ...string) {
+		t.Helper()
+		second := launch(t, l, socket, args...)
+		if code := second.wait(); code == 0 {
+			t.Errorf("%s: exit code 0, want a failure", name)
+		}
+		for _, w := range append(want, pid) {
+			if !strings.Contains(second.log.String(), w) {
+				t.Errorf("%s: the second says %q, which does not name %s", name, second.log.String(), w)
+			}
 		}
 	}
+	flags := func(v6, v4 string) []string {
+		return []string{"--v6", v6, "--v4", v4, "--pool6", "2001:db8:64::/96", "--pool4", sparePool}
+	}
+	refused("same socket", first.socket, []string{first.socket}, flags(l.NIC6, l.NIC4)...)
+	refused("same interfaces", socketPath(t), []string{l.NIC6, "host.share_interfaces"}, flags(l.NIC6, l.NIC4)...)
+	refused("one interface for both", socketPath(t), []string{l.NIC4, "host.share_interfaces"}, flags(l.NIC4, l.NIC4)...)
+	refused("sides exchanged", socketPath(t), []string{"host.share_interfaces"}, flags(l.NIC4, l.NIC6)...)
+	refused("interfaces shared on purpose, but not the guard", socketPath(t), []string{"host.guard"}, append(flags(l.NIC6, l.NIC4), "--share-interfaces")...)
+	second := startConfig(t, l, "host: { guard: false, share_interfaces: true }\npool6: [ { prefix: '2001:db8:64::/96' } ]\npool4: [ { address: "+lab.Spare4+" } ]\n")
+	second.stop()
 	checkPing(t, l)
 	serveHTTP(t, l)
 	checkDownload(t, l, 1<<20)

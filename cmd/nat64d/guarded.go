@@ -2,11 +2,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
-	"syscall"
 
 	"nat64d/guard"
 	"nat64d/pool4"
@@ -42,20 +42,21 @@ func (g *guarded) refuse(entries []pool4.Entry, force bool) error {
 	return g.g.Refuse(entries)
 }
 
-// ownName is an abstract socket, which exists once in a network namespace and goes with its process: like the guard's
-// table, of which there is one.
-const ownName = "@nat64d/guard"
-
 // own makes sure that no other nat64d guards this network namespace: the two would undo each other's rules.
 func (g *guarded) own() (err error) {
 	if g.g == nil {
 		return nil
 	}
-	g.lock, err = net.Listen("unix", ownName)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return errors.New("another nat64d has its guard in this network namespace: stop it first, run this one in a namespace of its own, or set host.guard: false")
+	g.lock, err = claim("guard")
+	var other *inUse
+	switch {
+	case !errors.As(err, &other):
+		return err
+	case !other.nat64d:
+		g.p.log.Warn("a program without privileges has the name by which a second guard would be noticed", "pid", other.pid)
+		return nil
 	}
-	return err
+	return fmt.Errorf("%w has its guard in this network namespace: stop it first, run this one in a namespace of its own, or set host.guard: false", err)
 }
 
 // cover puts the guard over what it covers and over more, so that the host is blind before a packet is translated. Of the
@@ -130,7 +131,9 @@ func merge(a, b []pool6.Prefix) []pool6.Prefix {
 func (g *guarded) remove() error {
 	return g.do(func() error {
 		g.gone = true
-		defer g.lock.Close()
+		if g.lock != nil {
+			defer g.lock.Close()
+		}
 		return g.g.Remove()
 	})
 }

@@ -102,6 +102,8 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
 	flags.StringVar(&o.Socket, "socket", "", "control socket (default /run/nat64d/nat64d.sock)")
 	flags.StringVar(&o.Engine, "engine", "", "how packets are moved: auto, ring, mmsg or simple")
 	flags.StringVar(&o.Offloads, "offloads", "", "who sets the offloads of the interfaces: leave or manage")
+	flags.BoolVar(&o.Force, "force", false, "take ports of pool4 even if the host needs them (host.force)")
+	flags.BoolVar(&o.ShareInterfaces, "share-interfaces", false, "start even if another nat64d carries packets on the same interfaces (host.share_interfaces)")
 	flags.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error")
 	c.AddCommand(checkCommand(&file, &o), dns64Command(&file, &o, stderr), demoCommand())
 	return c

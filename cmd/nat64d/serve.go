@@ -104,6 +104,11 @@ func serve(ctx context.Context, file string, o config.Overrides, stderr *logQueu
 		return err
 	}
 	defer l.Close()
+	held, err := p.claimNICs()
+	if err != nil {
+		return err
+	}
+	defer held.release()
 	if err := p.build(); err != nil {
 		return err
 	}

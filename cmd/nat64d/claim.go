@@ -1,0 +1,122 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// claim takes a name that one process in a network namespace can have: an abstract unix socket, which goes with its
+// process however that ends. The name of another is an *inUse.
+func claim(name string) (net.Listener, error) {
+	l, err := net.Listen("unix", "@nat64d/"+name)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, holder("@nat64d/" + name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	go func() { // nobody has a reason to connect but to learn who listens
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	return l, nil
+}
+
+// inUse is the error of a name that another process has.
+type inUse struct {
+	pid    int  // 0: not known
+	nat64d bool // it may be a nat64d; any program may take an abstract name, but only one with privileges carries packets
+}
+
+func (e *inUse) Error() string {
+	if e.pid == 0 {
+		return "another nat64d"
+	}
+	return fmt.Sprintf("another nat64d (pid %d)", e.pid)
+}
+
+// holder returns which process listens on an abstract socket.
+func holder(address string) *inUse {
+	e := &inUse{nat64d: true}
+	c, err := net.Dial("unix", address)
+	if err != nil {
+		return e
+	}
+	defer c.Close()
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return e
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			e.pid = int(cred.Pid)
+			e.nat64d = cred.Uid == 0 || mayCarryPackets(e.pid)
+		}
+	})
+	return e
+}
+
+var effective = regexp.MustCompile(`(?m)^CapEff:\s*([0-9a-f]+)$`)
+
+// mayCarryPackets reports whether a process has CAP_NET_RAW, or cannot be looked at.
+func mayCarryPackets(pid int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return true
+	}
+	m := effective.FindSubmatch(status)
+	if m == nil {
+		return true
+	}
+	caps, err := strconv.ParseUint(string(m[1]), 16, 64)
+	return err != nil || caps&(1<<unix.CAP_NET_RAW) != 0
+}
+
+// claims are names that this process has.
+type claims []net.Listener
+
+// release gives them up.
+func (c claims) release() {
+	for _, l := range c {
+		l.Close()
+	}
+}
+
+// claimNICs makes sure that no other nat64d carries packets on the same interfaces: both would translate each of them.
+func (p *parts) claimNICs() (held claims, err error) {
+	c := p.config()
+	names := []string{c.Interfaces.V6.Name}
+	if c.Interfaces.V4.Name != names[0] {
+		names = append(names, c.Interfaces.V4.Name)
+	}
+	for _, name := range names {
+		l, err := claim("nic/" + name)
+		var other *inUse
+		switch {
+		case err == nil:
+			held = append(held, l)
+		case c.Host.ShareInterfaces:
+		case errors.As(err, &other) && !other.nat64d:
+			p.log.Warn("a program without privileges has the name by which a second nat64d would be noticed", "interface", name, "pid", other.pid)
+		case other != nil:
+			held.release()
+			return nil, fmt.Errorf("%w carries packets on interface %s: stop it first, or set host.share_interfaces (--share-interfaces) if both are meant to", err, name)
+		default:
+			held.release()
+			return nil, fmt.Errorf("cannot make sure that no other nat64d uses interface %s: %w", name, err)
+		}
+	}
+	return held, nil
+}
