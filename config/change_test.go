@@ -158,7 +158,7 @@ func TestWithRefused(t *testing.T) {
 		{"bypass_v6", "2001:db8::/32", "bypass_v6[0]: 2001:db8::/32 is no part of a prefix of pool6, which has 64:ff9b::/96"},
 		{"deny_v4", "10.0.0.0/8,0.0.0.0/0", "deny_v4[1]: 0.0.0.0/0 would deny everything; use nat64ctl pause for that"},
 		{"mtu-plateaus", "1500,x", `mtu-plateaus: "x" is not a decimal number`},
-		{"mtu-plateaus", "", "translation.mtu_plateaus: has no MTU; write one or more from 1 to 65535, or leave it out"},
+		{"mtu-plateaus", "", "translation.mtu_plateaus: has no MTU; write one or more from 68 to 65535, or leave it out"},
 		{"f-args", "16", "sessions.port_hash_fields: is 16, but must be 0 to 15"},
 		{"pool4", "192.0.2.1", "pool4 is a list of rows; nat64ctl pool4 shows and changes it"},
 		{"dns64.enabled", "true", "dns64.enabled cannot change while nat64d runs; write it into the configuration file and restart nat64d"},

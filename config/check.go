@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"os"
+	"os/user"
 	"slices"
 	"strings"
 	"time"
@@ -52,6 +54,7 @@ func (d *document) check(f *file) *Config {
 		Group:     f.API.Group,
 		source:    f,
 	}
+	d.state(f.State)
 	c.Pool6, c.PrivateV4 = d.pool6(f.Pool6)
 	c.BypassV6 = d.bypassV6(f.BypassV6, c.Pool6)
 	c.DNS64 = d.dns64(&f.DNS64, c)
@@ -300,13 +303,15 @@ func (d *document) plateaus(mtus []int) []int {
 		d.problem(key, "has %d values, but must have at most %d", len(mtus), maxPlateaus)
 	}
 	for i, n := range mtus {
-		d.within(rowKey(key, i), n, 0, maxMTU)
+		if n != 0 { // Jool ignores it
+			d.within(rowKey(key, i), n, minMTU4, maxMTU)
+		}
 	}
 	sorted := slices.Clone(mtus)
 	slices.SortFunc(sorted, func(a, b int) int { return cmp.Compare(b, a) })
 	sorted = slices.DeleteFunc(slices.Compact(sorted), func(n int) bool { return n == 0 })
 	if len(sorted) == 0 {
-		d.problem(key, "has no MTU; write one or more from 1 to %d, or leave it out", maxMTU)
+		d.problem(key, "has no MTU; write one or more from %d to %d, or leave it out", minMTU4, maxMTU)
 	}
 	return sorted
 }
@@ -330,6 +335,26 @@ func (d *document) socket(path string) string {
 		d.problem("api.socket", "is %q, but must be an absolute path of at most 107 bytes", path)
 	}
 	return path
+}
+
+// state checks the keys of a section that this version accepts and does not use.
+func (d *document) state(s rawState) {
+	if _, written := d.where["state.dir"]; written && (!strings.HasPrefix(s.Dir, "/") || len(s.Dir) > 4095 || strings.ContainsRune(s.Dir, 0)) {
+		d.problem("state.dir", "is %q, but must be an absolute path of at most 4095 bytes", s.Dir)
+	}
+	d.duration("state.restore_max_age", s.RestoreMaxAge, 0)
+}
+
+// checkSystem notes what the machine does not have although a file names it.
+func (d *document) checkSystem(f *file) {
+	if _, written := d.where["api.group"]; written && f.API.Group != "" {
+		if _, err := user.LookupGroup(f.API.Group); err != nil {
+			d.problem("api.group", "there is no group %q; make it with groupadd, or leave the key out", f.API.Group)
+		}
+	}
+	if info, err := os.Stat(f.State.Dir); err == nil && !info.IsDir() {
+		d.problem("state.dir", "%s is not a folder", f.State.Dir)
+	}
 }
 
 // checkNames notes interfaces without a name, or with one that the kernel would not take.

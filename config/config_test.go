@@ -163,7 +163,7 @@ func TestRefused(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ text, want string }{
 		{"a: [", "f:1: not YAML: did not find expected node content"},
-		{"x: 1\n- y", "f:1: not YAML: did not find expected key"},
+		{"x: 1\n- y", "f:2: not YAML: did not find expected key"},
 		{"hello", `f:1: is the single value "hello", but must be sections such as interfaces: and pool4:`},
 		{"version: 1\n---\nversion: 1\n", "f:2: a second document begins; one file is one document, and conf.d takes more files"},
 		{"- 1", "f:1: is a list, but must be sections such as interfaces: and pool4:"},
@@ -208,8 +208,12 @@ func TestRefused(t *testing.T) {
 		{"filtering: { mode: full_cone }", `f:1: filtering.mode: is "full_cone", but must be one of endpoint_independent, address_dependent`},
 		{"translation: { tcp_mss_clamp: 535 }", `f:1: translation.tcp_mss_clamp: is "535", but must be off, auto or 536 to 65495`},
 		{"translation: { traffic_class: zero }", `f:1: translation.traffic_class: is "zero", but must be copy or 0 to 255`},
-		{"translation: { mtu_plateaus: [0, 0] }", "f:1: translation.mtu_plateaus: has no MTU; write one or more from 1 to 65535, or leave it out"},
-		{"translation: { mtu_plateaus: [1500, 65536] }", "f:1: translation.mtu_plateaus[1]: is 65536, but must be 0 to 65535"},
+		{"translation: { mtu_plateaus: [0, 0] }", "f:1: translation.mtu_plateaus: has no MTU; write one or more from 68 to 65535, or leave it out"},
+		{"translation: { mtu_plateaus: [1500, 65536] }", "f:1: translation.mtu_plateaus[1]: is 65536, but must be 68 to 65535"},
+		{"translation: { mtu_plateaus: [67] }", "f:1: translation.mtu_plateaus[0]: is 67, but must be 68 to 65535"},
+		{"state: { dir: var/lib }", `f:1: state.dir: is "var/lib", but must be an absolute path of at most 4095 bytes`},
+		{"state: { dir: '' }", `f:1: state.dir: is "", but must be an absolute path of at most 4095 bytes`},
+		{"state: { restore_max_age: 721h }", "f:1: state.restore_max_age: is 721h0m0s, but must be 0s to 720h0m0s"},
 		{"translation: { mtu_plateaus: [1500, x] }", `f:1: translation.mtu_plateaus[1]: "x" is not a decimal number`},
 		{"translation: { mtu_plateaus: [" + strings.Repeat("68, ", 65) + "] }", "f:1: translation.mtu_plateaus: has 65 values, but must have at most 64"},
 		{"icmp: { errors: some }", `f:1: icmp.errors: is "some", but must be one of limited, all, off`},
@@ -244,6 +248,74 @@ func TestRefused(t *testing.T) {
 		_, err := config.Parse("f", strings.NewReader(tt.text), named)
 		if err == nil || err.Error() != tt.want {
 			t.Errorf("%s\ngot  %v\nwant %s", tt.text, err, tt.want)
+		}
+	}
+}
+
+// A file that is no YAML is reported alone, with the line that is at fault: what it lacks may be behind the mistake.
+func TestSyntaxErrorsHaveTheirLine(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		text string
+		line int
+	}{
+		{"pool4: [", 1},
+		{"a: b: c\n", 1},
+		{"}\n", 1},
+		{"version: 1\n}\n", 2},
+		{"interfaces: [\n\n\n", 1},
+		{"\tversion: 1\n", 1},
+		{"interfaces:\n\tv6: x\n", 2},
+		{"interfaces:\n  v6: { name: a }\n v4: { name: b }\n", 3},
+		{"interfaces:\n  v6: { name: a }\n  v4: { name: b\npool4:\n  - address: 192.0.2.1\n", 3},
+		{"version: 1\npool6: [1, 2\npool4: []\n", 2},
+		{"- a\nb: 1\n", 2},
+		{"version: 1\nversion\npool4: []\n", 2},
+		{"version: 1\npool4: @x\n", 2},
+		{"version: 1\npool4: *x\n", 2},
+		{"version: 1\n\npool4: \x01\n", 3},
+		{"version: 1\n# \xff\n", 2},
+		{"version: 1\nlogging: { level: \"\\q\" }\n", 2},
+		{"version: 1\n---\npool4: [\n", 3},
+		{"version: 1\n---\n", 2},
+		{"just text\n", 1},
+	} {
+		_, err := config.Parse("f", strings.NewReader(tt.text), config.Overrides{})
+		var ps config.Problems
+		if !errors.As(err, &ps) || len(ps) != 1 || ps[0].Line != tt.line {
+			t.Errorf("%q\ngot %v\nwant one problem in line %d", tt.text, err, tt.line)
+		}
+	}
+}
+
+// What is missing follows what is wrong: it may be written, and not be found because of that.
+func TestMissingNamesAreReportedLast(t *testing.T) {
+	t.Parallel()
+	_, err := config.Parse("f", strings.NewReader("interface: {}\nhost: { guard: maybe }\n"), config.Overrides{Engine: "warp"})
+	var ps config.Problems
+	if !errors.As(err, &ps) || len(ps) != 5 || ps[0].Line != 1 || ps[1].Line != 2 || ps[2].File != "command line" || ps[4].File != "" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A group and a folder that a file names have to be there.
+func TestFilesNameWhatTheMachineHas(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ text, want string }{
+		{"api: { group: root }", ""},
+		{"api: { group: '' }", ""},
+		{"api: {}", ""},
+		{"version: 1\napi: { group: no-such-group }", `:2: api.group: there is no group "no-such-group"; make it with groupadd, or leave the key out`},
+		{"state: { dir: /nonexistent }", ""},
+		{"state: { dir: /etc/passwd }", ":1: state.dir: /etc/passwd is not a folder"},
+	} {
+		path := filepath.Join(t.TempDir(), "f.yaml")
+		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := config.Load(path, named)
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || err.Error() != path+tt.want) {
+			t.Errorf("%s: %v, want %q", tt.text, err, tt.want)
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -25,6 +24,8 @@ type document struct {
 	where    map[string]position // by key path
 	rows     map[string]int      // how many rows a list has so far, by key path: the lists of drop-ins append
 	problems Problems
+	broken   bool  // a file cannot be read, so nothing can be said about what it should have said
+	system   bool  // the configuration is for this machine, not a text alone
 	draft    draft // stands for a file of conf.d, there or not; without a name for none
 }
 
@@ -47,6 +48,12 @@ func (d *document) problemAt(p position, key, format string, args ...any) {
 	d.problems = append(d.problems, Problem{File: p.file, Line: p.line, Key: key, Message: fmt.Sprintf(format, args...)})
 }
 
+// breaks notes why a file cannot be read.
+func (d *document) breaks(p position, format string, args ...any) {
+	d.broken = true
+	d.problemAt(p, "", format, args...)
+}
+
 // position returns where the key stands or, when no file has it, the nearest section around it that one has.
 func (d *document) position(key string) position {
 	for key != "" {
@@ -63,11 +70,11 @@ func (d *document) read(name string, r io.Reader) {
 	d.files = append(d.files, name)
 	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {
-		d.problemAt(position{file: name}, "", "%v", err)
+		d.breaks(position{file: name}, "%v", err)
 		return
 	}
 	if len(text) > maxFile {
-		d.problemAt(position{file: name}, "", "larger than %d KiB, which cannot be a configuration", maxFile>>10)
+		d.breaks(position{file: name}, "larger than %d KiB, which cannot be a configuration", maxFile>>10)
 		return
 	}
 	dec := yaml.NewDecoder(strings.NewReader(string(text)))
@@ -76,34 +83,28 @@ func (d *document) read(name string, r io.Reader) {
 	case errors.Is(err, io.EOF): // an empty file, or comments only
 		return
 	case err != nil:
-		line, message := syntaxError(err)
-		d.problemAt(position{name, line}, "", "%s", message)
+		line, message := syntaxError(err, string(text))
+		d.breaks(position{name, line}, "%s", message)
 		return
 	}
-	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
-		d.problemAt(position{name, second.Line}, "", "a second document begins; one file is one document, and conf.d takes more files")
+	switch err := dec.Decode(&second); {
+	case errors.Is(err, io.EOF):
+	case err != nil:
+		line, message := syntaxError(err, string(text))
+		d.breaks(position{name, line}, "%s", message)
+		return
+	default:
+		d.breaks(position{name, second.Line}, "a second document begins; one file is one document, and conf.d takes more files")
 		return
 	}
 	if k := root.Content[0].Kind; k == yaml.SequenceNode || k == yaml.ScalarNode && root.Content[0].ShortTag() != "!!null" {
-		d.problemAt(position{name, root.Content[0].Line}, "", "is %s, but must be sections such as interfaces: and pool4:", kindName(root.Content[0]))
+		d.breaks(position{name, root.Content[0].Line}, "is %s, but must be sections such as interfaces: and pool4:", kindName(root.Content[0]))
 		return
 	}
 	w := walker{d, name}
 	if v := w.value(root.Content[0], reflect.TypeFor[file](), ""); v != nil {
 		merge(d.tree, v.(map[string]any))
 	}
-}
-
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
-
-// syntaxError takes the line out of an error of the YAML parser.
-func syntaxError(err error) (line int, message string) {
-	m := yamlLine.FindStringSubmatch(err.Error())
-	if m == nil {
-		return 0, err.Error()
-	}
-	line, _ = strconv.Atoi(m[1])
-	return line, "not YAML: " + err.Error()[len(m[0]):]
 }
 
 // merge adds the settings of src to dst: lists of rows append, the rest replaces.

@@ -21,6 +21,7 @@ import (
 func Load(path string, o Overrides) (*Config, error) { return newDocument().load(path, o) }
 
 func (d *document) load(path string, o Overrides) (*Config, error) {
+	d.system = true
 	if path != "" {
 		d.open(path)
 		d.openFolder(filepath.Join(filepath.Dir(path), "conf.d"))
@@ -80,16 +81,22 @@ func (d *document) unreadable(path string, err error) {
 	if errors.As(err, &pe) {
 		err = pe.Err
 	}
-	d.problems = append(d.problems, Problem{File: path, Message: err.Error()})
+	d.breaks(position{file: path}, "%v", err)
 }
 
 // finish turns what was read into a Config.
 func (d *document) finish(o Overrides) (*Config, error) {
+	if d.broken {
+		return nil, d.problems.sorted(d.files)
+	}
 	f := d.decode()
 	d.override(f, o)
 	c := d.check(f)
 	if !o.DNS64 {
 		d.checkNames(f)
+	}
+	if d.system {
+		d.checkSystem(f)
 	}
 	if len(d.problems) > 0 {
 		return nil, d.problems.sorted(d.files)

@@ -45,11 +45,21 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// sorted puts the problems of each file in the order of its lines. Files keep the order in which they were read.
+// sorted puts the problems of each file in the order of its lines. Files keep the order in which they were read. The
+// command line follows, and then what stands nowhere: it may be missing because of a mistake before.
 func (ps Problems) sorted(files []string) Problems {
+	place := func(p Problem) int {
+		if i := slices.Index(files, p.File); i >= 0 {
+			return i
+		}
+		if p.File != "" {
+			return len(files)
+		}
+		return len(files) + 1
+	}
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(
-			cmp.Compare(slices.Index(files, a.File), slices.Index(files, b.File)),
+			cmp.Compare(place(a), place(b)),
 			cmp.Compare(a.Line, b.Line),
 		)
 	})
