@@ -27,7 +27,8 @@ type DNS64Status struct {
 	Prefixes  []netip.Prefix   `json:"prefixes"`
 	Clients   []netip.Prefix   `json:"clients"` // who is answered
 	Upstreams []DNS64Upstream  `json:"upstreams"`
-	Cached    int              `json:"cached"` // answers that are remembered
+	Limited   []netip.Prefix   `json:"limited"` // clients that have asked for more than their share within the last minute
+	Cached    int              `json:"cached"`  // answers that are remembered
 	Counters  []Counter        `json:"counters"`
 }
 

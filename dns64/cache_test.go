@@ -203,7 +203,7 @@ func TestPrefetchOfWhatFails(t *testing.T) {
 				remember(t, f, c, q, "h.example.com. 1000 AAAA 2001:db8::9", 950*time.Second)
 			}
 			deadline := time.Now().Add(5 * time.Second)
-			for f.Stats.counters[prefetched].Load() == 0 || f.slots.Load() != 0 {
+			for f.Stats.counters[prefetched].Load() == 0 || f.places.taken() != 0 {
 				if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); !strings.HasSuffix(got, old) {
 					t.Fatalf("got %s, want%s", got, old)
 				}
@@ -231,8 +231,10 @@ func TestWhenEntriesAreDue(t *testing.T) {
 	if !e.due(now) || e.due(now) || e.due(now.Add(resolveTimeout-1)) || !e.due(now.Add(resolveTimeout)) {
 		t.Error("it is not due once, and again after a while")
 	}
-	f.slots.Store(int64(f.state.Load().InFlight))
-	f.prefetch(f.state.Load(), e, &query{question: e.question()}, 0)
+	for range f.state.Load().InFlight {
+		_ = f.acquire(t.Context(), f.state.Load(), netip.Addr{})
+	}
+	f.prefetch(f.state.Load(), e, &query{question: e.question()}, 0, netip.Addr{})
 	if !e.due(now) {
 		t.Error("it is not due although it could not be asked for")
 	}

@@ -37,6 +37,9 @@ func (fs *flights) wait(ctx context.Context, k flightKey, unheard int, fetch fun
 	case <-f.ended:
 		return f.e, f.err
 	case <-ctx.Done():
+		if context.Cause(ctx) == errShare { // what its client asks for has had its time
+			unheard = 0
+		}
 		fs.leave(k, f, unheard)
 		return nil, ctx.Err()
 	}

@@ -23,6 +23,7 @@ type Config struct {
 	Cache     CacheLimits
 	Rate      int    // answers over UDP to one network a second; 0: no limit
 	InFlight  int    // queries that may wait for upstreams at once
+	Bits      int    // length of the prefix that is one client of IPv6
 	Size      uint16 // longest answer over UDP (RFC 6891 section 6.2.5)
 }
 
@@ -34,8 +35,9 @@ type Forwarder struct {
 	log    *slog.Logger
 	seed   maphash.Seed
 	turn   atomic.Uint64 // of RoundRobin
-	slots  atomic.Int64  // queries that wait for upstreams
+	places places        // of queries that wait for upstreams
 	flying flights
+	open   streams // of clients
 	state  atomic.Pointer[state]
 }
 
@@ -118,16 +120,13 @@ func (f *Forwarder) report(before, after []UpstreamState) {
 
 var errBusy = errors.New("dns64: too many queries wait for upstreams")
 
-// acquire takes one of the places of queries that wait for upstreams; release gives it back.
-func (f *Forwarder) acquire(s *state) bool {
-	if f.slots.Add(1) > int64(s.InFlight) {
-		f.slots.Add(-1)
-		return false
-	}
-	return true
+// acquire returns a place among the queries that wait for upstreams, or nil.
+func (f *Forwarder) acquire(ctx context.Context, s *state, client netip.Addr) *place {
+	return f.places.acquire(ctx, client, s.Bits, s.InFlight)
 }
 
-func (f *Forwarder) release() { f.slots.Add(-1) }
+// Limited returns the prefixes of the clients that have asked for more than their share within the last minute.
+func (f *Forwarder) Limited() []netip.Prefix { return f.places.limitedSince(limitedFor) }
 
 // caught makes an error of a panic, when it is deferred: a message that trips over us must cost no more than one query.
 func (f *Forwarder) caught(err *error) {
@@ -229,10 +228,11 @@ func wireQuestion(q Question) ([]byte, error) {
 // Query answers a question as a client at an address would be answered, whether or not it is one that is served.
 func (f *Forwarder) Query(ctx context.Context, client netip.Addr, name string, kind uint16) (*dns.Msg, error) {
 	s := f.state.Load()
-	if !f.acquire(s) {
+	p := f.acquire(ctx, s, netip.Addr{})
+	if p == nil {
 		return nil, errBusy
 	}
-	defer f.release()
+	defer p.release()
 	q := Question{Name: dns.CanonicalName(name), Type: kind, Class: dns.ClassINET, RD: true}
 	e, err := f.resolve(ctx, s, q, s.Policy.pick(client, q.Type, q.Class, &f.turn), false)
 	if err != nil {

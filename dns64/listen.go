@@ -84,9 +84,8 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, c := range s.packets {
 		group.Go(func() error { return s.receive(ctx, c) })
 	}
-	var open streams
 	for _, l := range s.streams {
-		group.Go(func() error { return s.accept(ctx, l, &open) })
+		group.Go(func() error { return s.accept(ctx, l) })
 	}
 	return group.Wait()
 }
@@ -109,15 +108,18 @@ func (s *Server) receive(ctx context.Context, c *net.UDPConn) error {
 		who := client{addr: from.Addr().Unmap().WithZone("")}
 		answer, j, o := s.guarded(out[:0], b[:n], &who)
 		info := source(oob[:oobn])
-		if o == pending && !s.f.acquire(j.s) {
-			answer, o = j.fail(answer, b[:n], &who)
+		var at *place
+		if o == pending {
+			if at = s.f.acquire(ctx, j.s, who.addr); at == nil {
+				answer, o = j.fail(answer, b[:n], &who)
+			}
 		}
 		switch o {
 		case pending:
 			packet, info := slices.Clone(b[:n]), slices.Clone(info)
 			jobs.Go(func() {
-				defer s.f.release()
-				if answer, o := j.run(ctx, nil, packet, &who); o == answered {
+				defer at.release()
+				if answer, o := j.run(at, nil, packet, &who); o == answered {
 					_, _, _ = c.WriteMsgUDPAddrPort(answer, info, from) // who does not get it asks again
 				}
 			})
@@ -154,7 +156,7 @@ func source(oob []byte) []byte {
 }
 
 // accept takes TCP connections.
-func (s *Server) accept(ctx context.Context, l net.Listener, open *streams) error {
+func (s *Server) accept(ctx context.Context, l net.Listener) error {
 	var served sync.WaitGroup
 	defer served.Wait()
 	for {
@@ -171,9 +173,9 @@ func (s *Server) accept(ctx context.Context, l net.Listener, open *streams) erro
 			time.Sleep(10 * time.Millisecond) // too many open files, which passes
 			continue
 		}
-		st := open.add(c)
+		st := s.f.open.add(c, s.f.state.Load().Bits)
 		served.Go(func() {
-			defer open.remove(st)
+			defer s.f.open.remove(st)
 			s.converse(ctx, st)
 		})
 	}
@@ -195,8 +197,7 @@ func (s *Server) converse(ctx context.Context, c *stream) {
 			c.Close() // it would be read as something else from here on
 		}
 	}
-	from, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-	who := client{addr: from.Addr().Unmap().WithZone(""), stream: true, limit: 65535}
+	who := client{addr: peer(c), stream: true, limit: 65535}
 	for {
 		c.since.Store(time.Now().UnixNano())
 		_ = c.SetReadDeadline(time.Now().Add(streamIdle))
@@ -205,16 +206,19 @@ func (s *Server) converse(ctx context.Context, c *stream) {
 			return
 		}
 		answer, j, o := s.guarded(make([]byte, 2, 512), packet, &who)
-		if o == pending && !s.f.acquire(j.s) {
-			answer, o = j.fail(answer, packet, &who)
+		var at *place
+		if o == pending {
+			if at = s.f.acquire(ctx, j.s, who.addr); at == nil {
+				answer, o = j.fail(answer, packet, &who)
+			}
 		}
 		switch o {
 		case pending:
 			c.busy.Add(1)
 			jobs.Go(func() {
-				defer s.f.release()
+				defer at.release()
 				defer c.busy.Add(-1)
-				if answer, o := j.run(ctx, make([]byte, 2), packet, &who); o == answered {
+				if answer, o := j.run(at, make([]byte, 2), packet, &who); o == answered {
 					write(answer)
 				}
 			})

@@ -91,7 +91,7 @@ func (f *Forwarder) answer(dst, packet []byte, from *client, now time.Time) ([]b
 	f.Stats.add(hits)
 	e.hits.Add(1)
 	if s.Cache.Prefetch && e.due(now) {
-		f.prefetch(s, e, &q, pick)
+		f.prefetch(s, e, &q, pick, from.addr)
 	}
 	return f.finish(s, dst, e, &q, from, now)
 }
@@ -127,16 +127,20 @@ func (f *Forwarder) limited(s *state, dst []byte, at int, q *query, from *client
 }
 
 // prefetch has the question of an entry asked again. If there is no place for it now, the entry stays due.
-func (f *Forwarder) prefetch(s *state, e *entry, q *query, pick int) {
+func (f *Forwarder) prefetch(s *state, e *entry, q *query, pick int, client netip.Addr) {
 	question, err := q.asked()
-	if err != nil || !f.acquire(s) {
+	if err != nil {
+		return
+	}
+	p := f.acquire(context.Background(), s, client)
+	if p == nil {
 		e.renew.Store(0)
 		return
 	}
 	f.Stats.add(prefetched)
 	go func() {
-		defer f.release()
-		_, _ = f.resolve(context.Background(), s, question, pick, true) // without a better one, the entry stays
+		defer p.release()
+		_, _ = f.resolve(p.ctx, s, question, pick, true) // without a better one, the entry stays
 	}()
 }
 
@@ -147,9 +151,9 @@ type job struct {
 	pick int
 }
 
-// run resolves a query and appends its answer to dst. A query without an answer fails, in bounded time; one that is stumbled
-// over has none.
-func (j *job) run(ctx context.Context, dst, packet []byte, from *client) (answer []byte, o outcome) {
+// run resolves a query in its place, and appends the answer to dst. A query without an answer fails, in bounded time; one that
+// causes a panic has none.
+func (j *job) run(at *place, dst, packet []byte, from *client) (answer []byte, o outcome) {
 	defer func() {
 		if recover() != nil {
 			j.f.Stats.add(panics)
@@ -160,7 +164,10 @@ func (j *job) run(ctx context.Context, dst, packet []byte, from *client) (answer
 	question, err := q.asked()
 	var e *entry
 	if err == nil {
-		e, err = j.f.resolve(ctx, j.s, question, j.pick, false)
+		e, err = j.f.resolve(at.ctx, j.s, question, j.pick, false)
+	}
+	if at.lost() {
+		return j.fail(dst, packet, from)
 	}
 	if err != nil {
 		return j.failed(dst, &q, from)

@@ -275,7 +275,8 @@ func TestTooManyQueries(t *testing.T) {
 	if got := brief(exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)); got != made7 {
 		t.Fatalf("got %s", got)
 	}
-	f.slots.Add(1)
+	p := f.acquire(t.Context(), f.state.Load(), netip.Addr{})
+	defer p.release()
 	if m := exchange(t, "udp", server, nil, "i.example.com.", dns.TypeAAAA); m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("got %v", m)
 	}

@@ -3,14 +3,15 @@ package dns64
 import (
 	"cmp"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// streams are the TCP connections of clients, maxStreams at most. When there is one more, the one that has been idle for the
-// longest time makes way (RFC 7766 section 6.2.3): whoever opens many must not keep others out. Its methods may be called by
-// any number of goroutines.
+// streams are the TCP connections of clients: maxStreams at most, and of each client a share. When there is one more, the one
+// that has been idle for the longest time makes way (RFC 7766 section 6.2.3), of the client or address that has most: whoever
+// opens many must not keep others out. Its methods may be called by any number of goroutines.
 type streams struct {
 	mu   sync.Mutex
 	open map[*stream]bool
@@ -19,31 +20,57 @@ type streams struct {
 // stream is a TCP connection of a client.
 type stream struct {
 	net.Conn
-	since atomic.Int64 // the next query is waited for, in nanoseconds since 1970
-	busy  atomic.Int32 // queries without an answer yet
+	addr   netip.Addr
+	client netip.Prefix
+	since  atomic.Int64 // the next query is waited for, in nanoseconds since 1970
+	busy   atomic.Int32 // queries without an answer yet
+}
+
+// peer returns the address of the client of a connection.
+func peer(c net.Conn) netip.Addr {
+	from, _ := netip.ParseAddrPort(c.RemoteAddr().String())
+	return from.Addr().Unmap().WithZone("")
 }
 
 // add counts a connection, and closes another if there are too many.
-func (s *streams) add(c net.Conn) *stream {
-	st := &stream{Conn: c}
+func (s *streams) add(c net.Conn, bits int) *stream {
+	st := &stream{Conn: c, addr: peer(c)}
+	st.client = prefixOf(st.addr, bits)
 	st.since.Store(time.Now().UnixNano())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
 		s.open = map[*stream]bool{}
 	}
-	if len(s.open) == maxStreams {
-		idlest := st
-		for o := range s.open {
-			if idlest == st || o.idler(idlest) {
-				idlest = o
-			}
-		}
-		idlest.Close()
-		delete(s.open, idlest)
-	}
 	s.open[st] = true
+	if v := s.victim(st); v != nil {
+		v.Close()
+		delete(s.open, v)
+	}
 	return st
+}
+
+// victim returns the connection that makes way for a new one, or nil if there is room. The caller holds mu.
+func (s *streams) victim(st *stream) (v *stream) {
+	clients, addrs := map[netip.Prefix]int{}, map[netip.Addr]int{}
+	for o := range s.open {
+		clients[o.client]++
+		addrs[o.addr]++
+	}
+	own := clients[st.client] > share(maxStreams)
+	if !own && len(s.open) <= maxStreams {
+		return nil
+	}
+	for o := range s.open {
+		if o == st || own && o.client != st.client {
+			continue
+		}
+		if v == nil || cmp.Or(cmp.Compare(clients[v.client], clients[o.client]), cmp.Compare(addrs[v.addr], addrs[o.addr])) < 0 ||
+			clients[v.client] == clients[o.client] && addrs[v.addr] == addrs[o.addr] && o.idler(v) {
+			v = o
+		}
+	}
+	return v
 }
 
 // remove counts a connection no more.

@@ -60,7 +60,7 @@ const (
 type Upstreams struct {
 	list    []*upstream
 	race    bool
-	sockets chan struct{}
+	sockets *sockets
 }
 
 // upstream is a resolver and what is known of it.
@@ -131,7 +131,7 @@ func (u *upstream) latency() (list []Latency) {
 // NewUpstreams returns what asks resolvers, in order or all at once. base is what connections over TLS begin with, and may
 // be nil.
 func NewUpstreams(list []Upstream, race bool, base *tls.Config) *Upstreams {
-	us := &Upstreams{race: race, sockets: make(chan struct{}, maxSockets)}
+	us := &Upstreams{race: race, sockets: newSockets(maxSockets)}
 	for _, u := range list {
 		up := &upstream{Upstream: u}
 		if u.Transport == TLS {
@@ -267,12 +267,11 @@ func (u *upstream) up() bool { return u.failures.Load() < failuresDown }
 
 // try asks one upstream, and counts.
 func (us *Upstreams) try(ctx context.Context, u *upstream, q Question) (m *dns.Msg, err error) {
-	select {
-	case us.sockets <- struct{}{}:
-		defer func() { <-us.sockets }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	release, err := us.sockets.acquire(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer release()
 	u.asked.Add(1)
 	began := time.Now()
 	defer func() {

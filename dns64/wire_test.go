@@ -103,7 +103,7 @@ func hit(t testing.TB) (f *Forwarder, packet []byte, who client) {
 	packet = packed(t, "H.example.com.", func(q *dns.Msg) { q.SetEdns0(1232, false) })
 	who = client{addr: netip.MustParseAddr("127.0.0.1")}
 	_, j, _ := f.answer(nil, packet, &who, time.Now())
-	if _, o := j.run(t.Context(), nil, packet, &who); o != answered {
+	if _, o := j.run(f.acquire(t.Context(), j.s, who.addr), nil, packet, &who); o != answered {
 		t.Fatal("no answer")
 	}
 	return f, packet, who

@@ -47,6 +47,10 @@ func dns64Fields(s control.DNS64Status) []field {
 		}
 		fs = append(fs, field{"upstream", fmt.Sprintf("%s, %s, %d asked, %d failed, %.1f ms", u.Upstream, up, u.Asked, u.Failed, time.Duration(u.Latency).Seconds()*1e3)})
 	}
+	if n := len(s.Limited); n > 0 {
+		const shown = 5
+		fs = append(fs, field{"limited", fmt.Sprintf("%s in the last minute: %s", count(n, "client"), join(s.Limited[:min(n, shown)]))})
+	}
 	fs = append(fs, field{"cache", count(s.Cached, "answer")})
 	for _, n := range s.Counters {
 		if n.Value > 0 && n.Labels["upstream"] == "" {

@@ -109,7 +109,7 @@ func (n *names) warn(before []netip.Prefix) {
 func (b *basis) config(old *dns64.Config) dns64.Config {
 	c := &b.conf.DNS64
 	next := dns64.Config{
-		Policy: b.policy(), Clients: b.clients(), InFlight: c.MaxInFlight, Rate: c.RatePerSecond, Size: uint16(c.UDPSize),
+		Policy: b.policy(), Clients: b.clients(), InFlight: c.MaxInFlight, Bits: b.conf.Sessions.ClientPrefixLen, Rate: c.RatePerSecond, Size: uint16(c.UDPSize),
 		Cache: dns64.CacheLimits{
 			Size: c.Cache.Size, MinTTL: c.Cache.MinTTL, MaxTTL: c.Cache.MaxTTL, MaxNegativeTTL: c.Cache.MaxNegativeTTL,
 			Prefetch: c.Cache.Prefetch, ServeStale: c.Cache.ServeStale,
@@ -212,7 +212,7 @@ func (n *names) DNS64() (st control.DNS64Status, err error) {
 		return st, err
 	}
 	c := n.f.Config()
-	st = control.DNS64Status{Listen: n.server.Addrs(), Clients: c.Clients, Cached: n.f.Remembered(), Counters: n.Counters()}
+	st = control.DNS64Status{Listen: n.server.Addrs(), Clients: c.Clients, Limited: n.f.Limited(), Cached: n.f.Remembered(), Counters: n.Counters()}
 	for _, p := range c.Policy.Prefixes {
 		st.Prefixes = append(st.Prefixes, p.Prefix.Prefix())
 	}

@@ -1,0 +1,262 @@
+package dns64
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// part is the reciprocal of the part of the places, sockets and TCP connections that one client may use: so that whoever asks
+// for names that nobody answers does not keep others from theirs.
+const part = 4
+
+// share returns how many of most are one client's.
+func share(most int) int { return max(1, most/part) }
+
+// sampled bounds how many clients are looked at in search of the one with the most places.
+const sampled = 256
+
+// errShare is the cause by which a query is given up whose client has more places than another that asks.
+var errShare = errors.New("dns64: the client has more than its share of queries under way")
+
+// clientKey is the key of a context's value: the prefix of the client that a question is asked for.
+type clientKey struct{}
+
+// prefixOf returns the prefix by which a client is known, of so many bits if it is one of IPv6.
+func prefixOf(a netip.Addr, bits int) netip.Prefix {
+	if a.Is4() {
+		bits = 32
+	}
+	p, _ := a.Prefix(bits) // the zero Addr has none, and all of them share that
+	return p
+}
+
+// places are those of the queries that wait for upstreams. A client has a share of them at most, and when all are taken, one
+// that has fewer takes the place of one that has more. Within a share the same holds for the addresses of the client's prefix.
+// The methods may be called by any number of goroutines.
+type places struct {
+	mu      sync.Mutex
+	total   int
+	clients map[netip.Prefix]*holder
+	limited *lru.Cache[netip.Prefix, time.Time] // when clients were refused a place or lost one; nil until there are any
+}
+
+// holder is a client prefix with places, and how many each of its addresses has.
+type holder struct {
+	count int
+	addrs map[netip.Addr][]*place // the oldest first
+}
+
+// place is that of one query.
+type place struct {
+	of      *places
+	client  netip.Prefix
+	addr    netip.Addr
+	ctx     context.Context // ends when the place is lost
+	cancel  context.CancelCauseFunc
+	expired bool // it is counted no more; guarded by of.mu
+}
+
+// acquire returns a place for a query of an address, of most in all, or nil.
+func (ps *places) acquire(ctx context.Context, addr netip.Addr, bits, most int) *place {
+	client := prefixOf(addr, bits)
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	h := ps.clients[client]
+	if h == nil {
+		h = &holder{addrs: make(map[netip.Addr][]*place)}
+	}
+	switch {
+	case h.count >= share(most):
+		if !ps.replace(client, h, addr) {
+			return nil
+		}
+	case ps.total >= most:
+		heaviest, hog := ps.heaviest()
+		if hog == nil || hog.count <= h.count+1 {
+			return nil
+		}
+		ps.evict(heaviest, hog, hog.heaviest())
+	}
+	p := &place{of: ps, client: client, addr: addr}
+	p.ctx, p.cancel = context.WithCancelCause(context.WithValue(ctx, clientKey{}, client))
+	if ps.clients == nil {
+		ps.clients = make(map[netip.Prefix]*holder)
+	}
+	ps.clients[client] = h
+	h.addrs[addr] = append(h.addrs[addr], p)
+	h.count++
+	ps.total++
+	return p
+}
+
+// replace gives an address the place of another one of its prefix that has more, and reports whether there is such a one. The
+// caller holds mu.
+func (ps *places) replace(client netip.Prefix, h *holder, addr netip.Addr) bool {
+	hog := h.heaviest()
+	if len(h.addrs[hog]) <= len(h.addrs[addr])+1 {
+		ps.note(client)
+		return false
+	}
+	ps.evict(client, h, hog)
+	return true
+}
+
+// evict takes its oldest place from an address: it has waited in vain for the longest time. The caller holds mu.
+func (ps *places) evict(client netip.Prefix, h *holder, addr netip.Addr) {
+	ps.note(client)
+	oldest := h.addrs[addr][0]
+	ps.drop(oldest)
+	oldest.cancel(errShare)
+}
+
+// note remembers that a client was limited. The caller holds mu.
+func (ps *places) note(client netip.Prefix) {
+	const most = 1 << 10
+	if ps.limited == nil {
+		ps.limited, _ = lru.New[netip.Prefix, time.Time](most) // only a size below 1 is refused
+	}
+	ps.limited.Add(client, time.Now())
+}
+
+// heaviest returns a client that has more places than the others that were looked at. The caller holds mu.
+func (ps *places) heaviest() (client netip.Prefix, h *holder) {
+	looked := 0
+	for c, o := range ps.clients { // in random order
+		if h == nil || o.count > h.count {
+			client, h = c, o
+		}
+		if looked++; looked == sampled {
+			break
+		}
+	}
+	return client, h
+}
+
+// heaviest returns an address that has more places than the others that were looked at.
+func (h *holder) heaviest() (addr netip.Addr) {
+	looked, most := 0, 0
+	for a, list := range h.addrs { // in random order
+		if len(list) > most {
+			addr, most = a, len(list)
+		}
+		if looked++; looked == sampled {
+			break
+		}
+	}
+	return addr
+}
+
+// drop counts a place no more. The caller holds mu.
+func (ps *places) drop(p *place) {
+	if p.expired {
+		return
+	}
+	p.expired = true
+	h := ps.clients[p.client]
+	list := h.addrs[p.addr]
+	i := slices.Index(list, p)
+	if list = slices.Delete(list, i, i+1); len(list) == 0 {
+		delete(h.addrs, p.addr)
+	} else {
+		h.addrs[p.addr] = list
+	}
+	ps.total--
+	if h.count--; h.count == 0 {
+		delete(ps.clients, p.client)
+	}
+}
+
+// release gives a place back.
+func (p *place) release() {
+	p.of.mu.Lock()
+	p.of.drop(p)
+	p.of.mu.Unlock()
+	p.cancel(context.Canceled)
+}
+
+// lost reports whether another query has the place.
+func (p *place) lost() bool { return context.Cause(p.ctx) == errShare }
+
+// taken returns how many places are taken.
+func (ps *places) taken() int {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.total
+}
+
+// limitedFor is for how long it is shown that a client was limited.
+const limitedFor = time.Minute
+
+// limitedSince returns the clients that were limited within a time, the latest first.
+func (ps *places) limitedSince(age time.Duration) (list []netip.Prefix) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.limited == nil {
+		return nil
+	}
+	keys := ps.limited.Keys()
+	slices.Reverse(keys)
+	for _, c := range keys {
+		if at, ok := ps.limited.Peek(c); ok && time.Since(at) < age {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// sockets bounds the questions to upstreams that are under way, in all and for each client. Its methods may be called by any
+// number of goroutines.
+type sockets struct {
+	all chan struct{}
+
+	mu      sync.Mutex
+	clients map[netip.Prefix]int
+}
+
+func newSockets(most int) *sockets {
+	return &sockets{all: make(chan struct{}, most), clients: make(map[netip.Prefix]int)}
+}
+
+// acquire waits for a socket. A client that has its share gets none.
+func (s *sockets) acquire(ctx context.Context) (release func(), err error) {
+	client, known := ctx.Value(clientKey{}).(netip.Prefix)
+	if known && !s.count(client, 1) {
+		return nil, errShare
+	}
+	select {
+	case s.all <- struct{}{}:
+		return func() {
+			<-s.all
+			if known {
+				s.count(client, -1)
+			}
+		}, nil
+	case <-ctx.Done():
+		if known {
+			s.count(client, -1)
+		}
+		return nil, ctx.Err()
+	}
+}
+
+// count counts a socket of a client, unless that has its share.
+func (s *sockets) count(client netip.Prefix, n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clients[client] + n
+	switch {
+	case now > share(cap(s.all)):
+		return false
+	case now == 0:
+		delete(s.clients, client)
+	default:
+		s.clients[client] = now
+	}
+	return true
+}
