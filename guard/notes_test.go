@@ -33,7 +33,7 @@ func TestNotesOutliveTheProcess(t *testing.T) {
 		t.Errorf("nft does not show the notes:\n%s", out)
 	}
 	run(t, l, "nft", "flush", "ruleset")
-	do(t, l, next.Check)
+	check(t, l, next)
 	if got := kept(next); !maps.Equal(got, notes) {
 		t.Errorf("after the table was flushed it keeps %v, want %v", got, notes)
 	}

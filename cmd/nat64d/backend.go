@@ -103,9 +103,7 @@ func (b *backend) notReady(st *control.Status) (why []string) {
 
 func (b *backend) warnings() (ws []string) {
 	ws = append(ws, b.log.warnings()...)
-	if b.guard.g == nil {
-		ws = append(ws, "host.guard is off: the host answers for pool4 addresses that it owns, and resets connections")
-	}
+	ws = append(ws, b.guard.warnings()...)
 	if b.gateway.LetsPrivatePass() {
 		ws = append(ws, "packets to private IPv4 addresses pass behind 64:ff9b::/96 (pool6 private_v4), against RFC 6052 section 3.1")
 	}
@@ -172,7 +170,7 @@ func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
 	if err := b.guard.refuse(wanted, c.Force); err != nil {
 		return control.Pool4Result{}, err
 	}
-	if err := b.guard.cover(wanted, nil, b.near.bypass); err != nil {
+	if err := b.guard.cover(wanted, nil, nil, b.near.bypass); err != nil {
 		return control.Pool4Result{}, fmt.Errorf("nothing was added: %w", err)
 	}
 	added, merged, err := b.pool.Add(wanted)
@@ -356,6 +354,8 @@ func (b *backend) Stats() []control.Counter {
 		control.Counter{Name: "inbound_sessions", Value: uint64(b.gateway.Sessions.InboundLen()), Help: "sessions at present that IPv4 hosts have begun", Kind: "table"},
 		control.Counter{Name: "inbound_sessions_evicted", Value: b.gateway.Sessions.Evicted(), Help: "sessions begun by IPv4 hosts that made way for newer ones (sessions.max_inbound)", Kind: "table"})
 	cs = append(cs, b.log.counter())
+	cs = append(cs, control.Counter{Name: "guard_repairs", Value: b.guard.repaired(), Kind: "error",
+		Help: "times the guard's nftables table was changed or deleted by somebody else, and restored"})
 	return append(cs, b.names.Counters()...)
 }
 

@@ -183,7 +183,7 @@ func (b *backend) AddBinding(c control.BindingChange) (control.BindingResult, er
 	b.admin.Lock()
 	defer b.admin.Unlock()
 	added := expand(ranges).minus(b.static)
-	if err := b.guard.cover(mapped(added), nil, b.near.bypass); err != nil {
+	if err := b.guard.cover(nil, added, nil, b.near.bypass); err != nil {
 		return control.BindingResult{}, fmt.Errorf("nothing was added: %w", err)
 	}
 	if err := b.bind(added, c.Force || b.config().Host.Force); err != nil {

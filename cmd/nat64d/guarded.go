@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"nat64d/guard"
+	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/pool6"
 )
@@ -22,6 +27,21 @@ type guarded struct {
 	lock  net.Listener // held while this process has the guard of its network namespace
 	wrong error        // why the guard is not what it should be; nil: it is
 	gone  bool         // it has been removed: the daemon is stopping
+	harm
+	nat natRules
+}
+
+// natRules are warnings about NAT rules of the host.
+type natRules struct {
+	stale    atomic.Bool // the rules, or pool4, have changed since they were read
+	warnings []string
+}
+
+// harm is what others have done to the guard.
+type harm struct {
+	repairs uint64    // how often it was repaired
+	last    time.Time // the last time
+	logged  time.Time // the last time that the log told it
 }
 
 func newGuarded(p *parts) *guarded {
@@ -29,7 +49,7 @@ func newGuarded(p *parts) *guarded {
 	if !c.Host.Guard {
 		return &guarded{p: p}
 	}
-	o := guard.Options{V6: c.Interfaces.V6.Name, V4: c.Interfaces.V4.Name, ReservePorts: c.Host.ReservePorts}
+	o := guard.Options{V6: c.Interfaces.V6.Name, V4: c.Interfaces.V4.Name, ReservePorts: c.Host.ReservePorts, Program: true}
 	return &guarded{p: p, g: guard.New(o)}
 }
 
@@ -61,11 +81,11 @@ func (g *guarded) own() (err error) {
 
 // cover puts the guard over what it covers and over more, so that the host is blind before a packet is translated. Of the
 // prefixes only bypass stays the host's. With an error nothing has changed.
-func (g *guarded) cover(more []pool4.Entry, prefixes []pool6.Prefix, bypass []netip.Prefix) error {
+func (g *guarded) cover(more []pool4.Entry, bound rows, prefixes []pool6.Prefix, bypass []netip.Prefix) error {
 	return g.do(func() error {
-		err := g.g.Apply(merged(append(g.p.taken(), more...)), merge(g.p.config().Pool6, prefixes), bypass)
+		err := g.g.Apply(g.p.covered(more, bound, prefixes, bypass))
 		if err != nil {
-			g.wrong = g.g.Apply(g.p.taken(), g.p.config().Pool6, g.p.near.bypass)
+			g.wrong = g.g.Apply(g.p.covered(nil, nil, nil, g.p.near.bypass))
 		}
 		return err
 	})
@@ -74,18 +94,131 @@ func (g *guarded) cover(more []pool4.Entry, prefixes []pool6.Prefix, bypass []ne
 // settle puts the guard over pool4, static rows and pool6 as they are now. An error is kept for the status: what is
 // translated has changed already.
 func (g *guarded) settle() error {
+	g.nat.stale.Store(true)
 	return g.do(func() error {
-		g.wrong = g.g.Apply(g.p.taken(), g.p.config().Pool6, g.p.near.bypass)
+		g.wrong = g.g.Apply(g.p.covered(nil, nil, nil, g.p.near.bypass))
 		return g.wrong
 	})
 }
 
+// covered returns what the guard has to cover now, and more.
+func (p *parts) covered(more []pool4.Entry, bound rows, prefixes []pool6.Prefix, bypass []netip.Prefix) guard.Covered {
+	static := maps.Clone(p.static)
+	maps.Copy(static, bound)
+	c := guard.Covered{
+		Pool4:  merged(slices.Concat(entries(p.pool), mapped(static), more)),
+		Pool6:  merge(p.config().Pool6, prefixes),
+		Bypass: bypass,
+	}
+	for e := range static {
+		if e.Proto == packet.ICMP {
+			c.Echo = append(c.Echo, e)
+		}
+	}
+	return c
+}
+
+// mostRepairs is how often in a second the guard is repaired, should two programs fight for its table.
+const mostRepairs = 100
+
+// watch repairs the guard whenever somebody else changes its table, until ctx is done.
+func (g *guarded) watch(ctx context.Context) error {
+	if g.g == nil {
+		return nil
+	}
+	w, err := guard.Watch()
+	if err != nil {
+		g.p.log.Warn("damage to the guard is noticed late", "every", checkGuardEvery, "error", err)
+		return nil
+	}
+	defer context.AfterFunc(ctx, func() { _ = w.Close() })()
+	defer w.Close()
+	began, n := time.Now(), 0
+	for {
+		own, err := w.Wait()
+		if err != nil {
+			break
+		}
+		if !own {
+			g.nat.stale.Store(true)
+			continue
+		}
+		if g.check(); time.Since(began) > time.Second {
+			began, n = time.Now(), 0
+		}
+		if n++; n > mostRepairs {
+			time.Sleep(time.Until(began.Add(time.Second)))
+		}
+	}
+	if ctx.Err() == nil {
+		g.p.log.Warn("damage to the guard is noticed late: notifications of nftables have ended", "every", checkGuardEvery)
+	}
+	return nil
+}
+
 // check puts the guard back if something has happened to it.
-func (g *guarded) check() error {
-	return g.do(func() error {
-		g.wrong = g.g.Check()
-		return g.wrong
+func (g *guarded) check() {
+	_ = g.do(func() error {
+		damage, err := g.g.Check()
+		g.wrong = err
+		if err != nil {
+			g.p.log.Error("the host may answer for pool4 and pool6: the guard is not in place", "error", err)
+		}
+		if damage == "" {
+			return nil
+		}
+		g.repairs++
+		g.last = time.Now()
+		if g.last.Sub(g.logged) > time.Second {
+			g.logged = g.last
+			g.p.log.Warn("somebody changed or deleted the nftables table of the guard: restored", "table", "netdev nat64d", "differed", damage,
+				"repairs", g.repairs)
+		}
+		return nil
 	})
+}
+
+// readNAT looks for NAT rules of the host that take ports of pool4, if something has changed since the last time, and returns
+// warnings about those that are new. Reading a large ruleset takes long, so that the guard is not held meanwhile.
+func (g *guarded) readNAT() (fresh []string) {
+	if g.g == nil || !g.nat.stale.Swap(false) {
+		return nil
+	}
+	found, err := g.g.Masqueraded(entries(g.p.pool))
+	if err != nil {
+		return []string{"the host's NAT rules cannot be read, and may take ports of pool4: " + err.Error()}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old := g.nat.warnings
+	g.nat.warnings = found
+	return slices.DeleteFunc(slices.Clone(found), func(w string) bool { return slices.Contains(old, w) })
+}
+
+// repaired returns how often the guard was repaired.
+func (g *guarded) repaired() (n uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.repairs
+}
+
+// tellHarm is how long the status tells of a repair.
+const tellHarm = time.Hour
+
+// warnings returns what is wrong with the guard, although it is in place.
+func (g *guarded) warnings() (ws []string) {
+	if g.g == nil {
+		return []string{"host.guard is off: the host answers for pool4 addresses that it owns, and resets connections"}
+	}
+	_ = g.do(func() error {
+		ws = append(g.g.Warnings(), g.nat.warnings...)
+		if g.repairs > 0 && time.Since(g.last) < tellHarm {
+			ws = append(ws, fmt.Sprintf("something changes or deletes the nftables table of the guard (netdev nat64d): restored %d times, last at %s",
+				g.repairs, g.last.Format(time.DateTime)))
+		}
+		return nil
+	})
+	return ws
 }
 
 // keep has the guard keep notes on the interfaces, for the next start in case this process is killed. Without a guard

@@ -30,7 +30,7 @@ func (p *parts) change(next *config.Config) error {
 		return err
 	}
 	near := p.surroundings(next)
-	if err := p.guard.cover(append(come, mapped(expand(next.Bindings))...), next.Pool6, p.near.kept(&near)); err != nil {
+	if err := p.guard.cover(come, expand(next.Bindings), next.Pool6, p.near.kept(&near)); err != nil {
 		return err
 	}
 	added, _, err := p.pool.Add(come)

@@ -48,7 +48,7 @@ func workers(c *config.Interfaces) int {
 	return min(max(runtime.NumCPU()/4, 1), most)
 }
 
-// checkGuardEvery is how often the guard is looked at beside the link events, in case somebody flushed the ruleset.
+// checkGuardEvery is how often the guard is looked at beside link events and notifications of nftables.
 const checkGuardEvery = 5 * time.Second
 
 // parts are what a running daemon is made of.
@@ -112,13 +112,17 @@ func serve(ctx context.Context, file string, o config.Overrides, stderr *logQueu
 	if err := p.build(); err != nil {
 		return err
 	}
-	defer p.gateway.Close()
 	defer p.names.close()
 	if err := p.guard.own(); err != nil {
 		return err
 	}
+	// The guard comes before the first packet is taken and goes after the last one: in between the host would reset what it sees.
 	defer func() { err = errors.Join(err, p.guard.remove()) }()
 	if err := p.guard.settle(); err != nil {
+		return err
+	}
+	defer p.gateway.Close()
+	if err := p.gateway.Open(); err != nil {
 		return err
 	}
 	if err := p.manageNICs(); err != nil {
@@ -169,10 +173,8 @@ func (p *parts) build() (err error) {
 	if err := p.bind(expand(c.Bindings), c.Host.Force); err != nil {
 		return err
 	}
-	if p.names, err = newNames(p.basis(), p.log.Logger); err != nil {
-		return err
-	}
-	return p.gateway.Open()
+	p.names, err = newNames(p.basis(), p.log.Logger)
+	return err
 }
 
 // checkPool6 refuses a prefix that contains an address of the host: its own traffic would be translated away.
@@ -251,8 +253,10 @@ func (p *parts) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal
 	})
 	group.Go(func() error { return p.watch(ctx) })
 	group.Go(func() error { return p.watchSockets(ctx) })
+	group.Go(func() error { return p.guard.watch(ctx) })
 	group.Go(func() error { return p.names.run(ctx) })
 	group.Go(func() error { return p.reloadOn(ctx, hangup) })
+	_ = p.guard.readNAT() // announce tells them
 	p.announce()
 	debug.FreeOSMemory() // what building the parts has left behind
 	err := group.Wait()
@@ -302,11 +306,12 @@ func (p *parts) watch(ctx context.Context) error {
 		case <-p.moved:
 			p.move()
 		case <-tick.C:
+			for _, w := range p.guard.readNAT() {
+				p.log.Warn(w)
+			}
 		}
 		p.setUpNICs()
-		if err := p.guard.check(); err != nil {
-			p.log.Error("the host may answer for pool4 and pool6: the guard is not in place", "error", err)
-		}
+		p.guard.check()
 	}
 }
 

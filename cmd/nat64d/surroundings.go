@@ -51,7 +51,7 @@ func (p *parts) move() {
 	if !slices.Equal(p.near.bypass, next.bypass) {
 		p.log.Info("some of pool6 is left to the kernel to forward", "destinations", next.bypass, "before", p.near.bypass)
 	}
-	_ = p.guard.cover(nil, nil, p.near.kept(&next)) // it makes the change smooth; settle is what counts
+	_ = p.guard.cover(nil, nil, nil, p.near.kept(&next)) // it makes the change smooth; settle is what counts
 	p.near = next
 	p.gateway.Configure(p.gatewayConfig(p.config()))
 	if err := p.guard.settle(); err != nil {
