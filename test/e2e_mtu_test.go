@@ -31,13 +31,14 @@ var narrowing = []struct {
 	{"1400 and then 1280", []int{1500, 1400, 1280}},
 }
 
-// A router beyond the gateway finds a packet too big while a transfer runs: its ICMPv6 error reaches the IPv4 sender.
+// A router beyond the gateway finds a packet too big while a transfer runs: its ICMPv6 error reaches the IPv4 sender,
+// though the router is not on the list of clients: the far client, which the error is about, is.
 func TestPathMTUBeyondIPv6Router(t *testing.T) {
 	for _, c := range narrowing {
 		for _, old := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, ends without offload %v", c.name, old), func(t *testing.T) {
 				l := network(t, lab.Options{Far: true, NoOffload: old})
-				g := start(t, l, sparePool)
+				g := startConfig(t, l, spareFile+"allow_v6: [ \"2001:db8:3::/64\" ]\n")
 				client, server := dialTo(t, l.FarClient, target+":80", l.Server, lab.Server4+":80")
 				told := counter(t, l.Server, "Icmp.InDestUnreachs")
 				stream(t, server, client, l.SetFarMTU6, c.mtus)
@@ -50,13 +51,14 @@ func TestPathMTUBeyondIPv6Router(t *testing.T) {
 	}
 }
 
-// A router beyond the gateway finds a packet too big while a transfer runs: its ICMP error reaches the IPv6 sender.
+// A router beyond the gateway finds a packet too big while a transfer runs: its ICMP error reaches the IPv6 sender,
+// though nobody may send to the router: the error is about the far server.
 func TestPathMTUBeyondIPv4Router(t *testing.T) {
 	for _, c := range narrowing {
 		for _, old := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, ends without offload %v", c.name, old), func(t *testing.T) {
 				l := network(t, lab.Options{Far: true, NoOffload: old})
-				g := start(t, l, sparePool)
+				g := startConfig(t, l, spareFile+"deny_v4: [ 192.0.2.0/24 ]\n")
 				client, server := dialTo(t, l.Client, farTarget+":80", l.FarServer, lab.FarServer4+":80")
 				told := counter(t, l.Client, "Icmp6InPktTooBigs")
 				stream(t, client, server, l.SetFarMTU4, c.mtus)
