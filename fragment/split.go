@@ -124,6 +124,7 @@ func (p *Pieces) head6(head []byte, from, to int, more bool) []byte {
 	head = append(head, p.ip[:]...)
 	h := head[packet.Headroom:]
 	if from == 0 && !more {
+		binary.BigEndian.PutUint16(h[4:], uint16(to)) // the packet may have been part of a longer one
 		return head
 	}
 	binary.BigEndian.PutUint16(h[4:], uint16(packet.FragLen+to-from))

@@ -270,6 +270,11 @@ func TestJoinedDatagramsAreCutLikeOthers(t *testing.T) {
 	if len(got) != 6 || len(ids) != 3 {
 		t.Errorf("%d pieces of %d datagrams came out, want 6 of 3", len(got), len(ids))
 	}
+	// The last datagram is shorter, and fits without being cut: its length is its own, as that of every packet is (see outputs).
+	got = s.sendFrames(gateway.V4, packet.Frame{Data: from4(packet.NumUDP, 0, 2*1400+100, port, false), Offload: off})
+	if len(got) != 5 || len(got[4].ip) != packet.IPv6Len+packet.UDPLen+100 {
+		t.Errorf("%d pieces came out, want 5, the last one a datagram of 100 bytes: %+v", len(got), got)
+	}
 	got = s.sendFrames(gateway.V4, packet.Frame{Data: from4(packet.NumUDP, 0, 3*1400, port, true), Offload: off})
 	if len(got) != 1 || got[0].offload.GSO != packet.GSOUDPL4 {
 		t.Errorf("%d packets came out, want the super-packet as it is: none of it may be fragmented", len(got))
