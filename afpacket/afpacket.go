@@ -47,7 +47,7 @@ type Engine uint8
 
 // The engines, the fastest first. Costs are processor time a small packet, measured on veth.
 const (
-	Auto   Engine = iota // Ring, or Mmsg where the kernel has no ring for us
+	Auto   Engine = iota // Ring, or Mmsg where the kernel has no ring for us, or no filter that is safe for one
 	Ring                 // a ring in shared memory (TPACKET_V2), no system call while there is work: 1.6 µs
 	Mmsg                 // recvmmsg, a batch of packets for one system call: 2.3 µs
 	Simple               // a system call for each packet, on package mdlayher/packet: 4.4 µs
@@ -98,7 +98,7 @@ func (o Options) check() error {
 }
 
 // Open opens a port that receives the packets of one family from a NIC and sends packets of either. It needs
-// CAP_NET_RAW and CAP_NET_ADMIN. A NIC whose link is down can be opened: its packets come once the link is up.
+// CAP_NET_RAW and CAP_NET_ADMIN; Ring also CAP_BPF and CAP_PERFMON. A NIC whose link is down can be opened: its packets come once the link is up.
 func Open(o Options) (*Port, error) {
 	if err := o.check(); err != nil {
 		return nil, err

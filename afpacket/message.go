@@ -1,6 +1,7 @@
 package afpacket
 
 import (
+	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,39 +15,61 @@ type message struct {
 	length uint32 // bytes received or sent
 }
 
-// bufferLen holds the largest frame: the largest IPv6 packet that is no jumbogram, and what comes in front of it.
-const bufferLen = packet.Headroom + 40 + 65535
+// The longest frame that is received: a super-packet of as many bytes as the kernel makes (GSO_MAX_SIZE, "BIG TCP"), and what
+// comes in front of it.
+const (
+	maxSuper  = 8 * 65535
+	bufferLen = packet.Headroom + maxTags*tagLen + maxSuper + 64
+)
 
-// inbox is a fixed set of messages, each with a buffer that any packet fits.
+// inbox is a fixed set of messages, each with a buffer that any packet fits. The memory is the kernel's, used page by page as
+// it is touched: few packets are longer than the MTU, and hardly any longer than 64 KiB.
 type inbox struct {
 	buffers  []byte
 	vectors  []unix.Iovec
 	messages []message
 }
 
-func newInbox(n int) inbox {
-	b := inbox{
-		buffers:  make([]byte, n*bufferLen),
-		vectors:  make([]unix.Iovec, n),
-		messages: make([]message, n),
+func newInbox(n int) (b inbox, err error) {
+	b.buffers, err = unix.Mmap(-1, 0, n*bufferLen, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return inbox{}, fmt.Errorf("mmap of %d bytes for received packets: %w", n*bufferLen, err)
 	}
+	_ = unix.Madvise(b.buffers, unix.MADV_NOHUGEPAGE) // without it all of the memory may be taken; it is no failure
+	b.vectors, b.messages = make([]unix.Iovec, n), make([]message, n)
 	for i := range n {
 		b.vectors[i].Base = &b.buffers[i*bufferLen]
 		b.vectors[i].SetLen(bufferLen)
 		b.messages[i].hdr.Iov = &b.vectors[i]
 		b.messages[i].hdr.SetIovlen(1)
 	}
-	return b
+	return b, nil
 }
 
-// frame makes f the packet that message i has received. It reports false if that is not whole or cannot be described.
-func (b *inbox) frame(i int, f *packet.Frame) bool {
+// close frees the buffers.
+func (b *inbox) close() error {
+	if b.buffers == nil {
+		return nil
+	}
+	buffers := b.buffers
+	b.buffers, b.vectors, b.messages = nil, nil, nil
+	return unix.Munmap(buffers)
+}
+
+// frame makes f the packet that message i has received. It reports false, and counts why, if that is not whole or cannot be
+// described.
+func (b *inbox) frame(i int, f *packet.Frame, lost *packet.Drops) bool {
 	m := &b.messages[i]
-	if m.hdr.Flags&unix.MSG_TRUNC != 0 || m.length < packet.Headroom {
+	if m.hdr.Flags&unix.MSG_TRUNC != 0 {
+		lost.Large++
 		return false
 	}
 	data := b.buffers[i*bufferLen:][:m.length:m.length]
-	return unwrap(f, data[:packet.VnetLen], data[packet.VnetLen:])
+	if m.length < packet.Headroom || !unwrap(f, data[:packet.VnetLen], data[packet.VnetLen:]) {
+		lost.Offload++
+		return false
+	}
+	return true
 }
 
 // The system calls below are made without telling the Go scheduler: that saves some 15 % of the cost of a packet where

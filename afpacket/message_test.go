@@ -10,7 +10,12 @@ import (
 
 func TestInboxRefusesWhatIsNotWhole(t *testing.T) {
 	t.Parallel()
-	b := newInbox(2)
+	b, err := newInbox(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.close() })
+	var lost packet.Drops
 	for _, c := range []struct {
 		name   string
 		length uint32
@@ -25,9 +30,12 @@ func TestInboxRefusesWhatIsNotWhole(t *testing.T) {
 		m := &b.messages[1]
 		m.length, m.hdr.Flags = c.length, c.flags
 		var f packet.Frame
-		got := b.frame(1, &f)
+		got := b.frame(1, &f, &lost)
 		if got != c.want || got && len(f.Data) != int(c.length)-packet.Headroom {
 			t.Errorf("%s: %v with %d bytes, want %v", c.name, got, len(f.Data), c.want)
 		}
+	}
+	if want := (packet.Drops{Large: 1, Offload: 1}); lost != want {
+		t.Errorf("lost: %+v, want %+v", lost, want)
 	}
 }

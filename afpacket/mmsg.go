@@ -1,6 +1,7 @@
 package afpacket
 
 import (
+	"errors"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -26,11 +27,13 @@ func newMmsg(ifi *net.Interface, o Options) (receiver, error) {
 	if err == nil {
 		err = m.receive(ifi, o)
 	}
+	if err == nil {
+		m.inbox, err = newInbox(batch)
+	}
 	if err != nil {
 		_ = m.close() // the first error is the one to tell
 		return nil, err
 	}
-	m.inbox = newInbox(batch)
 	return m, nil
 }
 
@@ -38,10 +41,8 @@ func newMmsg(ifi *net.Interface, o Options) (receiver, error) {
 func (m *mmsg) take(fs []packet.Frame) (n int, err error) {
 	received, errno := recvmmsg(m.fd, m.inbox.messages[:min(len(fs), len(m.inbox.messages))])
 	for i := range received {
-		if m.inbox.frame(i, &fs[n]) {
+		if m.inbox.frame(i, &fs[n], &m.lost) {
 			n++
-		} else {
-			m.lost++
 		}
 	}
 	return n, m.verdict(errno)
@@ -54,9 +55,15 @@ func (s *socket) verdict(errno unix.Errno) error {
 		return nil
 	case unix.ENETDOWN: // told once, when the link goes down
 		return nil
-	case unix.EINVAL, unix.ENOBUFS, unix.ENOMEM: // one packet is gone; EINVAL: its metadata do not fit the virtio_net_hdr
-		s.lost++
+	case unix.EINVAL: // one packet is gone: a virtio_net_hdr cannot express its metadata
+		s.lost.Offload++
+		return nil
+	case unix.ENOBUFS, unix.ENOMEM:
+		s.lost.Room++
 		return nil
 	}
 	return errno
 }
+
+// close implements receiver.
+func (m *mmsg) close() error { return errors.Join(m.socket.close(), m.inbox.close()) }

@@ -25,7 +25,6 @@ type Port struct {
 	noBursts error
 	rx       receiver // nil in a sender
 	tx       *sender
-	drops    uint64 // by the kernel; reading its number resets it
 	closed   bool
 }
 
@@ -115,17 +114,16 @@ func (p *Port) Send(out []packet.Out) (refused int, err error) {
 	return refused, p.fail(err)
 }
 
-// Drops returns how many packets have been lost since the port was opened: those for which the kernel found no room,
-// those that came truncated, and those whose offload metadata a virtio_net_hdr does not express.
-func (p *Port) Drops() uint64 {
+// Drops returns how many packets have been lost since the port was opened, by the reason.
+func (p *Port) Drops() packet.Drops {
 	if p.rx == nil {
-		return 0
+		return packet.Drops{}
 	}
 	s := p.rx.base()
-	if !p.closed {
-		p.drops += s.kernelDrops()
+	if p.closed {
+		return s.lost
 	}
-	return p.drops + s.lost
+	return s.drops()
 }
 
 // Close frees the port and the frames of its last Receive.

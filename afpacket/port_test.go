@@ -2,8 +2,10 @@ package afpacket_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -50,8 +52,8 @@ func TestBothWaysInOrder(t *testing.T) {
 			send(t, way.tx, out...)
 			expect(t, way.rx, want...)
 		}
-		if n := l.Drops() + r.Drops(); n != 0 {
-			t.Errorf("%d drops, want none", n)
+		if n := [2]packet.Drops{l.Drops(), r.Drops()}; n != [2]packet.Drops{} {
+			t.Errorf("%+v drops, want none", n)
 		}
 	})
 }
@@ -103,11 +105,58 @@ func TestNotOurs(t *testing.T) {
 		last := small(3, 10)
 
 		tagged := left.to(right, unix.ETH_P_8021Q, append([]byte{0, 7, 0x86, 0xdd}, small(0, 80)...), packet.Offload{})
+		inner := left.to(right, unix.ETH_P_8021Q, append([]byte{0, 0, 0x81, 0, 0x20, 7, 0x86, 0xdd}, small(0, 80)...), packet.Offload{})
+		four := left.to(right, unix.ETH_P_8021Q, append([]byte{0, 0, 0x08, 0}, small(0, 80)...), packet.Offload{})
 		multicast := left.to(&end{mac: net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}}, unix.ETH_P_IPV6, small(1, 10), packet.Offload{})
 		other := left.to(left, unix.ETH_P_IPV6, small(2, 10), packet.Offload{})
 		send(t, host, right.to(left, unix.ETH_P_IPV6, small(4, 10), packet.Offload{})) // outgoing
-		send(t, tx, tagged, multicast, other, left.to(right, unix.ETH_P_IPV6, last, packet.Offload{}))
+		send(t, tx, tagged, inner, four, multicast, other, left.to(right, unix.ETH_P_IPV6, last, packet.Offload{}))
 		expect(t, rx, last)
+	})
+}
+
+// TestPriorityTags sends frames of VLAN 0, which have a priority and belong to no VLAN: they are received like untagged ones,
+// whatever the number and kind of their tags, of which the kernel takes only the first off.
+func TestPriorityTags(t *testing.T) {
+	eachEngine(t, func(t *testing.T, o afpacket.Options, left, right *end) {
+		tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
+		q, ad := []byte{0x81, 0x00, 0xa0, 0x00}, []byte{0x88, 0xa8, 0xe0, 0x00}
+		for i, tags := range [][]byte{q, ad, slices.Concat(q, q), slices.Concat(ad, q), slices.Concat(q, ad, q)} {
+			ip, offload := super(i, 30)
+			want := packet.Offload{Checksum: packet.ChecksumPartial, CsumStart: 40, CsumOffset: 16}
+			offload.GSO, offload.CsumStart = packet.GSONone, uint16(40+len(tags))
+			tagged := slices.Concat(tags[2:], []byte{0x86, 0xdd}, ip)
+			send(t, tx, left.to(right, binary.BigEndian.Uint16(tags), tagged, offload))
+			got := collect(t, rx, 1)[0]
+			if got.offload.Checksum != packet.ChecksumPartial { // the kernel has completed it on the way
+				want = packet.Offload{Checksum: got.offload.Checksum}
+				copy(ip[40+16:], got.data[40+16:][:2])
+			}
+			if got.offload != want || !bytes.Equal(got.data, ip) {
+				t.Errorf("tags %x: got %+v, %x; want %+v, %x", tags, got.offload, got.data, want, ip)
+			}
+		}
+	})
+}
+
+// TestSuperPacketsBeyond64KiB receives as much as the kernel sends in one super-packet (GSO_MAX_SIZE).
+func TestSuperPacketsBeyond64KiB(t *testing.T) {
+	eachEngine(t, func(t *testing.T, o afpacket.Options, left, right *end) {
+		const most = 8 * 65535
+		ok(t, left.links.LinkSetGSOMaxSize(left.link(t), most))
+		tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
+		for i, n := range []int{65475, 65476, 100000, 300000, most - 100} {
+			ip, offload := super(i, n)
+			binary.BigEndian.PutUint16(ip[4:], 0)
+			offload.GSOSize = 8948
+			send(t, tx, left.to(right, unix.ETH_P_IPV6, ip, offload))
+			if got := collect(t, rx, 1)[0]; !bytes.Equal(got.data, ip) || got.offload.GSO != packet.GSOTCPv6 {
+				t.Errorf("got %d bytes, %+v; want %d bytes", len(got.data), got.offload, len(ip))
+			}
+		}
+		if d := rx.Drops(); d != (packet.Drops{}) {
+			t.Errorf("drops: %+v", d)
+		}
 	})
 }
 
@@ -143,11 +192,11 @@ func TestRingOverflowIsCounted(t *testing.T) {
 		want = append(want, small(i, 50))
 		send(t, tx, left.to(right, unix.ETH_P_IPV6, want[i], packet.Offload{}))
 	}
-	poll(t, "count of drops", func() bool { return rx.Drops() == more })
+	poll(t, "count of drops", func() bool { return rx.Drops() == packet.Drops{Room: more} })
 	expect(t, rx, want[:slots]...)
 	ok(t, rx.Close())
-	if n := rx.Drops(); n != more {
-		t.Errorf("%d drops after Close, want %d", n, more)
+	if n := rx.Drops(); n != (packet.Drops{Room: more}) {
+		t.Errorf("%+v drops after Close, want %d", n, more)
 	}
 }
 

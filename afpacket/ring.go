@@ -49,13 +49,18 @@ func newRing(ifi *net.Interface, o Options) (receiver, error) {
 		err = r.mapSlots()
 	}
 	if err == nil {
+		r.large, err = newInbox(batch)
+	}
+	if err == nil {
+		r.screen, err = newScreen(o.Family)
+	}
+	if err == nil {
 		err = r.receive(ifi, o)
 	}
 	if err != nil {
 		_ = r.close() // the first error is the one to tell
 		return nil, err
 	}
-	r.large = newInbox(batch)
 	return r, nil
 }
 
@@ -99,8 +104,6 @@ func (r *ring) take(fs []packet.Frame) (n int, err error) {
 		}
 		if r.frame(n, &fs[n], r.next, status) {
 			n++
-		} else {
-			r.lost++
 		}
 		r.next = r.after(r.next, 1)
 		r.lent++
@@ -108,18 +111,35 @@ func (r *ring) take(fs []packet.Frame) (n int, err error) {
 	return n, nil
 }
 
-// frame makes f, the n-th of its batch, the packet of a slot. It reports false if there is none that can be used.
+// frame makes f, the n-th of its batch, the packet of a slot. It reports false, and counts why, if there is none that can be
+// used.
 func (r *ring) frame(n int, f *packet.Frame, slot int, status uint32) bool {
 	h := r.header(slot)
 	switch {
 	case status&unix.TP_STATUS_COPY != 0:
-		return r.fetch(n) && r.large.messages[n].length == packet.VnetLen+h.Len && r.large.frame(n, f)
+		return r.largeFrame(n, f, h.Len)
 	case h.Snaplen != h.Len: // too large for the slot, and no room in the socket's queue either
+		r.lost.Room++
 		return false
 	}
 	mac, end := int(h.Mac), int(h.Mac)+int(h.Snaplen)
 	data := r.memory[slot*slotLen:][:slotLen:slotLen]
-	return unwrap(f, data[mac-packet.VnetLen:mac], data[mac:end:end])
+	if !unwrap(f, data[mac-packet.VnetLen:mac], data[mac:end:end]) {
+		r.lost.Offload++
+		return false
+	}
+	return true
+}
+
+// largeFrame receives the next frame of the socket's queue, which must have length bytes, as the n-th of the batch.
+func (r *ring) largeFrame(n int, f *packet.Frame, length uint32) bool {
+	m := &r.large.messages[n]
+	switch {
+	case !r.fetch(n), m.hdr.Flags&unix.MSG_TRUNC == 0 && m.length != packet.VnetLen+length:
+		r.lost.Room++
+		return false
+	}
+	return r.large.frame(n, f, &r.lost)
 }
 
 // fetch receives the next large frame into message n.
@@ -165,5 +185,5 @@ func (r *ring) close() (err error) {
 	if r.memory != nil {
 		err = unix.MunmapPtr(unsafe.Pointer(&r.memory[0]), ringLen)
 	}
-	return errors.Join(err, r.socket.close())
+	return errors.Join(err, r.socket.close(), r.large.close())
 }

@@ -28,9 +28,12 @@ func newSimple(ifi *net.Interface, o Options) (receiver, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &simple{conn: conn, inbox: newInbox(batch)}
-	if err := s.prepare(o.Family); err != nil {
-		_ = conn.Close() // the first error is the one to tell
+	s := &simple{conn: conn}
+	if s.inbox, err = newInbox(batch); err == nil {
+		err = s.prepare(o.Family)
+	}
+	if err != nil {
+		_ = s.close() // the first error is the one to tell
 		return nil, err
 	}
 	return s, nil
@@ -65,10 +68,8 @@ func (s *simple) take(fs []packet.Frame) (n int, err error) {
 		if received == 0 {
 			return n, s.verdict(errno)
 		}
-		if s.inbox.frame(i, &fs[n]) {
+		if s.inbox.frame(i, &fs[n], &s.lost) {
 			n++
-		} else {
-			s.lost++
 		}
 	}
 	return n, nil
@@ -85,4 +86,4 @@ func (s *simple) wait(d time.Duration) error {
 	return nil
 }
 
-func (s *simple) close() error { return s.conn.Close() }
+func (s *simple) close() error { return errors.Join(s.conn.Close(), s.inbox.close()) }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"nat64d/packet"
 )
 
 // bufferBytes is the room for packets that wait in the kernel: some 500 super-packets each way.
@@ -19,7 +21,10 @@ var errGone = errors.New("the interface is gone; the port must be opened anew")
 // socket is an AF_PACKET socket on one NIC.
 type socket struct {
 	fd   int
-	lost uint64 // packets that the kernel handed over and that could not be used
+	lost packet.Drops // packets that the kernel handed over, or would have, and that could not be used
+
+	screen  *screen // nil: the socket has a classic filter
+	refused uint64  // by the screen; counted in lost
 
 	poll    [1]unix.PollFd
 	timeout unix.Timespec
@@ -64,6 +69,9 @@ func (s *socket) set(options ...option) error {
 
 // accept sets the filter of a family.
 func (s *socket) accept(f Family) error {
+	if s.screen != nil {
+		return s.attachScreen(s.screen)
+	}
 	program, err := filter(f)
 	if err != nil {
 		return err
@@ -163,23 +171,33 @@ func (s *socket) ready(d time.Duration) (bool, error) {
 func (s *socket) clearError() {
 	e, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && e != 0 && unix.Errno(e) != unix.ENETDOWN {
-		s.lost++
+		s.lost.Offload++
 	}
 }
 
-// kernelDrops returns how many packets the kernel has dropped since it was last asked.
-func (s *socket) kernelDrops() uint64 {
-	stats, err := unix.GetsockoptTpacketStats(s.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
-	if err != nil {
-		return 0
+// drops returns what has been lost so far. The kernel's own number begins anew each time it is read.
+func (s *socket) drops() packet.Drops {
+	if stats, err := unix.GetsockoptTpacketStats(s.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+		s.lost.Room += uint64(stats.Drops)
 	}
-	return uint64(stats.Drops)
+	if s.screen != nil {
+		n := s.screen.refused()
+		s.lost.Offload += n - s.refused
+		s.refused = n
+	}
+	return s.lost
 }
 
 // base returns the socket to those who know only the engine around it.
 func (s *socket) base() *socket { return s }
 
-func (s *socket) close() error { return unix.Close(s.fd) }
+func (s *socket) close() error {
+	err := unix.Close(s.fd)
+	if s.screen != nil {
+		err = errors.Join(err, s.screen.close())
+	}
+	return err
+}
 
 // networkOrder returns v as a number whose bytes in memory are those of v in network order.
 func networkOrder(v uint16) uint16 {

@@ -25,16 +25,17 @@ const (
 	vnetCsumOffset = 8
 )
 
-// decode reads the virtio_net_hdr in front of an Ethernet frame of length bytes. It reports false when the frame is
-// not one that packet.Offload can describe: of an unknown kind of segmentation, or with offsets outside the frame.
-func decode(hdr []byte, length int) (packet.Offload, bool) {
+// decode reads the virtio_net_hdr in front of an Ethernet frame of length bytes, of which link are the Ethernet header and
+// its tags. It reports false when the frame is not one that packet.Offload can describe: of an unknown kind of segmentation,
+// or with offsets outside the frame.
+func decode(hdr []byte, link, length int) (packet.Offload, bool) {
 	_ = hdr[packet.VnetLen-1]
 	var o packet.Offload
 	switch flags := hdr[vnetFlags]; {
 	case flags&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0:
-		start := int(binary.NativeEndian.Uint16(hdr[vnetCsumStart:])) - packet.EthLen
+		start := int(binary.NativeEndian.Uint16(hdr[vnetCsumStart:])) - link
 		field := binary.NativeEndian.Uint16(hdr[vnetCsumOffset:])
-		if start < 0 || packet.EthLen+start+int(field)+2 > length {
+		if start < 0 || link+start+int(field)+2 > length {
 			return o, false
 		}
 		o.Checksum, o.CsumStart, o.CsumOffset = packet.ChecksumPartial, uint16(start), field
@@ -57,7 +58,7 @@ func decode(hdr []byte, length int) (packet.Offload, bool) {
 	}
 	// The kernel's hdr_len is how much of the frame it happens to hold in one piece: a hint, kept within the frame.
 	hdrLen := min(int(binary.NativeEndian.Uint16(hdr[vnetHdrLen:])), length)
-	o.HdrLen = uint16(max(hdrLen-packet.EthLen, 0))
+	o.HdrLen = uint16(max(hdrLen-link, 0))
 	o.GSOSize = binary.NativeEndian.Uint16(hdr[vnetGSOSize:])
 	return o, o.GSOSize != 0
 }
@@ -91,8 +92,24 @@ func unwrap(f *packet.Frame, hdr, frame []byte) bool {
 	if len(frame) < packet.EthLen {
 		return false
 	}
+	link := linkLen(frame)
 	var ok bool
-	f.Offload, ok = decode(hdr, len(frame))
-	f.Data = frame[packet.EthLen:]
+	f.Offload, ok = decode(hdr, link, len(frame))
+	f.Data = frame[link:]
 	return ok
+}
+
+// linkLen returns where the packet of an Ethernet frame begins: behind the header and behind the priority tags that the kernel
+// has left in the frame. Other tags do not pass the filter.
+func linkLen(frame []byte) int {
+	n := packet.EthLen
+	for range maxTags {
+		tagged := frame[n-2] == unix.ETH_P_8021Q>>8 && frame[n-1] == unix.ETH_P_8021Q&0xff ||
+			frame[n-2] == unix.ETH_P_8021AD>>8 && frame[n-1] == unix.ETH_P_8021AD&0xff
+		if !tagged || len(frame) < n+tagLen {
+			break
+		}
+		n += tagLen
+	}
+	return n
 }

@@ -54,7 +54,7 @@ func TestDecode(t *testing.T) {
 		{"header length within Ethernet", header(0, 1, 3, 1460, 0, 0), 3000,
 			packet.Offload{GSO: packet.GSOTCPv4, GSOSize: 1460}, true},
 	} {
-		got, ok := decode(c.hdr, c.length)
+		got, ok := decode(c.hdr, packet.EthLen, c.length)
 		if ok != c.ok || ok && got != c.want {
 			t.Errorf("%s: %+v, %v; want %+v, %v", c.name, got, ok, c.want, c.ok)
 		}
@@ -110,7 +110,7 @@ func FuzzVnet(f *testing.F) {
 		}
 		var again [packet.VnetLen]byte
 		encode(again[:], &o, len(frame))
-		back, ok := decode(again[:], len(frame))
+		back, ok := decode(again[:], packet.EthLen, len(frame))
 		if o.Checksum == packet.ChecksumGood {
 			o.Checksum = packet.ChecksumUnknown
 		}
@@ -123,7 +123,7 @@ func FuzzVnet(f *testing.F) {
 func BenchmarkDecode(b *testing.B) {
 	hdr := header(1, 4, 74, 1440, 54, 16)
 	for b.Loop() {
-		if _, ok := decode(hdr, 60000); !ok {
+		if _, ok := decode(hdr, packet.EthLen, 60000); !ok {
 			b.Fatal("refused")
 		}
 	}

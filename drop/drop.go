@@ -36,6 +36,7 @@ const (
 	FragmentMemory
 	FragmentTimeout
 	Offload
+	Large
 
 	// Not ours, or not allowed.
 	NotPool6
@@ -138,7 +139,8 @@ var rows = [Count]row{
 	FragmentSource:   {label: "fragment_source", help: "a fragment whose datagram made way for newer ones of its source, whose memory for fragments is used up"},
 	FragmentMemory:   {label: "fragment_memory", help: "a fragment whose datagram, the oldest, made way for newer ones: the memory for fragments is used up"},
 	FragmentTimeout:  {label: "fragment_timeout", help: "a fragment that was kept, but whose datagram did not become whole in time"},
-	Offload:          {label: "offload", help: "the frame's segmentation metadata cannot be expressed in the other family, or it is a jumbogram"},
+	Offload:          {label: "offload", help: "a super-packet of a kind that cannot be translated (UFO, SCTP, a tunnel's), or whose metadata contradict its headers"},
+	Large:            {label: "large", help: "a packet of more than 64 KiB that is no TCP super-packet (BIG TCP), which alone can be cut"},
 	NotPool6:         {label: "not_pool6", help: "an IPv6 packet whose destination is in no NAT64 prefix: left to the host"},
 	Bypassed:         {label: "bypassed", help: "an IPv6 packet into a NAT64 prefix, but to a part of it that bypass_v6 or a route of the kernel has: left to the host (RFC 7915 section 5.6)"},
 	NotPool4:         {label: "not_pool4", help: "an IPv4 packet whose destination is neither in pool4 nor bound: left to the host"},

@@ -203,12 +203,12 @@ func sound(o *packet.Out, ipLen int) bool {
 		return true
 	}
 	ip := o.Head[packet.Headroom:]
-	return pseudo(ip, ipLen, len(ip)-ipLen+len(o.Payload)).Bytes(ip[ipLen:]).Bytes(o.Payload).Fold() == 0xffff
+	return pseudo(ip, len(ip)-ipLen+len(o.Payload)).Bytes(ip[ipLen:]).Bytes(o.Payload).Fold() == 0xffff
 }
 
-// pseudo returns the sum of the pseudo-header for n bytes of transport.
-func pseudo(ip []byte, ipLen, n int) packet.Sum {
-	if ipLen == packet.IPv4Len {
+// pseudo returns the sum of the pseudo-header for n bytes of transport right behind the IP header.
+func pseudo(ip []byte, n int) packet.Sum {
+	if ip[0]>>4 == 4 {
 		h := packet.IPv4(ip)
 		return packet.Sum(0).Addr4(h.Src()).Addr4(h.Dst()).Pseudo(n, h.Protocol())
 	}
@@ -241,5 +241,5 @@ func (f *flow) seal(o *packet.Out, n int, id func(*packet.Out, int) uint16) {
 	} else {
 		binary.BigEndian.PutUint16(ip[4:], uint16(length))
 	}
-	binary.BigEndian.PutUint16(h[o.Offload.CsumOffset:], pseudo(ip, f.ip, length).Fold())
+	binary.BigEndian.PutUint16(h[o.Offload.CsumOffset:], pseudo(ip, length).Fold())
 }

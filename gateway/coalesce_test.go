@@ -38,7 +38,7 @@ func outgoing(six bool, number uint8, flow uint16, seq uint32, flags byte, paylo
 		f := packet.Fields4{TTL: 63, Proto: number, DF: true, ID: uint16(seq)}
 		packet.IPv4(ip).Put(f, len(ip)+len(payload), &packet.Addr4{192, 0, 2, 1}, &packet.Addr4{198, 51, 100, 20})
 	}
-	binary.BigEndian.PutUint16(h[at:], pseudo(ip, ipLen, size+len(payload)).Bytes(h).Bytes(payload).Checksum())
+	binary.BigEndian.PutUint16(h[at:], pseudo(ip, size+len(payload)).Bytes(h).Bytes(payload).Checksum())
 	return o
 }
 
@@ -72,7 +72,7 @@ func segments(t interface{ Fatalf(string, ...any) }, o *packet.Out) [][]byte {
 			}
 		}
 		binary.BigEndian.PutUint16(h[o.Offload.CsumOffset:], 0)
-		c := pseudo(b, ipLen, len(h)).Bytes(h).Checksum()
+		c := pseudo(b, len(h)).Bytes(h).Checksum()
 		binary.BigEndian.PutUint16(h[o.Offload.CsumOffset:], c)
 		out = append(out, b)
 	}

@@ -294,3 +294,31 @@ func FuzzPipeline(f *testing.F) {
 		}
 	})
 }
+
+// FuzzLong feeds what claims to be a super-packet of more than 64 KiB: any headers in front of 70,000 bytes, any metadata.
+func FuzzLong(f *testing.F) {
+	six := append([]byte{0x60, 0, 0, 0, 0, 0, 0, 64, 0x20, 1, 0xd, 0xb8, 15: 0, 23: 1}, 0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, 198, 51, 100, 20)
+	f.Add(false, append(six, 6, 0, 0xc2, 4, 0, 1, 0x11, 0x90, 0, 7, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x18), uint8(4), uint16(1440), uint16(48))
+	f.Add(true, []byte{0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0, 198, 51, 100, 20, 192, 0, 2, 1, 0, 7, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x10}, uint8(1), uint16(1), uint16(20))
+	f.Fuzz(func(t *testing.T, four bool, head []byte, kind uint8, size, start uint16) {
+		r := newRig(t)
+		data := append(slices.Clone(head), make([]byte, 70000)...)
+		if len(head) >= packet.IPv4Len && head[0]>>4 == 4 {
+			data[10], data[11] = 0, 0
+			n := min(int(head[0]&15)*4, 60)
+			binary.BigEndian.PutUint16(data[10:], packet.Sum(0).Bytes(data[:n]).Checksum())
+		}
+		side := V6
+		if four {
+			side = V4
+		}
+		f := packet.Frame{Data: data, Offload: packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSO(kind), GSOSize: size,
+			CsumStart: start, CsumOffset: packet.TCPChecksum}}
+		r.g.workers[side].batch([]packet.Frame{f})
+		for _, c := range r.sent {
+			if n := packetLen(c.ip); n != len(c.ip) || n > maxPacket+20 {
+				t.Fatalf("a packet of %d bytes left whose header says %d", len(c.ip), n)
+			}
+		}
+	})
+}

@@ -128,7 +128,7 @@ func (w *worker) cutDatagrams(s Side, o *packet.Out, limit int, id uint32, hop *
 		udp := one.Head[packet.Headroom+ipLen:]
 		binary.BigEndian.PutUint16(udp[4:], uint16(packet.UDPLen+len(part)))
 		binary.BigEndian.PutUint16(udp[packet.UDPChecksum:], 0)
-		c := pseudo(one.Head[packet.Headroom:], ipLen, packet.UDPLen+len(part)).Bytes(udp).Bytes(part).Checksum()
+		c := pseudo(one.Head[packet.Headroom:], packet.UDPLen+len(part)).Bytes(udp).Bytes(part).Checksum()
 		if c == 0 {
 			c = 0xffff // 0 means that there is none (RFC 768)
 		}

@@ -24,6 +24,14 @@ func (o *outage) lost(err error) {
 	}
 }
 
+// stalled notes that a port to receive from has been given up though its NIC is there.
+func (o *outage) stalled() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.missing++
+	o.log.Warn("the kernel drops the NIC's packets for want of room and none is received: opening the port anew")
+}
+
 // found notes that one has been opened, and says whether it was the last that was missing.
 func (o *outage) found() (whole bool) {
 	o.mu.Lock()

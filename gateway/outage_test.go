@@ -2,12 +2,16 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
+	"nat64d/drop"
 	"nat64d/metrics"
+	"nat64d/packet"
 )
 
 // TestAnOutageIsToldOnce, not by every worker, with each reason why it lasts.
@@ -43,5 +47,70 @@ func TestAnOutageIsToldOnce(t *testing.T) {
 		if n := strings.Count(said.String(), words); n != 1 {
 			t.Errorf("%q is said %d times in\n%s", words, n, &said)
 		}
+	}
+}
+
+// stuck is a port that hands nothing over and loses a packet each time it is asked how many it has lost.
+type stuck struct {
+	nowhere
+	lost   packet.Drops
+	closed int
+}
+
+func (p *stuck) Drops() packet.Drops {
+	if p.closed == 0 {
+		p.lost.Room++
+		p.lost.Offload += 2
+		p.lost.Large += 3
+	}
+	return p.lost
+}
+
+func (p *stuck) Close() error { p.closed++; return nil }
+
+// TestAStalledPortIsOpenedAnew lets a port lose packets while it hands none over, and then while it does.
+func TestAStalledPortIsOpenedAnew(t *testing.T) {
+	t.Parallel()
+	var said bytes.Buffer
+	var ports []*stuck
+	g := stillWith(t, func(o *Options) {
+		o.Log = slog.New(slog.NewTextHandler(&said, nil))
+		o.Open = func(s Side, send bool) (Port, error) {
+			if send || s == V4 {
+				return &nowhere{}, nil
+			}
+			ports = append(ports, &stuck{})
+			return ports[len(ports)-1], nil
+		}
+	})
+	w := g.workers[V6]
+	second := func() {
+		w.now += time.Second
+		w.publish()
+	}
+	second()
+	if len(ports) != 1 || ports[0].closed != 1 || w.in.port != nil {
+		t.Fatalf("the port that has stalled was closed %d times, want once", ports[0].closed)
+	}
+	if !w.reopen(context.Background()) || len(ports) != 2 {
+		t.Fatal("it was not opened anew")
+	}
+	for range 3 {
+		w.received = true
+		second()
+	}
+	if ports[1].closed != 0 {
+		t.Error("a port that hands packets over was closed")
+	}
+	c := g.Counters
+	if stalled, reopened := c.Event(metrics.Stalled), c.Event(metrics.Reopened); stalled != 1 || reopened != 1 {
+		t.Errorf("%d stalls and %d new openings were counted, want one each", stalled, reopened)
+	}
+	// The first port was asked twice: the second time when it was closed.
+	if room, offload, large := c.Drops(drop.Ring), c.Drops(drop.Offload), c.Drops(drop.Large); room != 2+3 || offload != 2*room || large != 3*room {
+		t.Errorf("%d packets lost for want of room, %d for their kind and %d for their length; want 5, 10 and 15", room, offload, large)
+	}
+	if n := strings.Count(said.String(), "opening the port anew"); n != 1 {
+		t.Errorf("the log says %d times that the port has stalled:\n%s", n, &said)
 	}
 }

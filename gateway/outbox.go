@@ -77,7 +77,7 @@ type link struct {
 	receives bool
 	outage   *outage // of its side
 	tried    time.Duration
-	lost     uint64 // drops of ports that are closed
+	lost     packet.Drops // of ports that are closed
 }
 
 func (l *link) ensure() (err error) {
@@ -116,16 +116,17 @@ func (l *link) failed() bool {
 
 func (l *link) close() {
 	if l.port != nil {
-		l.lost += l.port.Drops()
+		l.lost.Add(l.port.Drops())
 		_ = l.port.Close() // there is nothing to be done about a NIC that is gone
 		l.port = nil
 	}
 }
 
-// drops returns how many packets the kernel could not hand over.
-func (l *link) drops() uint64 {
-	if l.port == nil {
-		return l.lost
+// drops returns how many packets have arrived and were not handed over.
+func (l *link) drops() packet.Drops {
+	d := l.lost
+	if l.port != nil {
+		d.Add(l.port.Drops())
 	}
-	return l.lost + l.port.Drops()
+	return d
 }

@@ -26,7 +26,7 @@ type nowhere struct{ sent int }
 func (*nowhere) Receive([]packet.Frame, time.Duration) (int, error) { return 0, nil }
 func (*nowhere) Gather(time.Duration)                               {}
 func (n *nowhere) Send(out []packet.Out) (int, error)               { n.sent += len(out); return 0, nil }
-func (*nowhere) Drops() uint64                                      { return 0 }
+func (*nowhere) Drops() packet.Drops                                { return packet.Drops{} }
 func (*nowhere) Close() error                                       { return nil }
 
 // onLink answers that every destination is one hop away.

@@ -18,8 +18,8 @@ type Port interface {
 	// Send transmits the packets in their order and returns how many of them the kernel refused, each of More being one;
 	// the rest go on. An error means that the port is of no more use.
 	Send(out []packet.Out) (refused int, err error)
-	// Drops returns how many packets the kernel could not hand over since the port was opened.
-	Drops() uint64
+	// Drops returns how many packets have arrived since the port was opened and were not handed over.
+	Drops() packet.Drops
 	// Close frees the port and the frames of its last Receive.
 	Close() error
 }

@@ -29,28 +29,30 @@ const (
 type worker struct {
 	g *Gateway
 	place
-	number int       // among all workers
-	in     link      // where packets arrive
-	to     [2]outbox // by side: where packets leave
-	hops   Hops
-	routes uint64 // the generation of the routes when waiting packets were last looked at
-	count  *metrics.Worker
-	frames []packet.Frame
-	ids    ids
-	limit  limiter
-	parked parking
-	probes []session.Probe
-	syns   []session.SYN
-	ahead  ahead
-	parts  assemblers
-	pieces fragment.Pieces
-	head   []byte // of a super-packet whose datagrams are cut
-	merger merger
-	block  func(*packet.Out, int) uint16 // ids.block, made once
-	hair   []byte                        // a hairpinned packet between its two translations
-	asked  time.Duration                 // when the port was last asked for its drops
-	dense  bool                          // packets come so fast that it pays to let them gather
-	settle func()                        // called once on the worker's thread
+	number   int       // among all workers
+	in       link      // where packets arrive
+	to       [2]outbox // by side: where packets leave
+	hops     Hops
+	routes   uint64 // the generation of the routes when waiting packets were last looked at
+	count    *metrics.Worker
+	frames   []packet.Frame
+	ids      ids
+	limit    limiter
+	parked   parking
+	probes   []session.Probe
+	syns     []session.SYN
+	ahead    ahead
+	parts    assemblers
+	pieces   fragment.Pieces
+	head     []byte // of a super-packet whose datagrams are cut
+	merger   merger
+	block    func(*packet.Out, int) uint16 // ids.block, made once
+	hair     []byte                        // a hairpinned packet between its two translations
+	asked    time.Duration                 // when the port was last asked for its drops
+	lost     packet.Drops                  // what it said
+	received bool                          // it has handed packets over since
+	dense    bool                          // packets come so fast that it pays to let them gather
+	settle   func()                        // called once on the worker's thread
 
 	moment
 }
@@ -122,6 +124,7 @@ func (w *worker) run(ctx context.Context) error {
 			w.lose(err)
 			continue
 		}
+		w.received = w.received || n > 0
 		w.batch(w.frames[:n])
 		// A lone packet is never delayed, and neither is a backlog.
 		w.dense = n > 1 && n < len(w.frames) && w.conf.Moderation > 0
@@ -202,16 +205,21 @@ func (w *worker) configure(c *conf) {
 
 // one takes one frame through the gateway and counts what became of it.
 func (w *worker) one(f *packet.Frame) {
-	w.hairpin, w.top = false, *f
-	r := drop.None
-	if w.side == V6 {
-		r = w.from6(f)
-	} else {
-		r = w.from4(f)
+	if len(f.Data) > maxPacket && w.takeLong(f) {
+		return
 	}
-	if r != drop.None {
+	if r := w.take(f); r != drop.None {
 		w.count.Dropped(r, 1)
 	}
+}
+
+// take takes one frame through the gateway.
+func (w *worker) take(f *packet.Frame) drop.Reason {
+	w.hairpin, w.top = false, *f
+	if w.side == V6 {
+		return w.from6(f)
+	}
+	return w.from4(f)
 }
 
 // tables returns the time of the batch for the tables.
@@ -240,7 +248,22 @@ func (w *worker) publish() {
 	w.count.FragmentBytes(max(w.parts.six.Bytes(), w.parts.four.Bytes()))
 	if w.now-w.asked >= time.Second { // it is a system call
 		w.asked = w.now
-		w.count.RingDrops(w.in.drops())
+		w.account(w.in.drops())
+	}
+}
+
+// account takes over what the port says it has lost, and opens it anew if it has lost packets and handed over none: whatever the
+// reason, it will not go on by itself.
+func (w *worker) account(lost packet.Drops) {
+	w.count.RingDrops(lost.Room)
+	w.count.Dropped(drop.Offload, lost.Offload-w.lost.Offload)
+	w.count.Dropped(drop.Large, lost.Large-w.lost.Large)
+	stalled := lost.Room > w.lost.Room && !w.received
+	w.lost, w.received = lost, false
+	if stalled && w.in.port != nil {
+		w.count.Happened(metrics.Stalled)
+		w.g.outages[w.side].stalled()
+		w.in.close()
 	}
 }
 

@@ -134,6 +134,14 @@ func (n *Namespace) SetUp(name string, up bool) error {
 	})
 }
 
+// SetSuperPackets sets how long the super-packets may be that an interface sends, in bytes, of either family. More than 64 KiB
+// is "BIG TCP".
+func (n *Namespace) SetSuperPackets(name string, size int) error {
+	return n.with(name, func(link netlink.Link) error {
+		return errors.Join(n.links.LinkSetGSOMaxSize(link, size), n.links.LinkSetGSOIPv4MaxSize(link, size))
+	})
+}
+
 // Statistics returns what an interface has carried.
 func (n *Namespace) Statistics(name string) (s netlink.LinkStatistics, err error) {
 	err = n.with(name, func(link netlink.Link) error {

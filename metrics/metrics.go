@@ -35,6 +35,7 @@ const (
 	Parked
 	Probe
 	Reopened
+	Stalled
 	LimitNear
 	LimitReached
 	events
@@ -47,7 +48,8 @@ var eventRows = [events]struct{ name, kind, help string }{
 	ErrorNoSource: {"icmp_errors_no_source", "error", "ICMP errors not sent because the host has no address to send them from, or no route to their destination"},
 	Parked:        {"neighbour_waits", "packets", "packets that waited for a next hop's link address"},
 	Probe:         {"tcp_probes", "packets", "keep-alive probes sent for TCP connections that fell silent (RFC 6146 section 3.5.2.2)"},
-	Reopened:      {"ports_reopened", "error", "times a NIC had vanished and was opened again"},
+	Reopened:      {"ports_reopened", "error", "times a NIC had vanished, or a port had stalled, and was opened again"},
+	Stalled:       {"ports_stalled", "error", "times a port had lost packets for want of room while none was received, and was given up to be opened again"},
 	LimitNear:     {"limits_near", "error", "warnings in the log that 80 % of a limit are in use"},
 	LimitReached:  {"limits_reached", "error", "warnings in the log that something is refused because a limit is reached"},
 }

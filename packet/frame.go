@@ -19,6 +19,20 @@ type Frame struct {
 	Offload Offload // offsets relative to Data
 }
 
+// Drops counts the packets that arrived at a port and were not handed to the gateway, by the reason.
+type Drops struct {
+	Room    uint64 // the kernel had no room for them
+	Offload uint64 // super-packets of a kind, or with metadata, that Offload does not describe
+	Large   uint64 // longer than any frame that the port has room for
+}
+
+// Add adds what o has counted.
+func (d *Drops) Add(o Drops) {
+	d.Room += o.Room
+	d.Offload += o.Offload
+	d.Large += o.Large
+}
+
 // Out is one packet to be sent: a header that the gateway wrote and a payload that usually still lies in the frame
 // it came in. The caller owns both until Send returns.
 type Out struct {

@@ -2,7 +2,9 @@ package test
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -36,8 +38,9 @@ type memoryPort struct {
 
 // outputs is what the gateway has sent, on both sides.
 type outputs struct {
-	mu   sync.Mutex
-	sent []sent
+	mu    sync.Mutex
+	sent  []sent
+	wrong []string // what contradicts itself in packets that were sent; every test fails for it
 }
 
 type sent struct {
@@ -76,6 +79,7 @@ func (p *memoryPort) Send(out []packet.Out) (int, error) {
 	p.outputs.mu.Lock()
 	defer p.outputs.mu.Unlock()
 	for _, o := range out {
+		p.outputs.check(slices.Concat(append([][]byte{o.Head[packet.Headroom:], o.Payload}, o.More...)...))
 		p.outputs.sent = append(p.outputs.sent, sent{
 			side: p.side, ip: slices.Concat(o.Head[packet.Headroom:], o.Payload), offload: o.Offload,
 			head: slices.Clone(o.Head[packet.VnetLen:packet.Headroom]),
@@ -84,7 +88,7 @@ func (p *memoryPort) Send(out []packet.Out) (int, error) {
 	return 0, nil
 }
 
-func (p *memoryPort) Drops() uint64 { return 0 }
+func (p *memoryPort) Drops() packet.Drops { return packet.Drops{} }
 
 func (p *memoryPort) Close() error {
 	p.mu.Lock()
@@ -92,6 +96,32 @@ func (p *memoryPort) Close() error {
 	p.closed = true
 	p.wake.Broadcast()
 	return nil
+}
+
+// check notes derived fields of an IP packet that are not what they must be: lengths and the checksum of the IPv4 header.
+func (o *outputs) check(ip []byte) {
+	wrong := func(what string, got, want int) {
+		if got != want {
+			o.wrong = append(o.wrong, fmt.Sprintf("%s is %d, want %d, in %x", what, got, want, ip[:min(len(ip), 60)]))
+		}
+	}
+	var number uint8
+	var l4 []byte
+	if ip[0]>>4 == 6 {
+		h := packet.IPv6(ip)
+		wrong("Payload Length", h.PayloadLen(), len(ip)-packet.IPv6Len)
+		number, l4 = h.NextHeader(), ip[packet.IPv6Len:]
+	} else {
+		h := packet.IPv4(ip)
+		wrong("Total Length", h.TotalLen(), len(ip))
+		wrong("sum of the IPv4 header", int(packet.Sum(0).Bytes(ip[:h.HeaderLen()]).Fold()), 0xffff)
+		if number, l4 = h.Protocol(), ip[h.HeaderLen():]; binary.BigEndian.Uint16(ip[6:])&0x3fff != 0 {
+			return // a fragment
+		}
+	}
+	if number == packet.NumUDP {
+		wrong("UDP Length", int(binary.BigEndian.Uint16(l4[4:])), len(l4))
+	}
 }
 
 // settle waits until the gateway has nothing left to do with what was put in.
@@ -210,6 +240,9 @@ func newSetting(t testing.TB, o settingOptions) *setting {
 		}
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+		for _, w := range s.out.wrong {
+			t.Error(w)
 		}
 	})
 	return s

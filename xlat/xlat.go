@@ -31,7 +31,7 @@ const maxDF0 = 1260
 func (c *Config) To4(o *packet.Out, v *packet.View, off packet.Offload, t *packet.Tuple4, id uint16) drop.Reason {
 	h := v.IP6()
 	if packet.IPv4Len+len(v.Data)-v.L4 > 0xffff {
-		return drop.Offload // an IPv4 packet ends at 64 KiB, an IPv6 packet 40 bytes later
+		return drop.Large // an IPv4 packet ends at 64 KiB, an IPv6 packet 40 bytes later
 	}
 	if r := start(o, v, &off, packet.IPv4Len); r != drop.None {
 		return r

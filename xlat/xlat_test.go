@@ -287,7 +287,7 @@ func TestMetadataThatCannotBeTranslated(t *testing.T) {
 		}
 	}
 	jumbo := ip6(packet.NumUDP, transport6(packet.NumUDP, make([]byte, 0xffff-packet.UDPLen)))
-	if _, r := to4(jumbo, packet.Offload{}); r != drop.Offload {
+	if _, r := to4(jumbo, packet.Offload{}); r != drop.Large {
 		t.Errorf("a packet that IPv4 cannot hold: %v", r)
 	}
 }

@@ -1,0 +1,212 @@
+package gateway
+
+import (
+	"encoding/binary"
+
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/pool6"
+)
+
+// maxPacket is the longest packet that is translated in one piece: an IPv4 packet ends there.
+const maxPacket = 0xffff
+
+// maxHeaders is the length of the longest headers of a super-packet that is cut: IPv4 with options, or IPv6, and TCP with options.
+const maxHeaders = 60 + 60
+
+// long is a TCP super-packet of more than 64 KiB ("BIG TCP"), as kernels make them whose gso_max_size or gro_max_size says so.
+// Neither family has a length for it: in IPv4 the Total Length is 0, in IPv6 the Payload Length is 0 and a Jumbo Payload option
+// (RFC 2675) may stand behind the header. A segment of it is an ordinary packet.
+type long struct {
+	data    []byte // from the IP header to the end of the payload
+	head    [maxHeaders]byte
+	ip      int // length of the IP header
+	tcp     int // and of the TCP header
+	payload int // where the payload begins
+	offload packet.Offload
+}
+
+// takeLong takes a packet of more than 64 KiB through the gateway, if it is for us: a TCP super-packet in parts, each a
+// super-packet that is not as long. It reports false for a packet that others can judge, which has a length.
+func (w *worker) takeLong(f *packet.Frame) bool {
+	if packetLen(f.Data) != 0 {
+		return false
+	}
+	var l long
+	r := w.ourLong(f.Data)
+	if r == drop.None {
+		r = l.read(f)
+	}
+	if r == drop.None {
+		r = w.takeParts(&l)
+	}
+	if r != drop.None {
+		w.count.Dropped(r, 1)
+	}
+	return true
+}
+
+// packetLen returns the length of an IP packet by its header, or 0 for one that is so long that its header does not have it, or
+// that should be read as such since IPv4 has no room for it.
+func packetLen(data []byte) int {
+	if data[0]>>4 == 4 {
+		return packet.IPv4(data).TotalLen()
+	}
+	n := packet.IPv6(data).PayloadLen()
+	if n == 0 || packet.IPv6(data).NextHeader() == packet.NumTCP && n > maxPacket-packet.IPv4Len {
+		return 0
+	}
+	return n + packet.IPv6Len
+}
+
+// ourLong reports whether a packet is for us, by its destination alone.
+func (w *worker) ourLong(data []byte) drop.Reason {
+	if data[0]>>4 == 4 {
+		if !w.pooled(*packet.IPv4(data).Dst()) {
+			return drop.NotPool4
+		}
+		return drop.None
+	}
+	if _, ok := pool6.Match(w.conf.prefixes, packet.IPv6(data).Dst()); !ok {
+		return drop.NotPool6
+	}
+	return drop.None
+}
+
+// read checks that the frame is one that can be cut, and keeps its headers without what says that it is long.
+func (l *long) read(f *packet.Frame) drop.Reason {
+	if f.Offload.GSO != packet.GSOTCPv4 && f.Offload.GSO != packet.GSOTCPv6 {
+		return drop.Large
+	}
+	l.data, l.offload = f.Data, f.Offload
+	read := l.read6
+	if f.Data[0]>>4 == 4 {
+		read = l.read4
+	}
+	at, r := read()
+	switch {
+	case r != drop.None:
+		return r
+	case len(l.data)-at < packet.TCPLen:
+		return drop.TCPHeader
+	}
+	l.tcp = int(l.data[at+12]>>4) * 4
+	if l.tcp < packet.TCPLen || l.tcp > len(l.data)-at {
+		return drop.TCPHeader
+	}
+	l.payload = at + l.tcp
+	// A checksum that nobody has verified cannot be trusted to be that of the whole; the kernel leaves that of every
+	// super-packet half done.
+	partial := f.Offload.Checksum == packet.ChecksumPartial && int(f.Offload.CsumStart) == at && f.Offload.CsumOffset == packet.TCPChecksum
+	if !partial && f.Offload.Checksum != packet.ChecksumGood || l.partLen() <= 0 {
+		return drop.Offload
+	}
+	copy(l.head[:], l.data[:l.ip])
+	copy(l.head[l.ip:], l.data[at:l.payload])
+	return drop.None
+}
+
+// read4 and read6 read the IP header, cut off what is behind the packet, and return where the TCP header begins.
+func (l *long) read4() (at int, r drop.Reason) {
+	h := packet.IPv4(l.data)
+	l.ip = h.HeaderLen()
+	switch {
+	case l.ip < packet.IPv4Len:
+		return 0, drop.Header4
+	case packet.Sum(0).Bytes(l.data[:l.ip]).Fold() != 0xffff:
+		return 0, drop.HeaderChecksum4
+	case h.Protocol() != packet.NumTCP || binary.BigEndian.Uint16(h[6:])&0x3fff != 0: // or a fragment
+		return 0, drop.Offload
+	}
+	return l.ip, drop.None
+}
+
+func (l *long) read6() (at int, r drop.Reason) {
+	h := packet.IPv6(l.data)
+	l.ip, at = packet.IPv6Len, packet.IPv6Len
+	next, n := h.NextHeader(), h.PayloadLen()
+	if next == packet.NumHopByHop {
+		option := l.data[at:]
+		const jumbo, room = 0xc2, 4
+		if option[1] != 0 || option[2] != jumbo || option[3] != room {
+			return 0, drop.Large
+		}
+		next, n = option[0], int(binary.BigEndian.Uint32(option[4:]))
+		at += 8
+	}
+	switch end := packet.IPv6Len + n; {
+	case next != packet.NumTCP:
+		return 0, drop.Large
+	case end > len(l.data) || n != 0 && end < at:
+		return 0, drop.Truncated
+	case n != 0:
+		l.data = l.data[:end]
+	}
+	return at, drop.None
+}
+
+// partLen returns how much payload a part has: a whole number of segments.
+func (l *long) partLen() int {
+	size := max(int(l.offload.GSOSize), 1)
+	return (maxPacket - packet.IPv6Len - l.tcp) / size * size
+}
+
+// takeParts takes the parts through the gateway and counts what becomes of each. A part has its headers right before its
+// payload, over the end of the part before, which has been sent or copied by then. It returns a reason that holds for the whole
+// packet: it is the host's.
+func (w *worker) takeParts(l *long) drop.Reason {
+	step, size := l.partLen(), len(l.data)-l.payload
+	for from := 0; from < size || from == 0; from += step {
+		if from > 0 {
+			w.flush()
+		}
+		part := l.part(from, min(from+step, size))
+		w.hint = nil
+		r := w.take(&part)
+		switch {
+		case r == drop.NotPool6 || r == drop.NotPool4 || r == drop.Bypassed:
+			return r
+		case r != drop.None:
+			w.count.Dropped(r, 1)
+		}
+	}
+	return drop.None
+}
+
+// part makes the part that carries the payload bytes from up to to: lengths, Identification, sequence number, flags and
+// checksums are its own, as the kernel cuts a super-packet.
+func (l *long) part(from, to int) packet.Frame {
+	begin := l.payload + from - l.ip - l.tcp
+	b := l.data[begin : l.payload+to : l.payload+to]
+	copy(b, l.head[:l.ip+l.tcp])
+	f := packet.Frame{Data: b, Offload: l.offload}
+	size := max(int(l.offload.GSOSize), 1)
+	tcp := b[l.ip:]
+	binary.BigEndian.PutUint32(tcp[4:], binary.BigEndian.Uint32(tcp[4:])+uint32(from))
+	if from > 0 {
+		tcp[13] &^= flagCWR
+		f.Offload.ECN = false
+	}
+	if l.payload+to < len(l.data) {
+		tcp[13] &^= packet.FlagFIN | flagPSH
+	}
+	if b[0]>>4 == 4 {
+		h := packet.IPv4(b)
+		binary.BigEndian.PutUint16(h[2:], uint16(len(b)))
+		binary.BigEndian.PutUint16(h[4:], h.ID()+uint16(from/size))
+		h[10], h[11] = 0, 0
+		binary.BigEndian.PutUint16(h[10:], packet.Sum(0).Bytes(h[:l.ip]).Checksum())
+	} else {
+		binary.BigEndian.PutUint16(b[4:], uint16(len(b)-packet.IPv6Len))
+		b[6] = packet.NumTCP
+	}
+	binary.BigEndian.PutUint16(tcp[packet.TCPChecksum:], pseudo(b, len(tcp)).Fold())
+	f.Offload.Checksum, f.Offload.CsumStart, f.Offload.CsumOffset = packet.ChecksumPartial, uint16(l.ip), packet.TCPChecksum
+	f.Offload.HdrLen = uint16(l.ip + l.tcp)
+	if to-from <= size {
+		f.Offload.GSO, f.Offload.ECN, f.Offload.GSOSize, f.Offload.HdrLen = packet.GSONone, false, 0, 0
+	}
+	return f
+}
+
+const flagCWR = 0x80
