@@ -92,6 +92,9 @@ type Pool4Entry struct {
 	Pool4Range
 	Used int `json:"used"`
 	Free int `json:"free"`
+	// State tells how IPv4 hosts reach the address: host, answered (ARP, after probing) or routed; or why they do not:
+	// lost, probing or conflict.
+	State string `json:"state"`
 }
 
 // Pool4Change asks to add or remove transport addresses.

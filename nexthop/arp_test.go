@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 
 	"nat64d/packet"
@@ -34,13 +35,14 @@ func TestLinkVectors(t *testing.T) {
 	if err := json.Unmarshal(b, &file); err != nil {
 		t.Fatal(err)
 	}
-	set := answered{{192, 0, 2, 1}: {}, {203, 0, 113, 1}: {}}
+	set := holding(packet.Addr4{192, 0, 2, 1}, packet.Addr4{203, 0, 113, 1})
 	for _, v := range file.Vectors {
 		in, err := hex.DecodeString(v.Input)
 		if err != nil {
 			t.Fatal(err)
 		}
-		reply, ok := set.reply(in, gatewayMAC)
+		q, _ := parseARP(in)
+		reply, ok, _ := set.hear(q, epoch)
 		switch {
 		case ok != (len(v.Expect) == 1):
 			t.Errorf("%s: answered: %v", v.ID, ok)
@@ -53,7 +55,6 @@ func TestLinkVectors(t *testing.T) {
 func TestOnlyRequestsAreAnswered(t *testing.T) {
 	t.Parallel()
 	ip := packet.Addr4{192, 0, 2, 1}
-	set := answered{ip: {}}
 	request := arp{op: arpRequest, senderMAC: otherMAC, senderIP: packet.Addr4{192, 0, 2, 254}, targetIP: ip}
 	own, reply := request, request
 	own.senderMAC = gatewayMAC
@@ -75,7 +76,8 @@ func TestOnlyRequestsAreAnswered(t *testing.T) {
 		{"protocol length 16", corrupt(request, 5, 16), false},
 		{"Ethernet type 0x8000", corrupt(request, -2, 0x80), false},
 	} {
-		if _, ok := set.reply(c.frame, gatewayMAC); ok != c.want {
+		q, _ := parseARP(c.frame)
+		if _, ok, _ := holding(ip).hear(q, epoch); ok != c.want {
 			t.Errorf("%s is answered: %v", c.what, ok)
 		}
 	}
@@ -92,11 +94,12 @@ func TestAnswerable(t *testing.T) {
 	t.Parallel()
 	s := &snapshot{
 		hosts:   []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("203.0.113.9")},
+		lost:    map[netip.Addr]bool{netip.MustParseAddr("192.0.2.3"): true},
 		subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/25")},
 	}
 	s.nics[v4].Index = 7
 	var proxied []netip.Addr
-	for _, a := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.0", "192.0.2.127", "192.0.2.128", "203.0.113.9", "2001:db8::1"} {
+	for _, a := range []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.0", "192.0.2.127", "192.0.2.128", "203.0.113.9", "2001:db8::1"} {
 		proxied = append(proxied, netip.MustParseAddr(a))
 	}
 	for _, c := range []struct {
@@ -112,12 +115,12 @@ func TestAnswerable(t *testing.T) {
 			t.Errorf("%v: %v are answered for, want %v", c.mode, got, c.want)
 		}
 		for _, a := range c.want {
-			if _, ok := got[a]; !ok {
+			if !slices.Contains(got, a) {
 				t.Errorf("%v: %v is not answered for", c.mode, a)
 			}
 		}
 	}
-	s.subnets = []netip.Prefix{netip.MustParsePrefix("192.0.2.2/31")}
+	s.subnets, s.lost = []netip.Prefix{netip.MustParsePrefix("192.0.2.2/31")}, nil
 	if got := answerable(s, []netip.Addr{netip.MustParseAddr("192.0.2.3")}, ARPAuto); len(got) != 1 {
 		t.Errorf("a subnet of two addresses (RFC 3021) has no broadcast address, yet %v", got)
 	}

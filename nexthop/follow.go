@@ -41,6 +41,7 @@ type follower struct {
 	t       *Table
 	kernel  *kernel
 	proxy   *proxy
+	owned   hostAddresses
 	next    snapshot  // what will be published
 	changed bool      // next differs from what is published
 	stale   bool      // next must be read anew
@@ -84,11 +85,13 @@ func (t *Table) Run(ctx context.Context) error {
 	f := &follower{
 		t:      t,
 		kernel: k,
-		proxy:  &proxy{t: t, announce: map[[4]byte]int{}},
+		proxy:  &proxy{t: t, timer: time.NewTimer(idle)},
+		owned:  make(hostAddresses),
 		next:   *t.state.Load(),
 		stale:  true, // what changed between New and the subscription
 		timer:  time.NewTimer(0),
 	}
+	f.owned.saw(f.next.hosts)
 	defer f.proxy.close()
 	routing, stop := listen(events)
 	defer stop()
@@ -156,12 +159,15 @@ func (f *follower) run(ctx context.Context, routing, security <-chan batch) erro
 			f.publish()
 		case <-f.t.reproxy:
 			f.proxy.update()
+		case <-f.t.hurry:
+			f.proxy.step()
+		case <-f.proxy.timer.C:
+			f.proxy.step()
 		case <-f.timer.C:
 			f.publish()
 		case now := <-seconds.C:
 			f.t.asked.epoch.Add(1)
 			f.refresh(now)
-			f.proxy.tick()
 		}
 	}
 }
@@ -205,6 +211,11 @@ func (f *follower) message(kind, flags uint16, data []byte) {
 			}
 			f.next.share()
 		}
+	case unix.RTM_NEWADDR:
+		if a, ok := parseHostAddress(data); ok {
+			f.owned[a] = true // it may be gone again before everything is read
+		}
+		f.stale = true
 	default:
 		f.stale = true
 	}
@@ -287,6 +298,7 @@ func (f *follower) readInto(before *snapshot) error {
 	if err != nil {
 		return err
 	}
+	s.lost = f.owned.saw(s.hosts)
 	f.next, f.stale, f.exposed = *s, f.kernel.interrupted, false
 	return nil
 }

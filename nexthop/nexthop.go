@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"nat64d/packet"
 )
@@ -58,9 +60,10 @@ type Table struct {
 	asks  chan ask
 	asked askFilter
 
-	proxied  atomic.Pointer[[]netip.Addr]
-	reproxy  chan struct{} // proxied has changed
-	answered atomic.Pointer[answered]
+	proxied atomic.Pointer[[]netip.Addr]
+	reproxy chan struct{} // proxied has changed
+	claims  *claims       // those of proxied that are answered for
+	hurry   chan struct{} // a step of the claims has become urgent
 }
 
 // New reads the state of the calling thread's network namespace. It fails when an interface does not exist or is not
@@ -85,9 +88,10 @@ func New(i Interfaces, mode AnswerARP, log *slog.Logger) (*Table, error) {
 		asks:    make(chan ask, maxAsks),
 		asked:   askFilter{seed: maphash.MakeSeed()},
 		reproxy: make(chan struct{}, 1),
+		hurry:   make(chan struct{}, 1),
+		claims:  newClaims(rand.N[time.Duration], log),
 	}
 	t.proxied.Store(&[]netip.Addr{})
-	t.answered.Store(&answered{})
 	t.publish(s)
 	return t, nil
 }
@@ -142,7 +146,8 @@ func (t *Table) Link4() Link { return t.state.Load().nics[v4].Link }
 // another index, another MTU or MAC. Call it before Run; f must not block.
 func (t *Table) OnLink(f func()) { t.onLink = append(t.onLink, f) }
 
-// OnSurroundings has f called from Run's goroutine whenever Within or Broadcasts may give a new answer. Call it before
+// OnSurroundings has f called from Run's goroutine whenever Within, Broadcasts or HostAddresses may give a new
+// answer. Call it before
 // Run; f must not block.
 func (t *Table) OnSurroundings(f func()) { t.onSurroundings = append(t.onSurroundings, f) }
 
@@ -150,8 +155,8 @@ func (t *Table) OnSurroundings(f func()) { t.onSurroundings = append(t.onSurroun
 func (t *Table) HostAddresses() []netip.Addr { return slices.Clone(t.state.Load().hosts) }
 
 // SetProxied replaces the addresses for which ARP requests on the v4 interface may have to be answered: pool4 and
-// static rows. Which of them qualify is decided by Run, again with every change of the host's addresses; each that
-// newly does is announced (RFC 5227 section 3).
+// static rows. Run decides which of them qualify, again with every change of the host's addresses; each that newly does
+// is probed, and announced if no other station has it (RFC 5227).
 func (t *Table) SetProxied(addrs []netip.Addr) {
 	own := slices.Clone(addrs)
 	t.proxied.Store(&own)

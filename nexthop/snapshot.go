@@ -29,7 +29,8 @@ type snapshot struct {
 	groups  map[int]uint32    // of all interfaces, if a rule asks for them
 	sources [sides]candidates // our own addresses, for ICMP errors
 	hosts   []netip.Addr
-	subnets []netip.Prefix // of the v4 interface
+	lost    map[netip.Addr]bool // IPv4 addresses that were the host's since the start and are not now
+	subnets []netip.Prefix      // of the v4 interface
 
 	forwards bool // the kernel forwards the IPv6 packets that come in on the v6 interface
 }

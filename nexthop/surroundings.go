@@ -72,9 +72,9 @@ func (s *snapshot) ahead(rs routes, p netip.Prefix) verdict {
 	return rs.find(&flow{src: netip.IPv6Unspecified(), dst: p.Addr()}, s.nics[v6].Index)
 }
 
-// surroundingsDiffer reports whether Within or Broadcasts may answer differently for s than for o.
+// surroundingsDiffer reports whether Within, Broadcasts or HostAddresses may answer differently for s than for o.
 func (s *snapshot) surroundingsDiffer(o *snapshot) bool {
-	if s.forwards != o.forwards || !slices.Equal(s.subnets, o.subnets) {
+	if s.forwards != o.forwards || !slices.Equal(s.subnets, o.subnets) || !slices.Equal(s.hosts, o.hosts) {
 		return true
 	}
 	return slices.ContainsFunc(s.tables6(), func(id uint32) bool { return !s.fib.same(&o.fib, id) })

@@ -48,7 +48,7 @@ func (f fake) Pool4() []control.Pool4Entry {
 	if f.empty {
 		return nil
 	}
-	return []control.Pool4Entry{{Pool4Range: control.Pool4Range{Address: pool4Address, Protocol: "tcp", Ports: "7000-8000"}, Used: 1, Free: 1000}}
+	return []control.Pool4Entry{{Pool4Range: control.Pool4Range{Address: pool4Address, Protocol: "tcp", Ports: "7000-8000"}, Used: 1, Free: 1000, State: "host"}}
 }
 
 // AddPool4 adds what it is asked for to two neighbouring addresses, so that the answer has something to join.

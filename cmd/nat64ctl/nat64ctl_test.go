@@ -125,20 +125,20 @@ version.go,go1.26.0
 version.version,v1.2.3
 `},
 		{"pool4 list", `
-ADDRESS    PROTO  PORTS      USED  FREE
-10.0.2.15  tcp    7000-8000  1     1000
+ADDRESS    PROTO  PORTS      USED  FREE  STATE
+10.0.2.15  tcp    7000-8000  1     1000  host
 `},
 		{"pool4 display --no-headers", `
-10.0.2.15  tcp  7000-8000  1  1000
+10.0.2.15  tcp  7000-8000  1  1000  host
 `},
 		{"pool4 list -o json", `
 [
- {"address":"10.0.2.15","protocol":"tcp","ports":"7000-8000","used":1,"free":1000}
+ {"address":"10.0.2.15","protocol":"tcp","ports":"7000-8000","used":1,"free":1000,"state":"host"}
 ]
 `},
 		{"pool4 list -o csv", `
-address,protocol,ports,used,free
-10.0.2.15,tcp,7000-8000,1,1000
+address,protocol,ports,used,free,state
+10.0.2.15,tcp,7000-8000,1,1000,host
 `},
 		{"pool4 add 10.0.2.15 7000-8000", `
 added 10.0.2.15-10.0.2.16 7000-8000 for tcp, udp and icmp
@@ -254,7 +254,7 @@ nat64ctl v9.8.7
 func TestEmptyDaemon(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
-		"pool4 list":         "ADDRESS  PROTO  PORTS  USED  FREE\n",
+		"pool4 list":         "ADDRESS  PROTO  PORTS  USED  FREE  STATE\n",
 		"pool4 list -o json": "[]\n",
 		"session list":       "PROTO  CLIENT  MAPPED  PEER  EXPIRES  STATE\n",
 	} {

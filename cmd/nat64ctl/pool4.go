@@ -103,6 +103,7 @@ var pool4Columns = []column[control.Pool4Entry]{
 	{"PORTS", "ports", func(e control.Pool4Entry) string { return e.Ports }, nil},
 	{"USED", "used", func(e control.Pool4Entry) string { return strconv.Itoa(e.Used) }, nil},
 	{"FREE", "free", func(e control.Pool4Entry) string { return strconv.Itoa(e.Free) }, nil},
+	{"STATE", "state", func(e control.Pool4Entry) string { return e.State }, nil},
 }
 
 // poolChange returns what the arguments ask for. Whether it makes sense is for the daemon to say.

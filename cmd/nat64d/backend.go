@@ -49,9 +49,10 @@ func (b *backend) Status() control.Status {
 			st.Drops += b.gateway.Counters.Drops(r)
 		}
 	}
-	st.NotReady = b.notReady(&st)
+	addresses := b.routes.Addresses()
+	st.NotReady = b.notReady(&st, addresses)
 	st.Ready = len(st.NotReady) == 0
-	st.Warnings = b.warnings()
+	st.Warnings = append(b.warnings(), contested(addresses)...)
 	return st
 }
 
@@ -81,26 +82,6 @@ func (b *backend) usage() []control.Protocol {
 
 func ports(e pool4.Entry) int { return int(e.Hi) - int(e.Lo) + 1 }
 
-func (b *backend) notReady(st *control.Status) (why []string) {
-	for _, p := range st.Protocols {
-		if p.Pool4Ports == 0 {
-			why = append(why, fmt.Sprintf("pool4 has no address for %s: add one with nat64ctl pool4 add", p.Protocol))
-		}
-	}
-	for _, i := range st.Interfaces {
-		if !i.Up {
-			why = append(why, fmt.Sprintf("interface %s (%s) is down or missing", i.Name, i.Side))
-		}
-	}
-	if err := b.guard.state(); err != nil {
-		why = append(why, "the host may answer for pool4 and pool6, for the guard is not what it should be: "+err.Error())
-	}
-	if st.Paused {
-		why = append(why, "translation is paused: nat64ctl resume goes on")
-	}
-	return why
-}
-
 func (b *backend) warnings() (ws []string) {
 	ws = append(ws, b.log.warnings()...)
 	ws = append(ws, b.guard.warnings()...)
@@ -116,8 +97,18 @@ func (b *backend) warnings() (ws []string) {
 // Pool4 implements control.Backend.
 func (b *backend) Pool4() []control.Pool4Entry {
 	var es []control.Pool4Entry
+	states := make(map[netip.Addr]nexthop.AddressState)
+	for _, a := range b.routes.Addresses() {
+		states[a.Addr] = a.State
+	}
 	for _, u := range b.pool.Entries() {
-		es = append(es, control.Pool4Entry{Pool4Range: pool4Range(u.Entry), Used: u.Used, Free: ports(u.Entry) - u.Used})
+		state, known := states[u.Addr]
+		if !known { // it has just come
+			state = nexthop.AddressWaiting
+		}
+		es = append(es, control.Pool4Entry{
+			Pool4Range: pool4Range(u.Entry), Used: u.Used, Free: ports(u.Entry) - u.Used, State: state.String(),
+		})
 	}
 	return es
 }
@@ -356,6 +347,8 @@ func (b *backend) Stats() []control.Counter {
 	cs = append(cs, b.log.counter())
 	cs = append(cs, control.Counter{Name: "guard_repairs", Value: b.guard.repaired(), Kind: "error",
 		Help: "times the guard's nftables table was changed or deleted by somebody else, and restored"})
+	cs = append(cs, control.Counter{Name: "arp_conflicts", Value: b.routes.AddressConflicts(), Kind: "error",
+		Help: "times another station was found to have an address of pool4 (RFC 5227)"})
 	return append(cs, b.names.Counters()...)
 }
 

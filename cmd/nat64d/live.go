@@ -123,6 +123,16 @@ func (rs rows) minus(other rows) rows {
 	return rest
 }
 
+// on reports whether a row has an address.
+func (rs rows) on(a netip.Addr) bool {
+	for e := range rs {
+		if e.Addr == a {
+			return true
+		}
+	}
+	return false
+}
+
 // rebind replaces static rows, all of them or none.
 func (p *parts) rebind(old, next rows) error {
 	gone := old.minus(next)

@@ -146,7 +146,6 @@ func (p *parts) build() (err error) {
 	if err := errors.Join(p.checkPool6(c), checkZones(nil, c)); err != nil {
 		return err
 	}
-	p.near = p.surroundings(c)
 	if p.engine, err = afpacket.ParseEngine(string(c.Interfaces.Engine)); err != nil {
 		return err
 	}
@@ -160,6 +159,7 @@ func (p *parts) build() (err error) {
 	if c.Sessions.HoldAfterStart {
 		p.pool.Rest()
 	}
+	p.near = p.surroundings(c)
 	p.guard = newGuarded(p)
 	if err := p.guard.refuse(c.Pool4, c.Host.Force); err != nil {
 		return err
@@ -257,7 +257,7 @@ func (p *parts) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal
 	group.Go(func() error { return p.names.run(ctx) })
 	group.Go(func() error { return p.reloadOn(ctx, hangup) })
 	_ = p.guard.readNAT() // announce tells them
-	p.announce()
+	group.Go(func() error { return p.announce(ctx) })
 	debug.FreeOSMemory() // what building the parts has left behind
 	err := group.Wait()
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
@@ -273,24 +273,6 @@ func notify(c chan<- struct{}) func() {
 		default: // one is waiting to be seen already
 		}
 	}
-}
-
-// announce says that packets are carried from now on, and what an operator should know about it.
-func (p *parts) announce() {
-	st := (&backend{parts: p}).Status()
-	for _, w := range st.Warnings {
-		p.log.Warn(w)
-	}
-	for _, w := range st.NotReady {
-		p.log.Warn("not ready: " + w)
-	}
-	message := "ready"
-	if !st.Ready {
-		message = "started, but not ready"
-	}
-	p.log.Info(message, "v6", p.config().Interfaces.V6.Name, "v4", p.config().Interfaces.V4.Name, "pool6", p.config().Pool6,
-		"pool4_ranges", len(p.pool.Entries()), "socket", p.config().Socket)
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd there is nobody to tell
 }
 
 // watch keeps the guard in place: some kernels drop a chain with its NIC, and people flush rulesets. It also sets up NICs

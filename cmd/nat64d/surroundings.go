@@ -12,6 +12,7 @@ import (
 type surroundings struct {
 	bypass     []netip.Prefix // parts of pool6 that are the host's to forward, in order
 	broadcasts []packet.Addr4 // of the IPv4 interface's own subnets
+	owned      []netip.Addr   // addresses of pool4 and static rows that the host has, whose ports are reserved
 }
 
 // surroundings returns what is to hold with a configuration.
@@ -25,12 +26,17 @@ func (p *parts) surroundings(c *config.Config) (s surroundings) {
 	for _, a := range p.routes.Broadcasts() {
 		s.broadcasts = append(s.broadcasts, a.As4())
 	}
+	for _, a := range p.routes.HostAddresses() {
+		if a.Is4() && (p.pool.Has(a.As4()) || p.static.on(a)) {
+			s.owned = append(s.owned, a)
+		}
+	}
 	return s
 }
 
 // equal says whether nothing differs.
 func (s *surroundings) equal(o *surroundings) bool {
-	return slices.Equal(s.bypass, o.bypass) && slices.Equal(s.broadcasts, o.broadcasts)
+	return slices.Equal(s.bypass, o.bypass) && slices.Equal(s.broadcasts, o.broadcasts) && slices.Equal(s.owned, o.owned)
 }
 
 // kept returns what is bypassed in both. While one follows the other, the rest is neither translated nor let through to
