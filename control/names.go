@@ -24,6 +24,7 @@ type Names interface {
 // DNS64Status is the state of the forwarder.
 type DNS64Status struct {
 	Listen    []netip.AddrPort `json:"listen"`
+	Closed    []DNS64Closed    `json:"closed,omitempty"` // addresses that cannot be listened on, which is tried again
 	Prefixes  []netip.Prefix   `json:"prefixes"`
 	Clients   []netip.Prefix   `json:"clients"` // who is answered
 	Upstreams []DNS64Upstream  `json:"upstreams"`
@@ -32,10 +33,18 @@ type DNS64Status struct {
 	Counters  []Counter        `json:"counters"`
 }
 
+// DNS64Closed is an address that cannot be listened on.
+type DNS64Closed struct {
+	Address netip.AddrPort `json:"address"`
+	Error   string         `json:"error"`
+}
+
 // DNS64Upstream is a resolver that is asked.
 type DNS64Upstream struct {
 	Upstream string  `json:"upstream"`
 	Up       bool    `json:"up"`
+	Since    string  `json:"down_since,omitempty"`
+	Error    string  `json:"error,omitempty"` // why it is down
 	Asked    uint64  `json:"asked"`
 	Failed   uint64  `json:"failed"`          // questions without an answer
 	Latency  Seconds `json:"latency_seconds"` // a moving average
@@ -70,6 +79,18 @@ type DNS64Answer struct {
 	Answer    []string `json:"answer"` // records, as in a zone file
 	Authority []string `json:"authority,omitempty"`
 	Elapsed   Seconds  `json:"elapsed_seconds"`
+
+	Upstreams []DNS64Attempt `json:"upstreams,omitempty"` // none if the answer was remembered
+}
+
+// DNS64Attempt is one question to one upstream.
+type DNS64Attempt struct {
+	Upstream string  `json:"upstream"`
+	Name     string  `json:"name"`
+	Type     string  `json:"type"`
+	Outcome  string  `json:"outcome"` // what it answered, or why it did not
+	Failed   bool    `json:"failed"`
+	Elapsed  Seconds `json:"elapsed_seconds"`
 }
 
 // SnippetServers are the servers that Names.Snippet knows.

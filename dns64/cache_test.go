@@ -274,7 +274,7 @@ func TestNegativeAnswersOfTheCache(t *testing.T) {
 	}
 	remember(t, f, f.state.Load().real, in("h.example.com.", dns.TypeA), a7, 0)
 	for name, kind := range map[string]uint16{"h.example.com.": dns.TypeAAAA, "no.example.com.": dns.TypeTXT} {
-		m, err := f.Query(t.Context(), netip.IPv6Unspecified(), name, kind)
+		m, _, err := f.Query(t.Context(), netip.IPv6Unspecified(), name, kind)
 		if err != nil {
 			t.Fatal(err)
 		}

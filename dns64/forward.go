@@ -92,28 +92,47 @@ func (f *Forwarder) Config() Config { return f.state.Load().Config }
 func (f *Forwarder) Watch(ctx context.Context) error {
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
-	for n := 0; ; n++ {
+	down := make(map[string]time.Time)
+	for last := (time.Time{}); ; {
 		us := f.state.Load().Upstreams
-		before := us.State()
-		us.Check(ctx, n%5 == 0)
-		f.report(before, us.State())
+		all := time.Since(last) >= allEvery
+		if all {
+			last = time.Now()
+		}
+		us.Check(ctx, all)
+		f.report(down, us.State())
 		select {
 		case <-ctx.Done():
 			us.Close()
 			return nil
 		case <-tick.C:
+		case <-us.wake:
+			select { // whoever fails all the time is not checked all the time
+			case <-ctx.Done():
+			case <-time.After(wakeAfter):
+			}
 		}
 	}
 }
 
-// report logs which upstreams have come and gone.
-func (f *Forwarder) report(before, after []UpstreamState) {
-	for i := range after {
+// report logs the outages of upstreams that have begun and ended. down has those that were logged, and is brought up to date.
+func (f *Forwarder) report(down map[string]time.Time, list []UpstreamState) {
+	left := 0
+	for _, u := range list {
+		if u.Up {
+			left++
+		}
+	}
+	for _, u := range list {
+		name := u.String()
+		since, was := down[name]
 		switch {
-		case before[i].Up && !after[i].Up:
-			f.log.Warn("an upstream of DNS64 does not answer", "upstream", after[i].String())
-		case !before[i].Up && after[i].Up:
-			f.log.Info("an upstream of DNS64 answers again", "upstream", after[i].String())
+		case !u.Up && !was:
+			down[name] = u.Since
+			f.log.Warn("DNS64 upstream does not answer", "upstream", name, "reason", u.Error, "others", left)
+		case u.Up && was:
+			delete(down, name)
+			f.log.Info("DNS64 upstream answers again", "upstream", name, "after", time.Since(since).Round(time.Second))
 		}
 	}
 }
@@ -183,9 +202,7 @@ func (f *Forwarder) ask(ctx context.Context, s *state, q Question, again bool) (
 		ctx, cancel = context.WithTimeout(ctx, staleAfter)
 		defer cancel()
 	}
-	e, err := f.flying.wait(ctx, flightKey{q, s.Upstreams}, s.InFlight/2, func(ctx context.Context) (*entry, error) {
-		return f.fetch(ctx, s, q, k)
-	})
+	e, err := f.askUpstreams(ctx, s, q, k)
 	switch now := time.Now(); {
 	case err == nil && conclusive(e.rcode()):
 		return e.message(now)
@@ -198,6 +215,27 @@ func (f *Forwarder) ask(ctx context.Context, s *state, q Question, again bool) (
 		return e.message(now)
 	}
 	return nil, err
+}
+
+// askUpstreams asks the upstreams, once for all who ask at the same time. They are not waited for long where they did not answer
+// before; a late answer is remembered nevertheless, and counts from then on.
+func (f *Forwarder) askUpstreams(ctx context.Context, s *state, q Question, k key) (*entry, error) {
+	if traceOf(ctx) != nil {
+		return f.fetch(ctx, s, q, k) // what is asked must be seen
+	}
+	silence, began, all := s.Upstreams.silence, time.Now(), ctx
+	if silence.expects(q) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, briefly)
+		defer cancel()
+	}
+	e, err := f.flying.wait(ctx, flightKey{q, s.Upstreams}, s.InFlight/2, func(ctx context.Context) (*entry, error) {
+		return f.fetch(ctx, s, q, k)
+	})
+	if err != nil && q.Type == dns.TypeAAAA && time.Since(began) > patience/2 && !errors.Is(context.Cause(all), errShare) && silence.unheard(q, began) {
+		s.Upstreams.probe(all)
+	}
+	return e, err
 }
 
 // fetch asks the upstreams and remembers what they answer, unless it is a failure.
@@ -225,20 +263,24 @@ func wireQuestion(q Question) ([]byte, error) {
 	return append(b[:n], byte(q.Type>>8), byte(q.Type), byte(q.Class>>8), byte(q.Class)), nil
 }
 
-// Query answers a question as a client at an address would be answered, whether or not it is one that is served.
-func (f *Forwarder) Query(ctx context.Context, client netip.Addr, name string, kind uint16) (*dns.Msg, error) {
+// Query answers a question as a client at an address would be answered, whether or not it is one that is served. It returns what
+// upstreams were asked for that.
+func (f *Forwarder) Query(ctx context.Context, client netip.Addr, name string, kind uint16) (*dns.Msg, []Attempt, error) {
 	s := f.state.Load()
 	p := f.acquire(ctx, s, netip.Addr{})
 	if p == nil {
-		return nil, errBusy
+		return nil, nil, errBusy
 	}
 	defer p.release()
+	t := new(trace)
+	ctx = context.WithValue(p.ctx, traceKey{}, t)
 	q := Question{Name: dns.CanonicalName(name), Type: kind, Class: dns.ClassINET, RD: true}
 	e, err := f.resolve(ctx, s, q, s.Policy.pick(client, q.Type, q.Class, &f.turn), false)
 	if err != nil {
-		return nil, err
+		return nil, t.attempts(), err
 	}
-	return e.message(time.Now())
+	m, err := e.message(time.Now())
+	return m, t.attempts(), err
 }
 
 // Flush forgets all answers, and returns how many there were.

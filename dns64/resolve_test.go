@@ -386,7 +386,7 @@ func TestHastyAnswersAreNotKept(t *testing.T) {
 			}
 			return m
 		}).udp), nil)
-		m, err := f.Query(t.Context(), netip.IPv6Unspecified(), "h.example.com.", dns.TypeAAAA)
+		m, _, err := f.Query(t.Context(), netip.IPv6Unspecified(), "h.example.com.", dns.TypeAAAA)
 		if err != nil || len(m.Answer) != 1 || (m.Answer[0].Header().Ttl <= uint32(hastyFor/time.Second)) != short {
 			t.Fatalf("%s: got %v, %v", dns.RcodeToString[rcode], m, err)
 		}

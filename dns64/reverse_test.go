@@ -63,6 +63,10 @@ func partial(t testing.TB, a string, nibbles int) string {
 // does not takes that for all names below (RFC 8020).
 func TestPartialReverseNamesExist(t *testing.T) {
 	t.Parallel()
+	nothing := zone(t, "")
+	ask := func(_ context.Context, q Question) (*dns.Msg, error) {
+		return nothing(nil, new(dns.Msg).SetQuestion(q.Name, q.Type)), nil
+	}
 	lengths := map[string]int{
 		"2001:db8::/32": 32, "2001:db8:100::/40": 40, "2001:db8:122::/48": 48, "2001:db8:122:300::/56": 56, "2001:db8:122:344::/64": 64,
 		"2001:db8:122:344::/96": 96, "64:ff9b::/96": 96,
@@ -75,10 +79,9 @@ func TestPartialReverseNamesExist(t *testing.T) {
 				if nibbles == 32 && kind == dns.TypePTR { // that of an address, which may have no name
 					continue
 				}
-				var asked []string
 				q := in(partial(t, a, nibbles), kind)
 				q.DO = true
-				m := p.Resolve(t.Context(), q, 0, script(t, "", &asked)).Msg
+				m := p.Resolve(t.Context(), q, 0, ask).Msg
 				if got := brief(m); got != "; SOA" || len(m.Ns) != 1 || m.Question[0].Name != q.Name {
 					t.Errorf("%s: %d nibbles, %s: got %v", prefix, nibbles, dns.Type(kind), m)
 				}
@@ -86,8 +89,7 @@ func TestPartialReverseNamesExist(t *testing.T) {
 		}
 		beside := strings.Replace(partial(t, a, bits/4), a[:1], "f", 1)
 		beside = "f" + beside[1:]
-		var asked []string
-		if m := p.Resolve(t.Context(), in("1."+beside, dns.TypePTR), 0, script(t, "", &asked)).Msg; m.Rcode != dns.RcodeNameError {
+		if m := p.Resolve(t.Context(), in("1."+beside, dns.TypePTR), 0, ask).Msg; m.Rcode != dns.RcodeNameError {
 			t.Errorf("%s: %s, which is outside: got %v", prefix, "1."+beside, m)
 		}
 	}

@@ -51,8 +51,10 @@ const (
 	askTimeout   = 4 * time.Second         // until a question is given up
 	tryTimeout   = 1200 * time.Millisecond // of one upstream, if there are others
 	resendAfter  = 800 * time.Millisecond  // a datagram may be lost
-	failuresDown = 3                       // in a row, after which an upstream is asked last
-	checkEvery   = 2 * time.Second         // those that are down; the others a fifth as often
+	failuresDown = 2                       // in a row, the last of them a check's, after which an upstream is down and asked last
+	checkEvery   = 2 * time.Second         // those that did not answer
+	allEvery     = 5 * checkEvery          // the others
+	wakeAfter    = 100 * time.Millisecond  // from a question that was not answered to a check
 	maxSockets   = 2048                    // questions to upstreams at once
 )
 
@@ -61,6 +63,8 @@ type Upstreams struct {
 	list    []*upstream
 	race    bool
 	sockets *sockets
+	silence *silence
+	wake    chan struct{} // an upstream that used to answer has not
 }
 
 // upstream is a resolver and what is known of it.
@@ -71,6 +75,7 @@ type upstream struct {
 	small    atomic.Bool   // it is asked in small letters
 	plain    atomic.Bool   // it is asked without OPT
 	failures atomic.Uint32 // since it answered last
+	outage   atomic.Pointer[outage]
 	asked    atomic.Uint64
 	failed   atomic.Uint64
 	elapsed  atomic.Uint64 // microseconds of all answers together
@@ -86,11 +91,21 @@ type upstream struct {
 type UpstreamState struct {
 	Upstream
 	Up      bool
+	Since   time.Time // it is not, since then
+	Error   string    // why it is not
 	Asked   uint64
 	Failed  uint64        // questions without an answer
 	Recent  time.Duration // how long answers take, a moving average
 	Elapsed time.Duration // how long all answers together took
 	Latency []Latency     // the last is that of all answers
+}
+
+// outage is when an upstream began not to answer, and why. down is set when a check has confirmed it: names that nobody answers
+// do not make an outage.
+type outage struct {
+	since  time.Time
+	reason string
+	down   bool
 }
 
 // Latency is a bucket of a histogram.
@@ -109,6 +124,7 @@ var latencies = [...]time.Duration{
 func (u *upstream) answered(took time.Duration) {
 	micros := uint64(took.Microseconds())
 	u.failures.Store(0)
+	u.outage.Store(nil)
 	u.elapsed.Add(micros)
 	u.recent.Store((7*u.recent.Load() + micros) / 8)
 	i, _ := slices.BinarySearch(latencies[:], took)
@@ -131,7 +147,7 @@ func (u *upstream) latency() (list []Latency) {
 // NewUpstreams returns what asks resolvers, in order or all at once. base is what connections over TLS begin with, and may
 // be nil.
 func NewUpstreams(list []Upstream, race bool, base *tls.Config) *Upstreams {
-	us := &Upstreams{race: race, sockets: newSockets(maxSockets)}
+	us := &Upstreams{race: race, sockets: newSockets(maxSockets), silence: newSilence(), wake: make(chan struct{}, 1)}
 	for _, u := range list {
 		up := &upstream{Upstream: u}
 		if u.Transport == TLS {
@@ -156,8 +172,12 @@ func (us *Upstreams) Are(list []Upstream, race bool) bool {
 // State returns what is known of each.
 func (us *Upstreams) State() (list []UpstreamState) {
 	for _, u := range us.list {
+		var o outage
+		if at := u.outage.Load(); at != nil && at.down {
+			o = *at
+		}
 		list = append(list, UpstreamState{
-			Upstream: u.Upstream, Up: u.up(), Asked: u.asked.Load(), Failed: u.failed.Load(),
+			Upstream: u.Upstream, Up: !o.down, Since: o.since, Error: o.reason, Asked: u.asked.Load(), Failed: u.failed.Load(),
 			Recent:  time.Duration(u.recent.Load()) * time.Microsecond,
 			Elapsed: time.Duration(u.elapsed.Load()) * time.Microsecond,
 			Latency: u.latency(),
@@ -181,11 +201,14 @@ func (us *Upstreams) Check(ctx context.Context, all bool) {
 	var wait sync.WaitGroup
 	for _, u := range us.list {
 		u.prune(idleTime)
-		if all || !u.up() {
+		if all || u.failures.Load() > 0 {
 			wait.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 				defer cancel()
-				_, _ = us.try(ctx, u, Question{Name: ".", Type: dns.TypeNS, Class: dns.ClassINET, RD: true}) // it counts by itself
+				_, err := us.try(ctx, u, Question{Name: ".", Type: dns.TypeNS, Class: dns.ClassINET, RD: true}) // it counts by itself
+				if o := u.outage.Load(); err != nil && o != nil && u.failures.Load() >= failuresDown {
+					u.outage.CompareAndSwap(o, &outage{o.since, o.reason, true})
+				}
 			})
 		}
 	}
@@ -263,7 +286,21 @@ func (us *Upstreams) candidates() []*upstream {
 	return append(up, down...)
 }
 
-func (u *upstream) up() bool { return u.failures.Load() < failuresDown }
+func (u *upstream) up() bool {
+	o := u.outage.Load()
+	return o == nil || !o.down
+}
+
+// missed counts a question without an answer, and reports whether it is the first one since the last answer.
+func (u *upstream) missed(began time.Time, err error) bool {
+	u.failed.Add(1)
+	o := outage{since: began, reason: reason(err, time.Since(began))}
+	if before := u.outage.Load(); before != nil {
+		o.since, o.down = before.since, before.down
+	}
+	u.outage.Store(&o)
+	return u.failures.Add(1) == 1
+}
 
 // try asks one upstream, and counts.
 func (us *Upstreams) try(ctx context.Context, u *upstream, q Question) (m *dns.Msg, err error) {
@@ -273,17 +310,23 @@ func (us *Upstreams) try(ctx context.Context, u *upstream, q Question) (m *dns.M
 	}
 	defer release()
 	u.asked.Add(1)
-	began := time.Now()
+	began, ended := time.Now(), traceOf(ctx).begin(u.Upstream, q)
 	defer func() {
 		if r := recover(); r != nil {
 			m, err = nil, fmt.Errorf("dns64: upstream %v: its answer could not be read: %v", u.Upstream, r)
 		}
+		ended(m, err)
+		cause := context.Cause(ctx)
 		switch {
 		case err == nil:
 			u.answered(time.Since(began))
-		case !errors.Is(context.Cause(ctx), context.Canceled): // else another was faster
-			u.failures.Add(1)
-			u.failed.Add(1)
+			us.silence.hears(q)
+		case errors.Is(cause, context.Canceled), errors.Is(cause, errShare): // another was faster, or nobody waits
+		case u.missed(began, err):
+			select {
+			case us.wake <- struct{}{}:
+			default: // the check is due already
+			}
 		}
 	}()
 	m, err = u.exchange(ctx, q)

@@ -38,12 +38,15 @@ func newDNS64Status(a *app) *cobra.Command {
 
 func dns64Fields(s control.DNS64Status) []field {
 	fs := []field{
-		{"listen", join(s.Listen)}, {"prefixes", join(s.Prefixes)}, {"clients", cmp.Or(join(s.Clients), "none: nobody is answered")},
+		{"listen", cmp.Or(join(s.Listen), "NOWHERE")}, {"prefixes", join(s.Prefixes)}, {"clients", cmp.Or(join(s.Clients), "none: nobody is answered")},
+	}
+	for _, c := range s.Closed {
+		fs = append(fs, field{"NOT LISTENING", fmt.Sprintf("%v: %s", c.Address, c.Error)})
 	}
 	for _, u := range s.Upstreams {
 		up := "up"
 		if !u.Up {
-			up = "DOWN"
+			up = "DOWN since " + u.Since + ": " + u.Error
 		}
 		fs = append(fs, field{"upstream", fmt.Sprintf("%s, %s, %d asked, %d failed, %.1f ms", u.Upstream, up, u.Asked, u.Failed, time.Duration(u.Latency).Seconds()*1e3)})
 	}
@@ -143,6 +146,11 @@ func newDNS64Query(a *app) *cobra.Command {
 			}
 			if len(r.Answer) == 0 {
 				fmt.Fprintf(a.out, "%s, no records\n", r.Result)
+			}
+			for _, u := range r.Upstreams {
+				if u.Failed {
+					fmt.Fprintf(a.out, "upstream %s, asked for %s of %s: %s\n", u.Upstream, u.Type, u.Name, u.Outcome)
+				}
 			}
 			return nil
 		},

@@ -91,6 +91,7 @@ func (b *backend) warnings() (ws []string) {
 	if b.pool.Resting() {
 		ws = append(ws, "new UDP flows and pings are refused for sessions.port_hold_down after the start (sessions.hold_after_start)")
 	}
+	ws = append(ws, b.names.warnings()...)
 	return append(ws, b.overlaps.warnings()...)
 }
 

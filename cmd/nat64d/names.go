@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -24,9 +25,9 @@ import (
 // names is the DNS64 forwarder. Its goroutines are its own, and what goes wrong here does not stop packets. Its methods may
 // be called by any number of goroutines.
 type names struct {
-	log    *slog.Logger
-	server *dns64.Server    // nil: DNS64 is off
-	f      *dns64.Forwarder // nil: the same
+	log       *slog.Logger
+	f         *dns64.Forwarder // nil: DNS64 is off
+	listeners []*listener
 
 	mu    sync.Mutex // held while it is configured
 	basis basis
@@ -39,7 +40,7 @@ type basis struct {
 	routed []netip.Prefix // out of the v6 interface
 }
 
-// newNames opens the forwarder's sockets, if it is on.
+// newNames opens the forwarder's sockets, if it is on. With an error some could not be opened: run tries that again.
 func newNames(b basis, log *slog.Logger) (*names, error) {
 	n := &names{log: log, basis: b}
 	if !b.conf.DNS64.Enabled {
@@ -47,34 +48,34 @@ func newNames(b basis, log *slog.Logger) (*names, error) {
 	}
 	n.warn(nil)
 	n.f = dns64.New(b.config(nil), log)
-	s, err := dns64.Listen(n.f, b.conf.DNS64.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("%w: another resolver may be there; dns64.listen says where to be", err)
+	var failed error
+	for _, a := range b.conf.DNS64.Listen {
+		l := &listener{addr: a}
+		n.listeners = append(n.listeners, l)
+		_, err := l.open(n.f)
+		failed = errors.Join(failed, err)
 	}
-	n.server = s
-	return n, nil
+	return n, failed
 }
 
-// run answers until ctx is done. An error is logged and no more: packets flow on.
+// run answers until ctx is done. Errors are logged and no more: packets flow on.
 func (n *names) run(ctx context.Context) error {
 	if n.f == nil {
 		return nil
 	}
-	n.log.Info("DNS64 answers", "listen", n.server.Addrs(), "clients", n.f.Config().Clients)
-	var watch sync.WaitGroup
-	watch.Go(func() { _ = n.f.Watch(ctx) }) // it ends with ctx
-	defer watch.Wait()
-	if err := n.server.Run(ctx); err != nil {
-		n.log.Error("DNS64 has stopped", "error", err)
-		<-ctx.Done()
+	var tasks sync.WaitGroup
+	tasks.Go(func() { _ = n.f.Watch(ctx) }) // it ends with ctx
+	for _, l := range n.listeners {
+		tasks.Go(func() { n.serve(ctx, l) })
 	}
+	tasks.Wait()
 	return nil
 }
 
 // close closes the sockets of a forwarder that has not run.
 func (n *names) close() {
-	if n.server != nil {
-		n.server.Close()
+	for _, l := range n.listeners {
+		l.fail(net.ErrClosed)
 	}
 }
 
@@ -212,13 +213,18 @@ func (n *names) DNS64() (st control.DNS64Status, err error) {
 		return st, err
 	}
 	c := n.f.Config()
-	st = control.DNS64Status{Listen: n.server.Addrs(), Clients: c.Clients, Limited: n.f.Limited(), Cached: n.f.Remembered(), Counters: n.Counters()}
+	open, closed := n.listening()
+	st = control.DNS64Status{Listen: open, Closed: closed, Clients: c.Clients, Limited: n.f.Limited(), Cached: n.f.Remembered(), Counters: n.Counters()}
 	for _, p := range c.Policy.Prefixes {
 		st.Prefixes = append(st.Prefixes, p.Prefix.Prefix())
 	}
 	for _, u := range c.Upstreams.State() {
+		since := ""
+		if !u.Up {
+			since = u.Since.Format(time.RFC3339)
+		}
 		st.Upstreams = append(st.Upstreams, control.DNS64Upstream{
-			Upstream: u.String(), Up: u.Up, Asked: u.Asked, Failed: u.Failed, Latency: control.Seconds(u.Recent),
+			Since: since, Upstream: u.String(), Up: u.Up, Error: u.Error, Asked: u.Asked, Failed: u.Failed, Latency: control.Seconds(u.Recent),
 		})
 	}
 	return st, nil
@@ -309,11 +315,16 @@ func (n *names) QueryDNS64(ctx context.Context, q control.DNS64Query) (a control
 		q.Client = netip.IPv6Unspecified()
 	}
 	began := time.Now()
-	m, err := n.f.Query(ctx, q.Client, q.Name, kind)
+	m, attempts, err := n.f.Query(ctx, q.Client, q.Name, kind)
 	if err != nil {
 		return a, err
 	}
 	a = control.DNS64Answer{Result: dns.RcodeToString[m.Rcode], Answer: []string{}, Elapsed: control.Seconds(time.Since(began))}
+	for _, u := range attempts {
+		a.Upstreams = append(a.Upstreams, control.DNS64Attempt{
+			Upstream: u.Upstream, Name: u.Name, Type: u.Type, Outcome: u.Outcome, Failed: u.Failed, Elapsed: control.Seconds(u.Took),
+		})
+	}
 	for _, rr := range m.Answer {
 		a.Answer = append(a.Answer, rr.String())
 	}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -104,6 +106,69 @@ func TestRoutesToEverybodyAreLogged(t *testing.T) {
 	if got := strings.Count(log.String(), "route=2000::/3"); got != 1 {
 		t.Errorf("it was logged %d times, want once: %s", got, log.String())
 	}
+}
+
+// An address that is taken keeps nothing from starting: it is logged and shown, and DNS64 answers there as soon as it is free.
+func TestAddressesInUseAreTriedAgain(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := taken.Addr().(*net.TCPAddr).AddrPort()
+	c := conf(t, "dns64: { enabled: true, upstreams: ['127.0.0.1:9'], clients: [192.0.2.0/24] }")
+	c.DNS64.Listen = []netip.AddrPort{addr, netip.MustParseAddrPort("127.0.0.1:0")}
+	var log syncBuffer
+	n, err := newNames(basis{conf: c}, slog.New(slog.NewTextHandler(&log, nil)))
+	if err == nil || !strings.Contains(err.Error(), "address already in use: another resolver may be there; dns64.listen says where to be") {
+		t.Fatalf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- n.run(ctx) }()
+	st, err := n.DNS64()
+	if err != nil || len(st.Listen) != 1 || len(st.Closed) != 1 || st.Closed[0].Address != addr {
+		t.Errorf("got %+v, %v", st, err)
+	}
+	if ws := n.warnings(); len(ws) == 0 || !strings.Contains(ws[0], "DNS64 does not answer on "+addr.String()) {
+		t.Errorf("got %q", ws)
+	}
+	taken.Close()
+	deadline := time.Now().Add(3 * listenAgain)
+	for open, _ := n.listening(); len(open) != 2; open, _ = n.listening() {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not listen although the address is free")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for !strings.Contains(log.String(), "listen=["+addr.String()+"]") && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := log.String(); strings.Count(got, "trying again") != 1 || !strings.Contains(got, "listen=["+addr.String()+"]") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// syncBuffer is a buffer that may be read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }
 
 // An upstream behind an interface that is not there is refused, unless the gateway waits for that interface anyway, or had

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"nat64d/control"
+	"nat64d/dns64"
+)
+
+// listenAgain is how long an address that cannot be listened on is left alone.
+const listenAgain = 2 * time.Second
+
+// listener is an address that DNS64 is to listen on. Packets flow whether or not it can.
+type listener struct {
+	addr netip.AddrPort
+
+	mu     sync.Mutex
+	server *dns64.Server // nil: it is not open
+	err    error         // why it is not
+}
+
+// open opens the sockets.
+func (l *listener) open(f *dns64.Forwarder) (*dns64.Server, error) {
+	s, err := dns64.Listen(f, []netip.AddrPort{l.addr})
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%w: another resolver may be there; dns64.listen says where to be", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.server, l.err = s, err
+	return s, err
+}
+
+// fail closes the sockets for a reason.
+func (l *listener) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.server != nil {
+		l.server.Close()
+	}
+	l.server, l.err = nil, err
+}
+
+func (l *listener) state() (*dns64.Server, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.server, l.err
+}
+
+// serve answers on an address until ctx is done. What prevents it is logged once, and tried again.
+func (n *names) serve(ctx context.Context, l *listener) {
+	again := false
+	for ctx.Err() == nil {
+		s, err := l.state()
+		if s == nil && again {
+			s, err = l.open(n.f)
+		}
+		if s != nil {
+			n.log.Info("DNS64 answers", "listen", s.Addrs(), "clients", n.f.Config().Clients)
+			if err = s.Run(ctx); ctx.Err() != nil {
+				return
+			}
+			l.fail(err)
+			again = false
+		}
+		if !again {
+			n.log.Error("DNS64 cannot answer, trying again", "listen", l.addr, "every", listenAgain, "error", err)
+		}
+		again = true
+		select {
+		case <-ctx.Done():
+		case <-time.After(listenAgain):
+		}
+	}
+}
+
+// listening returns the addresses that are listened on, and those that cannot be.
+func (n *names) listening() (open []netip.AddrPort, closed []control.DNS64Closed) {
+	for _, l := range n.listeners {
+		if s, err := l.state(); s != nil {
+			open = append(open, s.Addrs()...)
+		} else if err != nil {
+			closed = append(closed, control.DNS64Closed{Address: l.addr, Error: err.Error()})
+		}
+	}
+	return open, closed
+}
+
+// warnings returns what of DNS64 does not work, a sentence each.
+func (n *names) warnings() (ws []string) {
+	if n.f == nil {
+		return nil
+	}
+	_, closed := n.listening()
+	for _, c := range closed {
+		ws = append(ws, fmt.Sprintf("DNS64 does not answer on %v, and tries again every %v: %s", c.Address, listenAgain, c.Error))
+	}
+	list := n.f.Config().Upstreams.State()
+	up := 0
+	for _, u := range list {
+		if u.Up {
+			up++
+			continue
+		}
+		ws = append(ws, fmt.Sprintf("DNS64 upstream %v does not answer since %s: %s", u.Upstream, u.Since.Format(time.RFC3339), u.Error))
+	}
+	if up == 0 {
+		ws = append(ws, "no upstream of DNS64 answers: names that are not remembered fail")
+	}
+	return ws
+}
