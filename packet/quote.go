@@ -22,10 +22,13 @@ func (v *View) Quoted4(data []byte) drop.Reason {
 	}
 	h := IPv4(data)
 	v.L4, v.Number = h.HeaderLen(), h.Protocol()
-	if v.L4 < IPv4Len || v.L4 > len(data) || h.TotalLen() < v.L4 {
+	if v.L4 < IPv4Len || v.L4 > len(data) {
 		return drop.ICMPErrorInner
 	}
-	v.Data = data[:min(len(data), h.TotalLen())]
+	v.Data = data
+	if total := h.TotalLen(); total >= v.L4 { // less is not a length: 0 is quoted of a super-packet above 64 KiB
+		v.Data = data[:min(len(data), total)]
+	}
 	w := binary.BigEndian.Uint16(h[6:])
 	if w&fragMask != 0 { // the ports are in another fragment
 		return drop.ICMPErrorInner
@@ -41,7 +44,10 @@ func (v *View) Quoted6(data []byte) drop.Reason {
 	if len(data) < IPv6Len || data[0]>>4 != 6 {
 		return drop.ICMPErrorInner
 	}
-	v.Data = data[:min(len(data), IPv6Len+IPv6(data).PayloadLen())]
+	v.Data = data
+	if n := IPv6(data).PayloadLen(); n != 0 { // 0 is quoted of a super-packet above 64 KiB
+		v.Data = data[:min(len(data), IPv6Len+n)]
+	}
 	if v.Extensions6() != drop.None || v.Routing != 0 {
 		return drop.ICMPErrorInner
 	}

@@ -249,6 +249,23 @@ func TestQuoteOfTheLongestPacket(t *testing.T) {
 	}
 }
 
+// A super-packet above 64 KiB has the length 0 on its way through a kernel, and so in a quote: the error is translated,
+// with the length of what is quoted.
+func TestQuoteWithoutLength(t *testing.T) {
+	t.Parallel()
+	s := bound(t, ordinary())
+	six := raw(received()[0], func(b []byte) { b[4], b[5] = 0, 0 })
+	got := only(t, s.send(gateway.V6, ip6(routerOn6, serverAs6, packet.NumICMPv6, complaint(2, 0, 1300, six))), gateway.V4)
+	if n := packet.IPv4(got[28:]).TotalLen(); n != packet.IPv4Len+packet.TCPLen {
+		t.Errorf("the quoted IPv4 packet says that it has %d bytes", n)
+	}
+	four := raw(sentOn(map[packet.Proto]uint16{packet.TCP: 5000})[0], func(b []byte) { b[2], b[3] = 0, 0 })
+	got = only(t, s.send(gateway.V4, ip4(routerOn4, poolAddr, packet.NumICMP, complaint(3, 4, 1300, four))), gateway.V6)
+	if n := packet.IPv6(got[48:]).PayloadLen(); n != packet.TCPLen {
+		t.Errorf("the quoted IPv6 packet says that it has %d bytes of payload", n)
+	}
+}
+
 // A SYN that turns to a port of nobody's is stored like one from IPv4, and its sender told after six seconds in ICMPv6.
 func TestHairpinnedSYNIsAnsweredLate(t *testing.T) {
 	t.Parallel()

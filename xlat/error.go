@@ -71,10 +71,11 @@ func (e *Error) checksum(message []byte, pseudo packet.Sum) {
 }
 
 // quoteTo6 appends the quoted IPv4 packet in q as the IPv6 packet that its sender sent (RFC 7915 section 4.3). Its TTL is
-// not decremented, and its length is that of the whole packet, however much of it is quoted.
+// not decremented, and its length is that of the whole packet, however much of it is quoted, or of what is quoted if that
+// is more.
 func (c *Config) quoteTo6(b []byte, q *packet.View, t packet.Tuple6) []byte {
 	h := q.IP4()
-	n := h.TotalLen() - q.L4
+	n := max(h.TotalLen(), len(q.Data)) - q.L4
 	at := len(b)
 	b = b[:at+packet.IPv6Len]
 	if q.Fragmented {
@@ -94,7 +95,7 @@ func (c *Config) quoteTo6(b []byte, q *packet.View, t packet.Tuple6) []byte {
 // quoteTo4 appends the quoted IPv6 packet in q as the IPv4 packet that its sender sent (RFC 7915 section 5.3).
 func (c *Config) quoteTo4(b []byte, q *packet.View, t packet.Tuple4) []byte {
 	h := q.IP6()
-	n := packet.IPv6Len + h.PayloadLen() - q.L4
+	n := max(packet.IPv6Len+h.PayloadLen(), len(q.Data)) - q.L4
 	f := packet.Fields4{TOS: octet(c.TOS, h.TrafficClass()), TTL: h.HopLimit(), Proto: number4(q.Proto), DF: packet.IPv4Len+n > maxDF0}
 	if q.Fragmented {
 		f.DF, f.ID = false, uint16(q.FragID)
