@@ -1,68 +1,138 @@
 package pool6
 
-import (
-	"math/bits"
-	"net/netip"
+import "net/netip"
+
+// Class4 says what a stateful NAT64 does with an IPv4 address on the far side of a flow.
+type Class4 uint8
+
+// The classes.
+const (
+	// Global addresses are translated.
+	Global Class4 = iota
+	// Private addresses are translated if the policy of the prefix lets them pass; else their packets are refused, and the
+	// sender is told (RFC 6052 section 3.1).
+	Private
+	// LinkLocal addresses are never translated (RFC 3927 section 7): the packets are refused, and the sender is told.
+	LinkLocal
+	// Unusable addresses are of no host that can be sent to, or is known by them: their packets are dropped.
+	Unusable
 )
 
-// Unicast4 says whether v4 can be the source or the destination of a translated packet: not 0/8, 127/8, multicast,
-// 240/4 or broadcast, whatever the prefix (RFC 7915 section 4.1, RFC 1812 section 5.3.7).
-func Unicast4(v4 [4]byte) bool { return v4[0] != 0 && v4[0] != 127 && v4[0] < 224 }
-
-type range4 struct{ addr, mask uint32 }
-
-// The special-purpose addresses that are not globally reachable (RFC 6890; RFC 6052 section 3.1), beside those that
-// Unicast4 refuses anyway.
-var nonGlobal = []range4{
-	{0x00000000, 0xff000000}, // 0.0.0.0/8
-	{0x0a000000, 0xff000000}, // 10.0.0.0/8
-	{0x64400000, 0xffc00000}, // 100.64.0.0/10
-	{0x7f000000, 0xff000000}, // 127.0.0.0/8
-	{0xa9fe0000, 0xffff0000}, // 169.254.0.0/16
-	{0xac100000, 0xfff00000}, // 172.16.0.0/12
-	{0xc0000000, 0xffffff00}, // 192.0.0.0/24
-	{0xc0000200, 0xffffff00}, // 192.0.2.0/24
-	{0xc0a80000, 0xffff0000}, // 192.168.0.0/16
-	{0xc6120000, 0xfffe0000}, // 198.18.0.0/15
-	{0xc6336400, 0xffffff00}, // 198.51.100.0/24
-	{0xcb007100, 0xffffff00}, // 203.0.113.0/24
-	{0xf0000000, 0xf0000000}, // 240.0.0.0/4
+// Special4 is a row of the IANA registry of special-purpose IPv4 addresses.
+type Special4 struct {
+	Prefix netip.Prefix
+	Name   string
+	Class  Class4
 }
 
-// NonGlobal4 returns the special-purpose addresses that are not globally reachable (RFC 6890).
+// Specials4 returns the special-purpose IPv4 addresses that are not like all others (RFC 6890 and the registry that it
+// founded, RFC 5771, RFC 1112), and the exceptions within them. Where one prefix lies in another, the longer one counts.
+// What the registry has of prefixes that are globally reachable makes no difference and is not here, but for exceptions.
+func Specials4() []Special4 {
+	row := func(prefix, name string, c Class4) Special4 { return Special4{netip.MustParsePrefix(prefix), name, c} }
+	return []Special4{
+		row("0.0.0.0/8", "this network (RFC 791)", Unusable),
+		row("10.0.0.0/8", "private use (RFC 1918)", Private),
+		row("100.64.0.0/10", "shared address space (RFC 6598)", Private),
+		row("127.0.0.0/8", "loopback (RFC 1122)", Unusable),
+		row("169.254.0.0/16", "link-local, the metadata services of clouds among them (RFC 3927)", LinkLocal),
+		row("172.16.0.0/12", "private use (RFC 1918)", Private),
+		row("192.0.0.0/24", "IETF protocol assignments (RFC 6890)", Private),
+		row("192.0.0.8/32", "dummy address (RFC 7600)", Unusable),
+		row("192.0.0.9/32", "PCP anycast (RFC 7723)", Global),
+		row("192.0.0.10/32", "TURN anycast (RFC 8155)", Global),
+		row("192.0.0.170/31", "NAT64 discovery (RFC 7050)", Unusable),
+		row("192.0.2.0/24", "documentation (RFC 5737)", Private),
+		row("192.88.99.2/32", "6a44 relay anycast (RFC 6751)", Private),
+		row("192.168.0.0/16", "private use (RFC 1918)", Private),
+		row("198.18.0.0/15", "benchmarking (RFC 2544)", Private),
+		row("198.51.100.0/24", "documentation (RFC 5737)", Private),
+		row("203.0.113.0/24", "documentation (RFC 5737)", Private),
+		row("224.0.0.0/4", "multicast (RFC 5771)", Unusable),
+		row("240.0.0.0/4", "reserved, limited broadcast (RFC 1112, RFC 919)", Unusable),
+	}
+}
+
+// range4 is a row of Specials4 as a packet's address is compared with it.
+type range4 struct {
+	addr, mask uint32
+	class      Class4
+}
+
+// ranges4 has the rows by the first byte of an address, the longest prefix first, so that most addresses are compared with
+// none of them.
+var ranges4 = func() (byFirst [256][]range4) {
+	for _, s := range Specials4() {
+		a := s.Prefix.Addr().As4()
+		r := range4{number4(a), ^uint32(0) << (32 - s.Prefix.Bits()), s.Class}
+		for first := range byFirst {
+			if mask := r.mask >> 24; uint32(first)&mask == r.addr>>24 {
+				at := 0
+				for at < len(byFirst[first]) && byFirst[first][at].mask > r.mask {
+					at++
+				}
+				byFirst[first] = append(byFirst[first][:at], append([]range4{r}, byFirst[first][at:]...)...)
+			}
+		}
+	}
+	return byFirst
+}()
+
+func number4(a [4]byte) uint32 {
+	return uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])
+}
+
+// ClassOf4 returns the class of an IPv4 address.
+func ClassOf4(v4 [4]byte) Class4 {
+	rs := ranges4[v4[0]]
+	if len(rs) == 0 {
+		return Global
+	}
+	a := number4(v4)
+	for i := range rs {
+		if a&rs[i].mask == rs[i].addr {
+			return rs[i].class
+		}
+	}
+	return Global
+}
+
+// Unicast4 reports whether v4 can be the source or the destination of a packet between hosts, whatever the prefix
+// (RFC 7915 section 4.1, RFC 1812 section 5.3.7). Link-local addresses can, on their link.
+func Unicast4(v4 [4]byte) bool { return ClassOf4(v4) != Unusable }
+
+// Global4 reports whether v4 is globally reachable, so that it may stand behind the Well-Known Prefix (RFC 6052 section
+// 3.1).
+func Global4(v4 [4]byte) bool { return ClassOf4(v4) == Global }
+
+// NonGlobal4 returns the special-purpose addresses that are not globally reachable, without those inside another row.
 func NonGlobal4() []netip.Prefix {
-	list := make([]netip.Prefix, len(nonGlobal))
-	for i, r := range nonGlobal {
-		a := netip.AddrFrom4([4]byte{byte(r.addr >> 24), byte(r.addr >> 16), byte(r.addr >> 8), byte(r.addr)})
-		list[i] = netip.PrefixFrom(a, bits.OnesCount32(r.mask))
+	var list []netip.Prefix
+	for _, s := range Specials4() {
+		if s.Class == Global || len(list) > 0 && list[len(list)-1].Contains(s.Prefix.Addr()) {
+			continue
+		}
+		list = append(list, s.Prefix)
 	}
 	return list
 }
 
-// Global4 says whether v4 is globally reachable, so that it may stand behind the Well-Known Prefix (RFC 6052 section
-// 3.1).
-func Global4(v4 [4]byte) bool {
-	a := uint32(v4[0])<<24 | uint32(v4[1])<<16 | uint32(v4[2])<<8 | uint32(v4[3])
-	for _, r := range nonGlobal {
-		if a&r.mask == r.addr {
-			return false
-		}
-	}
-	return true
-}
-
-// Unicast6 says whether a can be the source of a translated packet: one unicast address that may be answered from
-// another link, so not unspecified, loopback, multicast or link-local.
+// Unicast6 reports whether a can be the source of a translated packet: one unicast address that may be answered from
+// another link, so not unspecified, loopback, multicast, link-local, IPv4-mapped or IPv4-compatible (RFC 4291 section
+// 2.5).
 func Unicast6(a *[16]byte) bool {
 	switch {
 	case a[0] == 0xff, a[0] == 0xfe && a[1]&0xc0 == 0x80:
 		return false
 	case a[0] == 0:
-		addr := netip.AddrFrom16(*a)
-		return !addr.IsUnspecified() && !addr.IsLoopback()
+		return [12]byte(a[:12]) != [12]byte{} && !Mapped6(a)
 	}
 	return true
 }
+
+// Mapped6 reports whether a is an IPv4-mapped address, ::ffff:0:0/96, which never appears on the wire but in forged
+// packets (RFC 4291 section 2.5.5.2).
+func Mapped6(a *[16]byte) bool { return [12]byte(a[:12]) == [12]byte{10: 0xff, 11: 0xff} }
 
 // LinkLocal6 reports whether a is a link-local unicast address (RFC 4291 section 2.5.6).
 func LinkLocal6(a *[16]byte) bool { return a[0] == 0xfe && a[1]&0xc0 == 0x80 }

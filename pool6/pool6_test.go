@@ -79,19 +79,58 @@ func TestAddressClasses(t *testing.T) {
 	for s, want := range map[string][2]bool{ // unicast, global
 		"0.1.2.3": {false, false}, "10.0.0.1": {true, false}, "127.0.0.1": {false, false}, "8.8.8.8": {true, true},
 		"100.64.0.1": {true, false}, "100.128.0.1": {true, true}, "169.254.1.1": {true, false}, "172.31.0.1": {true, false},
-		"172.32.0.1": {true, true}, "192.0.2.1": {true, false}, "192.88.99.1": {true, true}, "198.19.0.1": {true, false},
-		"224.0.0.1": {false, true}, "240.0.0.1": {false, false}, "255.255.255.255": {false, false},
+		"172.32.0.1": {true, true}, "192.0.2.1": {true, false}, "192.88.99.1": {true, true}, "192.88.99.2": {true, false}, "192.0.0.1": {true, false}, "192.0.0.8": {false, false}, "192.0.0.9": {true, true},
+		"192.0.0.10": {true, true}, "192.0.0.11": {true, false}, "192.0.0.170": {false, false}, "192.0.0.171": {false, false}, "192.0.0.172": {true, false}, "192.31.196.1": {true, true}, "198.19.0.1": {true, false},
+		"224.0.0.1": {false, false}, "240.0.0.1": {false, false}, "255.255.255.255": {false, false},
 	} {
 		a := netip.MustParseAddr(s).As4()
 		if got := [2]bool{pool6.Unicast4(a), pool6.Global4(a)}; got != want {
 			t.Errorf("%v: unicast and global %v, want %v", s, got, want)
 		}
 	}
-	for s, want := range map[string]bool{"::": false, "::1": false, "fe80::1": false, "ff02::1": false, "2001:db8::1": true, "64:ff9b::1": true, "::2": true} {
+	for s, want := range map[string]bool{"::": false, "::1": false, "fe80::1": false, "ff02::1": false, "2001:db8::1": true, "64:ff9b::1": true, "::2": false, "::192.0.2.1": false, "::ffff:192.0.2.1": false, "::1:0:0:1": true} {
 		a := netip.MustParseAddr(s).As16()
 		if got := pool6.Unicast6(&a); got != want {
 			t.Errorf("%v: unicast %v, want %v", s, got, want)
 		}
+	}
+}
+
+// ClassOf4 agrees with a search of the rows for the longest prefix, at both ends of each and beside it.
+func TestClassOf4TakesTheLongestRow(t *testing.T) {
+	for _, s := range pool6.Specials4() {
+		last := s.Prefix.Addr().As4()
+		for i := range last {
+			last[i] |= ^byte(0) >> min(8, max(0, s.Prefix.Bits()-8*i))
+		}
+		for _, a := range []netip.Addr{s.Prefix.Addr(), s.Prefix.Addr().Prev(), netip.AddrFrom4(last), netip.AddrFrom4(last).Next()} {
+			if !a.IsValid() {
+				continue
+			}
+			want, bits := pool6.Global, -1
+			for _, r := range pool6.Specials4() {
+				if r.Prefix.Contains(a) && r.Prefix.Bits() > bits {
+					want, bits = r.Class, r.Prefix.Bits()
+				}
+			}
+			if got := pool6.ClassOf4(a.As4()); got != want {
+				t.Errorf("%v has class %d, want %d", a, got, want)
+			}
+		}
+	}
+	global, none := [4]byte{8, 8, 8, 8}, [4]byte{192, 0, 3, 1}
+	if n := testing.AllocsPerRun(100, func() { pool6.ClassOf4(global); pool6.ClassOf4(none) }); n != 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+}
+
+func BenchmarkClassOf4(b *testing.B) {
+	for _, a := range [][4]byte{{8, 8, 8, 8}, {192, 1, 2, 3}} {
+		b.Run(netip.AddrFrom4(a).String(), func(b *testing.B) {
+			for b.Loop() {
+				pool6.ClassOf4(a)
+			}
+		})
 	}
 }
 
