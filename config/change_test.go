@@ -156,7 +156,7 @@ func TestWithRefused(t *testing.T) {
 		{"tcp-est-timeout", "99999999:00:00", "sessions.timeouts.tcp_established: is 721h0m0s, but must be 0s to 720h0m0s"},
 		{"logging-bib", "maybe", `logging-bib: "maybe" is neither true nor false`},
 		{"bypass_v6", "2001:db8::/32", "bypass_v6[0]: 2001:db8::/32 is no part of a prefix of pool6, which has 64:ff9b::/96"},
-		{"deny_v4", "10.0.0.0/8,0.0.0.0/0", "deny_v4[1]: 0.0.0.0/0 would deny everything; use nat64ctl pause for that"},
+		{"deny_v4", "10.0.0.0/8,0.0.0.0/0", "deny_v4[1]: 0.0.0.0/0 would deny everything; write what may be reached into allow_v4, or use nat64ctl pause"},
 		{"mtu-plateaus", "1500,x", `mtu-plateaus: "x" is not a decimal number`},
 		{"mtu-plateaus", "", "translation.mtu_plateaus: has no MTU; write one or more from 68 to 65535, or leave it out"},
 		{"f-args", "16", "sessions.port_hash_fields: is 16, but must be 0 to 15"},

@@ -31,6 +31,7 @@ func (d *document) check(f *file) *Config {
 			Offloads:   oneOf(d, "interfaces.offloads", f.Interfaces.Offloads, OffloadsLeave, OffloadsManage),
 		},
 		DenyV4:  d.denyV4(f.DenyV4),
+		AllowV4: d.prefixes("allow_v4", f.AllowV4, "IPv4", netip.Addr.Is4),
 		AllowV6: d.prefixes("allow_v6", f.AllowV6, "IPv6", netip.Addr.Is6),
 		Pool4:   d.pool4(f.Pool4),
 		Host: Host{
@@ -70,7 +71,7 @@ func (f *file) settle(c *Config) {
 	f.Sessions.AllowUnsafeTimeouts = f.Sessions.AllowUnsafeTimeouts || f.AllowUnsafeTimeouts
 	f.AllowUnsafeTimeouts = false
 	f.Translation.MTUPlateaus = c.Translation.MTUPlateaus
-	f.DenyV4, f.BypassV6, f.AllowV6 = texts(c.DenyV4), texts(c.BypassV6), texts(c.AllowV6)
+	f.DenyV4, f.AllowV4, f.BypassV6, f.AllowV6 = texts(c.DenyV4), texts(c.AllowV4), texts(c.BypassV6), texts(c.AllowV6)
 	f.DNS64.settle(&c.DNS64)
 	if c.ICMP.SourceV6.IsValid() {
 		f.ICMP.SourceV6 = c.ICMP.SourceV6.String()
@@ -261,6 +262,7 @@ func (d *document) fragments(f rawFragments) Fragments {
 
 func (d *document) filtering(f rawFiltering) Filtering {
 	return Filtering{
+		SourceCheck:      oneOf(d, "filtering.source_check", onOff(f.SourceCheck), SourceCheckOff, SourceCheckLoose, SourceCheckStrict),
 		AddressDependent: oneOf(d, "filtering.mode", f.Mode, endpointIndependent, addressDependent) == addressDependent,
 		AllowInboundTCP:  f.AllowInboundTCP,
 		DropICMPv6Info:   oneOf(d, "filtering.icmpv6_info", f.ICMPv6Info, passInfo, dropInfo) == dropInfo,

@@ -21,6 +21,7 @@ type Config struct {
 	Pool6       []pool6.Prefix // at least one, none twice
 	PrivateV4   []PrivateV4    // for each prefix of Pool6
 	DenyV4      []Deny         // IPv4 destinations that are not translated to
+	AllowV4     []netip.Prefix // IPv4 destinations that are translated to; empty: all but those of DenyV4
 	BypassV6    []netip.Prefix // parts of Pool6 that are not translated but left to the host
 	AllowV6     []netip.Prefix // clients that are translated for; empty: all
 	Pool4       []pool4.Entry  // may be empty: pool4 can be filled at run time
@@ -156,11 +157,22 @@ type Fragments struct {
 	PerSource       int // fragments of one source; 0: no limit but that of memory
 }
 
+// SourceCheck says what the kernel's route to the source of a packet from IPv6 has to be (RFC 3704 section 2).
+type SourceCheck string
+
+// The checks.
+const (
+	SourceCheckOff    SourceCheck = "off"
+	SourceCheckLoose  SourceCheck = "loose"  // there is one
+	SourceCheckStrict SourceCheck = "strict" // it leads out of the v6 interface
+)
+
 // Filtering says what may come in through a binding (RFC 6146 section 3.5).
 type Filtering struct {
-	AddressDependent bool // only from IPv4 addresses that the client has a session with
-	AllowInboundTCP  bool // an IPv4 host may open a TCP connection to a bound address
-	DropICMPv6Info   bool // pings of IPv6 clients are not translated
+	SourceCheck      SourceCheck // what the route to an IPv6 source has to be
+	AddressDependent bool        // only from IPv4 addresses that the client has a session with
+	AllowInboundTCP  bool        // an IPv4 host may open a TCP connection to a bound address
+	DropICMPv6Info   bool        // pings of IPv6 clients are not translated
 }
 
 // Timeouts are the lifetimes of RFC 6146 section 4.

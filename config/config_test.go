@@ -111,14 +111,17 @@ func TestValues(t *testing.T) {
 				{netip.MustParsePrefix("203.0.113.0/24"), "tcp", 6660, 6669},
 			}) && slices.Equal(c.BypassV6, []netip.Prefix{netip.MustParsePrefix("64:ff9b::cb00:7180/121")})
 		}},
+		{"a list of what may be reached, and of sources", "allow_v4: [203.0.113.0/24, 192.0.2.1]\ndeny_v4: [128.0.0.0/1, 0.0.0.0/2]\nfiltering: { source_check: off }", func(c *config.Config) bool {
+			return slices.Equal(c.AllowV4, []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("192.0.2.1/32")}) && c.Filtering.SourceCheck == config.SourceCheckOff
+		}},
 		{"who may talk to whom", "deny_v4: [10.0.0.0/8, 192.0.2.1]\nallow_v6: [2001:db8::/32, 2001:db8:f::1]", func(c *config.Config) bool {
 			return slices.Equal(c.DenyV4, []config.Deny{
 				{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Hi: 65535}, {Prefix: netip.MustParsePrefix("192.0.2.1/32"), Hi: 65535},
 			}) &&
 				slices.Equal(c.AllowV6, []netip.Prefix{netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("2001:db8:f::1/128")})
 		}},
-		{"filtering", "filtering: { mode: address_dependent, allow_inbound_tcp: FALSE, icmpv6_info: drop }", func(c *config.Config) bool {
-			return c.Filtering == config.Filtering{AddressDependent: true, DropICMPv6Info: true}
+		{"filtering", "filtering: { mode: address_dependent, allow_inbound_tcp: FALSE, icmpv6_info: drop, source_check: strict }", func(c *config.Config) bool {
+			return c.Filtering == config.Filtering{SourceCheck: config.SourceCheckStrict, AddressDependent: true, DropICMPv6Info: true}
 		}},
 		{"limits", "sessions: { max_per_client: 1, max_bindings_per_client: 2, max_per_binding: 7, max_inbound: 8, max_inbound_per_client: 9, max_inbound_per_binding: auto, new_per_second: 3, client_prefix_len: 56, max_stored_syns: 0, max_stored_syns_per_source: 5, max_stored_syns_per_pool4_address: 6, port_hash_fields: 11 }", func(c *config.Config) bool {
 			s := c.Sessions
@@ -171,7 +174,7 @@ func TestRefused(t *testing.T) {
 		{"# c\nsessions:\n  maxx: 3", "f:3: sessions.maxx: unknown key; did you mean max?"},
 		{"timeouts: {}", "f:1: timeouts: unknown key; did you mean sessions.timeouts?"},
 		{"answer_arp: auto", "f:1: answer_arp: unknown key; did you mean pool4[].answer_arp?"},
-		{"API: {}", "f:1: API: unknown key; known here: version, interfaces, pool6, deny_v4, bypass_v6, allow_v6, pool4, host, bib, sessions, fragments, filtering, translation, icmp, logging, nat_log, api, metrics, web, dns64, ra, ha, state, allow_unsafe_timeouts"},
+		{"API: {}", "f:1: API: unknown key; known here: version, interfaces, pool6, deny_v4, allow_v4, bypass_v6, allow_v6, pool4, host, bib, sessions, fragments, filtering, translation, icmp, logging, nat_log, api, metrics, web, dns64, ra, ha, state, allow_unsafe_timeouts"},
 		{"api: { 10.0.2.15: x }", "f:1: api.10.0.2.15: unknown key; known here: socket, group"},
 		{"version: 1\nversion: 1", "f:2: version: given twice, first in line 1"},
 		{"version: &v 1", "f:1: version: anchors and aliases are not supported; write the value out"},
@@ -189,7 +192,10 @@ func TestRefused(t *testing.T) {
 		{"pool6: [ { private_v4: drop } ]", "f:1: pool6[0].prefix: missing; write a prefix such as 64:ff9b::/96"},
 		{"pool6: [ { prefix: 64:ff9b::/96 }, { prefix: 64:ff9b::/96 } ]", "f:1: pool6[1].prefix: 64:ff9b::/96 is there already; give each prefix once"},
 		{"pool6: [ { prefix: 64:ff9b::/96, private_v4: no } ]", `f:1: pool6[0].private_v4: is "no", but must be one of auto, allow, drop`},
-		{"deny_v4: [10.0.0.0/8, 0.0.0.0/0]", "f:1: deny_v4[1]: 0.0.0.0/0 would deny everything; use nat64ctl pause for that"},
+		{"deny_v4: [10.0.0.0/8, 0.0.0.0/0]", "f:1: deny_v4[1]: 0.0.0.0/0 would deny everything; write what may be reached into allow_v4, or use nat64ctl pause"},
+		{"deny_v4: [128.0.0.0/1, 10.0.0.0/8, 64.0.0.0/2, 10.1.0.0/16, 0.0.0.0/2]", "f:1: deny_v4: these rows together deny every IPv4 address; write those that may be reached into allow_v4, or use nat64ctl pause"},
+		{"allow_v4: [2001:db8::/32]", `f:1: allow_v4[0]: is "2001:db8::/32", but must be an IPv4 prefix or address`},
+		{"filtering: { source_check: maybe }", `f:1: filtering.source_check: is "maybe", but must be one of off, loose, strict`},
 		{"deny_v4: [10.0.0.1/8]", "f:1: deny_v4[0]: 10.0.0.1/8 has bits set behind its length; did you mean 10.0.0.0/8?"},
 		{"deny_v4: [2001:db8::/32]", `f:1: deny_v4[0]: is "2001:db8::/32", but must be an IPv4 prefix or address`},
 		{"deny_v4: [0.0.0.0/0:sctp]", `f:1: deny_v4[0]: names the protocol "sctp", but it must be tcp, udp or icmp, as in 0.0.0.0/0:tcp:25`},

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -37,7 +38,33 @@ func (d *document) denyV4(texts []string) []Deny {
 	for i, text := range texts {
 		rows = append(rows, d.deny(rowKey("deny_v4", i), text))
 	}
+	if len(rows) > 1 && deniesAll(rows) {
+		d.problem("deny_v4", "these rows together deny every IPv4 address; write those that may be reached into allow_v4, or use nat64ctl pause")
+	}
 	return rows
+}
+
+// deniesAll reports whether the rows leave no address, though none of them denies all by itself.
+func deniesAll(rows []Deny) bool {
+	var ps []netip.Prefix
+	for _, r := range rows {
+		if r.Proto == "" && r.Prefix.IsValid() {
+			ps = append(ps, r.Prefix)
+		}
+	}
+	slices.SortFunc(ps, netip.Prefix.Compare) // a prefix comes before those inside it
+	denied := uint64(0)
+	for i, p := range ps {
+		switch {
+		case p.Bits() == 0:
+			return false // it has a problem of its own
+		case i > 0 && ps[i-1].Contains(p.Addr()):
+			ps[i] = ps[i-1]
+		default:
+			denied += 1 << (32 - p.Bits())
+		}
+	}
+	return denied == 1<<32
 }
 
 // deny reads one row. An IPv4 prefix has no colon, so what follows the first one is not part of it.
@@ -49,7 +76,7 @@ func (d *document) deny(key, text string) Deny {
 	r := Deny{Prefix: d.prefix(key, prefix, "IPv4", netip.Addr.Is4), Hi: maxPort}
 	if !limited {
 		if r.Prefix.IsValid() && r.Prefix.Bits() == 0 {
-			d.problem(key, "%v would deny everything; use nat64ctl pause for that", r.Prefix)
+			d.problem(key, "%v would deny everything; write what may be reached into allow_v4, or use nat64ctl pause", r.Prefix)
 		}
 		return r
 	}

@@ -10,6 +10,7 @@ type file struct {
 	Interfaces          rawIfaces    `yaml:"interfaces"`
 	Pool6               []rawPool6   `yaml:"pool6"`
 	DenyV4              []string     `yaml:"deny_v4"`
+	AllowV4             []string     `yaml:"allow_v4"`
 	BypassV6            []string     `yaml:"bypass_v6"`
 	AllowV6             []string     `yaml:"allow_v6"`
 	Pool4               []rawPool4   `yaml:"pool4"`
@@ -142,6 +143,7 @@ type rawFiltering struct {
 	Mode            string `yaml:"mode"`
 	AllowInboundTCP bool   `yaml:"allow_inbound_tcp"`
 	ICMPv6Info      string `yaml:"icmpv6_info"`
+	SourceCheck     string `yaml:"source_check"`
 }
 
 type rawXlat struct {
@@ -277,7 +279,7 @@ func fresh() *file {
 			PortHashFields:         int(HashClientAddress | HashClientPort | HashPeerAddress | HashPeerPort),
 		},
 		Fragments: rawFragments{Memory: 16 << 20, MemoryPerSource: memoryPerSource},
-		Filtering: rawFiltering{Mode: endpointIndependent, AllowInboundTCP: true, ICMPv6Info: passInfo},
+		Filtering: rawFiltering{Mode: endpointIndependent, AllowInboundTCP: true, ICMPv6Info: passInfo, SourceCheck: string(SourceCheckLoose)},
 		Translation: rawXlat{
 			LowestIPv6MTU:   1280,
 			TCPMSSClamp:     MSSOff,
