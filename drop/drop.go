@@ -44,7 +44,12 @@ const (
 	NotPool4
 	SourceInPool6
 	Source6
+	MappedSource
+	OwnSource
+	UnroutedSource
 	Source4
+	SourceInPool4
+	LinkLocal4
 	Destination4
 	WellKnown
 	Denied4
@@ -146,10 +151,15 @@ var rows = [Count]row{
 	NotPool4:         {label: "not_pool4", help: "an IPv4 packet whose destination is neither in pool4 nor bound: left to the host"},
 	SourceInPool6:    {label: "source_in_pool6", help: "the IPv6 source lies in a NAT64 prefix; translating it could loop (RFC 6146 section 5.4)"},
 	Source6:          {label: "source6", help: "the IPv6 source is not a unicast address that can be answered"},
+	MappedSource:     {label: "mapped_source", help: "the IPv6 source is an IPv4-mapped address, which only forged packets have (RFC 4291 section 2.5.5.2)"},
+	OwnSource:        {label: "own_source", help: "the source is an address of this machine, but the packet came in from outside: a forged one, or a loop"},
+	UnroutedSource:   {label: "unrouted_source", help: "the kernel has no route to the IPv6 source, or with filtering.source_check strict none out of the v6 interface (RFC 3704)"},
 	Source4:          {label: "source4", help: "the IPv4 source is not a unicast address that can be answered (RFC 7915 section 4.1)"},
+	SourceInPool4:    {label: "source_in_pool4", help: "the IPv4 source is an address of pool4, but the packet came in from outside: a forged one, or a loop"},
+	LinkLocal4:       {label: "link_local4", help: "a link-local IPv4 address, 169.254.0.0/16, which is never translated (RFC 3927 section 7)", to6: Answer{1, 1}, choice: IfDenied},
 	Destination4:     {label: "destination4", help: "the IPv4 destination inside the IPv6 address is not a unicast address (RFC 1812 section 5.3.7)"},
 	WellKnown:        {label: "well_known", help: "a non-global IPv4 address behind 64:ff9b::/96, which RFC 6052 section 3.1 forbids (private_v4)", to6: Answer{1, 1}, choice: IfDenied},
-	Denied4:          {label: "denied4", help: "the IPv4 address, or its port, is on the deny list (deny_v4)", to6: Answer{1, 1}, to4: Answer{3, 13}, choice: IfDenied},
+	Denied4:          {label: "denied4", help: "the IPv4 address, or its port, is on the deny list, or not on the allow list (deny_v4, allow_v4)", to6: Answer{1, 1}, to4: Answer{3, 13}, choice: IfDenied},
 	Client6:          {label: "client6", help: "the IPv6 client, or the one that an ICMP error is about, is not on the allow list (allow_v6)", to6: Answer{1, 1}, choice: IfDenied},
 	Informational:    {label: "informational", help: "ICMPv6 echo is not let through (filtering.icmpv6_info)"},
 	Paused:           {label: "paused", help: "translation is paused (nat64ctl resume)"},

@@ -43,10 +43,12 @@ type Config struct {
 	Private         []Policy       // for each prefix of Pool6; those that are missing are Auto
 	Xlat            xlat.Config
 	Bypass          []netip.Prefix // parts of the prefixes that are the host's to forward, unless a prefix inside has them
-	Deny4           []netip.Prefix // IPv4 destinations that may not be reached
+	Allow4          []netip.Prefix // IPv4 destinations that may be reached; empty: all
+	Deny4           []netip.Prefix // IPv4 destinations that may not be reached, even if they are in Allow4
 	DenyPorts       []PortRule     // some of whose ports may not be reached
 	Broadcasts      []packet.Addr4 // of the IPv4 interface's own subnets: nothing comes from them (RFC 1812 section 5.3.7)
 	Allow6          []netip.Prefix // clients that may use the gateway; empty: all
+	SourceCheck     SourceCheck    // of packets from IPv6
 	NoEcho          bool           // refuse ICMPv6 echo (RFC 6146 section 3.5.3)
 	MTU6, MTU4      uint32         // of the two links, in bytes, where they are less than the kernel says; 0: as it says
 	LowestIPv6MTU   int            // largest IPv6 packet made of an IPv4 packet that may be fragmented, in bytes

@@ -122,12 +122,10 @@ func quotes(v *packet.View, bad drop.Reason, icmp uint8) bool {
 // Headers6.
 func (w *worker) check6(v *packet.View, bad drop.Reason) drop.Reason {
 	src, quotes := v.IP6().Src(), quotes(v, bad, packet.NumICMPv6)
-	_, loop := pool6.Match(w.conf.prefixes, src)
+	if r := w.verify6(v, quotes); r != drop.None {
+		return r
+	}
 	switch {
-	case loop:
-		return drop.SourceInPool6 // RFC 6146 section 5.4
-	case !pool6.Unicast6(src) && !(quotes && pool6.LinkLocal6(src)): // a router may have no other address
-		return drop.Source6
 	case bad == drop.ExtensionHeaders:
 		return bad
 	case !quotes && !w.conf.allows(src):
@@ -145,9 +143,10 @@ func (w *worker) check6(v *packet.View, bad drop.Reason) drop.Reason {
 // check4 checks the headers of an IPv4 packet to pool4. bad is the result of Transport4 or of reading the error.
 func (w *worker) check4(v *packet.View, bad drop.Reason) drop.Reason {
 	src, quotes := *v.IP4().Src(), quotes(v, bad, packet.NumICMP)
+	if r := w.verify4(v, quotes); r != drop.None {
+		return r
+	}
 	switch {
-	case !quotes && !w.conf.unicast4(src), quotes && !w.conf.reports(src):
-		return drop.Source4
 	case !quotes && w.conf.denies(src):
 		return drop.Denied4
 	case w.paused:
@@ -174,9 +173,11 @@ func (w *worker) flow(p packet.Proto, client *packet.Addr6, peer packet.Endpoint
 
 // far checks the IPv4 address that an IPv6 client sends to, behind the prefix of that number.
 func (w *worker) far(a packet.Addr4, prefix uint8) drop.Reason {
-	switch {
-	case !pool6.Unicast4(a):
+	switch class := pool6.ClassOf4(a); {
+	case class == pool6.Unusable:
 		return drop.Destination4
+	case class == pool6.LinkLocal && !w.pooled(a): // a client behind a link-local pool4 may be reached
+		return drop.LinkLocal4
 	case w.conf.denies(a):
 		return drop.Denied4
 	case w.private(a, prefix):
@@ -218,15 +219,8 @@ func (w *worker) owns(p packet.Proto, e packet.Endpoint4) bool {
 	return w.g.Pool4.Contains(p, e) || w.g.Bindings.Find4(p, e) != 0
 }
 
-// pooled says whether pool4 has the address for any protocol.
-func (w *worker) pooled(a packet.Addr4) bool {
-	for p := range packet.Protos {
-		if w.g.Pool4.Holds(p, a) {
-			return true
-		}
-	}
-	return false
-}
+// pooled reports whether pool4 has the address for any protocol.
+func (w *worker) pooled(a packet.Addr4) bool { return w.g.Pool4.Has(a) }
 
 // hosts reports whether the host owns a.
 func (w *worker) hosts(a packet.Addr4) bool { return w.g.routes.Local4(a) }

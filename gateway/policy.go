@@ -17,7 +17,8 @@ func (c *conf) allows(a *packet.Addr6) bool {
 }
 
 func (c *conf) denies(a packet.Addr4) bool {
-	return c.denied != nil && c.denied.Contains(netip.AddrFrom4(a))
+	return c.reachable != nil && !c.reachable.Contains(netip.AddrFrom4(a)) ||
+		c.denied != nil && c.denied.Contains(netip.AddrFrom4(a))
 }
 
 // hosts returns a table of prefixes, in which an address is found at once however many they are; nil if there are none.

@@ -2,6 +2,7 @@ package test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"nat64d/config"
 	"nat64d/drop"
 	"nat64d/lab"
+	"nat64d/pool6"
 )
 
 // page is one of the project's Markdown files.
@@ -320,5 +322,23 @@ func TestDocsDesign(t *testing.T) {
 		if _, err := os.Stat(filepath.Join("..", folder)); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}
+	}
+}
+
+// The page on configuration has the special IPv4 addresses in the order and with the names of pool6.
+func TestDocsSpecialAddresses(t *testing.T) {
+	t.Parallel()
+	fate := map[pool6.Class4]string{
+		pool6.Global: "translated", pool6.Private: "as the policy of the prefix says", pool6.LinkLocal: "never translated", pool6.Unusable: "dropped",
+	}
+	text := read(t, "../docs/configuration.md")
+	for _, s := range pool6.Specials4() {
+		row := fmt.Sprintf("| %v | %s | %s |\n", s.Prefix, s.Name, fate[s.Class])
+		_, rest, ok := strings.Cut(text, row)
+		if !ok {
+			t.Errorf("docs/configuration.md lacks, or has in another order: %s", row)
+			continue
+		}
+		text = rest
 	}
 }

@@ -145,8 +145,9 @@ type plain struct {
 	gw6        packet.Addr6
 	gw4        packet.Addr4
 	generation atomic.Uint64
-	pending    atomic.Bool  // link addresses are being asked for
-	asked      atomic.Int32 // how often they have been
+	pending    atomic.Bool                // link addresses are being asked for
+	asked      atomic.Int32               // how often they have been
+	ways       map[netip.Addr]drop.Reason // why some addresses cannot be reached
 }
 
 var (
@@ -154,12 +155,12 @@ var (
 	peer       = [6]byte{2, 0, 0, 0, 0, 9}
 )
 
-func (r *plain) Hop6(nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
-	return nexthop.Hop{Dst: peer, Src: mac6, MTU: r.mtu6}, r.pending.Load(), drop.None
+func (r *plain) Hop6(f nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
+	return nexthop.Hop{Dst: peer, Src: mac6, MTU: r.mtu6}, r.pending.Load(), r.ways[netip.AddrFrom16(f.Dst)]
 }
 
-func (r *plain) Hop4(nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
-	return nexthop.Hop{Dst: peer, Src: mac4, MTU: r.mtu4}, r.pending.Load(), drop.None
+func (r *plain) Hop4(f nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
+	return nexthop.Hop{Dst: peer, Src: mac4, MTU: r.mtu4}, r.pending.Load(), r.ways[netip.AddrFrom4(f.Dst)]
 }
 
 func (r *plain) Generation() uint64                        { return r.generation.Load() }

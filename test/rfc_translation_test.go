@@ -122,6 +122,7 @@ func TestAddressPolicy(t *testing.T) {
 	rules(t, map[string]func(*testing.T){
 		"N64-3.6-06": deniedDestination,
 		"DEC-8":      privateBehindTheWellKnownPrefix,
+		"A60-LL":     linkLocalIsNeverTranslated,
 	})
 }
 

@@ -21,6 +21,10 @@ var policies = map[config.PrivateV4]gateway.Policy{
 	config.PrivateV4Auto: gateway.Auto, config.PrivateV4Allow: gateway.Allow, config.PrivateV4Drop: gateway.Refuse,
 }
 
+var sourceChecks = map[config.SourceCheck]gateway.SourceCheck{
+	config.SourceCheckOff: gateway.SourceCheckOff, config.SourceCheckLoose: gateway.SourceLoose, config.SourceCheckStrict: gateway.SourceStrict,
+}
+
 // coalescing says what is coalesced, if it is asked for, on a kernel with or without super-packets of UDP.
 func coalescing(asked, udp bool) gateway.Coalescing {
 	switch {
@@ -60,7 +64,9 @@ func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 	if c.ICMP.Errors != config.ICMPErrorsAll {
 		g.ErrorsPerSecond, g.ErrorsTotal, g.TooBigPerSecond = c.ICMP.Rate, c.ICMP.RateTotal, c.ICMP.RateTooBig
 	}
+	g.Allow4 = c.AllowV4
 	g.Deny4, g.DenyPorts = denied(c.DenyV4)
+	g.SourceCheck = sourceChecks[c.Filtering.SourceCheck]
 	for _, private := range c.PrivateV4 {
 		g.Private = append(g.Private, policies[private])
 	}

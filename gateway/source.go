@@ -1,0 +1,66 @@
+package gateway
+
+import (
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/pool6"
+)
+
+// SourceCheck says what the host's route to the source of a packet from IPv6 has to be (RFC 3704 section 2).
+type SourceCheck uint8
+
+// The checks.
+const (
+	SourceCheckOff SourceCheck = iota
+	SourceLoose                // there is one
+	SourceStrict               // it leads out of the v6 interface
+)
+
+// verify6 refuses sources that no client can have, and forged ones. It asks for the way of an answer, which the worker's
+// cache of next hops remembers. Of an ICMP error, which quotes says the packet may be, the route does not matter, and a
+// router may have a link-local address only.
+func (w *worker) verify6(v *packet.View, quotes bool) drop.Reason {
+	src := v.IP6().Src()
+	if _, loop := pool6.Match(w.conf.prefixes, src); loop {
+		return drop.SourceInPool6 // RFC 6146 section 5.4
+	}
+	switch local := pool6.LinkLocal6(src); {
+	case pool6.Mapped6(src):
+		return drop.MappedSource
+	case quotes && local:
+		return drop.None
+	case !pool6.Unicast6(src):
+		return drop.Source6
+	}
+	_, _, r := w.hops.Hop6(back6(v))
+	switch check := w.conf.SourceCheck; {
+	case r == drop.HostAddress:
+		return drop.OwnSource
+	case check == SourceCheckOff || quotes:
+		return drop.None
+	case r == drop.NoRoute, r == drop.OtherInterface && check == SourceStrict:
+		return drop.UnroutedSource
+	}
+	return drop.None
+}
+
+// verify4 refuses sources that no host outside can have, and forged ones. A hairpinned packet has one of pool4 by rights.
+func (w *worker) verify4(v *packet.View, quotes bool) drop.Reason {
+	src := *v.IP4().Src()
+	switch {
+	case w.hairpin:
+		return drop.None
+	case w.pooled(src):
+		return drop.SourceInPool4
+	case quotes && !w.conf.reports(src), !quotes && !w.conf.unicast4(src):
+		return drop.Source4
+	case quotes:
+		return drop.None
+	case pool6.ClassOf4(src) == pool6.LinkLocal:
+		return drop.LinkLocal4
+	}
+	if _, _, r := w.hops.Hop4(back4(v)); r == drop.HostAddress {
+		return drop.OwnSource
+	}
+	return drop.None
+}

@@ -1,0 +1,96 @@
+package test
+
+import (
+	"net/netip"
+	"testing"
+
+	"nat64d/drop"
+	"nat64d/gateway"
+	"nat64d/packet"
+)
+
+// linkLocalIsNeverTranslated in either direction, behind the well-known prefix and another one, though every address of
+// pool4 is private, and private addresses pass. That pool4 itself is link-local changes nothing for others.
+func linkLocalIsNeverTranslated(t *testing.T) {
+	metadata, private := netip.MustParseAddr("169.254.169.254"), netip.MustParseAddr("10.9.9.9")
+	for _, pool := range []string{"10.0.2.15", "169.254.65.1"} {
+		for _, policy := range []gateway.Policy{gateway.Auto, gateway.Allow} {
+			o := poolOf("", netip.MustParseAddr(pool))
+			o.pool6, o.policy = []string{"64:ff9b::/96", "2001:db8:64::/96"}, policy
+			s := newSetting(t, o)
+			for n, prefix := range []string{"64:ff9b::", "2001:db8:64::"} {
+				to := func(a netip.Addr) []byte {
+					return ip6(clientAddr, netip.MustParseAddr(prefix+a.String()), packet.NumUDP, udp(40000, 443, 4))
+				}
+				icmp6(t, s.send(gateway.V6, to(metadata)), 1, 1)
+				s.counted(t, drop.LinkLocal4, uint64(2*n))
+				port := sport(t, s.send(gateway.V6, to(private)))
+				back := func(from netip.Addr) []byte {
+					return ip4(from, netip.MustParseAddr(pool), packet.NumUDP, udp(443, port, 4))
+				}
+				nothing(t, s.send(gateway.V4, back(netip.MustParseAddr("169.254.1.1"))))
+				s.counted(t, drop.LinkLocal4, uint64(2*n+1))
+				only(t, s.send(gateway.V4, back(private)), gateway.V6)
+			}
+		}
+	}
+}
+
+// Forged sources are refused, each for its reason, and nobody is told: the answer would go to somebody else.
+func TestForgedSources(t *testing.T) {
+	own6, own4 := netip.MustParseAddr("2001:db8:1::1"), netip.MustParseAddr("192.0.2.1")
+	unrouted, elsewhere := netip.MustParseAddr("2001:db8:bad::1"), netip.MustParseAddr("2001:db8:e::1")
+	for _, check := range []gateway.SourceCheck{gateway.SourceCheckOff, gateway.SourceLoose, gateway.SourceStrict} {
+		o := ordinary()
+		o.routes.ways = map[netip.Addr]drop.Reason{
+			own6: drop.HostAddress, own4: drop.HostAddress, unrouted: drop.NoRoute, elsewhere: drop.OtherInterface,
+		}
+		o.conf = func(c *gateway.Config) { c.SourceCheck = check }
+		s := newSetting(t, o)
+		port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
+		refused := map[netip.Addr]drop.Reason{
+			own6: drop.OwnSource, netip.MustParseAddr("::ffff:192.0.2.9"): drop.MappedSource, netip.MustParseAddr("::192.0.2.9"): drop.Source6,
+			own4: drop.OwnSource, poolAddr: drop.SourceInPool4,
+		}
+		if check != gateway.SourceCheckOff {
+			refused[unrouted] = drop.UnroutedSource
+		}
+		if check == gateway.SourceStrict {
+			refused[elsewhere] = drop.UnroutedSource
+		}
+		for _, src := range []netip.Addr{own6, netip.MustParseAddr("::ffff:192.0.2.9"), netip.MustParseAddr("::192.0.2.9"), unrouted, elsewhere, own4, poolAddr} {
+			p, side := []byte(nil), gateway.V4
+			if src.Is4() {
+				p = ip4(src, poolAddr, packet.NumUDP, udp(443, port, 4))
+			} else {
+				p, side = ip6(src, serverAs6, packet.NumUDP, udp(40000, 443, 4)), gateway.V6
+			}
+			r, bad := refused[src]
+			before := s.Counters.Drops(r)
+			got := s.send(side, p)
+			if !bad {
+				only(t, got, 1-side)
+				continue
+			}
+			nothing(t, got)
+			s.counted(t, r, before)
+		}
+	}
+}
+
+// An address that allow_v4 does not have is denied, and so is one that deny_v4 has as well, in both directions.
+func TestListOfReachableAddresses(t *testing.T) {
+	o := ordinary()
+	o.conf = func(c *gateway.Config) {
+		c.Allow4 = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+		c.Deny4 = []netip.Prefix{netip.MustParsePrefix("198.51.100.128/25")}
+	}
+	s := newSetting(t, o)
+	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
+	for n, a := range []string{"192.0.2.77", "198.51.100.200"} {
+		far := netip.MustParseAddr(a)
+		icmp6(t, s.send(gateway.V6, ip6(clientAddr, behind64(far), packet.NumUDP, udp(40000, 443, 4))), 1, 1)
+		s.counted(t, drop.Denied4, uint64(2*n))
+		icmp4(t, s.send(gateway.V4, ip4(far, poolAddr, packet.NumUDP, udp(443, port, 4))), 3, 13)
+	}
+}
