@@ -167,3 +167,38 @@ func TestProgramForLargePools(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkProgram is what the kernel spends on a packet of the host and on one that is dropped.
+func BenchmarkProgram(b *testing.B) {
+	few := Covered{Pool4: []pool4.Entry{{Addr: netip.MustParseAddr("192.0.2.1"), Proto: packet.TCP, Lo: 7000, Hi: 8000}}}
+	many := Covered{}
+	for i := range 10000 {
+		a := netip.AddrFrom4([4]byte{198, 18, byte(i >> 7), byte(i << 1)})
+		many.Pool4 = append(many.Pool4, pool4.Entry{Addr: a, Proto: packet.TCP, Lo: 1024, Hi: 65535})
+	}
+	for _, c := range []struct {
+		name string
+		Covered
+		dst  string
+		port uint16
+	}{
+		{"few/host", few, "192.0.2.1", 22},
+		{"few/dropped", few, "192.0.2.1", 7001},
+		{"many/host", many, "198.18.0.2", 22},
+		{"many/dropped", many, "198.18.0.2", 7001},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			normal := c.normal()
+			p, err := newProgram(families{v4: true}, &normal)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer p.Close()
+			_, d, err := p.Benchmark(frame4(netip.MustParseAddr(c.dst), unix.IPPROTO_TCP, 0, c.port, 0, 0), b.N, b.ResetTimer)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(d.Nanoseconds()), "ns/packet")
+		})
+	}
+}

@@ -30,6 +30,9 @@ func connect() (*nftables.Conn, error) {
 	return c, nil
 }
 
+// find is what is done first of all.
+const find = "find"
+
 // read returns the table as the kernel has it.
 func read() (*layout, error) {
 	c, err := connect()
@@ -39,7 +42,7 @@ func read() (*layout, error) {
 	l := &layout{sets: map[string]*nftables.Set{}, elements: map[string][]nftables.SetElement{}}
 	tables, err := c.ListTablesOfFamily(nftables.TableFamilyNetdev)
 	if err != nil {
-		return nil, wrap("find", err)
+		return nil, wrap(find, err)
 	}
 	i := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName })
 	if i < 0 {
@@ -216,6 +219,9 @@ func (c *change) chains() {
 	for _, name := range chainNames {
 		want, wanted := c.want.chains[name]
 		have, has := c.have.chains[name]
+		if has && !wanted && have.device != "" {
+			continue // its interface is gone; from Linux 6.16 on the chain waits for one of that name
+		}
 		if has && (!wanted || !have.hookedLike(&want)) {
 			c.differs("chain %s", name)
 			c.FlushChain(c.chain(name, &have))
@@ -350,7 +356,8 @@ func wrap(doing string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP):
+	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP),
+		errors.Is(err, unix.EINVAL) && doing == find: // nfnetlink knows no such subsystem
 		return fmt.Errorf("nftables: %s table netdev %s: %w: this kernel has no nf_tables, or not its netdev family, which keep the host from "+
 			"answering for pool4: load them (modprobe nf_tables; CONFIG_NF_TABLES, CONFIG_NF_TABLES_NETDEV), or set host.guard: false "+
 			"and give pool4 addresses that the host does not have", doing, tableName, err)

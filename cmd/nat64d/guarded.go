@@ -34,8 +34,12 @@ type guarded struct {
 // natRules are warnings about NAT rules of the host.
 type natRules struct {
 	stale    atomic.Bool // the rules, or pool4, have changed since they were read
+	next     time.Time   // they are not read before
 	warnings []string
 }
+
+// natShare is the part of the time, 1 in so many, that reading NAT rules may take where they change all the time.
+const natShare = 50
 
 // harm is what others have done to the guard.
 type harm struct {
@@ -133,6 +137,7 @@ func (g *guarded) watch(ctx context.Context) error {
 	}
 	defer context.AfterFunc(ctx, func() { _ = w.Close() })()
 	defer w.Close()
+	g.check() // nobody has listened until now
 	began, n := time.Now(), 0
 	for {
 		own, err := w.Wait()
@@ -179,12 +184,15 @@ func (g *guarded) check() {
 }
 
 // readNAT looks for NAT rules of the host that take ports of pool4, if something has changed since the last time, and returns
-// warnings about those that are new. Reading a large ruleset takes long, so that the guard is not held meanwhile.
+// warnings about those that are new. Reading a large ruleset takes long, so that the guard is not held meanwhile. One goroutine
+// at a time may call it.
 func (g *guarded) readNAT() (fresh []string) {
-	if g.g == nil || !g.nat.stale.Swap(false) {
+	began := time.Now()
+	if g.g == nil || began.Before(g.nat.next) || !g.nat.stale.Swap(false) {
 		return nil
 	}
 	found, err := g.g.Masqueraded(entries(g.p.pool))
+	g.nat.next = time.Now().Add(natShare * time.Since(began))
 	if err != nil {
 		return []string{"the host's NAT rules cannot be read, and may take ports of pool4: " + err.Error()}
 	}

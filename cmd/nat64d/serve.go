@@ -278,8 +278,9 @@ func notify(c chan<- struct{}) func() {
 // watch keeps the guard in place: some kernels drop a chain with its NIC, and people flush rulesets. It also sets up NICs
 // that come, and has the gateway follow the kernel's routes and addresses.
 func (p *parts) watch(ctx context.Context) error {
-	tick := time.NewTicker(checkGuardEvery)
+	tick, nat := time.NewTicker(checkGuardEvery), time.NewTicker(time.Second)
 	defer tick.Stop()
+	defer nat.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -288,9 +289,11 @@ func (p *parts) watch(ctx context.Context) error {
 		case <-p.moved:
 			p.move()
 		case <-tick.C:
+		case <-nat.C:
 			for _, w := range p.guard.readNAT() {
 				p.log.Warn(w)
 			}
+			continue
 		}
 		p.setUpNICs()
 		p.guard.check()
