@@ -67,6 +67,7 @@ out	CNAME	v4.example.net.
 `
 	zones64 = `zone "signed.example" { type primary; file "DIR/signed.example"; dnssec-policy default; inline-signing yes; };
 zone "2.0.192.in-addr.arpa" { type primary; file "DIR/reverse"; };
+zone "ip6.arpa" { type primary; file "DIR/ip6"; };
 `
 	liar   = lab.Server4 + ":5300" // what both DNS64s ask: named, but for the lies
 	oracle = "5353"                // the port of BIND's DNS64, beside that of nat64d
@@ -77,7 +78,7 @@ func serveNames64(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"named.conf": strings.ReplaceAll(namedConf+zones64, "DIR", dir), "example.net": names64, "signed.example": signed64, "reverse": reverse64,
+		"named.conf": strings.ReplaceAll(namedConf+zones64, "DIR", dir), "example.net": names64, "signed.example": signed64, "reverse": reverse64, "ip6": reverse64,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

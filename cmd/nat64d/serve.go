@@ -173,8 +173,8 @@ func (p *parts) build() (err error) {
 	if err := p.bind(expand(c.Bindings), c.Host.Force); err != nil {
 		return err
 	}
-	p.names, err = newNames(p.basis(), p.log.Logger)
-	return err
+	p.names, _ = newNames(p.basis(), p.log.Logger) // what it cannot listen on is tried again, and shown
+	return nil
 }
 
 // checkPool6 refuses a prefix that contains an address of the host: its own traffic would be translated away.
