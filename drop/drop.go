@@ -188,7 +188,7 @@ var rows = [Count]row{
 	HostAddress:      {label: "host_address", help: "the destination is an address of this machine that is not in pool4", to6: Answer{1, 1}, to4: Answer{3, 13}},
 	IPsec:            {label: "ipsec", help: "an IPsec policy of this machine covers the translated packet, which would leave unencrypted (ip xfrm policy)", to6: Answer{1, 1}, to4: Answer{3, 13}, choice: IfDenied},
 	Neighbour:        {label: "neighbour", help: "the next hop does not answer ARP or neighbour discovery", to6: Answer{1, 3}, to4: Answer{3, 1}},
-	NeighbourQueue:   {label: "neighbour_queue", help: "too many packets wait for a next hop's link address"},
+	NeighbourQueue:   {label: "neighbour_queue", help: "a packet that waited for a next hop's link address made way for newer ones of its sender or to its destination"},
 	Transmit:         {label: "transmit", help: "the kernel or the NIC's queue refused the packet"},
 	Ring:             {label: "ring", help: "the kernel had no room to hand the packet over: more arrived than one worker carries"},
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/gaissmai/bart"
@@ -12,13 +13,14 @@ import (
 // conf is a Config and what follows from it and from pool4. It is immutable: a change makes a new one.
 type conf struct {
 	Config
-	prefixes  []pool6.Prefix // by the numbers that sessions call them; an empty slot is the zero Prefix
-	refuses   []bool         // by the same numbers: non-global IPv4 addresses do not pass
-	bypass    *bart.Table[bool]
-	allowed   *bart.Lite // nil: all
-	reachable *bart.Lite // nil: all
-	denied    *bart.Lite // nil: none
-	ports     [packet.Protos][]portSpan
+	prefixes   []pool6.Prefix // by the numbers that sessions call them; an empty slot is the zero Prefix
+	refuses    []bool         // by the same numbers: non-global IPv4 addresses do not pass
+	bypass     *bart.Table[bool]
+	allowed    *bart.Lite // nil: all
+	reachable  *bart.Lite // nil: all
+	denied     *bart.Lite // nil: none
+	ports      [packet.Protos][]portSpan
+	clientBits int // of an IPv6 address that make a client
 }
 
 // Configure replaces the configuration from the next batch on. Sessions go on, but for those of prefixes that are gone.
@@ -30,7 +32,7 @@ func (g *Gateway) Configure(c Config) {
 		old = before.prefixes
 	}
 	next := &conf{Config: c, prefixes: placePrefixes(old, c.Pool6)}
-	next.refuses = g.refuses(next)
+	next.refuses, next.clientBits = g.refuses(next), cmp.Or(c.Session.ClientPrefixLen, 64)
 	next.bypass, next.allowed, next.denied, next.ports = bypasses(&c), hosts(c.Allow6), hosts(c.Deny4), portSpans(c.DenyPorts)
 	next.reachable = hosts(c.Allow4)
 	g.Sessions.Configure(c.Session)

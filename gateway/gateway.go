@@ -105,9 +105,10 @@ const (
 type Routes interface {
 	// Generation grows with every change that can alter an answer of Hops.
 	Generation() uint64
-	// Resolve6 and Resolve4 make the next hop's link address known, some time after they have returned.
-	Resolve6(f nexthop.Flow6)
-	Resolve4(f nexthop.Flow4)
+	// Resolve6 and Resolve4 make the next hop's link address known, some time after they have returned. How much is
+	// looked for at a time on behalf of one client is bounded: ask again for what stays unknown.
+	Resolve6(f nexthop.Flow6, client nexthop.Client)
+	Resolve4(f nexthop.Flow4, client nexthop.Client)
 	// Local4 reports whether an IPv4 address is the host's own.
 	Local4(a packet.Addr4) bool
 	// Source6 and Source4 return the address of the host that an ICMP error to dst comes from.

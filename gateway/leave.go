@@ -21,7 +21,6 @@ func (w *worker) leave4(v *packet.View, o *packet.Out) drop.Reason {
 	hop, pending, r := w.hop4(f)
 	switch {
 	case pending:
-		w.g.routes.Resolve4(f)
 		return w.park()
 	case r != drop.None:
 		return w.refuse6(v, r, 0)
@@ -52,7 +51,6 @@ func (w *worker) leave6(v *packet.View, o *packet.Out) drop.Reason {
 	hop, pending, r := w.hop6(f)
 	switch {
 	case pending:
-		w.g.routes.Resolve6(f)
 		return w.park()
 	case r != drop.None:
 		return w.refuse4(v, r, 0)
@@ -155,8 +153,7 @@ func (w *worker) depart(s Side, o *packet.Out, hop *nexthop.Hop) {
 
 // hop6 and hop4 return the way to a destination, with the MTU that is configured if that is less than the route's.
 func (w *worker) hop6(f nexthop.Flow6) (h nexthop.Hop, pending bool, r drop.Reason) {
-	h, pending, r = w.hops.Hop6(f)
-	pending = pending || w.behind()
+	h, pending, r = w.look6(f, nexthop.Client{})
 	if w.conf.MTU6 != 0 {
 		h.MTU = min(h.MTU, w.conf.MTU6)
 	}
@@ -164,8 +161,7 @@ func (w *worker) hop6(f nexthop.Flow6) (h nexthop.Hop, pending bool, r drop.Reas
 }
 
 func (w *worker) hop4(f nexthop.Flow4) (h nexthop.Hop, pending bool, r drop.Reason) {
-	h, pending, r = w.hops.Hop4(f)
-	pending = pending || w.behind()
+	h, pending, r = w.look4(f, nexthop.Client{})
 	if w.conf.MTU4 != 0 {
 		h.MTU = min(h.MTU, w.conf.MTU4)
 	}

@@ -7,59 +7,19 @@ import (
 	"nat64d/drop"
 	"nat64d/fragment"
 	"nat64d/metrics"
+	"nat64d/nexthop"
 	"nat64d/packet"
 )
 
-// Bounds of the packets that wait for a next hop's link address: our own choices. The kernel gives up after three
-// seconds; a little more lets it say so.
 const (
-	maxParked      = 64
-	maxParkedBytes = 1 << 20
-	parkTime       = 4 * time.Second
+	// parkTime is how long a packet waits. The kernel gives up after three seconds; a little more lets it say so.
+	parkTime = 4 * time.Second
+	// askEvery is how often the routes are asked for what packets wait for: they answer so many questions of a client at a
+	// time and leave the others.
+	askEvery = 100 * time.Millisecond
 )
 
-// parking holds copies of received packets whose next hop is being asked for its link address. When anything has changed
-// they go through the gateway once more, from the start. It allocates: the first packet to a neighbour is not the
-// packet path.
-type parking struct {
-	waiting []parkedFrame
-	bytes   int
-}
-
-type parkedFrame struct {
-	frame packet.Frame
-	whole fragment.Whole // what it was before it was whole; its Data are the frame's
-	until time.Duration
-}
-
-func (p *parking) len() int { return len(p.waiting) }
-
-// late says whether the packet that has waited longest has waited too long.
-func (p *parking) late(now time.Duration) bool {
-	return len(p.waiting) > 0 && now >= p.waiting[0].until
-}
-
-func (p *parking) add(f *packet.Frame, whole fragment.Whole, until time.Duration) bool {
-	if len(p.waiting) >= maxParked || p.bytes+len(f.Data) > maxParkedBytes {
-		return false
-	}
-	p.bytes += len(f.Data)
-	copied := packet.Frame{Data: slices.Clone(f.Data), Offload: f.Offload}
-	if whole.Data != nil {
-		whole.Data = copied.Data
-	}
-	p.waiting = append(p.waiting, parkedFrame{copied, whole, until})
-	return true
-}
-
-// take empties the parking.
-func (p *parking) take() []parkedFrame {
-	waiting := p.waiting
-	p.waiting, p.bytes = nil, 0
-	return waiting
-}
-
-// park keeps the packet at hand, as it arrived or was made whole, while its next hop is being asked for its link address.
+// park keeps the packet at hand, as it arrived or was made whole, until the way that was looked up last is known.
 func (w *worker) park() drop.Reason {
 	until := w.now + parkTime
 	if w.again != 0 {
@@ -68,8 +28,15 @@ func (w *worker) park() drop.Reason {
 	if w.now >= until {
 		return drop.Neighbour
 	}
-	if !w.parked.add(&w.top, w.whole, until) {
-		return drop.NeighbourQueue
+	f := parkedFrame{
+		frame: packet.Frame{Data: slices.Clone(w.top.Data), Offload: w.top.Offload},
+		whole: w.whole, way: w.wanted, until: until,
+	}
+	if f.whole.Data != nil {
+		f.whole.Data = f.frame.Data
+	}
+	if n := w.parked.add(f); n > 0 {
+		w.count.Dropped(drop.NeighbourQueue, uint64(n))
 	}
 	if w.again == 0 {
 		w.count.Happened(metrics.Parked)
@@ -77,21 +44,114 @@ func (w *worker) park() drop.Reason {
 	return drop.None
 }
 
+// sender returns who sent the packet at hand.
+func (w *worker) sender() nexthop.Client {
+	if w.side == V4 {
+		return w.host(*packet.IPv4(w.top.Data).Src())
+	}
+	return w.client(*packet.IPv6(w.top.Data).Src())
+}
+
+// client and host return an IPv6 and an IPv4 address as one on whose behalf ways are looked for.
+func (w *worker) client(a packet.Addr6) nexthop.Client {
+	return nexthop.Client{Addr: a, Prefix: packet.Mask6(a, w.conf.clientBits)}
+}
+
+func (w *worker) host(a packet.Addr4) nexthop.Client {
+	return nexthop.Client{Addr: mapped4(a), Prefix: mapped4(a)}
+}
+
 // behind says whether packets wait that might go by now: what comes later goes behind them, lest it overtake its flow.
 func (w *worker) behind() bool { return w.parked.len() > 0 && w.routes != w.g.routes.Generation() }
 
-// unpark takes the waiting packets through the gateway once more, if anything has changed for them.
+// unpark takes the packets whose way has become known through the gateway once more, from the start, and those that have
+// waited too long, which are refused.
 func (w *worker) unpark() {
 	generation := w.g.routes.Generation()
 	changed := generation != w.routes
 	w.routes = generation
-	if w.parked.len() == 0 || !changed && !w.parked.late(w.now) {
+	if w.parked.len() == 0 {
 		return
 	}
-	for _, p := range w.parked.take() {
+	ask := w.now-w.parked.asked >= askEvery
+	if !changed && !ask && !w.parked.late(w.now) {
+		return
+	}
+	if ask {
+		w.parked.asked = w.now
+	}
+	for _, p := range w.ready(ask) {
 		w.again, w.whole = p.until, p.whole
 		w.one(&p.frame)
 	}
 	w.again, w.whole = 0, fragment.Whole{}
-	w.flush() // their memory is not the port's, but it is not kept either
+	w.flush() // before the memory of the packets is gone
+}
+
+// ready takes the packets from the parking that need not wait any longer, in the order in which they came. With ask it asks
+// the routes for what the others wait for.
+func (w *worker) ready(ask bool) (list []parkedFrame) {
+	p := &w.parked
+	for n := p.oldest(); n != 0; {
+		e := &p.slots[n]
+		next := e.links[ofAll].newer
+		switch {
+		case w.now >= e.until || !w.unknown(&e.way):
+			list = append(list, p.take(n))
+		case ask:
+			w.ask(&e.way)
+		}
+		n = next
+	}
+	return list
+}
+
+// unknown reports whether a look-up still has no answer.
+func (w *worker) unknown(y *way) (pending bool) {
+	if y.side == V6 {
+		_, pending, _ = w.hops.Hop6(y.six)
+	} else {
+		_, pending, _ = w.hops.Hop4(y.four)
+	}
+	return pending
+}
+
+// ask has the next hop of a way looked for.
+func (w *worker) ask(y *way) {
+	if y.side == V6 {
+		w.g.routes.Resolve6(y.six, y.client)
+	} else {
+		w.g.routes.Resolve4(y.four, y.client)
+	}
+}
+
+// look6 and look4 return the way of a packet that is about to leave, on behalf of a client; the zero Client is who sent the
+// packet at hand. They have it looked for if it is not known, and again if the next hop did not answer the last time.
+func (w *worker) look6(f nexthop.Flow6, client nexthop.Client) (h nexthop.Hop, pending bool, r drop.Reason) {
+	h, pending, r = w.hops.Hop6(f)
+	if pending || r == drop.Neighbour || w.behind() {
+		w.wanted = way{side: V6, six: f, client: client}
+		pending = w.want(pending, r)
+	}
+	return h, pending, r
+}
+
+func (w *worker) look4(f nexthop.Flow4, client nexthop.Client) (h nexthop.Hop, pending bool, r drop.Reason) {
+	h, pending, r = w.hops.Hop4(f)
+	if pending || r == drop.Neighbour || w.behind() {
+		w.wanted = way{side: V4, four: f, client: client}
+		pending = w.want(pending, r)
+	}
+	return h, pending, r
+}
+
+// want has the way that is wanted looked for, unless it is known, and reports whether the packet has to wait.
+func (w *worker) want(pending bool, r drop.Reason) (wait bool) {
+	if w.wanted.client == (nexthop.Client{}) {
+		w.wanted.client = w.sender()
+	}
+	if pending || r == drop.Neighbour {
+		w.ask(&w.wanted)
+	}
+	return pending || w.behind()
 }

@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"bytes"
+	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"nat64d/drop"
 	"nat64d/metrics"
@@ -87,5 +90,90 @@ func TestAPacketThatWaitsIsCountedOnce(t *testing.T) {
 	}
 	if n := g.Counters.Event(metrics.Parked); n != 1 || w.parked.len() != 1 {
 		t.Errorf("%d packets are counted as having waited, %d wait", n, w.parked.len())
+	}
+}
+
+// parkedOf is a packet of a client to a destination, of one byte that names it.
+func parkedOf(client, destination, name byte) parkedFrame {
+	return parkedFrame{
+		frame: packet.Frame{Data: []byte{name}}, until: time.Second,
+		way: way{side: V4, four: nexthop.Flow4{Dst: packet.Addr4{destination}}, client: nexthop.Client{Addr: packet.Addr6{client}, Prefix: packet.Addr6{client}}},
+	}
+}
+
+// names returns the names of the packets that wait, in order, and empties the parking.
+func (p *parking) names() (list []byte) {
+	for n := p.oldest(); n != 0; n = p.oldest() {
+		list = append(list, p.take(n).frame.Data[0])
+	}
+	return list
+}
+
+func TestParkingSharesItsRoom(t *testing.T) {
+	t.Parallel()
+	share, few := maxParked/parkedParts[ofDestination], maxParked/parkedParts[ofAddress]
+	var p parking
+	p.add(parkedOf(1, 1, 'a'))
+	p.add(parkedOf(2, 2, 'b'))
+	for i := range 2 * share { // a client scans
+		if gone := p.add(parkedOf(3, byte(3+i%200), 'c')); gone != min(max(i+1-few, 0), 1) {
+			t.Fatalf("%d packets made way for the client's packet %d", gone, i)
+		}
+	}
+	if p.len() != few+2 || p.shares[shareKey{ofAddress, packet.Addr6{3}}].packets != few {
+		t.Errorf("%d packets wait", p.len())
+	}
+	for i := range 2 * share { // many clients flood the destination of the second one
+		p.add(parkedOf(byte(4+i%100), 2, 'd'))
+	}
+	if n := p.shares[shareKey{ofDestination, mapped4(packet.Addr4{2})}].packets; n != share {
+		t.Errorf("%d packets wait for one destination", n)
+	}
+	list := p.names()
+	if list[0] != 'a' || bytes.Count(list, []byte("c")) != few || len(p.shares) != 0 || p.len() != 0 {
+		t.Errorf("%q waited, %d shares are left", list, len(p.shares))
+	}
+}
+
+// A client that floods a destination displaces its own packets there, and no one else's first.
+func TestParkingLeavesOthersAtADestination(t *testing.T) {
+	t.Parallel()
+	var p parking
+	p.add(parkedOf(1, 1, 'a'))
+	p.add(parkedOf(2, 1, 'b'))
+	for range 2 * maxParked {
+		p.add(parkedOf(2, 1, 'c'))
+	}
+	if list := p.names(); list[0] != 'a' || len(list) != maxParked/parkedParts[ofAddress]+1 || bytes.Contains(list, []byte("b")) {
+		t.Errorf("%q waited", list)
+	}
+}
+
+func TestParkingIsBounded(t *testing.T) {
+	t.Parallel()
+	var p parking
+	gone := 0
+	for i := range 2 * maxParked {
+		gone += p.add(parkedOf(byte(i), byte(i), byte(i*256/maxParked/2)))
+	}
+	list := p.names()
+	if gone != maxParked || len(list) != maxParked || list[0] != 128 || !slices.IsSorted(list) {
+		t.Errorf("%d packets made way, %d waited, the oldest was number %d", gone, len(list), list[0])
+	}
+	if len(p.slots) != maxParked+1 {
+		t.Errorf("%d slots for %d packets", len(p.slots), maxParked)
+	}
+	for i := range byte(200) { // packets that are large
+		f := parkedOf(i, i, i)
+		f.frame.Data = make([]byte, 60000)
+		p.add(f)
+	}
+	if s := p.shares[shareKey{}]; s.bytes > maxParkedBytes {
+		t.Errorf("%d bytes wait", s.bytes)
+	}
+	f := parkedOf(0, 0, 0)
+	f.frame.Data = make([]byte, maxParkedBytes+1)
+	if p.add(f); p.len() != 1 { // alone, as no ring hands over such a packet
+		t.Errorf("%d packets wait beside one that fills all of it", p.len())
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"nat64d/drop"
-	"nat64d/fragment"
 	"nat64d/metrics"
 	"nat64d/nexthop"
 	"nat64d/packet"
@@ -39,8 +38,8 @@ func (onLink) Hop4(nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{MTU: 1500}, false, drop.None
 }
 func (onLink) Generation() uint64                        { return 0 }
-func (onLink) Resolve6(nexthop.Flow6)                    {}
-func (onLink) Resolve4(nexthop.Flow4)                    {}
+func (onLink) Resolve6(nexthop.Flow6, nexthop.Client)    {}
+func (onLink) Resolve4(nexthop.Flow4, nexthop.Client)    {}
 func (onLink) Local4(packet.Addr4) bool                  { return false }
 func (onLink) Source6(packet.Addr6) (packet.Addr6, bool) { return packet.Addr6{}, false }
 func (onLink) Source4(packet.Addr4) (packet.Addr4, bool) { return packet.Addr4{}, false }
@@ -171,24 +170,6 @@ func TestRefusingAllocatesNothing(t *testing.T) {
 	}
 	if n := g.Counters.Drops(drop.HopLimit); n < 100 {
 		t.Errorf("%d drops were counted", n)
-	}
-}
-
-func TestParkedPacketsAreBounded(t *testing.T) {
-	var p parking
-	for range maxParked {
-		if !p.add(&packet.Frame{Data: []byte{1}}, fragment.Whole{}, time.Second) {
-			t.Fatal("refused below the bound")
-		}
-	}
-	if p.add(&packet.Frame{Data: []byte{1}}, fragment.Whole{}, time.Second) {
-		t.Error("taken beyond the bound")
-	}
-	if n := len(p.take()); n != maxParked || p.len() != 0 {
-		t.Errorf("%d packets came back, %d stayed", n, p.len())
-	}
-	if p.add(&packet.Frame{Data: make([]byte, maxParkedBytes+1)}, fragment.Whole{}, time.Second) {
-		t.Error("taken beyond the bound of bytes")
 	}
 }
 

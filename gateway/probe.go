@@ -32,7 +32,7 @@ func (w *worker) sendProbe(p *session.Probe) {
 	hop, pending, r := w.hops.Hop6(f)
 	switch {
 	case pending: // it is tried again in the next batch, until the neighbour answers or is given up
-		w.g.routes.Resolve6(f)
+		w.g.routes.Resolve6(f, w.client(p.Client.Addr))
 		w.g.probes.put(*p)
 		return
 	case r != drop.None:

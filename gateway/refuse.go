@@ -41,10 +41,9 @@ func (w *worker) tell6(v *packet.View, r drop.Reason, a drop.Answer, rest uint32
 	dst := *v.IP6().Src()
 	src, ok := w.source6(dst)
 	f := errorFlow6(src, dst, a)
-	hop, pending, no := w.hops.Hop6(f)
+	hop, pending, no := w.look6(f, w.client(dst))
 	switch {
 	case pending:
-		w.g.routes.Resolve6(f)
 		return true
 	case w.withheld(ok && no == drop.None, &w.limit.to6, r, v, dst[:]):
 		return false
@@ -96,10 +95,9 @@ func (w *worker) tell4(v *packet.View, r drop.Reason, a drop.Answer, rest uint32
 	dst := *v.IP4().Src()
 	src, ok := w.source4(dst)
 	f := errorFlow4(src, dst, a)
-	hop, pending, no := w.hops.Hop4(f)
+	hop, pending, no := w.look4(f, w.host(dst))
 	switch {
 	case pending:
-		w.g.routes.Resolve4(f)
 		return true
 	case w.withheld(ok && no == drop.None, &w.limit.to4, r, v, dst[:]):
 		return false
@@ -112,8 +110,8 @@ func (w *worker) tell4(v *packet.View, r drop.Reason, a drop.Answer, rest uint32
 	return false
 }
 
-// refuseLater keeps the packet at hand, to be refused once more when its sender's link address is known. If there is no
-// room for it, it is refused for r without an answer.
+// refuseLater keeps the packet at hand, to be refused once more when the way to its sender is known. If it has waited too
+// long, it is refused for r without an answer.
 func (w *worker) refuseLater(r drop.Reason) drop.Reason {
 	if w.park() == drop.None {
 		return drop.None

@@ -3,6 +3,7 @@ package nexthop
 import (
 	"hash/maphash"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -95,7 +96,7 @@ func TestHits(t *testing.T) {
 			return tab.state.Load().answer(v4, f4.flow()).hop == Hop{mac, [6]byte{4}, 1400}
 		},
 		"a stranger": func() bool { _, p, r := cache.Hop6(Flow6{Dst: stranger6}); return p && r == drop.Neighbour },
-		"Resolve4":   func() bool { tab.Resolve4(Flow4{Dst: stranger4}); return len(tab.asks) == 1 },
+		"Resolve4":   func() bool { tab.Resolve4(Flow4{Dst: stranger4}, client); return len(tab.asks) == 1 },
 	} {
 		if !f() {
 			t.Errorf("%s: wrong answer", name)
@@ -106,6 +107,9 @@ func TestHits(t *testing.T) {
 	}
 }
 
+// client is who asks in these tests.
+var client = Client{Addr: packet.Addr6{15: 1}}
+
 func TestAsksAreCoalesced(t *testing.T) {
 	t.Parallel()
 	tab := table()
@@ -113,34 +117,110 @@ func TestAsksAreCoalesced(t *testing.T) {
 	_, a, _ := host(20)
 	_, b, _ := host(21)
 	slot := func(a packet.Addr4) *atomic.Uint64 {
-		s, _ := tab.asked.slot(ask{side: v4, addr: netip.AddrFrom4(a)})
+		s, _ := tab.asked.slot(ask{v4, netip.AddrFrom4(a), client})
 		return s
 	}
 	for slot(a) == slot(b) { // then both would pass each time
 		b[3]++
 	}
-	tab.Resolve4(Flow4{Dst: packet.Addr4{203, 0, 113, 1}}) // no route: nothing to ask for
+	tab.Resolve4(Flow4{Dst: packet.Addr4{203, 0, 113, 1}}, client) // no route: nothing to ask for
 	for range 3 {
-		tab.Resolve4(Flow4{Dst: a})
-		tab.Resolve4(Flow4{Dst: b})
+		tab.Resolve4(Flow4{Dst: a}, client)
+		tab.Resolve4(Flow4{Dst: b}, client)
 	}
 	if len(tab.asks) != 2 {
 		t.Errorf("%d requests for two addresses", len(tab.asks))
 	}
 	before := len(tab.asks)
 	tab.asked.epoch.Add(1)
-	tab.Resolve4(Flow4{Dst: a})
+	tab.Resolve4(Flow4{Dst: a}, client)
 	if len(tab.asks) != before+1 {
 		t.Error("no request in the next second")
 	}
 	for len(tab.asks) < maxAsks {
 		tab.asks <- ask{}
 	}
-	tab.Resolve4(Flow4{Dst: known}) // there is no room
+	tab.Resolve4(Flow4{Dst: known}, client) // there is no room
 	<-tab.asks
-	tab.Resolve4(Flow4{Dst: known})
+	tab.Resolve4(Flow4{Dst: known}, client)
 	if len(tab.asks) != maxAsks {
 		t.Error("a request that found no room is taken for done")
+	}
+}
+
+// What one client asks for in a second is bounded, and takes nothing from another.
+func TestAsksOfAClientAreBounded(t *testing.T) {
+	t.Parallel()
+	tab := table()
+	other := Client{Addr: packet.Addr6{15: 2}}
+	for spent := func(c Client) uint64 { // the two must not share a counter
+		return maphash.Comparable(tab.asked.seed, spender{c.Addr, 0}) % uint64(len(tab.asked.spent))
+	}; spent(client) == spent(other); {
+		other.Addr[0]++
+	}
+	for i := range 2 * asksPerClient {
+		_, a, _ := host(byte(10 + i%200))
+		a[2] += byte(i / 200)
+		tab.Resolve4(Flow4{Dst: a}, client)
+	}
+	if n := len(tab.asks); n > asksPerClient || n < asksPerClient/2 {
+		t.Errorf("%d requests of one client, want at most %d", n, asksPerClient)
+	}
+	before := len(tab.asks)
+	_, a, _ := host(20)
+	tab.Resolve4(Flow4{Dst: a}, other)
+	if len(tab.asks) != before+1 {
+		t.Error("another client may not ask for the same")
+	}
+}
+
+// However many clients look for many neighbours, one that looks for few finds room, and the searches of all stay a part
+// of the kernel's table.
+func TestSearchesAreShared(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1e9, 0)
+	s := newSearches(v4)
+	s.limit = 512
+	begin := func(client byte, number int) (start, refused bool) {
+		a := netip.AddrFrom4([4]byte{10, client, byte(number >> 8), byte(number)})
+		return s.begin(&ask{v4, a, Client{Addr: packet.Addr6{15: client}, Prefix: packet.Addr6{client / 4}}}, now)
+	}
+	most := 0
+	for number := range 1000 {
+		for client := range byte(20) { // five prefixes, each with an address that looks for nothing
+			if client%4 == 3 {
+				continue
+			}
+			if start, _ := begin(client, number); start && client == 0 {
+				most++
+			}
+		}
+	}
+	if most > 128 {
+		t.Errorf("one client has %d searches", most)
+	}
+	if len(s.of) >= s.limit {
+		t.Errorf("%d searches, want room in %d", len(s.of), s.limit)
+	}
+	for _, client := range []byte{3, 100} { // the first one's prefix has others
+		if start, refused := begin(client, 1); !start || refused {
+			t.Errorf("client %d looks for one neighbour and finds no room", client)
+		}
+	}
+	if start, refused := begin(100, 1); start || refused {
+		t.Error("a neighbour is looked for twice")
+	}
+	s.heard(&netlink.Neigh{Family: unix.AF_INET, IP: net.IP{10, 100, 0, 1}, State: netlink.NUD_INCOMPLETE}, false)
+	if start, _ := begin(100, 1); start {
+		t.Error("a search ended before there was an answer")
+	}
+	s.heard(&netlink.Neigh{Family: unix.AF_INET, IP: net.IP{10, 100, 0, 1}, State: netlink.NUD_FAILED}, false)
+	if start, _ := begin(100, 1); !start {
+		t.Error("a failed search has not ended")
+	}
+	s.expire(now.Add(searchTime + 1))
+	if len(s.of) != 0 || len(s.prefixes) != 0 || len(s.addrs) != 0 {
+		t.Errorf("%d searches of %d clients are left", len(s.of), len(s.prefixes))
 	}
 }
 

@@ -25,6 +25,10 @@ type Flow4 struct {
 	Origin           Origin
 }
 
+// Client is on whose behalf a way is looked for: an IPv6 address and the prefix that makes a client, or an IPv4 address,
+// mapped (RFC 4291 section 2.5.5.2), which is both.
+type Client struct{ Addr, Prefix packet.Addr6 }
+
 // Origin says where a packet comes from: the kernel's rules can ask for the incoming interface.
 type Origin uint8
 

@@ -38,18 +38,19 @@ var groups = []uint{
 
 // follower is the state of Run. It belongs to Run's goroutine.
 type follower struct {
-	t       *Table
-	kernel  *kernel
-	proxy   *proxy
-	owned   hostAddresses
-	next    snapshot  // what will be published
-	changed bool      // next differs from what is published
-	stale   bool      // next must be read anew
-	exposed bool      // the IPsec policies must be, at least
-	told    bool      // the operator has been told that there are such policies
-	quiet   time.Time // nothing is published before then
-	reread  time.Time // nor everything read anew before then
-	timer   *time.Timer
+	t        *Table
+	kernel   *kernel
+	proxy    *proxy
+	owned    hostAddresses
+	next     snapshot  // what will be published
+	changed  bool      // next differs from what is published
+	stale    bool      // next must be read anew
+	exposed  bool      // the IPsec policies must be, at least
+	told     bool      // the operator has been told that there are such policies
+	quiet    time.Time // nothing is published before then
+	reread   time.Time // nor everything read anew before then
+	timer    *time.Timer
+	searches [sides]searches
 }
 
 // batch is what one read of the event socket gives.
@@ -83,13 +84,14 @@ func (t *Table) Run(ctx context.Context) error {
 	}
 	defer k.close()
 	f := &follower{
-		t:      t,
-		kernel: k,
-		proxy:  &proxy{t: t, timer: time.NewTimer(idle)},
-		owned:  make(hostAddresses),
-		next:   *t.state.Load(),
-		stale:  true, // what changed between New and the subscription
-		timer:  time.NewTimer(0),
+		t:        t,
+		kernel:   k,
+		proxy:    &proxy{t: t, timer: time.NewTimer(idle)},
+		owned:    make(hostAddresses),
+		next:     *t.state.Load(),
+		stale:    true, // what changed between New and the subscription
+		timer:    time.NewTimer(0),
+		searches: [sides]searches{v6: newSearches(v6), v4: newSearches(v4)},
 	}
 	f.owned.saw(f.next.hosts)
 	defer f.proxy.close()
@@ -155,8 +157,7 @@ func (f *follower) run(ctx context.Context, routing, security <-chan batch) erro
 			f.exposed = true // whatever has happened to policies
 			f.publish()
 		case a := <-f.t.asks:
-			f.resolve(a)
-			f.publish()
+			f.resolve(&a, time.Now())
 		case <-f.t.reproxy:
 			f.proxy.update()
 		case <-f.t.hurry:
@@ -168,6 +169,9 @@ func (f *follower) run(ctx context.Context, routing, security <-chan batch) erro
 		case now := <-seconds.C:
 			f.t.asked.epoch.Add(1)
 			f.refresh(now)
+			for d := range f.searches {
+				f.searches[d].expire(now)
+			}
 		}
 	}
 }
@@ -206,6 +210,7 @@ func (f *follower) message(kind, flags uint16, data []byte) {
 			return
 		}
 		for d := range f.next.nics {
+			f.searches[d].heard(n, kind == unix.RTM_DELNEIGH)
 			if f.next.nics[d].update(n, kind == unix.RTM_DELNEIGH) {
 				f.changed = true
 			}
@@ -322,18 +327,36 @@ func (f *follower) notify(before *snapshot) {
 	}
 }
 
-// resolve does what a look-up asked for.
-func (f *follower) resolve(a ask) {
+// resolve does what a look-up asked for. A neighbour that is known is not looked for, one that has failed not more than
+// once in refreshFailed.
+func (f *follower) resolve(a *ask, now time.Time) {
 	nic := &f.next.nics[a.side]
 	if nic.Index == 0 {
 		return
 	}
+	n, _ := nic.neighbours.Lookup(a.addr)
+	if n != nil && (!n.failed || now.Sub(n.refreshed) < refreshFailed) {
+		return
+	}
+	start, refused := f.searches[a.side].begin(a, now)
+	if refused {
+		f.t.asked.forget(*a)
+	}
+	if !start {
+		return
+	}
+	if n != nil {
+		n.refreshed = now
+	}
 	if err := f.kernel.resolve(nic.Index, a.addr); err != nil {
+		f.searches[a.side].end(a.addr)
+		f.t.asked.forget(*a)
 		f.t.log.Debug("next hop not asked for", "interface", nic.Name, "error", err)
 	}
 }
 
-// refresh asks the kernel to check the neighbours that need it.
+// refresh asks the kernel to check the neighbours in use that it has not heard of for a while. They have their entries in its
+// table already.
 func (f *follower) refresh(now time.Time) {
 	for d := range f.next.nics {
 		nic := &f.next.nics[d]

@@ -110,7 +110,7 @@ func hostPrefix(m *netlink.Neigh) (netip.Prefix, bool) {
 	return netip.PrefixFrom(a, a.BitLen()), true
 }
 
-// The kernel is asked about a neighbour in use at most so often.
+// The kernel is asked about a neighbour in use at most so often: about one that has failed when a packet to it comes.
 const (
 	refreshStale  = 30 * time.Second
 	refreshFailed = time.Second // RFC 1122 section 2.3.2.1
@@ -119,14 +119,7 @@ const (
 // due says whether the kernel should be asked to check n now, and if so notes that it is. The packets of a tap never
 // confirm a neighbour nor start a probe, so an entry in use would stay stale for ever, even with a dead host behind it.
 func (n *neighbour) due(now time.Time) bool {
-	wait := refreshStale
-	switch {
-	case n.failed:
-		wait = refreshFailed
-	case !n.stale.Load():
-		return false
-	}
-	if !n.used.Load() || now.Sub(n.refreshed) < wait {
+	if n.failed || !n.stale.Load() || !n.used.Load() || now.Sub(n.refreshed) < refreshStale {
 		return false
 	}
 	n.used.Store(false)

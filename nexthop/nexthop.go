@@ -107,11 +107,12 @@ func (t *Table) publish(s *snapshot) {
 func (t *Table) Generation() uint64 { return t.generation.Load() }
 
 // Resolve6 asks the kernel to find the next hop of f on the v6 interface. It never blocks, and passes on at most
-// one request a second for each next hop.
-func (t *Table) Resolve6(f Flow6) { t.resolve(v6, f.flow()) }
+// one request a second of a client for each next hop. How many are looked for on behalf of a client at a time is bounded: ask
+// again for one that stays unknown, or that has failed and is in use.
+func (t *Table) Resolve6(f Flow6, client Client) { t.resolve(v6, f.flow(), client) }
 
 // Resolve4 asks the kernel to find the next hop of f on the v4 interface, as Resolve6 does.
-func (t *Table) Resolve4(f Flow4) { t.resolve(v4, f.flow()) }
+func (t *Table) Resolve4(f Flow4, client Client) { t.resolve(v4, f.flow(), client) }
 
 // Local4 reports whether a is an address of the host, by the routes of the v4 interface.
 func (t *Table) Local4(a packet.Addr4) bool { return t.state.Load().local(v4, netip.AddrFrom4(a)) }

@@ -144,9 +144,9 @@ func (g *gateway) hop(addr string) string {
 // resolve asks for the next hop to an address of either family.
 func (g *gateway) resolve(addr string) {
 	if a := netip.MustParseAddr(addr); a.Is4() {
-		g.Resolve4(nexthop.Flow4{Dst: a.As4()})
+		g.Resolve4(nexthop.Flow4{Dst: a.As4()}, nexthop.Client{})
 	} else {
-		g.Resolve6(nexthop.Flow6{Dst: a.As16()})
+		g.Resolve6(nexthop.Flow6{Dst: a.As16()}, nexthop.Client{})
 	}
 }
 
@@ -216,6 +216,7 @@ func TestNeighbourFails(t *testing.T) {
 	g.want("2001:db8:1::99", "neighbour")
 	ip(t, g.Server, "addr add "+lab.Spare4+"/24 dev eth0")
 	until(t, "a neighbour that comes to life is found because packets go there", func() bool {
+		g.resolve(lab.Spare4)
 		return strings.Contains(g.hop(lab.Spare4), "mtu")
 	})
 }

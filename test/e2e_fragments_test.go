@@ -93,7 +93,7 @@ func openFlow(t *testing.T, client net.Conn, server net.PacketConn) (mapped net.
 func arrivals(c net.PacketConn, most int) (n int) {
 	b := make([]byte, largeDatagram)
 	for n < most {
-		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 		got, _, err := c.ReadFrom(b)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):

@@ -164,8 +164,8 @@ func (r *plain) Hop4(f nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
 }
 
 func (r *plain) Generation() uint64                        { return r.generation.Load() }
-func (r *plain) Resolve6(nexthop.Flow6)                    { r.asked.Add(1) }
-func (r *plain) Resolve4(nexthop.Flow4)                    { r.asked.Add(1) }
+func (r *plain) Resolve6(nexthop.Flow6, nexthop.Client)    { r.asked.Add(1) }
+func (r *plain) Resolve4(nexthop.Flow4, nexthop.Client)    { r.asked.Add(1) }
 func (r *plain) Local4(packet.Addr4) bool                  { return false }
 func (r *plain) Source6(packet.Addr6) (packet.Addr6, bool) { return r.gw6, true }
 func (r *plain) Source4(packet.Addr4) (packet.Addr4, bool) { return r.gw4, true }

@@ -1,0 +1,215 @@
+package gateway
+
+import (
+	"time"
+
+	"nat64d/fragment"
+	"nat64d/nexthop"
+	"nat64d/packet"
+)
+
+// Bounds of the packets that wait for a next hop's link address, of each worker: our own choices. One client and one
+// destination may have an eighth each, and one address of a client a quarter of that, so that neither a scan of unused
+// addresses nor a flood to a dead host takes the room of others.
+const (
+	maxParked      = 2048
+	maxParkedBytes = 8 << 20
+)
+
+// parkedParts are the shares of these bounds, as divisors.
+var parkedParts = [shares]int{ofAll: 1, ofDestination: 8, ofPrefix: 8, ofAddress: 32}
+
+// way is a look-up that has no answer yet: a packet of flow six or four that leaves on a side, on behalf of a client.
+type way struct {
+	side   Side
+	six    nexthop.Flow6
+	four   nexthop.Flow4
+	client nexthop.Client
+}
+
+// destination returns where the packet goes.
+func (y *way) destination() packet.Addr6 {
+	if y.side == V6 {
+		return y.six.Dst
+	}
+	return mapped4(y.four.Dst)
+}
+
+// mapped4 returns an IPv4 address as an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2).
+func mapped4(a packet.Addr4) packet.Addr6 {
+	return packet.Addr6{10: 0xff, 11: 0xff, 12: a[0], 13: a[1], 14: a[2], 15: a[3]}
+}
+
+// parkedFrame is a copy of a received packet. It stands in the queues of three shares.
+type parkedFrame struct {
+	frame packet.Frame
+	whole fragment.Whole // what it was before it was whole; its Data are the frame's
+	way   way
+	until time.Duration
+	in    [shares]*share
+	links [shares]struct{ older, newer int }
+}
+
+// The shares that a packet counts for.
+const (
+	ofAll = iota
+	ofDestination
+	ofPrefix
+	ofAddress
+	shares
+)
+
+// shareKey names a share: that of all has the zero address.
+type shareKey struct {
+	kind int
+	addr packet.Addr6
+}
+
+// shares returns the shares that a packet counts for.
+func (y *way) shares() [shares]shareKey {
+	return [shares]shareKey{
+		ofDestination: {ofDestination, y.destination()},
+		ofPrefix:      {ofPrefix, y.client.Prefix},
+		ofAddress:     {ofAddress, y.client.Addr},
+	}
+}
+
+// share is the packets of a client, to a destination or of all, by arrival. Packets are named by their slots.
+type share struct {
+	oldest, newest int
+	packets, bytes int
+}
+
+// full reports whether there is no room for one more packet of that size.
+func (s *share) full(kind, size int) bool {
+	part := parkedParts[kind]
+	return s.packets >= maxParked/part || s.packets > 0 && s.bytes+size > maxParkedBytes/part
+}
+
+// parking holds the packets that wait for a link address. Where a share is full the oldest packet of that share makes way.
+// It allocates: the first packet to a neighbour is not the packet path.
+type parking struct {
+	slots  []parkedFrame // slot 0 is not used
+	free   []int
+	shares map[shareKey]*share
+	asked  time.Duration // when the routes were last asked for what the packets wait for
+}
+
+func (p *parking) len() int {
+	if s := p.shares[shareKey{}]; s != nil {
+		return s.packets
+	}
+	return 0
+}
+
+// oldest returns the slot of the packet that came first; 0 if none waits.
+func (p *parking) oldest() int {
+	if s := p.shares[shareKey{}]; s != nil {
+		return s.oldest
+	}
+	return 0
+}
+
+// late reports whether the packet that has waited longest has waited too long.
+func (p *parking) late(now time.Duration) bool {
+	n := p.oldest()
+	return n != 0 && now >= p.slots[n].until
+}
+
+// add keeps f, whose memory is its own, and returns how many packets have made way for it.
+func (p *parking) add(f parkedFrame) (gone int) {
+	keys := f.way.shares()
+	for kind, key := range keys {
+		for s := p.shares[key]; s != nil && s.full(kind, len(f.frame.Data)); s = p.shares[key] {
+			p.take(p.victim(s, kind, f.way.client.Addr))
+			gone++
+		}
+	}
+	n := p.slot()
+	p.slots[n] = f
+	for kind, key := range keys {
+		p.push(p.share(key), kind, n)
+	}
+	return gone
+}
+
+// victim returns the packet of s that makes way for one of a client. At a destination that is the client's own, if it has
+// one there: whoever floods a host that is about to answer displaces nobody's first packet.
+func (p *parking) victim(s *share, kind int, client packet.Addr6) int {
+	if kind == ofDestination {
+		for n := s.oldest; n != 0; n = p.slots[n].links[kind].newer {
+			if p.slots[n].way.client.Addr == client {
+				return n
+			}
+		}
+	}
+	return s.oldest
+}
+
+// slot returns one that is free.
+func (p *parking) slot() int {
+	if n := len(p.free); n > 0 {
+		slot := p.free[n-1]
+		p.free = p.free[:n-1]
+		return slot
+	}
+	if len(p.slots) == 0 {
+		p.slots = append(p.slots, parkedFrame{})
+	}
+	p.slots = append(p.slots, parkedFrame{})
+	return len(p.slots) - 1
+}
+
+func (p *parking) share(key shareKey) *share {
+	s := p.shares[key]
+	if s == nil {
+		if p.shares == nil {
+			p.shares = map[shareKey]*share{}
+		}
+		s = new(share)
+		p.shares[key] = s
+	}
+	return s
+}
+
+// push makes the packet in slot n the newest of s.
+func (p *parking) push(s *share, kind, n int) {
+	e := &p.slots[n]
+	e.in[kind] = s
+	e.links[kind].older, e.links[kind].newer = s.newest, 0
+	if s.newest != 0 {
+		p.slots[s.newest].links[kind].newer = n
+	} else {
+		s.oldest = n
+	}
+	s.newest = n
+	s.packets++
+	s.bytes += len(e.frame.Data)
+}
+
+// take returns the packet in slot n, which no longer waits.
+func (p *parking) take(n int) parkedFrame {
+	f := p.slots[n]
+	keys := f.way.shares()
+	for kind, s := range f.in {
+		l := f.links[kind]
+		if l.older != 0 {
+			p.slots[l.older].links[kind].newer = l.newer
+		} else {
+			s.oldest = l.newer
+		}
+		if l.newer != 0 {
+			p.slots[l.newer].links[kind].older = l.older
+		} else {
+			s.newest = l.older
+		}
+		s.packets--
+		s.bytes -= len(f.frame.Data)
+		if s.packets == 0 {
+			delete(p.shares, keys[kind])
+		}
+	}
+	p.slots[n] = parkedFrame{}
+	p.free = append(p.free, n)
+	return f
+}
