@@ -1,6 +1,7 @@
 package table
 
 import (
+	"fmt"
 	"runtime"
 	"unsafe"
 )
@@ -14,13 +15,32 @@ import (
 // huge pages, ahead of those who would otherwise wait for the kernel to find one.
 func reserve[O, T any](owner *O, n int) []T {
 	var t T
-	raw := mapping(max(n, 1) * int(unsafe.Sizeof(t)))
-	if raw == nil {
+	size := max(n, 1) * int(unsafe.Sizeof(t))
+	raw, err := mapping(size)
+	switch {
+	case err != nil:
+		panic(&NoMemory{Bytes: size, Err: err}) // Go's own memory would end in a trace of the runtime
+	case raw == nil:
 		return make([]T, n)
 	}
 	runtime.AddCleanup(owner, unmap, raw.all)
 	return unsafe.Slice((*T)(unsafe.Pointer(&raw.used[0])), n)
 }
+
+// NoMemory is what the constructors of this package panic with when the kernel refuses the memory of a table, as it does
+// with a limit of address space or with strict overcommit, or would leave too little to the rest of the process. Whoever chooses the size of tables recovers from it.
+type NoMemory struct {
+	Bytes int
+	Err   error
+}
+
+// Error returns how much was refused, and why.
+func (e *NoMemory) Error() string {
+	return fmt.Sprintf("the kernel refuses %d MiB of memory: %v", (e.Bytes+1<<20-1)>>20, e.Err)
+}
+
+// Unwrap returns the kernel's error.
+func (e *NoMemory) Unwrap() error { return e.Err }
 
 // region is memory from the kernel: all of it, and the part that is used, which begins with a huge page.
 type region struct{ all, used []byte }

@@ -12,17 +12,34 @@ import (
 // the alignment is wrong.
 const hugePage = 2 << 20
 
-// mapping returns size bytes of the kernel's memory, or nil if it gives none, or for so few bytes is not asked.
-func mapping(size int) *region {
+// headroom is what a table has to leave to the rest of the process: Go's runtime ends it with a trace when the kernel refuses
+// memory.
+const headroom = 128 << 20
+
+// mapping returns size bytes of the kernel's memory, or nil if for so few bytes it is not asked.
+func mapping(size int) (*region, error) {
 	if size < hugePage {
-		return nil
+		return nil, nil
 	}
 	all, err := unix.Mmap(-1, 0, size+hugePage, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
-		return nil
+		return nil, err
+	}
+	if err := roomFor(headroom); err != nil {
+		unmap(all)
+		return nil, err
 	}
 	from := -int(uintptr(unsafe.Pointer(&all[0]))) & (hugePage - 1)
-	return &region{all: all, used: all[from : from+size : from+size]}
+	return &region{all: all, used: all[from : from+size : from+size]}, nil
+}
+
+// roomFor returns the kernel's error if it refuses so many bytes more.
+func roomFor(size int) error {
+	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	if err == nil {
+		unmap(b)
+	}
+	return err
 }
 
 func unmap(all []byte) { _ = unix.Munmap(all) }

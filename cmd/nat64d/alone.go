@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
@@ -31,7 +32,12 @@ control socket of its own then, which nat64ctl --socket names.`,
 		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.DNS64 = true
-			return asUsage(serveNames(c.Context(), *file, *o, stderr))
+			err := serveNames(c.Context(), *file, *o, stderr)
+			if errors.Is(err, fs.ErrPermission) {
+				err = fmt.Errorf("%w. DNS64 alone takes CAP_NET_BIND_SERVICE for ports below 1024, and a folder that this user may write to "+
+					"for its control socket (--socket)", err)
+			}
+			return asUsage(err)
 		},
 	}
 }

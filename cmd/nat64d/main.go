@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -16,11 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nat64d/config"
-	"nat64d/control"
 )
-
-// version is set by the linker.
-var version = ""
 
 // flushWithin is how long the end of the process waits for the reader of standard error.
 const flushWithin = time.Second
@@ -88,7 +83,7 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
 		SilenceErrors: true,
 		Version:       buildVersion().Version,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return asUsage(serve(c.Context(), file, o, stderr))
+			return asUsage(withHint(serve(c.Context(), file, o, stderr)))
 		},
 	}
 	c.SetErr(stderr)
@@ -105,7 +100,7 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
 	flags.BoolVar(&o.Force, "force", false, "take ports of pool4 even if the host needs them (host.force)")
 	flags.BoolVar(&o.ShareInterfaces, "share-interfaces", false, "start even if another nat64d carries packets on the same interfaces (host.share_interfaces)")
 	flags.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error")
-	c.AddCommand(checkCommand(&file, &o), dns64Command(&file, &o, stderr), demoCommand())
+	c.AddCommand(checkCommand(&file, &o), dns64Command(&file, &o, stderr), demoCommand(), versionCommand())
 	return c
 }
 
@@ -123,23 +118,4 @@ func checkCommand(file *string, o *config.Overrides) *cobra.Command {
 			return nil
 		},
 	}
-}
-
-// buildVersion says what this binary was built from.
-func buildVersion() control.Version {
-	v := control.Version{Version: version, Go: "unknown"}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return v
-	}
-	v.Go = info.GoVersion
-	if v.Version == "" {
-		v.Version = info.Main.Version
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			v.Revision = s.Value
-		}
-	}
-	return v
 }

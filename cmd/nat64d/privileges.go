@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +15,40 @@ import (
 
 // kept are the capabilities that a forwarder of names has use for: for its port, and for the control socket and its group.
 var kept = []uintptr{unix.CAP_NET_BIND_SERVICE, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE}
+
+// withHint adds to an error of a missing permission what would give it.
+func withHint(err error) error {
+	if !errors.Is(err, fs.ErrPermission) { // EPERM and EACCES
+		return err
+	}
+	const unit = "the unit contrib/systemd/nat64d.service gives an ordinary user what it takes"
+	switch missing := missingCapabilities(); {
+	case len(missing) > 0:
+		return fmt.Errorf("%w. nat64d runs without %s: run it as root (sudo), or as a service: %s", err, strings.Join(missing, ", "), unit)
+	case os.Geteuid() != 0:
+		return fmt.Errorf("%w. Run nat64d as root (sudo), or as a service: %s", err, unit)
+	}
+	return fmt.Errorf("%w. nat64d has its privileges, so something else forbids this: a container without rights over its network namespace, "+
+		"a seccomp filter, or a security module such as SELinux or AppArmor", err)
+}
+
+// missingCapabilities returns the names of those capabilities that a gateway needs and this process has not.
+func missingCapabilities() (names []string) {
+	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&h, &sets[0]); err != nil {
+		return nil
+	}
+	for _, c := range []struct {
+		number int
+		name   string
+	}{{unix.CAP_NET_RAW, "CAP_NET_RAW"}, {unix.CAP_NET_ADMIN, "CAP_NET_ADMIN"}} {
+		if sets[c.number/32].Effective&(1<<(c.number%32)) == 0 {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
 
 // shedPrivileges gives up all other capabilities. They belong to threads, of which the Go runtime has several by now; so the
 // program is executed again, which leaves one thread, with no more than the bounding set allows. An ordinary user has only what it

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"nat64d/control"
+)
+
+// version is set by the linker.
+var version = ""
+
+// versionCommand prints what nat64d --version does: people try both.
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this program",
+		Args:  noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			v := buildVersion()
+			text := fmt.Sprintf("nat64d %s (%s)", v.Version, v.Go)
+			if v.Revision != "" {
+				text += ", commit " + v.Revision
+			}
+			_, err := fmt.Fprintln(c.OutOrStdout(), text)
+			return err
+		},
+	}
+}
+
+// buildVersion returns what this binary was built from.
+func buildVersion() control.Version {
+	v := control.Version{Version: version, Go: "unknown"}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	v.Go = info.GoVersion
+	if v.Version == "" {
+		v.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v.Revision = s.Value
+		}
+	}
+	return v
+}
