@@ -1,10 +1,17 @@
 package nexthop_test
 
 import (
+	"bytes"
 	"log/slog"
+	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	rawsocket "github.com/mdlayher/packet"
+	"golang.org/x/sys/unix"
 
 	"nat64d/lab"
 	"nat64d/nexthop"
@@ -142,4 +149,77 @@ func TestARPIsAnswered(t *testing.T) {
 		ask("192.0.2.65")
 		return strings.Contains(entry("192.0.2.65"), gateway)
 	})
+}
+
+// TestARPOfPriorityTags sends requests in frames of VLAN 0, which are answered like untagged ones, and of other VLANs, which are
+// not.
+func TestARPOfPriorityTags(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	g := follow(t, l, nexthop.ARPAuto)
+	spare := netip.MustParseAddr(lab.Spare4)
+	g.SetProxied([]netip.Addr{spare})
+	var nic *net.Interface
+	var conn *rawsocket.Conn
+	err := l.Server.Do(func() (err error) {
+		if nic, err = net.InterfaceByName("eth0"); err == nil {
+			conn, err = rawsocket.Listen(nic, rawsocket.Raw, unix.ETH_P_ARP, nil)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	zero, seven := []byte{0x81, 0, 0xa0, 0}, []byte{0x81, 0, 0xa0, 7}
+	number := byte(100) // of the sender, which tells the answers apart
+	ask := func(tags ...[]byte) {
+		number++
+		frame := slices.Concat(bytes.Repeat([]byte{0xff}, 6), nic.HardwareAddr, slices.Concat(tags...),
+			[]byte{0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1}, nic.HardwareAddr, []byte{192, 0, 2, number}, make([]byte, 6), spare.AsSlice())
+		if _, err := conn.WriteTo(frame, &rawsocket.Addr{HardwareAddr: frame[:6]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// answered returns the number of the request that the next answer is for.
+	answered := func() byte {
+		b := make([]byte, 64)
+		for {
+			if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			n, _, err := conn.ReadFrom(b)
+			if err != nil {
+				t.Fatalf("no answer: %v", err)
+			}
+			if n >= 42 && b[21] == 2 && bytes.Equal(b[28:32], spare.AsSlice()) {
+				return b[41]
+			}
+		}
+	}
+	until(t, "a request is answered", func() bool { // the responder takes a moment to begin
+		ask()
+		b := make([]byte, 64)
+		for {
+			if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+			n, _, err := conn.ReadFrom(b)
+			if err != nil {
+				return false
+			}
+			if n >= 42 && b[21] == 2 && b[41] == number {
+				return true
+			}
+		}
+	})
+	for _, tags := range [][][]byte{{zero}, {zero, zero}, {{0x88, 0xa8, 0, 0}}} {
+		ask(seven)
+		ask(zero, seven)
+		ask(seven, zero)
+		ask(tags...)
+		if got := answered(); got != number {
+			t.Errorf("tags %x: the next answer is for request %d, want %d, the first that is of no VLAN", tags, got, number)
+		}
+	}
 }

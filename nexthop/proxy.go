@@ -128,10 +128,14 @@ func send(conn *rawsocket.Conn, a *arp, to [6]byte) error {
 	return err
 }
 
-// untagged passes frames without a VLAN tag: one of another VLAN is not for this interface.
+// untagged passes frames of no VLAN: one of another VLAN is not for this interface. A tag of VLAN 0 is only a priority. The
+// kernel takes tags off before a socket of one protocol sees the frame, the number of a VLAN that it does not know included,
+// and marks such a frame as another host's.
 var untagged = assemble(
-	bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 1},
+	bpf.LoadExtension{Num: bpf.ExtType},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OTHERHOST, SkipTrue: 3},
+	bpf.LoadExtension{Num: bpf.ExtVLANTag}, // 0 if there is none
+	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x0fff, SkipTrue: 1},
 	bpf.RetConstant{Val: arpFrameLen},
 	bpf.RetConstant{Val: 0},
 )
