@@ -177,6 +177,7 @@ type tapFlow struct {
 	t      *testing.T
 	mapped netip.AddrPort
 	round  uint32
+	tags   []byte // in front of the EtherType of what is written
 }
 
 const flowPort = 5555
@@ -200,7 +201,7 @@ func (f *tapFlow) exchange(from, to int, ip []byte, after string) []byte {
 	marker := ip[len(ip)-4:]
 	deadline := time.After(3 * time.Second)
 	for {
-		if err := f.write(from, vnet{}, ip); err != nil && !errors.Is(err, unix.EIO) {
+		if err := f.write(from, vnet{}, ip, f.tags...); err != nil && !errors.Is(err, unix.EIO) {
 			f.t.Fatal(err)
 		}
 		again := time.After(50 * time.Millisecond)
@@ -304,6 +305,9 @@ func TestOddFramesStopNothing(t *testing.T) {
 			g := launch(t, l, socketPath(t), "--v6", f.names[0], "--v4", f.names[1], "--pool6", lab.Prefix6, "--pool4", ownPool, "--engine", c.engine)
 			g.ready()
 			f.passes("the start")
+			for _, f.tags = range [][]byte{{0x81, 0, 0xe0, 0}, {0x88, 0xa8, 0, 0}, {0x81, 0, 0, 0, 0x81, 0, 0x20, 0}, nil} {
+				f.passes(fmt.Sprintf("tags %x of VLAN 0", f.tags))
+			}
 			ufo := vnet{flags: 1, gso: 3, hdrLen: 14 + 48, size: 1448, csumStart: 14 + 40, csumAt: 6}
 			for side, ip := range [][]byte{numbered6(lab.Client6, lab.Server4As6, 1, 2, 3), numbered4(lab.Server4, lab.Gateway4, 1, f.mapped.Port(), 3)} {
 				ufo.csumStart = uint16(14 + len(ip) - 12)
