@@ -425,7 +425,9 @@ func TestOverridesRefused(t *testing.T) {
 		{config.Overrides{V6: "a/b", V4: "b"}, `command line: interfaces.v6.name: "a/b" cannot be the name of an interface; the kernel takes up to 15 bytes without blanks, / or :`},
 		{config.Overrides{V6: "a", V4: "b", Pool6: []string{"64:ff9b::/95"}}, "command line: pool6[0].prefix: 64:ff9b::/95: the length must be 32, 40, 48, 56, 64 or 96 (RFC 6052)"},
 		{config.Overrides{V6: "a", V4: "b", Pool4: []string{"10.0.2.15:9-8"}}, "command line: pool4[0]: ports 9-8: the range is reversed: write 8-9"},
-		{config.Overrides{V6: "a", V4: "b", Pool4: []string{"10.0.2.15:"}}, `command line: pool4[0]: "10.0.2.15:" ends with a colon; write 10.0.2.15:7000-8000, or 10.0.2.15 for all ports from 1024`},
+		{config.Overrides{V6: "a", V4: "b", Pool4: []string{"10.0.2.15:"}}, `command line: pool4[0]: "10.0.2.15:" has no ports behind the address; write 10.0.2.15:7000-8000, or 10.0.2.15 for all ports from 1024`},
+		{config.Overrides{V6: "a", V4: "b", Pool4: []string{"2001:db8::1"}}, "command line: pool4[0]: 2001:db8::1 is an IPv6 address: pool4 holds IPv4 addresses such as 192.0.2.1 (NAT64 prefixes belong to pool6)"},
+		{config.Overrides{V6: "a", V4: "b", Pool4: []string{"10.0.2.15 9-8"}}, "command line: pool4[0]: ports 9-8: the range is reversed: write 8-9"},
 		{config.Overrides{V6: "a", V4: "b", LogLevel: "loud"}, `command line: logging.level: is "loud", but must be one of debug, info, warn, error`},
 	}
 	for _, tt := range tests {

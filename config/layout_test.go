@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -124,6 +125,37 @@ func TestKeysAreThoseOfTheLayout(t *testing.T) {
 	for _, a := range aliases {
 		if _, _, err := find(a.name); err != nil || a.isBool() != (a.off != "") {
 			t.Errorf("alias %+v: %v", a, err)
+		}
+	}
+}
+
+// The reference file says "restart" of the keys that need one, and of no others, and the page on configuration lists them.
+func TestRestartIsSaidAlike(t *testing.T) {
+	t.Parallel()
+	reference, err := os.ReadFile("nat64d.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(reference), "\n")
+	d := newDocument()
+	d.read("reference", strings.NewReader(string(reference)))
+	page, err := os.ReadFile("../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(page), "These keys need a restart:")
+	list, _, _ = strings.Cut(list, "\n\n")
+	said := regexp.MustCompile("restart\\b")
+	for _, k := range Keys() {
+		at, ok := d.where[k.Name]
+		if !ok {
+			continue // it has no place of its own in the file
+		}
+		if restart := said.MatchString(lines[at.line-1]); restart == k.Live {
+			t.Errorf("nat64d.yaml:%d: the comment says restart: %v, but %s may change while nat64d runs: %v", at.line, restart, k.Name, k.Live)
+		}
+		if listed := strings.Contains(list, "`"+k.Name+"`"); listed == k.Live {
+			t.Errorf("docs/configuration.md lists %s among the keys that need a restart: %v, but it may change while nat64d runs: %v", k.Name, listed, k.Live)
 		}
 	}
 }

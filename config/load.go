@@ -13,6 +13,8 @@ import (
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
+
+	"nat64d/pool4"
 )
 
 // Load reads the file at path and then, in the order of their names, the *.yaml files in the folder conf.d beside it:
@@ -167,9 +169,9 @@ func (d *document) override(f *file, o Overrides) {
 		d.forget("pool4")
 		f.Pool4 = nil
 		for i, p := range o.Pool4 {
-			address, ports, colon := strings.Cut(p, ":")
-			if colon && ports == "" {
-				d.problem(rowKey("pool4", i), "%q ends with a colon; write %s:7000-8000, or %s for all ports from 1024", p, address, address)
+			address, ports := pool4.Split(p)
+			if ports == "" && address != p {
+				d.problem(rowKey("pool4", i), "%q has no ports behind the address; write %s:7000-8000, or %s for all ports from 1024", p, address, address)
 			}
 			f.Pool4 = append(f.Pool4, rawPool4{Address: address, Ports: ports})
 		}

@@ -139,28 +139,31 @@ type AddressPair struct {
 	V4     netip.Addr   `json:"v4"`
 }
 
-// Binding is a row of a BIB (RFC 6146 section 3.1). The port of an ICMP query is its Identifier.
+// Binding is a row of a BIB (RFC 6146 section 3.1). The port of an ICMP query is its Identifier. In JSON each address and
+// each port is a value of its own: client, client_port, mapped, mapped_port.
 type Binding struct {
-	Protocol string         `json:"protocol"`
-	Client   netip.AddrPort `json:"client"` // (X',x)
-	Mapped   netip.AddrPort `json:"mapped"` // (T,t), from pool4
-	Static   bool           `json:"static"`
-	Sessions int            `json:"sessions"`
+	Protocol string
+	Client   netip.AddrPort // (X',x)
+	Mapped   netip.AddrPort // (T,t), from pool4
+	Static   bool
+	Sessions int
 }
 
-// Session is a row of a session table (RFC 6146 section 3.2).
+// Session is a row of a session table (RFC 6146 section 3.2). JSON has it as it has a Binding, with peer, peer_port,
+// peer6 and peer6_port.
 type Session struct {
-	Protocol string         `json:"protocol"`
-	Client   netip.AddrPort `json:"client,omitzero"` // (X',x); zero: a SYN from IPv4 that waits for its client
-	Peer6    netip.AddrPort `json:"peer6"`           // (Y',y), the peer as the client sees it
-	Mapped   netip.AddrPort `json:"mapped"`          // (T,t), the client as the peer sees it
-	Peer     netip.AddrPort `json:"peer"`            // (Z,z)
-	State    string         `json:"state,omitempty"` // of a TCP session
-	Expires  Seconds        `json:"expires_seconds"` // remaining lifetime
+	Protocol string
+	Client   netip.AddrPort // (X',x); zero: a SYN from IPv4 that waits for its client
+	Peer6    netip.AddrPort // (Y',y), the peer as the client sees it
+	Mapped   netip.AddrPort // (T,t), the client as the peer sees it
+	Peer     netip.AddrPort // (Z,z)
+	State    string         // of a TCP session
+	Expires  Seconds        // remaining lifetime
 }
 
 // BindingChange asks to add or remove bindings. Client and Mapped are an address with a port or a range of ports, such as
-// "[2001:db8::5]:80" and "10.0.2.15:8000-8100"; "#" may stand before the port. Ranges must be equally long.
+// "[2001:db8::5]:80" and "10.0.2.15:8000-8100"; "#" may stand before the port. Ranges must be equally long. In a removal
+// an address alone stands for all of its ports.
 type BindingChange struct {
 	Protocols []string `json:"protocols,omitempty"` // of tcp, udp and icmp; empty: all three
 	Client    string   `json:"client,omitempty"`    // (X',x); may be empty in a removal that has Mapped
@@ -168,11 +171,14 @@ type BindingChange struct {
 	Force     bool     `json:"force,omitempty"`     // add although it takes ports that the host needs
 }
 
-// BindingRange is a binding, or several of consecutive ports on both sides.
+// BindingRange is Count bindings of consecutive ports on both sides, named by the first.
 type BindingRange struct {
-	Protocol string `json:"protocol"` // tcp, udp or icmp
-	Client   string `json:"client"`   // "[2001:db8::5]:80" or "[2001:db8::5]:8000-8100"
-	Mapped   string `json:"mapped"`
+	Protocol   string     `json:"protocol"` // tcp, udp or icmp
+	Client     netip.Addr `json:"client"`
+	ClientPort uint16     `json:"client_port"`
+	Mapped     netip.Addr `json:"mapped"`
+	MappedPort uint16     `json:"mapped_port"`
+	Count      int        `json:"count"`
 }
 
 // BindingResult says what a change did. The change was made whole or not at all.

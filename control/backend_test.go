@@ -141,11 +141,11 @@ func (m *memory) RemovePool6(control.Pool6Change) (control.Pool6Result, error) {
 }
 
 func (m *memory) AddBinding(c control.BindingChange) (control.BindingResult, error) {
-	return control.BindingResult{Added: []control.BindingRange{{Protocol: c.Protocols[0], Client: c.Client, Mapped: c.Mapped}}}, nil
+	return control.BindingResult{Added: []control.BindingRange{bound(c.Protocols[0], c.Client, c.Mapped)}}, nil
 }
 
 func (m *memory) RemoveBinding(c control.BindingChange) (control.BindingResult, error) {
-	return control.BindingResult{Removed: []control.BindingRange{{Protocol: "tcp", Client: "[2001:db8::5]:80", Mapped: c.Mapped}}, Bindings: 1, Sessions: 5}, nil
+	return control.BindingResult{Removed: []control.BindingRange{bound("tcp", "[2001:db8::5]:80", c.Mapped)}, Bindings: 1, Sessions: 5}, nil
 }
 
 func (m *memory) GetConfig(key string) ([]control.ConfigKey, error) {
@@ -163,4 +163,10 @@ func (m *memory) Reload() (control.ReloadResult, error) { return control.ReloadR
 
 func (m *memory) Address(a netip.Addr) ([]control.AddressPair, error) {
 	return []control.AddressPair{{Prefix: netip.MustParsePrefix("64:ff9b::/96"), V6: netip.MustParseAddr("64:ff9b::192.0.2.1"), V4: a}}, nil
+}
+
+// bound returns a binding between two transport addresses.
+func bound(protocol, client, mapped string) control.BindingRange {
+	c, m := netip.MustParseAddrPort(client), netip.MustParseAddrPort(mapped)
+	return control.BindingRange{Protocol: protocol, Client: c.Addr(), ClientPort: c.Port(), Mapped: m.Addr(), MappedPort: m.Port(), Count: 1}
 }

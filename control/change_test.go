@@ -26,13 +26,13 @@ func TestPrefixesTravel(t *testing.T) {
 func TestBindingsTravel(t *testing.T) {
 	t.Parallel()
 	c := start(t, &memory{})
-	change := control.BindingChange{Protocols: []string{"tcp"}, Client: "[2001:db8::5]:8000-8100", Mapped: "10.0.2.15#8000-8100"}
+	change := control.BindingChange{Protocols: []string{"tcp"}, Client: "[2001:db8::5]:8000", Mapped: "10.0.2.15:8001"}
 	r, err := c.AddBinding(t.Context(), change)
-	if err != nil || len(r.Added) != 1 || r.Added[0] != (control.BindingRange{Protocol: "tcp", Client: change.Client, Mapped: change.Mapped}) {
+	if err != nil || len(r.Added) != 1 || r.Added[0] != bound("tcp", change.Client, change.Mapped) {
 		t.Errorf("add %+v, %v", r, err)
 	}
 	r, err = c.RemoveBinding(t.Context(), control.BindingChange{Mapped: "10.0.2.15:7080"})
-	if err != nil || len(r.Removed) != 1 || r.Removed[0].Mapped != "10.0.2.15:7080" || r.Bindings != 1 || r.Sessions != 5 {
+	if err != nil || len(r.Removed) != 1 || r.Removed[0] != bound("tcp", "[2001:db8::5]:80", "10.0.2.15:7080") || r.Bindings != 1 || r.Sessions != 5 {
 		t.Errorf("remove %+v, %v", r, err)
 	}
 }

@@ -41,6 +41,16 @@ func ParseRange(addresses, ports string, protos ...packet.Proto) ([]Entry, error
 	return entries, nil
 }
 
+// Split takes addresses and ports that stand in one word apart, 10.0.2.15:7000-8000, with a colon, a space or Jool's #
+// between them. What has no ports, and IPv6, which has no place in pool4, it returns as it is.
+func Split(s string) (addresses, ports string) {
+	at := strings.IndexAny(s, ":# ")
+	if at < 0 || strings.Count(s, ":") > 1 {
+		return s, ""
+	}
+	return s[:at], strings.TrimLeft(s[at+1:], " ")
+}
+
 // parseAddresses returns the first and the last address.
 func parseAddresses(s string) (first, last uint32, err error) {
 	a, b, isRange := strings.Cut(s, "-")
@@ -98,7 +108,7 @@ func parsePair(s, a, b string) (first, last uint32, err error) {
 }
 
 func parseAddr(s string) (uint32, error) {
-	a, err := netip.ParseAddr(s)
+	a, err := netip.ParseAddr(strings.Trim(s, "[]"))
 	if err != nil {
 		return 0, fmt.Errorf("pool4: %q is not an IPv4 address: write four numbers of 0 to 255 without leading zeros, such as 192.0.2.1", s)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -40,11 +41,17 @@ func newBIBList(a *app) *cobra.Command {
 
 var bindingColumns = []column[control.Binding]{
 	{"PROTO", "protocol", func(b control.Binding) string { return b.Protocol }, nil},
-	{"CLIENT", "client", func(b control.Binding) string { return b.Client.String() }, nil},
-	{"MAPPED", "mapped", func(b control.Binding) string { return b.Mapped.String() }, nil},
+	{"CLIENT", "", func(b control.Binding) string { return b.Client.String() }, nil},
+	{"", "client", func(b control.Binding) string { return b.Client.Addr().String() }, nil},
+	{"", "client_port", func(b control.Binding) string { return port(b.Client) }, nil},
+	{"MAPPED", "", func(b control.Binding) string { return b.Mapped.String() }, nil},
+	{"", "mapped", func(b control.Binding) string { return b.Mapped.Addr().String() }, nil},
+	{"", "mapped_port", func(b control.Binding) string { return port(b.Mapped) }, nil},
 	{"SESSIONS", "sessions", func(b control.Binding) string { return strconv.Itoa(b.Sessions) }, nil},
 	{"KIND", "static", kind, func(b control.Binding) string { return strconv.FormatBool(b.Static) }},
 }
+
+func port(a netip.AddrPort) string { return strconv.Itoa(int(a.Port())) }
 
 func kind(b control.Binding) string {
 	if b.Static {

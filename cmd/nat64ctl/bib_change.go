@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -42,12 +43,13 @@ The address must be one of pool4; its ports need not lie in the ranges of pool4.
 
 func newBIBRemove(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "remove PROTO V4:PORTS|[V6]:PORTS [[V6]:PORTS]",
+		Use:   "remove PROTO V4[:PORTS]|V6|[V6]:PORTS [V6|[V6]:PORTS]",
 		Short: "remove bindings, and end their sessions",
-		Long:  "Remove static bindings and end dynamic ones, with their sessions. One of the two sides is enough.\n\n" + bindingHelp,
+		Long: "Remove static bindings and end dynamic ones, with their sessions. One of the two sides is enough, and an address alone\n" +
+			"stands for all of its ports.\n\n" + bindingHelp,
 		Example: `  nat64ctl bib remove tcp 10.0.2.15:7080
-  nat64ctl bib remove all [2001:db8::5]:80`,
-		Args: arguments([]string{"PROTO", "V4:PORTS or [V6]:PORTS"}, []string{"the other"}),
+  nat64ctl bib remove all 2001:db8::5`,
+		Args: arguments([]string{"PROTO", "V4[:PORTS] or V6 or [V6]:PORTS"}, []string{"the other"}),
 		RunE: func(c *cobra.Command, args []string) error {
 			change, err := bindingChange(args)
 			if err != nil {
@@ -90,8 +92,11 @@ type bindingRow struct {
 var bindingRowColumns = []column[bindingRow]{
 	{"", "action", func(r bindingRow) string { return r.action }, nil},
 	{"", "protocol", func(r bindingRow) string { return r.Protocol }, nil},
-	{"", "client", func(r bindingRow) string { return r.Client }, nil},
-	{"", "mapped", func(r bindingRow) string { return r.Mapped }, nil},
+	{"", "client", func(r bindingRow) string { return r.Client.String() }, nil},
+	{"", "client_port", func(r bindingRow) string { return strconv.Itoa(int(r.ClientPort)) }, nil},
+	{"", "mapped", func(r bindingRow) string { return r.Mapped.String() }, nil},
+	{"", "mapped_port", func(r bindingRow) string { return strconv.Itoa(int(r.MappedPort)) }, nil},
+	{"", "count", func(r bindingRow) string { return strconv.Itoa(r.Count) }, nil},
 }
 
 // printBindings says what a change did; idle is for one that had nothing to do.
@@ -113,7 +118,7 @@ func (a *app) printBindings(r control.BindingResult, err error, idle string) err
 		}
 		return printAll(a, bindingRowColumns, rows)
 	}
-	if len(r.Added)+len(r.Removed) == 0 {
+	if len(r.Added)+len(r.Removed)+r.Bindings+r.Sessions == 0 {
 		fmt.Fprintln(a.out, idle)
 	}
 	for _, s := range bindingSentences(r.Added) {
@@ -132,7 +137,7 @@ func (a *app) printBindings(r control.BindingResult, err error, idle string) err
 func bindingSentences(ranges []control.BindingRange) (lines []string) {
 	protocols := map[string][]string{}
 	for _, b := range joinPorts(ranges) {
-		s := b.Mapped + " to " + b.Client
+		s := portRange(b.Mapped, b.MappedPort, b.Count) + " to " + portRange(b.Client, b.ClientPort, b.Count)
 		if len(protocols[s]) == 0 {
 			lines = append(lines, s)
 		}
@@ -145,44 +150,34 @@ func bindingSentences(ranges []control.BindingRange) (lines []string) {
 	return lines
 }
 
-// joinPorts makes ranges of neighbouring bindings of one port each, which is how they stand in the table. What is a range
-// already is left as it is.
-func joinPorts(ranges []control.BindingRange) []control.BindingRange {
-	type single struct {
-		protocol       string
-		mapped, client netip.AddrPort
-	}
-	var singles []single
-	var joined []control.BindingRange
-	for _, b := range ranges {
-		m, err := netip.ParseAddrPort(b.Mapped)
-		c, bad := netip.ParseAddrPort(b.Client)
-		if err != nil || bad != nil {
-			joined = append(joined, b)
+// joinPorts makes one range of neighbouring bindings, which stand in the table one by one.
+func joinPorts(ranges []control.BindingRange) (joined []control.BindingRange) {
+	ranges = slices.Clone(ranges)
+	slices.SortFunc(ranges, func(a, b control.BindingRange) int {
+		return cmp.Or(strings.Compare(a.Protocol, b.Protocol), a.Mapped.Compare(b.Mapped), cmp.Compare(a.MappedPort, b.MappedPort))
+	})
+	for _, r := range ranges {
+		if n := len(joined); n > 0 && follows(joined[n-1], r) {
+			joined[n-1].Count += r.Count
 			continue
 		}
-		singles = append(singles, single{b.Protocol, m, c})
-	}
-	slices.SortFunc(singles, func(a, b single) int {
-		return cmp.Or(strings.Compare(a.protocol, b.protocol), a.mapped.Compare(b.mapped))
-	})
-	for i := 0; i < len(singles); {
-		first, n := singles[i], uint16(1)
-		for i++; i < len(singles) && singles[i] == (single{first.protocol, plus(first.mapped, n), plus(first.client, n)}); i++ {
-			n++
-		}
-		joined = append(joined, control.BindingRange{Protocol: first.protocol, Mapped: portRange(first.mapped, n), Client: portRange(first.client, n)})
+		joined = append(joined, r)
 	}
 	return joined
 }
 
-// plus returns the transport address n ports on.
-func plus(p netip.AddrPort, n uint16) netip.AddrPort { return netip.AddrPortFrom(p.Addr(), p.Port()+n) }
+// follows reports whether the ports of b come right after those of a, on both sides.
+func follows(a, b control.BindingRange) bool {
+	end := a
+	end.MappedPort, end.ClientPort, end.Count = a.MappedPort+uint16(a.Count), a.ClientPort+uint16(a.Count), b.Count
+	return end == b
+}
 
-// portRange writes n ports from p on.
-func portRange(p netip.AddrPort, n uint16) string {
-	if n == 1 {
-		return p.String()
+// portRange writes n ports of an address.
+func portRange(a netip.Addr, first uint16, n int) string {
+	s := netip.AddrPortFrom(a, first).String()
+	if n > 1 {
+		s += fmt.Sprintf("-%d", int(first)+n-1)
 	}
-	return fmt.Sprintf("%v-%d", p, p.Port()+n-1)
+	return s
 }

@@ -3,6 +3,7 @@ package main_test
 import (
 	"errors"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"nat64d/control"
@@ -43,7 +44,7 @@ func (fake) AddBinding(c control.BindingChange) (r control.BindingResult, err er
 		names = []string{"tcp", "udp", "icmp"}
 	}
 	for _, p := range names {
-		r.Added = append(r.Added, control.BindingRange{Protocol: p, Client: c.Client, Mapped: c.Mapped})
+		r.Added = append(r.Added, bound(p, c.Client, c.Mapped))
 	}
 	return r, nil
 }
@@ -52,12 +53,12 @@ func (f fake) RemoveBinding(c control.BindingChange) (r control.BindingResult, e
 	if len(c.Protocols) == 0 { // in no order, and with a gap
 		for _, b := range []string{"tcp 81 8001", "udp 80 8000", "tcp 83 8003", "tcp 80 8000", "tcp 85 8004", "udp 81 8001"} {
 			f := strings.Fields(b)
-			r.Removed = append(r.Removed, control.BindingRange{Protocol: f[0], Client: "[2001:db8::5]:" + f[1], Mapped: "10.0.2.15:" + f[2]})
+			r.Removed = append(r.Removed, bound(f[0], "[2001:db8::5]:"+f[1], "10.0.2.15:"+f[2]))
 		}
 		return r, nil
 	}
 	return control.BindingResult{
-		Removed:  []control.BindingRange{{Protocol: "tcp", Client: "[2001:db8::5]:80", Mapped: "10.0.2.15:7080"}},
+		Removed:  []control.BindingRange{bound("tcp", "[2001:db8::5]:80", "10.0.2.15:7080")},
 		Bindings: 1, Sessions: 2,
 	}, nil
 }
@@ -97,4 +98,21 @@ func (f fake) Reload() (control.ReloadResult, error) {
 		{Name: "deny_v4", New: "10.0.0.0/8"},
 		{Name: "sessions.timeouts.udp", Old: "10m", New: "5m"},
 	}}, nil
+}
+
+// bound returns a binding, or those of a range of ports, between ends that are written as on a command line.
+func bound(protocol, client, mapped string) control.BindingRange {
+	r := control.BindingRange{Protocol: protocol, Count: 1}
+	side := func(s string) (netip.Addr, uint16) {
+		at := strings.LastIndexAny(s, ":#")
+		first, last, ranged := strings.Cut(s[at+1:], "-")
+		lo, _ := strconv.Atoi(first)
+		if hi, _ := strconv.Atoi(last); ranged {
+			r.Count = hi - lo + 1
+		}
+		return netip.MustParseAddr(strings.Trim(s[:at], "[]")), uint16(lo)
+	}
+	r.Client, r.ClientPort = side(client)
+	r.Mapped, r.MappedPort = side(mapped)
+	return r
 }

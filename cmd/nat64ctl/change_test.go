@@ -13,7 +13,7 @@ func TestChangeOutput(t *testing.T) {
 KEY                    VALUE  DEFAULT               CHANGES
 sessions.timeouts.udp  10m    5m                    at once
 translation.tos        copy   -                     at once
-api.group              ""     a group with quite …  by restart
+api.group              ""     a group with quite …  restart
 `},
 		{"config get -o csv", `
 name,value,default,live,jool,help
@@ -105,13 +105,13 @@ added 10.0.2.15:7080 to [2001:db8::5]:80 for tcp
 added 10.0.2.15:22 to [2001:db8::5]:22 for tcp
 `},
 		{"bib add udp,tcp 2001:db8::5#8000-8100 10.0.2.15#8000-8100", `
-added 10.0.2.15#8000-8100 to 2001:db8::5#8000-8100 for tcp and udp
+added 10.0.2.15:8000-8100 to [2001:db8::5]:8000-8100 for tcp and udp
 `},
 		{"bib add all [2001:db8::5]:80 10.0.2.15:7080 -o csv", `
-action,protocol,client,mapped
-added,tcp,[2001:db8::5]:80,10.0.2.15:7080
-added,udp,[2001:db8::5]:80,10.0.2.15:7080
-added,icmp,[2001:db8::5]:80,10.0.2.15:7080
+action,protocol,client,client_port,mapped,mapped_port,count
+added,tcp,2001:db8::5,80,10.0.2.15,7080,1
+added,udp,2001:db8::5,80,10.0.2.15,7080,1
+added,icmp,2001:db8::5,80,10.0.2.15,7080,1
 `},
 		{"bib add tcp [2001:db8::5]:80 10.0.2.15:1", `
 nothing to add: the bindings are there already
@@ -149,7 +149,7 @@ func TestChangesRefused(t *testing.T) {
 		{"config set api.group x", 1, "nat64ctl: api.group cannot change while nat64d runs\n"},
 		{"config set api.group", 2, "nat64ctl: VALUE is missing\nsee: nat64ctl config set --help\n"},
 		{"global update", 2, "nat64ctl: KEY and VALUE is missing\nsee: nat64ctl global update --help\n"},
-		{"global", 2, "nat64ctl: global what? display, update\nsee: nat64ctl global --help\n"},
+		{"global", 2, "nat64ctl: global needs a command: display, update\nsee: nat64ctl global --help\n"},
 		{"pool6 add x", 1, "nat64ctl: pool6: not a prefix\n"},
 		{"pool6 add", 2, "nat64ctl: PREFIX is missing\nsee: nat64ctl pool6 add --help\n"},
 		{"addr example.org", 1, "nat64ctl: \"example.org\" is not an address\nhint: use one such as 192.0.2.1 or 64:ff9b::192.0.2.1\n"},

@@ -12,7 +12,7 @@ import (
 
 func newConfig(a *app) *cobra.Command {
 	c := group("config", "what nat64d is configured to do")
-	c.AddCommand(newConfigGet(a), newConfigSet(a, "set"))
+	c.AddCommand(newConfigGet(a), newConfigSet(a, "set", "  nat64ctl config set sessions.timeouts.udp 10m --persist"))
 	return c
 }
 
@@ -83,7 +83,7 @@ func moment(k control.ConfigKey) string {
 	if k.Live {
 		return "at once"
 	}
-	return "by restart"
+	return "restart"
 }
 
 func joolNames(k control.ConfigKey) string {
@@ -102,8 +102,8 @@ func keyFields(k control.ConfigKey) []field {
 	return append(fs, field{"meaning", k.Help})
 }
 
-// newConfigSet returns the command that changes a key, under the name that it has in its group.
-func newConfigSet(a *app, name string) *cobra.Command {
+// newConfigSet returns the command that changes a key, under the name that it has in its group and with an example.
+func newConfigSet(a *app, name, example string) *cobra.Command {
 	var persist bool
 	c := &cobra.Command{
 		Use:   name + " KEY VALUE",
@@ -113,7 +113,7 @@ values of a list, or as in Jool: udp-timeout 00:05:00, address-dependent-filteri
 
 The change holds until nat64d stops or reloads its configuration. With --persist it is also written into
 conf.d/90-nat64ctl.yaml beside the configuration file, which later starts read.`,
-		Example:           "  nat64ctl config set sessions.timeouts.udp 10m --persist",
+		Example:           example,
 		Args:              arguments(keyValue, nil),
 		ValidArgsFunction: a.completeKeys,
 		RunE: func(c *cobra.Command, args []string) error {

@@ -9,7 +9,7 @@ import (
 // newGlobal returns what Jool calls config get and config set.
 func newGlobal(a *app) *cobra.Command {
 	c := group("global", "config get and set by the names of Jool")
-	c.AddCommand(newGlobalDisplay(a), newConfigSet(a, "update"))
+	c.AddCommand(newGlobalDisplay(a), newConfigSet(a, "update", "  nat64ctl global update udp-timeout 0:10:00 --persist"))
 	return c
 }
 

@@ -68,6 +68,7 @@ func explain(w io.Writer, err error) {
 	var usage usageError
 	var refused *control.Error
 	switch {
+	case errors.Is(err, errUnhealthy): // the command has said why
 	case errors.As(err, &usage):
 		fmt.Fprintf(w, "nat64ctl: %v\nsee: %s --help\n", err, usage.command)
 	case errors.Is(err, context.Canceled):

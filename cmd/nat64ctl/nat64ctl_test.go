@@ -177,6 +177,9 @@ ended 1 binding and 2 sessions
 		{"pool4 flush --yes", `
 pool4 was empty already
 `},
+		{"health", `
+ready
+`},
 		{"pool6 list", `
 PREFIX
 64:ff9b::/96
@@ -187,12 +190,12 @@ tcp    [2001:db8::8]:37878  10.0.2.15:7042  2         dynamic
 udp    [2001:db8::a:8]:53   10.0.2.15:7001  0         static
 `},
 		{"bib display --udp -o csv", `
-protocol,client,mapped,sessions,static
-udp,[2001:db8::a:8]:53,10.0.2.15:7001,0,true
+protocol,client,client_port,mapped,mapped_port,sessions,static
+udp,2001:db8::a:8,53,10.0.2.15,7001,0,true
 `},
 		{"bib list --client 2001:db8::8 -o json", `
 [
- {"protocol":"tcp","client":"[2001:db8::8]:37878","mapped":"10.0.2.15:7042","static":false,"sessions":2}
+ {"protocol":"tcp","client":"2001:db8::8","client_port":37878,"mapped":"10.0.2.15","mapped_port":7042,"static":false,"sessions":2}
 ]
 `},
 		{"bib list --icmp -o json", `
@@ -205,21 +208,21 @@ udp    [2001:db8::8]:37878  10.0.2.15:7042  198.51.100.7:443  59s      -
 tcp    -                    10.0.2.15:7042  198.51.100.9:80   6s       V4_INIT
 `},
 		{"session list -o csv --peer 198.51.100.9", `
-protocol,client,peer6,mapped,peer,expires_seconds,state
-tcp,,[64:ff9b::c633:6409]:80,10.0.2.15:7042,198.51.100.9:80,6.000,V4_INIT
+protocol,client,client_port,mapped,mapped_port,peer,peer_port,peer6,peer6_port,expires_seconds,state
+tcp,,,10.0.2.15,7042,198.51.100.9,80,64:ff9b::c633:6409,80,6.000,V4_INIT
 `},
 		{"session list -o json --peer 198.51.100.9", `
 [
- {"protocol":"tcp","peer6":"[64:ff9b::c633:6409]:80","mapped":"10.0.2.15:7042","peer":"198.51.100.9:80","state":"V4_INIT","expires_seconds":6}
+ {"protocol":"tcp","mapped":"10.0.2.15","mapped_port":7042,"peer":"198.51.100.9","peer_port":80,"peer6":"64:ff9b::c633:6409","peer6_port":80,"state":"V4_INIT","expires_seconds":6}
 ]
 `},
 		{"session list -o csv --peer 198.51.100.0/24 --limit 1", `
-protocol,client,peer6,mapped,peer,expires_seconds,state
-tcp,[2001:db8::8]:37878,[64:ff9b::c633:6407]:443,10.0.2.15:7042,198.51.100.7:443,7198.500,ESTABLISHED
+protocol,client,client_port,mapped,mapped_port,peer,peer_port,peer6,peer6_port,expires_seconds,state
+tcp,2001:db8::8,37878,10.0.2.15,7042,198.51.100.7,443,64:ff9b::c633:6407,443,7198.500,ESTABLISHED
 `},
 		{"session list -o json --udp", `
 [
- {"protocol":"udp","client":"[2001:db8::8]:37878","peer6":"[64:ff9b::c633:6407]:443","mapped":"10.0.2.15:7042","peer":"198.51.100.7:443","expires_seconds":59}
+ {"protocol":"udp","client":"2001:db8::8","client_port":37878,"mapped":"10.0.2.15","mapped_port":7042,"peer":"198.51.100.7","peer_port":443,"peer6":"64:ff9b::c633:6407","peer6_port":443,"expires_seconds":59}
 ]
 `},
 		{"stats", `
@@ -262,6 +265,12 @@ func TestEmptyDaemon(t *testing.T) {
 			t.Errorf("%s: %d, %q, %q", args, code, stdout, stderr)
 		}
 	}
+	if stdout, stderr, code := call(t, empty, "health"); stdout != "not ready: pool4 is empty\n" || stderr != "" || code != 1 {
+		t.Errorf("health: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+	if stdout, _, code := call(t, empty, "health", "-o", "json"); !strings.Contains(stdout, `"pool4 is empty"`) || code != 1 {
+		t.Errorf("health: exit code %d, stdout %q", code, stdout)
+	}
 	stdout, _, _ := call(t, empty, "status")
 	for _, want := range []string{"\nstate      NOT READY\n", "\nnot ready  pool4 is empty\n", "\nwarning    group nat64 does not exist\n"} {
 		if !strings.Contains(stdout, want) {
@@ -287,7 +296,7 @@ func TestRefusals(t *testing.T) {
 		{full, "pool4 add", 2, "nat64ctl: ADDRESS is missing\nsee: nat64ctl pool4 add --help\n"},
 		{full, "pool4 add a b c", 2, "nat64ctl: \"c\" is one argument too many\nsee: nat64ctl pool4 add --help\n"},
 		{full, "pool4 flush", 2, "nat64ctl: flush ends every session; if that is meant, add --yes\nsee: nat64ctl pool4 flush --help\n"},
-		{full, "pool4", 2, "nat64ctl: pool4 what? add, flush, list, remove\nsee: nat64ctl pool4 --help\n"},
+		{full, "pool4", 2, "nat64ctl: pool4 needs a command: add, flush, list, remove\nsee: nat64ctl pool4 --help\n"},
 		{full, "pool4 lst", 2, "nat64ctl: unknown command \"lst\"; did you mean list?\nsee: nat64ctl pool4 --help\n"},
 		{full, "stauts", 2, "nat64ctl: unknown command \"stauts\"; did you mean stats or status?\nsee: nat64ctl --help\n"},
 		{full, "completion tcsh", 2, "nat64ctl: unknown command \"tcsh\"; did you mean bash or zsh or fish?\nsee: nat64ctl completion --help\n"},
@@ -295,6 +304,7 @@ func TestRefusals(t *testing.T) {
 		{full, "status -o xml", 2, "nat64ctl: invalid argument \"xml\" for \"-o, --output\" flag: use table, json, csv\nsee: nat64ctl status --help\n"},
 		{full, "status --timeout 0s", 2, "nat64ctl: --timeout 0s must be more than 0\nsee: nat64ctl status --help\n"},
 		{full, "bib list --limit -1", 2, "nat64ctl: --limit -1 must not be negative\nsee: nat64ctl bib list --help\n"},
+		{none, "health", 3, "nat64ctl: nat64d does not answer on " + none + ": nobody listens there; start nat64d, or name its socket with --socket\n"},
 		{none, "status", 3, "nat64ctl: nat64d does not answer on " + none + ": nobody listens there; start nat64d, or name its socket with --socket\n"},
 		{full, "pause --socket " + none, 3, "nat64ctl: nat64d does not answer on " + none + ": nobody listens there; start nat64d, or name its socket with --socket\n"},
 	}

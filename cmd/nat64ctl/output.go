@@ -8,7 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
+	"unicode/utf8"
 )
 
 // format is how a command writes its result.
@@ -38,7 +38,7 @@ func (f *format) Type() string { return "format" }
 // column is one column of a listing.
 type column[T any] struct {
 	title string         // in tables; empty: in csv only
-	name  string         // in csv, as the API calls it
+	name  string         // in csv, as the API calls it; empty: in tables only
 	text  func(T) string // for people
 	raw   func(T) string // for csv; nil: as for people
 }
@@ -56,6 +56,7 @@ func newPrinter[T any](a *app, columns []column[T]) printer[T] {
 	case formatJSON:
 		return &jsonPrinter[T]{out: out}
 	case formatCSV:
+		columns = slices.DeleteFunc(slices.Clone(columns), func(c column[T]) bool { return c.name == "" })
 		p := &csvPrinter[T]{out: csv.NewWriter(out), columns: columns}
 		if !a.noHeaders {
 			p.head()
@@ -63,9 +64,9 @@ func newPrinter[T any](a *app, columns []column[T]) printer[T] {
 		return p
 	default:
 		columns = slices.DeleteFunc(slices.Clone(columns), func(c column[T]) bool { return c.title == "" })
-		p := &tablePrinter[T]{buffer: out, out: tabwriter.NewWriter(out, 0, 8, 2, ' ', 0), columns: columns}
+		p := &tablePrinter[T]{out: out, columns: columns}
 		if !a.noHeaders {
-			p.head()
+			p.line(func(c column[T]) string { return c.title })
 		}
 		return p
 	}
@@ -82,43 +83,62 @@ func printAll[T any](a *app, columns []column[T], entries []T) error {
 	return p.end()
 }
 
-// alignRows is how many rows of a table are aligned together: all of a listing could be millions.
+// alignRows is how many rows of a table decide how wide its columns are. All of a listing could be millions.
 const alignRows = 1000
 
-type tablePrinter[T any] struct {
-	buffer  *bufio.Writer
-	out     *tabwriter.Writer
-	columns []column[T]
-	rows    int
-}
+// gap separates two columns of a table.
+const gap = "  "
 
-func (p *tablePrinter[T]) head() {
-	p.line(func(c column[T]) string { return c.title })
+// tablePrinter aligns columns. A later cell that is wider than its column moves only the rest of its own line.
+type tablePrinter[T any] struct {
+	out     *bufio.Writer
+	columns []column[T]
+	widths  []int      // nil until they are decided
+	lines   [][]string // that wait for that
 }
 
 func (p *tablePrinter[T]) add(e T) error {
 	p.line(func(c column[T]) string { return c.text(e) })
-	if p.rows++; p.rows%alignRows == 0 {
-		return p.end()
+	if len(p.lines) < alignRows && p.widths == nil {
+		return nil
 	}
-	return nil
+	return p.flush()
 }
 
-// line writes a line of cells. The tabwriter keeps lines until it is flushed, and then reports errors.
+// line keeps a line of cells for the next flush.
 func (p *tablePrinter[T]) line(cell func(column[T]) string) {
 	cells := make([]string, len(p.columns))
 	for i, c := range p.columns {
 		cells[i] = cell(c)
 	}
-	fmt.Fprintln(p.out, strings.Join(cells, "\t"))
+	p.lines = append(p.lines, cells)
 }
 
-func (p *tablePrinter[T]) end() error {
-	if err := p.out.Flush(); err != nil {
-		return err
+// flush writes the lines that wait, and decides the widths the first time.
+func (p *tablePrinter[T]) flush() error {
+	if p.widths == nil {
+		p.widths = make([]int, len(p.columns))
+		for _, cells := range p.lines {
+			for i, c := range cells {
+				p.widths[i] = max(p.widths[i], utf8.RuneCountInString(c))
+			}
+		}
 	}
-	return p.buffer.Flush()
+	for _, cells := range p.lines {
+		last := len(cells) - 1
+		for i, c := range cells[:last] {
+			fmt.Fprintf(p.out, "%-*s%s", p.widths[i], c, gap)
+		}
+		fmt.Fprintln(p.out, cells[last])
+	}
+	p.lines = p.lines[:0]
+	if p.out.Buffered() == 0 {
+		return nil
+	}
+	return p.out.Flush()
 }
+
+func (p *tablePrinter[T]) end() error { return p.flush() }
 
 type csvPrinter[T any] struct {
 	out     *csv.Writer

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nat64d/control"
+	"nat64d/pool4"
 )
 
 func newPool4(a *app) *cobra.Command {
@@ -18,7 +19,7 @@ func newPool4(a *app) *cobra.Command {
 }
 
 const rangeHelp = `ADDRESS is an IPv4 address, a subnet such as 10.0.2.0/28, or a range such as 10.0.2.1-10.0.2.9. PORTS is a range such
-as 7000-8000, or one port. Without --tcp, --udp or --icmp it is for all three; for ICMP the ports are Identifiers.`
+as 7000-8000, or one port; ADDRESS:PORTS in one word will do. Without --tcp, --udp or --icmp it is for all three; for ICMP the ports are Identifiers.`
 
 var (
 	address = []string{"ADDRESS"}
@@ -111,6 +112,8 @@ func poolChange(args []string, p *protocolFlags, force bool) control.Pool4Change
 	c := control.Pool4Change{Addresses: args[0], Protocols: p.names(), Force: force}
 	if len(args) > 1 {
 		c.Ports = args[1]
+	} else if addresses, ports := pool4.Split(args[0]); ports != "" {
+		c.Addresses, c.Ports = addresses, ports
 	}
 	return c
 }
@@ -127,7 +130,7 @@ func (a *app) printChange(r control.Pool4Result, err error, idle string) error {
 	case formatCSV:
 		return printAll(a, changeColumns, changeRows(r))
 	}
-	if len(r.Added)+len(r.Removed) == 0 {
+	if len(r.Added)+len(r.Removed)+r.Bindings+r.Sessions == 0 {
 		fmt.Fprintln(a.out, idle)
 	}
 	for _, part := range []struct {

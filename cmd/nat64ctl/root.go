@@ -70,7 +70,7 @@ func newRoot(a *app) *cobra.Command {
 		return nil
 	}
 	root.AddCommand(
-		newStatus(a), newPool4(a), newPool6(a), newBIB(a), newSession(a), newStats(a), newAddr(a), newDNS64(a),
+		newStatus(a), newHealth(a), newPool4(a), newPool6(a), newBIB(a), newSession(a), newStats(a), newAddr(a), newDNS64(a),
 		newConfig(a), newGlobal(a), newReload(a), newPause(a), newResume(a), newVersion(a),
 	)
 	root.InitDefaultCompletionCmd() // now, so that it can be made to behave like the other groups
@@ -111,7 +111,7 @@ func asGroup(c *cobra.Command) {
 		for _, sub := range c.Commands() {
 			names = append(names, sub.Name())
 		}
-		return usageError{fmt.Errorf("%s what? %s", c.Name(), strings.Join(names, ", ")), c.CommandPath()}
+		return usageError{fmt.Errorf("%s needs a command: %s", c.Name(), strings.Join(names, ", ")), c.CommandPath()}
 	}
 }
 

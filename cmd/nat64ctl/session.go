@@ -42,18 +42,25 @@ the peer as the client sees it.`,
 
 var sessionColumns = []column[control.Session]{
 	{"PROTO", "protocol", func(s control.Session) string { return s.Protocol }, nil},
-	{"CLIENT", "client", func(s control.Session) string { return cmp.Or(client(s), "-") }, client},
-	{"", "peer6", func(s control.Session) string { return s.Peer6.String() }, nil},
-	{"MAPPED", "mapped", func(s control.Session) string { return s.Mapped.String() }, nil},
-	{"PEER", "peer", func(s control.Session) string { return s.Peer.String() }, nil},
+	{"CLIENT", "", func(s control.Session) string { return known(s, "-", s.Client.String()) }, nil},
+	{"", "client", func(s control.Session) string { return known(s, "", s.Client.Addr().String()) }, nil},
+	{"", "client_port", func(s control.Session) string { return known(s, "", port(s.Client)) }, nil},
+	{"MAPPED", "", func(s control.Session) string { return s.Mapped.String() }, nil},
+	{"", "mapped", func(s control.Session) string { return s.Mapped.Addr().String() }, nil},
+	{"", "mapped_port", func(s control.Session) string { return port(s.Mapped) }, nil},
+	{"PEER", "", func(s control.Session) string { return s.Peer.String() }, nil},
+	{"", "peer", func(s control.Session) string { return s.Peer.Addr().String() }, nil},
+	{"", "peer_port", func(s control.Session) string { return port(s.Peer) }, nil},
+	{"", "peer6", func(s control.Session) string { return s.Peer6.Addr().String() }, nil},
+	{"", "peer6_port", func(s control.Session) string { return port(s.Peer6) }, nil},
 	{"EXPIRES", "expires_seconds", func(s control.Session) string { return human(s.Expires) }, func(s control.Session) string { return seconds(s.Expires) }},
 	{"STATE", "state", func(s control.Session) string { return cmp.Or(s.State, "-") }, func(s control.Session) string { return s.State }},
 }
 
-// client returns the client of a session, which is empty for a stored SYN.
-func client(s control.Session) string {
+// known returns text, which is about the client of a session, or none for a stored SYN, whose client is not known.
+func known(s control.Session, none, text string) string {
 	if !s.Client.IsValid() {
-		return ""
+		return none
 	}
-	return s.Client.String()
+	return text
 }

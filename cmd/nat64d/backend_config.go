@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -201,9 +203,8 @@ func (b *backend) AddBinding(c control.BindingChange) (control.BindingResult, er
 }
 
 func bindingRange(m pool4.Entry, client netip.AddrPort) control.BindingRange {
-	c := config.Endpoint{Addr: client.Addr(), Lo: client.Port(), Hi: client.Port() + (m.Hi - m.Lo)}
 	return control.BindingRange{
-		Protocol: m.Proto.String(), Client: c.String(), Mapped: config.Endpoint{Addr: m.Addr, Lo: m.Lo, Hi: m.Hi}.String(),
+		Protocol: m.Proto.String(), Client: client.Addr(), ClientPort: client.Port(), Mapped: m.Addr, MappedPort: m.Lo, Count: int(m.Hi-m.Lo) + 1,
 	}
 }
 
@@ -222,7 +223,9 @@ func (b *backend) RemoveBinding(c control.BindingChange) (control.BindingResult,
 			r.Removed = append(r.Removed, bindingRange(m, client))
 		}
 	}
-	slices.SortFunc(r.Removed, func(x, y control.BindingRange) int { return strings.Compare(x.Protocol+x.Mapped, y.Protocol+y.Mapped) })
+	slices.SortFunc(r.Removed, func(x, y control.BindingRange) int {
+		return cmp.Or(strings.Compare(x.Protocol, y.Protocol), x.Mapped.Compare(y.Mapped), cmp.Compare(x.MappedPort, y.MappedPort))
+	})
 	r.Bindings, r.Sessions = b.gateway.Sessions.Purge(match)
 	if r.Bindings == 0 && len(r.Removed) == 0 {
 		return control.BindingResult{}, &control.Error{Message: "there is no such binding", Hint: "nat64ctl bib list shows them"}
@@ -241,6 +244,9 @@ func matcher(c control.BindingChange) (func(bib.Binding) bool, error) {
 	side := func(s string) (config.Endpoint, error) {
 		if s == "" {
 			return config.Endpoint{}, nil
+		}
+		if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil { // all of its ports
+			return config.Endpoint{Addr: a, Hi: math.MaxUint16}, nil
 		}
 		return config.ParseEndpoint(s)
 	}

@@ -157,13 +157,17 @@ func (p *parts) sessionConfig(c *config.Config) session.Config {
 
 // logEvent writes an event of the tables to the log: who had which IPv4 transport address, and when.
 func (p *parts) logEvent(e session.Event) {
-	attrs := []slog.Attr{
-		slog.String("protocol", e.Proto.String()), slog.Any("client", addrPort6(e.Client)), slog.Any("mapped", addrPort4(e.Mapped)),
-	}
+	attrs := append([]slog.Attr{slog.String("protocol", e.Proto.String())}, endpoint("client", addrPort6(e.Client))...)
+	attrs = append(attrs, endpoint("mapped", addrPort4(e.Mapped))...)
 	if e.Remote != (packet.Endpoint4{}) {
-		attrs = append(attrs, slog.Any("peer", addrPort4(e.Remote)))
+		attrs = append(attrs, endpoint("peer", addrPort4(e.Remote))...)
 	}
 	p.log.nat.LogAttrs(context.Background(), slog.LevelInfo, e.Kind.String(), attrs...)
+}
+
+// endpoint returns a transport address as two values, so that whoever reads the log need not take it apart.
+func endpoint(name string, a netip.AddrPort) []slog.Attr {
+	return []slog.Attr{slog.Any(name, a.Addr()), slog.Int(name+"_port", int(a.Port()))}
 }
 
 // logBlock writes that a client has got a port block, or lost it with its last port. It stands for all bindings in it.

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// errUnhealthy has been reported on standard output; only the exit code is left to say it.
+var errUnhealthy = errors.New("not ready")
+
+// health is the answer to a health check.
+type health struct {
+	Ready   bool     `json:"ready"`
+	Paused  bool     `json:"paused"`
+	Reasons []string `json:"reasons,omitempty"` // why it is not ready
+}
+
+// String returns the answer in a line.
+func (h health) String() string {
+	switch {
+	case h.Paused:
+		return "paused: nat64ctl resume goes on"
+	case !h.Ready:
+		return "not ready: " + strings.Join(h.Reasons, "; ")
+	}
+	return "ready"
+}
+
+func newHealth(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "health",
+		Short: "say in a line whether packets are translated, for scripts and probes",
+		Long: `Say in a line whether nat64d translates packets, or why not.
+
+Exit codes: 0 ready, 1 not ready or paused, 3 not reachable.`,
+		Example: "  nat64ctl health || systemctl stop keepalived",
+		Args:    none,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := a.client().Status(c.Context())
+			if err != nil {
+				return err
+			}
+			h := health{Ready: s.Ready && !s.Paused, Paused: s.Paused, Reasons: s.NotReady}
+			if a.format == formatTable {
+				fmt.Fprintln(a.out, h)
+			} else if err := printFields(a, h, nil); err != nil {
+				return err
+			}
+			if !h.Ready {
+				return errUnhealthy
+			}
+			return nil
+		},
+	}
+}

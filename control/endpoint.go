@@ -1,0 +1,78 @@
+package control
+
+import (
+	"encoding/json"
+	"net/netip"
+)
+
+// bindingWire and sessionWire are Binding and Session as JSON has them: addresses and ports are values of their own, so
+// that scripts need not take them apart.
+type bindingWire struct {
+	Protocol   string     `json:"protocol"`
+	Client     netip.Addr `json:"client"`
+	ClientPort uint16     `json:"client_port"`
+	Mapped     netip.Addr `json:"mapped"`
+	MappedPort uint16     `json:"mapped_port"`
+	Static     bool       `json:"static"`
+	Sessions   int        `json:"sessions"`
+}
+
+type sessionWire struct {
+	Protocol   string     `json:"protocol"`
+	Client     netip.Addr `json:"client,omitzero"`
+	ClientPort *uint16    `json:"client_port,omitempty"` // port 0 is an Identifier like others
+	Mapped     netip.Addr `json:"mapped"`
+	MappedPort uint16     `json:"mapped_port"`
+	Peer       netip.Addr `json:"peer"`
+	PeerPort   uint16     `json:"peer_port"`
+	Peer6      netip.Addr `json:"peer6"`
+	Peer6Port  uint16     `json:"peer6_port"`
+	State      string     `json:"state,omitempty"`
+	Expires    Seconds    `json:"expires_seconds"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (b Binding) MarshalJSON() ([]byte, error) {
+	return json.Marshal(bindingWire{
+		b.Protocol, b.Client.Addr(), b.Client.Port(), b.Mapped.Addr(), b.Mapped.Port(), b.Static, b.Sessions,
+	})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (b *Binding) UnmarshalJSON(text []byte) error {
+	var w bindingWire
+	if err := json.Unmarshal(text, &w); err != nil {
+		return err
+	}
+	*b = Binding{w.Protocol, netip.AddrPortFrom(w.Client, w.ClientPort), netip.AddrPortFrom(w.Mapped, w.MappedPort), w.Static, w.Sessions}
+	return nil
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s Session) MarshalJSON() ([]byte, error) {
+	w := sessionWire{
+		Protocol: s.Protocol, Peer6: s.Peer6.Addr(), Peer6Port: s.Peer6.Port(), Mapped: s.Mapped.Addr(), MappedPort: s.Mapped.Port(),
+		Peer: s.Peer.Addr(), PeerPort: s.Peer.Port(), State: s.State, Expires: s.Expires,
+	}
+	if s.Client.IsValid() {
+		port := s.Client.Port()
+		w.Client, w.ClientPort = s.Client.Addr(), &port
+	}
+	return json.Marshal(w)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *Session) UnmarshalJSON(text []byte) error {
+	var w sessionWire
+	if err := json.Unmarshal(text, &w); err != nil {
+		return err
+	}
+	*s = Session{
+		Protocol: w.Protocol, Peer6: netip.AddrPortFrom(w.Peer6, w.Peer6Port), Mapped: netip.AddrPortFrom(w.Mapped, w.MappedPort),
+		Peer: netip.AddrPortFrom(w.Peer, w.PeerPort), State: w.State, Expires: w.Expires,
+	}
+	if w.ClientPort != nil {
+		s.Client = netip.AddrPortFrom(w.Client, *w.ClientPort)
+	}
+	return nil
+}
