@@ -21,6 +21,7 @@ func TestAddDoesNotAllocate(t *testing.T) {
 			views = append(views, v)
 		}
 		put := func() {
+			r.Release()
 			for i := range views {
 				if base.v6 {
 					_, _ = r.Add6(&views[i], 0)
@@ -64,6 +65,7 @@ func BenchmarkAdd(b *testing.B) {
 			b.SetBytes(int64(1448 * n))
 			b.ReportAllocs()
 			for b.Loop() {
+				r.Release()
 				for i := range views {
 					if w, r := r.Add6(&views[i], 0); r != drop.None || (w.Data != nil) != (i == n-1) {
 						b.Fatal(r)

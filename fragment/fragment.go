@@ -38,7 +38,7 @@ func (l Limits) withDefaults() Limits {
 // Whole is a datagram that has become whole. The zero value stands for one that has not.
 type Whole struct {
 	// Data is an IP packet of the family in which its fragments came: the headers of its first fragment, without a
-	// Fragment header, then the payloads of all. The memory is the Reassembler's and is valid until the next Add.
+	// Fragment header, then the payloads of all. The memory is the Reassembler's and is valid until the next Release.
 	Data []byte
 	// ID is the Identification: 32 bits in IPv6, 16 in IPv4.
 	ID uint32

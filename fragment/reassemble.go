@@ -67,7 +67,7 @@ type Reassembler struct {
 	byAddr    map[packet.Addr6]uint32
 	waiting   queue
 	lost      Lost   // since Expire was last called
-	whole     []byte // the datagram that was last returned
+	whole     []byte // the datagrams that were returned since Release was last called
 }
 
 // New returns a Reassembler without fragments. It takes its memory as fragments come.
@@ -281,11 +281,17 @@ func (r *Reassembler) abandon(d *datagram) {
 	r.charge(d, 1)
 }
 
+// Release ends the use of all datagrams that have been returned.
+func (r *Reassembler) Release() { r.whole = r.whole[:0] }
+
+// Held returns how many bytes wait for Release.
+func (r *Reassembler) Held() int { return len(r.whole) }
+
 // complete returns the datagram n and forgets it.
 func (r *Reassembler) complete(n uint32) (Whole, drop.Reason) {
 	d := r.datagrams.at(n)
 	head := int(r.memory.pieces[d.first].head)
-	r.whole = r.whole[:0]
+	start := len(r.whole)
 	for p := d.first; p != 0; p = r.memory.pieces[p].next {
 		r.whole = r.memory.load(r.whole, p)
 	}
@@ -293,14 +299,15 @@ func (r *Reassembler) complete(n uint32) (Whole, drop.Reason) {
 	if ipv6 && head-packet.IPv6Len+d.total > maxSpan || !ipv6 && head+d.total > maxSpan {
 		d.fragments-- // the one at hand is refused
 		r.abandon(d)  // the first fragment has longer headers than the others
+		r.whole = r.whole[:start]
 		return Whole{}, drop.FragmentSpan
 	}
 	if ipv6 {
-		finish6(r.whole, d)
+		finish6(r.whole[start:], d)
 	} else {
-		finish4(r.whole, head, d)
+		finish4(r.whole[start:], head, d)
 	}
-	w := Whole{Data: r.whole, ID: d.key.id, Largest: d.largest, DF: d.df}
+	w := Whole{Data: r.whole[start:len(r.whole):len(r.whole)], ID: d.key.id, Largest: d.largest, DF: d.df}
 	r.remove(n)
 	return w, drop.None
 }

@@ -235,6 +235,35 @@ func TestAddAbandonsContradictions(t *testing.T) {
 	})
 }
 
+// Datagrams that become whole one after the other stay as they are until they are released.
+func TestWholeDatagramsStay(t *testing.T) {
+	t.Parallel()
+	family(t, func(t *testing.T, base frag) {
+		r := fragment.New(fragment.Limits{})
+		for range 2 {
+			var wholes []fragment.Whole
+			var sent []frag
+			held := 0
+			for i := range 20 {
+				f := base
+				f.id, f.data = base.id+uint32(i), payload(3000+i, i)
+				for _, g := range f.cut(1000) {
+					if w, _ := add(t, r, g.build(), 0); w.Data != nil {
+						wholes, sent, held = append(wholes, w), append(sent, f), held+len(w.Data)
+					}
+				}
+			}
+			for i, w := range wholes {
+				want(t, w, sent[i], 1000)
+			}
+			if len(wholes) != 20 || r.Held() != held {
+				t.Errorf("%d datagrams are whole, %d bytes are held, want %d", len(wholes), r.Held(), held)
+			}
+			r.Release()
+		}
+	})
+}
+
 func TestAddIgnoresExactDuplicates(t *testing.T) {
 	t.Parallel()
 	family(t, func(t *testing.T, base frag) {

@@ -41,8 +41,21 @@ func (w *worker) assembled(whole fragment.Whole, from func(*packet.Frame) drop.R
 	w.whole, w.top = whole, packet.Frame{Data: whole.Data}
 	r := from(&w.top)
 	w.whole = fragment.Whole{}
-	w.flush() // the next fragment uses the same memory
+	if w.parts.six.Held()+w.parts.four.Held() > maxHeld {
+		w.flush()
+		w.parts.release()
+	}
 	return r
+}
+
+// maxHeld is how many bytes of whole datagrams wait to be sent together: our own choice. Sending each by itself would cost
+// a system call for every few packets.
+const maxHeld = 256 << 10
+
+// release ends the use of the datagrams that have been sent.
+func (a *assemblers) release() {
+	a.six.Release()
+	a.four.Release()
 }
 
 // expire frees fragments whose time is over, and counts those and the ones that have made way for others.

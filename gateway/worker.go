@@ -191,6 +191,7 @@ func (w *worker) batch(fs []packet.Frame) {
 		w.refuseSYNs()
 	}
 	w.flush()
+	w.parts.release()
 	w.publish()
 }
 
