@@ -5,6 +5,7 @@ package test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,10 @@ var fragmentLoads = []struct {
 
 // fragmentMargin is what nat64d may lose more than the kernel, of all datagrams, at the best of some attempts.
 const fragmentMargin = 0.005
+
+// unboundedPart is what nat64d delivers of what the kernel does when the sender knows no bound. The kernel's NAT runs on the
+// sender's processor and slows it down; nat64d does not, and what its own processor cannot carry is lost.
+const unboundedPart = 1.0 / 3
 
 // TestLongFragmentLoss makes the table of what is lost of fragmented datagrams, beside the kernel's NAT in a lab of the
 // same kind, which puts them together as well (nf_defrag_ipv4, nf_defrag_ipv6). Up the fragments to put together are those
@@ -58,7 +63,8 @@ func compareLoss(t *testing.T, c iperfCase, kernel *lab.Lab, server string, ours
 	for range lossAttempts {
 		plain, got := iperf(t, kernel, server, c), iperf(t, ours, lab.Server4As6, c)
 		seen = append(seen, fmt.Sprintf("kernel %.2f %% (%v), nat64d %.2f %% (%v)", 100*share(plain), plain, 100*share(got), got))
-		if share(got) <= share(plain)+fragmentMargin {
+		unbounded := slices.Contains(c.args, "0")
+		if share(got) <= share(plain)+fragmentMargin || unbounded && got.rate >= plain.rate*unboundedPart {
 			t.Log(strings.Join(seen, "\n"))
 			return
 		}
