@@ -70,7 +70,7 @@ func (n *names) serve(ctx context.Context, l *listener) {
 			again = false
 		}
 		if !again {
-			n.log.Error("DNS64 cannot answer, trying again", "listen", l.addr, "every", listenAgain, "error", err)
+			n.log.Warn("DNS64 cannot answer, trying again", "listen", l.addr, "every", listenAgain, "error", err)
 		}
 		again = true
 		select {
