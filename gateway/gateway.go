@@ -133,7 +133,8 @@ type Options struct {
 	Workers int      // of each side, that share its packets by flow; 0: one
 	Key     [16]byte // secret of hashes, from a cryptographic generator
 	// Open opens a port on the NIC of a side, to receive packets of that family and send any; with send only to
-	// send. Ports of one side share its packets. It is called again when a port has failed.
+	// send. Ports of one side share its packets. It is called again when a port has failed, and until
+	// the NIC is there after fs.ErrNotExist.
 	Open func(s Side, send bool) (Port, error)
 	// Settle is called on the thread of each worker, the i-th of its side, before it carries packets; may be nil.
 	Settle func(s Side, i int)
@@ -216,7 +217,8 @@ func (g *Gateway) Resume() { g.paused.Store(false) }
 // Paused says whether translation is paused.
 func (g *Gateway) Paused() bool { return g.paused.Load() }
 
-// Open opens all ports, so that a NIC that cannot be used is known before the gateway says that it is ready.
+// Open opens all ports, so that a NIC that cannot be used is known before the gateway says that it is ready. One that is not
+// there yet is waited for by Run.
 func (g *Gateway) Open() error {
 	for _, w := range g.workers {
 		if err := w.open(); err != nil {

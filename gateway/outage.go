@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"errors"
+	"io/fs"
 	"log/slog"
 	"sync"
 )
@@ -54,7 +56,7 @@ func (o *outage) tried(err error) {
 	if err != nil {
 		why = err.Error()
 	}
-	if why != "" && why != o.why {
+	if why != "" && why != o.why && !errors.Is(err, fs.ErrNotExist) { // that it is missing has been told
 		o.log.Warn("the NIC cannot be opened: trying again and again", "error", err)
 	}
 	o.why = why

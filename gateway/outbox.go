@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"errors"
+	"io/fs"
 	"time"
 
 	"nat64d/packet"
@@ -85,6 +87,14 @@ func (l *link) ensure() (err error) {
 		l.port, err = l.open()
 	}
 	return err
+}
+
+// first is ensure before packets are carried: a NIC that does not exist yet is no error.
+func (l *link) first() error {
+	if err := l.ensure(); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // again is ensure for a port that is missed: it tells what came of it.

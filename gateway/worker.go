@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"hash/maphash"
 	"runtime"
 	"time"
@@ -97,10 +98,7 @@ func newWorker(g *Gateway, p place, o *Options) *worker {
 }
 
 func (w *worker) open() error {
-	if err := w.in.ensure(); err != nil {
-		return err
-	}
-	return w.to[1-w.side].link.ensure()
+	return errors.Join(w.in.first(), w.to[1-w.side].link.first())
 }
 
 func (w *worker) close() {

@@ -62,6 +62,9 @@ func (g *Guard) Check() (damage string, err error) {
 	return describe(what), err
 }
 
+// Covers reports whether the table is bound to the interfaces that have the names now.
+func (g *Guard) Covers() bool { return !g.applied || !g.stale && g.indexes == g.interfaces() }
+
 // Remove deletes the table, detaches the programs and gives the reserved ports back. Without a table it does nothing. If the
 // ports cannot be given back, the table goes all the same: ports that stay reserved harm the host less than services that
 // stay unheard.

@@ -60,25 +60,27 @@ func (k *kernel) close() {
 	}
 }
 
-// checkInterfaces makes sure that both interfaces exist and are Ethernet ones.
-func (k *kernel) checkInterfaces(i Interfaces) error {
+// checkInterfaces makes sure that neither interface is one without Ethernet headers. It returns a sentence for each that
+// does not exist.
+func (k *kernel) checkInterfaces(i Interfaces) (missing []string, err error) {
 	links, err := k.handle.LinkList()
 	if err := k.listed("interfaces", err); err != nil {
-		return err
+		return nil, err
 	}
 	for _, name := range []string{i.V6, i.V4} {
 		n := slices.IndexFunc(links, func(l netlink.Link) bool { return l.Attrs().Name == name })
 		if n < 0 {
-			return fmt.Errorf("interface %q does not exist: this host has %s", name, names(links))
+			missing = append(missing, fmt.Sprintf("interface %q does not exist, waiting for it: this host has %s", name, names(links)))
+			continue
 		}
 		if a := links[n].Attrs(); !ethernet(a) {
-			return fmt.Errorf("interface %q is of type %s: must be an Ethernet one", name, a.EncapType)
+			return nil, fmt.Errorf("interface %q is of type %s: must be an Ethernet one", name, a.EncapType)
 		}
 	}
-	return nil
+	return slices.Compact(missing), nil
 }
 
-// names lists interfaces for an error message.
+// names lists interfaces for a message.
 func names(links []netlink.Link) string {
 	var s []string
 	for _, l := range links {
@@ -158,7 +160,7 @@ func (k *kernel) link(name string) (nic, error) {
 func nicOf(link netlink.Link) nic {
 	a := link.Attrs()
 	if !ethernet(a) {
-		return nic{Link: Link{Name: a.Name}}
+		return nic{Link: Link{Name: a.Name, Type: a.EncapType}}
 	}
 	n := nic{Link: Link{
 		Name:  a.Name,

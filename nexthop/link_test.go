@@ -74,18 +74,33 @@ func TestMTUOfIPv6(t *testing.T) {
 func TestNewSaysWhichInterfacesExist(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
-	for _, c := range []struct{ v6, v4, want string }{
-		{l.NIC6, "eth7", `interface "eth7" does not exist: this host has lo, `},
-		{"eth7", l.NIC4, `interface "eth7" does not exist: this host has lo, `},
-		{"lo", l.NIC4, `interface "lo" is of type loopback: must be an Ethernet one`},
-	} {
-		err := l.Gateway.Do(func() error {
-			_, err := nexthop.New(nexthop.Interfaces{V6: c.v6, V4: c.v4}, nexthop.ARPAuto, slog.New(slog.DiscardHandler))
+	var log bytes.Buffer
+	read := func(v6, v4 string) (table *nexthop.Table, err error) {
+		err = l.Gateway.Do(func() error {
+			table, err = nexthop.New(nexthop.Interfaces{V6: v6, V4: v4}, nexthop.ARPAuto, slog.New(slog.NewJSONHandler(&log, nil)))
 			return err
 		})
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s, %s: %v, want %s", c.v6, c.v4, err, c.want)
+		return table, err
+	}
+	for _, c := range []struct{ v6, v4 string }{{l.NIC6, "eth7"}, {"eth7", l.NIC4}, {"eth7", "eth7"}} {
+		log.Reset()
+		table, err := read(c.v6, c.v4)
+		if err != nil {
+			t.Errorf("%s, %s: %v, want it to wait", c.v6, c.v4, err)
+			continue
 		}
+		if there := table.Link6().Index != 0; there != (c.v6 == l.NIC6) || there != table.Connected6() {
+			t.Errorf("%s, %s: the v6 interface is there: %v, connected: %v", c.v6, c.v4, there, table.Connected6())
+		}
+		if there := table.Link4().Index != 0; there != (c.v4 == l.NIC4) || there != table.Connected4() {
+			t.Errorf("%s, %s: the v4 interface is there: %v, connected: %v", c.v6, c.v4, there, table.Connected4())
+		}
+		if n := strings.Count(log.String(), "eth7\\\" does not exist, waiting for it: this host has lo, "); n != 1 {
+			t.Errorf("%s, %s: said %d times that eth7 does not exist: %s", c.v6, c.v4, n, &log)
+		}
+	}
+	if _, err := read("lo", l.NIC4); err == nil || !strings.Contains(err.Error(), `interface "lo" is of type loopback: must be an Ethernet one`) {
+		t.Errorf("lo: %v", err)
 	}
 }
 

@@ -42,6 +42,7 @@ type Link struct {
 	MAC   [6]byte
 	MTU   uint32 // of the family that the interface serves, in bytes; a route may have a smaller one (Hop)
 	Up    bool   // administratively up and with a carrier
+	Type  string // of an interface that has the name but is no Ethernet one; the index is 0 then
 }
 
 // Table knows the way to every destination, and a Cache asks it. Look-ups take no lock and allocate nothing: they read an
@@ -66,16 +67,20 @@ type Table struct {
 	hurry   chan struct{} // a step of the claims has become urgent
 }
 
-// New reads the state of the calling thread's network namespace. It fails when an interface does not exist or is not
-// an Ethernet one. The answers stay as they are until Run is called.
+// New reads the state of the calling thread's network namespace. It fails when an interface is not an Ethernet one;
+// one that does not exist is waited for, as one that has gone is. The answers stay as they are until Run is called.
 func New(i Interfaces, mode AnswerARP, log *slog.Logger) (*Table, error) {
 	k, err := openKernel()
 	if err != nil {
 		return nil, err
 	}
 	defer k.close()
-	if err := k.checkInterfaces(i); err != nil {
+	missing, err := k.checkInterfaces(i)
+	if err != nil {
 		return nil, err
+	}
+	for _, m := range missing {
+		log.Warn(m)
 	}
 	s, err := k.snapshot(i, &snapshot{})
 	if err != nil {

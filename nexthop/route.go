@@ -256,3 +256,29 @@ func number(v []byte) uint32 {
 	}
 	return binary.NativeEndian.Uint32(v)
 }
+
+// Connected6 and Connected4 report whether the interface of the side has a route of the family beyond link-local ones. Until
+// an address comes, from DHCP or a router advertisement, it may have none.
+func (t *Table) Connected6() bool { return t.state.Load().connected(v6) }
+
+// Connected4 is Connected6 for IPv4.
+func (t *Table) Connected4() bool { return t.state.Load().connected(v4) }
+
+func (s *snapshot) connected(d side) bool {
+	index := s.nics[d].Index
+	leads := func(r route) bool {
+		return r.kind == unix.RTN_UNICAST && slices.ContainsFunc(r.hops, func(h hop) bool { return h.index == index })
+	}
+	for _, t := range s.fib.tables {
+		all := t.routes.All4()
+		if d == v6 {
+			all = t.routes.All6()
+		}
+		for p, rs := range all {
+			if !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() && slices.ContainsFunc(rs, leads) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -140,4 +141,51 @@ func TestSecondDaemonIsRefused(t *testing.T) {
 	serveHTTP(t, l)
 	checkDownload(t, l, 1<<20)
 	first.stop()
+}
+
+// An interface, or its address, that comes after the start is waited for; meanwhile nat64ctl answers with the reason.
+func TestInterfacesComeLate(t *testing.T) {
+	l := network(t, lab.Options{})
+	serveHTTP(t, l)
+	both := func(f, g func() error) func() error { return func() error { return errors.Join(f(), g()) } }
+	address := func(verb string) func() error {
+		return func() error { ip(t, l.Gateway, "addr "+verb+" "+lab.Gateway4+"/24 dev "+l.NIC4); return nil }
+	}
+	for _, c := range []struct {
+		name      string
+		away, new func() error
+		want      []string
+	}{
+		{"both", both(l.Unplug4, l.Unplug6), both(l.Plug4, l.Plug6), []string{l.NIC4 + " (v4) does not exist", l.NIC6 + " (v6) does not exist"}},
+		{"the address", address("del"), address("add"), []string{l.NIC4 + " (v4) has neither an address nor a route"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := c.away(); err != nil {
+				t.Fatal(err)
+			}
+			g := launch(t, l, socketPath(t), "--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", ownPool)
+			eventually(t, startWithin, "the status says what is missing", func() error {
+				out, errs, _ := g.ctl("status")
+				for _, want := range append(c.want, "NOT READY") {
+					if g.over() || !strings.Contains(out, want) {
+						return errors.New(out + errs)
+					}
+				}
+				return nil
+			})
+			if err := c.new(); err != nil {
+				t.Fatal(err)
+			}
+			resets := watchResets(t, l)
+			g.ready()
+			checkDownload(t, l, 1<<20)
+			if n := resets(); n != 0 {
+				t.Errorf("the machine answered %d packets with RST", n)
+			}
+			if ports, err := l.Gateway.Sysctl(reservedPorts); err != nil || !strings.Contains(ports, "7000-8000") {
+				t.Errorf("reserved ports %q, %v", ports, err)
+			}
+			g.stop()
+		})
+	}
 }

@@ -105,6 +105,17 @@ func (g *guarded) settle() error {
 	})
 }
 
+// precede puts the guard on an interface that has come since, before packets are taken from it. The status tells if it
+// cannot, and watch tries again.
+func (g *guarded) precede() {
+	_ = g.do(func() error {
+		if !g.g.Covers() {
+			_, g.wrong = g.g.Check()
+		}
+		return nil
+	})
+}
+
 // covered returns what the guard has to cover now, and more.
 func (p *parts) covered(more []pool4.Entry, bound rows, prefixes []pool6.Prefix, bypass []netip.Prefix) guard.Covered {
 	static := maps.Clone(p.static)

@@ -81,9 +81,6 @@ func (p *parts) identity() []any {
 func (p *parts) readiness() []string {
 	b := &backend{parts: p}
 	st := control.Status{Paused: p.gateway.Paused(), Protocols: b.usage()}
-	for i, l := range []nexthop.Link{p.routes.Link6(), p.routes.Link4()} {
-		st.Interfaces = append(st.Interfaces, control.Interface{Side: [...]string{"v6", "v4"}[i], Name: l.Name, Up: l.Up})
-	}
 	return p.notReady(&st, p.routes.Addresses())
 }
 
@@ -93,11 +90,8 @@ func (p *parts) notReady(st *control.Status, addresses []nexthop.Address) (why [
 			why = append(why, fmt.Sprintf("pool4 has no address for %s: add one with nat64ctl pool4 add", u.Protocol))
 		}
 	}
-	for _, i := range st.Interfaces {
-		if !i.Up {
-			why = append(why, fmt.Sprintf("interface %s (%s) is down or missing", i.Name, i.Side))
-		}
-	}
+	why = append(why, unconnected("v6", p.routes.Link6(), p.routes.Connected6())...)
+	why = append(why, unconnected("v4", p.routes.Link4(), p.routes.Connected4())...)
 	if err := p.guard.state(); err != nil {
 		why = append(why, "the host may answer for pool4 and pool6, for the guard is not what it should be: "+err.Error())
 	}
@@ -106,6 +100,24 @@ func (p *parts) notReady(st *control.Status, addresses []nexthop.Address) (why [
 		why = append(why, "translation is paused: nat64ctl resume goes on")
 	}
 	return why
+}
+
+// unconnected says what an interface lacks.
+func unconnected(side string, l nexthop.Link, connected bool) []string {
+	what := ""
+	switch {
+	case l.Type != "":
+		what = fmt.Sprintf("is of type %s and must be an Ethernet one: waiting for one of that name", l.Type)
+	case l.Index == 0:
+		what = "does not exist: waiting for it"
+	case !l.Up:
+		what = "is down or has no carrier"
+	case !connected:
+		what = "has neither an address nor a route of this family: waiting for one"
+	default:
+		return nil
+	}
+	return []string{fmt.Sprintf("interface %s (%s) %s", l.Name, side, what)}
 }
 
 // namedAddresses is how many addresses of a kind the status names.

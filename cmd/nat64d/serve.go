@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -192,6 +193,14 @@ func (p *parts) checkPool6(c *config.Config) error {
 	return nil
 }
 
+// noNIC is the name of an interface that does not exist at the moment.
+type noNIC string
+
+func (n noNIC) Error() string { return fmt.Sprintf("interface %s does not exist", string(n)) }
+
+// Is makes it fs.ErrNotExist, which the gateway takes for a reason to wait.
+func (n noNIC) Is(target error) bool { return target == fs.ErrNotExist }
+
 // open opens a port for the gateway.
 func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 	c := &p.config().Interfaces
@@ -199,6 +208,10 @@ func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 	if s == gateway.V4 {
 		o.Interface, o.Family = c.V4.Name, afpacket.IPv4
 	}
+	if _, err := net.InterfaceByName(o.Interface); err != nil {
+		return nil, noNIC(o.Interface)
+	}
+	p.guard.precede()
 	if workers(c) > 1 {
 		o.Group = p.group + uint16(s)
 	}
