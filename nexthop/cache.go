@@ -42,20 +42,25 @@ func NewCache(t *Table) *Cache {
 // Generation changes: drop.NoRoute, drop.OtherInterface, drop.HostAddress, drop.IPsec, and drop.Neighbour for a next hop that
 // does not answer.
 func (c *Cache) Hop6(f Flow6) (h Hop, pending bool, r drop.Reason) {
-	key := f.only(c.parts[v6])
-	e := &c.sixes[key.slot()]
-	if g := c.t.generation.Load(); e.generation != g || e.flow != key {
-		e = c.miss6(&f, g)
+	g := c.t.generation.Load()
+	e := &c.sixes[slot(binary.NativeEndian.Uint64(f.Dst[:8])^binary.NativeEndian.Uint64(f.Dst[8:]))]
+	if c.parts[v6] != 0 || e.generation != g || e.flow.Dst != f.Dst {
+		e = c.find6(&f, g)
 	}
 	e.answer.neighbour.use()
 	return e.answer.hop, e.answer.pending, e.answer.reason
 }
 
-// miss6 looks f up in the table. The state may be newer than generation: then that changes soon, and the entry with it.
-func (c *Cache) miss6(f *Flow6, generation uint64) *entry6 {
+// find6 returns the entry of a flow of which more than the destination counts, or of one that has none yet. The state may be
+// newer than generation: then that changes soon, and the entry with it.
+func (c *Cache) find6(f *Flow6, generation uint64) *entry6 {
+	key := f.only(c.parts[v6])
+	if e := &c.sixes[key.slot()]; e.generation == generation && e.flow == key {
+		return e
+	}
 	s := c.t.state.Load()
 	c.parts = s.parts
-	key := f.only(c.parts[v6])
+	key = f.only(c.parts[v6])
 	e := &c.sixes[key.slot()]
 	*e = entry6{key, generation, s.answer(v6, f.flow())}
 	return e
@@ -63,20 +68,24 @@ func (c *Cache) miss6(f *Flow6, generation uint64) *entry6 {
 
 // Hop4 returns the way of f by the v4 interface, as Hop6 does.
 func (c *Cache) Hop4(f Flow4) (h Hop, pending bool, r drop.Reason) {
-	key := f.only(c.parts[v4])
-	e := &c.fours[key.slot()]
-	if g := c.t.generation.Load(); e.generation != g || e.flow != key {
-		e = c.miss4(&f, g)
+	g := c.t.generation.Load()
+	e := &c.fours[slot(uint64(binary.NativeEndian.Uint32(f.Dst[:])))]
+	if c.parts[v4] != 0 || e.generation != g || e.flow.Dst != f.Dst {
+		e = c.find4(&f, g)
 	}
 	e.answer.neighbour.use()
 	return e.answer.hop, e.answer.pending, e.answer.reason
 }
 
-// miss4 is miss6 for IPv4.
-func (c *Cache) miss4(f *Flow4, generation uint64) *entry4 {
+// find4 is find6 for IPv4.
+func (c *Cache) find4(f *Flow4, generation uint64) *entry4 {
+	key := f.only(c.parts[v4])
+	if e := &c.fours[key.slot()]; e.generation == generation && e.flow == key {
+		return e
+	}
 	s := c.t.state.Load()
 	c.parts = s.parts
-	key := f.only(c.parts[v4])
+	key = f.only(c.parts[v4])
 	e := &c.fours[key.slot()]
 	*e = entry4{key, generation, s.answer(v4, f.flow())}
 	return e
