@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"encoding/binary"
 	"maps"
 	"net/netip"
@@ -195,6 +196,9 @@ func equal(data []byte) expr.Any { return &expr.Cmp{Register: reg0, Op: expr.Cmp
 
 // within compares with a range, both ends included.
 func within(first, last []byte) expr.Any {
+	if bytes.Equal(first, last) {
+		return equal(first)
+	}
 	return &expr.Range{Register: reg0, Op: expr.CmpOpEq, FromData: first, ToData: last}
 }
 
