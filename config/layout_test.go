@@ -145,7 +145,7 @@ func TestRestartIsSaidAlike(t *testing.T) {
 	}
 	_, list, _ := strings.Cut(string(page), "These keys need a restart:")
 	list, _, _ = strings.Cut(list, "\n\n")
-	said := regexp.MustCompile("restart\\b")
+	said := regexp.MustCompile(`restart\b`)
 	for _, k := range Keys() {
 		at, ok := d.where[k.Name]
 		if !ok {

@@ -113,9 +113,9 @@ func TestPartialReverseNamesOfUpstreams(t *testing.T) {
 			m.Answer = records(t, name+" 60 PTR a.example.com.")
 			return m, nil
 		}
-		got := dns.RcodeToString[0]
 		m := testPolicy(t).Resolve(t.Context(), in(name, dns.TypePTR), 0, ask).Msg
-		if got = dns.RcodeToString[m.Rcode]; len(m.Answer) > 0 {
+		got := dns.RcodeToString[m.Rcode]
+		if len(m.Answer) > 0 {
 			got = dns.TypeToString[m.Answer[0].Header().Rrtype]
 		}
 		if got != want {

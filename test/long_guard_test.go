@@ -4,7 +4,6 @@ package test
 
 import (
 	"context"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -87,7 +86,7 @@ func pacedFlow(t *testing.T, ctx context.Context, l *lab.Lab, running *sync.Wait
 			time.Sleep(10 * time.Millisecond)
 		}
 		lost.Store(sent.Load() - back.Load())
-		_ = c.(net.Conn).Close()
+		_ = c.Close()
 	})
 	return sent, lost
 }
