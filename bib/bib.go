@@ -40,6 +40,7 @@ type Table struct {
 	conf        atomic.Pointer[Config]
 	subscribers atomic.Pointer[subscribers] // nil without limits
 	edition     uint8                       // of the last subscribers; for Configure
+	prepared    *subscribers                // for Configure, by Prepare; without an edition
 	entries     *table.Slab[entry]
 	index6      *table.Index
 	index4      index4

@@ -32,19 +32,33 @@ func (l *Limits) Bits() int {
 
 func (l *Limits) any() bool { return l.Bindings != 0 || l.Sessions != 0 || l.NewPerSecond != 0 }
 
+// counts reports whether Configure will need other subscribers for these limits.
+func (t *Table) counts(l *Limits) bool {
+	old := t.subscribers.Load()
+	return l.any() && (old == nil || old.bits != l.Bits())
+}
+
+// Prepare reserves the memory that Configure will need for c, and gives up what it has reserved before. It panics with
+// *table.NoMemory where Configure would. The goroutine that calls Configure may call it.
+func (t *Table) Prepare(c Config) {
+	t.prepared = nil
+	if t.counts(&c.Limits) {
+		t.prepared = t.makeSubscribers(c.Limits.Bits())
+	}
+}
+
 // Configure replaces the configuration; one goroutine at a time may call it. What clients have is counted only while
 // there are limits: when the first is set, or the length of the prefix changes, all bindings are counted, under the
 // lock of one shard at a time, and recount is called, which has to Join every session. Until it returns, there are no
 // limits.
 func (t *Table) Configure(c Config, recount func()) {
 	t.pool.Configure(c.Pool)
-	old := t.subscribers.Load()
 	switch {
 	case !c.Limits.any():
 		t.conf.Store(&c)
 		t.subscribers.Store(nil)
 		return
-	case old == nil || old.bits != c.Limits.Bits():
+	case t.counts(&c.Limits):
 		unlimited := c
 		unlimited.Limits = Limits{PrefixLen: c.Limits.PrefixLen}
 		t.conf.Store(&unlimited)

@@ -40,17 +40,26 @@ const (
 	things
 )
 
+// newSubscribers returns those that Prepare has made, or others.
 func (t *Table) newSubscribers(bits int) *subscribers {
+	s := t.prepared
+	if s == nil || s.bits != bits {
+		s = t.makeSubscribers(bits)
+	}
 	t.edition++
 	if t.edition == 0 {
 		t.edition = 1
 	}
+	t.prepared, s.edition = nil, t.edition
+	return s
+}
+
+func (t *Table) makeSubscribers(bits int) *subscribers {
 	return &subscribers{
-		edition: t.edition,
-		bits:    bits,
-		key:     t.key,
-		index:   table.NewIndex(int(t.max), t.epochs),
-		rows:    table.NewSlab[subscriber](int(t.max), t.epochs),
+		bits:  bits,
+		key:   t.key,
+		index: table.NewIndex(int(t.max), t.epochs),
+		rows:  table.NewSlab[subscriber](int(t.max), t.epochs),
 	}
 }
 

@@ -67,6 +67,24 @@ type policy struct {
 	log     func(Event) // of sessions
 }
 
+// Prepare reserves the memory that Configure will need for c, so that Configure cannot fail. It returns a *table.NoMemory
+// if there is none; nothing has changed then. It gives up what it has reserved before and Configure has not used.
+func (t *Table) Prepare(c Config) error {
+	t.configuring.Lock()
+	defer t.configuring.Unlock()
+	t.prepared = nil
+	err := table.Reserved(func() {
+		t.bib.Prepare(c.bindings())
+		if c.AddressDependent && t.peers.Load() == nil {
+			t.prepared = newPeers(t.max, t.key, t.epochs)
+		}
+	})
+	if err != nil {
+		t.bib.Prepare(bib.Config{}) // nothing
+	}
+	return err
+}
+
 // Configure replaces the configuration, that of the bindings and of pool4 included. New timeouts hold for the sessions
 // that exist, too, counted from when their lifetime began; lower limits end nothing.
 //
@@ -160,7 +178,11 @@ func (t *Table) knowPeers() *peers {
 	if t.edition++; t.edition == 0 {
 		t.edition = 1
 	}
-	p := newPeers(t.edition, t.max, t.key, t.epochs)
+	p := t.prepared
+	if p == nil {
+		p = newPeers(t.max, t.key, t.epochs)
+	}
+	t.prepared, p.edition = nil, t.edition
 	t.peers.Store(p)
 	t.eachLocked(func(e *entry) {
 		if e.peers != p.edition && p.add(e.binding, e.remote) {

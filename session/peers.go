@@ -31,12 +31,11 @@ type pair struct {
 	sessions atomic.Uint32
 }
 
-func newPeers(edition uint8, max int64, key table.Key, e *table.Epochs) *peers {
+func newPeers(max int64, key table.Key, e *table.Epochs) *peers {
 	return &peers{
-		edition: edition,
-		key:     key,
-		index:   table.NewIndex(int(max), e),
-		pairs:   table.NewSlab[pair](int(max), e),
+		key:   key,
+		index: table.NewIndex(int(max), e),
+		pairs: table.NewSlab[pair](int(max), e),
 	}
 }
 

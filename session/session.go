@@ -44,7 +44,8 @@ type Table struct {
 
 	cursor      uint32 // of Sweep
 	configuring sync.Mutex
-	edition     uint8 // of the last peers; guarded by configuring
+	edition     uint8  // of the last peers; guarded by configuring
+	prepared    *peers // for Configure, by Prepare; without an edition, guarded by configuring
 }
 
 // entry is a session in its slot: 32 bytes without pointers, so that none lies in two cache lines. The key is written

@@ -42,5 +42,28 @@ func (e *NoMemory) Error() string {
 // Unwrap returns the kernel's error.
 func (e *NoMemory) Unwrap() error { return e.Err }
 
+// Reserved calls reserve, which makes tables, and returns the *NoMemory that it panics with, or nil.
+func Reserved(reserve func()) (err error) {
+	defer func() {
+		switch e := recover().(type) {
+		case nil:
+		case *NoMemory:
+			err = e
+		default:
+			panic(e)
+		}
+	}()
+	reserve()
+	return nil
+}
+
+// Room returns a *NoMemory if the kernel would refuse so many bytes.
+func Room(size int) error {
+	if err := refuses(size); err != nil {
+		return &NoMemory{Bytes: size, Err: err}
+	}
+	return nil
+}
+
 // region is memory from the kernel: all of it, and the part that is used, which begins with a huge page.
 type region struct{ all, used []byte }

@@ -25,7 +25,7 @@ func mapping(size int) (*region, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := roomFor(headroom); err != nil {
+	if err := refuses(headroom); err != nil {
 		unmap(all)
 		return nil, err
 	}
@@ -33,8 +33,8 @@ func mapping(size int) (*region, error) {
 	return &region{all: all, used: all[from : from+size : from+size]}, nil
 }
 
-// roomFor returns the kernel's error if it refuses so many bytes more.
-func roomFor(size int) error {
+// refuses returns the kernel's error if it refuses so many bytes more.
+func refuses(size int) error {
 	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err == nil {
 		unmap(b)

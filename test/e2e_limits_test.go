@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"nat64d/lab"
 )
 
@@ -33,8 +35,12 @@ func expectRefusal(t *testing.T, l *lab.Lab, name, command, program string, want
 func TestProcessLimitsAreExplained(t *testing.T) {
 	l := network(t, lab.Options{})
 	program := binaries(t).nat64d
-	for _, kib := range []int{1_000_000, 1_800_000} {
+	for _, kib := range []int{1_000_000, 1_350_000, 1_800_000} {
 		expectRefusal(t, l, fmt.Sprintf("%d KiB of address space", kib), fmt.Sprintf("ulimit -v %d; exec $0", kib), program, "sessions.max", "ulimit -v")
+	}
+	small := write(t, t.TempDir(), "sessions: { max: 10000 }\n")
+	for _, kib := range []int{1_350_000, 1_450_000} { // tables that small come from Go's own memory
+		expectRefusal(t, l, fmt.Sprintf("%d KiB for small tables", kib), fmt.Sprintf("ulimit -v %d; exec $0 -c %s", kib, small), program, "ulimit -v")
 	}
 	text, err := os.ReadFile(program)
 	if err != nil {
@@ -57,4 +63,59 @@ func TestProcessLimitsAreExplained(t *testing.T) {
 	if got := tables(t, l); len(got) != 0 {
 		t.Errorf("nftables tables are left: %q", got)
 	}
+}
+
+// limitAddressSpace lets a process have so many bytes more than it has, and returns what lifts the limit.
+func limitAddressSpace(t *testing.T, pid int, more uint64) (lift func()) {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pages uint64
+	if _, err := fmt.Sscan(string(text), &pages); err != nil {
+		t.Fatal(err)
+	}
+	set := func(n uint64) {
+		t.Helper()
+		if err := unix.Prlimit(pid, unix.RLIMIT_AS, &unix.Rlimit{Cur: n, Max: unix.RLIM_INFINITY}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(pages*uint64(os.Getpagesize()) + more)
+	return func() { set(unix.RLIM_INFINITY) }
+}
+
+// Keys whose tables do not fit into memory are refused while the gateway runs, however they are set, with nothing changed.
+func TestChangeBeyondMemoryIsRefused(t *testing.T) {
+	l := network(t, lab.Options{})
+	pool := "pool4: [{ address: 198.51.100.7, ports: 7000-7999 }]\n"
+	g := startConfig(t, l, pool+"sessions: { timeouts: { udp: 10m } }")
+	lift := limitAddressSpace(t, g.cmd.Process.Pid, 200<<20)
+	for _, key := range []string{"sessions.max_per_client", "sessions.max_bindings_per_client", "sessions.new_per_second", "filtering.mode"} {
+		old, value := g.value(key), "100"
+		if key == "filtering.mode" {
+			value = "address_dependent"
+		}
+		_, errs, code := g.ctl("config", "set", key, value)
+		if code != 1 || !strings.Contains(errs, "sessions.max") || !strings.Contains(errs, "ulimit -v") {
+			t.Errorf("config set %s %s: exit code %d, and it says %q", key, value, code, errs)
+		}
+		if got := g.value(key); got != old {
+			t.Errorf("%s is %s after a change that was refused, want %s", key, got, old)
+		}
+	}
+	checkBadReload(t, g, pool+"sessions: { max_per_client: 100, timeouts: { udp: 15m } }", "sessions.max")
+	lift()
+	g.must("config", "set", "filtering.mode", "address_dependent")
+	g.must("config", "set", "sessions.max_per_client", "100")
+	if got := g.value("sessions.max_per_client"); got != "100" {
+		t.Errorf("with enough memory sessions.max_per_client is %s, want 100", got)
+	}
+	serveEcho(t, l)
+	c, err := open(l, "tcp", 0, service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
 }

@@ -29,6 +29,9 @@ func (p *parts) change(next *config.Config) error {
 	if err := p.guard.refuse(come, next.Host.Force); err != nil {
 		return err
 	}
+	if err := p.afford(next); err != nil {
+		return err
+	}
 	near := p.surroundings(next)
 	if err := p.guard.cover(come, expand(next.Bindings), next.Pool6, p.near.kept(&near)); err != nil {
 		return err
@@ -40,6 +43,7 @@ func (p *parts) change(next *config.Config) error {
 		}
 	}
 	if err != nil {
+		_ = p.afford(old)    // gives up what was reserved for next
 		_ = p.guard.settle() // back to what it was; the status tells if it cannot be
 		return err
 	}

@@ -85,6 +85,7 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
 		RunE: func(c *cobra.Command, _ []string) error {
 			return asUsage(withHint(serve(c.Context(), file, o, stderr)))
 		},
+		PersistentPreRunE: func(*cobra.Command, []string) error { return enough() },
 	}
 	c.SetErr(stderr)
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })

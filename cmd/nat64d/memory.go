@@ -1,23 +1,62 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
+	"nat64d/config"
+	"nat64d/gateway"
 	"nat64d/table"
 )
 
-// affordable has build reserve the tables of so many sessions, and returns an error if they do not fit.
-func affordable(sessions int, build func()) (err error) {
-	defer func() {
-		switch e := recover().(type) {
-		case nil:
-		case *table.NoMemory:
-			err = fmt.Errorf("the tables for sessions.max: %d do not fit: %w. Write a smaller sessions.max, or raise the limit: ulimit -v, "+
-				"LimitAS= of a systemd unit, or vm.overcommit_memory=2, with which vm.overcommit_ratio counts", sessions, e)
-		default:
-			panic(e)
-		}
-	}()
-	build()
+// limits names what keeps a process from memory that the machine has.
+const limits = "the limit: ulimit -v, LimitAS= of a systemd unit, or vm.overcommit_memory=2, with which vm.overcommit_ratio counts"
+
+const (
+	goMemory = 128 << 20 // for Go's runtime, which ends the process with a trace when the kernel refuses it memory
+	perPort  = 34 << 20  // for received packets
+)
+
+// enough returns an error if the kernel refuses the memory that any command may need.
+func enough() error {
+	if err := table.Room(goMemory); err != nil {
+		return fmt.Errorf("%w. sessions.max decides how much more the tables need. Raise %s", err, limits)
+	}
 	return nil
+}
+
+// affordable makes the gateway, and returns an error if its tables do not fit, or leave too little for the rest.
+func (p *parts) affordable(c *config.Config, o gateway.Options) error {
+	rest := goMemory + 2*o.Workers*perPort + c.Fragments.Memory
+	if err := table.Room(rest); err != nil {
+		return fmt.Errorf("packets and fragments do not fit: %w. Raise %s", err, limits)
+	}
+	err := table.Reserved(func() { p.gateway = gateway.New(o) })
+	if err == nil {
+		err = table.Room(rest)
+	}
+	return tooLarge(c, err)
+}
+
+// afford reserves what the tables of a running gateway need in addition for next.
+func (p *parts) afford(next *config.Config) error {
+	return tooLarge(next, p.gateway.Sessions.Prepare(p.sessionConfig(next)))
+}
+
+func tooLarge(c *config.Config, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("the tables for sessions.max: %d do not fit: %w. Write a smaller sessions.max, or raise %s", c.Sessions.Max, err, limits)
+}
+
+// withMemoryHint adds to an error of missing memory what limits it.
+func withMemoryHint(err error) error {
+	var told *table.NoMemory
+	if !errors.Is(err, unix.ENOMEM) || errors.As(err, &told) {
+		return err
+	}
+	return fmt.Errorf("%w. If the machine has memory, raise %s", err, limits)
 }

@@ -16,10 +16,10 @@ import (
 // kept are the capabilities that a forwarder of names has use for: for its port, and for the control socket and its group.
 var kept = []uintptr{unix.CAP_NET_BIND_SERVICE, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE}
 
-// withHint adds to an error of a missing permission what would give it.
+// withHint adds to an error of a missing permission or of missing memory what would give it.
 func withHint(err error) error {
 	if !errors.Is(err, fs.ErrPermission) { // EPERM and EACCES
-		return err
+		return withMemoryHint(err)
 	}
 	const unit = "the unit contrib/systemd/nat64d.service gives an ordinary user what it takes"
 	switch missing := missingCapabilities(); {

@@ -171,7 +171,7 @@ func (p *parts) build() (err error) {
 		Config:     p.gatewayConfig(c), Routes: p.routes, Pool4: p.pool, Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key, Open: p.open, Settle: p.settle, Log: p.log.Logger,
 		Hops: func() gateway.Hops { return nexthop.NewCache(p.routes) },
 	}
-	if err := affordable(c.Sessions.Max, func() { p.gateway = gateway.New(options) }); err != nil {
+	if err := p.affordable(c, options); err != nil {
 		return err
 	}
 	if err := p.bind(expand(c.Bindings), c.Host.Force); err != nil {
