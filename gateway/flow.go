@@ -8,30 +8,45 @@ import (
 	"nat64d/packet"
 )
 
-// flow6 and flow4 return what the host's routing rules and IPsec policies see of a translated packet.
-func (w *worker) flow6(o *packet.Out) nexthop.Flow6 {
-	h := packet.IPv6(o.Head[packet.Headroom:])
-	f := nexthop.Flow6{Src: *h.Src(), Dst: *h.Dst(), Proto: h.NextHeader(), TOS: h.TrafficClass(), Origin: w.origin()}
+// flows is one flow of each family. A worker makes those that it asks Hops for in its own memory: a local variable would be
+// allocated, because Hops is an interface, and a copy of what has just been written in small pieces makes the processor
+// wait.
+type flows struct {
+	six  nexthop.Flow6
+	four nexthop.Flow4
+}
+
+// flow6 and flow4 return what the host's routing rules and IPsec policies see of a translated packet. The next flow of the
+// family takes its place.
+func (w *worker) flow6(o *packet.Out) *nexthop.Flow6 {
+	h, f := packet.IPv6(o.Head[packet.Headroom:]), &w.flows.six
+	f.Src, f.Dst = *h.Src(), *h.Dst()
+	f.Proto, f.TOS, f.Origin = h.NextHeader(), h.TrafficClass(), w.origin()
 	f.SrcPort, f.DstPort = flowPorts(f.Proto, h[packet.IPv6Len:])
 	return f
 }
 
-func (w *worker) flow4(o *packet.Out) nexthop.Flow4 {
-	h := packet.IPv4(o.Head[packet.Headroom:])
-	f := nexthop.Flow4{Src: *h.Src(), Dst: *h.Dst(), Proto: h.Protocol(), TOS: h.TOS(), Origin: w.origin()}
+func (w *worker) flow4(o *packet.Out) *nexthop.Flow4 {
+	h, f := packet.IPv4(o.Head[packet.Headroom:]), &w.flows.four
+	f.Src, f.Dst = *h.Src(), *h.Dst()
+	f.Proto, f.TOS, f.Origin = h.Protocol(), h.TOS(), w.origin()
 	f.SrcPort, f.DstPort = flowPorts(f.Proto, h[packet.IPv4Len:])
 	return f
 }
 
-// back6 and back4 return the flow of a packet that would answer the received packet v.
-func back6(v *packet.View) nexthop.Flow6 {
-	h := v.IP6()
-	return nexthop.Flow6{Src: *h.Dst(), Dst: *h.Src(), SrcPort: v.DstPort, DstPort: v.SrcPort, Proto: h.NextHeader(), Origin: nexthop.FromV4}
+// back6 and back4 return the flow of a packet that would answer the received packet v, as flow6 and flow4 do.
+func (w *worker) back6(v *packet.View) *nexthop.Flow6 {
+	h, f := v.IP6(), &w.flows.six
+	f.Src, f.Dst, f.SrcPort, f.DstPort = *h.Dst(), *h.Src(), v.DstPort, v.SrcPort
+	f.Proto, f.TOS, f.Origin = h.NextHeader(), 0, nexthop.FromV4
+	return f
 }
 
-func back4(v *packet.View) nexthop.Flow4 {
-	h := v.IP4()
-	return nexthop.Flow4{Src: *h.Dst(), Dst: *h.Src(), SrcPort: v.DstPort, DstPort: v.SrcPort, Proto: h.Protocol(), Origin: nexthop.FromV6}
+func (w *worker) back4(v *packet.View) *nexthop.Flow4 {
+	h, f := v.IP4(), &w.flows.four
+	f.Src, f.Dst, f.SrcPort, f.DstPort = *h.Dst(), *h.Src(), v.DstPort, v.SrcPort
+	f.Proto, f.TOS, f.Origin = h.Protocol(), 0, nexthop.FromV6
+	return f
 }
 
 // origin returns where the packet at hand has arrived.
@@ -42,13 +57,15 @@ func (w *worker) origin() nexthop.Origin {
 	return nexthop.FromV4
 }
 
-// errorFlow6 and errorFlow4 return the flows of ICMP errors of ours.
-func errorFlow6(src, dst packet.Addr6, a drop.Answer) nexthop.Flow6 {
-	return nexthop.Flow6{Src: src, Dst: dst, SrcPort: uint16(a.Type), DstPort: uint16(a.Code), Proto: packet.NumICMPv6, Origin: nexthop.FromHost}
+// errorFlow6 and errorFlow4 return the flows of ICMP errors of ours, as flow6 and flow4 do.
+func (w *worker) errorFlow6(src, dst packet.Addr6, a drop.Answer) *nexthop.Flow6 {
+	w.flows.six = nexthop.Flow6{Src: src, Dst: dst, SrcPort: uint16(a.Type), DstPort: uint16(a.Code), Proto: packet.NumICMPv6, Origin: nexthop.FromHost}
+	return &w.flows.six
 }
 
-func errorFlow4(src, dst packet.Addr4, a drop.Answer) nexthop.Flow4 {
-	return nexthop.Flow4{Src: src, Dst: dst, SrcPort: uint16(a.Type), DstPort: uint16(a.Code), Proto: packet.NumICMP, Origin: nexthop.FromHost}
+func (w *worker) errorFlow4(src, dst packet.Addr4, a drop.Answer) *nexthop.Flow4 {
+	w.flows.four = nexthop.Flow4{Src: src, Dst: dst, SrcPort: uint16(a.Type), DstPort: uint16(a.Code), Proto: packet.NumICMP, Origin: nexthop.FromHost}
+	return &w.flows.four
 }
 
 // flowPorts reads the ports of TCP and UDP, and the type and code of ICMP, which IPsec policies have in their place.

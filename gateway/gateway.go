@@ -119,8 +119,8 @@ type Routes interface {
 // Hops is one worker's view of Routes, implemented by nexthop.Cache. Pending means that the answer is on its way: ask
 // again when the generation has changed. One goroutine uses it.
 type Hops interface {
-	Hop6(f nexthop.Flow6) (h nexthop.Hop, pending bool, r drop.Reason)
-	Hop4(f nexthop.Flow4) (h nexthop.Hop, pending bool, r drop.Reason)
+	Hop6(f *nexthop.Flow6) (h nexthop.Hop, pending bool, r drop.Reason)
+	Hop4(f *nexthop.Flow4) (h nexthop.Hop, pending bool, r drop.Reason)
 }
 
 // Options are what a gateway is made of.

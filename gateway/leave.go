@@ -17,8 +17,7 @@ const shorter = packet.IPv6Len - packet.IPv4Len
 // pieces, and one that its sender cannot make smaller (RFC 7915 section 5.1).
 func (w *worker) leave4(v *packet.View, o *packet.Out) drop.Reason {
 	h := packet.IPv4(o.Head[packet.Headroom:])
-	f := w.flow4(o)
-	hop, pending, r := w.hop4(f)
+	hop, pending, r := w.hop4(w.flow4(o))
 	switch {
 	case pending:
 		return w.park()
@@ -47,8 +46,7 @@ func (w *worker) leave4(v *packet.View, o *packet.Out) drop.Reason {
 // leave6 sends a translated packet into the IPv6 network, in pieces where it must and may be: a datagram that came in
 // pieces, and one without DF that does not fit every IPv6 link (RFC 7915 section 4).
 func (w *worker) leave6(v *packet.View, o *packet.Out) drop.Reason {
-	f := w.flow6(o)
-	hop, pending, r := w.hop6(f)
+	hop, pending, r := w.hop6(w.flow6(o))
 	switch {
 	case pending:
 		return w.park()
@@ -152,16 +150,22 @@ func (w *worker) depart(s Side, o *packet.Out, hop *nexthop.Hop) {
 }
 
 // hop6 and hop4 return the way to a destination, with the MTU that is configured if that is less than the route's.
-func (w *worker) hop6(f nexthop.Flow6) (h nexthop.Hop, pending bool, r drop.Reason) {
-	h, pending, r = w.look6(f, nexthop.Client{})
+func (w *worker) hop6(f *nexthop.Flow6) (h nexthop.Hop, pending bool, r drop.Reason) {
+	h, pending, r = w.hops.Hop6(f)
+	if pending || r == drop.Neighbour || w.behind() {
+		pending = w.want(way{side: V6, six: *f, client: w.sender()}, pending, r)
+	}
 	if w.conf.MTU6 != 0 {
 		h.MTU = min(h.MTU, w.conf.MTU6)
 	}
 	return h, pending, r
 }
 
-func (w *worker) hop4(f nexthop.Flow4) (h nexthop.Hop, pending bool, r drop.Reason) {
-	h, pending, r = w.look4(f, nexthop.Client{})
+func (w *worker) hop4(f *nexthop.Flow4) (h nexthop.Hop, pending bool, r drop.Reason) {
+	h, pending, r = w.hops.Hop4(f)
+	if pending || r == drop.Neighbour || w.behind() {
+		pending = w.want(way{side: V4, four: *f, client: w.sender()}, pending, r)
+	}
 	if w.conf.MTU4 != 0 {
 		h.MTU = min(h.MTU, w.conf.MTU4)
 	}
@@ -183,11 +187,11 @@ func (w *worker) clamp(o *packet.Out, v *packet.View) {
 }
 
 // ends returns the flows to the two ends of a packet v and its translation o: to the client and to its peer.
-func (w *worker) ends(o *packet.Out, v *packet.View) (client nexthop.Flow6, peer nexthop.Flow4) {
+func (w *worker) ends(o *packet.Out, v *packet.View) (client *nexthop.Flow6, peer *nexthop.Flow4) {
 	if v.Data[0]>>4 == 6 {
-		return back6(v), w.flow4(o)
+		return w.back6(v), w.flow4(o)
 	}
-	return w.flow6(o), back4(v)
+	return w.flow6(o), w.back4(v)
 }
 
 // turns says whether a packet, with the tuple of its translation, goes to one of our own transport addresses. A query has

@@ -109,9 +109,9 @@ func (w *worker) ready(ask bool) (list []parkedFrame) {
 // unknown reports whether a look-up still has no answer.
 func (w *worker) unknown(y *way) (pending bool) {
 	if y.side == V6 {
-		_, pending, _ = w.hops.Hop6(y.six)
+		_, pending, _ = w.hops.Hop6(&y.six)
 	} else {
-		_, pending, _ = w.hops.Hop4(y.four)
+		_, pending, _ = w.hops.Hop4(&y.four)
 	}
 	return pending
 }
@@ -125,31 +125,27 @@ func (w *worker) ask(y *way) {
 	}
 }
 
-// look6 and look4 return the way of a packet that is about to leave, on behalf of a client; the zero Client is who sent the
-// packet at hand. They have it looked for if it is not known, and again if the next hop did not answer the last time.
-func (w *worker) look6(f nexthop.Flow6, client nexthop.Client) (h nexthop.Hop, pending bool, r drop.Reason) {
+// look6 and look4 return the way of a packet that is about to leave, on behalf of a client. They have it looked for if it
+// is not known, and again if the next hop did not answer the last time.
+func (w *worker) look6(f *nexthop.Flow6, client nexthop.Client) (h nexthop.Hop, pending bool, r drop.Reason) {
 	h, pending, r = w.hops.Hop6(f)
 	if pending || r == drop.Neighbour || w.behind() {
-		w.wanted = way{side: V6, six: f, client: client}
-		pending = w.want(pending, r)
+		pending = w.want(way{side: V6, six: *f, client: client}, pending, r)
 	}
 	return h, pending, r
 }
 
-func (w *worker) look4(f nexthop.Flow4, client nexthop.Client) (h nexthop.Hop, pending bool, r drop.Reason) {
+func (w *worker) look4(f *nexthop.Flow4, client nexthop.Client) (h nexthop.Hop, pending bool, r drop.Reason) {
 	h, pending, r = w.hops.Hop4(f)
 	if pending || r == drop.Neighbour || w.behind() {
-		w.wanted = way{side: V4, four: f, client: client}
-		pending = w.want(pending, r)
+		pending = w.want(way{side: V4, four: *f, client: client}, pending, r)
 	}
 	return h, pending, r
 }
 
-// want has the way that is wanted looked for, unless it is known, and reports whether the packet has to wait.
-func (w *worker) want(pending bool, r drop.Reason) (wait bool) {
-	if w.wanted.client == (nexthop.Client{}) {
-		w.wanted.client = w.sender()
-	}
+// want has a way looked for, unless it is known, and reports whether the packet has to wait.
+func (w *worker) want(y way, pending bool, r drop.Reason) (wait bool) {
+	w.wanted = y
 	if pending || r == drop.Neighbour {
 		w.ask(&w.wanted)
 	}

@@ -21,7 +21,7 @@ type awaking struct {
 
 func (a awaking) Generation() uint64 { return a.generation.Load() }
 
-func (a awaking) Hop4(f nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
+func (a awaking) Hop4(f *nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
 	h, _, r := a.onLink.Hop4(f)
 	if a.asked.Add(1) == 1 {
 		return h, true, r
@@ -72,7 +72,7 @@ type unknown struct {
 
 func (u unknown) Generation() uint64 { return u.generation.Add(1) }
 
-func (unknown) Hop4(nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
+func (unknown) Hop4(*nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{}, true, drop.None
 }
 

@@ -31,10 +31,10 @@ func (*nowhere) Close() error                                       { return nil
 // onLink answers that every destination is one hop away.
 type onLink struct{}
 
-func (onLink) Hop6(nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
+func (onLink) Hop6(*nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{MTU: 1500}, false, drop.None
 }
-func (onLink) Hop4(nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
+func (onLink) Hop4(*nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{MTU: 1500}, false, drop.None
 }
 func (onLink) Generation() uint64                        { return 0 }

@@ -28,11 +28,12 @@ func (w *worker) sendProbes() {
 // acknowledgment numbers 0, only ACK set (RFC 6146 section 3.5.2.2).
 func (w *worker) sendProbe(p *session.Probe) {
 	src := w.conf.prefixes[w.conf.number(p.Prefix)].Embed(p.Remote.Addr)
-	f := nexthop.Flow6{Src: src, Dst: p.Client.Addr, SrcPort: p.Remote.Port, DstPort: p.Client.Port, Proto: packet.NumTCP, Origin: nexthop.FromV4}
+	f := &w.flows.six
+	*f = nexthop.Flow6{Src: src, Dst: p.Client.Addr, SrcPort: p.Remote.Port, DstPort: p.Client.Port, Proto: packet.NumTCP, Origin: nexthop.FromV4}
 	hop, pending, r := w.hops.Hop6(f)
 	switch {
 	case pending: // it is tried again in the next batch, until the neighbour answers or is given up
-		w.g.routes.Resolve6(f, w.client(p.Client.Addr))
+		w.g.routes.Resolve6(*f, w.client(p.Client.Addr))
 		w.g.probes.put(*p)
 		return
 	case r != drop.None:

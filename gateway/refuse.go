@@ -40,7 +40,7 @@ func (w *worker) tell6(v *packet.View, r drop.Reason, a drop.Answer, rest uint32
 	}
 	dst := *v.IP6().Src()
 	src, ok := w.source6(dst)
-	f := errorFlow6(src, dst, a)
+	f := w.errorFlow6(src, dst, a)
 	hop, pending, no := w.look6(f, w.client(dst))
 	switch {
 	case pending:
@@ -94,7 +94,7 @@ func (w *worker) tell4(v *packet.View, r drop.Reason, a drop.Answer, rest uint32
 	}
 	dst := *v.IP4().Src()
 	src, ok := w.source4(dst)
-	f := errorFlow4(src, dst, a)
+	f := w.errorFlow4(src, dst, a)
 	hop, pending, no := w.look4(f, w.host(dst))
 	switch {
 	case pending:

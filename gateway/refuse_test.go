@@ -17,12 +17,12 @@ type flapping struct {
 	known *bool
 }
 
-func (f flapping) Hop4(nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
+func (f flapping) Hop4(*nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
 	*f.known = !*f.known
 	return nexthop.Hop{MTU: 1500}, *f.known, drop.None
 }
 
-func (f flapping) Hop6(nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
+func (f flapping) Hop6(*nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
 	*f.known = !*f.known
 	return nexthop.Hop{MTU: 1500}, *f.known, drop.None
 }

@@ -25,11 +25,11 @@ func (a asleep) Generation() uint64 {
 	return 0
 }
 
-func (a asleep) Hop6(nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
+func (a asleep) Hop6(*nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{MTU: 1500}, !a.woken.Load(), drop.None
 }
 
-func (a asleep) Hop4(nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
+func (a asleep) Hop4(*nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{MTU: 1500}, !a.woken.Load(), drop.None
 }
 

@@ -65,6 +65,7 @@ type moment struct {
 	paused  bool
 	hairpin bool           // the packet has been translated to IPv4 already
 	again   time.Duration  // until when the packet, which has waited for a neighbour, may wait; 0: it has not
+	flows   flows          // those that are looked up
 	wanted  way            // the last look-up that had no answer
 	message message        // the ICMP error that the packet is
 	top     packet.Frame   // the packet, as it arrived or was made whole

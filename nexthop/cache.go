@@ -41,11 +41,11 @@ func NewCache(t *Table) *Cache {
 // yet: queue the packet, call Table.Resolve6, and ask again when Generation has changed. Other reasons are final until
 // Generation changes: drop.NoRoute, drop.OtherInterface, drop.HostAddress, drop.IPsec, and drop.Neighbour for a next hop that
 // does not answer.
-func (c *Cache) Hop6(f Flow6) (h Hop, pending bool, r drop.Reason) {
+func (c *Cache) Hop6(f *Flow6) (h Hop, pending bool, r drop.Reason) {
 	g := c.t.generation.Load()
 	e := &c.sixes[slot(binary.NativeEndian.Uint64(f.Dst[:8])^binary.NativeEndian.Uint64(f.Dst[8:]))]
 	if c.parts[v6] != 0 || e.generation != g || e.flow.Dst != f.Dst {
-		e = c.find6(&f, g)
+		e = c.find6(f, g)
 	}
 	e.answer.neighbour.use()
 	return e.answer.hop, e.answer.pending, e.answer.reason
@@ -67,11 +67,11 @@ func (c *Cache) find6(f *Flow6, generation uint64) *entry6 {
 }
 
 // Hop4 returns the way of f by the v4 interface, as Hop6 does.
-func (c *Cache) Hop4(f Flow4) (h Hop, pending bool, r drop.Reason) {
+func (c *Cache) Hop4(f *Flow4) (h Hop, pending bool, r drop.Reason) {
 	g := c.t.generation.Load()
 	e := &c.fours[slot(uint64(binary.NativeEndian.Uint32(f.Dst[:])))]
 	if c.parts[v4] != 0 || e.generation != g || e.flow.Dst != f.Dst {
-		e = c.find4(&f, g)
+		e = c.find4(f, g)
 	}
 	e.answer.neighbour.use()
 	return e.answer.hop, e.answer.pending, e.answer.reason

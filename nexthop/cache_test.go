@@ -69,11 +69,11 @@ func TestCacheIsTheTable(t *testing.T) {
 			}
 			f4, f6 := Flow4{Dst: a4}, Flow6{Dst: a6}
 			want := tab.state.Load().answer(v4, f4.flow())
-			if h, p, r := cache.Hop4(f4); h != want.hop || p != want.pending || r != want.reason {
+			if h, p, r := cache.Hop4(&f4); h != want.hop || p != want.pending || r != want.reason {
 				t.Fatalf("%v: the cache says %v %v %v, the table %+v", a4, h, p, r, want)
 			}
 			want = tab.state.Load().answer(v6, f6.flow())
-			if h, p, r := cache.Hop6(f6); h != want.hop || p != want.pending || r != want.reason {
+			if h, p, r := cache.Hop6(&f6); h != want.hop || p != want.pending || r != want.reason {
 				t.Fatalf("%v: the cache says %v %v %v, the table %+v", a6, h, p, r, want)
 			}
 		}
@@ -87,15 +87,21 @@ func TestHits(t *testing.T) {
 	stranger6, stranger4, _ := host(77)
 	f6, f4 := Flow6{Dst: a6}, Flow4{Dst: a4}
 	for name, f := range map[string]func() bool{
-		"Cache.Hop6": func() bool { h, p, r := cache.Hop6(f6); return h == Hop{mac, [6]byte{6}, 1500} && !p && r == drop.None },
-		"Cache.Hop4": func() bool { h, p, r := cache.Hop4(f4); return h == Hop{mac, [6]byte{4}, 1400} && !p && r == drop.None },
+		"Cache.Hop6": func() bool {
+			h, p, r := cache.Hop6(&f6)
+			return h == Hop{mac, [6]byte{6}, 1500} && !p && r == drop.None
+		},
+		"Cache.Hop4": func() bool {
+			h, p, r := cache.Hop4(&f4)
+			return h == Hop{mac, [6]byte{4}, 1400} && !p && r == drop.None
+		},
 		"a miss, v6": func() bool {
 			return tab.state.Load().answer(v6, f6.flow()).hop == Hop{mac, [6]byte{6}, 1500}
 		},
 		"a miss, v4": func() bool {
 			return tab.state.Load().answer(v4, f4.flow()).hop == Hop{mac, [6]byte{4}, 1400}
 		},
-		"a stranger": func() bool { _, p, r := cache.Hop6(Flow6{Dst: stranger6}); return p && r == drop.Neighbour },
+		"a stranger": func() bool { _, p, r := cache.Hop6(&Flow6{Dst: stranger6}); return p && r == drop.Neighbour },
 		"Resolve4":   func() bool { tab.Resolve4(Flow4{Dst: stranger4}, client); return len(tab.asks) == 1 },
 	} {
 		if !f() {
@@ -356,7 +362,7 @@ func BenchmarkCacheHop6(b *testing.B) {
 	cache := NewCache(table())
 	a, _, _ := host(3)
 	for b.Loop() {
-		cache.Hop6(Flow6{Dst: a})
+		cache.Hop6(&Flow6{Dst: a})
 	}
 }
 
@@ -364,7 +370,7 @@ func BenchmarkCacheHop4(b *testing.B) {
 	cache := NewCache(table())
 	_, a, _ := host(3)
 	for b.Loop() {
-		cache.Hop4(Flow4{Dst: a})
+		cache.Hop4(&Flow4{Dst: a})
 	}
 }
 

@@ -136,9 +136,9 @@ func result(h nexthop.Hop, pending bool, r drop.Reason) string {
 func (g *gateway) hop(addr string) string {
 	a := netip.MustParseAddr(addr)
 	if a.Is4() {
-		return result(g.Hop4(nexthop.Flow4{Dst: a.As4()}))
+		return result(g.Hop4(&nexthop.Flow4{Dst: a.As4()}))
 	}
-	return result(g.Hop6(nexthop.Flow6{Dst: a.As16()}))
+	return result(g.Hop6(&nexthop.Flow6{Dst: a.As16()}))
 }
 
 // resolve asks for the next hop to an address of either family.
@@ -189,7 +189,7 @@ func TestNeighboursAreResolved(t *testing.T) {
 	if g.Generation() == before {
 		t.Error("the generation stayed")
 	}
-	h, _, _ := g.Hop4(nexthop.Flow4{Dst: netip.MustParseAddr(lab.Server4).As4()})
+	h, _, _ := g.Hop4(&nexthop.Flow4{Dst: netip.MustParseAddr(lab.Server4).As4()})
 	if got, want := fmt.Sprintf("%x", h.Src), mac(t, g.Gateway, g.NIC4); got != want {
 		t.Errorf("the source MAC is %s, want %s", got, want)
 	}
@@ -353,7 +353,7 @@ func TestStaleNeighbourInUseIsRefreshed(t *testing.T) {
 	}
 	before := g.Generation()
 	until(t, "a stale neighbour in use is probed", func() bool {
-		g.Hop4(nexthop.Flow4{Dst: dst}) // hits: its answer stays
+		g.Hop4(&nexthop.Flow4{Dst: dst}) // hits: its answer stays
 		return !stale()
 	})
 	if got := g.Generation(); got != before {

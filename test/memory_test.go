@@ -155,11 +155,11 @@ var (
 	peer       = [6]byte{2, 0, 0, 0, 0, 9}
 )
 
-func (r *plain) Hop6(f nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
+func (r *plain) Hop6(f *nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{Dst: peer, Src: mac6, MTU: r.mtu6}, r.pending.Load(), r.ways[netip.AddrFrom16(f.Dst)]
 }
 
-func (r *plain) Hop4(f nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
+func (r *plain) Hop4(f *nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{Dst: peer, Src: mac4, MTU: r.mtu4}, r.pending.Load(), r.ways[netip.AddrFrom4(f.Dst)]
 }
 
