@@ -121,6 +121,8 @@ type Routes interface {
 type Hops interface {
 	Hop6(f *nexthop.Flow6) (h nexthop.Hop, pending bool, r drop.Reason)
 	Hop4(f *nexthop.Flow4) (h nexthop.Hop, pending bool, r drop.Reason)
+	// ByDestination reports whether the last answer was the same for all flows to the destination.
+	ByDestination() bool
 }
 
 // Options are what a gateway is made of.

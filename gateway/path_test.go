@@ -34,6 +34,8 @@ type onLink struct{}
 func (onLink) Hop6(*nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{MTU: 1500}, false, drop.None
 }
+func (onLink) ByDestination() bool { return true }
+
 func (onLink) Hop4(*nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{MTU: 1500}, false, drop.None
 }

@@ -16,11 +16,14 @@ const (
 	SourceStrict               // it leads out of the v6 interface
 )
 
-// verify6 refuses sources that no client can have, and forged ones. It asks for the way of an answer, which the worker's
-// cache of next hops remembers. Of an ICMP error, which quotes says the packet may be, the route does not matter, and a
+// verify6 refuses sources that no client can have, and forged ones. It asks for the way of an answer, once for each source
+// as long as nothing changes, if the way depends on the source alone. Of an ICMP error, which quotes says the packet may be, the route does not matter, and a
 // router may have a link-local address only.
 func (w *worker) verify6(v *packet.View, quotes bool) drop.Reason {
 	src := v.IP6().Src()
+	if !quotes && w.verified.has6(src) {
+		return drop.None
+	}
 	if _, loop := pool6.Match(w.conf.prefixes, src); loop {
 		return drop.SourceInPool6 // RFC 6146 section 5.4
 	}
@@ -36,10 +39,14 @@ func (w *worker) verify6(v *packet.View, quotes bool) drop.Reason {
 	switch check := w.conf.SourceCheck; {
 	case r == drop.HostAddress:
 		return drop.OwnSource
-	case check == SourceCheckOff || quotes:
+	case quotes:
 		return drop.None
+	case check == SourceCheckOff:
 	case r == drop.NoRoute, r == drop.OtherInterface && check == SourceStrict:
 		return drop.UnroutedSource
+	}
+	if w.hops.ByDestination() { // else the answer to another packet may go another way
+		*w.verified.at6(src) = *src
 	}
 	return drop.None
 }
@@ -48,7 +55,7 @@ func (w *worker) verify6(v *packet.View, quotes bool) drop.Reason {
 func (w *worker) verify4(v *packet.View, quotes bool) drop.Reason {
 	src := *v.IP4().Src()
 	switch {
-	case w.hairpin:
+	case w.hairpin, !quotes && w.verified.has4(src):
 		return drop.None
 	case w.pooled(src):
 		return drop.SourceInPool4
@@ -61,6 +68,9 @@ func (w *worker) verify4(v *packet.View, quotes bool) drop.Reason {
 	}
 	if _, _, r := w.hops.Hop4(w.back4(v)); r == drop.HostAddress {
 		return drop.OwnSource
+	}
+	if w.hops.ByDestination() {
+		*w.verified.at4(src) = src
 	}
 	return drop.None
 }

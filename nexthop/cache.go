@@ -51,6 +51,10 @@ func (c *Cache) Hop6(f *Flow6) (h Hop, pending bool, r drop.Reason) {
 	return e.answer.hop, e.answer.pending, e.answer.reason
 }
 
+// ByDestination reports whether routes, rules and IPsec policies look at nothing of a flow but its destination, by the
+// state that the last answer comes from.
+func (c *Cache) ByDestination() bool { return c.parts == [sides]parts{} }
+
 // find6 returns the entry of a flow of which more than the destination counts, or of one that has none yet. The state may be
 // newer than generation: then that changes soon, and the entry with it.
 func (c *Cache) find6(f *Flow6, generation uint64) *entry6 {

@@ -103,6 +103,7 @@ func (p *Pool) commit(sets map[rowKey][]span) {
 		r.setSpans(spans)
 	}
 	p.view.Store(newView(&p.rows))
+	p.editions.Add(1)
 	for k := range sets {
 		if p.rows[k.proto][k.addr].unused() {
 			delete(p.rows[k.proto], k.addr)

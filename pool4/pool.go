@@ -27,6 +27,8 @@ type Pool struct {
 
 	resting atomic.Bool // no UDP port or Identifier is chosen: Rest
 
+	editions atomic.Uint64
+
 	mu   sync.RWMutex // guards rows; held for writing by whoever changes the pool
 	rows [packet.Protos]map[uint32]*row
 }
@@ -96,6 +98,9 @@ func (p *Pool) Has(addr packet.Addr4) bool {
 	}
 	return false
 }
+
+// Edition returns a number that is another one after every change of what Contains, Holds and Has answer.
+func (p *Pool) Edition() uint64 { return p.editions.Load() }
 
 // Request is what Allocate chooses a transport address for.
 type Request struct {

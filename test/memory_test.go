@@ -163,6 +163,7 @@ func (r *plain) Hop4(f *nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
 	return nexthop.Hop{Dst: peer, Src: mac4, MTU: r.mtu4}, r.pending.Load(), r.ways[netip.AddrFrom4(f.Dst)]
 }
 
+func (r *plain) ByDestination() bool                       { return true }
 func (r *plain) Generation() uint64                        { return r.generation.Load() }
 func (r *plain) Resolve6(nexthop.Flow6, nexthop.Client)    { r.asked.Add(1) }
 func (r *plain) Resolve4(nexthop.Flow4, nexthop.Client)    { r.asked.Add(1) }
