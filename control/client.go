@@ -170,7 +170,7 @@ func receive[T any](ctx context.Context, c *Client, path string, f Filter, yield
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return fmt.Errorf("%w: the listing broke off after %d entries; they are not all", ErrUnreachable, n)
+			return fmt.Errorf("%w: the listing broke off after %d entries; they are not all. nat64d ends a listing whose reader takes nothing for a minute: write it to a file first", ErrUnreachable, n)
 		}
 		switch {
 		case l.Error != nil:

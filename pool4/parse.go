@@ -57,6 +57,10 @@ func parseAddresses(s string) (first, last uint32, err error) {
 	switch {
 	case s == "":
 		return 0, 0, fmt.Errorf("pool4: no address: write 192.0.2.1, 192.0.2.0/28 or 192.0.2.1-192.0.2.9")
+	case looksLikeIPv6(s):
+		return 0, 0, notIPv4(s)
+	case strings.ContainsAny(s[1:], ":# "):
+		return 0, 0, fmt.Errorf("pool4: %q: write the ports once: either behind the colon, as in 192.0.2.1:7000-8000, or apart from the address", s)
 	case strings.Contains(s, "/"):
 		first, last, err = parsePrefix(s)
 	case isRange:
@@ -113,9 +117,20 @@ func parseAddr(s string) (uint32, error) {
 		return 0, fmt.Errorf("pool4: %q is not an IPv4 address: write four numbers of 0 to 255 without leading zeros, such as 192.0.2.1", s)
 	}
 	if !a.Is4() {
-		return 0, fmt.Errorf("pool4: %s is an IPv6 address: pool4 holds IPv4 addresses such as 192.0.2.1 (NAT64 prefixes belong to pool6)", s)
+		return 0, notIPv4(s)
 	}
 	return numOf(a), nil
+}
+
+// looksLikeIPv6 reports whether s begins as an IPv6 address, a prefix or a range does, whatever follows it.
+func looksLikeIPv6(s string) bool {
+	colon, dot := strings.IndexByte(s, ':'), strings.IndexByte(s, '.')
+	return s[0] == '[' && colon >= 0 || strings.Count(s, ":") > 1 && (dot < 0 || colon < dot)
+}
+
+// notIPv4 returns the error for an IPv6 address.
+func notIPv4(s string) error {
+	return fmt.Errorf("pool4: %s is an IPv6 address: pool4 holds IPv4 addresses such as 192.0.2.1 (NAT64 prefixes belong to pool6)", s)
 }
 
 // parsePorts returns an entry without an address.
