@@ -86,17 +86,21 @@ func (x *inbound) configure(quotas [scopes]uint32, prefixBits int) {
 	}
 }
 
-// reserve counts a session to come, and returns its record, or else the scope whose quota is used up.
-func (x *inbound) reserve(id bib.ID, client packet.Addr6) (n uint32, full scope) {
+// reserve counts a session to come, and returns its record, or else the scope whose quota is used up. A scope that has
+// more sessions than its quota, because the quota has become smaller, is not full if a session of it has been evicted
+// already: one newcomer does not end all that are too many.
+func (x *inbound) reserve(id bib.ID, client packet.Addr6, evicted [scopes]bool) (n uint32, full scope) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	client = packet.Mask6(client, x.prefixBits)
 	groups := [scopes]uint32{inAll: x.all, ofClient: x.byClient[client], ofBinding: x.byBinding[id]}
 	for s := range scopes {
 		s = scopes - 1 - s // the narrowest first: what makes way there, makes way in all
-		if g := groups[s]; g != 0 && x.groups.at(g).sessions >= x.quotas[s] {
-			return 0, s
+		g, quota := groups[s], x.quotas[s]
+		if g == 0 || x.groups.at(g).sessions < quota || evicted[s] && x.groups.at(g).sessions > quota {
+			continue
 		}
+		return 0, s
 	}
 	if groups[ofClient] == 0 {
 		groups[ofClient] = x.groups.take()
@@ -270,9 +274,17 @@ func (t *Table) unlinkEvicted(slot uint32) (x end, ended bool) {
 	}
 }
 
-// makeRoom ends an unanswered session that stands in the way of a new one, which was refused for r. It reports whether
-// there was one.
-func (t *Table) makeRoom(r drop.Reason, id bib.ID, client packet.Addr6) bool {
+// maxRoom is how many sessions make way for one packet at most: our own choice. One is enough unless a limit has become
+// smaller.
+const maxRoom = 8
+
+// makeRoom ends an unanswered session that stands in the way of the one to come, which was refused for r. It reports
+// whether there was one.
+func (t *Table) makeRoom(r drop.Reason, id bib.ID, client packet.Addr6, q *event) bool {
+	if q.room == maxRoom {
+		return false
+	}
+	q.room++
 	switch r {
 	case drop.SessionLimit:
 		return t.evict(inAll, id, client, unanswered)
@@ -286,14 +298,16 @@ func (t *Table) makeRoom(r drop.Reason, id bib.ID, client packet.Addr6) bool {
 
 // reserveInbound counts a session that an IPv4 host is about to begin against the quotas; older ones make way for it.
 func (t *Table) reserveInbound(id bib.ID, client packet.Addr6, q *event) drop.Reason {
+	var evicted [scopes]bool
 	for {
 		var full scope
-		if q.inbound, full = t.inbound.reserve(id, client); q.inbound != 0 {
+		if q.inbound, full = t.inbound.reserve(id, client, evicted); q.inbound != 0 {
 			return drop.None
 		}
 		if !t.evict(full, id, client, answered) {
 			return drop.InboundLimit
 		}
+		evicted[full] = true
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 func (t *Table) open6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
 	for {
 		r := t.admit(src.Addr, q)
-		for r != drop.None && t.makeRoom(r, 0, src.Addr) {
+		for r != drop.None && t.makeRoom(r, 0, src.Addr, q) {
 			r = t.admit(src.Addr, q)
 		}
 		if r != drop.None {
@@ -22,7 +22,7 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.R
 			request.Wanted = t.syns.wanted(q.remote)
 		}
 		id, r := t.bib.Hold6(request)
-		for r == drop.BindingSessions && t.makeRoom(r, t.bib.Find6(q.proto, src), src.Addr) {
+		for r == drop.BindingSessions && t.makeRoom(r, t.bib.Find6(q.proto, src), src.Addr, q) {
 			id, r = t.bib.Hold6(request)
 		}
 		if r != drop.None {
@@ -42,14 +42,14 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.R
 func (t *Table) open4(id bib.ID, q *event) (*packet.Endpoint6, uint8, drop.Reason) {
 	client := t.bib.Client(id)
 	r := t.admit(client.Addr, q)
-	for r != drop.None && t.makeRoom(r, id, client.Addr) {
+	for r != drop.None && t.makeRoom(r, id, client.Addr, q) {
 		r = t.admit(client.Addr, q)
 	}
 	if r != drop.None {
 		return nil, 0, r
 	}
 	r = t.bib.Hold(id)
-	for r == drop.BindingSessions && t.makeRoom(r, id, client.Addr) {
+	for r == drop.BindingSessions && t.makeRoom(r, id, client.Addr, q) {
 		r = t.bib.Hold(id)
 	}
 	if r != drop.None {

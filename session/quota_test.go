@@ -147,6 +147,40 @@ func TestUnansweredSessionsMakeWayForTheClient(t *testing.T) {
 	}
 }
 
+// TestSmallerQuotasEndNothingAtOnce: after a quota or a limit has become smaller one packet ends a few sessions, not all
+// that are too many, which would stop its worker for a while.
+func TestSmallerQuotasEndNothingAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, limit := range map[string]func(*session.Config){
+		"of all":               func(c *session.Config) { c.MaxInbound = 10 },
+		"of the client":        func(c *session.Config) { c.MaxInboundPerClient = 10 },
+		"of the binding":       func(c *session.Config) { c.MaxInboundPerBinding = 10 },
+		"of a client's own":    func(c *session.Config) { c.MaxPerClient = 10 },
+		"of a binding's, both": func(c *session.Config) { c.MaxPerBinding = 10 },
+	} {
+		c := defaults
+		c.MaxInbound, c.MaxInboundPerClient, c.MaxInboundPerBinding = 500, 500, 500
+		c.MaxPerClient, c.MaxPerBinding = 1000, 1000
+		g := newGateway(t, 1, 1600, c, "192.0.2.1", "1024-65535")
+		client := endpoint6("2001:db8::1", 5000)
+		at, _ := g.from6(packet.UDP, client, peerOf(0), packet.Other, 0)
+		g.flood(packet.UDP, at, 500)
+		limit(&c)
+		g.sessions.Configure(c)
+		g.from4(packet.UDP, endpoint4("203.0.113.99", 9), at, packet.Other, 0)
+		n := g.sessions.InboundLen()
+		if n < 490 || n > 500 {
+			t.Errorf("limit %s: %d of 500 sessions are left after one packet", name, n)
+		}
+		for i := range 600 {
+			g.from4(packet.UDP, endpoint4("203.0.113.98", uint16(1+i)), at, packet.Other, 0)
+		}
+		if n = g.sessions.InboundLen(); n > 500 {
+			t.Errorf("limit %s: %d sessions after 600 packets, more than before", name, n)
+		}
+	}
+}
+
 func peerOf(i int) packet.Endpoint4 { return endpoint4("198.51.100.1", uint16(100+i)) }
 
 // TestNothingIsAllocatedInAFlood once the quota is reached.

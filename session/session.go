@@ -188,6 +188,7 @@ type event struct {
 	segment *Segment // nil if its numbers do not matter
 	hint    *Hint    // nil if there is none
 
+	room    uint8  // how often makeRoom was asked
 	met     bool   // a V6 SYN that meets a stored V4 SYN
 	counted uint8  // the edition of bib's subscribers that counts the session to come
 	inbound uint32 // the record of the session to come, if it comes from IPv4
