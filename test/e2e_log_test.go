@@ -190,7 +190,7 @@ func TestLogInJSON(t *testing.T) {
 	}
 	for _, want := range []string{
 		`"msg":"ready"`, `"pool6":["64:ff9b::/96"]`, `"msg":"binding made","protocol":"udp","client":"2001:db8:1::2","client_port":`,
-		`"msg":"session made","protocol":"icmp"`, `"peer":"192.0.2.2:1024"`, `"msg":"stopped"`,
+		`"msg":"session made","protocol":"icmp"`, `"peer":"192.0.2.2","peer_port":1024`, `"msg":"stopped"`,
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the log lacks %s", want)
