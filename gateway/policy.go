@@ -64,10 +64,11 @@ func (c *conf) unicast4(a packet.Addr4) bool {
 }
 
 // reports reports whether an IPv4 address can be the source of an ICMP error. One that no router should have may still
-// help to find out what is wrong (RFC 7915 section 4.1); one that stands for no host or for many is forged.
+// help to find out what is wrong (RFC 7915 section 4.1), the broadcast address of a subnet included; one that stands for no
+// host anywhere, or for all, is forged.
 func (c *conf) reports(a packet.Addr4) bool {
 	multicast, all := a[0]>>4 == 0xe, packet.Addr4{0xff, 0xff, 0xff, 0xff}
-	return a != (packet.Addr4{}) && !multicast && a != all && !slices.Contains(c.Broadcasts, a)
+	return a != (packet.Addr4{}) && !multicast && a != all
 }
 
 // portSpan is a range of ports that all the same IPv4 hosts are denied for.

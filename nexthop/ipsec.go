@@ -261,6 +261,10 @@ func (k *kernel) ipsec() ([sides]*ipsec, error) {
 		}
 		return true
 	})
+	if errors.Is(err, unix.EPERM) { // without CAP_NET_ADMIN
+		k.blind = true
+		return [sides]*ipsec{}, nil
+	}
 	if err := k.listed("IPsec policies", err); err != nil {
 		return [sides]*ipsec{}, err
 	}
@@ -282,11 +286,12 @@ func (k *kernel) ipsecDefaults() (blocked [2]bool) {
 	return blocked
 }
 
-// subscribeIPsec opens a socket that tells of changes to IPsec policies, nil on a kernel without IPsec.
+// subscribeIPsec opens a socket that tells of changes to IPsec policies, nil on a kernel without IPsec and for a
+// process that may not read them.
 func subscribeIPsec() (*nl.NetlinkSocket, error) {
 	s, err := nl.Subscribe(unix.NETLINK_XFRM, nl.XFRMNLGRP_POLICY)
 	switch {
-	case withoutIPsec(err):
+	case withoutIPsec(err), errors.Is(err, unix.EPERM): // Table.Blind tells
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("netlink: subscribe to IPsec policies: %w", err)

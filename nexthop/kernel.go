@@ -23,6 +23,7 @@ type kernel struct {
 	handle *netlink.Handle  // links, addresses, rules, neighbours
 	routes *nl.SocketHandle // what handle does not tell completely
 	xfrm   *nl.SocketHandle // IPsec policies; nil: the kernel has none
+	blind  bool             // it may not list them
 
 	// interrupted says that something changed during the last snapshot, which may therefore be inconsistent.
 	interrupted bool

@@ -54,6 +54,7 @@ type Table struct {
 	log   *slog.Logger
 
 	onLink, onSurroundings []func()
+	blind                  bool // the IPsec policies cannot be read
 
 	state      atomic.Pointer[snapshot]
 	generation atomic.Uint64
@@ -88,6 +89,7 @@ func New(i Interfaces, mode AnswerARP, log *slog.Logger) (*Table, error) {
 	}
 	t := &Table{
 		names:   i,
+		blind:   k.blind,
 		mode:    mode,
 		log:     log,
 		asks:    make(chan ask, maxAsks),
@@ -107,6 +109,10 @@ func (t *Table) publish(s *snapshot) {
 	t.state.Store(s)
 	t.generation.Add(1)
 }
+
+// Blind reports whether the process may not read the IPsec policies of the host (CAP_NET_ADMIN), so that packets which they
+// cover are not refused.
+func (t *Table) Blind() bool { return t.blind }
 
 // Generation grows with every change that can alter the way to a destination.
 func (t *Table) Generation() uint64 { return t.generation.Load() }

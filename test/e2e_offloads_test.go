@@ -162,6 +162,10 @@ func TestPacketsStrungTogether(t *testing.T) {
 					t.Fatalf("%v: %s", err, out)
 				}
 			}
+			// The gateway's kernel takes super-packets apart, so that the server's wire shows what is in them.
+			if out, err := l.Gateway.Output(limit(t, 10*time.Second), ethtool, "-K", l.NIC4, "tx-udp-segmentation", "off"); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
 			newBurst(t, l, up, 400).untilJoined(t, l)
 			if up {
 				checkUpload(t, l, 16<<20)

@@ -47,7 +47,7 @@ func listsApplyToTheQuotedFlow(t *testing.T) {
 	for _, a := range []string{"2001:db8:ffff::1", "fe80::1", "fd00::1"} {
 		only(t, served.send(gateway.V6, unreachable6(netip.MustParseAddr(a))), gateway.V4)
 	}
-	for _, a := range []string{"192.0.2.254", "10.0.0.1", "169.254.0.1", "127.0.0.1", "240.0.0.1"} {
+	for _, a := range []string{"192.0.2.254", "10.0.0.1", "169.254.0.1", "127.0.0.1", "240.0.0.1", "192.0.2.255"} {
 		only(t, served.send(gateway.V4, unreachable4(netip.MustParseAddr(a))), gateway.V6)
 	}
 	refused := func(s *setting, want drop.Reason, side gateway.Side, b []byte) {
@@ -59,7 +59,7 @@ func listsApplyToTheQuotedFlow(t *testing.T) {
 	for _, a := range []string{"::", "::1", "ff02::1"} {
 		refused(served, drop.Source6, gateway.V6, unreachable6(netip.MustParseAddr(a)))
 	}
-	for _, a := range []string{"0.0.0.0", "224.0.0.1", "255.255.255.255", "192.0.2.255"} {
+	for _, a := range []string{"0.0.0.0", "224.0.0.1", "255.255.255.255"} {
 		refused(served, drop.Source4, gateway.V4, unreachable4(netip.MustParseAddr(a)))
 	}
 	refused(served, drop.SourceInPool6, gateway.V6, unreachable6(behind64(secondServer)))
