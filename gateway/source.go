@@ -61,15 +61,15 @@ func (w *worker) verify4(v *packet.View, quotes bool) drop.Reason {
 		return drop.SourceInPool4
 	case quotes && !w.conf.reports(src), !quotes && !w.conf.unicast4(src):
 		return drop.Source4
-	case quotes:
+	case pool6.ClassOf4(src) == pool6.Unusable: // a router's, as 127.0.0.1: reporter replaces it
 		return drop.None
-	case pool6.ClassOf4(src) == pool6.LinkLocal:
+	case !quotes && pool6.ClassOf4(src) == pool6.LinkLocal:
 		return drop.LinkLocal4
 	}
 	if _, _, r := w.hops.Hop4(w.back4(v)); r == drop.HostAddress {
 		return drop.OwnSource
 	}
-	if w.hops.ByDestination() {
+	if !quotes && w.hops.ByDestination() {
 		*w.verified.at4(src) = src
 	}
 	return drop.None

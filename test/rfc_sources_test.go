@@ -78,6 +78,22 @@ func TestForgedSources(t *testing.T) {
 	}
 }
 
+// ICMP errors are judged by what they quote, but one from an address of the gateway's own is forged in either family.
+func TestForgedSourcesOfErrors(t *testing.T) {
+	own6, own4 := netip.MustParseAddr("2001:db8:1::1"), netip.MustParseAddr("192.0.2.1")
+	o := ordinary()
+	loopback := netip.MustParseAddr("127.0.0.1")
+	o.routes.ways = map[netip.Addr]drop.Reason{own6: drop.HostAddress, own4: drop.HostAddress, loopback: drop.HostAddress}
+	s := bound(t, o)
+	nothing(t, s.send(gateway.V6, unreachable6(own6)))
+	s.counted(t, drop.OwnSource, 0)
+	nothing(t, s.send(gateway.V4, unreachable4(own4)))
+	s.counted(t, drop.OwnSource, 1)
+	only(t, s.send(gateway.V4, unreachable4(loopback)), gateway.V6) // some router's mistake, not ours
+	nothing(t, s.send(gateway.V4, unreachable4(poolAddr)))
+	s.counted(t, drop.SourceInPool4, 0)
+}
+
 // An address that allow_v4 does not have is denied, and so is one that deny_v4 has as well, in both directions.
 func TestListOfReachableAddresses(t *testing.T) {
 	o := ordinary()
