@@ -6,9 +6,9 @@ import (
 	"nat64d/packet"
 )
 
-// verified is the sources whose packets have lately passed verify6 and verify4, so that the checks cost one comparison
-// for most packets. It forgets all of them when what the checks depend on changes. Both arrays are direct-mapped: whoever
-// makes two sources meet only has them checked again.
+// verified holds sources whose packets have passed verify6 or verify4. For most packets the checks then cost one
+// comparison. A worker forgets all sources when something changes that the checks depend on. Both arrays are
+// direct-mapped: a collision only makes the worker check both sources again.
 type verified struct {
 	six   [verifiedLen]packet.Addr6 // the zero address is none: no check passes it
 	four  [verifiedLen]packet.Addr4
@@ -18,7 +18,7 @@ type verified struct {
 // verifiedLen is a power of two: our own choice, 20 KiB.
 const verifiedLen = 1 << 10
 
-// circumstances are what decides about a source beside its address.
+// circumstances are what the checks depend on beside the source.
 type circumstances struct {
 	conf   *conf
 	routes uint64 // the generation of the routes
