@@ -90,7 +90,8 @@ func TestAddressOfAnotherStation(t *testing.T) {
 	l := network(t, lab.Options{OneNIC: true})
 	ip(t, l.Client, "addr add 192.0.2.65/24 dev eth0")
 	packets := watchARP(t, l)
-	g := startConfig(t, l, "pool4:\n  - { address: 192.0.2.64/30 }\n")
+	// Replies to an address in conflict go to the other station, so pings must not come from there.
+	g := startConfig(t, l, "pool4:\n  - { address: 192.0.2.64 }\n  - { address: 192.0.2.65, protocols: [tcp] }\n  - { address: 192.0.2.66-192.0.2.67 }\n")
 	g.pool4State("192.0.2.65", "conflict")
 	for _, a := range []string{"192.0.2.64", "192.0.2.66", "192.0.2.67"} {
 		g.pool4State(a, "answered")

@@ -32,8 +32,8 @@ func (h health) String() string {
 func newHealth(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "health",
-		Short: "say in a line whether packets are translated, for scripts and probes",
-		Long: `Say in a line whether nat64d translates packets, or why not.
+		Short: "report in one line whether packets are translated, for scripts and probes",
+		Long: `Report in one line whether nat64d translates packets, or why not.
 
 Exit codes: 0 ready, 1 not ready or paused, 3 not reachable.`,
 		Example: "  nat64ctl health || systemctl stop keepalived",

@@ -12,7 +12,7 @@ import (
 )
 
 // limits names what keeps a process from memory that the machine has.
-const limits = "the limit: ulimit -v, LimitAS= of a systemd unit, or vm.overcommit_memory=2, with which vm.overcommit_ratio counts"
+const limits = "the limit: ulimit -v, LimitAS= in the systemd unit, or vm.overcommit_ratio with vm.overcommit_memory=2"
 
 const (
 	goMemory = 128 << 20 // for Go's runtime, which ends the process with a trace when the kernel refuses it memory
