@@ -53,9 +53,9 @@ type Lost struct {
 // Reassembler makes datagrams whole. One goroutine at a time may use it; a gateway has one for each worker and family.
 //
 // A datagram normally arrives within milliseconds, so the one that has waited longest is the one least likely to become
-// whole. When a limit is reached it makes way. A little loss then costs only the datagrams that lost a fragment, and
-// whoever floods one source's share shortens the time that this source's fragments have to arrive, and no other's. A flood from
-// many sources shortens the time of all: 100,000 fragments a second leave 80 ms with the default limits. The pieces lie in
+// whole. When a limit is reached it makes way. A little loss then costs only the datagrams that lost a fragment. A
+// flood from one source shortens the time that this source's fragments have to arrive, and no other's. A flood from many
+// sources shortens the time of all: 100,000 fragments a second leave 80 ms with the default limits. The pieces lie in
 // memory without pointers.
 type Reassembler struct {
 	limits    Limits

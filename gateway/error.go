@@ -82,7 +82,7 @@ func (w *worker) error6(v *packet.View, off packet.Offload, pref uint8) drop.Rea
 	switch {
 	case !ok:
 		return drop.ICMPErrorUnbound
-	case *q.Src() != *v.IP6().Dst(): // it is not for who sent the quoted packet
+	case *q.Src() != *v.IP6().Dst(): // the error does not go to the sender of the quoted packet
 		return drop.ICMPErrorInner
 	}
 	peer := w.conf.prefixes[pref].Extract(q.Src())
@@ -121,7 +121,7 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	switch {
 	case !ok:
 		return drop.ICMPErrorUnbound
-	case *q.Src() != *v.IP4().Dst(): // it is not for who sent the quoted packet
+	case *q.Src() != *v.IP4().Dst(): // the error does not go to the sender of the quoted packet
 		return drop.ICMPErrorInner
 	}
 	pref = w.conf.number(pref)

@@ -134,7 +134,7 @@ func (p *parking) add(f parkedFrame) (gone int) {
 }
 
 // victim returns the packet of s that makes way for one of a client. At a destination that is the client's own, if it has
-// one there: whoever floods a host that is about to answer displaces nobody's first packet.
+// one there: a client that floods a host which is about to answer only displaces its own packets.
 func (p *parking) victim(s *share, kind int, client packet.Addr6) int {
 	if kind == ofDestination {
 		for n := s.oldest; n != 0; n = p.slots[n].links[kind].newer {

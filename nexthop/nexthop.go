@@ -159,8 +159,7 @@ func (t *Table) Link4() Link { return t.state.Load().nics[v4].Link }
 func (t *Table) OnLink(f func()) { t.onLink = append(t.onLink, f) }
 
 // OnSurroundings has f called from Run's goroutine whenever Within, Broadcasts or HostAddresses may give a new
-// answer. Call it before
-// Run; f must not block.
+// answer. Call it before Run; f must not block.
 func (t *Table) OnSurroundings(f func()) { t.onSurroundings = append(t.onSurroundings, f) }
 
 // HostAddresses returns all addresses of the host, on whatever interface. The caller owns the slice.

@@ -86,7 +86,8 @@ func (t *Table) Prepare(c Config) error {
 }
 
 // Configure replaces the configuration, that of the bindings and of pool4 included. New timeouts hold for the sessions
-// that exist, too, counted from when their lifetime began; lower limits end nothing.
+// that exist, too, counted from when their lifetime began. Lower limits end nothing by themselves; a new session may then end
+// a few that IPv4 hosts have begun (see inbound).
 //
 // When address-dependent filtering is switched on, or limits of clients are or get another prefix length, it counts
 // all sessions first, under the lock of one shard at a time, which takes about a second for ten million; until then,
