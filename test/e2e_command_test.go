@@ -189,7 +189,15 @@ func checkPause(t *testing.T, g *daemon) {
 	if !g.status().Paused || g.dropped("paused") == 0 {
 		t.Error("the pause is neither in the status nor counted")
 	}
+	for _, format := range []string{"table", "csv", "json"} {
+		if out, errs, code := g.ctl("health", "-o", format); code != 1 || errs != "" || !strings.Contains(out, "nat64ctl resume") {
+			t.Errorf("health -o %s while paused: exit code %d, %q, %q", format, code, out, errs)
+		}
+	}
 	g.must("resume")
+	if out := g.must("health"); out != "ready\n" {
+		t.Errorf("health: %q", out)
+	}
 	checkPing(t, g.lab)
 }
 

@@ -47,6 +47,24 @@ func checkForcedBinding(t *testing.T, g *daemon) {
 	g.must("bib", "remove", "tcp", lab.Gateway4+":22")
 }
 
+// A port of pool4 that a program of the machine listens on is refused at the start with a word about --force, which takes it.
+func TestForceTakesPortsOfTheMachine(t *testing.T) {
+	l := network(t, lab.Options{})
+	echoTCP(t, l.Gateway, lab.Gateway4+":7005")
+	g := launch(t, l, socketPath(t), "--v6", l.NIC6, "--v4", l.NIC4, "--pool4", ownPool)
+	if code := g.wait(); code != 1 {
+		t.Errorf("exit code %d without --force, want 1", code)
+	}
+	for _, want := range []string{"port 7005", "--force", "host.force"} {
+		if said := g.log.String(); !strings.Contains(said, want) {
+			t.Errorf("it says %q, which lacks %q", said, want)
+		}
+	}
+	g = start(t, l, ownPool, "--force")
+	checkPing(t, l)
+	g.stop()
+}
+
 // Without the guard the machine's TCP answers replies to connections that it does not know with RST.
 func TestHostAddressNeedsGuard(t *testing.T) {
 	l := network(t, lab.Options{})

@@ -24,7 +24,7 @@ func (h health) String() string {
 	case h.Paused:
 		return "paused: nat64ctl resume goes on"
 	case !h.Ready:
-		return "not ready: " + strings.Join(h.Reasons, "; ")
+		return "not ready: " + strings.ReplaceAll(strings.Join(h.Reasons, "; "), "\n", "; ") // joined errors have lines
 	}
 	return "ready"
 }
