@@ -107,7 +107,7 @@ func (f *Forwarder) Watch(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-us.wake:
-			select { // whoever fails all the time is not checked all the time
+			select { // an upstream that fails all the time is not checked all the time
 			case <-ctx.Done():
 			case <-time.After(wakeAfter):
 			}

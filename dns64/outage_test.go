@@ -87,7 +87,7 @@ func TestOutagesOfUpstreamsAreLogged(t *testing.T) {
 	}
 }
 
-// Whoever asks for names that nobody answers makes no outage, for which upstreams would be asked last.
+// Questions for names whose servers are silent do not count as an outage of the upstream, which would then be asked last.
 func TestUnansweredNamesAreNoOutage(t *testing.T) {
 	t.Parallel()
 	up := hangUp(t, func(q *dns.Msg) bool { return q.Question[0].Name != "." })

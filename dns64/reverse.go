@@ -64,8 +64,8 @@ func (p *Policy) inhabited(q Question) bool {
 	return shares(pool6.WellKnown) || slices.ContainsFunc(p.Prefixes, func(p Prefix) bool { return shares(p.Prefix.Prefix()) })
 }
 
-// exists makes an answer that there is no such name one that there are no records of the type: a resolver that is told that a
-// name does not exist takes that for all names below (RFC 8020). The SOA, by which clients remember it, is kept.
+// exists turns NXDOMAIN into NOERROR without records, because resolvers apply the NXDOMAIN of a name to all names below it
+// (RFC 8020). It keeps the SOA, by which clients cache the answer.
 func exists(q Question, m *dns.Msg) *dns.Msg {
 	if m == nil || m.Rcode != dns.RcodeNameError || len(m.Answer) > 0 {
 		return m
@@ -75,9 +75,8 @@ func exists(q Question, m *dns.Msg) *dns.Msg {
 	return empty
 }
 
-// pointer makes the answer to a question for PTR of the answer about the IPv4 address's name. The CNAME that is made up
-// leads to where the record is, and there is none if there is no record (RFC 6147 section 5.3.1). made says whether
-// there is.
+// pointer makes the answer to a PTR question from the answer for the IPv4 address's name: a synthesized CNAME that leads to
+// the record (RFC 6147 section 5.3.1). Without a record there is no CNAME; made reports whether there is one.
 func (p *Policy) pointer(q Question, ptr *dns.Msg, name string) (m *dns.Msg, made bool) {
 	if ptr == nil {
 		return failure(q), false

@@ -59,8 +59,8 @@ func partial(t testing.TB, a string, nibbles int) string {
 	return reversed(t, a)[2*(32-nibbles):]
 }
 
-// The names between a prefix and the addresses behind it, and those above it, exist: a resolver that is told that one of them
-// does not takes that for all names below (RFC 8020).
+// The names between a prefix and the addresses behind it exist, and so do those above it: resolvers apply the NXDOMAIN of a
+// name to all names below it (RFC 8020).
 func TestPartialReverseNamesExist(t *testing.T) {
 	t.Parallel()
 	nothing := zone(t, "")

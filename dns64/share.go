@@ -11,8 +11,8 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// part is the reciprocal of the part of the places, sockets and TCP connections that one client may use: so that whoever asks
-// for names that nobody answers does not keep others from theirs.
+// part is the reciprocal of the share of places, sockets and TCP connections that one client may use, so that a client whose
+// questions stay unanswered does not block the others.
 const part = 4
 
 // share returns how many of most are one client's.

@@ -59,7 +59,8 @@ func TestClientsHaveAShareOfThePlaces(t *testing.T) {
 	}
 }
 
-// Within a prefix, and when many clients have taken all places together, who has least takes the place of who has most.
+// When a prefix, or all clients together, have used up the places, a client with few of them takes one from the client with
+// the most.
 func TestPlacesOfHogsMakeWay(t *testing.T) {
 	t.Parallel()
 	const most = 40

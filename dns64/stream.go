@@ -10,8 +10,8 @@ import (
 )
 
 // streams are the TCP connections of clients: maxStreams at most, and of each client a share. When there is one more, the one
-// that has been idle for the longest time makes way (RFC 7766 section 6.2.3), of the client or address that has most: whoever
-// opens many must not keep others out. Its methods may be called by any number of goroutines.
+// that has been idle for the longest time makes way (RFC 7766 section 6.2.3), of the client or address with the most connections, so
+// that it cannot keep others out. Its methods may be called by any number of goroutines.
 type streams struct {
 	mu   sync.Mutex
 	open map[*stream]bool

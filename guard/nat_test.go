@@ -10,7 +10,7 @@ import (
 	"nat64d/lab"
 )
 
-// TestMasqueradedNamesRulesThatTakePorts: of the host's NAT rules those are told that may choose a source port of pool4.
+// TestMasqueradedNamesRulesThatTakePorts: Masqueraded returns the NAT rules of the host that may choose a source port of pool4.
 func TestMasqueradedNamesRulesThatTakePorts(t *testing.T) {
 	t.Parallel()
 	l := network(t)

@@ -113,7 +113,7 @@ func TestHits(t *testing.T) {
 	}
 }
 
-// client is who asks in these tests.
+// client asks for next hops in these tests.
 var client = Client{Addr: packet.Addr6{15: 1}}
 
 func TestAsksAreCoalesced(t *testing.T) {

@@ -172,7 +172,7 @@ func (c *claims) tell(l *claim, owner [6]byte, now time.Time) {
 	switch {
 	case c.told <= toldConflicts:
 		c.log.Warn("arp: another station has an address of pool4, which is not answered for now",
-			"address", netip.AddrFrom4(l.addr), "station", net.HardwareAddr(owner[:]))
+			"address", netip.AddrFrom4(l.addr), "station", net.HardwareAddr(owner[:]).String())
 	case c.told == toldConflicts+1:
 		c.log.Warn("arp: other stations have more addresses of pool4: nat64ctl pool4 list shows them")
 	}

@@ -71,8 +71,8 @@ func (f *fib) load(c change) {
 	})
 }
 
-// update applies c to a fib that is in use, by copying what changes. It says whether anything did, and whether it knows:
-// if not, the routes must be listed again.
+// update applies c to a fib that is in use, by copying what changes. It reports whether anything changed, and whether the
+// result is known; if not, the caller lists the routes again.
 func (f *fib) update(c change) (changed, known bool) {
 	i := f.index(c.table)
 	if i < 0 || c.special {

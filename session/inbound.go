@@ -19,10 +19,10 @@ import (
 //     anew, so nothing is lost by it.
 //
 // TCP connections never make way. If a quota is used up by them, the newcomer is refused. Unanswered sessions also make
-// way where another limit would refuse a session, whoever begins it.
+// way where another limit would refuse a session, on either side's behalf.
 //
 // All methods may be called by any goroutine. They take one lock, under which no other lock is taken. Packets of sessions
-// that exist do not come here, but for the first answer to each.
+// that exist do not come here, except with the first answer to each.
 type inbound struct {
 	sessions atomic.Int64 // as many as records are in use; written under mu
 	evicted  atomic.Uint64

@@ -84,7 +84,7 @@ func TestAnsweredSessionsMakeWayLast(t *testing.T) {
 	peer := func(n uint16) packet.Endpoint4 { return endpoint4("198.51.100.1", n) }
 	open := func(p packet.Proto, n uint16, answers ...packet.TCPEvent) {
 		client, at := endpoint6("2001:db8::1", 80), endpoint4("192.0.2.1", 80)
-		_ = g.sessions.AddStatic(p, client, at) // it is there already but for the first time
+		_ = g.sessions.AddStatic(p, client, at) // an error after the first time: it exists
 		if _, r := g.from4(p, peer(n), at, packet.SYN, 0); r != drop.None {
 			t.Fatalf("%v session %d: %v", p, n, r)
 		}

@@ -28,7 +28,8 @@ func reserve[O, T any](owner *O, n int) []T {
 }
 
 // NoMemory is what the constructors of this package panic with when the kernel refuses the memory of a table, as it does
-// with a limit of address space or with strict overcommit, or would leave too little to the rest of the process. Whoever chooses the size of tables recovers from it.
+// with a limit of address space or with strict overcommit, or would leave too little to the rest of the process. The caller
+// that chooses the size of the tables recovers from it.
 type NoMemory struct {
 	Bytes int
 	Err   error

@@ -105,7 +105,7 @@ func arrivals(c net.PacketConn, most int) (n int) {
 	return n
 }
 
-// Whoever forges the source of fragments that never become whole does not silence that source.
+// Forged fragments that never become whole datagrams do not silence the source whose address they carry.
 func TestForgedFragments(t *testing.T) {
 	const forged, datagrams = 1000, 20
 	l := network(t, lab.Options{})

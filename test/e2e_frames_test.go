@@ -69,7 +69,7 @@ func meanFrame(t *testing.T, l *lab.Lab, nic string, args ...string) (mean uint6
 	return mean
 }
 
-// The link-layer addresses of the gateway's TAP devices and of who is at their other ends.
+// The link-layer addresses of the gateway's TAP devices and of the stations at their other ends.
 var (
 	tapMAC = [2][6]byte{{2, 0, 0, 0, 1, 6}, {2, 0, 0, 0, 1, 4}}
 	farMAC = [6]byte{2, 0, 0, 0, 0, 9}

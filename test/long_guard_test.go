@@ -13,7 +13,7 @@ import (
 )
 
 // TestLongChangesUnderLoad makes 500 changes and reloads under 100 busy connections, bulk TCP in each direction and a paced flow
-// of UDP: no connection is lost, and no datagram but for what finds a receive ring full.
+// of UDP. No connection is lost, and no datagram except those that find a receive ring full.
 func TestLongChangesUnderLoad(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := startConfig(t, l, guardedFile)

@@ -165,7 +165,7 @@ func (p *parts) logEvent(e session.Event) {
 	p.log.nat.LogAttrs(context.Background(), slog.LevelInfo, e.Kind.String(), attrs...)
 }
 
-// endpoint returns a transport address as two values, so that whoever reads the log need not take it apart.
+// endpoint returns a transport address as two values, so that a reader of the log need not take it apart.
 func endpoint(name string, a netip.AddrPort) []slog.Attr {
 	return []slog.Attr{slog.Any(name, a.Addr()), slog.Int(name+"_port", int(a.Port()))}
 }
