@@ -43,8 +43,8 @@ func (c *clients) allocate(p *pool4.Pool, q pool4.Request) (packet.Endpoint4, dr
 		p.Release(q.Proto, e)
 		return packet.Endpoint4{}, drop.BindingLimit
 	}
-	if r == drop.None && slot != 0 && !p.Has(q.Paired) {
-		c.rows.At(slot).mapped = e.Addr // the one that it had has left pool4
+	if r == drop.None && slot != 0 && (!p.Has(q.Paired) || p.Avoids(q.Paired)) {
+		c.rows.At(slot).mapped = e.Addr // the one that it had has left pool4, or is avoided
 	}
 	return e, r
 }

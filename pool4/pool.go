@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,7 @@ type Pool struct {
 	resting atomic.Bool // no UDP port or Identifier is chosen: Rest
 
 	editions atomic.Uint64
+	avoided  atomic.Pointer[avoided] // nil: none
 
 	mu   sync.RWMutex // guards rows; held for writing by whoever changes the pool
 	rows [packet.Protos]map[uint32]*row
@@ -134,27 +136,81 @@ func (p *Pool) Allocate(q Request) (packet.Endpoint4, drop.Reason) {
 			return e, drop.None
 		}
 	}
-	if ok {
+	avoid := p.avoided.Load()
+	if ok && !avoid.has(a.addrs[paired]) {
 		return a.allocate(paired, &q, f, &who)
 	}
+	e, r := a.spread(&q, f, &who, p, avoid)
+	switch {
+	case r == drop.None || avoid == nil:
+		return e, r
+	case ok:
+		return a.allocate(paired, &q, f, &who)
+	}
+	return a.spread(&q, f, &who, p, nil)
+}
+
+// spread takes a port for a client that has no address, or that leaves the one it has.
+func (a *addresses) spread(q *Request, f uint64, who *lease, p *Pool, avoid *avoided) (packet.Endpoint4, drop.Reason) {
 	start := p.start(q.Client.Addr)
 	if who.size != 0 { // all addresses of the owner share its blocks, which may have room though there is no other block
 		start = p.start(q.Owner)
-		if e, r := a.allocate(int(start%uint64(len(a.addrs))), &q, f, &who); r == drop.None {
-			return e, r
+		if i := int(start % uint64(len(a.addrs))); !avoid.has(a.addrs[i]) {
+			if e, r := a.allocate(i, q, f, who); r == drop.None {
+				return e, r
+			}
 		}
 	}
-	return a.search(int(start%uint64(len(a.addrs))), &q, f, &who)
+	return a.search(int(start%uint64(len(a.addrs))), q, f, who, avoid)
+}
+
+// avoided is addresses that new bindings do not get while others have free ports, as numbers in order.
+type avoided []uint32
+
+func (l *avoided) has(n uint32) bool {
+	if l == nil {
+		return false
+	}
+	_, found := slices.BinarySearch(*l, n)
+	return found
+}
+
+// Avoids reports whether new bindings avoid an address.
+func (p *Pool) Avoids(addr packet.Addr4) bool {
+	return p.avoided.Load().has(binary.BigEndian.Uint32(addr[:]))
+}
+
+// Avoid has new bindings get other addresses than these, as long as there are any with free ports: IPv4 hosts cannot reach
+// these at present. A client whose address is among them gets another one for its next bindings. What is bound stays.
+func (p *Pool) Avoid(addrs []netip.Addr) {
+	var l avoided
+	for _, a := range addrs {
+		l = append(l, numOf(a))
+	}
+	slices.Sort(l)
+	old := p.avoided.Load()
+	switch {
+	case len(l) == 0:
+		p.avoided.Store(nil)
+	case old == nil || !slices.Equal(*old, l):
+		p.avoided.Store(&l)
+	}
 }
 
 // search takes a port of the first address from start on that has a free one.
-func (a *addresses) search(start int, q *Request, f uint64, who *lease) (packet.Endpoint4, drop.Reason) {
+func (a *addresses) search(start int, q *Request, f uint64, who *lease, avoid *avoided) (packet.Endpoint4, drop.Reason) {
 	for i := a.open.from(start); i >= 0; i = a.open.from(i + 1) {
+		if avoid.has(a.addrs[i]) {
+			continue
+		}
 		if e, r := a.allocate(i, q, f, who); r == drop.None {
 			return e, r
 		}
 	}
 	for i := a.open.from(0); i >= 0 && i < start; i = a.open.from(i + 1) {
+		if avoid.has(a.addrs[i]) {
+			continue
+		}
 		if e, r := a.allocate(i, q, f, who); r == drop.None {
 			return e, r
 		}

@@ -40,6 +40,7 @@ func (p *parts) announce(ctx context.Context) error {
 		case <-timer.C:
 		}
 		start, wait := time.Now(), lookAtReady
+		p.avoidUnreachable()
 		why := p.readiness()
 		switch {
 		case len(why) == 0 && !ready:
@@ -54,6 +55,19 @@ func (p *parts) announce(ctx context.Context) error {
 		}
 		timer.Reset(max(wait, 100*time.Since(start)))
 	}
+}
+
+// avoidUnreachable has new bindings get no address that replies do not reach: one that the host has lost, that another
+// station has, or that is still being probed.
+func (p *parts) avoidUnreachable() {
+	var avoid []netip.Addr
+	for _, a := range p.routes.Addresses() {
+		switch a.State {
+		case nexthop.AddressLost, nexthop.AddressConflict, nexthop.AddressWaiting:
+			avoid = append(avoid, a.Addr)
+		}
+	}
+	p.pool.Avoid(avoid)
 }
 
 // complain logs those reasons against being ready that are new.
