@@ -43,7 +43,7 @@ var keys = []Key{
 	{Name: "interfaces.busy_poll", Help: "how long a worker looks for packets before it sleeps; 0s: not at all"},
 	{Name: "interfaces.offloads", Help: "manage: receive offload and threads of the kernel are switched on while nat64d runs; leave: they are left as they are"},
 	{Name: "deny_v4", Live: true, Help: "IPv4 prefixes that clients may not reach; with :tcp, :udp or :icmp that protocol only, with :tcp:25 that port only"},
-	{Name: "allow_v4", Live: true, Help: "IPv4 prefixes that clients may reach, but for those of deny_v4; empty: all"},
+	{Name: "allow_v4", Live: true, Help: "IPv4 prefixes that clients may reach, except those of deny_v4; empty: all"},
 	{Name: "bypass_v6", Live: true, Help: "parts of the prefixes of pool6 that are not translated but left to this machine to forward"},
 	{Name: "allow_v6", Live: true, Help: "prefixes of the clients that are served; empty: all"},
 	{Name: "host.guard", Help: "keep the kernel from answering for pool4 and pool6"},

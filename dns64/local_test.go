@@ -7,8 +7,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Clients are told that no encrypted resolver is designated, whatever they ask of resolver.arpa and however they spell it, and
-// no upstream is asked: its answer would lead them past DNS64. The DS record of the zone is its parent's.
+// The server answers every question below resolver.arpa itself, without records, in any spelling. An upstream's answer would
+// lead clients past DNS64. The DS record of the zone is its parent's.
 func TestDesignatedResolversAreNotForwarded(t *testing.T) {
 	t.Parallel()
 	up := startFake(t, zone(t, "_dns.resolver.arpa. 300 SVCB 1 dns.example. alpn=h2, resolver.arpa. 300 A 192.0.2.1"))

@@ -61,7 +61,7 @@ dns64 {{.First}} {
 }
 `,
 	"radvd": `# Into radvd.conf, of radvd 2.20 or newer: hosts learn the prefix by router advertisements (RFC 8781).
-# Hosts do not take this gateway for a default router (lifetime 0), but for the way to the prefix. If it is one, leave out
+# Lifetime 0: hosts route only the prefix to this gateway, not everything. If it is a default router as well, leave out
 # AdvDefaultLifetime; if radvd advertises on this interface already, put the rest into the section that is there.
 {{- if not .Interface}}
 # INTERFACE stands for the one that they are behind: interfaces.v6.name, which would say it, is not set.{{end}}
@@ -81,7 +81,7 @@ interface {{or .Interface "INTERFACE"}} {
 };
 `,
 	"networkd": `# Into the .network file of {{or .Interface "the interface that hosts are behind"}}, of systemd 255 or newer: hosts learn the prefix by router advertisements (RFC 8781).
-# Hosts do not take this gateway for a default router (lifetime 0), but for the way to the prefix. If it is one, leave out
+# Lifetime 0: hosts route only the prefix to this gateway, not everything. If it is a default router as well, leave out
 # RouterLifetimeSec.
 [Network]
 IPv6SendRA=yes
