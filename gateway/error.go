@@ -5,7 +5,7 @@ import (
 
 	"nat64d/drop"
 	"nat64d/icmp"
-	"nat64d/nexthop"
+	"nat64d/linux/nexthop"
 	"nat64d/packet"
 	"nat64d/pool6"
 	"nat64d/xlat"

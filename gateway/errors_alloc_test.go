@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"nat64d/metrics"
+	"nat64d/ops/metrics"
 	"nat64d/packet"
 )
 

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 
 	"nat64d/drop"
-	"nat64d/nexthop"
+	"nat64d/linux/nexthop"
 	"nat64d/packet"
 )
 

@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"nat64d/drop"
-	"nat64d/metrics"
+	"nat64d/ops/metrics"
 )
 
 // Our own choices: over how long losses are compared with what arrives, from which share on they are logged, and how

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"nat64d/metrics"
+	"nat64d/ops/metrics"
 )
 
 // TestALossyRingIsLoggedOnceAnHour has each ten seconds lose one in fifty packets, but for those that lose just one in a

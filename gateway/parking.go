@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"nat64d/fragment"
-	"nat64d/nexthop"
+	"nat64d/linux/nexthop"
 	"nat64d/packet"
 )
 

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"nat64d/drop"
-	"nat64d/metrics"
-	"nat64d/nexthop"
+	"nat64d/linux/nexthop"
+	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/pool6"

@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 
 	"nat64d/drop"
-	"nat64d/metrics"
-	"nat64d/nexthop"
+	"nat64d/linux/nexthop"
+	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/session"
 )

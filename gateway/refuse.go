@@ -6,7 +6,7 @@ import (
 
 	"nat64d/drop"
 	"nat64d/icmp"
-	"nat64d/metrics"
+	"nat64d/ops/metrics"
 	"nat64d/packet"
 )
 

@@ -7,7 +7,7 @@ import (
 
 	"nat64d/drop"
 	"nat64d/icmp"
-	"nat64d/nexthop"
+	"nat64d/linux/nexthop"
 	"nat64d/packet"
 )
 

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"nat64d/drop"
-	"nat64d/nexthop"
+	"nat64d/linux/nexthop"
 	"nat64d/packet"
 	"nat64d/pool4"
 )

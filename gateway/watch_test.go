@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"nat64d/drop"
-	"nat64d/metrics"
+	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/pool4"
 )

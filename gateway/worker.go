@@ -9,8 +9,8 @@ import (
 
 	"nat64d/drop"
 	"nat64d/fragment"
-	"nat64d/metrics"
-	"nat64d/nexthop"
+	"nat64d/linux/nexthop"
+	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/session"
 	"nat64d/table"

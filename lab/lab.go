@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package lab builds small networks out of Linux network namespaces and veth pairs, and traffic through them: what the
 // demonstration, the end-to-end tests and the benchmarks stand on. It implements no RFC and knows nothing of the
 // gateway; the addresses are those of RFC 5737 and RFC 3849.

@@ -1,6 +1,8 @@
+//go:build linux
+
 package lab
 
-import "nat64d/ethtool"
+import "nat64d/linux/ethtool"
 
 // features are those that make an interface refuse frames larger than its MTU and checksums that are half done.
 var features = map[string]bool{

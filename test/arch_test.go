@@ -2,6 +2,7 @@ package test
 
 import (
 	"go/ast"
+	"go/build/constraint"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -16,30 +17,30 @@ import (
 // imports says which of our packages a package may import, tests excepted. Every folder with Go files has a row; a
 // command's row is what it wires together.
 var imports = map[string]string{
-	"drop": "", "pool6": "", "control": "", "table": "", "ethtool": "",
-	"lab": "ethtool", "nic": "ethtool",
-	"packet":       "drop",
-	"metrics":      "drop",
-	"afpacket":     "packet",
-	"pool4":        "packet drop",
-	"icmp":         "packet drop",
-	"fragment":     "packet drop",
-	"nexthop":      "packet drop",
-	"bib":          "table pool4 packet drop",
-	"session":      "table bib pool4 packet drop",
-	"xlat":         "icmp packet drop",
-	"guard":        "pool4 pool6",
-	"config":       "pool4 pool6",
-	"dns64":        "pool6",
-	"gateway":      "bib config drop fragment guard icmp metrics nexthop packet pool4 pool6 session table xlat",
-	"cmd/nat64d":   "afpacket bib config control dns64 drop fragment gateway guard icmp lab metrics nexthop nic packet pool4 pool6 session table xlat",
-	"cmd/nat64ctl": "control pool4",
-	"test":         "",
-	"test/bench":   "control lab",
+	"drop": "", "pool6": "", "ops/control": "", "table": "", "linux/ethtool": "",
+	"lab": "linux/ethtool", "linux/nic": "linux/ethtool",
+	"packet":         "drop",
+	"ops/metrics":    "drop",
+	"linux/afpacket": "packet",
+	"pool4":          "packet drop",
+	"icmp":           "packet drop",
+	"fragment":       "packet drop",
+	"linux/nexthop":  "packet drop",
+	"bib":            "table pool4 packet drop",
+	"session":        "table bib pool4 packet drop",
+	"xlat":           "icmp packet drop",
+	"linux/guard":    "pool4 pool6",
+	"config":         "pool4 pool6",
+	"dns64":          "pool6",
+	"gateway":        "bib config drop fragment linux/guard icmp ops/metrics linux/nexthop packet pool4 pool6 session table xlat",
+	"cmd/nat64d":     "linux/afpacket bib config ops/control dns64 drop fragment gateway linux/guard icmp lab ops/metrics linux/nexthop linux/nic packet pool4 pool6 session table xlat",
+	"cmd/nat64ctl":   "ops/control pool4",
+	"test":           "",
+	"test/bench":     "ops/control lab",
 }
 
 // unsafeAllowed are the only packages that may import unsafe.
-var unsafeAllowed = []string{"afpacket", "table"}
+var unsafeAllowed = []string{"linux/afpacket", "table"}
 
 // pure are the protocol packages: time, randomness and addresses are arguments, and they do no I/O.
 var pure = []string{"drop", "packet", "pool4", "pool6", "bib", "session", "fragment", "icmp", "xlat"}
@@ -63,7 +64,7 @@ func sources(t *testing.T, f func(folder, path string, file *ast.File)) {
 		if filepath.Ext(path) != ".go" {
 			return nil
 		}
-		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", path), nil, parser.SkipObjectResolution)
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", path), nil, parser.SkipObjectResolution|parser.ParseComments)
 		if err != nil {
 			return err
 		}
@@ -103,6 +104,26 @@ func TestImportsFormTheDesignedGraph(t *testing.T) {
 				t.Errorf("%s: %s may not import %s", path, folder, ours)
 			}
 		}
+	})
+}
+
+// What is below linux speaks to the kernel of that name, and its files say so.
+func TestLinuxFoldersAreTagged(t *testing.T) {
+	sources(t, func(folder, path string, file *ast.File) {
+		if !strings.HasPrefix(folder, "linux/") {
+			return
+		}
+		for _, group := range file.Comments {
+			if group.Pos() > file.Package {
+				break
+			}
+			for _, c := range group.List {
+				if constraint.IsGoBuild(c.Text) && strings.Contains(c.Text, "linux") {
+					return
+				}
+			}
+		}
+		t.Errorf("%s: lacks //go:build linux", path)
 	})
 }
 

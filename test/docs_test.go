@@ -99,7 +99,7 @@ func TestDocsCommands(t *testing.T) {
 			checkCommand(t, programs, b.at, words(line))
 		}
 	}
-	unit := "../contrib/systemd/nat64d.service"
+	unit := "../deploy/systemd/nat64d.service"
 	execs := regexp.MustCompile(`(?m)^Exec\w+=/usr/local/sbin/(.*)$`).FindAllStringSubmatch(read(t, unit), -1)
 	if len(execs) != 2 {
 		t.Fatalf("%s has %d commands, want one to start and one to reload", unit, len(execs))

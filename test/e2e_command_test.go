@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"nat64d/control"
 	"nat64d/lab"
+	"nat64d/ops/control"
 )
 
 // What nat64d is not given right it refuses before it touches the machine, and says what would be right.

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"nat64d/control"
 	"nat64d/lab"
+	"nat64d/ops/control"
 )
 
 // Bounds on what a healthy gateway does in far less.

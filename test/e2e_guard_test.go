@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"nat64d/control"
 	"nat64d/lab"
+	"nat64d/ops/control"
 )
 
 // busy are TCP connections through the gateway on each of which messages go back and forth without a pause.

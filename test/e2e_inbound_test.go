@@ -10,8 +10,8 @@ import (
 	link "github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
 
-	"nat64d/control"
 	"nat64d/lab"
+	"nat64d/ops/control"
 	"nat64d/packet"
 )
 

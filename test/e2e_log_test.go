@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"nat64d/control"
 	"nat64d/lab"
+	"nat64d/ops/control"
 )
 
 // pipe makes a named pipe, for a nat64d whose log somebody reads or does not, and returns the end that reads.

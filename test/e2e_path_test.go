@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"nat64d/control"
 	"nat64d/lab"
+	"nat64d/ops/control"
 )
 
 // Two IPv6 hosts reach each other by their pool4 addresses (RFC 6146 section 3.8), on an address that only the gateway has and on

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"nat64d/control"
 	"nat64d/lab"
+	"nat64d/ops/control"
 )
 
 // service is a port of the client, and its place in sparePool.

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"nat64d/control"
 	"nat64d/lab"
+	"nat64d/ops/control"
 )
 
 // reloadFile is a configuration with an address of pool4 and a lifetime that a test changes.

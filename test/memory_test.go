@@ -16,7 +16,7 @@ import (
 	"nat64d/drop"
 	"nat64d/gateway"
 	"nat64d/icmp"
-	"nat64d/nexthop"
+	"nat64d/linux/nexthop"
 	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/pool6"

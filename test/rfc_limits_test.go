@@ -11,7 +11,7 @@ import (
 	"nat64d/drop"
 	"nat64d/fragment"
 	"nat64d/gateway"
-	"nat64d/metrics"
+	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/session"
 )

@@ -7,7 +7,7 @@ import (
 
 	"nat64d/drop"
 	"nat64d/gateway"
-	"nat64d/metrics"
+	"nat64d/ops/metrics"
 	"nat64d/packet"
 )
 

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 // fake is a Backend with fixed rows.

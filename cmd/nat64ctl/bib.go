@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 func newBIB(a *app) *cobra.Command {

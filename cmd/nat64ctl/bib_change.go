@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 const bindingHelp = `PROTO is tcp, udp or icmp, several of them with commas, or all. The pool4 side is written 10.0.2.15:7080, the client

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 func (fake) AddPool6(c control.Pool6Change) (control.Pool6Result, error) {

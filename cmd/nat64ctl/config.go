@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 func newConfig(a *app) *cobra.Command {

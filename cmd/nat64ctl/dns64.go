@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 func newDNS64(a *app) *cobra.Command {

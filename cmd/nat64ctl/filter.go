@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 // protocolFlags are --tcp, --udp and --icmp.

@@ -11,7 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 // Exit codes.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 // What TestMain makes for all tests: the real binary, and a daemon with rows and one without.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 func newPause(a *app) *cobra.Command {

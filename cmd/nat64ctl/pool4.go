@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 	"nat64d/pool4"
 )
 

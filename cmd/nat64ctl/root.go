@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 // app is what every command needs: the global flags and where to write.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 func newSession(a *app) *cobra.Command {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 func newStats(a *app) *cobra.Command {

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 // human writes a duration in its two largest units.

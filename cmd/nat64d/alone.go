@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"nat64d/config"
-	"nat64d/control"
-	"nat64d/nexthop"
+	"nat64d/linux/nexthop"
+	"nat64d/ops/control"
 )
 
 // dns64Command runs the forwarder without the gateway.

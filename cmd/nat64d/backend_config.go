@@ -12,7 +12,7 @@ import (
 
 	"nat64d/bib"
 	"nat64d/config"
-	"nat64d/control"
+	"nat64d/ops/control"
 	"nat64d/pool4"
 	"nat64d/pool6"
 )

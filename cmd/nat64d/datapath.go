@@ -6,11 +6,11 @@ import (
 	"log/slog"
 	"net/netip"
 
-	"nat64d/afpacket"
 	"nat64d/config"
 	"nat64d/drop"
 	"nat64d/fragment"
 	"nat64d/gateway"
+	"nat64d/linux/afpacket"
 	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/session"

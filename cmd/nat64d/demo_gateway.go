@@ -12,8 +12,8 @@ import (
 	"syscall"
 	"time"
 
-	"nat64d/control"
 	"nat64d/lab"
+	"nat64d/ops/control"
 )
 
 // Bounds for the gateway of the demonstration.

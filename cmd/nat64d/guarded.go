@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"nat64d/guard"
+	"nat64d/linux/guard"
 	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/pool6"

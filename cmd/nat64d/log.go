@@ -14,7 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"nat64d/config"
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 // logs are the daemon's log: text for people, JSON for machines.

@@ -14,9 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"nat64d/afpacket"
 	"nat64d/config"
 	"nat64d/gateway"
+	"nat64d/linux/afpacket"
 	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/pool6"

@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"time"
 
-	"nat64d/control"
 	"nat64d/dns64"
+	"nat64d/ops/control"
 )
 
 // listenAgain is how long an address that cannot be listened on is left alone.

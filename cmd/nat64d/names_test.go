@@ -16,8 +16,8 @@ import (
 	"github.com/miekg/dns"
 
 	"nat64d/config"
-	"nat64d/control"
 	"nat64d/dns64"
+	"nat64d/ops/control"
 	"nat64d/pool4"
 	"nat64d/pool6"
 )

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"nat64d/afpacket"
 	"nat64d/config"
-	"nat64d/nic"
+	"nat64d/linux/afpacket"
+	"nat64d/linux/nic"
 )
 
 // ringAdvice is what the log says when packets are lost for want of time.

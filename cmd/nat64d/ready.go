@@ -9,8 +9,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
-	"nat64d/control"
-	"nat64d/nexthop"
+	"nat64d/linux/nexthop"
+	"nat64d/ops/control"
 )
 
 // Our own choices: how often the daemon looks whether it is ready, and for how long after the start it does not complain:

@@ -22,12 +22,12 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"nat64d/afpacket"
 	"nat64d/config"
-	"nat64d/control"
 	"nat64d/gateway"
-	"nat64d/nexthop"
-	"nat64d/nic"
+	"nat64d/linux/afpacket"
+	"nat64d/linux/nexthop"
+	"nat64d/linux/nic"
+	"nat64d/ops/control"
 	"nat64d/packet"
 	"nat64d/pool4"
 )

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"nat64d/guard"
+	"nat64d/linux/guard"
 	"nat64d/packet"
 )
 

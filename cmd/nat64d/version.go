@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"nat64d/control"
+	"nat64d/ops/control"
 )
 
 // version is set by the linker.

@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"nat64d/control"
 	"nat64d/lab"
+	"nat64d/ops/control"
 )
 
 // gateway is a way to take packets from the client to the server.

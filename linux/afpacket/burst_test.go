@@ -1,0 +1,126 @@
+//go:build linux
+
+package afpacket_test
+
+import (
+	"encoding/binary"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"nat64d/linux/afpacket"
+	"nat64d/packet"
+)
+
+// unfinished returns a UDP packet over IPv6 whose checksum is still to be completed, and the same with its checksum. Of number
+// 0 that comes out as 0, which stands for none. Every other one is long.
+func unfinished(number int) (ip, finished []byte, offload packet.Offload) {
+	ip = append(small(number, packet.UDPLen), byte(number), 0, 0, 0)
+	ip = append(ip, make([]byte, number%2*1200)...)
+	binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-packet.IPv6Len))
+	ip[6] = packet.NumUDP
+	udp := ip[packet.IPv6Len:]
+	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
+	udp[6], udp[7] = 0, 0
+	h := packet.IPv6(ip)
+	start := packet.Sum(0).Addr6(h.Src()).Addr6(h.Dst()).Pseudo(len(udp), packet.NumUDP)
+	if number == 0 {
+		binary.BigEndian.PutUint16(udp[10:], start.Bytes(udp).Checksum())
+	}
+	binary.BigEndian.PutUint16(udp[6:], start.Fold())
+	finished = slices.Clone(ip)
+	binary.BigEndian.PutUint16(finished[packet.IPv6Len+6:], packet.Sum(0).Bytes(udp).Checksum())
+	if number == 0 {
+		binary.BigEndian.PutUint16(finished[packet.IPv6Len+6:], 0xffff)
+	}
+	return ip, finished, packet.Offload{Checksum: packet.ChecksumPartial, CsumStart: packet.IPv6Len, CsumOffset: packet.UDPChecksum}
+}
+
+// TestBurstsFinishChecksums also shows that there are bursts: a packet that leaves as a message arrives over a veth pair with its
+// checksum unfinished.
+func TestBurstsFinishChecksums(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		o      afpacket.Options
+		inside bool // the sending thread is in the NIC's namespace
+		bursts bool
+	}{
+		{"by default", afpacket.Options{}, true, true},
+		{"with recvmmsg", afpacket.Options{Engine: afpacket.Mmsg}, true, true},
+		{"from another namespace", afpacket.Options{}, false, false},
+		{"switched off", afpacket.Options{NoBursts: true}, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			left, right := newWire(t)
+			c.o.Family = afpacket.IPv6
+			tx, rx := left.openWith(t, afpacket.OpenSender, c.o), right.open(t, c.o)
+			ok(t, tx.NoBursts())
+			if c.inside {
+				left.enter(t)
+			}
+			var out []packet.Out
+			var want []received
+			for i := range 8 {
+				ip, finished, offload := unfinished(i)
+				out = append(out, left.to(right, unix.ETH_P_IPV6, ip, offload))
+				if c.bursts {
+					ip, offload = finished, packet.Offload{}
+				}
+				want = append(want, received{ip, offload})
+			}
+			send(t, tx, out...)
+			for i, got := range collect(t, rx, len(want)) {
+				if got.offload.Checksum = got.offload.Checksum &^ packet.ChecksumGood; got.offload != want[i].offload || !slices.Equal(got.data, want[i].data) {
+					t.Errorf("packet %d: got %x, %+v; want %x, %+v", i, got.data, got.offload, want[i].data, want[i].offload)
+				}
+			}
+		})
+	}
+}
+
+// TestBurstsAmongOthers mixes what can leave in bursts with what cannot, in every rhythm, and loses no order.
+func TestBurstsAmongOthers(t *testing.T) {
+	t.Parallel()
+	left, right := newWire(t)
+	left.enter(t)
+	o := afpacket.Options{Family: afpacket.IPv6}
+	tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
+	for _, rhythm := range [][]int{{1, 1}, {3, 1}, {4, 1}, {5, 2}, {64, 1}, {65, 1}, {200, 0}, {0, 5}, {7, 1}} {
+		var out []packet.Out
+		var want [][]byte
+		for i := range 200 {
+			ip, offload := small(i, i*7%1400), packet.Offload{}
+			if i%(rhythm[0]+rhythm[1]) >= rhythm[0] {
+				ip, offload = super(i, 4000)
+			}
+			out = append(out, left.to(right, unix.ETH_P_IPV6, ip, offload))
+			want = append(want, ip)
+		}
+		send(t, tx, out...)
+		expect(t, rx, want...)
+	}
+}
+
+// TestBurstOnALinkThatIsDown and gone, as messages would be.
+func TestBurstOnALinkThatIsDown(t *testing.T) {
+	t.Parallel()
+	left, right := newWire(t)
+	left.enter(t)
+	o := afpacket.Options{Family: afpacket.IPv6}
+	tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
+	out := slices.Repeat([]packet.Out{left.to(right, unix.ETH_P_IPV6, small(1, 30), packet.Offload{})}, 8)
+	send(t, tx, out...)
+	collect(t, rx, len(out))
+
+	ok(t, left.links.LinkSetDown(left.link(t)))
+	if refused, err := tx.Send(out); refused != len(out) || err != nil {
+		t.Errorf("Send on a link that is down: %d, %v; want %d refused", refused, err, len(out))
+	}
+	ok(t, left.links.LinkDel(left.link(t)))
+	if refused, err := tx.Send(out); refused != len(out) || err == nil {
+		t.Errorf("Send on a NIC that is gone: %d, %v; want %d refused and an error", refused, err, len(out))
+	}
+}

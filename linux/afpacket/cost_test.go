@@ -1,0 +1,100 @@
+//go:build linux
+
+package afpacket_test
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nat64d/linux/afpacket"
+	"nat64d/packet"
+)
+
+// round sends a batch and receives it.
+func round(tb testing.TB, tx, rx *afpacket.Port, out []packet.Out, fs []packet.Frame) {
+	refused, err := tx.Send(out)
+	if refused != 0 || err != nil {
+		tb.Fatalf("Send: %d refused, %v", refused, err)
+	}
+	for left := len(out); left > 0; {
+		n, err := rx.Receive(fs, patience)
+		if n == 0 || err != nil {
+			tb.Fatalf("Receive: %d, %v", n, err)
+		}
+		left -= n
+	}
+}
+
+// mixed makes out a batch of small packets, with super-packets among them if every is not 0.
+func mixed(n, every int, from, to *end) []packet.Out {
+	out := make([]packet.Out, n)
+	for i := range out {
+		ip, offload := small(i, 24), packet.Offload{}
+		if every != 0 && i%every == 0 {
+			ip, offload = super(i, 30*1440)
+		}
+		out[i] = from.to(to, unix.ETH_P_IPV6, ip, offload)
+	}
+	return out
+}
+
+func TestNothingIsAllocated(t *testing.T) {
+	for _, e := range engines {
+		t.Run(e.String(), func(t *testing.T) {
+			left, right := newWire(t)
+			left.enter(t) // so that there are bursts
+			o := afpacket.Options{Family: afpacket.IPv6, Engine: e}
+			tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
+			out, fs := mixed(16, 6, left, right), make([]packet.Frame, 64)
+			if n := testing.AllocsPerRun(50, func() { round(t, tx, rx, out, fs) }); n != 0 {
+				t.Errorf("%v allocations for a batch", n)
+			}
+			idle := func(wait time.Duration) func() {
+				return func() {
+					if n, err := rx.Receive(fs, wait); n != 0 || err != nil {
+						t.Fatalf("Receive: %d, %v", n, err)
+					}
+				}
+			}
+			if n := testing.AllocsPerRun(50, idle(0)); n != 0 {
+				t.Errorf("%v allocations for a look in vain", n)
+			}
+			if e == afpacket.Simple {
+				return // the network poller makes an error of each wait in vain
+			}
+			if n := testing.AllocsPerRun(5, idle(time.Millisecond)); n != 0 {
+				t.Errorf("%v allocations for a wait in vain", n)
+			}
+		})
+	}
+}
+
+// BenchmarkWire sends and receives batches over a veth pair; its cost includes the kernel's on both sides.
+func BenchmarkWire(b *testing.B) {
+	for _, e := range engines {
+		for _, c := range []struct {
+			name     string
+			every    int
+			noBursts bool
+		}{{"small", 0, false}, {"small, one by one", 0, true}, {"super", 1, false}} {
+			b.Run(e.String()+"/"+c.name, func(b *testing.B) {
+				left, right := newWire(b)
+				left.enter(b)
+				o := afpacket.Options{Family: afpacket.IPv6, Engine: e, NoBursts: c.noBursts}
+				tx, rx := left.openWith(b, afpacket.OpenSender, o), right.open(b, o)
+				out, fs := mixed(64, c.every, left, right), make([]packet.Frame, 64)
+				bytes := 0
+				for i := range out {
+					bytes += out[i].Len()
+				}
+				b.SetBytes(int64(bytes))
+				for b.Loop() {
+					round(b, tx, rx, out, fs)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(out)), "ns/packet")
+			})
+		}
+	}
+}

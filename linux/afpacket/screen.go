@@ -1,0 +1,216 @@
+//go:build linux
+
+package afpacket
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
+)
+
+// screen is the filter of a ring: a BPF program that takes the frames that filter takes, except super-packets of a kind that
+// a virtio_net_hdr cannot express, which it counts. Guests and TAP devices make them (UFO), and so do senders of SCTP or ESP.
+//
+// Without it one such frame stops the ring for good. The kernel (tpacket_rcv, since Linux 5.6) reserves a slot for a frame
+// before it writes the virtio_net_hdr. If the header cannot be written it drops the frame, but keeps the slot reserved and
+// does not advance: every later frame finds the slot taken and is dropped as well, until the ring is made anew. recvmmsg has
+// no slots, and loses only the frame.
+//
+// A BPF program sees the size of the segments (gso_size) but not their kind, so it reads gso_type from kernel memory, at
+// offsets that the kernel's type information (BTF) has. That takes CAP_PERFMON beside CAP_BPF.
+type screen struct {
+	program *ebpf.Program
+	counts  *ebpf.Map
+}
+
+// The bits of skb_shared_info.gso_type (enum in linux/skbuff.h) that a virtio_net_hdr has a number for.
+const (
+	skbTCPv4 = 1 << 0
+	skbTCPv6 = 1 << 4
+	skbUDPL4 = 1 << 17 // since Linux 6.2, see UDPSuperPackets
+)
+
+// newScreen loads the screen of a family.
+func newScreen(f Family) (*screen, error) {
+	at, err := kernelFields()
+	if err != nil {
+		return nil, fmt.Errorf("types of the kernel (BTF), without which one odd frame could stop the ring: %w", err)
+	}
+	s := &screen{}
+	s.counts, err = ebpf.NewMap(&ebpf.MapSpec{Name: "nat64d_refused", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	if err != nil {
+		return nil, fmt.Errorf("BPF map of the ring's filter: %w", err)
+	}
+	kinds := skbTCPv4 | skbTCPv6
+	if UDPSuperPackets() {
+		kinds |= skbUDPL4
+	}
+	s.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "nat64d_screen", Type: ebpf.SocketFilter, Instructions: screenProgram(f, at, s.counts.FD(), int32(kinds)),
+		License: "Dual MIT/GPL", // bpf_probe_read_kernel asks for a license that the GPL is compatible with
+	})
+	if err != nil {
+		_ = s.close() // the first error is the one to tell
+		return nil, fmt.Errorf("BPF program of the ring's filter (CAP_BPF, CAP_PERFMON), without which one odd frame could stop the ring: %w", err)
+	}
+	return s, nil
+}
+
+// refused returns how many frames the screen has refused for their kind.
+func (s *screen) refused() (n uint64) {
+	if s.counts.Lookup(uint32(0), &n) != nil {
+		return 0
+	}
+	return n
+}
+
+func (s *screen) close() error {
+	err := s.counts.Close()
+	if s.program != nil {
+		err = errors.Join(err, s.program.Close())
+	}
+	return err
+}
+
+// fields is where the program finds the kind of a super-packet: skb->head plus skb->end is where skb_shared_info begins.
+type fields struct{ head, end, kind int32 }
+
+// kernelFields is findFields, once: reading the types takes 0.1 s, and the running kernel stays the same.
+var kernelFields = sync.OnceValues(findFields)
+
+// findFields looks the offsets up in the types of the running kernel.
+func findFields() (at fields, err error) {
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		return at, err
+	}
+	var skb, shared *btf.Struct
+	if err := errors.Join(types.TypeByName("sk_buff", &skb), types.TypeByName("skb_shared_info", &shared)); err != nil {
+		return at, err
+	}
+	for _, f := range []struct {
+		of   *btf.Struct
+		name string
+		size int
+		at   *int32
+	}{{skb, "head", 8, &at.head}, {skb, "end", 4, &at.end}, {shared, "gso_type", 4, &at.kind}} {
+		offset, size, ok := member(f.of, f.name)
+		if !ok || size != f.size {
+			return at, fmt.Errorf("%s.%s: must be a field of %d bytes", f.of.Name, f.name, f.size)
+		}
+		*f.at = int32(offset)
+	}
+	return at, nil
+}
+
+// member returns where a field of a structure or of what is nested in it without a name begins, and its size.
+func member(t btf.Type, name string) (offset, size int, ok bool) {
+	var members []btf.Member
+	switch t := btf.UnderlyingType(t).(type) {
+	case *btf.Struct:
+		members = t.Members
+	case *btf.Union:
+		members = t.Members
+	}
+	for _, m := range members {
+		switch m.Name {
+		case name:
+			size, err := btf.Sizeof(m.Type)
+			return int(m.Offset.Bytes()), size, err == nil && m.BitfieldSize == 0
+		case "":
+			if offset, size, ok := member(m.Type, name); ok {
+				return int(m.Offset.Bytes()) + offset, size, true
+			}
+		}
+	}
+	return 0, 0, false
+}
+
+// Fields of struct __sk_buff (linux/bpf.h).
+const (
+	ctxPktType     = 4
+	ctxProtocol    = 16
+	ctxVLANPresent = 20
+	ctxVLANTCI     = 24
+	ctxGSOSize     = 176
+)
+
+// screenProgram returns the program: first the decisions of filter, in the same order, then the kind.
+func screenProgram(f Family, at fields, counts int, kinds int32) asm.Instructions {
+	const (
+		refuse = "refuse"
+		accept = "accept"
+		super  = "super"
+		skb    = asm.R6 // where the instructions that read the frame expect it
+	)
+	code := asm.Instructions{
+		asm.Mov.Reg(skb, asm.R1),
+		asm.LoadMem(asm.R0, skb, ctxPktType, asm.Word),
+		asm.JNE.Imm(asm.R0, unix.PACKET_HOST, refuse),
+		asm.LoadMem(asm.R0, skb, ctxVLANPresent, asm.Word),
+		asm.JEq.Imm(asm.R0, 0, "type"),
+		asm.LoadMem(asm.R0, skb, ctxVLANTCI, asm.Word),
+		asm.JSet.Imm(asm.R0, vlanID, refuse),
+		asm.LoadMem(asm.R0, skb, ctxProtocol, asm.Word).WithSymbol("type"), // in network order
+		asm.HostTo(asm.BE, asm.R0, asm.Half),
+		asm.JEq.Imm(asm.R0, int32(f.etherType()), super),
+	}
+	for n := range int32(maxTags) {
+		tag := fmt.Sprint("tag", n)
+		code = append(code,
+			asm.JEq.Imm(asm.R0, unix.ETH_P_8021Q, tag),
+			asm.JNE.Imm(asm.R0, unix.ETH_P_8021AD, refuse),
+			asm.LoadAbs(firstTag+n*tagLen, asm.Half).WithSymbol(tag),
+			asm.JSet.Imm(asm.R0, vlanID, refuse),
+			asm.LoadAbs(firstTag+n*tagLen+2, asm.Half),
+			asm.JEq.Imm(asm.R0, int32(f.etherType()), super),
+		)
+	}
+	read := func(to int16, size int32, from ...asm.Instruction) {
+		code = append(code, from...)
+		code = append(code,
+			asm.Mov.Reg(asm.R1, asm.R10), asm.Add.Imm(asm.R1, int32(to)),
+			asm.Mov.Imm(asm.R2, size),
+			asm.FnProbeReadKernel.Call(), // what cannot be read is zero, and refused
+		)
+	}
+	code = append(code,
+		asm.Ja.Label(refuse),
+		asm.LoadMem(asm.R0, skb, ctxGSOSize, asm.Word).WithSymbol(super),
+		asm.JEq.Imm(asm.R0, 0, accept),
+	)
+	const head, end, kind = -8, -16, -24 // on the stack
+	read(head, 8, asm.Mov.Reg(asm.R3, skb), asm.Add.Imm(asm.R3, at.head))
+	read(end, 4, asm.Mov.Reg(asm.R3, skb), asm.Add.Imm(asm.R3, at.end))
+	read(kind, 4,
+		asm.LoadMem(asm.R3, asm.R10, head, asm.DWord),
+		asm.LoadMem(asm.R0, asm.R10, end, asm.Word),
+		asm.Add.Reg(asm.R3, asm.R0), asm.Add.Imm(asm.R3, at.kind))
+	return append(code,
+		asm.LoadMem(asm.R0, asm.R10, kind, asm.Word),
+		asm.JSet.Imm(asm.R0, kinds, accept),
+		asm.LoadMapValue(asm.R1, counts, 0),
+		asm.Mov.Imm(asm.R2, 1),
+		asm.StoreXAdd(asm.R1, asm.R2, asm.DWord),
+		asm.Mov.Imm(asm.R0, 0).WithSymbol(refuse),
+		asm.Return(),
+		asm.Mov.Imm(asm.R0, snapLen).WithSymbol(accept),
+		asm.Return(),
+	)
+}
+
+// attachScreen makes s the filter of the socket, which keeps the program as long as it lives.
+func (s *socket) attachScreen(c *screen) error {
+	err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, c.program.FD())
+	runtime.KeepAlive(c)
+	if err != nil {
+		return fmt.Errorf("SO_ATTACH_BPF: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+//go:build linux
+
+package afpacket_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"nat64d/linux/afpacket"
+	"nat64d/packet"
+)
+
+// TestKernelTCP takes a super-packet from a connection between two kernels and sends it on.
+func TestKernelTCP(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		family      afpacket.Family
+		etherType   uint16
+		gso         packet.GSO
+		left, right string
+		header      int
+		length      func(ip []byte) int
+	}{
+		{afpacket.IPv6, unix.ETH_P_IPV6, packet.GSOTCPv6, "2001:db8::1/64", "2001:db8::2/64", 40,
+			func(ip []byte) int { return 40 + int(binary.BigEndian.Uint16(ip[4:])) }},
+		{afpacket.IPv4, unix.ETH_P_IP, packet.GSOTCPv4, "192.0.2.1/24", "192.0.2.2/24", 20,
+			func(ip []byte) int { return int(binary.BigEndian.Uint16(ip[2:])) }},
+	} {
+		t.Run(c.family.String(), func(t *testing.T) {
+			eachEngine(t, func(t *testing.T, o afpacket.Options, left, right *end) {
+				o.Family = c.family
+				l, r := left.open(t, o), right.open(t, o)
+				left.addAddress(t, c.left)
+				right.addAddress(t, c.right)
+				got := superPacket(t, r, func() { stream(t, left, right, c.right) })
+
+				f := got.offload
+				if f.Checksum != packet.ChecksumPartial || int(f.CsumStart) != c.header || f.CsumOffset != 16 {
+					t.Errorf("checksum metadata %+v", f)
+				}
+				if f.GSO != c.gso || f.GSOSize < 1000 || int(f.HdrLen) < c.header+20 || c.length(got.data) != len(got.data) {
+					t.Errorf("%d bytes, an IP length of %d, segmentation metadata %+v", len(got.data), c.length(got.data), f)
+				}
+				send(t, r, right.to(left, c.etherType, got.data, f))
+				back := superPacket(t, l, func() {})
+				f.HdrLen, back.offload.HdrLen = 0, 0 // a hint, which the kernel need not keep
+				if !bytes.Equal(back.data, got.data) || back.offload != f {
+					t.Errorf("%d bytes with %+v were sent on, %d with %+v came", len(got.data), f, len(back.data), back.offload)
+				}
+			})
+		})
+	}
+}
+
+// superPacket returns the first super-packet that comes while run runs or afterwards.
+func superPacket(t *testing.T, p *afpacket.Port, run func()) received {
+	t.Helper()
+	run()
+	for {
+		for _, f := range collect(t, p, 1) {
+			if f.offload.GSO != packet.GSONone {
+				return f
+			}
+		}
+	}
+}
+
+// stream sends a megabyte from one kernel to the other.
+func stream(t *testing.T, from, to *end, address string) {
+	t.Helper()
+	ip, _, err := net.ParseCIDR(address)
+	ok(t, err)
+	var l net.Listener
+	ok(t, to.in(func() (err error) {
+		l, err = net.Listen("tcp", net.JoinHostPort(ip.String(), "0"))
+		return err
+	}))
+	got := make(chan int64)
+	go func() {
+		defer close(got)
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		n, _ := io.Copy(io.Discard, c) // what is missing is seen in n
+		_ = c.Close()
+		got <- n
+	}()
+	err = from.in(func() error {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			return err
+		}
+		if _, err := c.Write(make([]byte, 1<<20)); err != nil {
+			return err
+		}
+		return c.Close()
+	})
+	if err != nil {
+		_ = l.Close() // ends Accept
+	}
+	ok(t, err)
+	if n := <-got; n != 1<<20 {
+		t.Fatalf("%d bytes came over TCP, want %d", n, 1<<20)
+	}
+	ok(t, l.Close())
+}
+
+func (e *end) addAddress(t *testing.T, s string) {
+	t.Helper()
+	a, err := netlink.ParseAddr(s)
+	ok(t, err)
+	if a.IP.To4() == nil {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	ok(t, e.links.AddrAdd(e.link(t), a))
+}

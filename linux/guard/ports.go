@@ -1,0 +1,191 @@
+//go:build linux
+
+package guard
+
+import (
+	"fmt"
+	"math/bits"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"nat64d/pool4"
+)
+
+// The settings of the host, of the namespace of the thread that opens them.
+const (
+	reservedFile = "/proc/sys/net/ipv4/ip_local_reserved_ports"
+	rangeFile    = "/proc/sys/net/ipv4/ip_local_port_range"
+)
+
+// ports is a set of port numbers, a bit each.
+type ports [1 << 16 / 64]uint64
+
+// add adds lo to hi, both included.
+func (p *ports) add(lo, hi uint16) {
+	for n := int(lo); n <= int(hi); n++ {
+		p[n/64] |= 1 << (n % 64)
+	}
+}
+
+// has says whether n is in the set.
+func (p *ports) has(n uint16) bool { return p[n/64]>>(n%64)&1 != 0 }
+
+// plus returns the union.
+func (p ports) plus(q ports) ports {
+	for i := range p {
+		p[i] |= q[i]
+	}
+	return p
+}
+
+// minus returns the ports that are not in q.
+func (p ports) minus(q ports) ports {
+	for i := range p {
+		p[i] &^= q[i]
+	}
+	return p
+}
+
+// within returns the number of ports from lo to hi.
+func (p ports) within(lo, hi uint16) int {
+	var r ports
+	r.add(lo, hi)
+	n := 0
+	for i := range p {
+		n += bits.OnesCount64(p[i] & r[i])
+	}
+	return n
+}
+
+// span is a range of ports, both ends included.
+type span struct{ lo, hi uint16 }
+
+// String returns the span as the kernel writes it.
+func (s span) String() string {
+	if s.lo == s.hi {
+		return strconv.Itoa(int(s.lo))
+	}
+	return fmt.Sprintf("%d-%d", s.lo, s.hi)
+}
+
+// spans returns the set as the fewest ranges.
+func (p *ports) spans() []span {
+	var list []span
+	for n := range 1 << 16 {
+		port := uint16(n)
+		switch {
+		case !p.has(port):
+		case port > 0 && p.has(port-1):
+			list[len(list)-1].hi = port
+		default:
+			list = append(list, span{port, port})
+		}
+	}
+	return list
+}
+
+// String returns the set as the kernel writes it.
+func (p ports) String() string {
+	var s []string
+	for _, r := range p.spans() {
+		s = append(s, r.String())
+	}
+	return strings.Join(s, ",")
+}
+
+// parsePorts reads what the kernel writes: "22,7000-8000", or nothing.
+func parsePorts(s string) (ports, error) {
+	var p ports
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return p, nil
+	}
+	for part := range strings.SplitSeq(s, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		if !isRange {
+			last = first
+		}
+		lo, err := strconv.ParseUint(first, 10, 16)
+		if err != nil {
+			return ports{}, fmt.Errorf("%q is not a list of ports such as 22,7000-8000", s)
+		}
+		hi, err := strconv.ParseUint(last, 10, 16)
+		if err != nil || hi < lo {
+			return ports{}, fmt.Errorf("%q is not a list of ports such as 22,7000-8000", s)
+		}
+		p.add(uint16(lo), uint16(hi))
+	}
+	return p, nil
+}
+
+// reservedPorts reads the ports that the host gives to no connection of its own.
+func reservedPorts() (ports, error) {
+	b, err := os.ReadFile(reservedFile)
+	if err != nil {
+		return ports{}, fmt.Errorf("reserved ports: %w", err)
+	}
+	p, err := parsePorts(string(b))
+	if err != nil {
+		return ports{}, fmt.Errorf("reserved ports: %s: %w", reservedFile, err)
+	}
+	return p, nil
+}
+
+// reserve writes the reserved ports if they are to change.
+func reserve(from, to ports) error {
+	if from == to {
+		return nil
+	}
+	if err := os.WriteFile(reservedFile, []byte(to.String()+"\n"), 0o644); err != nil {
+		return fmt.Errorf("reserved ports: %w", err)
+	}
+	return nil
+}
+
+// ownPorts returns the TCP and UDP ports of entries on addresses that the host owns.
+func ownPorts(entries []pool4.Entry) (ports, error) {
+	var p ports
+	owned, err := ownAddresses()
+	if err != nil {
+		return p, err
+	}
+	for _, e := range entries {
+		if transport(e) != 0 && slices.Contains(owned, e.Addr) {
+			p.add(e.Lo, e.Hi)
+		}
+	}
+	return p, nil
+}
+
+// ownAddresses returns the addresses of the host.
+func ownAddresses() ([]netip.Addr, error) {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list the addresses of this host: %w", err)
+	}
+	var owned []netip.Addr
+	for _, a := range list {
+		if n, ok := a.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(n.IP); ok {
+				owned = append(owned, ip.Unmap())
+			}
+		}
+	}
+	return owned, nil
+}
+
+// portRange reads the range from which the host takes the ports of its own connections.
+func portRange() (lo, hi uint16, err error) {
+	b, err := os.ReadFile(rangeFile)
+	if err != nil {
+		return 0, 0, fmt.Errorf("port range: %w", err)
+	}
+	if _, err := fmt.Sscan(string(b), &lo, &hi); err != nil {
+		return 0, 0, fmt.Errorf("port range: %s: %w", rangeFile, err)
+	}
+	return lo, hi, nil
+}

@@ -1,0 +1,373 @@
+//go:build linux
+
+package guard
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// elementsPerMessage keeps a list of elements below the 64 KiB of a netlink attribute.
+const elementsPerMessage = 500
+
+// sendBuffer holds the largest transaction: some hundred thousand elements.
+const sendBuffer = 32 << 20
+
+// connect returns a connection to the nftables of this thread's namespace.
+func connect() (*nftables.Conn, error) {
+	c, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error { return c.SetWriteBuffer(sendBuffer) }))
+	if err != nil {
+		return nil, wrap("connect to", err)
+	}
+	return c, nil
+}
+
+// find is what is done first of all.
+const find = "find"
+
+// read returns the table as the kernel has it.
+func read() (*layout, error) {
+	c, err := connect()
+	if err != nil {
+		return nil, err
+	}
+	l := &layout{sets: map[string]*nftables.Set{}, elements: map[string][]nftables.SetElement{}}
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyNetdev)
+	if err != nil {
+		return nil, wrap(find, err)
+	}
+	i := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName })
+	if i < 0 {
+		return l, nil
+	}
+	l.exists, l.flags = true, tables[i].Flags
+	if l.chains, err = readChains(); err != nil {
+		return l, wrap("read chains of", err)
+	}
+	for name, ch := range l.chains {
+		rules, err := c.GetRules(table(), &nftables.Chain{Name: name})
+		if err != nil {
+			return l, wrap("read rules of", err)
+		}
+		for _, r := range rules {
+			ch.rules = append(ch.rules, r.Exprs)
+		}
+		l.chains[name] = ch
+	}
+	sets, err := c.GetSets(table())
+	if err != nil {
+		return l, wrap("read sets of", err)
+	}
+	for _, s := range sets {
+		l.sets[s.Name] = s
+		if l.elements[s.Name], err = c.GetSetElements(s); err != nil {
+			return l, wrap("read set "+s.Name+" of", err)
+		}
+	}
+	return l, nil
+}
+
+// readChains reads the chains of the table, without rules. The library's own function leaves the device out.
+func readChains() (map[string]chain, error) {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	messages, err := c.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETCHAIN, Flags: netlink.Request | netlink.Dump},
+		Data:   []byte{unix.NFPROTO_NETDEV, unix.NFNETLINK_V0, 0, 0},
+	})
+	if err != nil {
+		return nil, err
+	}
+	chains := map[string]chain{}
+	for _, m := range messages {
+		if len(m.Data) < nfgenmsg {
+			continue
+		}
+		if err := parseChain(m.Data[nfgenmsg:], chains); err != nil {
+			return nil, err
+		}
+	}
+	return chains, nil
+}
+
+// nfgenmsg is the length of the header that every message of netfilter begins with.
+const nfgenmsg = 4
+
+// parseChain adds the chain that attributes describe, if it is of our table.
+func parseChain(attributes []byte, chains map[string]chain) error {
+	d, err := netlink.NewAttributeDecoder(attributes)
+	if err != nil {
+		return err
+	}
+	d.ByteOrder = binary.BigEndian
+	var in, name string
+	var c chain
+	for d.Next() {
+		switch d.Type() {
+		case unix.NFTA_CHAIN_TABLE:
+			in = d.String()
+		case unix.NFTA_CHAIN_NAME:
+			name = d.String()
+		case unix.NFTA_CHAIN_TYPE:
+			c.kind = d.String()
+		case unix.NFTA_CHAIN_POLICY:
+			c.policy = nftables.ChainPolicy(d.Uint32())
+		case unix.NFTA_CHAIN_HOOK:
+			d.Nested(func(h *netlink.AttributeDecoder) error { parseHook(h, &c); return nil })
+		}
+	}
+	if in == tableName {
+		chains[name] = c
+	}
+	return d.Err()
+}
+
+func parseHook(d *netlink.AttributeDecoder, c *chain) {
+	for d.Next() {
+		switch d.Type() {
+		case unix.NFTA_HOOK_HOOKNUM:
+			c.hook = nftables.ChainHook(d.Uint32())
+		case unix.NFTA_HOOK_PRIORITY:
+			c.priority = nftables.ChainPriority(d.Uint32())
+		case unix.NFTA_HOOK_DEV:
+			c.device = d.String()
+		}
+	}
+}
+
+// A change is a transaction that makes the table what it should be. The chains stay hooked where they are right, and sets
+// keep the elements that they should have: so no packet passes that is covered before and after.
+type change struct {
+	*nftables.Conn
+	have, want *layout
+	what       []string // that differs
+}
+
+// put makes the table what want is, if have is anything else, and returns in words what was different.
+func put(have, want *layout) (differs []string, err error) {
+	conn, err := connect()
+	if err != nil {
+		return nil, err
+	}
+	c := &change{Conn: conn, have: have, want: want}
+	c.tableAndSets()
+	c.chains()
+	if len(c.what) == 0 {
+		return nil, nil
+	}
+	return c.what, wrap("change", c.Flush())
+}
+
+// replace puts the table in the place of whatever is there. Between the old chains and the new ones packets may pass.
+func replace(want *layout) error {
+	conn, err := connect()
+	if err != nil {
+		return err
+	}
+	conn.AddTable(table()) // a table that does not exist cannot be deleted
+	conn.DelTable(table())
+	c := &change{Conn: conn, have: &layout{}, want: want}
+	c.tableAndSets()
+	c.chains()
+	return wrap("install", c.Flush())
+}
+
+func (c *change) differs(format string, a ...any) { c.what = append(c.what, fmt.Sprintf(format, a...)) }
+
+func (c *change) tableAndSets() {
+	if !c.have.exists || c.have.flags != c.want.flags {
+		c.differs("table")
+		c.AddTable(table()) // one that is dormant wakes up
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.want.sets)) {
+		set := c.want.sets[name]
+		if c.have.sets[name] == nil {
+			c.differs("set %s", name)
+			_ = c.AddSet(set, nil) // it fails only for anonymous sets
+		}
+		come, gone := difference(c.have.elements[name], c.want.elements[name])
+		if len(come)+len(gone) > 0 {
+			c.differs("elements of set %s", name)
+		}
+		for i := range gone {
+			gone[i].Comment = "" // it is not part of the key
+		}
+		for some := range slices.Chunk(gone, elementsPerMessage) {
+			_ = c.SetDeleteElements(set, some)
+		}
+		for some := range slices.Chunk(come, elementsPerMessage) {
+			_ = c.SetAddElements(set, some)
+		}
+	}
+}
+
+// chainNames are the chains in an order in which each knows those that it goes to.
+var chainNames = []string{echo4, covered4, covered6, ingress4, ingress6}
+
+func (c *change) chains() {
+	for _, name := range chainNames {
+		want, wanted := c.want.chains[name]
+		have, has := c.have.chains[name]
+		if has && !wanted && have.device != "" {
+			continue // its interface is gone; from Linux 6.16 on the chain waits for one of that name
+		}
+		if has && (!wanted || !have.hookedLike(&want)) {
+			c.differs("chain %s", name)
+			c.FlushChain(c.chain(name, &have))
+			c.DelChain(c.chain(name, &have))
+			have, has = chain{}, false
+		}
+		if !wanted {
+			continue
+		}
+		ch := c.chain(name, &want)
+		switch {
+		case !has:
+			c.differs("chain %s", name)
+			c.AddChain(ch)
+		case slices.EqualFunc(have.rules, want.rules, sameRule):
+			continue
+		default:
+			c.differs("rules of chain %s", name)
+			c.FlushChain(ch)
+		}
+		for _, r := range want.rules {
+			c.AddRule(&nftables.Rule{Table: table(), Chain: ch, Exprs: r})
+		}
+	}
+}
+
+// hookedLike reports whether both are called for the same packets.
+func (c *chain) hookedLike(d *chain) bool {
+	return c.device == d.device && c.kind == d.kind && c.hook == d.hook && c.priority == d.priority && c.policy == d.policy
+}
+
+// chain returns a chain as the library wants it.
+func (c *change) chain(name string, ch *chain) *nftables.Chain {
+	n := &nftables.Chain{Name: name, Table: table()}
+	if ch.device != "" {
+		n.Type, n.Hooknum, n.Priority, n.Policy, n.Device = nftables.ChainType(ch.kind), &ch.hook, &ch.priority, &ch.policy, ch.device
+	}
+	return n
+}
+
+// sameRule reports whether two rules do the same. What they have counted, and the number that a set had in a transaction, do
+// not matter.
+func sameRule(a, b []expr.Any) bool {
+	return slices.EqualFunc(a, b, func(x, y expr.Any) bool { return reflect.DeepEqual(bare(x), bare(y)) })
+}
+
+// bare returns an expression without what does not matter.
+func bare(e expr.Any) expr.Any {
+	switch e := e.(type) {
+	case *expr.Counter:
+		return &expr.Counter{}
+	case *expr.Lookup:
+		plain := *e
+		plain.SetID = 0
+		return &plain
+	}
+	return e
+}
+
+// difference returns the elements that have lacks, and those that it has too many.
+func difference(have, want []nftables.SetElement) (come, gone []nftables.SetElement) {
+	key := func(e *nftables.SetElement) string {
+		end := byte('0')
+		if e.IntervalEnd {
+			end = '1'
+		}
+		return string(slices.Concat(e.Key, []byte{end}, e.KeyEnd, []byte(e.Comment)))
+	}
+	old := make(map[string]bool, len(have))
+	for i := range have {
+		old[key(&have[i])] = true
+	}
+	for i := range want {
+		if k := key(&want[i]); old[k] {
+			delete(old, k)
+		} else {
+			come = append(come, want[i])
+		}
+	}
+	for i := range have {
+		if old[key(&have[i])] {
+			gone = append(gone, have[i])
+		}
+	}
+	return come, gone
+}
+
+// foreign reports whether the table has something that is not ours, or a set of ours that is of another kind.
+func (l *layout) foreign() bool {
+	for name := range l.chains {
+		if !slices.Contains(chainNames, name) {
+			return true
+		}
+	}
+	want := (&Guard{}).layout(ports{})
+	for name, s := range l.sets {
+		w := want.sets[name]
+		if w == nil || s.KeyType.Bytes != w.KeyType.Bytes || s.Interval != w.Interval || s.Concatenation != w.Concatenation ||
+			s.IsMap || s.HasTimeout || s.Dynamic || s.Constant {
+			return true
+		}
+	}
+	return false
+}
+
+// added returns the ports that the table says were added to the reserved ones.
+func (l *layout) added() ports { return intervals(l.elements[reservedSet]) }
+
+// kept returns the notes in the table.
+func (l *layout) kept() map[int]string {
+	notes := map[int]string{}
+	for _, e := range l.elements[notesSet] {
+		if len(e.Key) == 4 {
+			notes[int(binary.NativeEndian.Uint32(e.Key))] = e.Comment
+		}
+	}
+	return notes
+}
+
+// deleteTable deletes the table.
+func deleteTable() error {
+	c, err := connect()
+	if err != nil {
+		return err
+	}
+	c.DelTable(table())
+	return wrap("delete", c.Flush())
+}
+
+// wrap says what failed, since errors of nftables are bare numbers, and what to do where the kernel lacks something.
+func wrap(doing string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP),
+		errors.Is(err, unix.EINVAL) && doing == find: // nfnetlink knows no such subsystem
+		return fmt.Errorf("nftables: %s table netdev %s: %w: this kernel has no nf_tables, or not its netdev family, which keep the host from "+
+			"answering for pool4: load them (modprobe nf_tables; CONFIG_NF_TABLES, CONFIG_NF_TABLES_NETDEV), or set host.guard: false "+
+			"and give pool4 addresses that the host does not have", doing, tableName, err)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("nftables: %s table netdev %s: %w: it takes CAP_NET_ADMIN: run nat64d as root or by its systemd unit, which has CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF", doing, tableName, err)
+	}
+	return fmt.Errorf("nftables: %s table netdev %s: %w", doing, tableName, err)
+}
+
+// describe puts what differs into a sentence.
+func describe(what []string) string { return strings.Join(slices.Compact(what), ", ") }

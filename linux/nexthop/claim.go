@@ -1,0 +1,305 @@
+//go:build linux
+
+package nexthop
+
+import (
+	"container/heap"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"nat64d/packet"
+)
+
+// The constants of RFC 5227 section 1.1. The times of probing are a twentieth of the RFC's, which reckons with hosts that
+// wait for a spanning tree: a gateway that restarts must not leave its neighbours without an answer for seven seconds. An
+// owner that answers more slowly is noticed as well, since addresses are watched for as long as they are held.
+const (
+	probeWait        = 50 * time.Millisecond
+	probeNum         = 3
+	probeMin         = 50 * time.Millisecond
+	probeMax         = 100 * time.Millisecond
+	announceWait     = 100 * time.Millisecond
+	announceNum      = 2
+	announceInterval = 2 * time.Second
+	maxConflicts     = 10
+	rateLimit        = time.Minute      // RATE_LIMIT_INTERVAL: an address with maxConflicts is probed no sooner than that
+	retryConflict    = 10 * time.Second // DEFEND_INTERVAL: one with fewer
+)
+
+// Our own choices: the time between two probes or announcements, whatever their addresses, since each is a broadcast to
+// all stations, and how many addresses are probed at once. One that a neighbour asks for does not wait for its turn.
+const (
+	packetGap     = 10 * time.Millisecond
+	probedAtOnce  = 8
+	toldConflicts = 10 // conflicts that are logged one by one, in a minute
+)
+
+// claimState is where an address is on its way to being ours.
+type claimState uint8
+
+const (
+	waiting     claimState = iota // for its turn to be probed
+	probing                       // sent probes have had no answer so far
+	held                          // nobody else has it: requests are answered
+	conflicting                   // another station has it, or wants it
+)
+
+// claim is an address that no interface of the host owns and that is to be answered for.
+type claim struct {
+	addr      packet.Addr4
+	state     claimState
+	sent      int       // probes, or announcements when it is held
+	at        time.Time // when the next step is due
+	place     int       // in due; -1: there is no next step
+	conflicts int
+	owner     [6]byte // the other station
+	asker     arp     // the last request that waits for the end of the probes; op 0: none
+}
+
+// claims are the addresses that ARP is answered for, by RFC 5227: each is probed before it is claimed, and watched after
+// that. An address of another station is given up at once, never fought for, and probed again later. It does no I/O and
+// reads no clock. Any goroutine may use it.
+type claims struct {
+	random func(n time.Duration) time.Duration // from 0 to below n
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	mac     [6]byte
+	all     map[packet.Addr4]*claim
+	queue   []*claim // those that wait for their turn, and some that no longer do
+	due     dueQueue
+	probing int
+	next    time.Time // no probe or announcement is sent before
+	found   uint64    // conflicts
+	told    int       // of them in the minute that began at since
+	since   time.Time
+}
+
+func newClaims(random func(time.Duration) time.Duration, log *slog.Logger) *claims {
+	return &claims{random: random, log: log, all: make(map[packet.Addr4]*claim)}
+}
+
+// set replaces the addresses, which are those of the station mac. Those that stay keep their state, unless all begin
+// anew: another MAC, or a link that was down, may have other neighbours (RFC 5227 section 2.1).
+func (c *claims) set(addrs []packet.Addr4, mac [6]byte, anew bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.all
+	if anew || mac != c.mac {
+		old = nil
+	}
+	c.mac, c.all, c.queue, c.due, c.probing = mac, make(map[packet.Addr4]*claim, len(addrs)), nil, nil, 0
+	for _, a := range addrs {
+		l := old[a]
+		if l == nil {
+			l = &claim{addr: a, place: -1}
+		}
+		c.all[a] = l
+		switch {
+		case l.state == waiting:
+			c.queue = append(c.queue, l)
+		case l.place >= 0:
+			heap.Push(&c.due, l)
+		}
+		if l.state == probing {
+			c.probing++
+		}
+	}
+}
+
+// hear takes an ARP packet that another station has sent, and returns the reply if it is a request for an address that
+// is held. It reports whether a probe has become urgent.
+func (c *claims) hear(q arp, now time.Time) (reply arp, answer, hurry bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if q.senderMAC == c.mac || !station48(q.senderMAC) {
+		return arp{}, false, false
+	}
+	if l := c.all[q.senderIP]; l != nil {
+		c.conflict(l, q.senderMAC, now)
+		return arp{}, false, false
+	}
+	l := c.all[q.targetIP]
+	if l == nil || q.op != arpRequest {
+		return arp{}, false, false
+	}
+	probe := q.senderIP == packet.Addr4{}
+	switch {
+	case l.state == held:
+		return replyTo(q, c.mac), true, false
+	case l.state == probing && probe: // two stations want it: neither gets it now (section 2.1.1)
+		c.conflict(l, q.senderMAC, now)
+	case l.state == probing && !probe:
+		l.asker = q
+	case l.state == waiting && !probe:
+		l.asker = q
+		c.begin(l, now)
+		return arp{}, false, true
+	}
+	return arp{}, false, false
+}
+
+// station48 reports whether a link-layer address can be that of one station.
+func station48(mac [6]byte) bool { return mac[0]&1 == 0 && mac != [6]byte{} }
+
+// conflict gives an address up.
+func (c *claims) conflict(l *claim, owner [6]byte, now time.Time) {
+	if l.state == conflicting {
+		l.owner = owner
+		return
+	}
+	c.found++
+	l.conflicts++
+	c.tell(l, owner, now)
+	if l.state == probing {
+		c.probing--
+	}
+	l.state, l.owner, l.asker = conflicting, owner, arp{}
+	wait := retryConflict
+	if l.conflicts >= maxConflicts {
+		wait = rateLimit
+	}
+	c.schedule(l, now.Add(wait))
+}
+
+// tell logs a conflict, unless there are many.
+func (c *claims) tell(l *claim, owner [6]byte, now time.Time) {
+	if now.Sub(c.since) > time.Minute {
+		c.since, c.told = now, 0
+	}
+	c.told++
+	switch {
+	case c.told <= toldConflicts:
+		c.log.Warn("arp: another station has an address of pool4, which is not answered for now",
+			"address", netip.AddrFrom4(l.addr), "station", net.HardwareAddr(owner[:]).String())
+	case c.told == toldConflicts+1:
+		c.log.Warn("arp: other stations have more addresses of pool4: nat64ctl pool4 list shows them")
+	}
+}
+
+// begin starts to probe an address at a time.
+func (c *claims) begin(l *claim, at time.Time) {
+	l.state, l.sent = probing, 0
+	c.probing++
+	c.schedule(l, at)
+}
+
+// schedule sets the time of the next step.
+func (c *claims) schedule(l *claim, at time.Time) {
+	l.at = at
+	if l.place < 0 {
+		heap.Push(&c.due, l)
+		return
+	}
+	heap.Fix(&c.due, l.place)
+}
+
+// idle is how long step lets its caller sleep when nothing is to be done.
+const idle = time.Hour
+
+// step returns the next packet to send, if one is due, and how long to wait before the next step.
+func (c *claims) step(now time.Time) (m arp, to [6]byte, send bool, wait time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		switch {
+		case now.Before(c.next):
+			return arp{}, to, false, c.next.Sub(now)
+		case len(c.due) > 0 && !c.due[0].at.After(now):
+			if m, to, send = c.advance(c.due[0], now); send {
+				return m, to, true, 0
+			}
+		case len(c.queue) > 0 && c.probing < probedAtOnce:
+			l := c.queue[0]
+			c.queue = c.queue[1:]
+			if l.state == waiting {
+				c.begin(l, now.Add(c.random(probeWait)))
+			}
+		case len(c.due) > 0:
+			return arp{}, to, false, c.due[0].at.Sub(now)
+		default:
+			return arp{}, to, false, idle
+		}
+	}
+}
+
+// advance takes the next step of an address. It sends at most one packet.
+func (c *claims) advance(l *claim, now time.Time) (m arp, to [6]byte, send bool) {
+	switch {
+	case l.state == conflicting:
+		c.begin(l, now.Add(c.random(probeWait)))
+		return arp{}, to, false
+	case l.state == probing && l.sent < probeNum:
+		l.sent++
+		wait := announceWait
+		if l.sent < probeNum {
+			wait = probeMin + c.random(probeMax-probeMin)
+		}
+		c.schedule(l, now.Add(wait))
+		c.next = now.Add(packetGap)
+		return arp{op: arpRequest, senderMAC: c.mac, targetIP: l.addr}, everyone, true
+	case l.state == probing:
+		c.probing--
+		l.state, l.sent = held, 0
+		if l.conflicts > 0 {
+			c.log.Info("arp: an address of pool4 that another station had is free, and is answered for again", "address", netip.AddrFrom4(l.addr))
+		}
+		q := l.asker
+		l.asker = arp{}
+		return replyTo(q, c.mac), q.senderMAC, q.op != 0 // it is announced next
+	}
+	if l.sent++; l.sent < announceNum {
+		c.schedule(l, now.Add(announceInterval))
+	} else {
+		heap.Remove(&c.due, l.place)
+	}
+	c.next = now.Add(packetGap)
+	return announcement(l.addr, c.mac), everyone, true
+}
+
+// conflicts returns how many conflicts were found.
+func (c *claims) conflicts() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.found
+}
+
+// state returns where an address is, and the station that a conflict is with; false if it is not to be answered for.
+func (c *claims) state(a packet.Addr4) (s claimState, owner [6]byte, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.all[a]
+	if l == nil {
+		return 0, owner, false
+	}
+	return l.state, l.owner, true
+}
+
+// dueQueue is a heap of claims by the time of their next step.
+type dueQueue []*claim
+
+func (q dueQueue) Len() int           { return len(q) }
+func (q dueQueue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
+func (q dueQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = i, j
+}
+
+// Push implements heap.Interface.
+func (q *dueQueue) Push(x any) {
+	l := x.(*claim)
+	l.place = len(*q)
+	*q = append(*q, l)
+}
+
+// Pop implements heap.Interface.
+func (q *dueQueue) Pop() any {
+	old := *q
+	l := old[len(old)-1]
+	l.place = -1
+	*q = old[:len(old)-1]
+	return l
+}

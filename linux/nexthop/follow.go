@@ -1,0 +1,377 @@
+//go:build linux
+
+package nexthop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// coalesce is the least time between two snapshots: what changes within it is published together. A change
+	// after a quiet time is published at once, so that the first packet to a new neighbour does not wait for it.
+	coalesce = 10 * time.Millisecond
+	// tick is how often stale neighbours in use are looked for.
+	tick = time.Second
+	// restraint is how many times as long as the last full read took the next one waits, so that a host with very
+	// many routes and a restless interface spends a fifth of one CPU on it at most.
+	restraint = 4
+	// receiveBuffer holds a burst of messages, for instance of a routing daemon that starts. An overrun does no
+	// harm but a full read.
+	receiveBuffer = 4 << 20
+)
+
+// groups are the kernel's multicast groups that tell of changes. Only routes and neighbours, of which there may be
+// many, are followed message by message; everything else is read anew when one of the others speaks.
+var groups = []uint{
+	unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH,
+	unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
+	unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV6_IFINFO,
+	unix.RTNLGRP_IPV6_NETCONF,
+	unix.RTNLGRP_NEXTHOP,
+}
+
+// follower is the state of Run. It belongs to Run's goroutine.
+type follower struct {
+	t        *Table
+	kernel   *kernel
+	proxy    *proxy
+	owned    hostAddresses
+	next     snapshot  // what will be published
+	changed  bool      // next differs from what is published
+	stale    bool      // next must be read anew
+	exposed  bool      // the IPsec policies must be, at least
+	told     bool      // the operator has been told that there are such policies
+	quiet    time.Time // nothing is published before then
+	reread   time.Time // nor everything read anew before then
+	timer    *time.Timer
+	searches [sides]searches
+}
+
+// batch is what one read of the event socket gives.
+type batch struct {
+	messages []syscall.NetlinkMessage
+	err      error
+}
+
+// Run follows the kernel until ctx ends, then returns nil. In a process that uses several network namespaces, the
+// calling goroutine must be locked to a thread in that of New.
+func (t *Table) Run(ctx context.Context) error {
+	events, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
+	if err != nil {
+		return fmt.Errorf("netlink: subscribe: %w", err)
+	}
+	if err := events.SetReceiveBufferSize(receiveBuffer, true); err != nil {
+		t.log.Debug("netlink: receive buffer stays small", "error", err)
+	}
+	policies, err := subscribeIPsec()
+	if err != nil {
+		events.Close()
+		return err
+	}
+	k, err := openKernel()
+	if err != nil {
+		events.Close()
+		if policies != nil {
+			policies.Close()
+		}
+		return err
+	}
+	defer k.close()
+	f := &follower{
+		t:        t,
+		kernel:   k,
+		proxy:    &proxy{t: t, timer: time.NewTimer(idle)},
+		owned:    make(hostAddresses),
+		next:     *t.state.Load(),
+		stale:    true, // what changed between New and the subscription
+		timer:    time.NewTimer(0),
+		searches: [sides]searches{v6: newSearches(v6), v4: newSearches(v4)},
+	}
+	f.owned.saw(f.next.hosts)
+	defer f.proxy.close()
+	routing, stop := listen(events)
+	defer stop()
+	if policies == nil {
+		return f.run(ctx, routing, nil)
+	}
+	security, stop := listen(policies)
+	defer stop()
+	return f.run(ctx, routing, security)
+}
+
+// listen starts to receive from a socket. stop closes it and waits until nothing more comes.
+func listen(s *nl.NetlinkSocket) (batches <-chan batch, stop func()) {
+	c := make(chan batch)
+	go receive(s, c)
+	return c, func() {
+		s.Close()
+		for range c { // until the reader is gone
+		}
+	}
+}
+
+// receive hands over what the kernel tells until the socket fails, for instance because it is closed.
+func receive(s *nl.NetlinkSocket, to chan<- batch) {
+	defer close(to)
+	for {
+		m, from, err := s.Receive()
+		if err == nil && from.Pid != nl.PidKernel {
+			continue // not from the kernel: anyone may send to us
+		}
+		to <- batch{m, err}
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return
+		}
+	}
+}
+
+// run is the loop of Run.
+func (f *follower) run(ctx context.Context, routing, security <-chan batch) error {
+	seconds := time.NewTicker(tick)
+	defer seconds.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case b, ok := <-routing:
+			if !ok {
+				return errSubscription
+			}
+			if err := f.take(b); err != nil {
+				return err
+			}
+			f.publish()
+		case b, ok := <-security:
+			if !ok {
+				return errSubscription
+			}
+			if b.err != nil && !errors.Is(b.err, unix.ENOBUFS) {
+				return fmt.Errorf("netlink: receive: %w", b.err)
+			}
+			f.exposed = true // whatever has happened to policies
+			f.publish()
+		case a := <-f.t.asks:
+			f.resolve(&a, time.Now())
+		case <-f.t.reproxy:
+			f.proxy.update()
+		case <-f.t.hurry:
+			f.proxy.step()
+		case <-f.proxy.timer.C:
+			f.proxy.step()
+		case <-f.timer.C:
+			f.publish()
+		case now := <-seconds.C:
+			f.t.asked.epoch.Add(1)
+			f.refresh(now)
+			for d := range f.searches {
+				f.searches[d].expire(now)
+			}
+		}
+	}
+}
+
+var errSubscription = errors.New("netlink: the subscription ended")
+
+// take applies a batch of messages to next.
+func (f *follower) take(b batch) error {
+	switch {
+	case errors.Is(b.err, unix.ENOBUFS):
+		f.t.log.Info("netlink: messages were lost, reading everything anew")
+		f.stale = true
+	case b.err != nil:
+		return fmt.Errorf("netlink: receive: %w", b.err)
+	}
+	for _, m := range b.messages {
+		f.message(m.Header.Type, m.Header.Flags, m.Data)
+	}
+	return nil
+}
+
+// message applies one message to next.
+func (f *follower) message(kind, flags uint16, data []byte) {
+	switch kind {
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		c, ok := parseRoute(data)
+		if !ok {
+			return
+		}
+		c.del, c.replace = kind == unix.RTM_DELROUTE, flags&unix.NLM_F_REPLACE != 0
+		changed, known := f.next.fib.update(c)
+		f.changed, f.stale = f.changed || changed, f.stale || !known
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		n, err := netlink.NeighDeserialize(data)
+		if err != nil {
+			return
+		}
+		for d := range f.next.nics {
+			f.searches[d].heard(n, kind == unix.RTM_DELNEIGH)
+			if f.next.nics[d].update(n, kind == unix.RTM_DELNEIGH) {
+				f.changed = true
+			}
+			f.next.share()
+		}
+	case unix.RTM_NEWADDR:
+		if a, ok := parseHostAddress(data); ok {
+			f.owned[a] = true // it may be gone again before everything is read
+		}
+		f.stale = true
+	default:
+		f.stale = true
+	}
+}
+
+// publish makes next what look-ups see, at once or when the quiet time is over. What must be read anew may have to wait
+// longer; the rest does not wait for it.
+func (f *follower) publish() {
+	now := time.Now()
+	read := (f.stale || f.exposed) && !now.Before(f.reread)
+	switch wait := f.quiet.Sub(now); {
+	case !f.changed && !f.stale && !f.exposed:
+		return
+	case !f.changed && !read:
+		f.timer.Reset(f.reread.Sub(now))
+		return
+	case wait > 0:
+		f.timer.Reset(wait)
+		return
+	}
+	before := *f.t.state.Load()
+	if read && !f.read(&before) {
+		f.timer.Reset(tick)
+		return
+	}
+	f.changed = false
+	f.next.choose()
+	s := f.next
+	f.t.publish(&s)
+	f.quiet = now.Add(coalesce)
+	if f.stale || f.exposed {
+		f.timer.Reset(time.Until(f.reread))
+	}
+	f.warn()
+	if read {
+		f.notify(&before)
+	}
+	if f.next.surroundingsDiffer(&before) {
+		for _, call := range f.t.onSurroundings {
+			call()
+		}
+	}
+}
+
+// warn tells the operator once that IPsec policies exist which packets may fall under.
+func (f *follower) warn() {
+	exist := f.next.ipsec != [sides]*ipsec{}
+	if exist && !f.told {
+		f.t.log.Warn("this host has IPsec policies (ip xfrm policy): translated packets that fall under one are refused (ipsec), " +
+			"since they would leave unencrypted; exempt them with a policy of higher precedence without a template")
+	}
+	f.told = exist
+}
+
+// read reads everything anew into next, or the IPsec policies if nothing else has changed. If that fails, it is to be
+// tried again later.
+func (f *follower) read(before *snapshot) bool {
+	start := time.Now()
+	err := f.readInto(before)
+	if err != nil {
+		f.t.log.Error("following the kernel's routes: will try again", "error", err)
+		f.reread = start.Add(tick)
+		return false
+	}
+	f.reread = time.Now().Add(restraint * time.Since(start))
+	return true
+}
+
+func (f *follower) readInto(before *snapshot) error {
+	if !f.stale {
+		f.kernel.interrupted = false
+		policies, err := f.kernel.ipsec()
+		if err != nil {
+			return err
+		}
+		f.next.ipsec, f.exposed = policies, f.kernel.interrupted
+		return nil
+	}
+	s, err := f.kernel.snapshot(f.t.names, before)
+	if err != nil {
+		return err
+	}
+	s.lost = f.owned.saw(s.hosts)
+	f.next, f.stale, f.exposed = *s, f.kernel.interrupted, false
+	return nil
+}
+
+// notify tells of what only a full read changes: the links and the addresses.
+func (f *follower) notify(before *snapshot) {
+	f.proxy.update()
+	linksChanged := false
+	for d := range f.next.nics {
+		old, now := before.nics[d].Link, f.next.nics[d].Link
+		if old != now {
+			linksChanged = true
+			f.t.log.Info("interface changed", "interface", now.Name, "index", now.Index, "up", now.Up, "mtu", now.MTU)
+		}
+	}
+	if !linksChanged {
+		return
+	}
+	for _, call := range f.t.onLink {
+		call()
+	}
+}
+
+// resolve does what a look-up asked for. A neighbour that is known is not looked for, one that has failed not more than
+// once in refreshFailed.
+func (f *follower) resolve(a *ask, now time.Time) {
+	nic := &f.next.nics[a.side]
+	if nic.Index == 0 {
+		return
+	}
+	n, _ := nic.neighbours.Lookup(a.addr)
+	if n != nil && (!n.failed || now.Sub(n.refreshed) < refreshFailed) {
+		return
+	}
+	start, refused := f.searches[a.side].begin(a, now)
+	if refused {
+		f.t.asked.forget(*a)
+	}
+	if !start {
+		return
+	}
+	if n != nil {
+		n.refreshed = now
+	}
+	if err := f.kernel.resolve(nic.Index, a.addr); err != nil {
+		f.searches[a.side].end(a.addr)
+		f.t.asked.forget(*a)
+		f.t.log.Debug("next hop not asked for", "interface", nic.Name, "error", err)
+	}
+}
+
+// refresh asks the kernel to check the neighbours in use that it has not heard of for a while. They have their entries in its
+// table already.
+func (f *follower) refresh(now time.Time) {
+	for d := range f.next.nics {
+		nic := &f.next.nics[d]
+		if side(d) == v4 && f.next.oneNIC() {
+			return
+		}
+		for p, n := range nic.neighbours.All() {
+			if !n.due(now) {
+				continue
+			}
+			if err := f.kernel.resolve(nic.Index, p.Addr()); err != nil {
+				f.t.log.Debug("neighbour not refreshed", "interface", nic.Name, "error", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,242 @@
+//go:build linux
+
+package nexthop_test
+
+import (
+	"bytes"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	rawsocket "github.com/mdlayher/packet"
+	"golang.org/x/sys/unix"
+
+	"nat64d/lab"
+	"nat64d/linux/nexthop"
+)
+
+func TestLinksAreFollowed(t *testing.T) {
+	t.Parallel()
+	g := follow(t, network(t, lab.Options{}), nexthop.ARPAuto)
+	server := mac(t, g.Server, "eth0")
+	g.want(lab.Server4, server+" mtu 1500")
+	first := g.Link4()
+	if !first.Up || first.Index == 0 || first.Name != g.NIC4 {
+		t.Errorf("the link is %+v", first)
+	}
+
+	g.ip("link set " + g.NIC4 + " mtu 1400")
+	g.want(lab.Server4, server+" mtu 1400")
+	if g.Link4().MTU != 1400 || g.Link6().MTU != 1500 {
+		t.Errorf("MTUs are %d and %d", g.Link4().MTU, g.Link6().MTU)
+	}
+	ip(t, g.Server, "link set eth0 down")
+	until(t, "no carrier", func() bool { return !g.Link4().Up })
+	ip(t, g.Server, "link set eth0 up")
+	until(t, "carrier", func() bool { return g.Link4().Up })
+	g.ip("link set " + g.NIC4 + " down")
+	g.want(lab.Server4, "no_route")
+	g.ip("link set " + g.NIC4 + " up")
+	g.want(lab.Server4, server+" mtu 1400")
+
+	events := g.linkEvents.Load()
+	if err := g.Unplug4(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the interface is gone", func() bool { return g.Link4().Index == 0 })
+	g.want(lab.Server4, "no_route")
+	if err := g.Plug4(); err != nil {
+		t.Fatal(err)
+	}
+	g.want(lab.Server4, mac(t, g.Server, "eth0")+" mtu 1500")
+	if l := g.Link4(); l.Index == first.Index || !l.Up {
+		t.Errorf("the interface that came back is %+v, the one before %+v", l, first)
+	}
+	if g.linkEvents.Load() < events+2 {
+		t.Errorf("%d link events for going and coming back", g.linkEvents.Load()-events)
+	}
+}
+
+func TestMTUOfIPv6(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	if err := l.Gateway.SetSysctl("net/ipv6/conf/"+l.NIC6+"/mtu", "1280"); err != nil {
+		t.Fatal(err)
+	}
+	g := follow(t, l, nexthop.ARPAuto)
+	if g.Link6().MTU != 1280 || g.Link4().MTU != 1500 {
+		t.Errorf("MTUs are %d and %d", g.Link6().MTU, g.Link4().MTU)
+	}
+}
+
+func TestNewSaysWhichInterfacesExist(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	var log bytes.Buffer
+	read := func(v6, v4 string) (table *nexthop.Table, err error) {
+		err = l.Gateway.Do(func() error {
+			table, err = nexthop.New(nexthop.Interfaces{V6: v6, V4: v4}, nexthop.ARPAuto, slog.New(slog.NewJSONHandler(&log, nil)))
+			return err
+		})
+		return table, err
+	}
+	for _, c := range []struct{ v6, v4 string }{{l.NIC6, "eth7"}, {"eth7", l.NIC4}, {"eth7", "eth7"}} {
+		log.Reset()
+		table, err := read(c.v6, c.v4)
+		if err != nil {
+			t.Errorf("%s, %s: %v, want it to wait", c.v6, c.v4, err)
+			continue
+		}
+		if there := table.Link6().Index != 0; there != (c.v6 == l.NIC6) || there != table.Connected6() {
+			t.Errorf("%s, %s: the v6 interface is there: %v, connected: %v", c.v6, c.v4, there, table.Connected6())
+		}
+		if there := table.Link4().Index != 0; there != (c.v4 == l.NIC4) || there != table.Connected4() {
+			t.Errorf("%s, %s: the v4 interface is there: %v, connected: %v", c.v6, c.v4, there, table.Connected4())
+		}
+		if n := strings.Count(log.String(), "eth7\\\" does not exist, waiting for it: this host has lo, "); n != 1 {
+			t.Errorf("%s, %s: said %d times that eth7 does not exist: %s", c.v6, c.v4, n, &log)
+		}
+	}
+	if _, err := read("lo", l.NIC4); err == nil || !strings.Contains(err.Error(), `interface "lo" is of type loopback: must be an Ethernet one`) {
+		t.Errorf("lo: %v", err)
+	}
+}
+
+func TestOneInterface(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{OneNIC: true})
+	g := follow(t, l, nexthop.ARPAuto)
+	g.want(lab.Server4, mac(t, g.Server, "eth0")+" mtu 1500")
+	g.want(lab.Client6, mac(t, g.Client, "eth0")+" mtu 1500")
+}
+
+// TestARPIsAnswered has the server, a kernel, look for addresses of pool4.
+func TestARPIsAnswered(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	g := follow(t, l, nexthop.ARPAuto)
+	gateway := ip(t, l.Gateway, "-br link show dev "+l.NIC4)
+	gateway = strings.Fields(gateway)[2]
+	// The server remembers another owner of the spare address: the announcement corrects that.
+	ip(t, l.Server, "neigh replace "+lab.Spare4+" lladdr 02:00:00:00:00:99 dev eth0 nud stale")
+	entry := func(addr string) string { return ip(t, l.Server, "neigh show "+addr+" dev eth0") }
+	proxied := []netip.Addr{netip.MustParseAddr(lab.Spare4), netip.MustParseAddr("192.0.2.65"), netip.MustParseAddr("198.51.100.1")}
+	g.SetProxied(proxied)
+	until(t, "the announcement corrects the entry of a former owner", func() bool {
+		return strings.Contains(entry(lab.Spare4), gateway)
+	})
+	ask := func(addr string) { // a datagram makes the kernel ask
+		c, err := l.Server.Dial(t.Context(), "udp", addr+":9")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, _ = c.Write([]byte("?"))
+	}
+	until(t, "a request is answered", func() bool { ask("192.0.2.65"); return strings.Contains(entry("192.0.2.65"), gateway) })
+
+	// Neither what is not proxied nor, any longer, what the host has taken for itself: then the kernel answers alone.
+	if err := l.Server.SetSysctl("net/ipv4/neigh/eth0/retrans_time_ms", "50"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "another address is not answered for", func() bool { ask("192.0.2.66"); return strings.Contains(entry("192.0.2.66"), "FAILED") })
+	g.SetProxied(nil)
+	until(t, "an address no longer proxied is not answered for", func() bool {
+		if strings.Contains(entry("192.0.2.65"), gateway) { // a former answer, or one that was still on the way
+			ip(t, l.Server, "neigh flush dev eth0")
+		}
+		ask("192.0.2.65")
+		return strings.Contains(entry("192.0.2.65"), "FAILED")
+	})
+
+	// It goes on when the interface has come back.
+	g.SetProxied(proxied)
+	if err := l.Unplug4(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Plug4(); err != nil {
+		t.Fatal(err)
+	}
+	gateway = strings.Fields(ip(t, l.Gateway, "-br link show dev "+l.NIC4))[2]
+	until(t, "a request after the interface came back is answered", func() bool {
+		ask("192.0.2.65")
+		return strings.Contains(entry("192.0.2.65"), gateway)
+	})
+}
+
+// TestARPOfPriorityTags sends requests in frames of VLAN 0, which are answered like untagged ones, and of other VLANs, which are
+// not.
+func TestARPOfPriorityTags(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	g := follow(t, l, nexthop.ARPAuto)
+	spare := netip.MustParseAddr(lab.Spare4)
+	g.SetProxied([]netip.Addr{spare})
+	var nic *net.Interface
+	var conn *rawsocket.Conn
+	err := l.Server.Do(func() (err error) {
+		if nic, err = net.InterfaceByName("eth0"); err == nil {
+			conn, err = rawsocket.Listen(nic, rawsocket.Raw, unix.ETH_P_ARP, nil)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	zero, seven := []byte{0x81, 0, 0xa0, 0}, []byte{0x81, 0, 0xa0, 7}
+	number := byte(100) // of the sender, which tells the answers apart
+	ask := func(tags ...[]byte) {
+		number++
+		frame := slices.Concat(bytes.Repeat([]byte{0xff}, 6), nic.HardwareAddr, slices.Concat(tags...),
+			[]byte{0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1}, nic.HardwareAddr, []byte{192, 0, 2, number}, make([]byte, 6), spare.AsSlice())
+		if _, err := conn.WriteTo(frame, &rawsocket.Addr{HardwareAddr: frame[:6]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// answered returns the number of the request that the next answer is for.
+	answered := func() byte {
+		b := make([]byte, 64)
+		for {
+			if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			n, _, err := conn.ReadFrom(b)
+			if err != nil {
+				t.Fatalf("no answer: %v", err)
+			}
+			if n >= 42 && b[21] == 2 && bytes.Equal(b[28:32], spare.AsSlice()) {
+				return b[41]
+			}
+		}
+	}
+	until(t, "a request is answered", func() bool { // the responder takes a moment to begin
+		ask()
+		b := make([]byte, 64)
+		for {
+			if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+			n, _, err := conn.ReadFrom(b)
+			if err != nil {
+				return false
+			}
+			if n >= 42 && b[21] == 2 && b[41] == number {
+				return true
+			}
+		}
+	})
+	for _, tags := range [][][]byte{{zero}, {zero, zero}, {{0x88, 0xa8, 0, 0}}} {
+		ask(seven)
+		ask(zero, seven)
+		ask(seven, zero)
+		ask(tags...)
+		if got := answered(); got != number {
+			t.Errorf("tags %x: the next answer is for request %d, want %d, the first that is of no VLAN", tags, got, number)
+		}
+	}
+}

@@ -1,0 +1,152 @@
+//go:build linux
+
+package nexthop
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	rawsocket "github.com/mdlayher/packet"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// proxy answers ARP requests on the v4 interface. It belongs to Run's goroutine; the goroutine that it starts for each
+// socket uses Table.claims only.
+type proxy struct {
+	t       *Table
+	link    Link // to which conn is bound
+	conn    *rawsocket.Conn
+	closing chan struct{} // closed when conn is about to be
+	done    chan struct{} // closed when the reader of conn has ended
+	timer   *time.Timer   // until the next step of the claims
+}
+
+// update adapts to a new snapshot or another set of proxied addresses.
+func (p *proxy) update() {
+	s := p.t.state.Load()
+	list := answerable(s, *p.t.proxied.Load(), p.t.mode)
+	link := s.nics[v4].Link
+	again := link.Up && !p.link.Up // the neighbours may have changed meanwhile
+	p.t.claims.set(list, link.MAC, again)
+	if p.conn != nil && (len(list) == 0 || link.Index != p.link.Index || link.MAC != p.link.MAC) {
+		p.close()
+	}
+	if p.conn == nil && len(list) > 0 {
+		p.open(link)
+	}
+	p.link = link
+	p.step()
+}
+
+// step sends the probe or announcement that is due, and arms the timer for the next one.
+func (p *proxy) step() {
+	if p.conn == nil || !p.link.Up {
+		return
+	}
+	m, to, due, wait := p.t.claims.step(time.Now())
+	p.timer.Reset(wait)
+	if !due {
+		return
+	}
+	if err := send(p.conn, &m, to); err != nil {
+		p.t.log.Warn("arp: probe or announcement not sent", "address", netip.AddrFrom4(m.targetIP), "interface", p.link.Name, "error", err)
+	}
+}
+
+// open starts answering on link.
+func (p *proxy) open(link Link) {
+	conn, err := rawsocket.Listen(&net.Interface{Index: link.Index, Name: link.Name, HardwareAddr: link.MAC[:]},
+		rawsocket.Raw, unix.ETH_P_ARP, &rawsocket.Config{Filter: untagged})
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return // it has just gone: the next snapshot will say so
+	case err != nil:
+		p.t.log.Error("arp: addresses of pool4 are not answered for", "interface", link.Name, "error", err)
+		return
+	}
+	closing, done := make(chan struct{}), make(chan struct{})
+	p.conn, p.closing, p.done = conn, closing, done
+	go func() {
+		defer close(done)
+		err := p.t.answer(conn, link.MAC)
+		select {
+		case <-closing: // the error is that of a closed socket, of which there are several kinds
+		default:
+			p.t.log.Error("arp: addresses of pool4 are not answered for", "interface", link.Name, "error", err)
+		}
+	}()
+}
+
+// close stops answering.
+func (p *proxy) close() {
+	if p.conn == nil {
+		return
+	}
+	close(p.closing)
+	_ = p.conn.Close()
+	<-p.done
+	p.conn = nil
+}
+
+// answer answers requests, and looks for other stations with our addresses, until conn fails, for instance because it is
+// closed.
+func (t *Table) answer(conn *rawsocket.Conn, mac [6]byte) error {
+	buf := make([]byte, arpFrameLen)
+	for {
+		n, _, err := conn.ReadFrom(buf)
+		switch {
+		case errors.Is(err, unix.ENETDOWN):
+			continue // said once when the interface goes down; the socket works again when it is up
+		case err != nil:
+			return fmt.Errorf("receive: %w", err)
+		}
+		q, ok := parseARP(buf[:n])
+		if !ok {
+			continue
+		}
+		reply, answer, hurry := t.claims.hear(q, time.Now())
+		if hurry {
+			select {
+			case t.hurry <- struct{}{}:
+			default: // Run has yet to look
+			}
+		}
+		if !answer {
+			continue
+		}
+		if err := send(conn, &reply, reply.targetMAC); err != nil {
+			t.log.Warn("arp: reply not sent", "address", netip.AddrFrom4(reply.senderIP), "error", err)
+		}
+	}
+}
+
+// send sends one ARP packet to a station.
+func send(conn *rawsocket.Conn, a *arp, to [6]byte) error {
+	_, err := conn.WriteTo(a.frame(make([]byte, 0, arpFrameLen), to), &rawsocket.Addr{HardwareAddr: to[:]})
+	return err
+}
+
+// untagged passes frames of no VLAN: one of another VLAN is not for this interface. A tag of VLAN 0 is only a priority. The
+// kernel takes tags off before a socket of one protocol sees the frame, the number of a VLAN that it does not know included,
+// and marks such a frame as another host's.
+var untagged = assemble(
+	bpf.LoadExtension{Num: bpf.ExtType},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OTHERHOST, SkipTrue: 3},
+	bpf.LoadExtension{Num: bpf.ExtVLANTag}, // 0 if there is none
+	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x0fff, SkipTrue: 1},
+	bpf.RetConstant{Val: arpFrameLen},
+	bpf.RetConstant{Val: 0},
+)
+
+// assemble turns a filter into what the kernel takes. An error is a mistake in the filter above.
+func assemble(program ...bpf.Instruction) []bpf.RawInstruction {
+	raw, err := bpf.Assemble(program)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}

@@ -1,0 +1,113 @@
+//go:build linux
+
+package nexthop
+
+import (
+	"net/netip"
+
+	"github.com/gaissmai/bart"
+	"golang.org/x/sys/unix"
+
+	"nat64d/drop"
+)
+
+// side is one of the two interfaces, an index.
+type side int
+
+const (
+	v6 side = iota
+	v4
+	sides
+)
+
+// snapshot is everything that look-ups need. It is never changed once it is published; its tables are replaced by
+// modified copies that share most of their nodes.
+type snapshot struct {
+	nics    [sides]nic
+	fib     fib
+	rules   [sides][]rule
+	ipsec   [sides]*ipsec
+	parts   [sides]parts      // of a flow that rules and routes look at
+	groups  map[int]uint32    // of all interfaces, if a rule asks for them
+	sources [sides]candidates // our own addresses, for ICMP errors
+	hosts   []netip.Addr
+	lost    map[netip.Addr]bool // IPv4 addresses that were the host's since the start and are not now
+	subnets []netip.Prefix      // of the v4 interface
+
+	forwards bool // the kernel forwards the IPv6 packets that come in on the v6 interface
+}
+
+// nic is an interface and its neighbours of both families (an IPv4 route may have an IPv6 next hop).
+type nic struct {
+	Link
+	vrf        uint32 // the table of the VRF that the interface belongs to; 0: it belongs to none
+	master     string // that VRF's interface
+	neighbours *bart.Table[*neighbour]
+}
+
+// oneNIC reports whether both sides are one interface.
+func (s *snapshot) oneNIC() bool { return s.nics[v4].Index == s.nics[v6].Index }
+
+// share makes both sides of a single interface use one table of neighbours.
+func (s *snapshot) share() {
+	if s.oneNIC() {
+		s.nics[v4].neighbours = s.nics[v6].neighbours
+	}
+}
+
+// answer is what a look-up returns. The neighbour is nil unless there is one whose use is to be noted.
+type answer struct {
+	hop       Hop
+	neighbour *neighbour
+	pending   bool
+	reason    drop.Reason
+}
+
+// answer looks f up: first the route, then the neighbour.
+func (s *snapshot) answer(d side, f flow) answer {
+	w := s.way(d, &f)
+	if w.reason != drop.None {
+		return answer{reason: w.reason}
+	}
+	nic := &s.nics[d]
+	if s.ipsec[d].refuses(&f, nic.Index) {
+		return answer{reason: drop.IPsec}
+	}
+	n, _ := nic.neighbours.Lookup(w.hop.target(f.dst))
+	switch {
+	case n == nil:
+		return answer{pending: true, reason: drop.Neighbour}
+	case n.failed:
+		return answer{neighbour: n, reason: drop.Neighbour}
+	}
+	mtu := nic.MTU
+	if w.hop.mtu != 0 && w.hop.mtu < mtu {
+		mtu = w.hop.mtu
+	}
+	return answer{hop: Hop{Dst: n.mac, Src: nic.MAC, MTU: mtu}, neighbour: n}
+}
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// local reports whether a is an address of the host for packets on a side.
+func (s *snapshot) local(d side, a netip.Addr) bool {
+	for _, id := range [...]uint32{unix.RT_TABLE_LOCAL, s.nics[d].vrf} {
+		i := s.fib.index(id)
+		if i < 0 {
+			continue
+		}
+		if rs, ok := s.fib.tables[i].routes.Lookup(a); ok && len(rs) > 0 && rs[0].kind == unix.RTN_LOCAL {
+			return true
+		}
+	}
+	return false
+}
+
+// spread is FNV-1a over the address.
+func spread(a netip.Addr) uint32 {
+	h := uint32(2166136261)
+	for _, b := range a.As16() {
+		h = (h ^ uint32(b)) * 16777619
+	}
+	return h
+}

@@ -1,0 +1,296 @@
+//go:build linux
+
+package nic_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"nat64d/lab"
+	"nat64d/linux/nic"
+)
+
+// network returns a lab of the test's own.
+func network(t *testing.T, o lab.Options) *lab.Lab {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: network namespaces")
+	}
+	l, err := lab.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// within calls f in the gateway's namespace on a thread whose /sys shows that namespace. The thread cannot be taken back:
+// it ends with its goroutine.
+func within(t *testing.T, l *lab.Lab, f func()) {
+	t.Helper()
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		result <- l.Gateway.Do(func() error {
+			if err := syscall.Unshare(syscall.CLONE_NEWNS); err != nil {
+				return err
+			}
+			if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+				return err
+			}
+			if err := syscall.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
+				return err
+			}
+			f()
+			return nil
+		})
+	}()
+	if err := <-result; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kept are the notes that would outlive a crash.
+type kept struct{ notes nic.Notes }
+
+func (k *kept) keep(n nic.Notes) error {
+	k.notes = maps.Clone(n)
+	return nil
+}
+
+// expect compares what is on at a NIC, and what ethtool says of it.
+func expect(t *testing.T, when, name string, want ...string) {
+	t.Helper()
+	got, err := nic.On(name)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%s: %s has %q, want %q (%v)", when, name, got, want, err)
+	}
+	said, err := exec.Command("ethtool", "-k", name).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for feature, line := range map[string]string{"rx-gro": "generic-receive-offload", "rx-udp-gro-forwarding": "rx-udp-gro-forwarding"} {
+		if on := strings.Contains(string(said), line+": on"); on != slices.Contains(want, feature) {
+			t.Errorf("%s: ethtool says of %s that %s is on: %v", when, name, feature, on)
+		}
+	}
+	b, err := os.ReadFile("/sys/class/net/" + name + "/threaded")
+	if on := strings.TrimSpace(string(b)) != "0"; err != nil || on != slices.Contains(want, "threaded") {
+		t.Errorf("%s: threaded of %s is %s (%v)", when, name, b, err)
+	}
+}
+
+// set has a manager set its NICs up, all of which must be possible.
+func set(t *testing.T, m *nic.Manager) (changed []string) {
+	t.Helper()
+	changed, warnings := m.SetUp()
+	for _, w := range warnings {
+		t.Error(w)
+	}
+	return changed
+}
+
+func putBack(t *testing.T, m *nic.Manager) {
+	t.Helper()
+	if err := m.PutBack(); err != nil {
+		t.Error(err)
+	}
+}
+
+var all = []string{"rx-gro", "rx-udp-gro-forwarding", "threaded"}
+
+func TestNICsAreSetUpAndPutBack(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	within(t, l, func() {
+		ethtool(t, l.NIC4, "gro", "on")
+		var k kept
+		m := nic.New([]string{l.NIC6, l.NIC4}, nil, nil, k.keep)
+		if changed := set(t, m); len(changed) != 5 || !slices.Contains(changed, "rx-gro of v6 on") {
+			t.Errorf("changed: %q", changed)
+		}
+		expect(t, "set up", l.NIC6, all...)
+		expect(t, "set up", l.NIC4, all...)
+		if len(k.notes) != 2 {
+			t.Errorf("notes %v", k.notes)
+		}
+		ethtool(t, l.NIC6, "gro", "off")
+		if changed := set(t, m); len(changed) != 0 {
+			t.Errorf("what somebody has changed since was changed again: %q", changed)
+		}
+		ethtool(t, l.NIC6, "gro", "on")
+		putBack(t, m)
+		expect(t, "put back", l.NIC6)
+		expect(t, "put back", l.NIC4, "rx-gro")
+		if len(k.notes) != 0 {
+			t.Errorf("notes %v are left", k.notes)
+		}
+	})
+}
+
+func ethtool(t *testing.T, name, feature, value string) {
+	t.Helper()
+	if out, err := exec.Command("ethtool", "-K", name, feature, value).CombinedOutput(); err != nil {
+		t.Fatalf("ethtool: %v: %s", err, out)
+	}
+}
+
+// TestSomeSettingsAreLeft as they are.
+func TestSomeSettingsAreLeft(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	within(t, l, func() {
+		var k kept
+		m := nic.New([]string{l.NIC6}, []string{nic.UDPForwarding}, nil, k.keep)
+		set(t, m)
+		expect(t, "set up", l.NIC6, "rx-gro", "threaded")
+		putBack(t, m)
+		expect(t, "put back", l.NIC6)
+	})
+}
+
+// TestTheTrueOriginalsAreKeptOverACrash: a manager that ends without PutBack, another that goes on from its notes, and a
+// third that shall manage something else.
+func TestTheTrueOriginalsAreKeptOverACrash(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	within(t, l, func() {
+		var k kept
+		set(t, nic.New([]string{l.NIC6, l.NIC4}, nil, nil, k.keep))
+		second := nic.New([]string{l.NIC6, l.NIC4}, nil, k.notes, k.keep)
+		if changed := set(t, second); len(changed) != 0 {
+			t.Errorf("changed: %q", changed)
+		}
+		third := nic.New([]string{l.NIC6}, nil, k.notes, k.keep)
+		set(t, third)
+		expect(t, "managed still", l.NIC6, all...)
+		expect(t, "managed no longer", l.NIC4)
+		if len(k.notes) != 1 {
+			t.Errorf("notes %v, want those of one NIC", k.notes)
+		}
+		putBack(t, third)
+		expect(t, "put back", l.NIC6)
+
+		set(t, nic.New([]string{l.NIC6}, nil, nil, k.keep))
+		set(t, nic.New(nil, nil, k.notes, k.keep))
+		expect(t, "put back by one that manages nothing", l.NIC6)
+		if len(k.notes) != 0 {
+			t.Errorf("notes %v are left", k.notes)
+		}
+	})
+}
+
+func TestOneNICForBothSides(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{OneNIC: true})
+	within(t, l, func() {
+		var k kept
+		m := nic.New([]string{"eth0", "eth0"}, nil, nil, k.keep)
+		if changed := set(t, m); len(changed) != 3 {
+			t.Errorf("changed: %q", changed)
+		}
+		expect(t, "set up", "eth0", all...)
+		putBack(t, m)
+		expect(t, "put back", "eth0")
+	})
+}
+
+// TestANewNICIsSetUpAndTheOldForgotten: what comes under the name of one that has gone has originals of its own.
+func TestANewNICIsSetUpAndTheOldForgotten(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	within(t, l, func() {
+		var k kept
+		m := nic.New([]string{l.NIC6, l.NIC4}, nil, nil, k.keep)
+		set(t, m)
+		if err := l.Unplug6(); err != nil {
+			t.Fatal(err)
+		}
+		if changed := set(t, m); len(changed) != 0 || len(k.notes) != 1 {
+			t.Errorf("a NIC has gone: changed %q, notes %v", changed, k.notes)
+		}
+		if err := l.Plug6(); err != nil {
+			t.Fatal(err)
+		}
+		ethtool(t, l.NIC6, "gro", "on")
+		set(t, m)
+		expect(t, "come again", l.NIC6, all...)
+		putBack(t, m)
+		expect(t, "put back", l.NIC6, "rx-gro")
+		expect(t, "put back", l.NIC4)
+	})
+}
+
+// TestWhatIsRefusedIsSaid: a loopback has no NAPI, and a veth that is down has none yet.
+func TestWhatIsRefusedIsSaid(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	within(t, l, func() {
+		if err := l.Gateway.SetUp(l.NIC4, false); err != nil {
+			t.Fatal(err)
+		}
+		var k kept
+		m := nic.New([]string{"lo", l.NIC4}, nil, nil, k.keep)
+		_, warnings := m.SetUp()
+		if got := fmt.Sprint(warnings); len(warnings) != 2 || !strings.Contains(got, "threaded of lo on cannot be had: ") ||
+			!strings.Contains(got, "threaded of v4 on cannot be had: ") || !strings.Contains(got, "NAPI") {
+			t.Errorf("warnings %v", warnings)
+		}
+		expect(t, "refused in part", l.NIC4, "rx-gro", "rx-udp-gro-forwarding")
+		if changed, warnings := m.SetUp(); len(changed) != 0 || len(warnings) != 0 {
+			t.Errorf("tried again although nothing has changed: %q, %v", changed, warnings)
+		}
+		if err := l.Gateway.SetUp(l.NIC4, true); err != nil {
+			t.Fatal(err)
+		}
+		set(t, m)
+		expect(t, "up", l.NIC4, all...)
+		putBack(t, m)
+		expect(t, "put back", l.NIC4)
+	})
+}
+
+// TestNothingIsChangedThatIsNotNoted: a crash could not be repaired.
+func TestNothingIsChangedThatIsNotNoted(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	within(t, l, func() {
+		full := errors.New("no room")
+		m := nic.New([]string{l.NIC6}, nil, nil, func(nic.Notes) error { return full })
+		changed, warnings := m.SetUp()
+		if len(changed) != 0 || len(warnings) != 1 || !errors.Is(warnings[0], full) {
+			t.Errorf("changed %q, warnings %v", changed, warnings)
+		}
+		expect(t, "not noted", l.NIC6)
+	})
+}
+
+// TestSysOfAnotherNamespace: without a mount of its own the thread sees the NICs of where the test was started.
+func TestSysOfAnotherNamespace(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	err := l.Gateway.Do(func() error {
+		var k kept
+		m := nic.New([]string{l.NIC6}, nil, nil, k.keep)
+		changed, warnings := m.SetUp()
+		if len(changed) != 2 || len(warnings) != 1 || !strings.Contains(warnings[0].Error(), "is not of this network namespace") {
+			t.Errorf("changed %q, warnings %v", changed, warnings)
+		}
+		return m.PutBack()
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

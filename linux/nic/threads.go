@@ -1,0 +1,111 @@
+//go:build linux
+
+package nic
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/mdlayher/genetlink"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Of the generic netlink family netdev (linux/netdev.h), since Linux 6.8.
+const (
+	napiGet     = 11
+	napiIfindex = 1
+	napiPID     = 4
+)
+
+// confine has the threads that receive a NIC's packets run on no other processors than those that this program may use. Left to
+// themselves they wander to the processors of others, who may be why this program was confined, and each batch with them from
+// one cache to another: with the gateway on one of two processors TCP moved 1.8 instead of 1.3 times what the kernel's NAT44 did.
+func confine(i *net.Interface) error {
+	var ours unix.CPUSet
+	if err := unix.SchedGetaffinity(os.Getpid(), &ours); err != nil {
+		return fmt.Errorf("processors of this program: %w", err)
+	}
+	threads, err := napiThreads(i)
+	if err != nil {
+		return err
+	}
+	for _, pid := range threads {
+		var theirs unix.CPUSet
+		err := unix.SchedGetaffinity(pid, &theirs)
+		if err == nil && !within(&theirs, &ours) {
+			err = unix.SchedSetaffinity(pid, &ours)
+		}
+		if err != nil && !errors.Is(err, unix.ESRCH) { // it has ended with its NIC
+			return fmt.Errorf("the threads of %s cannot be kept to the processors of this program (CAP_SYS_NICE): %w", i.Name, err)
+		}
+	}
+	return nil
+}
+
+func within(a, b *unix.CPUSet) bool {
+	for n := range a {
+		if a[n]&^b[n] != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// napiThreads returns the threads that receive for a NIC. A kernel that does not tell has none to confine.
+func napiThreads(i *net.Interface) (threads []int, err error) {
+	c, err := genetlink.Dial(nil)
+	if err != nil {
+		return nil, fmt.Errorf("generic netlink: %w", err)
+	}
+	defer c.Close()
+	answers, err := askForThreads(c, i)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("threads of %s: %w", i.Name, err)
+	}
+	for _, a := range answers {
+		d, err := netlink.NewAttributeDecoder(a.Data)
+		if err != nil {
+			return nil, fmt.Errorf("threads of %s: %w", i.Name, err)
+		}
+		for d.Next() {
+			if d.Type() != napiPID {
+				continue
+			}
+			if pid := int(d.Uint32()); receives(pid) {
+				threads = append(threads, pid)
+			}
+		}
+		if err := d.Err(); err != nil {
+			return nil, fmt.Errorf("threads of %s: %w", i.Name, err)
+		}
+	}
+	return threads, nil
+}
+
+func askForThreads(c *genetlink.Conn, i *net.Interface) ([]genetlink.Message, error) {
+	family, err := c.GetFamily("netdev")
+	if err != nil {
+		return nil, err
+	}
+	e := netlink.NewAttributeEncoder()
+	e.Uint32(napiIfindex, uint32(i.Index))
+	of, err := e.Encode()
+	if err != nil {
+		return nil, err
+	}
+	request := genetlink.Message{Header: genetlink.Header{Command: napiGet, Version: family.Version}, Data: of}
+	return c.Execute(request, family.ID, netlink.Request|netlink.Dump)
+}
+
+// receives makes sure that a number is that of such a thread here as well: in a container it may be somebody else's.
+func receives(pid int) bool {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return err == nil && bytes.HasPrefix(name, []byte("napi/"))
+}

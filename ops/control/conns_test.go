@@ -1,0 +1,142 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"nat64d/ops/control"
+)
+
+// dial opens a connection to a control socket and sends the text.
+func dial(t *testing.T, path, text string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// closed reports whether the other end has closed a connection.
+func closed(c net.Conn) bool {
+	_ = c.SetReadDeadline(time.Now().Add(time.Millisecond)) // it fails only on a closed connection
+	_, err := io.Copy(io.Discard, c)
+	return !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+func TestVictimIsOfTheProcessWithMostConnections(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		pids   []int
+		active []bool
+		want   int
+	}{
+		{[]int{1, 2, 2, 3}, []bool{false, false, false, false}, 1},
+		{[]int{1, 2, 2, 3}, []bool{false, true, false, false}, 2},
+		{[]int{1, 2, 2, 3}, []bool{false, true, true, false}, 1},
+		{[]int{1, 2, 3}, []bool{true, false, false}, 1},
+		{[]int{2, 1, 1, 2, 2}, []bool{true, false, false, true, true}, 0},
+		{[]int{1, 1, 1}, []bool{true, true, false}, 0},
+	} {
+		if got := control.Victim(c.pids, c.active); got != c.want {
+			t.Errorf("processes %v, active %v: connection %d has to go, want %d", c.pids, c.active, got, c.want)
+		}
+	}
+}
+
+// A flood of connections that ask nothing, or half of something, or do not read their answer, does not keep nat64ctl out.
+func TestConnectionsAreBounded(t *testing.T) {
+	t.Parallel()
+	c := start(t, &memory{bindings: 100_000})
+	c.Timeout = 2 * time.Second
+	texts := []string{"", "GET /v1/sta", "GET /v1/bindings HTTP/1.1\r\nHost: x\r\n\r\n", "POST /v1/pause HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"}
+	var flood []net.Conn
+	for i := range 4 * control.MaxConns {
+		flood = append(flood, dial(t, c.Socket, texts[i%len(texts)]))
+		if i%control.MaxConns == 0 {
+			if _, err := c.Version(t.Context()); err != nil {
+				t.Errorf("after %d connections: %v", i, err)
+			}
+		}
+	}
+	if _, err := c.Version(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for end := time.Now().Add(5 * time.Second); len(flood) > control.MaxConns && time.Now().Before(end); {
+		flood = slices.DeleteFunc(flood, closed)
+	}
+	if len(flood) > control.MaxConns {
+		t.Errorf("%d connections are open, want %d at most", len(flood), control.MaxConns)
+	}
+}
+
+// Whatever a client leaves undone, its connection is closed after a while.
+func TestConnectionsAreBoundedInTime(t *testing.T) {
+	t.Parallel()
+	m := &memory{bindings: 1_000_000}
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := control.Listen(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- control.ServeWithin(ctx, l, control.NewServer(m, nil, slog.New(slog.DiscardHandler)), 200*time.Millisecond)
+	}()
+	conns := map[string]net.Conn{}
+	for _, text := range []string{
+		"",
+		"GET /v1/version HTTP/1.1\r\n",
+		"GET /v1/version HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /v1/version HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n",
+		"GET /v1/version HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"GET /v1/nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n",
+		"GET /v1/bindings HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n",
+		"POST /v1/pause HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+		"POST /v1/pool4/add HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+		"POST /v1/pool4/add HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n" + strings.Repeat(" ", 100),
+	} {
+		conns[text] = dial(t, path, text)
+	}
+	slow := dial(t, path, "GET /v1/bindings HTTP/1.1\r\nHost: x\r\n\r\n")
+	for end := time.Now().Add(5 * time.Second); len(conns) > 0 && time.Now().Before(end); {
+		for text, c := range conns {
+			if closed(c) {
+				delete(conns, text)
+			}
+		}
+	}
+	for text := range conns {
+		t.Errorf("a connection is still open after %q", text)
+	}
+	if m.paused || len(m.changes) > 0 {
+		t.Error("half a request has had an effect")
+	}
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := slow.Write([]byte("\r\n")); err != nil {
+			break // EPIPE: the daemon has closed it
+		}
+		if time.Now().After(end) {
+			t.Error("a listing that nobody reads goes on")
+			break
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
