@@ -9,37 +9,41 @@ import (
 	"net"
 	"unsafe"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 
 	"nat64d/packet"
 )
 
-// A burst is sent by one system call and, more to the point, within one section of kernel code that soft interrupts do not
-// break into. sendmmsg lets them in after each packet, which is a third of its cost, and in a flood each time works off
-// packets that arrived and will be dropped, before it sends the next one.
+// One system call sends a burst, and the kernel runs no soft interrupts until the whole burst is sent. sendmmsg lets them run
+// after each packet, which is a third of its cost; in a flood they then process packets that will be dropped anyway before the
+// next packet is sent.
 const (
 	burstMost  = 64        // packets of a burst
-	burstLeast = 4         // fewer cost more this way: making the socket buffer that the packets are cloned from is 2 µs
+	burstLeast = 4         // a smaller burst costs more than messages: the kernel takes 2 µs to make the socket buffer to clone
 	slotHead   = 16        // length and result of a packet, in front of it
 	burstSlot  = 2048 + 64 // a line more than a power of two, or the small packets of a burst would share a few sets of the cache
 	burstFrame = burstSlot - slotHead
 )
 
-// burst has the kernel send packets by a BPF program (bpf(2), type BPF_PROG_TYPE_SCHED_CLS) that is attached to nothing: it
-// runs when we say so (BPF_PROG_TEST_RUN), with a packet that goes nowhere, and sends copies of it with the contents that
-// it finds in memory shared with us (a map). The copies pass everything that a packet from a socket would: the queueing discipline,
-// captures, and the driver; but a generic XDP program at the other end of a veth pair does not see redirected packets. It takes CAP_BPF, besides CAP_NET_ADMIN, and Linux 5.13.
+// burst sends packets through a BPF program (BPF_PROG_TYPE_SCHED_CLS) that is attached to nothing. We run it ourselves
+// (BPF_PROG_TEST_RUN) on a packet that goes nowhere; it redirects copies of that packet, with the contents that it finds in a
+// map shared with us, to the NIC. The copies pass the queueing discipline, captures and the driver, as packets from a socket do;
+// but a generic XDP program at the other end of a veth pair does not see them. It takes CAP_BPF, besides CAP_NET_ADMIN, and
+// Linux 5.13.
 //
-// The program finds the NIC by its number in the namespace of the calling thread. So a burst is for threads of the namespace it
-// was made in; others are told that it does not suit.
+// The program finds the NIC by its number in the namespace of the calling thread. So a burst is only for threads of the namespace
+// that it was made in; here tells the others apart.
 type burst struct {
-	program, memory int // descriptors
-	slots           []byte
-	longest         int // of the frames that the NIC takes
-	run             testRun
-	home            namespace
-	thread          int // the thread seen last, and
-	atHome          bool
+	program *ebpf.Program
+	memory  *ebpf.Map
+	slots   []byte // the map's only value
+	longest int    // of the frames that the NIC takes
+	run     testRun
+	home    namespace
+	thread  int // the thread seen last, and
+	atHome  bool
 }
 
 // testRun is union bpf_attr of BPF_PROG_TEST_RUN.
@@ -55,7 +59,7 @@ type testRun struct {
 
 // newBurst makes what sends bursts on a NIC.
 func newBurst(ifi *net.Interface) (b *burst, err error) {
-	b = &burst{program: -1, memory: -1, longest: min(burstFrame, packet.EthLen+ifi.MTU)}
+	b = &burst{longest: min(burstFrame, packet.EthLen+ifi.MTU)}
 	if b.home, err = threadNamespace(); err != nil {
 		return nil, err
 	}
@@ -63,106 +67,68 @@ func newBurst(ifi *net.Interface) (b *burst, err error) {
 		_ = b.close() // the first error is the one to tell
 		return nil, err
 	}
-	b.run = testRun{program: uint32(b.program), repeat: 1, in: uint64(uintptr(unsafe.Pointer(&b.slots[slotHead])))}
+	b.run = testRun{program: uint32(b.program.FD()), repeat: 1, in: uint64(uintptr(unsafe.Pointer(&b.slots[slotHead])))}
 	return b, nil
 }
 
-// load makes the map, maps it, and loads the program.
+// load makes the map, maps its value into memory, and loads the program. The mapping is our own: ebpf.Memory can only be read and
+// written by copying, but put completes checksums in place.
 func (b *burst) load(ifindex int) (err error) {
-	array := struct{ kind, keySize, valueSize, entries, flags uint32 }{unix.BPF_MAP_TYPE_ARRAY, 4, burstMost * burstSlot, 1, unix.BPF_F_MMAPABLE}
-	if b.memory, err = bpfObject(unix.BPF_MAP_CREATE, unsafe.Pointer(&array), unsafe.Sizeof(array)); err != nil {
-		return fmt.Errorf("BPF_MAP_CREATE: %w", err)
-	}
-	b.slots, err = unix.Mmap(b.memory, 0, burstMost*burstSlot, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	b.memory, err = ebpf.NewMap(&ebpf.MapSpec{
+		Name: "nat64d_burst", Type: ebpf.Array, KeySize: 4, ValueSize: burstMost * burstSlot, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
+	})
 	if err != nil {
-		return fmt.Errorf("mmap of a BPF map: %w", err)
+		return fmt.Errorf("BPF map of the bursts (CAP_BPF, Linux 5.13): %w", err)
 	}
-	code, license := burstProgram(b.memory, ifindex), []byte("Apache-2.0\x00")
-	prog := struct {
-		kind, count   uint32
-		code, license *byte
-		_             [3]uint64 // where the verifier's log would go
-		name          [16]byte
-	}{kind: unix.BPF_PROG_TYPE_SCHED_CLS, count: uint32(len(code) / 8), code: &code[0], license: &license[0]}
-	copy(prog.name[:], "nat64d_burst")
-	if b.program, err = bpfObject(unix.BPF_PROG_LOAD, unsafe.Pointer(&prog), unsafe.Sizeof(prog)); err != nil {
-		return fmt.Errorf("BPF_PROG_LOAD: %w", err)
+	b.slots, err = unix.Mmap(b.memory.FD(), 0, burstMost*burstSlot, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("mmap of the BPF map of the bursts: %w", err)
+	}
+	b.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "nat64d_burst", Type: ebpf.SchedCLS, License: "Apache-2.0", Instructions: burstProgram(b.memory.FD(), int32(ifindex)),
+	})
+	if err != nil {
+		return fmt.Errorf("BPF program of the bursts (CAP_BPF, Linux 5.13): %w", err)
 	}
 	return nil
 }
 
-// The kernel's functions that the program calls (enum bpf_func_id).
-const (
-	skbStoreBytes = 9
-	cloneRedirect = 13
-	skbChangeTail = 38
-)
-
 // burstProgram returns the program. For each slot up to the first of length 0 it gives the packet that length and the slot's
-// content, sends a copy, and notes in the slot what became of it. It has no loop: without CAP_PERFMON the verifier lets no
+// content, sends a copy, and stores the result in the slot. It has no loop: without CAP_PERFMON the verifier lets no
 // pointer reach the end of the map, where one would stand after the last round.
-func burstProgram(memory, ifindex int) []byte {
-	const (
-		jump  = unix.BPF_JMP | unix.BPF_K
-		move  = unix.BPF_ALU64 | unix.BPF_MOV
-		add   = unix.BPF_ALU64 | unix.BPF_ADD | unix.BPF_K
-		call  = unix.BPF_JMP | unix.BPF_CALL
-		load  = unix.BPF_LDX | unix.BPF_MEM | unix.BPF_W
-		store = unix.BPF_STX | unix.BPF_MEM | unix.BPF_W
-		wide  = unix.BPF_LD | unix.BPF_IMM | unix.BPF_DW
-
-		skb, slot, length = 6, 8, 9 // registers that calls preserve
-	)
-	var code []byte
-	at := func() int { return len(code) / 8 }
-	emit := func(op, dst, src, off, imm int) {
-		code = append(code, byte(op), byte(src<<4|dst))
-		code = binary.NativeEndian.AppendUint16(code, uint16(off))
-		code = binary.NativeEndian.AppendUint32(code, uint32(imm))
+func burstProgram(memory int, ifindex int32) asm.Instructions {
+	const skb, slot, length, end = asm.R6, asm.R8, asm.R9, "end" // calls preserve these registers
+	code := asm.Instructions{
+		asm.Mov.Reg(skb, asm.R1),
+		asm.LoadMapValue(slot, memory, 0),
 	}
-	var exits []int
-	exitIf := func(op, register, imm int) {
-		exits = append(exits, at())
-		emit(jump|op, register, 0, 0, imm)
-	}
-	emit(move|unix.BPF_X, skb, 1, 0, 0)
-	emit(wide, slot, unix.BPF_PSEUDO_MAP_VALUE, 0, memory)
-	emit(0, 0, 0, 0, 0) // the other half: from the beginning of the value
 	for i := range burstMost {
 		if i > 0 {
-			emit(add, slot, 0, 0, burstSlot)
+			code = append(code, asm.Add.Imm(slot, burstSlot))
 		}
-		emit(load, length, slot, 0, 0)
-		exitIf(unix.BPF_JLT, length, 1) // older verifiers do not conclude from "not 0" that it is 1 or more
-		exitIf(unix.BPF_JGT, length, burstFrame)
-		emit(move|unix.BPF_X, 1, skb, 0, 0)
-		emit(move|unix.BPF_X, 2, length, 0, 0)
-		emit(move, 3, 0, 0, 0)
-		emit(call, 0, 0, 0, skbChangeTail)
-		exitIf(unix.BPF_JNE, 0, 0)
-		emit(move|unix.BPF_X, 1, skb, 0, 0)
-		emit(move, 2, 0, 0, 0)
-		emit(move|unix.BPF_X, 3, slot, 0, 0)
-		emit(add, 3, 0, 0, slotHead)
-		emit(move|unix.BPF_X, 4, length, 0, 0)
-		emit(move, 5, 0, 0, 0)
-		emit(call, 0, 0, 0, skbStoreBytes)
-		exitIf(unix.BPF_JNE, 0, 0)
-		emit(move|unix.BPF_X, 1, skb, 0, 0)
-		emit(move, 2, 0, 0, ifindex)
-		emit(move, 3, 0, 0, 0)
-		emit(call, 0, 0, 0, cloneRedirect)
-		emit(store, slot, 0, 4, 0)
+		code = append(code,
+			asm.LoadMem(length, slot, 0, asm.Word),
+			asm.JLT.Imm(length, 1, end), // older verifiers do not conclude from "not 0" that it is 1 or more
+			asm.JGT.Imm(length, burstFrame, end),
+
+			asm.Mov.Reg(asm.R1, skb), asm.Mov.Reg(asm.R2, length), asm.Mov.Imm(asm.R3, 0),
+			asm.FnSkbChangeTail.Call(),
+			asm.JNE.Imm(asm.R0, 0, end),
+
+			asm.Mov.Reg(asm.R1, skb), asm.Mov.Imm(asm.R2, 0), asm.Mov.Reg(asm.R3, slot), asm.Add.Imm(asm.R3, slotHead),
+			asm.Mov.Reg(asm.R4, length), asm.Mov.Imm(asm.R5, 0),
+			asm.FnSkbStoreBytes.Call(),
+			asm.JNE.Imm(asm.R0, 0, end),
+
+			asm.Mov.Reg(asm.R1, skb), asm.Mov.Imm(asm.R2, ifindex), asm.Mov.Imm(asm.R3, 0),
+			asm.FnCloneRedirect.Call(),
+			asm.StoreMem(slot, 4, asm.R0, asm.Word),
+		)
 	}
-	for _, from := range exits {
-		binary.NativeEndian.PutUint16(code[from*8+2:], uint16(at()-from-1))
-	}
-	emit(move, 0, 0, 0, 0)
-	emit(unix.BPF_JMP|unix.BPF_EXIT, 0, 0, 0, 0)
-	return code
+	return append(code, asm.Mov.Imm(asm.R0, 0).WithSymbol(end), asm.Return())
 }
 
-// here says whether the calling thread is in the NIC's namespace. Workers stay on their threads, so it is looked up once.
+// here reports whether the calling thread is in the NIC's namespace. Workers stay on their threads, so it is looked up once.
 func (b *burst) here() bool {
 	if t := unix.Gettid(); t != b.thread {
 		ns, err := threadNamespace()
@@ -171,9 +137,9 @@ func (b *burst) here() bool {
 	return b.atHome
 }
 
-// suits says whether the packet can be part of a burst whose first packet is first: it is no super-packet, not too long, so that
-// nothing but the link can refuse it, and of the same family. The copies all have room for the longest, as packets have that a NIC
-// received: receivers on this machine have their buffers charged for it.
+// suits reports whether the packet can be part of a burst whose first packet is first: it is no super-packet, not too long, so that
+// only the link can refuse it, and of the same family. The copies all have room for the longest, as packets that a NIC received
+// have: receivers on this machine have their buffers charged for it.
 func (b *burst) suits(o, first *packet.Out) bool {
 	const family = packet.Headroom - 2
 	return o.Offload.GSO == packet.GSONone && len(o.More) == 0 && frameLen(o) <= b.longest &&
@@ -244,7 +210,8 @@ func (b *burst) put(i int, o *packet.Out) int {
 	return n
 }
 
-// kick runs the program. What came of it is in the slots, whatever the kernel says.
+// kick runs the program. The call is raw: ebpf.Program.Run would fill in union bpf_attr anew for each burst and have the Go
+// scheduler prepare for a call that blocks, which this one does not. It ignores the result of the call: each slot has its own.
 func (b *burst) kick() {
 	_, _, _ = unix.RawSyscall(unix.SYS_BPF, unix.BPF_PROG_TEST_RUN, uintptr(unsafe.Pointer(&b.run)), unsafe.Sizeof(b.run))
 }
@@ -255,21 +222,7 @@ func (b *burst) close() error {
 	if b.slots != nil {
 		errs = append(errs, unix.Munmap(b.slots))
 	}
-	for _, fd := range []int{b.program, b.memory} {
-		if fd >= 0 {
-			errs = append(errs, unix.Close(fd))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// bpfObject is bpf(2) where it makes something and returns a descriptor.
-func bpfObject(command uintptr, attr unsafe.Pointer, size uintptr) (fd int, err error) {
-	r, _, errno := unix.Syscall(unix.SYS_BPF, command, uintptr(attr), size)
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(r), nil
+	return errors.Join(append(errs, b.program.Close(), b.memory.Close())...) // closing nil is allowed
 }
 
 // namespace identifies a network namespace.
