@@ -1,13 +1,13 @@
-// Package drop names every reason for which a packet is not forwarded. A Reason is at once the return value of
-// the packet path, the counter, the metric label and the sentence that an operator reads; its row also says which
-// ICMP error answers the sender (RFC 6146, RFC 7915, RFC 4443, RFC 1812).
+// Package drop lists the reasons for which nat64d does not forward a packet. One Reason serves as return value of the
+// packet path, as counter index, as metric label and as help text. Its row also holds the ICMP error that nat64d
+// sends to the sender (RFC 6146, RFC 7915, RFC 4443, RFC 1812).
 package drop
 
-// Reason says why a packet was not forwarded. The zero value, None, means that it was. Reasons are small
-// consecutive numbers, so that counters are arrays.
+// Reason is the reason why a packet was not forwarded. The zero value, None, means that the packet was forwarded.
+// Reasons are small consecutive numbers, so that they can index arrays of counters.
 type Reason uint8
 
-// The reasons, in the order in which a packet meets them.
+// The reasons, in the order in which the packet path checks them.
 const (
 	None Reason = iota
 
@@ -93,22 +93,22 @@ const (
 	Count
 )
 
-// Answer is an ICMP error: type and code. The zero value means that the sender is told nothing, since neither
-// family has an error of type 0.
+// Answer is the type and code of an ICMP error. The zero value means that no error is sent: neither family has an
+// error of type 0.
 type Answer struct{ Type, Code uint8 }
 
-// Choice is what an answer depends on beside its reason: a choice of the administrator's (RFC 7915 sections 4.4 and 5.4).
+// Choice identifies the setting that enables the ICMP error for a reason (RFC 7915 sections 4.4 and 5.4).
 type Choice uint8
 
-// The choices. Path MTU discovery does not work without Always, so nobody is asked.
+// The choices. Always has no setting: without these errors, path MTU discovery does not work.
 const (
-	Ordinary   Choice = iota // whether there are errors at all
-	Always                   // none
-	IfDenied                 // whether who is denied is told
-	IfFiltered               // whether an IPv4 host that filtering keeps out is told (RFC 6146 sections 3.5.1 and 3.5.3)
-	IfUnbound                // whether an IPv4 host that uses a port of nobody's is told (the same)
+	Ordinary   Choice = iota // icmp errors are enabled at all
+	Always                   // sent in any case
+	IfDenied                 // errors to senders that an access list denies
+	IfFiltered               // errors to IPv4 hosts that endpoint filtering rejects (RFC 6146 sections 3.5.1 and 3.5.3)
+	IfUnbound                // errors to IPv4 hosts that send to a port without a binding (RFC 6146 sections 3.5.1 and 3.5.3)
 
-	// Choices is their number.
+	// Choices is the number of choices.
 	Choices
 )
 
@@ -121,76 +121,76 @@ type row struct {
 
 var rows = [Count]row{
 	None:             {label: "none", help: "forwarded"},
-	Truncated:        {label: "truncated", help: "the frame is shorter than its IP header says; usually a receive buffer that is too small"},
+	Truncated:        {label: "truncated", help: "the frame is shorter than the length in its IP header; usually the receive buffer is too small"},
 	Header6:          {label: "header6", help: "the IPv6 header is malformed"},
 	Header4:          {label: "header4", help: "the IPv4 header is malformed"},
 	HeaderChecksum4:  {label: "header_checksum4", help: "the IPv4 header checksum is wrong (RFC 1812 section 5.2.2)"},
 	ExtensionHeaders: {label: "extension_headers", help: "the chain of IPv6 extension headers is malformed or longer than 16 headers or 512 bytes"},
 	RoutingHeader:    {label: "routing_header", help: "a Routing header with segments left cannot be translated (RFC 7915 section 5.1)", to6: Answer{4, 0}},
 	SourceRoute:      {label: "source_route", help: "an unexpired IPv4 source route cannot be translated (RFC 7915 section 4.1)", to4: Answer{3, 5}},
-	UnknownTransport: {label: "unknown_transport", help: "only TCP, UDP and ICMP pass a stateful NAT64 (RFC 6146 section 3.4)", to6: Answer{1, 4}, to4: Answer{3, 2}},
+	UnknownTransport: {label: "unknown_transport", help: "the transport protocol is not TCP, UDP or ICMP (RFC 6146 section 3.4)", to6: Answer{1, 4}, to4: Answer{3, 2}},
 	TCPHeader:        {label: "tcp_header", help: "the TCP header is malformed or its flags make no sense"},
 	UDPHeader:        {label: "udp_header", help: "the UDP length does not fit the packet"},
-	UDPZeroChecksum:  {label: "udp_zero_checksum", help: "a UDP datagram without a checksum: never allowed over IPv6 (RFC 8200 section 8.1), over IPv4 if translation.zero_udp_checksum says so"},
+	UDPZeroChecksum:  {label: "udp_zero_checksum", help: "a UDP datagram without a checksum: invalid in IPv6 (RFC 8200 section 8.1), in IPv4 refused if translation.zero_udp_checksum is drop"},
 	ICMPHeader:       {label: "icmp_header", help: "the ICMP message is too short"},
 	ICMPChecksum:     {label: "icmp_checksum", help: "the ICMP checksum is wrong"},
 	ICMPType:         {label: "icmp_type", help: "this ICMP type has no counterpart in the other family (RFC 7915 sections 4.2 and 5.2)"},
-	Fragment:         {label: "fragment", help: "a fragment where only its whole datagram can be translated"},
+	Fragment:         {label: "fragment", help: "a fragment in a place where only a whole datagram can be translated"},
 	FragmentLength:   {label: "fragment_length", help: "a fragment without data, or one other than the last whose length is not a multiple of 8 bytes (RFC 8200 section 4.5)", to6: Answer{4, 0}},
-	FragmentSpan:     {label: "fragment_span", help: "a fragment that ends beyond the largest packet there is (RFC 8200 section 4.5)", to6: Answer{4, 0}},
+	FragmentSpan:     {label: "fragment_span", help: "a fragment that ends beyond the maximum packet length (RFC 8200 section 4.5)", to6: Answer{4, 0}},
 	FragmentHeader:   {label: "fragment_header", help: "a first fragment without the whole transport header (RFC 7112, RFC 1858)", to6: Answer{4, 3}},
 	FragmentTiny:     {label: "fragment_tiny", help: "a TCP fragment that begins inside the TCP header (RFC 1858, RFC 3128)"},
-	FragmentOverlap:  {label: "fragment_overlap", help: "a fragment of a datagram whose fragments overlap or contradict each other: all of it is refused (RFC 5722)"},
-	FragmentSource:   {label: "fragment_source", help: "a fragment whose datagram made way for newer ones of its source, whose memory for fragments is used up"},
-	FragmentMemory:   {label: "fragment_memory", help: "a fragment whose datagram, the oldest, made way for newer ones: the memory for fragments is used up"},
-	FragmentTimeout:  {label: "fragment_timeout", help: "a fragment that was kept, but whose datagram did not become whole in time"},
-	Offload:          {label: "offload", help: "a super-packet of a kind that cannot be translated (UFO, SCTP, a tunnel's), or whose metadata contradict its headers"},
-	Large:            {label: "large", help: "a packet of more than 64 KiB that is no TCP super-packet (BIG TCP), which alone can be cut"},
+	FragmentOverlap:  {label: "fragment_overlap", help: "a fragment of a datagram whose fragments overlap or contradict each other: the whole datagram is refused (RFC 5722)"},
+	FragmentSource:   {label: "fragment_source", help: "a fragment whose datagram was evicted for a newer one of the same source, which has reached its memory limit for fragments"},
+	FragmentMemory:   {label: "fragment_memory", help: "a fragment whose datagram, the oldest, was evicted: the memory for fragments is full"},
+	FragmentTimeout:  {label: "fragment_timeout", help: "a stored fragment whose datagram was not complete within the reassembly timeout"},
+	Offload:          {label: "offload", help: "a super-packet of a kind that cannot be translated (UFO, SCTP, tunnels), or with metadata that contradict its headers"},
+	Large:            {label: "large", help: "a packet of more than 64 KiB; only TCP super-packets (BIG TCP) of that size can be segmented"},
 	NotPool6:         {label: "not_pool6", help: "an IPv6 packet whose destination is in no NAT64 prefix: left to the host"},
-	Bypassed:         {label: "bypassed", help: "an IPv6 packet into a NAT64 prefix, but to a part of it that bypass_v6 or a route of the kernel has: left to the host (RFC 7915 section 5.6)"},
+	Bypassed:         {label: "bypassed", help: "an IPv6 packet to a part of a NAT64 prefix that bypass_v6 or a more specific kernel route excludes: left to the host (RFC 7915 section 5.6)"},
 	NotPool4:         {label: "not_pool4", help: "an IPv4 packet whose destination is neither in pool4 nor bound: left to the host"},
 	SourceInPool6:    {label: "source_in_pool6", help: "the IPv6 source lies in a NAT64 prefix; translating it could loop (RFC 6146 section 5.4)"},
-	Source6:          {label: "source6", help: "the IPv6 source is not a unicast address that can be answered"},
-	MappedSource:     {label: "mapped_source", help: "the IPv6 source is an IPv4-mapped address, which only forged packets have (RFC 4291 section 2.5.5.2)"},
-	OwnSource:        {label: "own_source", help: "the source is an address of this machine, but the packet came in from outside: a forged one, or a loop"},
-	UnroutedSource:   {label: "unrouted_source", help: "the kernel has no route to the IPv6 source, or with filtering.source_check strict none out of the v6 interface (RFC 3704)"},
-	Source4:          {label: "source4", help: "the IPv4 source is not a unicast address that can be answered (RFC 7915 section 4.1)"},
-	SourceInPool4:    {label: "source_in_pool4", help: "the IPv4 source is an address of pool4, but the packet came in from outside: a forged one, or a loop"},
+	Source6:          {label: "source6", help: "the IPv6 source is not a routable unicast address"},
+	MappedSource:     {label: "mapped_source", help: "the IPv6 source is an IPv4-mapped address, which appears only in forged packets (RFC 4291 section 2.5.5.2)"},
+	OwnSource:        {label: "own_source", help: "the source is an address of this machine, but the packet was received from the network: forged, or a loop"},
+	UnroutedSource:   {label: "unrouted_source", help: "the kernel has no route to the IPv6 source or, with filtering.source_check strict, no route through the v6 interface (RFC 3704)"},
+	Source4:          {label: "source4", help: "the IPv4 source is not a routable unicast address (RFC 7915 section 4.1)"},
+	SourceInPool4:    {label: "source_in_pool4", help: "the IPv4 source is an address of pool4, but the packet was received from the network: forged, or a loop"},
 	LinkLocal4:       {label: "link_local4", help: "a link-local IPv4 address, 169.254.0.0/16, which is never translated (RFC 3927 section 7)", to6: Answer{1, 1}, choice: IfDenied},
 	Destination4:     {label: "destination4", help: "the IPv4 destination inside the IPv6 address is not a unicast address (RFC 1812 section 5.3.7)"},
 	WellKnown:        {label: "well_known", help: "a non-global IPv4 address behind 64:ff9b::/96, which RFC 6052 section 3.1 forbids (private_v4)", to6: Answer{1, 1}, choice: IfDenied},
 	Denied4:          {label: "denied4", help: "the IPv4 address, or its port, is on the deny list, or not on the allow list (deny_v4, allow_v4)", to6: Answer{1, 1}, to4: Answer{3, 13}, choice: IfDenied},
 	Client6:          {label: "client6", help: "the IPv6 client, or the one that an ICMP error is about, is not on the allow list (allow_v6)", to6: Answer{1, 1}, choice: IfDenied},
-	Informational:    {label: "informational", help: "ICMPv6 echo is not let through (filtering.icmpv6_info)"},
+	Informational:    {label: "informational", help: "ICMPv6 echo is disabled (filtering.icmpv6_info)"},
 	Paused:           {label: "paused", help: "translation is paused (nat64ctl resume)"},
-	NoBinding:        {label: "no_binding", help: "an IPv4 packet to a pool4 port that nobody uses (RFC 6146 section 3.5)", to4: Answer{3, 3}, choice: IfUnbound},
+	NoBinding:        {label: "no_binding", help: "an IPv4 packet to a pool4 port without a binding (RFC 6146 section 3.5)", to4: Answer{3, 3}, choice: IfUnbound},
 	NoSession:        {label: "no_session", help: "a TCP segment without SYN from an IPv6 client that has no binding (RFC 6146 section 3.5.2.2)"},
-	Filtered:         {label: "filtered", help: "connections from the IPv4 side are not allowed (filtering.allow_inbound_tcp)"},
-	FilteredAddress:  {label: "filtered_address", help: "an IPv4 host that the client has not spoken to, which address-dependent filtering keeps out (filtering.mode)", to4: Answer{3, 13}, choice: IfFiltered},
-	StoredSYN:        {label: "stored_syn", help: "a TCP SYN from IPv4, kept for sessions.timeouts.tcp_syn in case the client opens too (RFC 6146 section 3.5.2.2)"},
-	StoredSYNLimit:   {label: "stored_syn_limit", help: "a TCP SYN from IPv4 that is not kept because too many are: in all, from its source or to its address (sessions.max_stored_syns and those that begin like it)"},
+	Filtered:         {label: "filtered", help: "connections from IPv4 hosts are not allowed (filtering.allow_inbound_tcp)"},
+	FilteredAddress:  {label: "filtered_address", help: "address-dependent filtering: the client has not sent to this IPv4 host (filtering.mode)", to4: Answer{3, 13}, choice: IfFiltered},
+	StoredSYN:        {label: "stored_syn", help: "a TCP SYN from IPv4, stored for sessions.timeouts.tcp_syn in case of a simultaneous open (RFC 6146 section 3.5.2.2)"},
+	StoredSYNLimit:   {label: "stored_syn_limit", help: "a TCP SYN from IPv4 that is not stored: the limit in total, of its source or of its destination address is reached (sessions.max_stored_syns*)"},
 	PoolEmpty:        {label: "pool_empty", help: "pool4 has no address for this protocol; add one with nat64ctl pool4 add", to6: Answer{1, 3}},
 	PoolExhausted:    {label: "pool_exhausted", help: "no free port is left in pool4; add ports or addresses, or shorten timeouts", to6: Answer{1, 3}},
-	PoolResting:      {label: "pool_resting", help: "UDP ports and ICMP Identifiers rest for sessions.port_hold_down after the start (sessions.hold_after_start)", to6: Answer{1, 3}},
+	PoolResting:      {label: "pool_resting", help: "UDP ports and ICMP Identifiers are held down for sessions.port_hold_down after the start (sessions.hold_after_start)", to6: Answer{1, 3}},
 	BindingLimit:     {label: "binding_limit", help: "the table of bindings is full (sessions.max)", to6: Answer{1, 3}},
 	SessionLimit:     {label: "session_limit", help: "the table of sessions is full (sessions.max)", to6: Answer{1, 3}},
-	ClientBindings:   {label: "client_bindings", help: "the client has as many bindings as it may (sessions.max_bindings_per_client)", to6: Answer{1, 3}},
-	ClientSessions:   {label: "client_sessions", help: "the client has as many sessions as it may (sessions.max_per_client)", to6: Answer{1, 3}},
-	ClientRate:       {label: "client_rate", help: "the client opens sessions faster than it may (sessions.new_per_second)", to6: Answer{1, 3}},
-	InboundLimit:     {label: "inbound_limit", help: "IPv4 hosts have as many sessions with the binding, its client or all clients as they may begin, and no unanswered one can make way (sessions.max_inbound and those that begin like it)"},
-	BindingSessions:  {label: "binding_sessions", help: "the binding has as many sessions as it may (sessions.max_per_binding)", to6: Answer{1, 3}},
-	ICMPErrorUnbound: {label: "icmp_error_unbound", help: "an ICMP error about a packet that no binding knows (RFC 5508 section 4)"},
+	ClientBindings:   {label: "client_bindings", help: "the client has reached its limit of bindings (sessions.max_bindings_per_client)", to6: Answer{1, 3}},
+	ClientSessions:   {label: "client_sessions", help: "the client has reached its limit of sessions (sessions.max_per_client)", to6: Answer{1, 3}},
+	ClientRate:       {label: "client_rate", help: "the client opens sessions faster than its limit (sessions.new_per_second)", to6: Answer{1, 3}},
+	InboundLimit:     {label: "inbound_limit", help: "the limit of sessions opened by IPv4 hosts to the binding, its client or all clients is reached, and no unanswered one can be evicted (sessions.max_inbound*)"},
+	BindingSessions:  {label: "binding_sessions", help: "the binding has reached its limit of sessions (sessions.max_per_binding)", to6: Answer{1, 3}},
+	ICMPErrorUnbound: {label: "icmp_error_unbound", help: "an ICMP error whose quoted packet matches no binding (RFC 5508 section 4)"},
 	ICMPErrorInner:   {label: "icmp_error_inner", help: "an ICMP error whose quoted packet cannot be read or translated (RFC 6146 section 3.4)"},
-	HopLimit:         {label: "hop_limit", help: "hop limit or TTL used up; the sender was told (traceroute does this)", to6: Answer{3, 0}, to4: Answer{11, 0}},
-	TooBig:           {label: "too_big", help: "larger than the MTU of the outgoing link; the sender was told the size that fits", to6: Answer{2, 0}, to4: Answer{3, 4}, choice: Always},
+	HopLimit:         {label: "hop_limit", help: "hop limit or TTL exceeded; nat64d sent a Time Exceeded (traceroute relies on it)", to6: Answer{3, 0}, to4: Answer{11, 0}},
+	TooBig:           {label: "too_big", help: "larger than the MTU of the outgoing link; nat64d sent the MTU to the sender", to6: Answer{2, 0}, to4: Answer{3, 4}, choice: Always},
 	NoRoute:          {label: "no_route", help: "the kernel has no route to the destination", to6: Answer{1, 0}, to4: Answer{3, 0}},
-	OtherInterface:   {label: "other_interface", help: "the kernel's route leaves by an interface that nat64d does not serve", to6: Answer{1, 0}, to4: Answer{3, 0}},
+	OtherInterface:   {label: "other_interface", help: "the kernel's route leads to an interface that nat64d does not serve", to6: Answer{1, 0}, to4: Answer{3, 0}},
 	HostAddress:      {label: "host_address", help: "the destination is an address of this machine that is not in pool4", to6: Answer{1, 1}, to4: Answer{3, 13}},
 	IPsec:            {label: "ipsec", help: "an IPsec policy of this machine covers the translated packet, which would leave unencrypted (ip xfrm policy)", to6: Answer{1, 1}, to4: Answer{3, 13}, choice: IfDenied},
 	Neighbour:        {label: "neighbour", help: "the next hop does not answer ARP or neighbour discovery", to6: Answer{1, 3}, to4: Answer{3, 1}},
-	NeighbourQueue:   {label: "neighbour_queue", help: "a packet that waited for a next hop's link address made way for newer ones of its sender or to its destination"},
+	NeighbourQueue:   {label: "neighbour_queue", help: "a packet that waited for the link address of its next hop was evicted for newer ones of its sender or to its destination"},
 	Transmit:         {label: "transmit", help: "the kernel or the NIC's queue refused the packet"},
-	Ring:             {label: "ring", help: "the kernel had no room to hand the packet over: more arrived than one worker carries"},
+	Ring:             {label: "ring", help: "the receive ring was full: packets arrived faster than one worker processes them"},
 }
 
 // String returns the reason's label, a lower-case word for counters and metrics.
@@ -199,11 +199,11 @@ func (r Reason) String() string { return rows[r].label }
 // Help returns a sentence for the operator.
 func (r Reason) Help() string { return rows[r].help }
 
-// Answer6 returns the ICMPv6 error that tells an IPv6 sender, or the zero Answer.
+// Answer6 returns the ICMPv6 error for an IPv6 sender, or the zero Answer.
 func (r Reason) Answer6() Answer { return rows[r].to6 }
 
-// Answer4 returns the ICMPv4 error that tells an IPv4 sender, or the zero Answer.
+// Answer4 returns the ICMP error for an IPv4 sender, or the zero Answer.
 func (r Reason) Answer4() Answer { return rows[r].to4 }
 
-// Choice returns what the answers to the reason depend on.
+// Choice returns the setting that enables the answers to the reason.
 func (r Reason) Choice() Choice { return rows[r].choice }

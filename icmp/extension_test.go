@@ -6,12 +6,12 @@ import (
 	"nat64d/icmp"
 )
 
-func TestSplitIgnoresALengthThatDoesNotFit(t *testing.T) {
+func TestSplitIgnoresLengthOutOfRange(t *testing.T) {
 	body := make([]byte, 200)
 	for words, want := range map[uint8]int{0: 200, 31: 200, 32: 128, 40: 160, 50: 200, 255: 200} {
 		original, extensions := icmp.Split(body, words, 4)
 		if len(original) != want || len(original)+len(extensions) != 200 {
-			t.Errorf("length %d: %d bytes are quoted and %d extensions, want %d", words, len(original), len(extensions), want)
+			t.Errorf("length %d: %d quoted and %d extension bytes, want %d quoted", words, len(original), len(extensions), want)
 		}
 	}
 }
@@ -35,7 +35,7 @@ func TestFit(t *testing.T) {
 			t.Errorf("%s: quote %d, padding %d, extended %v; want %d, %d, %v", name, q, p, x, row.quote, row.padding, row.extended)
 		}
 		if x && (q+p)%row.unit != 0 {
-			t.Errorf("%s: %d bytes are no multiple of %d", name, q+p, row.unit)
+			t.Errorf("%s: %d bytes is not a multiple of %d", name, q+p, row.unit)
 		}
 	}
 }

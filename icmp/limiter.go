@@ -2,19 +2,21 @@ package icmp
 
 import "time"
 
-const buckets = 1024 // two destinations that share a bucket share its tokens
+const buckets = 1024 // destinations with the same hash share a bucket
 
-// Bursts are how many errors of a kind a silent destination may be sent at once (RFC 4443 section 2.4(f)): our own choices.
-// A traceroute has up to 60 probes under way, no two of them alike; the same packet again is a loop or a flood.
+// Burst is how many equal errors one destination may receive at once, ProbesBurst how many different Time Exceeded
+// errors (RFC 4443 section 2.4(f)). The values are our own choice. A traceroute has up to 60 different probes in
+// flight; many equal packets are a loop or a flood.
 const (
 	Burst       = 10
 	ProbesBurst = 64
 )
 
-// Kind is what an error tells its destination, which decides the limits that it falls under.
+// Kind is the class of an error. Each class has its own limits.
 type Kind uint8
 
-// The kinds. Connections hang without Size, so it has a limit of its own that no other error uses up.
+// The kinds. Size is separate from the others because connections hang without it: other errors must not use up its
+// tokens.
 const (
 	Other Kind = iota
 	Hops       // Time Exceeded
@@ -22,21 +24,23 @@ const (
 	kinds
 )
 
-// Limiter bounds the errors of one family that we originate, by token buckets of each kind: one for all of them and one
-// for each destination, shared by those that hash to it (RFC 4443 section 2.4(f)). It has no pointers and needs no
-// cleaning up. It belongs to one goroutine; the zero value is ready.
+// Limiter limits the rate of the errors that the gateway originates in one family. It has token buckets for each
+// kind: one for the total and one for each destination; destinations with the same hash share a bucket (RFC 4443
+// section 2.4(f)). Limiter contains no pointers and needs no cleanup. It is not safe for concurrent use; the zero
+// value is ready to use.
 type Limiter struct {
 	total        [kinds]bucket
 	destinations [kinds][buckets]bucket
-	probes       [buckets]bucket // by destination and packet that is answered
+	probes       [buckets]bucket // by destination and by the packet that causes the error
 }
 
-// Rates are errors a second of each kind; 0 means no limit. Those of Size have no total: each is smaller than the packet
-// that it answers, so a sender who forges many sources gains nothing, but would silence the others.
+// Rates are errors per second of each kind; 0 means no limit. Size has no total: its errors are smaller than the
+// packets that cause them, so a flood from forged sources would gain no amplification, but would use up the total for
+// everyone else.
 type Rates struct{ PerDestination, Total, SizePerDestination int }
 
-// Allow takes a token for an error of a kind to the destination that hashes to hash, about a packet that hashes to probe.
-// Only Hops asks for the latter. now is any clock that does not go back.
+// Allow takes a token for an error of kind k to the destination with the given hash. probe is the hash of the packet
+// that causes the error; only Hops uses it. now may be any monotonic clock.
 func (l *Limiter) Allow(k Kind, hash, probe uint32, r Rates, now time.Duration) bool {
 	b := &l.destinations[k][hash%buckets]
 	switch k {
@@ -50,7 +54,7 @@ func (l *Limiter) Allow(k Kind, hash, probe uint32, r Rates, now time.Duration) 
 }
 
 type bucket struct {
-	taken float64 // taken, not left, so that the zero value is full
+	taken float64 // tokens taken, not tokens left, so that the zero value is a full bucket
 	last  time.Duration
 }
 

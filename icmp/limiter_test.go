@@ -9,25 +9,25 @@ import (
 
 var rates = icmp.Rates{PerDestination: 10, Total: 50, SizePerDestination: 5000}
 
-func TestLimiterLetsABurstAndThenTheRatePass(t *testing.T) {
+func TestLimiterAllowsBurstThenRate(t *testing.T) {
 	for k, burst := range map[icmp.Kind]int{icmp.Other: icmp.Burst, icmp.Hops: icmp.Burst} {
 		var l icmp.Limiter
 		sent := 0
-		for i := range 10_000 { // ten thousand equal packets in ten seconds
+		for i := range 10_000 { // equal packets, one per millisecond
 			if l.Allow(k, 7, 1, rates, time.Duration(i)*time.Millisecond) {
 				sent++
 			}
 		}
 		if sent < 100 || sent > burst+10*10 {
-			t.Errorf("kind %d: %d errors were sent in ten seconds at ten a second", k, sent)
+			t.Errorf("kind %d: allowed %d errors in 10 s at 10 per second", k, sent)
 		}
 		if !l.Allow(k, 8, 1, rates, 10*time.Second) {
-			t.Errorf("kind %d: another destination has to wait", k)
+			t.Errorf("kind %d: another destination is limited too", k)
 		}
 	}
 }
 
-func TestLimiterAllowsTheBurstOfATraceroute(t *testing.T) {
+func TestLimiterAllowsTracerouteBurst(t *testing.T) {
 	var l icmp.Limiter
 	sent := 0
 	for i := range uint32(1000) {
@@ -36,26 +36,26 @@ func TestLimiterAllowsTheBurstOfATraceroute(t *testing.T) {
 		}
 	}
 	if sent != icmp.ProbesBurst {
-		t.Errorf("%d of 1000 different probes were answered at once, want %d", sent, icmp.ProbesBurst)
+		t.Errorf("allowed %d of 1000 different probes at once, want %d", sent, icmp.ProbesBurst)
 	}
 }
 
-func TestLimiterKeepsKindsApart(t *testing.T) {
+func TestLimiterKindsAreIndependent(t *testing.T) {
 	var l icmp.Limiter
-	for i := range uint32(10_000) { // one sender with many addresses uses up all that there is
+	for i := range uint32(10_000) { // a sender with many addresses uses up the total
 		l.Allow(icmp.Other, i, i, rates, 0)
 		l.Allow(icmp.Hops, i, i, rates, 0)
 	}
 	for i := range uint32(5000) {
 		if !l.Allow(icmp.Size, 7, i, rates, 0) {
-			t.Fatalf("error %d about a size was withheld", i)
+			t.Fatalf("Size error %d was not allowed", i)
 		}
 	}
 	if l.Allow(icmp.Size, 7, 0, rates, 0) {
-		t.Error("errors about sizes have no limit")
+		t.Error("Size errors have no limit")
 	}
 	if !l.Allow(icmp.Size, 8, 0, rates, 0) {
-		t.Error("one destination starves another")
+		t.Error("one destination uses up the tokens of another")
 	}
 }
 
@@ -68,7 +68,7 @@ func BenchmarkAllow(b *testing.B) {
 	}
 }
 
-func TestLimiterBoundsAllDestinationsTogether(t *testing.T) {
+func TestLimiterLimitsTotal(t *testing.T) {
 	for _, k := range []icmp.Kind{icmp.Other, icmp.Hops} {
 		var l icmp.Limiter
 		sent := 0
@@ -78,7 +78,7 @@ func TestLimiterBoundsAllDestinationsTogether(t *testing.T) {
 			}
 		}
 		if sent != 50 {
-			t.Errorf("kind %d: %d errors were sent at once, want 50", k, sent)
+			t.Errorf("kind %d: allowed %d errors at once, want 50", k, sent)
 		}
 		if n := testing.AllocsPerRun(100, func() { l.Allow(k, 1, 1, rates, time.Hour) }); n != 0 {
 			t.Errorf("kind %d: %v allocations", k, n)

@@ -18,10 +18,10 @@ const (
 	nextHeader6   = 1 // code of Parameter6
 )
 
-// none marks what has no counterpart: such an error is dropped.
+// none marks a field without a counterpart; an error that points to it is dropped.
 const none = 0xff
 
-// unreachable6 is the ICMPv6 answer for each code of ICMP type 3 (RFC 7915 section 4.2).
+// unreachable6 is the ICMPv6 error for each code of ICMP type 3 (RFC 7915 section 4.2).
 var unreachable6 = [...]drop.Answer{
 	0:  {Type: Unreachable6, Code: 0},
 	1:  {Type: Unreachable6, Code: 0},
@@ -41,7 +41,7 @@ var unreachable6 = [...]drop.Answer{
 	15: {Type: Unreachable6, Code: 1},
 }
 
-// unreachable4 is the ICMP answer for each code of ICMPv6 type 1 (RFC 7915 section 5.2).
+// unreachable4 is the ICMP error for each code of ICMPv6 type 1 (RFC 7915 section 5.2).
 var unreachable4 = [...]drop.Answer{
 	0: {Type: Unreachable4, Code: 1},
 	1: {Type: Unreachable4, Code: 10},
@@ -50,20 +50,22 @@ var unreachable4 = [...]drop.Answer{
 	4: {Type: Unreachable4, Code: 3},
 }
 
-// pointer6 is where each byte of an IPv4 header has gone in an IPv6 header (RFC 7915 section 4.2, figure 3).
+// pointer6 maps each byte of an IPv4 header to the corresponding byte of an IPv6 header (RFC 7915 section 4.2, figure
+// 3).
 var pointer6 = [20]uint8{
 	0, 1, 4, 4, none, none, none, none, 7, 6, none, none, 8, 8, 8, 8, 24, 24, 24, 24,
 }
 
-// pointer4 is where each byte of an IPv6 header has gone in an IPv4 header (RFC 7915 section 5.2, figure 6).
+// pointer4 maps each byte of an IPv6 header to the corresponding byte of an IPv4 header (RFC 7915 section 5.2, figure
+// 6).
 var pointer4 = [40]uint8{
 	0, 1, none, none, 2, 2, 9, 8,
 	12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12,
 	16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16,
 }
 
-// To6 translates type and code of an ICMP error, and its second word, rest, if that is a pointer (RFC 7915 section
-// 4.2). MTUs are the caller's. It refuses what has no counterpart.
+// To6 translates the type and code of an ICMP error and, if its second word rest is a pointer, the pointer (RFC 7915
+// section 4.2). The caller translates MTUs. ok is false if the error has no counterpart.
 func To6(in drop.Answer, rest uint32) (out drop.Answer, pointer uint32, ok bool) {
 	switch {
 	case in.Type == Unreachable4 && int(in.Code) < len(unreachable6):
@@ -84,8 +86,8 @@ func To6(in drop.Answer, rest uint32) (out drop.Answer, pointer uint32, ok bool)
 	return drop.Answer{}, 0, false
 }
 
-// To4 translates type and code of an ICMPv6 error, and its second word, rest, if that is a pointer (RFC 7915 section
-// 5.2). MTUs are the caller's. It refuses what has no counterpart.
+// To4 translates the type and code of an ICMPv6 error and, if its second word rest is a pointer, the pointer (RFC
+// 7915 section 5.2). The caller translates MTUs. ok is false if the error has no counterpart.
 func To4(in drop.Answer, rest uint32) (out drop.Answer, pointer uint32, ok bool) {
 	switch {
 	case in.Type == Unreachable6 && int(in.Code) < len(unreachable4):
@@ -105,17 +107,17 @@ func To4(in drop.Answer, rest uint32) (out drop.Answer, pointer uint32, ok bool)
 	return drop.Answer{}, 0, false
 }
 
-// IsTooBig6 says whether the second word of such an error is an MTU.
+// IsTooBig6 reports whether a is a Packet Too Big, whose second word is an MTU.
 func IsTooBig6(a drop.Answer) bool { return a.Type == TooBig6 }
 
-// IsTooBig4 does for ICMP what IsTooBig6 does for ICMPv6.
+// IsTooBig4 reports whether a is a Fragmentation Needed, whose second word is an MTU.
 func IsTooBig4(a drop.Answer) bool { return a.Type == Unreachable4 && a.Code == needFragment4 }
 
-// Plateaus are the MTUs that a router which reports none may have meant (RFC 1191 section 7).
+// Plateaus are common MTUs, used when a router does not report the MTU of its link (RFC 1191 section 7).
 var Plateaus = []uint16{65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68}
 
-// Plateau returns the MTU that a Fragmentation Needed about a packet of total bytes means: mtu, which it says, or, if that
-// is 0, the largest plateau below total (RFC 1191 section 7). It is 0 if there is none.
+// Plateau returns the path MTU that a Fragmentation Needed about a packet of total bytes implies: the reported mtu
+// or, if that is 0, the largest plateau below total (RFC 1191 section 7). It returns 0 if there is no such plateau.
 func Plateau(mtu uint32, total int, plateaus []uint16) uint32 {
 	if mtu != 0 {
 		return mtu
@@ -128,14 +130,15 @@ func Plateau(mtu uint32, total int, plateaus []uint16) uint32 {
 	return 0
 }
 
-// MTU6 returns what a Packet Too Big says for a Fragmentation Needed that meant mtu; mtu6 and mtu4 are those of the next
-// hops (RFC 7915 section 4.2). It is never below 1280 (RFC 8021).
+// MTU6 returns the MTU of the Packet Too Big that translates a Fragmentation Needed with the given mtu; mtu6 and mtu4
+// are those of the next hops (RFC 7915 section 4.2). It is at least 1280 (RFC 8021).
 func MTU6(mtu, mtu6, mtu4 uint32) uint32 { return max(MaxLen6, min(mtu+20, mtu6, mtu4+20)) }
 
-// MTU4 returns what a Fragmentation Needed says for a Packet Too Big that said mtu; mtu6 and mtu4 are those of the next
-// hops (RFC 7915 section 5.2). No IPv6 link has less than 1280 bytes (RFC 8200 section 5), so less, such as 0, is taken for
-// that: the IPv4 host must neither guess nor cut its packets into crumbs. A quoted Fragment header takes 8 bytes more,
-// which IPv4 does not need.
+// MTU4 returns the MTU of the Fragmentation Needed that translates a Packet Too Big with the given mtu; mtu6 and mtu4
+// are those of the next hops (RFC 7915 section 5.2). Every IPv6 link has an MTU of at least 1280 (RFC 8200 section
+// 5), so a smaller value, such as 0, is treated as 1280: the IPv4 host must neither fall back to a plateau nor send
+// tiny packets. fragment means that the quoted packet has a Fragment header, whose 8 bytes the IPv4 packet does not
+// need.
 func MTU4(mtu, mtu6, mtu4 uint32, fragment bool) uint32 {
 	less := uint32(20)
 	if fragment {
@@ -144,10 +147,10 @@ func MTU4(mtu, mtu6, mtu4 uint32, fragment bool) uint32 {
 	return min(max(mtu, MaxLen6)-less, mtu4, max(mtu6, 20)-20, 0xffff)
 }
 
-// Extensible6 says whether an ICMPv6 error can carry the extensions of RFC 4884 section 4.6.
+// Extensible6 reports whether an ICMPv6 error can carry extensions (RFC 4884 section 4.6).
 func Extensible6(a drop.Answer) bool { return a.Type == Unreachable6 || a.Type == TimeExceeded6 }
 
-// Extensible4 says whether an ICMP error can carry the extensions of RFC 4884 section 4.6.
+// Extensible4 reports whether an ICMP error can carry extensions (RFC 4884 section 4.6).
 func Extensible4(a drop.Answer) bool {
 	return a.Type == Unreachable4 || a.Type == TimeExceeded4 || a.Type == Parameter4
 }

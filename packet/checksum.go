@@ -5,9 +5,9 @@ import (
 	"math/bits"
 )
 
-// Sum is a running one's-complement sum (RFC 1071) over 16-bit big-endian words, kept in 64 bits and folded at the
-// end. It folds to zero only if every word was zero, which keeps the two zeros of one's complement apart as RFC 1624
-// asks.
+// Sum is a running one's-complement sum (RFC 1071) over 16-bit big-endian words, accumulated in 64 bits and folded at
+// the end. It folds to zero only if every word was zero; this distinguishes the two zeros of one's complement, as RFC
+// 1624 requires.
 type Sum uint64
 
 func (s Sum) add(v uint64) Sum {
@@ -17,7 +17,7 @@ func (s Sum) add(v uint64) Sum {
 
 // Bytes adds b, which must begin at an even offset of the summed data; an odd last byte is padded with zero.
 func (s Sum) Bytes(b []byte) Sum {
-	for len(b) >= 64 { // one chain of carries, which the processor adds at a word a cycle
+	for len(b) >= 64 { // add 8 words per iteration: one chain of add-with-carry, a word per cycle
 		sum, c := bits.Add64(uint64(s), binary.BigEndian.Uint64(b), 0)
 		sum, c = bits.Add64(sum, binary.BigEndian.Uint64(b[8:]), c)
 		sum, c = bits.Add64(sum, binary.BigEndian.Uint64(b[16:]), c)
@@ -45,13 +45,13 @@ func (s Sum) Bytes(b []byte) Sum {
 // Word adds one 16-bit word.
 func (s Sum) Word(w uint16) Sum { return s.add(uint64(w)) }
 
-// Less adds the complement of one 16-bit word: the word leaves the sum (RFC 1624 equation 3).
+// Less adds the complement of w, which removes the word from the sum (RFC 1624 equation 3).
 func (s Sum) Less(w uint16) Sum { return s.add(uint64(^w)) }
 
 // Addr4 adds an IPv4 address.
 func (s Sum) Addr4(a *Addr4) Sum { return s.add(uint64(binary.BigEndian.Uint32(a[:]))) }
 
-// LessAddr4 takes an IPv4 address away.
+// LessAddr4 removes an IPv4 address.
 func (s Sum) LessAddr4(a *Addr4) Sum { return s.add(uint64(^binary.BigEndian.Uint32(a[:]))) }
 
 // Addr6 adds an IPv6 address.
@@ -59,13 +59,13 @@ func (s Sum) Addr6(a *Addr6) Sum {
 	return s.add(binary.BigEndian.Uint64(a[:8])).add(binary.BigEndian.Uint64(a[8:]))
 }
 
-// LessAddr6 takes an IPv6 address away.
+// LessAddr6 removes an IPv6 address.
 func (s Sum) LessAddr6(a *Addr6) Sum {
 	return s.add(^binary.BigEndian.Uint64(a[:8])).add(^binary.BigEndian.Uint64(a[8:]))
 }
 
-// Pseudo adds the rest of a pseudo-header (RFC 8200 section 8.1, RFC 9293 section 3.1): the transport length in bytes
-// and the protocol.
+// Pseudo adds the part of a pseudo-header that follows the addresses (RFC 8200 section 8.1, RFC 9293 section 3.1):
+// the transport length in bytes and the protocol.
 func (s Sum) Pseudo(length int, proto uint8) Sum { return s.add(uint64(length)).add(uint64(proto)) }
 
 // Add adds another sum.
@@ -84,10 +84,10 @@ func (s Sum) Fold() uint16 {
 // Checksum returns the checksum: the complement of the sum.
 func (s Sum) Checksum() uint16 { return ^s.Fold() }
 
-// Adjust applies s, a sum of words removed and added, to the checksum c of a packet: C' = ~(~C + ~m + m') of RFC 1624
-// section 3. A wrong checksum stays wrong by the same difference.
+// Adjust applies s, a sum of removed and added words, to the checksum c of a packet: C' = ~(~C + ~m + m') of RFC 1624
+// section 3. If c was wrong, the result is wrong by the same difference.
 func (s Sum) Adjust(c uint16) uint16 { return s.Word(^c).Checksum() }
 
-// AdjustPartial applies s to the pseudo-header sum that a packet with ChecksumPartial holds, which is not
-// complemented.
+// AdjustPartial applies s to the pseudo-header sum in the checksum field of a packet with ChecksumPartial. That sum
+// is not complemented.
 func (s Sum) AdjustPartial(c uint16) uint16 { return s.Word(c).Fold() }

@@ -46,7 +46,7 @@ func TestAdjust(t *testing.T) {
 	}
 }
 
-// slowSum is RFC 1071 as it is written there.
+// slowSum implements RFC 1071 literally.
 func slowSum(b []byte) uint16 {
 	var s uint32
 	for i := 0; i < len(b); i += 2 {
@@ -62,7 +62,7 @@ func slowSum(b []byte) uint16 {
 	return uint16(s)
 }
 
-func TestSumIsThatOfRFC1071(t *testing.T) {
+func TestSumMatchesRFC1071(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for n := range 200 {
 		b := make([]byte, n)

@@ -5,9 +5,9 @@ import (
 	"math/bits"
 )
 
-// Sizes in front of the IP header of an outgoing packet.
+// Sizes of the headers in front of the IP header of an outgoing packet.
 const (
-	VnetLen  = 10               // struct virtio_net_hdr, written by the engine
+	VnetLen  = 10               // struct virtio_net_hdr, written by the packet engine
 	EthLen   = 14               // Ethernet header, written by the gateway
 	Headroom = VnetLen + EthLen // where the IP header of Out.Head begins
 )
@@ -15,38 +15,39 @@ const (
 // Frame is one received packet. Its memory belongs to the port that received it and stays valid until that port's
 // next Receive.
 type Frame struct {
-	Data    []byte  // from the IP header on; may be longer than the IP packet (Ethernet padding)
+	Data    []byte  // starts with the IP header; may be longer than the IP packet (Ethernet padding)
 	Offload Offload // offsets relative to Data
 }
 
-// Drops counts the packets that arrived at a port and were not handed to the gateway, by the reason.
+// Drops counts the packets that arrived at a port and were not delivered to the gateway, by reason.
 type Drops struct {
-	Room    uint64 // the kernel had no room for them
-	Offload uint64 // super-packets of a kind, or with metadata, that Offload does not describe
-	Large   uint64 // longer than any frame that the port has room for
+	Room    uint64 // the receive ring or socket buffer was full
+	Offload uint64 // super-packets of a kind, or with metadata, that Offload cannot represent
+	Large   uint64 // longer than the port's largest frame
 }
 
-// Add adds what o has counted.
+// Add adds the counters of o.
 func (d *Drops) Add(o Drops) {
 	d.Room += o.Room
 	d.Offload += o.Offload
 	d.Large += o.Large
 }
 
-// Out is one packet to be sent: a header that the gateway wrote and a payload that usually still lies in the frame
-// it came in. The caller owns both until Send returns.
+// Out is a packet to send: a header written by the gateway and a payload that usually still lies in the received
+// frame. The caller owns the memory of both until Send returns.
 type Out struct {
-	Head    []byte   // Headroom bytes (virtio-net header free for the engine, then Ethernet), then the IP header on
-	Payload []byte   // what follows Head on the wire; may be empty
-	More    [][]byte // what follows Payload: the payloads of packets that were joined to this one
+	Head    []byte   // Headroom bytes (virtio-net header, left to the engine, and Ethernet), then the IP header
+	Payload []byte   // follows Head on the wire; may be empty
+	More    [][]byte // follows Payload on the wire: the payloads of packets coalesced into this one
 	Offload Offload  // offsets relative to the IP header, Head[Headroom]
-	Inner   Inner    // what is to be written into Payload before it is sent
+	Inner   Inner    // checksum to write into Payload just before sending
 }
 
-// Inner is a checksum of a packet inside the payload, which the sender left to the NIC. It is written when nothing can park
-// the received packet or quote it any more, since that must happen with the bytes that came. The zero value is none.
+// Inner is the checksum of a packet tunnelled in the payload, which the sender left to the NIC. The gateway writes it
+// last: until then the received packet may still be parked or quoted in an ICMP error, which needs the bytes as
+// received. The zero value means that there is none.
 type Inner struct {
-	At  uint16 // where in the payload it is, plus 1
+	At  uint16 // offset in the payload, plus 1
 	Sum uint16
 }
 
@@ -57,7 +58,7 @@ func (i Inner) Complete(b []byte) {
 	}
 }
 
-// Change returns what Complete changes of the sum of b, whose offset in the summed data is even.
+// Change returns by how much Complete changes the sum of b. The offset of b in the summed data is even.
 func (i Inner) Change(b []byte) Sum {
 	if i.At == 0 {
 		return 0
@@ -69,11 +70,11 @@ func (i Inner) Change(b []byte) Sum {
 	return Sum(0).Less(old).Word(c)
 }
 
-// Len returns the length of the IP packet in bytes, as it was before others were joined to it.
+// Len returns the length of the IP packet in bytes, without coalesced payloads.
 func (o *Out) Len() int { return len(o.Head) - Headroom + len(o.Payload) }
 
-// SegmentLen returns the length of the largest IP packet that o becomes on the wire: o itself, or one segment of a
-// super-packet.
+// SegmentLen returns the length of the largest IP packet that o becomes on the wire: that of o itself, or of one
+// segment of a super-packet.
 func (o *Out) SegmentLen() int {
 	if o.Offload.GSO == GSONone {
 		return o.Len()
@@ -81,18 +82,18 @@ func (o *Out) SegmentLen() int {
 	return min(o.Len(), int(o.Offload.HdrLen)+int(o.Offload.GSOSize))
 }
 
-// Checksum says what is known of a packet's transport checksum.
+// Checksum is the state of a packet's transport checksum.
 type Checksum uint8
 
-// What may be known of a transport checksum.
+// The states of a transport checksum.
 const (
 	ChecksumUnknown Checksum = iota // it is in the packet, unverified
 	ChecksumGood                    // the kernel or the NIC has verified it
 	ChecksumPartial                 // the field holds the pseudo-header sum, the NIC or the kernel adds the rest
 )
 
-// GSO is the kind of a super-packet: several wire packets of one flow that share a header (struct virtio_net_hdr,
-// gso_type without its ECN bit).
+// GSO is the kind of a super-packet: several wire packets of one flow that share one header (gso_type of struct
+// virtio_net_hdr without its ECN bit).
 type GSO uint8
 
 // The kinds of super-packets, with the numbers of linux/virtio_net.h.
@@ -103,13 +104,13 @@ const (
 	GSOUDPL4 GSO = 5
 )
 
-// Offload is what the kernel says of a packet beside its bytes. The zero value is an ordinary wire packet.
+// Offload is the metadata that the kernel delivers with a packet. The zero value describes an ordinary wire packet.
 type Offload struct {
 	Checksum   Checksum
 	GSO        GSO
-	ECN        bool   // a TCP super-packet that carries CWR
+	ECN        bool   // a TCP super-packet with CWR set
 	GSOSize    uint16 // payload bytes of each segment of a super-packet
-	HdrLen     uint16 // bytes of headers of a super-packet, from the IP header on
-	CsumStart  uint16 // with ChecksumPartial: where the transport header begins
-	CsumOffset uint16 // with ChecksumPartial: where in it the checksum field is
+	HdrLen     uint16 // length of the headers of a super-packet, starting with the IP header
+	CsumStart  uint16 // with ChecksumPartial: offset of the transport header
+	CsumOffset uint16 // with ChecksumPartial: offset of the checksum field in the transport header
 }

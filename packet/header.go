@@ -2,7 +2,7 @@ package packet
 
 import "encoding/binary"
 
-// Lengths of headers, in bytes.
+// Lengths of headers in bytes.
 const (
 	IPv6Len = 40
 	IPv4Len = 20 // without options
@@ -26,7 +26,7 @@ const (
 	NumDestOpts = 60
 )
 
-// Offsets of the checksum field in the transport headers.
+// Offsets of the checksum field in each transport header.
 const (
 	TCPChecksum  = 16
 	UDPChecksum  = 6
@@ -71,13 +71,13 @@ func (h IPv6) NextHeader() uint8 { return h[6] }
 // HopLimit returns the Hop Limit field.
 func (h IPv6) HopLimit() uint8 { return h[7] }
 
-// Src returns the source address; the memory is the packet's.
+// Src returns the source address, in place.
 func (h IPv6) Src() *Addr6 { return (*Addr6)(h[8:24]) }
 
-// Dst returns the destination address; the memory is the packet's.
+// Dst returns the destination address, in place.
 func (h IPv6) Dst() *Addr6 { return (*Addr6)(h[24:40]) }
 
-// Put writes a whole header with Flow Label 0.
+// Put writes the whole header. Its Flow Label is 0.
 func (h IPv6) Put(tc uint8, payload int, next, hops uint8, src, dst *Addr6) {
 	_ = h[IPv6Len-1]
 	binary.BigEndian.PutUint64(h, 6<<60|uint64(tc)<<52|uint64(uint16(payload))<<16|uint64(next)<<8|uint64(hops))
@@ -95,7 +95,7 @@ func (h IPv6) Put(tc uint8, payload int, next, hops uint8, src, dst *Addr6) {
 //	|                    Destination Address                        |
 type IPv4 []byte
 
-// Bits of the word that holds the fragment offset.
+// Bits of the word that contains the fragment offset.
 const (
 	flagDF   = 0x4000
 	flagMF   = 0x2000
@@ -123,9 +123,9 @@ func (h IPv4) Offset() uint16 { return binary.BigEndian.Uint16(h[6:]) & fragMask
 // TTL returns the Time to Live field.
 func (h IPv4) TTL() uint8 { return h[8] }
 
-// PutTTL replaces the Time to Live, checksum included.
+// PutTTL replaces the Time to Live and updates the header checksum.
 func (h IPv4) PutTTL(ttl uint8) {
-	const at, checksum = 8, 10 // the word that the TTL is in, and the checksum
+	const at, checksum = 8, 10 // offset of the word with the TTL, and of the checksum
 	s := Sum(0).Less(binary.BigEndian.Uint16(h[at:]))
 	h[at] = ttl
 	s = s.Word(binary.BigEndian.Uint16(h[at:]))
@@ -135,13 +135,13 @@ func (h IPv4) PutTTL(ttl uint8) {
 // Protocol returns the Protocol field.
 func (h IPv4) Protocol() uint8 { return h[9] }
 
-// Src returns the source address; the memory is the packet's.
+// Src returns the source address, in place.
 func (h IPv4) Src() *Addr4 { return (*Addr4)(h[12:16]) }
 
-// Dst returns the destination address; the memory is the packet's.
+// Dst returns the destination address, in place.
 func (h IPv4) Dst() *Addr4 { return (*Addr4)(h[16:20]) }
 
-// Fields4 are the fields of an IPv4 header that do not follow from its payload and addresses.
+// Fields4 are the fields of an IPv4 header that cannot be derived from payload and addresses.
 type Fields4 struct {
 	TOS   uint8
 	TTL   uint8
@@ -151,7 +151,7 @@ type Fields4 struct {
 	ID    uint16
 }
 
-// Put writes a whole header without options, its checksum included; total is the Total Length in bytes.
+// Put writes the whole header without options and computes its checksum; total is the Total Length in bytes.
 func (h IPv4) Put(f Fields4, total int, src, dst *Addr4) {
 	_ = h[IPv4Len-1]
 	first := 0x45<<56 | uint64(f.TOS)<<48 | uint64(uint16(total))<<32 | uint64(f.ID)<<16

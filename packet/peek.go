@@ -2,14 +2,14 @@ package packet
 
 import "encoding/binary"
 
-// Ports are the protocol and the ports of a packet at a glance.
+// Ports are the protocol and the ports of a packet, read without validation.
 type Ports struct {
 	Proto    Proto
-	Src, Dst uint16 // both are the Identifier of an ICMP message
+	Src, Dst uint16 // both are the Identifier of an ICMP echo message
 }
 
-// Peek6 returns the ports of an IPv6 packet that needs no parsing: one without extension headers. Nothing is checked, so
-// it only serves to prepare for the packet; data is at least an IPv6 header if ok is true.
+// Peek6 reads the ports of an IPv6 packet without extension headers. It validates nothing, so its result may only be
+// used to prefetch table entries. If ok is true, data holds at least an IPv6 header.
 func Peek6(data []byte) (p Ports, ok bool) {
 	if len(data) < IPv6Len {
 		return Ports{}, false
@@ -17,7 +17,7 @@ func Peek6(data []byte) (p Ports, ok bool) {
 	return peek(data[IPv6Len:], IPv6(data).NextHeader(), NumICMPv6)
 }
 
-// Peek4 returns the ports of an IPv4 packet that is not a fragment, as Peek6 does.
+// Peek4 does the same for an IPv4 packet that is not a fragment.
 func Peek4(data []byte) (p Ports, ok bool) {
 	if len(data) < IPv4Len {
 		return Ports{}, false
@@ -30,7 +30,7 @@ func Peek4(data []byte) (p Ports, ok bool) {
 	return peek(data[n:], h.Protocol(), NumICMP)
 }
 
-// peek reads what lies at the same place in all transport headers.
+// peek reads the ports, which have the same offset in all transport headers.
 func peek(h []byte, number, icmp uint8) (Ports, bool) {
 	if len(h) < UDPLen {
 		return Ports{}, false

@@ -2,16 +2,16 @@ package packet
 
 import "encoding/binary"
 
-// Proto is one of the three protocols that a stateful NAT64 carries. It is an index: the three BIBs and session
-// tables of RFC 6146 section 3.1 are told apart by it.
+// Proto is one of the three protocols that a stateful NAT64 translates. It indexes arrays: RFC 6146 section 3.1 has
+// one BIB and one session table per protocol.
 type Proto uint8
 
-// The protocols. ICMP means echo queries, whose "port" is the Identifier.
+// The protocols. ICMP means echo messages; their Identifier takes the place of the port.
 const (
 	TCP Proto = iota
 	UDP
 	ICMP
-	// Protos is their number.
+	// Protos is the number of protocols.
 	Protos
 )
 
@@ -21,7 +21,7 @@ func (p Proto) String() string { return [...]string{"tcp", "udp", "icmp"}[p] }
 // Addr6 is an IPv6 address, in network order.
 type Addr6 = [16]byte
 
-// Mask6 returns the first bits of an address, the others 0.
+// Mask6 returns the network address of a/bits.
 func Mask6(a Addr6, bits int) Addr6 {
 	high, low := binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])
 	binary.BigEndian.PutUint64(a[:8], high&^(^uint64(0)>>min(bits, 64)))
@@ -50,11 +50,11 @@ type Tuple6 struct{ Src, Dst Endpoint6 }
 // Tuple4 is the IPv4 5-tuple of a packet, without its protocol (RFC 6146 section 2).
 type Tuple4 struct{ Src, Dst Endpoint4 }
 
-// TCPEvent is what the TCP state machine of RFC 6146 section 3.5.2.2 sees of a segment. When several flags are set,
-// RST counts before SYN and SYN before FIN.
+// TCPEvent is the class of a segment in the TCP state machine of RFC 6146 section 3.5.2.2. If several flags are set,
+// RST takes precedence over SYN and SYN over FIN.
 type TCPEvent uint8
 
-// The events. Other is a segment with none of the three flags.
+// The events. Other is a segment without any of the three flags.
 const (
 	Other TCPEvent = iota
 	SYN

@@ -6,15 +6,16 @@ import (
 	"nat64d/drop"
 )
 
-// The fewest transport bytes of a quoted packet that tell its ports or its Identifier (RFC 6146 section 3.4).
+// The fewest transport bytes of a quoted packet that contain its ports or its Identifier (RFC 6146 section 3.4).
 const (
 	minQuotedPorts = 4
 	minQuotedEcho  = 8
 )
 
-// Quoted4 reads the IPv4 packet that an ICMP error quotes, which may be cut short anywhere behind its ports. It was sent
-// by us: of an echo message the Identifier is SrcPort. L4Len is how much of the transport header is there. Its header
-// checksum is not verified: routers quote a stale one, or zero, and the checksum of the error covers the quote.
+// Quoted4 parses the IPv4 packet quoted by an ICMP error, which may be truncated anywhere after its ports. The
+// gateway sent that packet, so the Identifier of an echo message is SrcPort. L4Len is the number of transport header
+// bytes in the quote. The header checksum is not verified: routers quote a stale one or zero, and the checksum of the
+// error covers the quote.
 func (v *View) Quoted4(data []byte) drop.Reason {
 	*v = View{}
 	if len(data) < IPv4Len || data[0]>>4 != 4 {
@@ -26,7 +27,7 @@ func (v *View) Quoted4(data []byte) drop.Reason {
 		return drop.ICMPErrorInner
 	}
 	v.Data = data
-	if total := h.TotalLen(); total >= v.L4 { // less is not a length: 0 is quoted of a super-packet above 64 KiB
+	if total := h.TotalLen(); total >= v.L4 { // a smaller value is no length: the quote of a super-packet above 64 KiB has 0
 		v.Data = data[:min(len(data), total)]
 	}
 	w := binary.BigEndian.Uint16(h[6:])
@@ -37,15 +38,15 @@ func (v *View) Quoted4(data []byte) drop.Reason {
 	return v.quoted(NumICMP, EchoRequest4, EchoReply4, &v.SrcPort)
 }
 
-// Quoted6 reads the IPv6 packet that an ICMPv6 error quotes, as Quoted4 does. It was sent to the client: of an echo
-// message the Identifier is DstPort.
+// Quoted6 parses the IPv6 packet quoted by an ICMPv6 error, as Quoted4 does. The gateway sent that packet to the
+// client, so the Identifier of an echo message is DstPort.
 func (v *View) Quoted6(data []byte) drop.Reason {
 	*v = View{}
 	if len(data) < IPv6Len || data[0]>>4 != 6 {
 		return drop.ICMPErrorInner
 	}
 	v.Data = data
-	if n := IPv6(data).PayloadLen(); n != 0 { // 0 is quoted of a super-packet above 64 KiB
+	if n := IPv6(data).PayloadLen(); n != 0 { // the quote of a super-packet above 64 KiB has 0
 		v.Data = data[:min(len(data), IPv6Len+n)]
 	}
 	if v.Extensions6() != drop.None || v.Routing != 0 {

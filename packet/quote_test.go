@@ -7,7 +7,7 @@ import (
 	"nat64d/packet"
 )
 
-func TestQuotedPacketsMayBeCutBehindTheirPorts(t *testing.T) {
+func TestQuotedAcceptsPacketTruncatedAfterPorts(t *testing.T) {
 	for name, row := range map[string]struct {
 		in   []byte
 		cut  int

@@ -2,7 +2,7 @@ package packet
 
 import "encoding/binary"
 
-// Segment is a TCP segment (RFC 9293 section 3.1) whose header has been checked:
+// Segment is a TCP segment (RFC 9293 section 3.1) whose header has been validated:
 //
 //	0                   1                   2                   3
 //	0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
@@ -16,7 +16,7 @@ type Segment []byte
 // Seq returns the sequence number.
 func (h Segment) Seq() uint32 { return binary.BigEndian.Uint32(h[4:]) }
 
-// Ack returns the acknowledgment number, and whether it counts.
+// Ack returns the acknowledgment number; ok reports whether the ACK flag is set.
 func (h Segment) Ack() (n uint32, ok bool) { return binary.BigEndian.Uint32(h[8:]), h[13]&FlagACK != 0 }
 
 // HeaderLen returns the length of the header with its options, in bytes.
@@ -33,7 +33,7 @@ const (
 	TCPOptionScale = 3 // of 3 bytes (RFC 7323 section 2.2)
 )
 
-// Option returns where in the segment the first option of that kind and size in bytes begins, or 0 if there is none.
+// Option returns the offset in the segment of the first option of that kind and size in bytes, or 0 if there is none.
 func (h Segment) Option(kind, size uint8) int {
 	end := h.HeaderLen()
 	for at := TCPLen; at < end; {

@@ -6,42 +6,42 @@ import (
 	"nat64d/drop"
 )
 
-// View is what parsing found in one IP packet, so that nobody looks twice. Parse6 and Parse4 read the IP header,
-// Extensions6 what stands between it and the transport header, Transport6 and Transport4 the rest; in that order, with
-// the caller's own checks in between. Data is the caller's memory.
+// View is the result of parsing one IP packet. Parse6 and Parse4 read the IP header, Extensions6 the IPv6 extension
+// headers, Transport6 and Transport4 the transport header. The caller calls them in that order and makes its own
+// checks between them. Data is the caller's memory.
 type View struct {
-	Data []byte // exactly the IP packet: bytes of the link behind it are cut off
+	Data []byte // exactly the IP packet, without link-layer padding
 
-	L4       int      // where the transport header begins
-	L4Len    int      // its length in bytes: 8 to 60 for TCP, 8 for UDP and ICMP
-	Number   uint8    // protocol number, as on the wire
-	Proto    Proto    // valid when Transport6 or Transport4 returned None
-	SrcPort  uint16   // of an ICMP query from the IPv6 side its Identifier
-	DstPort  uint16   // of an ICMP query from the IPv4 side its Identifier
+	L4       int      // offset of the transport header
+	L4Len    int      // length of the transport header in bytes: 8 to 60 for TCP, 8 for UDP and ICMP
+	Number   uint8    // protocol number on the wire
+	Proto    Proto    // valid if Transport6 or Transport4 returned None
+	SrcPort  uint16   // the Identifier in an ICMP query from IPv6
+	DstPort  uint16   // the Identifier in an ICMP query from IPv4
 	Event    TCPEvent // TCP only
 	ICMPType uint8    // ICMP only
-	Error    bool     // an ICMP error: it has no ports, but quotes a packet that has
+	Error    bool     // an ICMP error: has no ports, but quotes a packet that has them
 
-	Routing    int    // where the Segments Left byte of an unfinished Routing header is; 0: there is none
-	Fragmented bool   // has a Fragment header, or is a fragment of IPv4
-	FragID     uint32 // valid when Fragmented
+	Routing    int    // offset of Segments Left in a Routing header with segments left; 0: there is none
+	Fragmented bool   // has a Fragment header, or is an IPv4 fragment
+	FragID     uint32 // valid if Fragmented
 }
 
-// IP6 returns the packet as IPv6.
+// IP6 returns the packet as an IPv6 packet.
 func (v *View) IP6() IPv6 { return v.Data }
 
-// IP4 returns the packet as IPv4.
+// IP4 returns the packet as an IPv4 packet.
 func (v *View) IP4() IPv4 { return v.Data }
 
-// Transport returns the transport header and what follows.
+// Transport returns the transport header and the payload.
 func (v *View) Transport() []byte { return v.Data[v.L4:] }
 
-// ChecksumAt returns the offset of the checksum field from the transport header.
+// ChecksumAt returns the offset of the checksum field in the transport header.
 func (v *View) ChecksumAt() int {
 	return [Protos]int{TCP: TCPChecksum, UDP: UDPChecksum, ICMP: ICMPChecksum}[v.Proto]
 }
 
-// Parse6 checks the IPv6 header of data (RFC 8200 section 3) and cuts off what follows the packet.
+// Parse6 validates the IPv6 header of data (RFC 8200 section 3) and cuts data to the length of the packet.
 func (v *View) Parse6(data []byte) drop.Reason {
 	*v = View{}
 	if len(data) < IPv6Len || data[0]>>4 != 6 {
@@ -55,7 +55,7 @@ func (v *View) Parse6(data []byte) drop.Reason {
 	return drop.None
 }
 
-// Parse4 checks the IPv4 header of data (RFC 1812 section 5.2.2), its checksum included, and cuts off what follows
+// Parse4 validates the IPv4 header of data and its checksum (RFC 1812 section 5.2.2), and cuts data to the length of
 // the packet.
 func (v *View) Parse4(data []byte) drop.Reason {
 	*v = View{}
@@ -77,15 +77,16 @@ func (v *View) Parse4(data []byte) drop.Reason {
 	return drop.None
 }
 
-// Extension headers that are not skipped: to a stateful NAT64 they are unknown transports, but behind a Fragment header
-// they are in the wrong place (RFC 7915 section 5.1.1).
+// Extension headers that are not skipped. A stateful NAT64 treats them as unknown transports; after a Fragment header
+// they are misplaced (RFC 7915 section 5.1.1).
 const (
 	numMobility = 135
 	numHIP      = 139
 	numShim6    = 140
 )
 
-// Bounds of the walk along IPv6 extension headers: our own choice, against packets that are all headers.
+// Bounds of the walk along IPv6 extension headers, against packets that consist of headers only. The values are our
+// own choice.
 const (
 	maxExtensions     = 16
 	maxExtensionBytes = 512
@@ -106,7 +107,7 @@ func (v *View) Extensions6() drop.Reason {
 			return drop.None
 		}
 		if len(v.Data)-v.L4 < 8 || v.L4 > IPv6Len+maxExtensionBytes || v.Fragmented {
-			// Between a Fragment header and the transport header nothing may stand (RFC 7915 section 5.1.1).
+			// No header may stand between the Fragment header and the transport header (RFC 7915 section 5.1.1).
 			return drop.ExtensionHeaders
 		}
 		size := v.extension(v.Data[v.L4:])
@@ -119,7 +120,7 @@ func (v *View) Extensions6() drop.Reason {
 	return drop.ExtensionHeaders
 }
 
-// extension notes what matters of the extension header h and returns its size in bytes.
+// extension records the relevant fields of the extension header h and returns its size in bytes.
 func (v *View) extension(h []byte) int {
 	switch {
 	case v.Number == NumFragment:
@@ -131,7 +132,7 @@ func (v *View) extension(h []byte) int {
 	return int(h[1])*8 + 8
 }
 
-// Headers6 reads all headers behind that of IPv6: Extensions6, and then Transport6.
+// Headers6 reads all headers after the IPv6 header: Extensions6, then Transport6.
 func (v *View) Headers6() drop.Reason {
 	if r := v.Extensions6(); r != drop.None {
 		return r
@@ -139,7 +140,7 @@ func (v *View) Headers6() drop.Reason {
 	return v.Transport6()
 }
 
-// Transport6 reads the transport header of an IPv6 packet, behind Extensions6.
+// Transport6 reads the transport header of an IPv6 packet. The caller has called Extensions6.
 func (v *View) Transport6() drop.Reason {
 	if v.Fragmented && !v.atomic() {
 		return drop.Fragment
@@ -150,24 +151,24 @@ func (v *View) Transport6() drop.Reason {
 	return v.ports()
 }
 
-// error6 says whether an ICMPv6 type is that of an error (RFC 4443 section 2.1), and error4 whether an ICMP type is that
-// of an error that has a counterpart in ICMPv6 (RFC 7915 section 4.2).
+// error6 reports whether t is an ICMPv6 error type (RFC 4443 section 2.1). error4 reports whether t is an ICMP error
+// type that has a counterpart in ICMPv6 (RFC 7915 section 4.2).
 func error6(t uint8) bool { return t < 128 }
 
 func error4(t uint8) bool { return t == 3 || t == 11 || t == 12 }
 
-// Later reports whether the packet is an IPv6 fragment other than the first, so that it has no transport header.
+// Later reports whether the packet is an IPv6 fragment other than the first, which has no transport header.
 func (v *View) Later() bool {
 	return v.Fragmented && binary.BigEndian.Uint16(v.Data[v.L4-FragLen+2:])&0xfff8 != 0
 }
 
-// atomic says whether the Fragment header just passed is that of a whole packet (RFC 6946): offset and M are zero.
+// atomic reports whether the Fragment header before L4 belongs to an atomic fragment (RFC 6946): offset and M are
+// zero.
 func (v *View) atomic() bool {
 	return binary.BigEndian.Uint16(v.Data[v.L4-FragLen+2:])&0xfff9 == 0
 }
 
-// SourceRouted says whether an IPv4 packet carries a source route that has not been followed to its end (RFC 7915
-// section 4.1).
+// SourceRouted reports whether an IPv4 packet has an unexpired source route option (RFC 7915 section 4.1).
 func (v *View) SourceRouted() bool {
 	return v.L4 > IPv4Len && sourceRoute(v.Data[IPv4Len:v.L4])
 }
@@ -185,7 +186,8 @@ func (v *View) Transport4() drop.Reason {
 	return v.ports()
 }
 
-// sourceRoute looks for a loose (131) or strict (137) source route whose pointer is within its length.
+// sourceRoute reports whether the options contain a loose (131) or strict (137) source route whose pointer is within
+// its length.
 func sourceRoute(options []byte) bool {
 	for len(options) > 0 && options[0] != 0 {
 		if options[0] == 1 {
@@ -242,8 +244,8 @@ func (v *View) tcp(h []byte) drop.Reason {
 	return drop.None
 }
 
-// tcpEvent tells what the state machine sees in the flags; no flag at all and SYN beside FIN or RST are nobody's
-// packets.
+// tcpEvent returns the event for the flags. It returns false for a segment without any flag and for SYN combined with
+// FIN or RST: no TCP sends these.
 func tcpEvent(flags uint8) (TCPEvent, bool) {
 	syn := flags&FlagSYN != 0
 	switch {

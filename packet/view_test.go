@@ -138,7 +138,7 @@ func TestParse4(t *testing.T) {
 	}
 }
 
-func TestTCPEventHasOneFlag(t *testing.T) {
+func TestTCPEventPrecedence(t *testing.T) {
 	for flags, want := range map[byte]packet.TCPEvent{
 		packet.FlagSYN: packet.SYN, packet.FlagSYN | packet.FlagACK: packet.SYN, packet.FlagACK: packet.Other,
 		packet.FlagFIN | packet.FlagACK: packet.FIN, packet.FlagRST | packet.FlagACK: packet.RST, packet.FlagRST | packet.FlagFIN: packet.RST,
@@ -150,7 +150,7 @@ func TestTCPEventHasOneFlag(t *testing.T) {
 	}
 }
 
-func TestIdentifierIsTheNearEndsPort(t *testing.T) {
+func TestIdentifierIsQueriersPort(t *testing.T) {
 	if v, _ := parse6(ip6(58, 128, 0, 0, 0, 0x11, 0x22, 0, 1)); v.SrcPort != 0x1122 || v.DstPort != 0 {
 		t.Errorf("from IPv6: ports %#x and %#x", v.SrcPort, v.DstPort)
 	}
@@ -159,7 +159,7 @@ func TestIdentifierIsTheNearEndsPort(t *testing.T) {
 	}
 }
 
-func TestParsingAllocatesNothing(t *testing.T) {
+func TestParsingDoesNotAllocate(t *testing.T) {
 	six, four := ip6(0, chain([]byte{17, 0, 1, 4, 0, 0, 0, 0}, udp(3))...), ip4(6, tcp(packet.FlagACK)...)
 	if n := testing.AllocsPerRun(100, func() { _, _ = parse6(six); _, _ = parse4(four); packet.Peek6(six); packet.Peek4(four) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -185,8 +185,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestPeekAgreesWithParsing: of a packet in one piece and without extension headers, both see the same.
-func TestPeekAgreesWithParsing(t *testing.T) {
+// Peek6 and Peek4 return the ports that Parse finds in an unfragmented packet without extension headers.
+func TestPeekAgreesWithParse(t *testing.T) {
 	t.Parallel()
 	for _, in := range [][]byte{ip6(17, udp(3)...), ip6(6, tcp(packet.FlagSYN)...), ip6(58, 128, 0, 0, 0, 0x11, 0x12, 0, 1)} {
 		v, _ := parse6(in)

@@ -2,19 +2,20 @@ package pool6
 
 import "net/netip"
 
-// Class4 says what a stateful NAT64 does with an IPv4 address on the far side of a flow.
+// Class4 is how a stateful NAT64 treats an IPv4 address on the far side of a flow.
 type Class4 uint8
 
 // The classes.
 const (
 	// Global addresses are translated.
 	Global Class4 = iota
-	// Private addresses are translated if the policy of the prefix lets them pass; else their packets are refused, and the
-	// sender is told (RFC 6052 section 3.1).
+	// Private addresses are translated if the policy of the prefix allows it. Otherwise the gateway refuses the
+	// packet and sends an ICMP error (RFC 6052 section 3.1).
 	Private
-	// LinkLocal addresses are never translated (RFC 3927 section 7): the packets are refused, and the sender is told.
+	// LinkLocal addresses are never translated (RFC 3927 section 7); the gateway refuses the packet and sends an ICMP
+	// error.
 	LinkLocal
-	// Unusable addresses are of no host that can be sent to, or is known by them: their packets are dropped.
+	// Unusable addresses do not identify a host that can send or receive; their packets are dropped.
 	Unusable
 )
 
@@ -25,9 +26,9 @@ type Special4 struct {
 	Class  Class4
 }
 
-// Specials4 returns the special-purpose IPv4 addresses that are not like all others (RFC 6890 and the registry that it
-// founded, RFC 5771, RFC 1112), and the exceptions within them. Where one prefix lies in another, the longer one counts.
-// What the registry has of prefixes that are globally reachable makes no difference and is not here, but for exceptions.
+// Specials4 returns the special-purpose IPv4 addresses that need special treatment and the exceptions within them
+// (RFC 6890 and its registry, RFC 5771, RFC 1112). Prefixes may be nested; the longest match wins. Globally reachable
+// prefixes of the registry are omitted unless they are exceptions within another row.
 func Specials4() []Special4 {
 	row := func(prefix, name string, c Class4) Special4 { return Special4{netip.MustParsePrefix(prefix), name, c} }
 	return []Special4{
@@ -53,14 +54,13 @@ func Specials4() []Special4 {
 	}
 }
 
-// range4 is a row of Specials4 as a packet's address is compared with it.
+// range4 is a row of Specials4 in the form used for look-ups.
 type range4 struct {
 	addr, mask uint32
 	class      Class4
 }
 
-// ranges4 has the rows by the first byte of an address, the longest prefix first, so that most addresses are compared with
-// none of them.
+// ranges4 lists the rows by the first byte of an address, longest prefix first. For most addresses the list is empty.
 var ranges4 = func() (byFirst [256][]range4) {
 	for _, s := range Specials4() {
 		a := s.Prefix.Addr().As4()
@@ -98,10 +98,10 @@ func ClassOf4(v4 [4]byte) Class4 {
 }
 
 // Unicast4 reports whether v4 can be the source or the destination of a packet between hosts, whatever the prefix
-// (RFC 7915 section 4.1, RFC 1812 section 5.3.7). Link-local addresses can, on their link.
+// (RFC 7915 section 4.1, RFC 1812 section 5.3.7). This includes link-local addresses.
 func Unicast4(v4 [4]byte) bool { return ClassOf4(v4) != Unusable }
 
-// Global4 reports whether v4 is globally reachable, so that it may stand behind the Well-Known Prefix (RFC 6052 section
+// Global4 reports whether v4 is globally reachable, so that the Well-Known Prefix may represent it (RFC 6052 section
 // 3.1).
 func Global4(v4 [4]byte) bool { return ClassOf4(v4) == Global }
 
@@ -117,9 +117,9 @@ func NonGlobal4() []netip.Prefix {
 	return list
 }
 
-// Unicast6 reports whether a can be the source of a translated packet: one unicast address that may be answered from
-// another link, so not unspecified, loopback, multicast, link-local, IPv4-mapped or IPv4-compatible (RFC 4291 section
-// 2.5).
+// Unicast6 reports whether a can be the source of a translated packet: a unicast address that is reachable from
+// another link. It is false for unspecified, loopback, multicast, link-local, IPv4-mapped and IPv4-compatible
+// addresses (RFC 4291 section 2.5).
 func Unicast6(a *[16]byte) bool {
 	switch {
 	case a[0] == 0xff, a[0] == 0xfe && a[1]&0xc0 == 0x80:
@@ -130,7 +130,7 @@ func Unicast6(a *[16]byte) bool {
 	return true
 }
 
-// Mapped6 reports whether a is an IPv4-mapped address, ::ffff:0:0/96, which never appears on the wire but in forged
+// Mapped6 reports whether a is an IPv4-mapped address, ::ffff:0:0/96, which appears on the wire only in forged
 // packets (RFC 4291 section 2.5.5.2).
 func Mapped6(a *[16]byte) bool { return [12]byte(a[:12]) == [12]byte{10: 0xff, 11: 0xff} }
 

@@ -1,5 +1,5 @@
-// Package pool6 maps IPv4 addresses into NAT64 prefixes and back (RFC 6052), and knows which IPv4 addresses may
-// stand behind one.
+// Package pool6 embeds IPv4 addresses in NAT64 prefixes and extracts them (RFC 6052). It also classifies the IPv4
+// addresses that may be embedded.
 package pool6
 
 import (
@@ -19,7 +19,7 @@ type Prefix struct {
 	wkp  bool
 }
 
-// ParsePrefix reads a prefix such as 64:ff9b::/96. The error says what would be right.
+// ParsePrefix parses a prefix such as 64:ff9b::/96. Its errors state the valid form.
 func ParsePrefix(s string) (Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
@@ -28,7 +28,7 @@ func ParsePrefix(s string) (Prefix, error) {
 	return FromPrefix(p)
 }
 
-// FromPrefix checks p against RFC 6052 section 2.2 and against the addresses that can never be translated.
+// FromPrefix checks that RFC 6052 section 2.2 allows p and that its addresses can be translated.
 func FromPrefix(p netip.Prefix) (Prefix, error) {
 	if !p.Addr().Is6() || p.Addr().Zone() != "" {
 		return Prefix{}, fmt.Errorf("pool6: %v is not an IPv6 prefix such as 64:ff9b::/96", p)
@@ -39,7 +39,7 @@ func FromPrefix(p netip.Prefix) (Prefix, error) {
 		return Prefix{}, fmt.Errorf("pool6: %v: the length must be 32, 40, 48, 56, 64 or 96 (RFC 6052)", p)
 	}
 	if p != p.Masked() {
-		return Prefix{}, fmt.Errorf("pool6: %v has bits set behind its length; did you mean %v?", p, p.Masked())
+		return Prefix{}, fmt.Errorf("pool6: %v has bits set after its length; did you mean %v?", p, p.Masked())
 	}
 	if err := reserved(p.Addr()); err != nil {
 		return Prefix{}, fmt.Errorf("pool6: %v %w", p, err)
@@ -76,11 +76,11 @@ func (p Prefix) Prefix() netip.Prefix {
 // String returns p in CIDR notation.
 func (p Prefix) String() string { return p.Prefix().String() }
 
-// IsWellKnown says whether p is 64:ff9b::/96, behind which only global IPv4 addresses may stand (RFC 6052 section
+// IsWellKnown reports whether p is 64:ff9b::/96, which may represent only global IPv4 addresses (RFC 6052 section
 // 3.1).
 func (p Prefix) IsWellKnown() bool { return p.wkp }
 
-// Contains says whether a lies in p. Of a /96, bits 64 to 71 are part of the prefix.
+// Contains reports whether p contains a. In a /96, bits 64 to 71 are part of the prefix.
 func (p *Prefix) Contains(a *[16]byte) bool {
 	if p.len == 12 {
 		return *(*[12]byte)(a[:]) == *(*[12]byte)(p.addr[:])
@@ -88,7 +88,7 @@ func (p *Prefix) Contains(a *[16]byte) bool {
 	return string(a[:p.len]) == string(p.addr[:p.len])
 }
 
-// Embed returns the IPv6 address that stands for v4 (RFC 6052 section 2.3): the prefix, the address wound around
+// Embed returns the IPv6 address that represents v4 (RFC 6052 section 2.3): the prefix, the IPv4 address, which skips
 // byte 8, and zeros.
 func (p *Prefix) Embed(v4 [4]byte) [16]byte {
 	a := p.addr
@@ -103,7 +103,7 @@ func (p *Prefix) Embed(v4 [4]byte) [16]byte {
 	return a
 }
 
-// Extract returns the IPv4 address inside a, which must lie in p. Byte 8 and the suffix are ignored (RFC 6052
+// Extract returns the IPv4 address embedded in a. p must contain a. Byte 8 and the suffix are ignored (RFC 6052
 // section 2.2).
 func (p *Prefix) Extract(a *[16]byte) (v4 [4]byte) {
 	if p.len == 12 {
@@ -120,7 +120,7 @@ func (p *Prefix) Extract(a *[16]byte) (v4 [4]byte) {
 	return v4
 }
 
-// Match returns the number of the longest prefix of ps that contains a.
+// Match returns the index of the longest prefix of ps that contains a.
 func Match(ps []Prefix, a *[16]byte) (n int, ok bool) {
 	best := uint8(0)
 	for i := range ps {

@@ -62,7 +62,7 @@ func TestParsePrefix(t *testing.T) {
 	}
 }
 
-func TestMatchTakesTheLongestPrefix(t *testing.T) {
+func TestMatchTakesLongestPrefix(t *testing.T) {
 	ps := make([]pool6.Prefix, 3)
 	for i, s := range []string{"2001:db8::/32", "2001:db8:0:1::/64", "64:ff9b::/96"} {
 		ps[i], _ = pool6.ParsePrefix(s)
@@ -96,8 +96,8 @@ func TestAddressClasses(t *testing.T) {
 	}
 }
 
-// ClassOf4 agrees with a search of the rows for the longest prefix, at both ends of each and beside it.
-func TestClassOf4TakesTheLongestRow(t *testing.T) {
+// ClassOf4 agrees with a linear search of the rows for the longest prefix, at and next to both ends of each row.
+func TestClassOf4TakesLongestPrefix(t *testing.T) {
 	for _, s := range pool6.Specials4() {
 		last := s.Prefix.Addr().As4()
 		for i := range last {

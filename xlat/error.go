@@ -11,16 +11,17 @@ import (
 // ErrorRoom is the capacity that the Head of an error's packet.Out needs, in bytes.
 const ErrorRoom = packet.Headroom + icmp.MaxLen6 + 256
 
-// Error is what of a translated ICMP error does not follow from the one that came in.
+// Error contains the fields of a translated ICMP error that the caller has computed.
 type Error struct {
 	Answer     drop.Answer // new type and code
 	Rest       uint32      // new second word: MTU or pointer
 	Quote      *packet.View
-	Extensions []byte // of RFC 4884; nil if there are none, or if the new type has no room for them
+	Extensions []byte // RFC 4884 extensions; nil if there are none or the new type cannot carry them
 }
 
-// ErrorTo6 translates the ICMP error in v into o (RFC 7915 sections 4.2 and 4.3): src and dst are the new outer addresses,
-// quoted the tuple of the quoted packet as its sender knows it. o.Head needs a capacity of ErrorRoom.
+// ErrorTo6 translates the ICMP error in v into o (RFC 7915 sections 4.2 and 4.3). src and dst are the new outer
+// addresses; quoted is the IPv6 tuple of the quoted packet as its sender sent it. o.Head needs a capacity of
+// ErrorRoom.
 func (c *Config) ErrorTo6(o *packet.Out, v *packet.View, e Error, src, dst *packet.Addr6, quoted packet.Tuple6) {
 	h := v.IP4()
 	b := o.Head[:packet.Headroom+packet.IPv6Len+packet.ICMPLen]
@@ -46,8 +47,8 @@ func (c *Config) ErrorTo4(o *packet.Out, v *packet.View, e Error, src, dst *pack
 	o.Head, o.Payload, o.Offload, o.Inner = b, nil, packet.Offload{}, packet.Inner{}
 }
 
-// finish cuts the quote behind the message at b[at:] to what fits and appends the extensions; lengthAt is where in the
-// message their length field is.
+// finish truncates the quote in the message b[at:] to the permitted length and appends the extensions. lengthAt is
+// the offset of the RFC 4884 length field in the message.
 func (e *Error) finish(b []byte, at, room, unit, lengthAt int) []byte {
 	body := at + packet.ICMPLen
 	quote, padding, extended := icmp.Fit(len(b)-body, len(e.Extensions), room, unit)
@@ -70,9 +71,9 @@ func (e *Error) checksum(message []byte, pseudo packet.Sum) {
 	binary.BigEndian.PutUint16(message[packet.ICMPChecksum:], pseudo.Bytes(message).Checksum())
 }
 
-// quoteTo6 appends the quoted IPv4 packet in q as the IPv6 packet that its sender sent (RFC 7915 section 4.3). Its TTL is
-// not decremented, and its length is that of the whole packet, however much of it is quoted, or of what is quoted if that
-// is more.
+// quoteTo6 appends the quoted IPv4 packet in q, translated to the IPv6 packet that its sender sent (RFC 7915 section
+// 4.3). The TTL is not decremented. The length is that of the whole packet even if the quote is truncated, or that of
+// the quote if it is longer.
 func (c *Config) quoteTo6(b []byte, q *packet.View, t packet.Tuple6) []byte {
 	h := q.IP4()
 	n := max(h.TotalLen(), len(q.Data)) - q.L4
@@ -92,7 +93,8 @@ func (c *Config) quoteTo6(b []byte, q *packet.View, t packet.Tuple6) []byte {
 	return quoteTransport(b, q, delta, t.Src.Port, t.Dst.Port)
 }
 
-// quoteTo4 appends the quoted IPv6 packet in q as the IPv4 packet that its sender sent (RFC 7915 section 5.3).
+// quoteTo4 appends the quoted IPv6 packet in q, translated to the IPv4 packet that its sender sent (RFC 7915 section
+// 5.3).
 func (c *Config) quoteTo4(b []byte, q *packet.View, t packet.Tuple4) []byte {
 	h := q.IP6()
 	n := max(packet.IPv6Len+h.PayloadLen(), len(q.Data)) - q.L4
@@ -112,8 +114,9 @@ func (c *Config) quoteTo4(b []byte, q *packet.View, t packet.Tuple4) []byte {
 	return quoteTransport(b, q, delta, t.Src.Port, t.Dst.Port)
 }
 
-// quoteTransport appends the transport part of a quoted packet with the ports, or the Identifier and type, of the other
-// family. Its checksum, if it is quoted, is carried over incrementally: what it covers mostly is not there.
+// quoteTransport appends the quoted transport header and payload with the translated ports, or with the translated
+// Identifier and ICMP type. It updates a quoted checksum incrementally, because the quote usually lacks most of the
+// data that the checksum covers.
 func quoteTransport(b []byte, q *packet.View, delta packet.Sum, src, dst uint16) []byte {
 	at := len(b)
 	b = append(b, q.Data[q.L4:min(len(q.Data), q.L4+icmp.MaxLen6)]...)
@@ -121,7 +124,7 @@ func quoteTransport(b []byte, q *packet.View, delta packet.Sum, src, dst uint16)
 	if q.Proto == packet.ICMP {
 		old := binary.BigEndian.Uint16(h)
 		h[0] = swapEcho(h[0])
-		id := src + dst // one of them is it, the other is 0
+		id := src + dst // one of the two is the Identifier, the other is 0
 		delta = delta.Less(old).Word(binary.BigEndian.Uint16(h)).Less(q.SrcPort + q.DstPort).Word(id)
 		binary.BigEndian.PutUint16(h[4:], id)
 	} else {
@@ -139,7 +142,7 @@ func quoteTransport(b []byte, q *packet.View, delta packet.Sum, src, dst uint16)
 	return b
 }
 
-// swapEcho returns the type of an echo message in the other family.
+// swapEcho returns the corresponding type of an echo message in the other family.
 func swapEcho(t uint8) uint8 {
 	switch t {
 	case packet.EchoRequest4:

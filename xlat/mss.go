@@ -6,10 +6,10 @@ import (
 	"nat64d/packet"
 )
 
-const mssLen = 4 // bytes of the option
+const mssLen = 4 // length of the option in bytes
 
-// ClampMSS lowers the MSS option of the TCP SYN in o, a translation of v, to at most mss bytes, checksum included. An
-// option that is lower, or that is not there, stays as it is.
+// ClampMSS lowers the MSS option of the TCP SYN in o, a translation of v, to at most mss bytes and updates the
+// checksum. It leaves a lower value as it is and does not add an option.
 func ClampMSS(o *packet.Out, v *packet.View, mss int) {
 	h := transport(o, v)
 	at := packet.Segment(h).Option(packet.TCPOptionMSS, mssLen)
@@ -23,10 +23,10 @@ func ClampMSS(o *packet.Out, v *packet.View, mss int) {
 	}
 	binary.BigEndian.PutUint16(field, uint16(mss))
 	if o.Offload.Checksum == packet.ChecksumPartial {
-		return // whoever completes the checksum reads the option as it is now
+		return // the NIC or kernel that completes the checksum reads the new option
 	}
 	delta := packet.Sum(0).Less(old).Word(uint16(mss))
-	if at%2 == 1 { // the value straddles two words: its bytes are swapped in the sum (RFC 1071 section 2)
+	if at%2 == 1 { // the value straddles two words, so its bytes are swapped in the sum (RFC 1071 section 2)
 		delta = packet.Sum(0).Less(old<<8 | old>>8).Word(uint16(mss)<<8 | uint16(mss)>>8)
 	}
 	c := h[packet.TCPChecksum:]

@@ -10,7 +10,7 @@ import (
 	"nat64d/xlat"
 )
 
-// syn returns a TCP SYN over IPv6 with those options, padded to a multiple of 4.
+// syn returns a TCP SYN over IPv6 with the given options, padded to a multiple of 4.
 func syn(options []byte) []byte {
 	for len(options)%4 != 0 {
 		options = append(options, 1)
@@ -25,7 +25,7 @@ func syn(options []byte) []byte {
 	return ip6(packet.NumTCP, h)
 }
 
-// clamped translates a SYN, clamps it and returns its options.
+// clamped translates a SYN, clamps its MSS and returns its options.
 func clamped(t testing.TB, options []byte, mss int) []byte {
 	var v packet.View
 	in := syn(options)
@@ -65,7 +65,7 @@ func FuzzClampMSS(f *testing.F) {
 	f.Add([]byte{1, 2, 4, 5, 0xb4, 0})
 	f.Fuzz(func(t *testing.T, options []byte) {
 		if len(options) <= 40 {
-			clamped(t, bytes.Clone(options), 1000) // it verifies the checksum
+			clamped(t, bytes.Clone(options), 1000) // clamped verifies the checksum
 		}
 	})
 }

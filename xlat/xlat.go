@@ -1,6 +1,5 @@
-// Package xlat rewrites a packet from one family to the other (RFC 7915): bytes and addresses in, bytes out. It knows
-// no table and does no I/O. The new headers are written into the caller's scratch memory, the payload stays where it
-// was received.
+// Package xlat translates a packet from one IP family to the other (RFC 7915). It uses no tables and does no I/O. It
+// writes the new headers into the caller's scratch memory and leaves the payload in the received frame.
 package xlat
 
 import (
@@ -10,28 +9,28 @@ import (
 	"nat64d/packet"
 )
 
-// CopyTOS as Config.TOS or Config.TrafficClass copies the octet from the other family.
+// CopyTOS as Config.TOS or Config.TrafficClass copies the octet from the received packet.
 const CopyTOS = -1
 
-// Config says how headers are translated. It is immutable once in use.
+// Config holds the options of header translation. It must not be changed while it is in use.
 type Config struct {
 	TOS          int  // of IPv4 packets, or CopyTOS (RFC 7915 section 5.1)
 	TrafficClass int  // of IPv6 packets, or CopyTOS (RFC 7915 section 4.1)
-	ZeroUDPDrop  bool // refuse IPv4 UDP without a checksum instead of computing one (RFC 7915 section 4.5)
+	ZeroUDPDrop  bool // refuse an IPv4 UDP datagram without a checksum instead of computing one (RFC 7915 section 4.5)
 }
 
-// maxDF0 is the largest IPv4 packet that leaves with DF=0: one that came as an IPv6 packet of at most 1280 bytes (RFC
-// 7915 section 5.1).
+// maxDF0 is the length of the largest IPv4 packet with DF=0: a translated IPv6 packet of 1280 bytes (RFC 7915 section
+// 5.1).
 const maxDF0 = 1260
 
-// To4 translates the IPv6 packet in v into o, with the addresses and ports of t (RFC 7915 section 5.1). o.Head needs a
-// capacity of packet.Headroom + 80 bytes; its first Headroom bytes are left alone. id is the Identification for a
-// packet that has no Fragment header of its own. It refuses what cannot be expressed in IPv4 and ICMP queries whose
-// checksum is wrong.
+// To4 translates the IPv6 packet in v into o, with the addresses and ports of t (RFC 7915 section 5.1). o.Head needs
+// a capacity of packet.Headroom + 80 bytes; To4 does not write its first Headroom bytes. id is the Identification for
+// a packet without a Fragment header. To4 refuses packets that have no equivalent in IPv4 and ICMP queries with a
+// wrong checksum.
 func (c *Config) To4(o *packet.Out, v *packet.View, off packet.Offload, t *packet.Tuple4, id uint16) drop.Reason {
 	h := v.IP6()
 	if packet.IPv4Len+len(v.Data)-v.L4 > 0xffff {
-		return drop.Large // an IPv4 packet ends at 64 KiB, an IPv6 packet 40 bytes later
+		return drop.Large // the maximum length of an IPv6 packet is 40 bytes larger than that of an IPv4 packet
 	}
 	if r := start(o, v, &off, packet.IPv4Len); r != drop.None {
 		return r
@@ -51,16 +50,16 @@ func (c *Config) To4(o *packet.Out, v *packet.View, off packet.Offload, t *packe
 		TOS: octet(c.TOS, h.TrafficClass()), TTL: h.HopLimit() - 1, Proto: number4(v.Proto),
 		DF: o.SegmentLen() > maxDF0, ID: id,
 	}
-	if v.Fragmented { // an atomic fragment: RFC 7915 section 5.1.1
+	if v.Fragmented { // an atomic fragment (RFC 7915 section 5.1.1)
 		f.DF, f.ID = false, uint16(v.FragID)
 	}
 	packet.IPv4(o.Head[packet.Headroom:]).Put(f, o.Len(), &t.Src.Addr, &t.Dst.Addr)
 	return drop.None
 }
 
-// To6 translates the IPv4 packet in v into o, with the addresses and ports of t (RFC 7915 section 4.1). o.Head needs a
-// capacity of packet.Headroom + 100 bytes; its first Headroom bytes are left alone. It refuses what cannot be expressed
-// in IPv6 and ICMP queries whose checksum is wrong.
+// To6 translates the IPv4 packet in v into o, with the addresses and ports of t (RFC 7915 section 4.1). o.Head needs
+// a capacity of packet.Headroom + 100 bytes; To6 does not write its first Headroom bytes. To6 refuses packets that
+// have no equivalent in IPv6 and ICMP queries with a wrong checksum.
 func (c *Config) To6(o *packet.Out, v *packet.View, off packet.Offload, t *packet.Tuple6) drop.Reason {
 	h := v.IP4()
 	if r := start(o, v, &off, packet.IPv6Len); r != drop.None {
@@ -85,8 +84,8 @@ func (c *Config) To6(o *packet.Out, v *packet.View, off packet.Offload, t *packe
 	return drop.None
 }
 
-// start lays out o for an IP header of ipLen bytes: the transport header is copied behind it, the payload is v's own,
-// the offload metadata move along.
+// start prepares o for an IP header of ipLen bytes. It copies the transport header, points o.Payload to the payload
+// of v, and converts the offload metadata.
 func start(o *packet.Out, v *packet.View, off *packet.Offload, ipLen int) drop.Reason {
 	at := packet.Headroom + ipLen
 	o.Head = o.Head[:at+v.L4Len]
@@ -102,23 +101,24 @@ func start(o *packet.Out, v *packet.View, off *packet.Offload, ipLen int) drop.R
 	return offload(o, v, *off, ipLen)
 }
 
-// inner computes the checksum within the payload of a UDP datagram, of a packet that it carries as a tunnel, if its sender
-// left it to the NIC. The datagram's own already covers the complete one; if it has none, it may get one here.
+// inner computes the checksum of a packet tunnelled in a UDP datagram if the sender left it to the NIC. The checksum
+// of the datagram already covers the completed one, and is then treated like any other.
 func inner(v *packet.View, off *packet.Offload) packet.Inner {
 	from, at := int(off.CsumStart), int(off.CsumStart)+int(off.CsumOffset)
 	if from < v.L4+packet.UDPLen || at+2 > len(v.Data) {
-		return packet.Inner{} // it is refused
+		return packet.Inner{} // offload refuses it
 	}
 	c := packet.Sum(0).Bytes(v.Data[from:]).Checksum()
 	if c == 0 {
-		c = 0xffff // in UDP 0 means that there is none; elsewhere the two are the same
+		c = 0xffff // in UDP, 0 means no checksum; elsewhere both represent zero
 	}
 	off.Checksum = packet.ChecksumUnknown
 	return packet.Inner{At: uint16(at - v.L4 - packet.UDPLen + 1), Sum: c}
 }
 
-// halve makes the checksum of a super-packet half done, as it must be where the packets are told apart again. Receive offload
-// has found each of theirs good; where it strings them together (rx-gro-list), that of the first is left in the header.
+// halve replaces the verified checksum of a super-packet by a partial one, which segmentation needs. After receive
+// offload the checksum of every segment is good, but the header contains only one of them: with rx-gro-list that of
+// the first segment.
 func halve(o *packet.Out, v *packet.View, off *packet.Offload) {
 	at, n := v.ChecksumAt(), len(v.Transport())
 	off.Checksum, off.CsumStart, off.CsumOffset = packet.ChecksumPartial, uint16(v.L4), uint16(at)
@@ -133,8 +133,8 @@ func halve(o *packet.Out, v *packet.View, off *packet.Offload) {
 	binary.BigEndian.PutUint16(transport(o, v)[at:], s.Fold())
 }
 
-// offload moves the metadata of a checksum and of a super-packet to where the new headers are. A checksum that is known to be
-// good is so when it has been carried over.
+// offload converts checksum and super-packet metadata to the offsets of the new headers. A checksum that is known to
+// be good stays good, because it is updated incrementally.
 func offload(o *packet.Out, v *packet.View, off packet.Offload, ipLen int) drop.Reason {
 	partial := off.Checksum == packet.ChecksumPartial
 	if partial && (int(off.CsumStart) != v.L4 || int(off.CsumOffset) != v.ChecksumAt()) {
@@ -158,7 +158,7 @@ func offload(o *packet.Out, v *packet.View, off packet.Offload, ipLen int) drop.
 	return drop.None
 }
 
-// swapGSO returns the kind of super-packet that the translated one is.
+// swapGSO returns the kind of the translated super-packet.
 func swapGSO(g packet.GSO, p packet.Proto) (packet.GSO, bool) {
 	switch {
 	case g == packet.GSOTCPv6 && p == packet.TCP:
@@ -171,7 +171,7 @@ func swapGSO(g packet.GSO, p packet.Proto) (packet.GSO, bool) {
 	return 0, false
 }
 
-// octet returns the TOS or Traffic Class to write: what is configured, or what came in.
+// octet returns the TOS or Traffic Class to write: the configured value or the received one.
 func octet(configured int, in uint8) uint8 {
 	if configured == CopyTOS {
 		return in
@@ -191,5 +191,5 @@ func checksumOf(v *packet.View) uint16 {
 	return binary.BigEndian.Uint16(v.Data[v.L4+v.ChecksumAt():])
 }
 
-// transport returns the part of the new head that is transport header.
+// transport returns the transport header in the new head.
 func transport(o *packet.Out, v *packet.View) []byte { return o.Head[len(o.Head)-v.L4Len:] }

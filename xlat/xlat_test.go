@@ -19,7 +19,7 @@ var (
 	conf    = xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS}
 )
 
-// transport6 returns a transport header and payload whose checksum is right for an IPv6 packet.
+// transport6 returns a transport header and payload with a correct checksum for an IPv6 packet.
 func transport6(number uint8, payload []byte) []byte {
 	var h []byte
 	at := 0
@@ -86,8 +86,8 @@ func to6(data []byte, off packet.Offload) (*packet.Out, drop.Reason) {
 	return o, conf.To6(o, &v, off, &t)
 }
 
-// swap4 turns an IPv4 packet into its own answer, so that it can be translated back: the transport checksum covers both
-// addresses and both ports, whichever comes first.
+// swap4 turns an IPv4 packet into a reply by swapping addresses and ports. The transport checksum stays correct,
+// because its sum does not depend on their order.
 func swap4(b []byte) []byte {
 	h := packet.IPv4(b)
 	*h.Src(), *h.Dst() = *h.Dst(), *h.Src()
@@ -102,7 +102,7 @@ func swap4(b []byte) []byte {
 	return b
 }
 
-// verify checks a whole IPv4 packet's checksums.
+// verify4 checks the checksums of a whole IPv4 packet.
 func verify4(t testing.TB, b []byte) {
 	h := packet.IPv4(b)
 	if h.TotalLen() != len(b) || packet.Sum(0).Bytes(b[:packet.IPv4Len]).Fold() != 0xffff {
@@ -128,7 +128,7 @@ func verify6(t testing.TB, b []byte) {
 	}
 }
 
-// roundTrip translates a packet to IPv4 and its mirror image back, and checks that nothing was lost.
+// roundTrip translates a packet to IPv4, and its mirror image back, and checks that the payload is unchanged.
 func roundTrip(t testing.TB, number uint8, payload []byte) {
 	in := ip6(number, transport6(number, payload))
 	four, r := to4(in, packet.Offload{})
@@ -149,7 +149,7 @@ func roundTrip(t testing.TB, number uint8, payload []byte) {
 	}
 }
 
-func TestThereAndBack(t *testing.T) {
+func TestRoundTrip(t *testing.T) {
 	for _, number := range []uint8{packet.NumTCP, packet.NumUDP, packet.NumICMPv6} {
 		for n := range 70 {
 			roundTrip(t, number, bytes.Repeat([]byte{0xff, byte(n)}, n)[:n])
@@ -157,7 +157,7 @@ func TestThereAndBack(t *testing.T) {
 	}
 }
 
-func FuzzThereAndBack(f *testing.F) {
+func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte("hello"), uint8(0))
 	f.Add([]byte{0xff, 0xff, 0}, uint8(1))
 	f.Fuzz(func(t *testing.T, payload []byte, kind uint8) {
@@ -168,7 +168,7 @@ func FuzzThereAndBack(f *testing.F) {
 	})
 }
 
-// FuzzTranslate feeds arbitrary packets: no panic, and what comes out parses.
+// FuzzTranslate translates arbitrary packets: To4 and To6 must not panic, and their results must parse.
 func FuzzTranslate(f *testing.F) {
 	f.Add(ip6(packet.NumUDP, transport6(packet.NumUDP, []byte("x"))), uint8(0), uint16(0))
 	f.Add(ip6(packet.NumTCP, transport6(packet.NumTCP, []byte("x"))), uint8(2), uint16(40))
@@ -197,15 +197,17 @@ func TestSuperPacketKeepsItsMetadata(t *testing.T) {
 	})
 }
 
-// TestSuperPacketOfGoodPackets has in its header the checksum of the first packet, which says nothing of the others.
-func TestSuperPacketOfGoodPackets(t *testing.T) {
+// In a super-packet with verified checksums, the header contains that of the first packet, which does not cover the
+// others.
+func TestSuperPacketWithGoodChecksumsBecomesPartial(t *testing.T) {
 	in := ip6(packet.NumTCP, transport6(packet.NumTCP, make([]byte, 5*1428)))
 	binary.BigEndian.PutUint16(in[packet.IPv6Len+packet.TCPChecksum:], 0x1234)
 	checkSuperPacket(t, in, packet.Offload{Checksum: packet.ChecksumGood, GSO: packet.GSOTCPv6, ECN: true, GSOSize: 1428, HdrLen: 72})
 }
 
-// TestAGoodChecksumStaysGood, but nobody vouches for that of an ICMP message, which is made anew.
-func TestAGoodChecksumStaysGood(t *testing.T) {
+// An incremental update keeps a checksum good. That of an ICMP message is computed from scratch, so the kernel has
+// not verified it.
+func TestGoodChecksumStaysGood(t *testing.T) {
 	for number, want := range map[uint8]packet.Checksum{
 		packet.NumTCP: packet.ChecksumGood, packet.NumUDP: packet.ChecksumGood, packet.NumICMPv6: packet.ChecksumUnknown,
 	} {
@@ -241,8 +243,9 @@ func checkSuperPacket(t *testing.T, in []byte, off packet.Offload) {
 	}
 }
 
-// TestTunnels carry packets whose checksum is half done, in datagrams whose own is there, for it covers the other as it will be.
-func TestTunnels(t *testing.T) {
+// A tunnelled packet has a partial checksum, while the checksum of the UDP datagram around it already covers the
+// completed one.
+func TestTunnelledPartialChecksum(t *testing.T) {
 	inner := transport6(packet.NumTCP, []byte("inside"))
 	tunnel := append(make([]byte, 20), inner...)
 	in := ip6(packet.NumUDP, transport6(packet.NumUDP, tunnel))
@@ -260,10 +263,10 @@ func TestTunnels(t *testing.T) {
 	o.Inner.Complete(o.Payload)
 	b := join(o)
 	if !bytes.Equal(b[len(b)-len(inner):], inner) {
-		t.Errorf("inside is %x, want %x", b[len(b)-len(inner):], inner)
+		t.Errorf("the tunnelled packet is %x, want %x", b[len(b)-len(inner):], inner)
 	}
 	if sum := packet.Sum(0).Addr4(&mapped).Addr4(&server).Pseudo(len(b)-packet.IPv4Len, packet.NumUDP).Bytes(b[packet.IPv4Len:]).Fold(); sum != 0xffff {
-		t.Errorf("the datagram's own sum is %04x", sum)
+		t.Errorf("the sum of the datagram is %04x, want ffff", sum)
 	}
 	for _, bad := range []packet.Offload{
 		{Checksum: packet.ChecksumPartial, CsumStart: packet.IPv6Len + 2, CsumOffset: 6},
@@ -275,7 +278,7 @@ func TestTunnels(t *testing.T) {
 	}
 }
 
-func TestMetadataThatCannotBeTranslated(t *testing.T) {
+func TestOffloadRefusesInconsistentMetadata(t *testing.T) {
 	tcp := ip6(packet.NumTCP, transport6(packet.NumTCP, []byte("x")))
 	for name, off := range map[string]packet.Offload{
 		"tcp4 super-packet in IPv6":    {Checksum: packet.ChecksumPartial, CsumStart: 40, CsumOffset: 16, GSO: packet.GSOUDPL4, GSOSize: 1},
@@ -288,7 +291,7 @@ func TestMetadataThatCannotBeTranslated(t *testing.T) {
 	}
 	jumbo := ip6(packet.NumUDP, transport6(packet.NumUDP, make([]byte, 0xffff-packet.UDPLen)))
 	if _, r := to4(jumbo, packet.Offload{}); r != drop.Large {
-		t.Errorf("a packet that IPv4 cannot hold: %v", r)
+		t.Errorf("a packet longer than IPv4 allows: %v", r)
 	}
 }
 
@@ -301,7 +304,7 @@ func TestFixedTOS(t *testing.T) {
 	}
 }
 
-// hot returns what is done for each packet, by its name, with the parsing done already: of data both ways, and of a SYN.
+// hot returns the per-packet work by name, without parsing: translation of data in both directions, and of a SYN.
 func hot() map[string]func() {
 	var six, four, first packet.View
 	data := ip6(packet.NumTCP, transport6(packet.NumTCP, make([]byte, 1400)))
@@ -323,7 +326,7 @@ func hot() map[string]func() {
 	}
 }
 
-func TestTranslationAllocatesNothing(t *testing.T) {
+func TestTranslationDoesNotAllocate(t *testing.T) {
 	for name, f := range hot() {
 		if n := testing.AllocsPerRun(100, f); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
