@@ -21,14 +21,14 @@ type Binding struct {
 	Sessions int
 }
 
-// ID names a binding within one batch, or as long as the caller holds it; 0 names none.
+// ID names a binding within one batch, or until the caller releases it; 0 names none.
 type ID uint32
 
 // Table is the three BIBs. Every IPv6 transport address and every IPv4 transport address occurs at most once for each
 // protocol.
 //
-// Concurrency: Lookup6, Lookup4, Find6, Find4, At and Hold take no lock; they are for workers in a batch (between
-// Enter and Leave of the table.Epochs given to New) or for who holds the binding. The other methods may be called by
+// Concurrency: Lookup6, Lookup4, Find6, Find4, At and Acquire take no lock; they are for workers in a batch (between
+// Enter and Leave of the table.Epochs given to New), or for a caller that has acquired the binding. The other methods may be called by
 // any goroutine; those that make or end a binding take the lock of its shard, which is chosen by the hash of the IPv6
 // transport address, then that of the client's, then those inside pool4 or that of the subscriber's. They never wait
 // for a reader.
@@ -103,18 +103,18 @@ func (t *Table) Find4(p packet.Proto, m packet.Endpoint4) ID {
 	return ID(slot)
 }
 
-// At returns a copy of a binding that the caller has found in its batch, or holds.
+// At returns a copy of a binding that the caller has found in its batch, or acquired.
 func (t *Table) At(id ID) Binding {
 	b := t.entries.At(uint32(id))
 	w := b.refs.Load()
 	return Binding{Proto: b.proto, Client: b.client, Mapped: b.mapped, Static: w&static != 0, Sessions: int(w & sessions)}
 }
 
-// Client returns the IPv6 side of a binding that the caller has found in its batch, or holds. The memory is the table's,
+// Client returns the IPv6 side of a binding that the caller has found in its batch, or acquired. The memory is the table's,
 // and nobody writes to it while that is so.
 func (t *Table) Client(id ID) *packet.Endpoint6 { return &t.entries.At(uint32(id)).client }
 
-// Mapped returns the IPv4 side of a binding that the caller has found in its batch, or holds.
+// Mapped returns the IPv4 side of a binding that the caller has found in its batch, or acquired.
 func (t *Table) Mapped(id ID) packet.Endpoint4 { return t.entries.At(uint32(id)).mapped }
 
 // Key returns the secret of the table's hashes, for tables whose entries refer to bindings.

@@ -34,11 +34,11 @@ func newTables(t testing.TB, workers, limit int, addresses, ports string) *table
 	return b
 }
 
-// hold is Hold6 in a batch of its own.
+// hold is Acquire6 in a batch of its own.
 func (b *tables) hold(p packet.Proto, c packet.Endpoint6) (bib.ID, packet.Endpoint4, drop.Reason) {
 	b.epochs.Enter(0)
 	defer b.epochs.Leave(0)
-	id, r := b.Hold6(pool4.Request{Proto: p, Client: c, Remote: endpoint4("198.51.100.1", 53)})
+	id, r := b.Acquire6(pool4.Request{Proto: p, Client: c, Remote: endpoint4("198.51.100.1", 53)})
 	if r != drop.None {
 		return 0, packet.Endpoint4{}, r
 	}
@@ -77,14 +77,14 @@ func TestBindingLivesAsLongAsItIsHeld(t *testing.T) {
 	if second, n, _ := b.hold(packet.UDP, c); second != first || n != m {
 		t.Errorf("the second session's binding is %v to %v, want %v to %v", second, n, first, m)
 	}
-	b.Drop(first)
+	b.Release(first)
 	if got, ok := b.Lookup6(packet.UDP, c); !ok || got != m {
 		t.Errorf("Lookup6 with one session left: %v, %v", got, ok)
 	}
 	if got, ok := b.Lookup4(packet.UDP, m); !ok || got != c {
 		t.Errorf("Lookup4 with one session left: %v, %v", got, ok)
 	}
-	b.Drop(first)
+	b.Release(first)
 	if got, ok := b.Lookup6(packet.UDP, c); ok {
 		t.Errorf("Lookup6 without a session: %v", got)
 	}
@@ -158,7 +158,7 @@ func TestStaticBindings(t *testing.T) {
 	if m != web {
 		t.Errorf("the client's packet uses %v, want %v", m, web)
 	}
-	b.Drop(id)
+	b.Release(id)
 	if _, ok := b.Lookup4(packet.TCP, web); !ok {
 		t.Error("a static binding has ended with its last session")
 	}
@@ -183,7 +183,7 @@ func TestDynamicBindingBecomesStatic(t *testing.T) {
 	if all := b.all(); len(all) != 1 || !all[0].Static || all[0].Sessions != 1 {
 		t.Errorf("a dynamic row has become %+v", all)
 	}
-	b.Drop(id)
+	b.Release(id)
 	if got, ok := b.Lookup6(packet.TCP, c); !ok || got != m {
 		t.Errorf("after its last session it is %v, %v", got, ok)
 	}
@@ -203,7 +203,7 @@ func TestFullTable(t *testing.T) {
 	if err := b.AddStatic(packet.UDP, endpoint6("2001:db8::1", 2), endpoint4("192.0.2.1", 80)); err == nil {
 		t.Error("a full table takes a static row")
 	}
-	b.Drop(id)
+	b.Release(id)
 	if _, _, r := b.hold(packet.UDP, endpoint6("2001:db8::1", 2)); r != drop.None {
 		t.Errorf("reason %v after a binding has ended", r)
 	}
@@ -225,7 +225,7 @@ func TestUnlink(t *testing.T) {
 	if r != drop.None || next == old {
 		t.Errorf("the client's next binding is %v, %v; the old one, still held, is %v", next, r, old)
 	}
-	b.Drop(old)
+	b.Release(old)
 	if _, ok := b.Lookup6(packet.UDP, c); !ok {
 		t.Error("the end of the old binding ended the new one")
 	}
@@ -237,7 +237,7 @@ func TestAddressIsForgotten(t *testing.T) {
 	b := newTables(t, 1, 100, "192.0.2.1-192.0.2.2", "7000")
 	c := endpoint6("2001:db8::1", 5000)
 	id, first, _ := b.hold(packet.UDP, c)
-	b.Drop(id)
+	b.Release(id)
 	for x := range byte(100) { // somebody else takes its port
 		other := c
 		other.Addr[8] = x + 1
@@ -248,7 +248,7 @@ func TestAddressIsForgotten(t *testing.T) {
 		if m == first {
 			break
 		}
-		b.Drop(id)
+		b.Release(id)
 	}
 	if _, m, r := b.hold(packet.UDP, c); r != drop.None || m == first {
 		t.Errorf("got %v, %v, with %v taken by another client", m, r, first)
@@ -265,7 +265,7 @@ func TestUnlinkedBindingsAreFreed(t *testing.T) {
 			t.Fatalf("turn %d: %v", i, r)
 		}
 		b.Unlink(func(bib.Binding) bool { return true })
-		b.Drop(id)
+		b.Release(id)
 	}
 }
 
@@ -284,14 +284,14 @@ func TestConcurrentUse(t *testing.T) {
 			for i := range rounds {
 				b.epochs.Enter(w)
 				c := endpoint6("2001:db8::1", uint16(2000+i%40))
-				if id, r := b.Hold6(pool4.Request{Proto: packet.UDP, Client: c}); r == drop.None {
+				if id, r := b.Acquire6(pool4.Request{Proto: packet.UDP, Client: c}); r == drop.None {
 					if got := b.Client(id); *got != c {
 						t.Errorf("the binding of %v belongs to %v", c, got)
 					}
 					if got, ok := b.Lookup4(packet.UDP, b.Mapped(id)); ok && got != c && b.Linked(id) {
 						t.Errorf("%v belongs to %v and %v", b.Mapped(id), c, got)
 					}
-					b.Drop(id)
+					b.Release(id)
 				}
 				b.epochs.Leave(w)
 			}

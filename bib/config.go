@@ -33,7 +33,7 @@ func (l *Limits) Bits() int {
 func (l *Limits) any() bool { return l.Bindings != 0 || l.Sessions != 0 || l.NewPerSecond != 0 }
 
 // counts reports whether Configure will need other subscribers for these limits.
-func (t *Table) counts(l *Limits) bool {
+func (t *Table) needsRecount(l *Limits) bool {
 	old := t.subscribers.Load()
 	return l.any() && (old == nil || old.bits != l.Bits())
 }
@@ -42,7 +42,7 @@ func (t *Table) counts(l *Limits) bool {
 // *table.NoMemory where Configure would. The goroutine that calls Configure may call it.
 func (t *Table) Prepare(c Config) {
 	t.prepared = nil
-	if t.counts(&c.Limits) {
+	if t.needsRecount(&c.Limits) {
 		t.prepared = t.makeSubscribers(c.Limits.Bits())
 	}
 }
@@ -58,7 +58,7 @@ func (t *Table) Configure(c Config, recount func()) {
 		t.conf.Store(&c)
 		t.subscribers.Store(nil)
 		return
-	case t.counts(&c.Limits):
+	case t.needsRecount(&c.Limits):
 		unlimited := c
 		unlimited.Limits = Limits{PrefixLen: c.Limits.PrefixLen}
 		t.conf.Store(&unlimited)

@@ -37,8 +37,8 @@ const (
 // alive reports whether w is the word of a binding that packets may use.
 func alive(w uint32) bool { return w != 0 && w&gone == 0 }
 
-// hold takes a count, unless the binding is dead or gone, or has most of them already; most is 0 for no limit.
-func (r *refs) hold(most uint32) drop.Reason {
+// acquire takes a count, unless the binding is dead or gone, or has most of them already; most is 0 for no limit.
+func (r *refs) acquire(most uint32) drop.Reason {
 	for {
 		w := r.Load()
 		switch {
@@ -52,9 +52,9 @@ func (r *refs) hold(most uint32) drop.Reason {
 	}
 }
 
-// yield gives a count back, unless it is the last one of a dynamic binding, which needs the shard's lock. It reports
+// tryRelease gives a count back, unless it is the last one of a dynamic binding, which needs the shard's lock. It reports
 // whether it did, and whether nothing is left that refers to the binding.
-func (r *refs) yield() (done, last bool) {
+func (r *refs) tryRelease() (done, last bool) {
 	for {
 		w := r.Load()
 		if w == 1 {

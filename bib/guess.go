@@ -11,7 +11,7 @@ func (t *Table) Line6(p packet.Proto, c *packet.Endpoint6) (home table.Home, lin
 	return home, t.index6.Line(home)
 }
 
-// Guess6 returns a binding that may be the client's, or 0. Whether it is, and lives, Is6 says. Guess6 and Guess4 are for
+// Guess6 returns a binding that may be the client's, or 0. Matches6 reports whether it is, and lives. Guess6 and Guess4 are for
 // workers in a batch; what they return is good for the same batch.
 func (t *Table) Guess6(home table.Home) ID { return ID(t.index6.Guess(home)) }
 
@@ -29,14 +29,14 @@ func (t *Table) Guess4(p packet.Proto, m packet.Endpoint4) ID { return ID(t.inde
 // Line returns where a binding is.
 func (t *Table) Line(id ID) uintptr { return t.entries.Line(uint32(id)) }
 
-// Is6 reports whether a binding that was guessed in this batch is what Find6 looks for.
-func (t *Table) Is6(id ID, p packet.Proto, c *packet.Endpoint6) bool {
+// Matches6 reports whether a binding that was guessed in this batch is what Find6 looks for.
+func (t *Table) Matches6(id ID, p packet.Proto, c *packet.Endpoint6) bool {
 	b := t.entries.At(uint32(id))
 	return b.client == *c && b.proto == p && alive(b.refs.Load())
 }
 
-// Is4 reports whether a binding that was guessed in this batch is what Find4 looks for.
-func (t *Table) Is4(id ID, p packet.Proto, m packet.Endpoint4) bool {
+// Matches4 reports whether a binding that was guessed in this batch is what Find4 looks for.
+func (t *Table) Matches4(id ID, p packet.Proto, m packet.Endpoint4) bool {
 	b := t.entries.At(uint32(id))
 	return b.mapped == m && b.proto == p && alive(b.refs.Load())
 }

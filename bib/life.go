@@ -7,12 +7,12 @@ import (
 	"nat64d/table"
 )
 
-// Hold6 returns the binding of a client, which it makes if there is none, for a packet to q.Remote (RFC 6146 sections
+// Acquire6 returns the binding of a client, which it makes if there is none, for a packet to q.Remote (RFC 6146 sections
 // 3.5.1, 3.5.2 and 3.5.3); q.Paired and q.Owner are filled in here. The binding has a count for the session that the caller is
-// about to make; Drop gives it back.
-func (t *Table) Hold6(q pool4.Request) (ID, drop.Reason) {
+// about to make; Release gives it back.
+func (t *Table) Acquire6(q pool4.Request) (ID, drop.Reason) {
 	if id := t.Find6(q.Proto, &q.Client); id != 0 {
-		if r := t.Hold(id); r != drop.NoBinding {
+		if r := t.Acquire(id); r != drop.NoBinding {
 			return id, r
 		}
 	}
@@ -23,13 +23,13 @@ func (t *Table) Hold6(q pool4.Request) (ID, drop.Reason) {
 	return id, r
 }
 
-// make6 makes and holds a binding, or holds the one that somebody else has made meanwhile.
+// make6 makes and acquires a binding, or acquires the one that another goroutine has made meanwhile.
 func (t *Table) make6(q pool4.Request) (id ID, made bool, r drop.Reason) {
 	h := t.hash(q.Proto, &q.Client)
 	s := t.index6.Lock(h)
 	defer s.Unlock()
 	if id := t.find6(s.Find(h), q.Proto, &q.Client); id != 0 {
-		if r := t.Hold(id); r != drop.NoBinding {
+		if r := t.Acquire(id); r != drop.NoBinding {
 			return id, false, r
 		}
 	}
@@ -48,7 +48,7 @@ func (t *Table) make6(q pool4.Request) (id ID, made bool, r drop.Reason) {
 		return 0, false, r
 	}
 	t.entries.At(slot).counted = counted
-	t.link(s, h, slot, Binding{Proto: q.Proto, Client: q.Client, Mapped: m}, 1)
+	t.linkLocked(s, h, slot, Binding{Proto: q.Proto, Client: q.Client, Mapped: m}, 1)
 	return ID(slot), true, drop.None
 }
 
@@ -66,32 +66,32 @@ func (t *Table) allocate(hint uint32, q pool4.Request) (slot uint32, m packet.En
 	return slot, m, r
 }
 
-// Hold takes a count of a binding found in this batch. The reason is drop.NoBinding if the binding has ended since, and
+// Acquire takes a count of a binding found in this batch. The reason is drop.NoBinding if the binding has ended since, and
 // drop.BindingSessions if it has as many sessions as it may.
-func (t *Table) Hold(id ID) drop.Reason {
-	return t.entries.At(uint32(id)).refs.hold(uint32(t.conf.Load().SessionsPerBinding))
+func (t *Table) Acquire(id ID) drop.Reason {
+	return t.entries.At(uint32(id)).refs.acquire(uint32(t.conf.Load().SessionsPerBinding))
 }
 
-// Linked reports whether a binding that the caller holds is still in the table. It is not if Unlink has taken it out.
+// Linked reports whether a binding that the caller has acquired is still in the table. It is not if Unlink has taken it out.
 func (t *Table) Linked(id ID) bool { return alive(t.entries.At(uint32(id)).refs.Load()) }
 
-// Drop gives back a count. With the last one, a dynamic binding ends, and its IPv4 transport address is free after
+// Release gives back a count. With the last one, a dynamic binding ends, and its IPv4 transport address is free after
 // hold-down (RFC 6146 section 3.5.1). The caller holds no lock under which the log must not be written.
-func (t *Table) Drop(id ID) {
+func (t *Table) Release(id ID) {
 	b := t.entries.At(uint32(id))
-	if done, last := b.refs.yield(); done {
+	if done, last := b.refs.tryRelease(); done {
 		if last {
 			t.entries.Retire(uint32(id))
 		}
 		return
 	}
-	if e, ended := t.dropLast(id); ended {
-		t.bury(e)
+	if e, ended := t.releaseLast(id); ended {
+		t.finalize(e)
 	}
 }
 
-// dropLast gives back what may be the last count.
-func (t *Table) dropLast(id ID) (e end, ended bool) {
+// releaseLast gives back a count that may be the last one.
+func (t *Table) releaseLast(id ID) (e end, ended bool) {
 	slot := uint32(id)
 	b := t.entries.At(slot)
 	h := t.hash(b.proto, &b.client)
@@ -100,7 +100,7 @@ func (t *Table) dropLast(id ID) (e end, ended bool) {
 	switch b.refs.Add(^uint32(0)) { // others may have held or unlinked it before the lock was ours
 	case 0:
 		b.refs.Store(gone)
-		return t.unlink(s, h, slot, true), true
+		return t.unlinkLocked(s, h, slot, true), true
 	case gone:
 		t.entries.Retire(slot)
 	}
@@ -109,7 +109,7 @@ func (t *Table) dropLast(id ID) (e end, ended bool) {
 
 // Unlink takes the bindings that match, static ones included, out of the table and frees their IPv4 transport
 // addresses. From then on packets do not find them. It returns how many there were. Their sessions are the caller's
-// to end; the memory of a binding is free when the last of them is dropped.
+// to end; the memory of a binding is free when the last of them is released.
 //
 // It goes from shard to shard and holds the lock of one at a time, while match is called for each of about a thousand
 // bindings. A binding that was being made when Unlink was called is seen.
@@ -118,7 +118,7 @@ func (t *Table) Unlink(match func(Binding) bool) (n int) {
 	for i := range t.index6.Shards() {
 		ends = t.unlinkShard(i, match, ends[:0])
 		for _, e := range ends {
-			t.bury(e)
+			t.finalize(e)
 		}
 		n += len(ends)
 	}
@@ -134,15 +134,15 @@ func (t *Table) unlinkShard(i int, match func(Binding) bool, ends []end) []end {
 			return
 		}
 		free := t.entries.At(slot).refs.set(gone, static) == gone
-		e := t.unlink(s, t.hash(b.Proto, &b.Client), slot, free)
+		e := t.unlinkLocked(s, t.hash(b.Proto, &b.Client), slot, free)
 		e.Static = b.Static
 		ends = append(ends, e)
 	})
 	return ends
 }
 
-// link writes a binding into its slot and publishes it. The caller holds the shard's lock.
-func (t *Table) link(s *table.Shard, h uint64, slot uint32, b Binding, word uint32) {
+// linkLocked writes a binding into its slot and publishes it. The caller holds the lock of s.
+func (t *Table) linkLocked(s *table.Shard, h uint64, slot uint32, b Binding, word uint32) {
 	e := t.entries.At(slot)
 	e.client, e.mapped, e.proto = b.Client, b.Mapped, b.Proto
 	e.refs.Store(word)
@@ -156,9 +156,9 @@ type end struct {
 	counted uint8
 }
 
-// unlink takes a binding out of the indexes; free says that nothing refers to it, so that its slot is free as well.
-// The caller holds the shard's lock, and then calls bury without it.
-func (t *Table) unlink(s *table.Shard, h uint64, slot uint32, free bool) end {
+// unlinkLocked takes a binding out of the indexes; with free, nothing refers to the binding, so that its slot is free as
+// well. The caller holds the lock of s, and calls finalize after it has unlocked s.
+func (t *Table) unlinkLocked(s *table.Shard, h uint64, slot uint32, free bool) end {
 	e := t.entries.At(slot)
 	s.Remove(h, slot)
 	t.index4.set(e.proto, e.mapped, 0)
@@ -169,9 +169,9 @@ func (t *Table) unlink(s *table.Shard, h uint64, slot uint32, free bool) end {
 	return x
 }
 
-// bury gives back all that a binding had. The log comes before that: whoever gets the transport address next is in
+// finalize gives back all that a binding had. The log comes before that: whoever gets the transport address next is in
 // the log after its last owner.
-func (t *Table) bury(e end) {
+func (t *Table) finalize(e end) {
 	t.log(e.Binding, true)
 	if e.Static {
 		t.pool.Release(e.Proto, e.Mapped)

@@ -117,7 +117,7 @@ func (m *model) refused(t *rapid.T, k key6, r drop.Reason) {
 
 func (m *model) drop(t *rapid.T) {
 	if n := len(m.lost); n > 0 {
-		m.Drop(m.lost[n-1])
+		m.Release(m.lost[n-1])
 		m.lost = m.lost[:n-1]
 		return
 	}
@@ -126,7 +126,7 @@ func (m *model) drop(t *rapid.T) {
 	if r == nil || len(r.held) == 0 {
 		t.Skip("nothing held")
 	}
-	m.Drop(r.held[0])
+	m.Release(r.held[0])
 	r.held = r.held[1:]
 	m.end(k)
 }

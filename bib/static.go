@@ -42,11 +42,11 @@ func (t *Table) addStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4
 		e.counted = 0
 		return false, nil
 	}
-	return true, t.makeStatic(s, h, Binding{Proto: p, Client: c, Mapped: m, Static: true})
+	return true, t.makeStaticLocked(s, h, Binding{Proto: p, Client: c, Mapped: m, Static: true})
 }
 
-// makeStatic adds a row whose client has none. The caller holds the shard's lock.
-func (t *Table) makeStatic(s *table.Shard, h uint64, b Binding) error {
+// makeStaticLocked adds a row whose client has none. The caller holds the lock of s.
+func (t *Table) makeStaticLocked(s *table.Shard, h uint64, b Binding) error {
 	if t.reserve(b.Proto) != drop.None {
 		return t.full()
 	}
@@ -64,7 +64,7 @@ func (t *Table) makeStatic(s *table.Shard, h uint64, b Binding) error {
 		return t.full()
 	}
 	t.entries.At(slot).counted = 0
-	t.link(s, h, slot, b, static)
+	t.linkLocked(s, h, slot, b, static)
 	return nil
 }
 

@@ -168,7 +168,7 @@ func (w *worker) batch(fs []packet.Frame) {
 	w.g.epochs.Enter(w.number) // before the configuration is read: who replaces it waits for this batch
 	w.configure(w.g.conf.Load())
 	w.paused = w.g.paused.Load()
-	w.verified.refresh(circumstances{w.conf, w.g.routes.Generation(), w.g.Pool4.Edition()})
+	w.verified.refresh(circumstances{w.conf, w.g.routes.Generation(), w.g.Pool4.Version()})
 	w.unpark()
 	hints := w.lookAhead(fs)
 	for i := range fs {

@@ -29,8 +29,8 @@ func (l *blockLog) add(b Block, ended bool) {
 	l.waiting = append(l.waiting, blockEvent{b, ended})
 }
 
-// tell hands out what has been noted. The caller holds no lock.
-func (l *blockLog) tell(f func(Block, bool)) {
+// drain calls f for what has been noted. The caller holds no lock.
+func (l *blockLog) drain(f func(Block, bool)) {
 	for _, e := range l.take() {
 		f(e.block, e.ended)
 	}

@@ -22,37 +22,37 @@ const (
 	MaxBlock = 4096
 )
 
-// lots are the blocks of one row, all of one size, each beginning at a multiple of it. A block without an owner goes
-// to the first client that needs one. A client's next port comes from a block of its own that has a free one, which is the
-// first of a list; when there is none it gets another block. The block is given back with the last of its ports, those that
-// are held down included.
+// portBlocks divides the ports of one row into blocks of one size, each beginning at a multiple of it. A block without an
+// owner goes to the first client that needs one. A client gets its next port from the first block in its list of blocks
+// with free ports, or from a new block if the list is empty. A block loses its owner when the last of its ports is free
+// again; a port that is held down is not free.
 //
-// Everything takes constant time: at most 64 words are looked at for the blocks, and as many for the ports of one. The
-// row's lock guards all of it. It takes about 50 KB, and 40 bytes for each block.
-type lots struct {
-	size   int
-	blocks []lot
-	free   bitset            // blocks without an owner that have a free port
-	nfree  int               // how many
-	open   map[holder]uint16 // the first of the owner's blocks that have a free port
-	lent   bitset            // ports that were chosen for a client and have not been free since
+// Every method takes constant time: it reads at most 64 words to find a block, and as many to find a port in it. The row's
+// lock guards all fields. The value takes about 50 KB, and 40 bytes for each block.
+type portBlocks struct {
+	size       int
+	blocks     []portBlock
+	free       bitset                // blocks without an owner that have a free port
+	nfree      int                   // how many
+	openBlocks map[ownerClass]uint16 // the first of the owner's blocks that have a free port
+	allocated  bitset                // ports that a client got and that have not been free since
 
 	proto packet.Proto // of the row, for the log
 	addr  uint32
 	log   *blockLog
 }
 
-// lot is one block.
-type lot struct {
+// portBlock is one block.
+type portBlock struct {
 	owner      packet.Addr6
 	owned      bool
-	listed     bool   // in the list of its owner
-	lent       uint16 // ports
+	listed     bool   // it is in the list of its owner
+	allocated  uint16 // ports
 	prev, next uint16 // in that list, which is a ring
 }
 
-// holder is a client as the owner of blocks of one class.
-type holder struct {
+// ownerClass is the key of a list of blocks: an owner and a class.
+type ownerClass struct {
 	client packet.Addr6
 	class  int
 }
@@ -64,40 +64,40 @@ const (
 )
 
 // newLots returns blocks without owners.
-func newLots(who *lease, p *ports, spans []span) *lots {
-	l := &lots{
-		size:   who.size,
-		blocks: make([]lot, 65536/who.size),
-		free:   newBitset(65536 / who.size),
-		open:   make(map[holder]uint16),
-		lent:   newBitset(65536),
-		proto:  who.proto,
-		addr:   who.addr,
-		log:    who.log,
+func newPortBlocks(owner *blockOwner, p *ports, spans []span) *portBlocks {
+	l := &portBlocks{
+		size:       owner.blockSize,
+		blocks:     make([]portBlock, 65536/owner.blockSize),
+		free:       newBitset(65536 / owner.blockSize),
+		openBlocks: make(map[ownerClass]uint16),
+		allocated:  newBitset(65536),
+		proto:      owner.proto,
+		addr:       owner.addr,
+		log:        owner.log,
 	}
-	l.sortAll(p, spans)
+	l.classifyAll(p, spans)
 	return l
 }
 
-// sortAll sorts all blocks, after the spans of the row have changed.
-func (l *lots) sortAll(p *ports, spans []span) {
-	for i := range blocks {
-		p.block(i, spans)
+// classifyAll classifies all blocks after the spans of the row have changed.
+func (l *portBlocks) classifyAll(p *ports, spans []span) {
+	for i := range chunks {
+		p.chunk(i, spans)
 	}
 	for i := range l.blocks {
-		l.sort(uint16(i), p)
+		l.classify(uint16(i), p)
 	}
 }
 
-func (l *lots) of(port uint16) uint16 { return port / uint16(l.size) }
+func (l *portBlocks) index(port uint16) uint16 { return port / uint16(l.size) }
 
-func (l *lots) span(i uint16) span {
+func (l *portBlocks) span(i uint16) span {
 	lo := i * uint16(l.size)
 	return span{lo, lo + uint16(l.size-1)}
 }
 
-func (l *lots) class(i uint16) int {
-	if l.span(i).hi < blockPorts {
+func (l *portBlocks) class(i uint16) int {
+	if l.span(i).hi < chunkPorts {
 		return lowClass
 	}
 	return highClass
@@ -105,25 +105,25 @@ func (l *lots) class(i uint16) int {
 
 // classes returns the classes of blocks in the order in which they serve source port x.
 func classes(proto packet.Proto, x uint16) [2]int {
-	if proto != packet.ICMP && x < blockPorts {
+	if proto != packet.ICMP && x < chunkPorts {
 		return [2]int{lowClass, highClass}
 	}
 	return [2]int{highClass, lowClass}
 }
 
 // choose returns a block of a client that has a free port, perhaps a new one. n is a random number.
-func (l *lots) choose(client packet.Addr6, proto packet.Proto, x uint16, n uint64) (i uint16, ok bool) {
+func (l *portBlocks) choose(client packet.Addr6, proto packet.Proto, x uint16, n uint64) (i uint16, ok bool) {
 	for _, class := range classes(proto, x) {
-		if i, ok = l.open[holder{client, class}]; ok {
+		if i, ok = l.openBlocks[ownerClass{client, class}]; ok {
 			return i, true
 		}
-		lo, hi := 0, min(blockPorts/l.size, len(l.blocks))
+		lo, hi := 0, min(chunkPorts/l.size, len(l.blocks))
 		if class == highClass {
 			lo, hi = hi, len(l.blocks)
 		}
 		if free := l.free.count(lo, hi); free > 0 {
 			i = uint16(l.free.nth(lo, hi, int(n%uint64(free))))
-			l.own(i, client)
+			l.assign(i, client)
 			return i, true
 		}
 	}
@@ -131,80 +131,80 @@ func (l *lots) choose(client packet.Addr6, proto packet.Proto, x uint16, n uint6
 }
 
 // serves reports whether a client may have a port of block i, which becomes its own if it is nobody's.
-func (l *lots) serves(i uint16, client packet.Addr6) bool {
+func (l *portBlocks) assignedTo(i uint16, client packet.Addr6) bool {
 	if !l.blocks[i].owned {
-		l.own(i, client)
+		l.assign(i, client)
 	}
 	return l.blocks[i].owner == client
 }
 
-// own makes a client the owner of a block. The caller then lends a port of it.
-func (l *lots) own(i uint16, client packet.Addr6) {
+// assign makes a client the owner of a block. The caller then allocates a port of it.
+func (l *portBlocks) assign(i uint16, client packet.Addr6) {
 	b := &l.blocks[i]
 	b.owner, b.owned = client, true
-	l.note(i, false)
+	l.logChange(i, false)
 }
 
-func (l *lots) note(i uint16, ended bool) {
+func (l *portBlocks) logChange(i uint16, ended bool) {
 	s := l.span(i)
 	l.log.add(Block{Proto: l.proto, Client: l.blocks[i].owner, Addr: addrOf(l.addr), Lo: s.lo, Hi: s.hi}, ended)
 }
 
-// lend notes that a port has been chosen for the owner of its block. The caller then marks it used, and sorts.
-func (l *lots) lend(port uint16) {
-	l.lent.set(int(port), true)
-	l.blocks[l.of(port)].lent++
+// markAllocated records that the owner of its block gets a port. The caller then marks the port used.
+func (l *portBlocks) markAllocated(port uint16) {
+	l.allocated.set(int(port), true)
+	l.blocks[l.index(port)].allocated++
 }
 
-// settle draws the conclusions of a change of a port.
-func (l *lots) settle(port uint16, p *ports) {
-	i := l.of(port)
-	if l.lent.has(int(port)) && p.idle(port) {
-		l.lent.set(int(port), false)
-		l.blocks[i].lent--
+// portChanged brings the block of a port up to date after the port was used, freed or held down.
+func (l *portBlocks) portChanged(port uint16, p *ports) {
+	i := l.index(port)
+	if l.allocated.has(int(port)) && p.idle(port) {
+		l.allocated.set(int(port), false)
+		l.blocks[i].allocated--
 	}
-	l.sort(i, p)
+	l.classify(i, p)
 }
 
-// sort puts a block where it belongs: among those without an owner, in the list of its owner, or nowhere if it is full.
-func (l *lots) sort(i uint16, p *ports) {
+// classify puts a block into the set of free blocks or into the list of its owner, or into neither if it is full.
+func (l *portBlocks) classify(i uint16, p *ports) {
 	b := &l.blocks[i]
 	free := p.countIn(l.span(i), either) > 0
-	if b.owned && b.lent == 0 {
-		l.list(i, false)
+	if b.owned && b.allocated == 0 {
+		l.setListed(i, false)
 		b.owned = false
-		l.note(i, true)
+		l.logChange(i, true)
 	}
-	l.list(i, b.owned && free)
+	l.setListed(i, b.owned && free)
 	if now := !b.owned && free; now != l.free.has(int(i)) {
 		l.free.set(int(i), now)
 		l.nfree += map[bool]int{true: 1, false: -1}[now]
 	}
 }
 
-// list puts a block into the list of its owner, or takes it out.
-func (l *lots) list(i uint16, in bool) {
+// setListed puts a block into the list of its owner, or takes it out.
+func (l *portBlocks) setListed(i uint16, in bool) {
 	b := &l.blocks[i]
 	if b.listed == in {
 		return
 	}
 	b.listed = in
-	h := holder{b.owner, l.class(i)}
-	first, any := l.open[h]
+	h := ownerClass{b.owner, l.class(i)}
+	first, any := l.openBlocks[h]
 	switch {
 	case in && !any:
 		b.prev, b.next = i, i
-		l.open[h] = i
+		l.openBlocks[h] = i
 	case in: // at the end: one that has been used for long is filled first, and others become empty
 		last := l.blocks[first].prev
 		b.prev, b.next = last, first
 		l.blocks[last].next, l.blocks[first].prev = i, i
 	case b.next == i:
-		delete(l.open, h)
+		delete(l.openBlocks, h)
 	default:
 		l.blocks[b.prev].next, l.blocks[b.next].prev = b.next, b.prev
 		if first == i {
-			l.open[h] = b.next
+			l.openBlocks[h] = b.next
 		}
 	}
 }

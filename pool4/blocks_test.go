@@ -69,14 +69,14 @@ func in(x transport) blockOf {
 	return blockOf(x)
 }
 
-// owners returns who has which block.
+// owners returns owner has which block.
 func (m *blockModel) owners(t *rapid.T) map[blockOf]packet.Addr6 {
 	all := make(map[blockOf]packet.Addr6)
-	for x, who := range m.owner {
-		if other, ok := all[in(x)]; ok && other != who {
-			t.Fatalf("%v has ports of %v and of %v", in(x), other, who)
+	for x, owner := range m.owner {
+		if other, ok := all[in(x)]; ok && other != owner {
+			t.Fatalf("%v has ports of %v and of %v", in(x), other, owner)
 		}
-		all[in(x)] = who
+		all[in(x)] = owner
 	}
 	return all
 }
@@ -89,8 +89,8 @@ func (m *blockModel) configure(t *rapid.T) {
 
 func (m *blockModel) log(b Block, ended bool) {
 	x := blockOf{b.Proto, packet.Endpoint4{Addr: b.Addr.As4(), Port: b.Lo}}
-	if who, there := m.logged[x]; there != ended || ended && who != b.Client || b.Hi-b.Lo != modelBlock-1 {
-		panic(fmt.Sprintf("logged %+v, ended %v, after %v", b, ended, who))
+	if owner, there := m.logged[x]; there != ended || ended && owner != b.Client || b.Hi-b.Lo != modelBlock-1 {
+		panic(fmt.Sprintf("logged %+v, ended %v, after %v", b, ended, owner))
 	}
 	if ended {
 		delete(m.logged, x)
@@ -125,15 +125,15 @@ func (m *blockModel) check(t *rapid.T, q *Request, owners map[blockOf]packet.Add
 		return
 	}
 	x := transport{q.Proto, e}
-	who, owned := owners[in(x)]
-	if !m.free(x) || owned && who != q.Owner {
-		t.Fatalf("%v for %v is not free, or in the block of %v", x, q.Owner, who)
+	owner, owned := owners[in(x)]
+	if !m.free(x) || owned && owner != q.Owner {
+		t.Fatalf("%v for %v is not free, or in the block of %v", x, q.Owner, owner)
 	}
 	if owned || slices.Contains(q.Wanted, e) {
 		return
 	}
 	for y := range m.in {
-		if who, owned := owners[in(y)]; owned && who == q.Owner && y.proto == q.Proto && y.at.Addr == e.Addr && m.free(y) &&
+		if owner, owned := owners[in(y)]; owned && owner == q.Owner && y.proto == q.Proto && y.at.Addr == e.Addr && m.free(y) &&
 			(y.at.Port < 1024) == (e.Port < 1024) {
 			t.Fatalf("%v is in a new block, though %v was free in one of the owner's", x, y)
 		}
@@ -144,8 +144,8 @@ func (m *blockModel) check(t *rapid.T, q *Request, owners map[blockOf]packet.Add
 func (m *blockModel) checkRefusal(t *rapid.T, q *Request, owners map[blockOf]packet.Addr6) {
 	paired := m.pool.Holds(q.Proto, q.Paired)
 	for x := range m.in {
-		who, owned := owners[in(x)]
-		if x.proto == q.Proto && m.free(x) && (!paired && !owned || paired && x.at.Addr == q.Paired && (!owned || who == q.Owner)) {
+		owner, owned := owners[in(x)]
+		if x.proto == q.Proto && m.free(x) && (!paired && !owned || paired && x.at.Addr == q.Paired && (!owned || owner == q.Owner)) {
 			t.Fatalf("%v was refused a port, though %v was free", q.Owner, x)
 		}
 	}
@@ -163,13 +163,13 @@ func (m *blockModel) forget() {
 func (m *blockModel) compareBlocks(t *rapid.T) {
 	m.forget()
 	m.checkLists(t)
-	m.pool.log.tell(m.log)
+	m.pool.log.drain(m.log)
 	owners := m.owners(t)
 	if len(owners) != len(m.logged) {
 		t.Fatalf("logged %v, want %v", m.logged, owners)
 	}
-	for b, who := range owners {
-		if m.logged[b] != who {
+	for b, owner := range owners {
+		if m.logged[b] != owner {
 			t.Fatalf("logged %v, want %v", m.logged, owners)
 		}
 	}
@@ -179,21 +179,21 @@ func (m *blockModel) compareBlocks(t *rapid.T) {
 func (m *blockModel) checkLists(t *rapid.T) {
 	for _, rows := range m.pool.rows {
 		for _, r := range rows {
-			if r.lots == nil {
+			if r.portBlocks == nil {
 				continue
 			}
 			listed := 0
-			for h, first := range r.lots.open {
-				for i, more := first, true; more; i, more = r.lots.blocks[i].next, r.lots.blocks[i].next != first {
-					b := &r.lots.blocks[i]
-					if listed++; listed > len(r.lots.blocks) || b.owner != h.client || r.lots.class(i) != h.class || r.lots.blocks[b.next].prev != i {
+			for h, first := range r.portBlocks.openBlocks {
+				for i, more := first, true; more; i, more = r.portBlocks.blocks[i].next, r.portBlocks.blocks[i].next != first {
+					b := &r.portBlocks.blocks[i]
+					if listed++; listed > len(r.portBlocks.blocks) || b.owner != h.client || r.portBlocks.class(i) != h.class || r.portBlocks.blocks[b.next].prev != i {
 						t.Fatalf("block %d, %+v, is in the list of %+v", i, b, h)
 					}
 				}
 			}
-			for i := range r.lots.blocks {
-				b := &r.lots.blocks[i]
-				if free := r.ports.countIn(r.lots.span(uint16(i)), either) > 0; b.listed != (b.owned && free) {
+			for i := range r.portBlocks.blocks {
+				b := &r.portBlocks.blocks[i]
+				if free := r.ports.countIn(r.portBlocks.span(uint16(i)), either) > 0; b.listed != (b.owned && free) {
 					t.Fatalf("block %d, %+v, with free ports: %v", i, b, free)
 				} else if b.listed {
 					listed--

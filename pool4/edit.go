@@ -26,7 +26,7 @@ func (p *Pool) Add(entries []Entry) (added, merged []Entry, err error) {
 	grown := make(map[rowKey][]span) // the spans that Add has changed, in their last form
 	for _, e := range entries {
 		k, s := e.key(), e.span()
-		set := p.staged(sets, k)
+		set := p.stagedLocked(sets, k)
 		if !covers(set, s) {
 			added = append(added, e)
 		}
@@ -42,7 +42,7 @@ func (p *Pool) Add(entries []Entry) (added, merged []Entry, err error) {
 		}
 	}
 	slices.SortFunc(merged, Entry.Compare)
-	p.commit(sets)
+	p.commitLocked(sets)
 	return added, merged, nil
 }
 
@@ -57,14 +57,14 @@ func (p *Pool) Remove(entries []Entry) (removed []Entry, err error) {
 	sets := make(map[rowKey][]span)
 	for _, e := range entries {
 		k, s := e.key(), e.span()
-		set := p.staged(sets, k)
+		set := p.stagedLocked(sets, k)
 		if !covers(set, s) {
-			return nil, p.missing(e, k)
+			return nil, p.missingLocked(e, k)
 		}
 		sets[k] = minus(set, s)
 		removed = append(removed, e)
 	}
-	p.commit(sets)
+	p.commitLocked(sets)
 	return removed, nil
 }
 
@@ -78,11 +78,11 @@ func (p *Pool) Flush() {
 			sets[rowKey{packet.Proto(proto), addr}] = nil
 		}
 	}
-	p.commit(sets)
+	p.commitLocked(sets)
 }
 
-// staged returns a row's spans as changed so far. The caller holds the lock.
-func (p *Pool) staged(sets map[rowKey][]span, k rowKey) []span {
+// stagedLocked returns a row's spans as changed so far. The caller holds p.mu.
+func (p *Pool) stagedLocked(sets map[rowKey][]span, k rowKey) []span {
 	if set, ok := sets[k]; ok {
 		return set
 	}
@@ -92,8 +92,8 @@ func (p *Pool) staged(sets map[rowKey][]span, k rowKey) []span {
 	return nil
 }
 
-// commit makes sets the pool's contents. The caller holds the lock.
-func (p *Pool) commit(sets map[rowKey][]span) {
+// commitLocked replaces the spans of the rows in sets. The caller holds p.mu.
+func (p *Pool) commitLocked(sets map[rowKey][]span) {
 	for k, spans := range sets {
 		r := p.rows[k.proto][k.addr]
 		if r == nil {
@@ -102,8 +102,8 @@ func (p *Pool) commit(sets map[rowKey][]span) {
 		}
 		r.setSpans(spans)
 	}
-	p.view.Store(newView(&p.rows))
-	p.editions.Add(1)
+	p.view.Store(newViewLocked(&p.rows))
+	p.version.Add(1)
 	for k := range sets {
 		if p.rows[k.proto][k.addr].unused() {
 			delete(p.rows[k.proto], k.addr)
@@ -111,10 +111,10 @@ func (p *Pool) commit(sets map[rowKey][]span) {
 	}
 }
 
-// missing says that an entry is not in the pool, and what is.
-func (p *Pool) missing(e Entry, k rowKey) error {
+// missingLocked returns the error for an entry that is not in the pool, with the ports that are. The caller holds p.mu.
+func (p *Pool) missingLocked(e Entry, k rowKey) error {
 	var have []string
-	for _, s := range p.staged(nil, k) {
+	for _, s := range p.stagedLocked(nil, k) {
 		have = append(have, k.entry(s).String())
 	}
 	if len(have) == 0 {

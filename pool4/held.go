@@ -42,15 +42,15 @@ type segment struct {
 func (q *queue) push(h heldPort, most int) (oldest heldPort, over bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.add(h)
+	q.addLocked(h)
 	if most == 0 || q.n <= most {
 		return heldPort{}, false
 	}
-	return q.shift(), true
+	return q.shiftLocked(), true
 }
 
-// add puts a port at the end. The caller holds the lock.
-func (q *queue) add(h heldPort) {
+// addLocked puts a port at the end. The caller holds q.mu.
+func (q *queue) addLocked(h heldPort) {
 	if q.last == nil || q.end == len(q.last.ports) {
 		s := new(segment)
 		if q.last == nil {
@@ -79,13 +79,13 @@ func (q *queue) pop(now, hold time.Duration, most, budget int) (ports []heldPort
 		if len(ports) == budget {
 			return ports, true
 		}
-		ports = append(ports, q.shift())
+		ports = append(ports, q.shiftLocked())
 	}
 	return ports, false
 }
 
-// shift takes out the port that has been held the longest. The caller holds the lock, and there is one.
-func (q *queue) shift() heldPort {
+// shiftLocked takes out the port that has been held the longest. The queue is not empty; the caller holds q.mu.
+func (q *queue) shiftLocked() heldPort {
 	q.n--
 	if len(q.batches) == 0 {
 		q.sinceLastPop--

@@ -26,10 +26,10 @@ type Pool struct {
 	held queue
 	log  blockLog
 
-	resting atomic.Bool // no UDP port or Identifier is chosen: Rest
+	holdingDownAll atomic.Bool // HoldDownAll is in effect: no UDP port or Identifier is chosen
 
-	editions atomic.Uint64
-	avoided  atomic.Pointer[avoided] // nil: none
+	version atomic.Uint64
+	avoided atomic.Pointer[avoided] // nil: none
 
 	mu   sync.RWMutex // guards rows; held for writing by whoever changes the pool
 	rows [packet.Protos]map[uint32]*row
@@ -66,7 +66,7 @@ func New(key [16]byte) *Pool {
 	for proto := range p.rows {
 		p.rows[proto] = make(map[uint32]*row)
 	}
-	p.view.Store(newView(&p.rows))
+	p.view.Store(newViewLocked(&p.rows))
 	p.Configure(Config{Fields: AllFields})
 	return p
 }
@@ -101,8 +101,8 @@ func (p *Pool) Has(addr packet.Addr4) bool {
 	return false
 }
 
-// Edition returns a number that is another one after every change of what Contains, Holds and Has answer.
-func (p *Pool) Edition() uint64 { return p.editions.Load() }
+// Version returns a number that changes with every change of what Contains, Holds and Has return.
+func (p *Pool) Version() uint64 { return p.version.Load() }
 
 // Request is what Allocate chooses a transport address for.
 type Request struct {
@@ -120,48 +120,48 @@ type Request struct {
 // Allocate takes a free transport address. A client that has an address gets a port of that one or none (RFC 6888
 // REQ-2, no soft pairing), unless the pool does not hold it for this protocol. A new client's address follows from
 // its own by a keyed hash; when that is full, the next one that is not. The reason is drop.PoolEmpty or
-// drop.PoolExhausted if there is none, or drop.PoolResting after Rest.
+// drop.PoolExhausted if there is none, or drop.PoolResting after HoldDownAll.
 func (p *Pool) Allocate(q Request) (packet.Endpoint4, drop.Reason) {
 	a := &p.view.Load()[q.Proto]
 	switch {
 	case len(a.addrs) == 0:
 		return packet.Endpoint4{}, drop.PoolEmpty
-	case q.Proto != packet.TCP && p.resting.Load():
+	case q.Proto != packet.TCP && p.holdingDownAll.Load():
 		return packet.Endpoint4{}, drop.PoolResting
 	}
-	f, who := p.offset(&q), p.lease(&q)
+	f, owner := p.offset(&q), p.blockOwner(&q)
 	paired, ok := a.find(binary.BigEndian.Uint32(q.Paired[:]))
 	for _, e := range q.Wanted {
-		if i, in := a.find(binary.BigEndian.Uint32(e.Addr[:])); in && (!ok || i == paired) && a.claim(i, &q, e.Port, &who) {
+		if i, in := a.find(binary.BigEndian.Uint32(e.Addr[:])); in && (!ok || i == paired) && a.claim(i, &q, e.Port, &owner) {
 			return e, drop.None
 		}
 	}
 	avoid := p.avoided.Load()
 	if ok && !avoid.has(a.addrs[paired]) {
-		return a.allocate(paired, &q, f, &who)
+		return a.allocate(paired, &q, f, &owner)
 	}
-	e, r := a.spread(&q, f, &who, p, avoid)
+	e, r := a.spread(&q, f, &owner, p, avoid)
 	switch {
 	case r == drop.None || avoid == nil:
 		return e, r
 	case ok:
-		return a.allocate(paired, &q, f, &who)
+		return a.allocate(paired, &q, f, &owner)
 	}
-	return a.spread(&q, f, &who, p, nil)
+	return a.spread(&q, f, &owner, p, nil)
 }
 
 // spread takes a port for a client that has no address, or that leaves the one it has.
-func (a *addresses) spread(q *Request, f uint64, who *lease, p *Pool, avoid *avoided) (packet.Endpoint4, drop.Reason) {
+func (a *addresses) spread(q *Request, f uint64, owner *blockOwner, p *Pool, avoid *avoided) (packet.Endpoint4, drop.Reason) {
 	start := p.start(q.Client.Addr)
-	if who.size != 0 { // all addresses of the owner share its blocks, which may have room though there is no other block
+	if owner.blockSize != 0 { // all addresses of the owner share its blocks, which may have room though there is no other block
 		start = p.start(q.Owner)
 		if i := int(start % uint64(len(a.addrs))); !avoid.has(a.addrs[i]) {
-			if e, r := a.allocate(i, q, f, who); r == drop.None {
+			if e, r := a.allocate(i, q, f, owner); r == drop.None {
 				return e, r
 			}
 		}
 	}
-	return a.search(int(start%uint64(len(a.addrs))), q, f, who, avoid)
+	return a.search(int(start%uint64(len(a.addrs))), q, f, owner, avoid)
 }
 
 // avoided is addresses that new bindings do not get while others have free ports, as numbers in order.
@@ -198,20 +198,20 @@ func (p *Pool) Avoid(addrs []netip.Addr) {
 }
 
 // search takes a port of the first address from start on that has a free one.
-func (a *addresses) search(start int, q *Request, f uint64, who *lease, avoid *avoided) (packet.Endpoint4, drop.Reason) {
-	for i := a.open.from(start); i >= 0; i = a.open.from(i + 1) {
+func (a *addresses) search(start int, q *Request, f uint64, owner *blockOwner, avoid *avoided) (packet.Endpoint4, drop.Reason) {
+	for i := a.withFree.from(start); i >= 0; i = a.withFree.from(i + 1) {
 		if avoid.has(a.addrs[i]) {
 			continue
 		}
-		if e, r := a.allocate(i, q, f, who); r == drop.None {
+		if e, r := a.allocate(i, q, f, owner); r == drop.None {
 			return e, r
 		}
 	}
-	for i := a.open.from(0); i >= 0 && i < start; i = a.open.from(i + 1) {
+	for i := a.withFree.from(0); i >= 0 && i < start; i = a.withFree.from(i + 1) {
 		if avoid.has(a.addrs[i]) {
 			continue
 		}
-		if e, r := a.allocate(i, q, f, who); r == drop.None {
+		if e, r := a.allocate(i, q, f, owner); r == drop.None {
 			return e, r
 		}
 	}
@@ -243,19 +243,19 @@ func (p *Pool) start(c packet.Addr6) uint64 {
 	return p.key.sum(binary.BigEndian.Uint64(c[:8]), binary.BigEndian.Uint64(c[8:]))
 }
 
-// lease returns who gets a port, for port blocks.
-func (p *Pool) lease(q *Request) lease {
-	return lease{owner: q.Owner, size: p.conf.Load().BlockSize, proto: q.Proto, log: &p.log}
+// blockOwner returns the client that gets a port, and the parameters of its port blocks.
+func (p *Pool) blockOwner(q *Request) blockOwner {
+	return blockOwner{client: q.Owner, blockSize: p.conf.Load().BlockSize, proto: q.Proto, log: &p.log}
 }
 
-func (a *addresses) claim(i int, q *Request, port uint16, who *lease) bool {
-	who.addr = a.addrs[i]
-	return (port < blockPorts) == (q.Client.Port < blockPorts) && a.rows[i].claim(port, who)
+func (a *addresses) claim(i int, q *Request, port uint16, owner *blockOwner) bool {
+	owner.addr = a.addrs[i]
+	return (port < chunkPorts) == (q.Client.Port < chunkPorts) && a.rows[i].claim(port, owner)
 }
 
-func (a *addresses) allocate(i int, q *Request, f uint64, who *lease) (packet.Endpoint4, drop.Reason) {
-	who.addr = a.addrs[i]
-	port, ok := a.rows[i].allocate(q.Proto, q.Client.Port, f, who)
+func (a *addresses) allocate(i int, q *Request, f uint64, owner *blockOwner) (packet.Endpoint4, drop.Reason) {
+	owner.addr = a.addrs[i]
+	port, ok := a.rows[i].allocate(q.Proto, q.Client.Port, f, owner)
 	if !ok {
 		return packet.Endpoint4{}, drop.PoolExhausted
 	}
@@ -294,7 +294,7 @@ func (p *Pool) Reserve(proto packet.Proto, e packet.Endpoint4) error {
 func (p *Pool) Release(proto packet.Proto, e packet.Endpoint4) {
 	n := binary.BigEndian.Uint32(e.Addr[:])
 	if p.row(proto, n).release(e.Port) {
-		p.forget(proto, n)
+		p.deleteIfUnused(proto, n)
 	}
 }
 
@@ -307,43 +307,43 @@ func (p *Pool) Retire(proto packet.Proto, e packet.Endpoint4) {
 		return
 	}
 	n := binary.BigEndian.Uint32(e.Addr[:])
-	if !p.row(proto, n).hold(e.Port) {
+	if !p.row(proto, n).holdDown(e.Port) {
 		return
 	}
 	if oldest, over := p.held.push(heldPort{n, e.Port, proto}, p.conf.Load().MaxHeld); over {
-		p.unhold(oldest)
+		p.endHoldDown(oldest)
 	}
 }
 
-// Rest holds down all UDP ports and Identifiers, those that are added later included, until Config.HoldDown after the
+// HoldDownAll holds down all UDP ports and Identifiers, those that are added later included, until Config.HoldDown after the
 // gateway's start: which of them had bindings before it is not known (RFC 6888 REQ-8). Static bindings may have theirs.
-func (p *Pool) Rest() { p.resting.Store(true) }
+func (p *Pool) HoldDownAll() { p.holdingDownAll.Store(true) }
 
-// Resting reports whether the time of Rest is not over.
-func (p *Pool) Resting() bool { return p.resting.Load() }
+// HoldingDownAll reports whether HoldDownAll is still in effect.
+func (p *Pool) HoldingDownAll() bool { return p.holdingDownAll.Load() }
 
 // Expire sets the ports free whose hold-down is over, budget of them at most, and returns whether there are more. It is
 // for one goroutine. The
 // time is that since the gateway's start; a port's hold-down begins with the first call after it was given back.
 func (p *Pool) Expire(now time.Duration, budget int) (more bool) {
 	c := p.conf.Load()
-	if now > c.HoldDown && p.resting.Load() {
-		p.resting.Store(false)
+	if now > c.HoldDown && p.holdingDownAll.Load() {
+		p.holdingDownAll.Store(false)
 	}
 	ports, more := p.held.pop(now, c.HoldDown, c.MaxHeld, budget)
 	for _, h := range ports {
-		p.unhold(h)
+		p.endHoldDown(h)
 	}
 	if c.LogBlock != nil {
-		p.log.tell(c.LogBlock)
+		p.log.drain(c.LogBlock)
 	}
 	return more
 }
 
-// unhold sets a port free that has left the queue.
-func (p *Pool) unhold(h heldPort) {
-	if p.row(h.proto, h.addr).unhold(h.port) {
-		p.forget(h.proto, h.addr)
+// endHoldDown frees a port that has left the queue.
+func (p *Pool) endHoldDown(h heldPort) {
+	if p.row(h.proto, h.addr).endHoldDown(h.port) {
+		p.deleteIfUnused(h.proto, h.addr)
 	}
 }
 
@@ -358,8 +358,8 @@ func (p *Pool) row(proto packet.Proto, n uint32) *row {
 	return p.rows[proto][n]
 }
 
-// forget drops the row of an address that left the pool, once its last port is free.
-func (p *Pool) forget(proto packet.Proto, n uint32) {
+// deleteIfUnused deletes the row of an address that left the pool, once its last port is free.
+func (p *Pool) deleteIfUnused(proto packet.Proto, n uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if r := p.rows[proto][n]; r != nil && r.unused() {

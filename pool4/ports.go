@@ -3,9 +3,9 @@ package pool4
 import "math/bits"
 
 const (
-	blockWords = 16
-	blockPorts = blockWords * 64 // 1024: block 0 is just the range of well-known ports
-	blocks     = 65536 / blockPorts
+	chunkWords = 16
+	chunkPorts = chunkWords * 64 // 1024: chunk 0 is just the range of well-known ports
+	chunks     = 65536 / chunkPorts
 )
 
 // parity says which ports are wanted: those with the parity of another port, or all.
@@ -22,44 +22,44 @@ func (p parity) mask() uint64 {
 	return [...]uint64{even: 0x5555555555555555, odd: 0xaaaaaaaaaaaaaaaa, either: ^uint64(0)}[p]
 }
 
-// class is a run of blocks: RFC 6146 section 3.5.1.1 keeps well-known source ports apart from the others.
+// class is a run of chunks: RFC 6146 section 3.5.1.1 keeps well-known source ports apart from the others.
 type class struct{ first, end int }
 
 var (
 	wellKnown = class{0, 1}
-	dynamic   = class{1, blocks}
-	anyPort   = class{0, blocks}
+	dynamic   = class{1, chunks}
+	anyPort   = class{0, chunks}
 )
 
 // ports says which of the 65536 ports of one address and protocol may be chosen and which are in use or held down, and
 // finds the n-th one that is free with constant work: at most 64 counts and 16 words are looked at, however full the pool.
-// Blocks exist where a port has been used; elsewhere the spans say it all.
+// A chunk exists where a port has been used; elsewhere the spans say it all.
 type ports struct {
-	blocks [blocks]*block
-	free   [blocks][2]uint16 // ports that may be chosen, even and odd
+	chunks [chunks]*chunk
+	free   [chunks][2]uint16 // ports that may be chosen, even and odd
 	total  [2][2]int         // sums of free: well-known and dynamic, even and odd
 }
 
-type block struct {
-	allowed [blockWords]uint64 // in the pool
-	used    [blockWords]uint64 // bound; a port outside the pool may be, by a static binding or since before its removal
-	held    [blockWords]uint64 // held down (RFC 6888 REQ-8); a held port may be bound as well, by a static binding
+type chunk struct {
+	allowed [chunkWords]uint64 // in the pool
+	used    [chunkWords]uint64 // bound; a port outside the pool may be, by a static binding or since before its removal
+	held    [chunkWords]uint64 // held down (RFC 6888 REQ-8); a held port may be bound as well, by a static binding
 }
 
 // free returns the ports of a word that may be chosen and that nothing keeps from it.
-func (b *block) free(w int) uint64 { return b.allowed[w] &^ (b.used[w] | b.held[w]) }
+func (b *chunk) free(w int) uint64 { return b.allowed[w] &^ (b.used[w] | b.held[w]) }
 
 // setSpans makes spans the ports that may be chosen. Ports in use or held down stay so.
 func (p *ports) setSpans(spans []span) {
 	p.total = [2][2]int{}
-	for i := range p.blocks {
-		b := &block{}
-		if p.blocks[i] != nil {
-			b = p.blocks[i]
+	for i := range p.chunks {
+		b := &chunk{}
+		if p.chunks[i] != nil {
+			b = p.chunks[i]
 		}
 		b.allowed = allowedIn(spans, i)
 		p.free[i] = [2]uint16{}
-		for w := range blockWords {
+		for w := range chunkWords {
 			for par := even; par <= odd; par++ {
 				n := bits.OnesCount64(b.free(w) & par.mask())
 				p.free[i][par] += uint16(n)
@@ -69,11 +69,11 @@ func (p *ports) setSpans(spans []span) {
 	}
 }
 
-// allowedIn returns the bits of block i that spans cover.
-func allowedIn(spans []span, i int) (allowed [blockWords]uint64) {
+// allowedIn returns the bits of chunk i that spans cover.
+func allowedIn(spans []span, i int) (allowed [chunkWords]uint64) {
 	for _, s := range spans {
 		for w := range allowed {
-			base := i*blockPorts + w*64
+			base := i*chunkPorts + w*64
 			lo, hi := max(int(s.lo)-base, 0), min(int(s.hi)-base, 63)
 			if lo <= hi {
 				allowed[w] |= ^uint64(0) << lo & (^uint64(0) >> (63 - hi))
@@ -95,7 +95,7 @@ func (p *ports) left(c class, par parity) (n int) {
 	return n
 }
 
-// nth returns the n-th free port, from 0, of a class and parity; there are more than n. Its block exists afterwards.
+// nth returns the n-th free port, from 0, of a class and parity; there are more than n. Its chunk exists afterwards.
 func (p *ports) nth(c class, par parity, n int, spans []span) uint16 {
 	i := c.first
 	for ; ; i++ {
@@ -108,18 +108,18 @@ func (p *ports) nth(c class, par parity, n int, spans []span) uint16 {
 		}
 		n -= k
 	}
-	b := p.block(i, spans)
+	b := p.chunk(i, spans)
 	for w := 0; ; w++ {
 		free := b.free(w) & par.mask()
 		if k := bits.OnesCount64(free); n >= k {
 			n -= k
 			continue
 		}
-		return uint16(i*blockPorts + w*64 + nthBit(free, n))
+		return uint16(i*chunkPorts + w*64 + nthBit(free, n))
 	}
 }
 
-// countIn returns how many ports of a span have a parity and are free. Their blocks exist.
+// countIn returns how many ports of a span have a parity and are free. Their chunks exist.
 func (p *ports) countIn(s span, par parity) (n int) {
 	for w := int(s.lo) / 64; w <= int(s.hi)/64; w++ {
 		n += bits.OnesCount64(p.freeIn(s, w, par))
@@ -141,7 +141,7 @@ func (p *ports) nthIn(s span, par parity, n int) uint16 {
 
 // freeIn returns the free ports of a span and a parity in word w of all ports.
 func (p *ports) freeIn(s span, w int, par parity) uint64 {
-	free := p.blocks[w/blockWords].free(w%blockWords) & par.mask()
+	free := p.chunks[w/chunkWords].free(w%chunkWords) & par.mask()
 	if d := int(s.lo) - w*64; d > 0 {
 		free &= ^uint64(0) << d
 	}
@@ -151,21 +151,21 @@ func (p *ports) freeIn(s span, w int, par parity) uint64 {
 	return free
 }
 
-// idle reports whether a port of an existing block is neither used nor held down.
+// idle reports whether a port of an existing chunk is neither used nor held down.
 func (p *ports) idle(port uint16) bool {
 	b, w, bit := p.at(port)
 	return (b.used[w]|b.held[w])&bit == 0
 }
 
-// block returns block i, made if need be.
-func (p *ports) block(i int, spans []span) *block {
-	if p.blocks[i] == nil {
-		p.blocks[i] = &block{allowed: allowedIn(spans, i)}
+// chunk returns chunk i, which it makes on the first call.
+func (p *ports) chunk(i int, spans []span) *chunk {
+	if p.chunks[i] == nil {
+		p.chunks[i] = &chunk{allowed: allowedIn(spans, i)}
 	}
-	return p.blocks[i]
+	return p.chunks[i]
 }
 
-// mark notes that a port of an existing block is used, or no longer; it reports whether that is a change.
+// mark marks a port of an existing chunk used or free, and reports whether that is a change.
 func (p *ports) mark(port uint16, used bool) bool {
 	b, w, bit := p.at(port)
 	if b.used[w]&bit != 0 == used {
@@ -175,9 +175,9 @@ func (p *ports) mark(port uint16, used bool) bool {
 	return true
 }
 
-// hold makes a used port of an existing block a held one; it reports whether that is a change, and not a port that has
-// been held all the time.
-func (p *ports) hold(port uint16) bool {
+// holdDown marks a used port of an existing chunk held down. It reports false if the port was held down already: a static
+// binding can take such a port.
+func (p *ports) holdDown(port uint16) bool {
 	b, w, bit := p.at(port)
 	held := b.held[w]&bit != 0
 	b.used[w] &^= bit
@@ -185,15 +185,15 @@ func (p *ports) hold(port uint16) bool {
 	return !held
 }
 
-// unhold ends the hold-down of a port.
-func (p *ports) unhold(port uint16) {
+// endHoldDown ends the hold-down of a port.
+func (p *ports) endHoldDown(port uint16) {
 	b, w, bit := p.at(port)
 	p.recount(port, func() { b.held[w] &^= bit })
 }
 
-// at returns the bit of a port in its block.
-func (p *ports) at(port uint16) (b *block, w int, bit uint64) {
-	return p.blocks[port/blockPorts], int(port % blockPorts / 64), uint64(1) << (port % 64)
+// at returns the bit of a port in its chunk.
+func (p *ports) at(port uint16) (b *chunk, w int, bit uint64) {
+	return p.chunks[port/chunkPorts], int(port % chunkPorts / 64), uint64(1) << (port % 64)
 }
 
 // recount keeps the counts right while change changes a port.
@@ -208,13 +208,13 @@ func (p *ports) recount(port uint16, change func()) {
 	case before > after:
 		n = -1
 	}
-	p.free[port/blockPorts][port&1] += uint16(n)
-	p.total[min(port/blockPorts, 1)][port&1] += n
+	p.free[port/chunkPorts][port&1] += uint16(n)
+	p.total[min(port/chunkPorts, 1)][port&1] += n
 }
 
 // count counts the ports of a span that are used, and those that are only held down.
 func (p *ports) count(s span) (used, held int) {
-	for i, b := range p.blocks {
+	for i, b := range p.chunks {
 		if b == nil {
 			continue
 		}

@@ -9,128 +9,129 @@ import (
 // row is one address for one protocol. Its lock guards all of it; a row is its own shard, so that clients of
 // different addresses or protocols never wait for each other.
 type row struct {
-	mu    sync.Mutex
-	spans []span // what may be chosen
-	ports *ports // nil until a port is used: a large pool costs little while it is idle
-	inUse int    // ports used, inside spans or not
-	held  int    // ports held down, inside spans or not
-	next  uint64 // RFC 6056 section 3.3.3: next_ephemeral
-	lots  *lots  // nil without port blocks
-	open  openSet
-	at    int // the row's place in open
+	mu         sync.Mutex
+	spans      []span      // what may be chosen
+	ports      *ports      // nil until a port is used: a large pool costs little while it is idle
+	inUse      int         // ports used, inside spans or not
+	held       int         // ports held down, inside spans or not
+	next       uint64      // RFC 6056 section 3.3.3: next_ephemeral
+	portBlocks *portBlocks // nil without port blocks
+	withFree   addrSet
+	index      int // the row's place in open
 }
 
-// want is one step of the search for a port: RFC 6146 section 3.5.1.1 for UDP, 3.5.2.3 for TCP, 3.5.3 for ICMP.
-type want struct {
+// searchStep is one step of the search for a port: RFC 6146 section 3.5.1.1 for UDP, 3.5.2.3 for TCP, 3.5.3 for ICMP.
+type searchStep struct {
 	class  class
 	parity parity
 }
 
-// wants returns the steps for source port x: UDP tries class and parity, then class, then any; TCP class, then any;
+// searchSteps returns the steps for source port x: UDP tries class and parity, then class, then any; TCP class, then any;
 // an Identifier has neither.
-func wants(proto packet.Proto, x uint16) [3]want {
+func searchSteps(proto packet.Proto, x uint16) [3]searchStep {
 	c := dynamic
-	if x < blockPorts {
+	if x < chunkPorts {
 		c = wellKnown
 	}
 	switch proto {
 	case packet.UDP:
-		return [3]want{{c, parity(x & 1)}, {c, either}, {anyPort, either}}
+		return [3]searchStep{{c, parity(x & 1)}, {c, either}, {anyPort, either}}
 	case packet.TCP:
-		return [3]want{{c, either}, {anyPort, either}}
+		return [3]searchStep{{c, either}, {anyPort, either}}
 	default:
-		return [3]want{{anyPort, either}}
+		return [3]searchStep{{anyPort, either}}
 	}
 }
 
-// lease is who gets a port, for port blocks. The zero lease is nobody, and there are none.
-type lease struct {
-	owner packet.Addr6
-	size  int // of the blocks
-	proto packet.Proto
-	addr  uint32 // of the row
-	log   *blockLog
+// blockOwner is the client that gets a port, and the parameters of its port blocks. With the zero value there are no
+// blocks.
+type blockOwner struct {
+	client    packet.Addr6
+	blockSize int // 0: no blocks
+	proto     packet.Proto
+	addr      uint32 // of the row
+	log       *blockLog
 }
 
 // allocate takes a free port for source port x. f is the keyed hash of the flow. This is algorithm 3 of RFC 6056
 // section 3.3.3 with one change: the candidates are the free ports, not all of them, so that no search follows and a
 // port behind a run of used ones is no likelier than others.
-func (r *row) allocate(proto packet.Proto, x uint16, f uint64, who *lease) (port uint16, ok bool) {
+func (r *row) allocate(proto packet.Proto, x uint16, f uint64, owner *blockOwner) (port uint16, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.spans) == 0 {
 		return 0, false
 	}
-	p := r.touch()
-	if l := r.divide(who); l != nil {
-		return r.allocateLent(proto, x, f, who.owner)
+	p := r.makePortsLocked()
+	if l := r.makeBlocksLocked(owner); l != nil {
+		return r.allocateInBlockLocked(proto, x, f, owner.client)
 	}
-	for _, w := range wants(proto, x) {
+	for _, w := range searchSteps(proto, x) {
 		n := p.left(w.class, w.parity)
 		if n == 0 {
 			continue
 		}
 		port = p.nth(w.class, w.parity, int((f+r.next)%uint64(n)), r.spans)
 		r.next++
-		r.mark(port, true)
+		r.markLocked(port, true)
 		return port, true
 	}
 	return 0, false
 }
 
-// allocateLent is allocate from blocks. The caller holds the lock.
-func (r *row) allocateLent(proto packet.Proto, x uint16, f uint64, owner packet.Addr6) (port uint16, ok bool) {
-	i, ok := r.lots.choose(owner, proto, x, f+r.next)
+// allocateInBlockLocked is allocate with port blocks. The caller holds r.mu.
+func (r *row) allocateInBlockLocked(proto packet.Proto, x uint16, f uint64, owner packet.Addr6) (port uint16, ok bool) {
+	i, ok := r.portBlocks.choose(owner, proto, x, f+r.next)
 	if !ok {
 		return 0, false
 	}
-	s, par := r.lots.span(i), either
+	s, par := r.portBlocks.span(i), either
 	if proto == packet.UDP && r.ports.countIn(s, parity(x&1)) > 0 {
 		par = parity(x & 1)
 	}
 	port = r.ports.nthIn(s, par, int((f+r.next)%uint64(r.ports.countIn(s, par))))
 	r.next++
-	r.lots.lend(port)
-	r.mark(port, true)
+	r.portBlocks.markAllocated(port)
+	r.markLocked(port, true)
 	return port, true
 }
 
-// divide returns the row's blocks, made if need be; nil if there are to be none. The caller holds the lock and has
-// called touch.
-func (r *row) divide(who *lease) *lots {
-	if r.lots == nil && who.size != 0 {
-		r.lots = newLots(who, r.ports, r.spans)
+// makeBlocksLocked returns the row's port blocks, which it makes on the first call, or nil if port blocks are off. The
+// caller holds r.mu and has called makePortsLocked.
+func (r *row) makeBlocksLocked(owner *blockOwner) *portBlocks {
+	if r.portBlocks == nil && owner.blockSize != 0 {
+		r.portBlocks = newPortBlocks(owner, r.ports, r.spans)
 	}
-	return r.lots
+	return r.portBlocks
 }
 
 // claim takes one port for a new binding, if it may be chosen and is free, and in no block of somebody else.
-func (r *row) claim(port uint16, who *lease) bool {
+func (r *row) claim(port uint16, owner *blockOwner) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !covers(r.spans, span{port, port}) {
 		return false
 	}
-	p := r.touch()
-	p.block(int(port/blockPorts), r.spans)
+	p := r.makePortsLocked()
+	p.chunk(int(port/chunkPorts), r.spans)
 	if !p.idle(port) {
 		return false
 	}
-	if l := r.divide(who); l != nil {
-		if !l.serves(l.of(port), who.owner) {
+	if l := r.makeBlocksLocked(owner); l != nil {
+		if !l.assignedTo(l.index(port), owner.client) {
 			return false
 		}
-		l.lend(port)
+		l.markAllocated(port)
 	}
-	return r.mark(port, true)
+	return r.markLocked(port, true)
 }
 
 // reserve takes one port, which need not be in the pool. That it is held down does not matter.
 func (r *row) reserve(port uint16) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.touch().block(int(port/blockPorts), r.spans)
-	return r.mark(port, true)
+	r.makePortsLocked().chunk(int(port/chunkPorts), r.spans)
+	return r.markLocked(port, true)
 }
 
 // release gives a port back and reports whether nothing is left of the row: no port in use, held down or
@@ -138,39 +139,39 @@ func (r *row) reserve(port uint16) bool {
 func (r *row) release(port uint16) (empty bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.mark(port, false)
-	return r.empty()
+	r.markLocked(port, false)
+	return r.unusedLocked()
 }
 
-// hold gives a port back into hold-down. It reports whether the port has to be set free afterwards; if not, that is
+// holdDown gives a port back into hold-down. It reports whether the port has to be set free afterwards; if not, that is
 // already somebody's task, because it was held when a static binding took it.
-func (r *row) hold(port uint16) bool {
+func (r *row) holdDown(port uint16) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.inUse--
-	if !r.ports.hold(port) {
+	if !r.ports.holdDown(port) {
 		return false
 	}
 	r.held++
 	return true
 }
 
-// unhold ends the hold-down of a port and reports whether nothing is left of the row.
-func (r *row) unhold(port uint16) (empty bool) {
+// endHoldDown ends the hold-down of a port and reports whether nothing is left of the row.
+func (r *row) endHoldDown(port uint16) (empty bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ports.unhold(port)
+	r.ports.endHoldDown(port)
 	r.held--
-	r.settle(port)
-	return r.empty()
+	r.portChangedLocked(port)
+	return r.unusedLocked()
 }
 
-// empty reports whether a row may be forgotten. The caller holds the lock.
-func (r *row) empty() bool { return r.inUse == 0 && r.held == 0 && len(r.spans) == 0 }
+// unusedLocked reports whether the row can be deleted. The caller holds r.mu.
+func (r *row) unusedLocked() bool { return r.inUse == 0 && r.held == 0 && len(r.spans) == 0 }
 
-// mark notes a port's use in the counts and in the pool's set of addresses with free ports. The caller holds the
-// lock; the port's block exists.
-func (r *row) mark(port uint16, used bool) bool {
+// markLocked marks a port used or free, and updates the counts and the pool's set of addresses with free ports. It
+// reports whether that is a change. The caller holds r.mu; the port's chunk exists.
+func (r *row) markLocked(port uint16, used bool) bool {
 	if !r.ports.mark(port, used) {
 		return false
 	}
@@ -179,32 +180,33 @@ func (r *row) mark(port uint16, used bool) bool {
 	} else {
 		r.inUse--
 	}
-	r.settle(port)
+	r.portChangedLocked(port)
 	return true
 }
 
-// settle draws the conclusions of a change of a port. The caller holds the lock.
-func (r *row) settle(port uint16) {
-	if r.lots != nil {
-		r.lots.settle(port, r.ports)
+// portChangedLocked updates the port's block and the pool's set of addresses with free ports after a port was used,
+// freed or held down. The caller holds r.mu.
+func (r *row) portChangedLocked(port uint16) {
+	if r.portBlocks != nil {
+		r.portBlocks.portChanged(port, r.ports)
 	}
-	r.announce()
+	r.publishFreeLocked()
 }
 
-// announce tells the pool whether the row has a port for a new client. The caller holds the lock.
-func (r *row) announce() {
-	if r.open == nil {
+// publishFreeLocked tells the pool whether the row has a port for a new client. The caller holds r.mu.
+func (r *row) publishFreeLocked() {
+	if r.withFree == nil {
 		return
 	}
 	free := r.ports == nil || r.ports.left(anyPort, either) > 0
-	if r.lots != nil {
-		free = r.lots.nfree > 0
+	if r.portBlocks != nil {
+		free = r.portBlocks.nfree > 0
 	}
-	r.open.set(r.at, len(r.spans) > 0 && free)
+	r.withFree.set(r.index, len(r.spans) > 0 && free)
 }
 
-// touch returns the ports, made if need be. The caller holds the lock.
-func (r *row) touch() *ports {
+// makePortsLocked returns the row's ports, which it makes on the first call. The caller holds r.mu.
+func (r *row) makePortsLocked() *ports {
 	if r.ports == nil {
 		r.ports = new(ports)
 		r.ports.setSpans(r.spans)
@@ -220,18 +222,18 @@ func (r *row) setSpans(spans []span) {
 	if r.ports != nil {
 		r.ports.setSpans(spans)
 	}
-	if r.lots != nil {
-		r.lots.sortAll(r.ports, spans)
+	if r.portBlocks != nil {
+		r.portBlocks.classifyAll(r.ports, spans)
 	}
-	r.announce()
+	r.publishFreeLocked()
 }
 
-// place gives the row its place in the set of a new view.
-func (r *row) place(open openSet, at int) {
+// setIndex tells the row its index in the set of a new view.
+func (r *row) setIndex(open addrSet, at int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.open, r.at = open, at
-	r.announce()
+	r.withFree, r.index = open, at
+	r.publishFreeLocked()
 }
 
 // usage returns the row's spans, and the ports used and held down in each.
@@ -255,15 +257,15 @@ func (r *row) free(all int) int {
 		return all
 	}
 	left := r.ports.left(anyPort, either)
-	if r.lots != nil {
-		left = min(left, r.lots.nfree*r.lots.size)
+	if r.portBlocks != nil {
+		left = min(left, r.portBlocks.nfree*r.portBlocks.size)
 	}
 	return left
 }
 
-// unused reports whether a row that is no longer in the pool may be forgotten.
+// unused reports whether the row can be deleted: it is not in the pool, and no port of it is in use or held down.
 func (r *row) unused() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.empty()
+	return r.unusedLocked()
 }

@@ -15,14 +15,14 @@ type view [packet.Protos]addresses
 
 // addresses are the addresses of one protocol, in order.
 type addresses struct {
-	addrs []uint32
-	spans [][]span // of each address
-	rows  []*row   // of each address
-	open  openSet  // which of them have free ports
+	addrs    []uint32
+	spans    [][]span // of each address
+	rows     []*row   // of each address
+	withFree addrSet  // which of them have free ports
 }
 
-// newView collects the rows that have ports to choose from and tells each its place.
-func newView(all *[packet.Protos]map[uint32]*row) *view {
+// newViewLocked collects the rows that have ports to choose from and tells each its index. The caller holds Pool.mu.
+func newViewLocked(all *[packet.Protos]map[uint32]*row) *view {
 	v := new(view)
 	for proto, rows := range all {
 		a := &v[proto]
@@ -32,18 +32,18 @@ func newView(all *[packet.Protos]map[uint32]*row) *view {
 				a.spans = append(a.spans, r.spans)
 				a.rows = append(a.rows, r)
 			} else {
-				r.place(nil, 0)
+				r.setIndex(nil, 0)
 			}
 		}
-		a.open = make(openSet, (len(a.rows)+63)/64)
+		a.withFree = make(addrSet, (len(a.rows)+63)/64)
 		for i, r := range a.rows {
-			r.place(a.open, i)
+			r.setIndex(a.withFree, i)
 		}
 	}
 	return v
 }
 
-// find returns the place of an address. It is written out because it is on the path of every packet:
+// find returns the index of an address. It is written out because it is on the path of every packet:
 // slices.BinarySearch takes 43 ns for 16 addresses, this 6.
 func (a *addresses) find(addr uint32) (int, bool) {
 	i, end := 0, len(a.addrs)
@@ -57,10 +57,10 @@ func (a *addresses) find(addr uint32) (int, bool) {
 	return i, i < len(a.addrs) && a.addrs[i] == addr
 }
 
-// openSet is a set of places, read and written by atomic operations.
-type openSet []atomic.Uint64
+// addrSet is a set of indexes of addresses, read and written by atomic operations.
+type addrSet []atomic.Uint64
 
-func (o openSet) set(i int, open bool) {
+func (o addrSet) set(i int, open bool) {
 	if bit := uint64(1) << (i % 64); open {
 		o[i/64].Or(bit)
 	} else {
@@ -68,8 +68,8 @@ func (o openSet) set(i int, open bool) {
 	}
 }
 
-// from returns the first place in the set at or after i, or -1.
-func (o openSet) from(i int) int {
+// from returns the first index in the set at or after i, or -1.
+func (o addrSet) from(i int) int {
 	for w := i / 64; w < len(o); w++ {
 		in := o[w].Load()
 		if w == i/64 {

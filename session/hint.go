@@ -117,7 +117,7 @@ func (x Hinted) TCP4(src, dst packet.Endpoint4, s *Segment, now table.Time) (*pa
 // enter6 and enter4 take a packet through its binding and its session.
 func (t *Table) enter6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
 	var id bib.ID
-	if h := q.hint; h != nil && h.binding != 0 && t.bib.Is6(h.binding, q.proto, src) {
+	if h := q.hint; h != nil && h.binding != 0 && t.bib.Matches6(h.binding, q.proto, src) {
 		id = h.binding
 	} else {
 		id = t.bib.Find6(q.proto, src)
@@ -132,7 +132,7 @@ func (t *Table) enter6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.
 
 func (t *Table) enter4(dst packet.Endpoint4, q *event) (*packet.Endpoint6, uint8, drop.Reason) {
 	var id bib.ID
-	if h := q.hint; h != nil && h.binding != 0 && t.bib.Is4(h.binding, q.proto, dst) {
+	if h := q.hint; h != nil && h.binding != 0 && t.bib.Matches4(h.binding, q.proto, dst) {
 		id = h.binding
 	} else {
 		id = t.bib.Find4(q.proto, dst)

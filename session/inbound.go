@@ -248,7 +248,7 @@ func (t *Table) evict(s scope, id bib.ID, client packet.Addr6, last rank) bool {
 			return false
 		}
 		if x, ended := t.unlinkEvicted(slot); ended {
-			t.bury(x)
+			t.finalize(x)
 			t.inbound.evicted.Add(1)
 			return true
 		}

@@ -21,9 +21,9 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.R
 		if q.proto == packet.TCP {
 			request.Wanted = t.syns.wanted(q.remote)
 		}
-		id, r := t.bib.Hold6(request)
+		id, r := t.bib.Acquire6(request)
 		for r == drop.BindingSessions && t.makeRoom(r, t.bib.Find6(q.proto, src), src.Addr, q) {
-			id, r = t.bib.Hold6(request)
+			id, r = t.bib.Acquire6(request)
 		}
 		if r != drop.None {
 			t.dismiss(src.Addr, q)
@@ -48,9 +48,9 @@ func (t *Table) open4(id bib.ID, q *event) (*packet.Endpoint6, uint8, drop.Reaso
 	if r != drop.None {
 		return nil, 0, r
 	}
-	r = t.bib.Hold(id)
+	r = t.bib.Acquire(id)
 	for r == drop.BindingSessions && t.makeRoom(r, id, client.Addr, q) {
-		r = t.bib.Hold(id)
+		r = t.bib.Acquire(id)
 	}
 	if r != drop.None {
 		t.dismiss(client.Addr, q)
@@ -58,7 +58,7 @@ func (t *Table) open4(id bib.ID, q *event) (*packet.Endpoint6, uint8, drop.Reaso
 	}
 	if r = t.reserveInbound(id, client.Addr, q); r != drop.None {
 		t.dismiss(client.Addr, q)
-		t.bib.Drop(id)
+		t.bib.Release(id)
 		return nil, 0, r
 	}
 	pref, r := t.insert(id, q)
@@ -94,7 +94,7 @@ func (t *Table) insert(id bib.ID, q *event) (prefix uint8, r drop.Reason) {
 	}
 	t.dismiss(t.bib.Client(id).Addr, q)
 	t.inbound.release(q.inbound)
-	t.bib.Drop(id)
+	t.bib.Release(id)
 	return prefix, r
 }
 

@@ -21,7 +21,7 @@ func TestInsertMeetsPurge(t *testing.T) {
 
 	epochs.Enter(0)
 	defer epochs.Leave(0)
-	id, r := bindings.Hold6(pool4.Request{Proto: packet.UDP, Client: client, Remote: q.remote})
+	id, r := bindings.Acquire6(pool4.Request{Proto: packet.UDP, Client: client, Remote: q.remote})
 	if r != drop.None || !sessions.reserve(packet.UDP) {
 		t.Fatal(r)
 	}
@@ -75,7 +75,7 @@ func TestInsertMeetsRecount(t *testing.T) {
 	if r := sessions.admit(client.Addr, &q); r != drop.None {
 		t.Fatal(r)
 	}
-	id, r := bindings.Hold6(pool4.Request{Proto: packet.UDP, Client: client, Remote: q.remote})
+	id, r := bindings.Acquire6(pool4.Request{Proto: packet.UDP, Client: client, Remote: q.remote})
 	if r != drop.None {
 		t.Fatal(r)
 	}

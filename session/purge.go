@@ -44,7 +44,7 @@ func (t *Table) purge(free func(*entry) bool) (n int) {
 	for i := range t.index.Shards() {
 		ends = t.purgeShard(i, free, ends[:0])
 		for _, x := range ends {
-			t.bury(x)
+			t.finalize(x)
 		}
 		n += len(ends)
 	}

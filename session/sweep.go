@@ -70,7 +70,7 @@ func (t *Table) sweep(slot uint32, now table.Time, limits *limits, probe func(Pr
 // kill frees a session if, under its lock, its lifetime is still over.
 func (t *Table) kill(slot uint32, e *entry, now table.Time, limits *limits) {
 	if x, ended := t.unlinkExpired(slot, e, now, limits); ended {
-		t.bury(x)
+		t.finalize(x)
 	}
 }
 
@@ -98,7 +98,7 @@ type end struct {
 }
 
 // unlink takes a session whose word is freed out of the index, and its slot is free. The caller holds the shard's
-// lock, and then calls bury without it.
+// lock, and then calls finalize without it.
 func (t *Table) unlink(s *table.Shard, h uint64, slot uint32) end {
 	e := t.entries.At(slot)
 	s.Remove(h, slot)
@@ -111,12 +111,12 @@ func (t *Table) unlink(s *table.Shard, h uint64, slot uint32) end {
 	return x
 }
 
-// bury gives back all that a session had.
-func (t *Table) bury(x end) {
+// finalize gives back all that a session had.
+func (t *Table) finalize(x end) {
 	t.log(SessionEnded, x.binding, x.remote)
 	t.bib.Leave(t.bib.Client(x.binding).Addr, x.client)
 	t.unreserve(x.proto)
-	t.bib.Drop(x.binding)
+	t.bib.Release(x.binding)
 }
 
 // Session is a copy of one session.

@@ -239,7 +239,7 @@ func onlySoManyPortsRest(t *testing.T) {
 
 func allPortsRestAfterTheStart(t *testing.T) {
 	s := newSetting(t, with(func(c *session.Config) { c.PortHoldDown = 2 * time.Minute }))
-	s.Pool4.Rest()
+	s.Pool4.HoldDownAll()
 	all := firsts(clientAddr, serverAs6)
 	for i, p := range protos {
 		if got := s.send(gateway.V6, all[i]); p == packet.TCP {
@@ -254,7 +254,7 @@ func allPortsRestAfterTheStart(t *testing.T) {
 	s.bind(t, packet.UDP, netip.AddrPortFrom(secondClient, 53), netip.AddrPortFrom(poolAddr, 53))
 	only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, 53, 4))), gateway.V6)
 	s.advance(2*time.Minute + time.Second)
-	s.eventually(t, func() bool { return !s.Pool4.Resting() })
+	s.eventually(t, func() bool { return !s.Pool4.HoldingDownAll() })
 	for _, b := range all {
 		only(t, s.send(gateway.V6, b), gateway.V4)
 	}

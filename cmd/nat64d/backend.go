@@ -88,7 +88,7 @@ func (b *backend) warnings() (ws []string) {
 	if b.gateway.LetsPrivatePass() {
 		ws = append(ws, "packets to private IPv4 addresses pass behind 64:ff9b::/96 (pool6 private_v4), against RFC 6052 section 3.1")
 	}
-	if b.pool.Resting() {
+	if b.pool.HoldingDownAll() {
 		ws = append(ws, "new UDP flows and pings are refused for sessions.port_hold_down after the start (sessions.hold_after_start)")
 	}
 	if b.routes.Blind() {

@@ -158,7 +158,7 @@ func (p *parts) build() (err error) {
 		return err
 	}
 	if c.Sessions.HoldAfterStart {
-		p.pool.Rest()
+		p.pool.HoldDownAll()
 	}
 	p.near = p.surroundings(c)
 	p.guard = newGuarded(p)
