@@ -31,10 +31,12 @@ func (g *Gateway) Configure(c Config) {
 	if before := g.conf.Load(); before != nil {
 		old = before.prefixes
 	}
+	c.Session.StoreSYNs = c.SYNs.Total > 0
 	next := &conf{Config: c, prefixes: placePrefixes(old, c.Pool6)}
 	next.refuses, next.clientBits = g.refuses(next), cmp.Or(c.Session.ClientPrefixLen, 64)
 	next.bypass, next.allowed, next.denied, next.ports = bypasses(&c), hosts(c.Allow6), hosts(c.Deny4), portSpans(c.DenyPorts)
 	next.reachable = hosts(c.Allow4)
+	g.SYNs.Configure(c.SYNs)
 	g.Sessions.Configure(c.Session)
 	g.conf.Store(next)
 	g.epochs.Wait() // the last batch with the old prefixes is over

@@ -260,7 +260,7 @@ func (r *rig) sweep() {
 	for range 4 {
 		for r.g.Sessions.Sweep(table.Time(r.now/table.Tick), sweepBudget, r.g.probes.put) {
 		}
-		for r.g.Sessions.SweepSYNs(table.Time(r.now/table.Tick), sweepBudget, r.g.syns.put) {
+		for r.g.sweepSYNs(r.now) {
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"nat64d/pool4"
 	"nat64d/pool6"
 	"nat64d/session"
+	"nat64d/synstore"
 	"nat64d/table"
 	"nat64d/xlat"
 )
@@ -66,7 +67,8 @@ type Config struct {
 	// LiteralReporter has translated ICMPv4 errors come from the destination of the packet they are about, as RFC 6146
 	// section 3.6.2 says, instead of the router that reports it.
 	LiteralReporter bool
-	Session         session.Config
+	Session         session.Config // Configure sets StoreSYNs
+	SYNs            synstore.Limits
 }
 
 // PortRule is about the transport addresses of IPv4 hosts: ports Lo to Hi of a protocol. All of ICMP is Lo 0, Hi 65535.
@@ -153,6 +155,7 @@ type Gateway struct {
 	Bindings *bib.Table
 	Sessions *session.Table
 	Counters *metrics.Set
+	SYNs     *synstore.Store
 
 	routes Routes
 	max    int             // bindings and sessions that fit
@@ -171,7 +174,7 @@ type Gateway struct {
 	outages [sides]outage
 	paths   paths
 	probes  mailbox[session.Probe] // for the worker of the IPv6 side
-	syns    mailbox[session.SYN]   // for the worker of the IPv4 side
+	syns    mailbox[synstore.SYN]  // for the worker of the IPv4 side
 }
 
 const sides = 2
@@ -195,7 +198,8 @@ func New(o Options) *Gateway {
 	n := max(o.Workers, 1)
 	g.epochs = table.NewEpochs(sides * n)
 	g.Bindings = bib.New(o.Pool4, g.epochs, o.Max, o.Key)
-	g.Sessions = session.New(g.Bindings, g.epochs, o.Max, o.Config.Session)
+	g.SYNs = new(synstore.Store)
+	g.Sessions = session.New(g.Bindings, g.epochs, o.Max, g.SYNs, o.Config.Session)
 	g.Counters = metrics.New(sides*n + 1)
 	g.upkeep = g.Counters.Worker(sides * n)
 	g.Configure(o.Config)

@@ -28,7 +28,7 @@ func (g *Gateway) maintain(ctx context.Context) error {
 		now := g.clock()
 		for g.Sessions.Sweep(table.Time(now/table.Tick), sweepBudget, g.probes.put) && ctx.Err() == nil {
 		}
-		for g.Sessions.SweepSYNs(table.Time(now/table.Tick), sweepBudget, g.syns.put) && ctx.Err() == nil {
+		for g.sweepSYNs(now) && ctx.Err() == nil {
 		}
 		limits.check(g, now)
 		ring.check(g, now)

@@ -95,7 +95,7 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 	}
 	client, pref, r := w.state4(&v, src, dst) // 3.5 filtering and updating
 	if r == drop.StoredSYN {
-		return w.g.Sessions.Store(src, dst, w.arrived(&v), w.tables())
+		return w.g.SYNs.Add(src, dst, w.arrived(&v), w.now)
 	}
 	if r != drop.None {
 		return w.refuse4(&v, r, 0)

@@ -65,7 +65,7 @@ func stillWith(t testing.TB, change func(*Options)) *Gateway {
 			Pool6: []pool6.Prefix{prefix}, Xlat: xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS}, LowestIPv6MTU: 1280,
 			Answers: [drop.Choices]bool{drop.Ordinary: true, drop.IfDenied: true, drop.IfFiltered: true, drop.IfUnbound: true},
 			Session: session.Config{AllowInboundTCP: true, Timeouts: session.Timeouts{
-				UDP: time.Minute, ICMP: time.Minute, TCPEstablished: time.Hour, TCPOpening: time.Minute, TCPTransitory: time.Minute, TCPSyn: time.Second,
+				UDP: time.Minute, ICMP: time.Minute, TCPEstablished: time.Hour, TCPOpening: time.Minute, TCPTransitory: time.Minute,
 			}},
 		},
 		Routes: onLink{}, Hops: func() Hops { return onLink{} }, Pool4: pool, Max: 1 << 17, Log: slog.New(slog.DiscardHandler),

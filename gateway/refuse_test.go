@@ -9,6 +9,7 @@ import (
 	"nat64d/icmp"
 	"nat64d/linux/nexthop"
 	"nat64d/packet"
+	"nat64d/synstore"
 )
 
 // flapping routes know the neighbours in every other answer only, beginning with yes or no.
@@ -37,7 +38,7 @@ func TestStoredSYNIsAnsweredWhileItsNeighbourFlaps(t *testing.T) {
 			g := stillWith(t, func(o *Options) {
 				f := flapping{known: &known}
 				o.Routes, o.Hops = f, func() Hops { return f }
-				o.Config.Session.MaxStoredSYNs = 8
+				o.Config.SYNs = synstore.Limits{Total: 8, Lifetime: time.Second}
 				o.Clock = func() time.Duration { return now }
 				o.Open = func(s Side, _ bool) (Port, error) { return &catch{side: s, all: &sent}, nil }
 			})
@@ -53,7 +54,7 @@ func TestStoredSYNIsAnsweredWhileItsNeighbourFlaps(t *testing.T) {
 			w := g.workers[V4]
 			w.top = packet.Frame{Data: []byte("a frame that has been freed")}
 			sent, now = nil, time.Minute
-			for g.Sessions.SweepSYNs(g.Now(), sweepBudget, g.syns.put) {
+			for g.sweepSYNs(now) {
 			}
 			for range 4 {
 				w.batch(nil)

@@ -74,7 +74,7 @@ func useOfPool4(p packet.Proto) func(*Gateway) (n, most int) {
 }
 
 func (g *Gateway) useOfSYNs() (n, most int) {
-	return g.Sessions.StoredLen(), g.conf.Load().Session.MaxStoredSYNs
+	return g.SYNs.Len(), g.conf.Load().SYNs.Total
 }
 
 // useOfFragments returns the use of the fullest of those that put datagrams together, since each has all of the limit.

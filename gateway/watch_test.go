@@ -61,12 +61,12 @@ func TestALimitIsLoggedAt80Percent(t *testing.T) {
 			g.Pool4.Allocate(pool4.Request{Proto: packet.UDP, Client: packet.Endpoint6{Port: 5000}})
 		},
 		"stored SYNs": func(g *Gateway, i int) {
-			g.Sessions.Store(packet.Endpoint4{Port: uint16(i)}, packet.Endpoint4{Port: 80}, nil, 0)
+			g.SYNs.Add(packet.Endpoint4{Port: uint16(i)}, packet.Endpoint4{Port: 80}, nil, 0)
 		},
 		"fragment memory": func(g *Gateway, i int) { g.workers[V4].count.FragmentBytes(i + 1) },
 	} {
 		g, log := watched(t, func(o *Options) {
-			o.Max, o.Config.Session.MaxStoredSYNs, o.Config.Fragments.Bytes = 10, 10, 10
+			o.Max, o.Config.SYNs.Total, o.Config.Fragments.Bytes = 10, 10, 10
 			o.Pool4 = pool4.New([16]byte{})
 			entries, _ := pool4.ParseRange("192.0.2.1", "7000-7009")
 			if _, _, err := o.Pool4.Add(entries); err != nil {

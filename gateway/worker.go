@@ -13,6 +13,7 @@ import (
 	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/session"
+	"nat64d/synstore"
 	"nat64d/table"
 )
 
@@ -41,7 +42,7 @@ type worker struct {
 	limit    limiter
 	parked   parking
 	probes   []session.Probe
-	syns     []session.SYN
+	syns     []synstore.SYN
 	ahead    ahead
 	parts    assemblers
 	verified verified

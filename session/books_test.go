@@ -67,7 +67,7 @@ func concurrentConfiguration(t *testing.T, block int) {
 		t.Errorf("%d sessions from IPv4 are still counted", n)
 	}
 	g.sweepSYNs(clock() + seconds(9000))
-	if s, b := g.sizes(); s != 0 || b != 0 || len(g.sessions.StoredSYNs(0)) != 0 {
+	if s, b := g.sizes(); s != 0 || b != 0 || g.syns.Len() != 0 {
 		t.Errorf("%d sessions and %d bindings are left", s, b)
 	}
 	if n := log.blocks.Load(); n != 0 {
@@ -124,7 +124,7 @@ func (g *gateway) mix(w, i int, clock func() table.Time) {
 	}
 	stranger, at := endpoint4("198.51.100.2", uint16(i%4)), endpoint4("192.0.2.1", uint16(2000+i%40))
 	if _, _, r := g.sessions.From4(packet.TCP, stranger, at, packet.SYN, clock()); r == drop.StoredSYN {
-		g.sessions.Store(stranger, at, []byte("SYN"), clock())
+		g.syns.Add(stranger, at, []byte("SYN"), clock().Duration())
 		g.sessions.From6(packet.TCP, &c, stranger, 0, packet.SYN, clock())
 	}
 	g.sessions.Peek4(p, at, stranger)
@@ -167,7 +167,7 @@ func (g *gateway) administer(t *testing.T, stop chan struct{}) {
 		}
 		g.sessions.PurgePrefix(1)
 		g.sessions.Purge(func(b bib.Binding) bool { return int(b.Mapped.Port)%40 == i%40 })
-		g.sessions.StoredSYNs(0)
+		g.syns.List(0)
 	}
 }
 

@@ -17,11 +17,10 @@ type Timeouts struct {
 	TCPEstablished time.Duration // TCP_EST
 	TCPOpening     time.Duration // TCP_TRANS while only one side has sent a SYN (RFC 7857 section 2.1)
 	TCPTransitory  time.Duration // TCP_TRANS afterwards: FINs, a RST, or silence for TCP_EST
-	TCPSyn         time.Duration // TCP_INCOMING_SYN, the lifetime of stored SYNs
 }
 
 // Config is what may change while packets flow. The zero value is strict: nothing from outside is let in or refreshes
-// a session, no SYN is stored, no port held down.
+// a session, no SYN is to be stored, no port held down.
 type Config struct {
 	Timeouts Timeouts
 
@@ -41,13 +40,11 @@ type Config struct {
 	NewPerSecond         int // sessions that a client may open in a second, and at once; 0: no limit
 	ClientPrefixLen      int // the bits of an IPv6 address that make a client; 0: 64
 
-	MaxStoredSYNs          int           // V4 SYNs that wait for a simultaneous open; 0: none is stored
-	MaxStoredSYNsPerSource int           // those of one IPv4 address; 0: no limit but MaxStoredSYNs
-	MaxStoredSYNsPerPool4  int           // those to one address of pool4; 0: no limit but MaxStoredSYNs
-	MaxHeldPorts           int           // ports and Identifiers that rest at most, the oldest are let go; 0: no limit
-	PortHoldDown           time.Duration // for how long a released UDP port or Identifier is not used again; 0: not at all
-	PortBlockSize          int           // consecutive ports that a client gets for itself at a time: pool4.Config.BlockSize
-	HashFields             uint8         // what the choice of a port depends on: pool4.Fields
+	StoreSYNs     bool          // a V4 SYN that nobody expects yet is refused as drop.StoredSYN, for the caller to store
+	MaxHeldPorts  int           // ports and Identifiers that rest at most, the oldest are let go; 0: no limit
+	PortHoldDown  time.Duration // for how long a released UDP port or Identifier is not used again; 0: not at all
+	PortBlockSize int           // consecutive ports that a client gets for itself at a time: pool4.Config.BlockSize
+	HashFields    uint8         // what the choice of a port depends on: pool4.Fields
 
 	Log         func(Event) // told of bindings that begin and end; nil: nobody is
 	LogSessions bool        // Log is told of sessions, too
@@ -59,7 +56,6 @@ type Config struct {
 type policy struct {
 	steps   machine
 	limits  limits
-	syn     table.Time
 	inbound bool
 	stores  bool
 	peers   *peers      // nil: endpoint-independent filtering
@@ -98,7 +94,6 @@ func (t *Table) Configure(c Config) {
 	b := c.bindings()
 	t.bib.Configure(b, t.countClients)
 	t.inbound.configure(c.inboundQuotas(t.max), b.Limits.Bits())
-	t.syns.configure(synLimits{c.MaxStoredSYNs, c.MaxStoredSYNsPerSource, c.MaxStoredSYNsPerPool4})
 	p := &policy{
 		steps: steps.with(&c),
 		limits: limits{
@@ -108,9 +103,8 @@ func (t *Table) Configure(c Config) {
 			lifeOpening:     table.TimeOf(c.Timeouts.TCPOpening),
 			lifeTransitory:  table.TimeOf(c.Timeouts.TCPTransitory),
 		},
-		syn:     table.TimeOf(c.Timeouts.TCPSyn),
 		inbound: c.AllowInboundTCP,
-		stores:  c.MaxStoredSYNs > 0,
+		stores:  c.StoreSYNs,
 	}
 	if c.AddressDependent {
 		p.peers = t.knowPeers()

@@ -1,7 +1,6 @@
 package session_test
 
 import (
-	"fmt"
 	"testing"
 
 	"nat64d/drop"
@@ -53,7 +52,7 @@ func TestStoredSYNThatIsOver(t *testing.T) {
 	if s := g.list(now); len(s) != 1 || s[0].State != session.V6Init {
 		t.Errorf("sessions: %+v", s)
 	}
-	if n := len(g.sessions.StoredSYNs(now)); n != 0 {
+	if n := len(g.syns.List(now.Duration())); n != 0 {
 		t.Errorf("%d SYNs still wait", n)
 	}
 }
@@ -72,68 +71,19 @@ func TestPairedClientKeepsItsAddress(t *testing.T) {
 	}
 }
 
-func TestStoredSYNsAreLimited(t *testing.T) {
+func TestSYNsAreStoredOnlyOnRequest(t *testing.T) {
 	t.Parallel()
 	c := defaults
-	c.MaxStoredSYNs, c.MaxStoredSYNsPerSource = 5, 3
-	g := newGateway(t, 1, 100, c, "192.0.2.1-192.0.2.2", "7000-7999")
-	store := func(host string, port uint16) drop.Reason {
-		_, r := g.from4(packet.TCP, endpoint4(host, 6000), endpoint4("192.0.2.1", port), packet.SYN, 0)
-		return r
-	}
-	for i, c := range []struct {
-		host string
-		port uint16
-		want drop.Reason
-	}{
-		{"198.51.100.1", 7000, drop.StoredSYN},
-		{"198.51.100.1", 7001, drop.StoredSYN},
-		{"198.51.100.1", 7000, drop.StoredSYN}, // again
-		{"198.51.100.1", 7002, drop.StoredSYN},
-		{"198.51.100.1", 7003, drop.StoredSYNLimit},
-		{"198.51.100.2", 7000, drop.StoredSYN},
-		{"198.51.100.3", 7000, drop.StoredSYN},
-		{"198.51.100.4", 7000, drop.StoredSYNLimit},
-		{"198.51.100.4", 6999, drop.NotPool4},
-	} {
-		if r := store(c.host, c.port); r != c.want {
-			t.Errorf("SYN %d: %v, want %v", i, r, c.want)
+	peer, at, elsewhere := endpoint4("198.51.100.1", 6000), endpoint4("192.0.2.1", 7000), endpoint4("192.0.2.1", 6999)
+	for stores, want := range map[bool]drop.Reason{true: drop.StoredSYN, false: drop.NoBinding} {
+		c.StoreSYNs = stores
+		g := newGateway(t, 1, 100, c, "192.0.2.1", "7000-7999")
+		if _, r := g.from4(packet.TCP, peer, at, packet.SYN, 0); r != want {
+			t.Errorf("StoreSYNs %v: reason %v, want %v", stores, r, want)
 		}
-	}
-	if n := len(g.sweepSYNs(seconds(6))); n != 0 {
-		t.Errorf("%d are refused within six seconds", n)
-	}
-	if n := len(g.sweepSYNs(seconds(6) + 1)); n != 5 {
-		t.Errorf("%d are refused after six seconds, want 5", n)
-	}
-	c.MaxStoredSYNsPerPool4 = 2
-	g.sessions.Configure(c)
-	for i, want := range []drop.Reason{drop.StoredSYN, drop.StoredSYN, drop.StoredSYNLimit} {
-		if r := store(fmt.Sprintf("198.51.100.%d", 1+i), 7000); r != want {
-			t.Errorf("SYN %d to one address: %v, want %v", i, r, want)
+		if _, r := g.from4(packet.TCP, peer, elsewhere, packet.SYN, 0); r != drop.NotPool4 {
+			t.Errorf("StoreSYNs %v: reason %v outside of pool4", stores, r)
 		}
-	}
-	if _, r := g.from4(packet.TCP, endpoint4("198.51.100.9", 6000), endpoint4("192.0.2.2", 7000), packet.SYN, 0); r != drop.StoredSYN {
-		t.Errorf("a SYN to another address: %v", r)
-	}
-	c.MaxStoredSYNs = 0
-	g.sessions.Configure(c)
-	if r := store("198.51.100.1", 7000); r != drop.NoBinding {
-		t.Errorf("reason %v, though none is to be stored", r)
-	}
-}
-
-// TestStoredSYNIsCopied: what is refused later is the packet, as much of it as an error quotes.
-func TestStoredSYNIsCopied(t *testing.T) {
-	t.Parallel()
-	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "7000-7999")
-	p := make([]byte, 1500)
-	p[0], p[547] = 0x45, 1
-	g.sessions.Store(endpoint4("198.51.100.1", 6000), endpoint4("192.0.2.1", 7000), p, 0)
-	clear(p)
-	all := g.sweepSYNs(seconds(7))
-	if len(all) != 1 || len(all[0].Packet) != 548 || all[0].Packet[0] != 0x45 || all[0].Packet[547] != 1 {
-		t.Errorf("refused: %v", all)
 	}
 }
 

@@ -108,12 +108,12 @@ func (m *model) compareSession(t *rapid.T, s *session.Session) {
 }
 
 func (m *model) compareSYNs(t *rapid.T) {
-	stored := m.gateway.sessions.StoredSYNs(m.now)
+	stored := m.gateway.syns.List(m.now.Duration())
 	for _, s := range m.syns {
 		if !m.waits(s) {
 			continue
 		}
-		if len(stored) == 0 || stored[0].Mapped != s.mapped || stored[0].Remote != s.remote || stored[0].State != session.V4Init {
+		if len(stored) == 0 || stored[0].Dst != s.mapped || stored[0].Src != s.remote {
 			t.Fatalf("stored are %v, want %v", stored, m.syns)
 		}
 		stored = stored[1:]

@@ -70,15 +70,15 @@ func (m *model) store(mapped, remote packet.Endpoint4) drop.Reason {
 			address++
 		}
 	}
-	if perPool4 := m.conf.MaxStoredSYNsPerPool4; len(m.syns) == m.conf.MaxStoredSYNs ||
-		source == m.conf.MaxStoredSYNsPerSource || perPool4 != 0 && address >= perPool4 {
+	if perPool4 := m.limits.PerPool4; len(m.syns) == m.limits.Total ||
+		source == m.limits.PerSource || perPool4 != 0 && address >= perPool4 {
 		return drop.StoredSYNLimit
 	}
 	m.syns = append(m.syns, storedSYN{mapped, remote, m.now})
 	return drop.StoredSYN
 }
 
-func (m *model) waits(s storedSYN) bool { return m.now <= s.since+table.TimeOf(m.conf.Timeouts.TCPSyn) }
+func (m *model) waits(s storedSYN) bool { return m.now <= s.since+table.TimeOf(m.limits.Lifetime) }
 
 // meeting returns the transport address that a client's TCP SYN should leave from because its peer's SYN waits there,
 // nil if there is none, and a function that takes out the SYN that it meets.
@@ -308,10 +308,11 @@ func (m *model) configure(t *rapid.T) {
 	c.MaxInboundPerClient = rapid.SampledFrom([]int{0, 2}).Draw(t, "inbound sessions of a client")
 	c.MaxInboundPerBinding = rapid.SampledFrom([]int{0, 2}).Draw(t, "inbound sessions of a binding")
 	c.NewPerSecond = rapid.SampledFrom([]int{0, 2}).Draw(t, "new per second")
-	c.MaxStoredSYNsPerPool4 = rapid.SampledFrom([]int{0, 2}).Draw(t, "SYNs to an address")
+	m.limits.PerPool4 = rapid.SampledFrom([]int{0, 2}).Draw(t, "SYNs to an address")
 	c.ClientPrefixLen = rapid.SampledFrom([]int{64, 128}).Draw(t, "client prefix")
 	if !m.limited() || !limited || old != c.ClientPrefixLen {
 		clear(m.spent)
 	}
+	m.gateway.syns.Configure(m.limits)
 	m.gateway.sessions.Configure(m.conf)
 }

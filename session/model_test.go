@@ -13,6 +13,7 @@ import (
 	"nat64d/drop"
 	"nat64d/packet"
 	"nat64d/session"
+	"nat64d/synstore"
 	"nat64d/table"
 )
 
@@ -71,6 +72,7 @@ type conversation struct {
 type model struct {
 	*gateway
 	conf     session.Config
+	limits   synstore.Limits
 	now      table.Time
 	bindings map[binding6]*boundTo
 	sessions map[sessionKey]*conversation
@@ -99,9 +101,10 @@ func newModel(t *testing.T) *model {
 	}
 	m.conf.Timeouts.TCPOpening = 150 * time.Second // not that of closing
 	m.conf.ClientPrefixLen = 64
-	m.conf.MaxStoredSYNs, m.conf.MaxStoredSYNsPerSource = 3, 2
+	m.limits = synstore.Limits{Total: 3, PerSource: 2, Lifetime: 6 * time.Second}
 	m.conf.Log, m.conf.LogSessions = m.log, true
 	m.gateway = newGateway(t, 1, maxSessions, m.conf, "192.0.2.1", "1020-1023")
+	m.gateway.syns.Configure(m.limits)
 	return m
 }
 

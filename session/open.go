@@ -19,7 +19,7 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.R
 		}
 		request := pool4.Request{Proto: q.proto, Client: *src, Remote: q.remote}
 		if q.proto == packet.TCP {
-			request.Wanted = t.syns.wanted(q.remote)
+			request.Wanted = t.syns.Wanted(q.remote)
 		}
 		id, r := t.bib.Acquire6(request)
 		for r == drop.BindingSessions && t.makeRoom(r, t.bib.Find6(q.proto, src), src.Addr, q) {
@@ -30,7 +30,7 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.R
 			return packet.Endpoint4{}, r
 		}
 		mapped := t.bib.Mapped(id)
-		q.met = q.met || q.proto == packet.TCP && t.syns.claim(synKey{mapped, q.remote}, q.now, t.policy.Load().syn)
+		q.met = q.met || q.proto == packet.TCP && t.syns.Claim(mapped, q.remote, q.now.Duration())
 		if _, r = t.insert(id, q); r != drop.NoBinding {
 			return mapped, r
 		}

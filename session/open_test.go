@@ -107,5 +107,5 @@ func newTables(t *testing.T, ports string, most int) (*bib.Table, *Table, *table
 	}
 	epochs := table.NewEpochs(1)
 	bindings := bib.New(pool, epochs, most, [16]byte{})
-	return bindings, New(bindings, epochs, most, Config{}), epochs
+	return bindings, New(bindings, epochs, most, nil, Config{}), epochs
 }

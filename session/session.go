@@ -21,11 +21,11 @@ import (
 // loads, and writes, one CAS, only if the state, the prefix or the coarse time has changed. A packet that makes a
 // session takes the lock of one shard, chosen by a keyed hash of the session's key; so does the end of a session.
 // Locks are taken in the order: session shard, then one of peers, of bib's subscribers or of inbound. The other methods may be
-// called by any goroutine, Sweep and SweepSYNs by one.
+// called by any goroutine, Sweep by one.
 //
 // Memory: 36 bytes a session and 11 to 22 for its place in the index; a TCP connection with a binding of its own
 // takes about 110 in all. Address-dependent filtering adds about 30 for each pair of a binding and an IPv4 address,
-// limits about 50 for each client prefix, a session that IPv4 has begun about 100, the check of sequence numbers 16 for each session, a stored SYN about 1,000.
+// limits about 50 for each client prefix, a session that IPv4 has begun about 100, the check of sequence numbers 16 for each session.
 type Table struct {
 	bib     *bib.Table
 	epochs  *table.Epochs
@@ -39,7 +39,7 @@ type Table struct {
 	_       [64]byte // what follows is written for every new session, what precedes is read for every packet
 	total   atomic.Int64
 	count   [packet.Protos]atomic.Int64
-	syns    syns
+	syns    SYNs
 	inbound inbound
 
 	cursor      uint32 // of Sweep
@@ -66,9 +66,14 @@ type entry struct {
 	inbound uint32 // record of a session that IPv4 has begun, or 0; guarded by the lock of inbound
 }
 
-// New returns an empty table for at most max sessions through the bindings of b, which it configures as well.
-func New(b *bib.Table, e *table.Epochs, max int, c Config) *Table {
+// New returns an empty table for at most max sessions through the bindings of b, which it configures as well. A client may
+// meet the SYNs in s, which may be nil.
+func New(b *bib.Table, e *table.Epochs, max int, s SYNs, c Config) *Table {
+	if s == nil {
+		s = noSYNs{}
+	}
 	t := &Table{
+		syns:    s,
 		bib:     b,
 		epochs:  e,
 		key:     b.Key(),
@@ -112,8 +117,8 @@ func (t *Table) closed6(id bib.ID, src *packet.Endpoint6, q *event) (packet.Endp
 // sections 3.5.1 to 3.5.3). It returns the packet's IPv6 destination (X',x) and the number of the prefix for its IPv6
 // source, which is the prefix that the client used last, or 0 if the client has not spoken yet; the destination is in the
 // table's own memory, to be read in the same batch, and only if the reason is drop.None. For ICMP, ports are Identifiers,
-// and that of src does not matter; ev counts for TCP only. The reason drop.StoredSYN asks the caller to hand the packet to
-// Store.
+// and that of src does not matter; ev counts for TCP only. The reason drop.StoredSYN asks the caller to store
+// the packet for SYNs.
 func (t *Table) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (*packet.Endpoint6, uint8, drop.Reason) {
 	return t.With(nil).From4(p, src, dst, ev, now)
 }

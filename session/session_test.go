@@ -10,6 +10,7 @@ import (
 	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/session"
+	"nat64d/synstore"
 	"nat64d/table"
 )
 
@@ -21,16 +22,17 @@ var defaults = session.Config{
 		TCPEstablished: 7200 * time.Second,
 		TCPOpening:     240 * time.Second,
 		TCPTransitory:  240 * time.Second,
-		TCPSyn:         6 * time.Second,
 	},
 	AllowInboundTCP: true,
 	InboundRefresh:  true,
 	RSTDuringFIN:    true,
 
-	MaxStoredSYNs:          100,
-	MaxStoredSYNsPerSource: 10,
-	HashFields:             uint8(pool4.AllFields),
+	StoreSYNs:  true,
+	HashFields: uint8(pool4.AllFields),
 }
+
+// synLimits bound the stored SYNs of newGateway.
+var synLimits = synstore.Limits{Total: 100, PerSource: 10, Lifetime: 6 * time.Second}
 
 // gateway is the tables of a gateway with one worker, number 0.
 type gateway struct {
@@ -38,13 +40,15 @@ type gateway struct {
 	epochs   *table.Epochs
 	bindings *bib.Table
 	sessions *session.Table
+	syns     synstore.Store
 }
 
 func newGateway(t testing.TB, workers, limit int, c session.Config, ranges ...string) *gateway {
 	t.Helper()
 	g := &gateway{pool: pool4.New([16]byte{1}), epochs: table.NewEpochs(workers)}
 	g.bindings = bib.New(g.pool, g.epochs, limit, [16]byte{2})
-	g.sessions = session.New(g.bindings, g.epochs, limit, c)
+	g.syns.Configure(synLimits)
+	g.sessions = session.New(g.bindings, g.epochs, limit, &g.syns, c)
 	for i := 0; i+1 < len(ranges); i += 2 {
 		entries, err := pool4.ParseRange(ranges[i], ranges[i+1])
 		if err != nil {
@@ -70,7 +74,7 @@ func (g *gateway) from4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCP
 	defer g.epochs.Leave(0)
 	client, _, r := g.sessions.From4(p, src, dst, ev, now)
 	if r == drop.StoredSYN {
-		r = g.sessions.Store(src, dst, []byte("SYN"), now)
+		r = g.syns.Add(src, dst, []byte("SYN"), now.Duration())
 	}
 	if client == nil {
 		return packet.Endpoint6{}, r
@@ -78,10 +82,15 @@ func (g *gateway) from4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCP
 	return *client, r
 }
 
-// sweepSYNs returns the SYNs that nobody has opened for.
-func (g *gateway) sweepSYNs(now table.Time) (all []session.SYN) {
-	for g.sessions.SweepSYNs(now, 10, func(s session.SYN) { all = append(all, s) }) {
-	}
+// sweepSYNs returns the SYNs whose lifetime is over and that have not become a connection.
+func (g *gateway) sweepSYNs(now table.Time) (all []synstore.SYN) {
+	g.epochs.Guest(func() {
+		for _, s := range g.syns.Expire(now.Duration(), 1000) {
+			if !g.sessions.Known(packet.TCP, s.Dst, s.Src) {
+				all = append(all, s)
+			}
+		}
+	})
 	return all
 }
 

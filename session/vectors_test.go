@@ -13,6 +13,7 @@ import (
 	"nat64d/drop"
 	"nat64d/packet"
 	"nat64d/session"
+	"nat64d/synstore"
 	"nat64d/table"
 )
 
@@ -100,7 +101,7 @@ type vectorRun struct {
 	mapped  packet.Endpoint4
 	remote  packet.Endpoint4
 	probes  int
-	refused []session.SYN
+	refused []synstore.SYN
 }
 
 func newVectorRun(t *testing.T, v *vector) *vectorRun {
@@ -115,7 +116,8 @@ func newVectorRun(t *testing.T, v *vector) *vectorRun {
 	set(&conf.Timeouts.TCPEstablished, v.Config.Est)
 	set(&conf.Timeouts.TCPOpening, v.Config.Trans)
 	set(&conf.Timeouts.TCPTransitory, v.Config.Trans)
-	set(&conf.Timeouts.TCPSyn, v.Config.Syn)
+	limits := synLimits
+	set(&limits.Lifetime, v.Config.Syn)
 	conf.AddressDependent = v.Config.Filtering == "address-dependent"
 	conf.InboundRefresh = v.Config.Inbound == nil || *v.Config.Inbound
 	conf.AllowInboundTCP = !strings.Contains(v.Note, "drop_externally_initiated_tcp=true")
@@ -127,6 +129,7 @@ func newVectorRun(t *testing.T, v *vector) *vectorRun {
 		mapped:  endpoint4("203.0.113.1", 50000),
 		remote:  endpoint4("198.51.100.20", 80),
 	}
+	r.syns.Configure(limits)
 	switch r.proto {
 	case packet.UDP:
 		r.client.Port, r.mapped.Port = 40001, 50001
@@ -229,7 +232,10 @@ func (r *vectorRun) compare(s *vectorStep, now table.Time) string {
 
 // watched returns the session of the last packet, or the one that is left, a stored SYN being one.
 func (r *vectorRun) watched(now table.Time) (session.Session, bool) {
-	all := append(r.list(now), r.gateway.sessions.StoredSYNs(now)...)
+	all := r.list(now)
+	for _, s := range r.syns.List(now.Duration()) {
+		all = append(all, session.Session{Proto: packet.TCP, Remote: s.Src, State: session.V4Init, Remaining: s.Remaining})
+	}
 	for _, s := range all {
 		if s.Remote.Addr == r.remote.Addr && s.Proto == r.proto {
 			return s, true

@@ -28,12 +28,13 @@ var imports = map[string]string{
 	"linux/nexthop":  "packet drop",
 	"bib":            "table pool4 packet drop",
 	"session":        "table bib pool4 packet drop",
+	"synstore":       "packet drop",
 	"xlat":           "icmp packet drop",
 	"linux/guard":    "pool4 pool6",
 	"config":         "pool4 pool6",
 	"dns64":          "pool6",
-	"gateway":        "bib config drop fragment linux/guard icmp ops/metrics linux/nexthop packet pool4 pool6 session table xlat",
-	"cmd/nat64d":     "linux/afpacket bib config ops/control dns64 drop fragment gateway linux/guard icmp lab ops/metrics linux/nexthop linux/nic packet pool4 pool6 session table xlat",
+	"gateway":        "bib config drop fragment linux/guard icmp ops/metrics linux/nexthop packet pool4 pool6 session synstore table xlat",
+	"cmd/nat64d":     "linux/afpacket bib config ops/control dns64 drop fragment gateway linux/guard icmp lab ops/metrics linux/nexthop linux/nic packet pool4 pool6 session synstore table xlat",
 	"cmd/nat64ctl":   "ops/control pool4",
 	"test":           "",
 	"test/bench":     "ops/control lab",
@@ -43,7 +44,7 @@ var imports = map[string]string{
 var unsafeAllowed = []string{"linux/afpacket", "table"}
 
 // pure are the protocol packages: time, randomness and addresses are arguments, and they do no I/O.
-var pure = []string{"drop", "packet", "pool4", "pool6", "bib", "session", "fragment", "icmp", "xlat"}
+var pure = []string{"drop", "packet", "pool4", "pool6", "bib", "session", "synstore", "fragment", "icmp", "xlat"}
 
 // impure are what a pure package must not import, and clock what it must not use of package time, where durations are
 // as well.

@@ -21,6 +21,7 @@ import (
 	"nat64d/pool4"
 	"nat64d/pool6"
 	"nat64d/session"
+	"nat64d/synstore"
 	"nat64d/xlat"
 )
 
@@ -198,7 +199,7 @@ var lifetimes = session.Config{
 	AllowInboundTCP: true,
 	Timeouts: session.Timeouts{
 		UDP: 300 * time.Second, ICMP: 60 * time.Second, TCPEstablished: 2 * time.Hour,
-		TCPOpening: 4 * time.Minute, TCPTransitory: 4 * time.Minute, TCPSyn: 6 * time.Second,
+		TCPOpening: 4 * time.Minute, TCPTransitory: 4 * time.Minute,
 	},
 }
 
@@ -207,7 +208,7 @@ func newSetting(t testing.TB, o settingOptions) *setting {
 	s.ports = [2]*memoryPort{newMemoryPort(gateway.V6, s.out), newMemoryPort(gateway.V4, s.out)}
 	conf := gateway.Config{Xlat: xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS}, ErrorsPerSecond: o.errors,
 		Answers: [drop.Choices]bool{drop.Ordinary: true, drop.IfDenied: true},
-		Session: lifetimes, LiteralReporter: o.literal, LowestIPv6MTU: cmp.Or(o.lowest, 1280), Plateaus: icmp.Plateaus}
+		Session: lifetimes, SYNs: synstore.Limits{Lifetime: 6 * time.Second}, LiteralReporter: o.literal, LowestIPv6MTU: cmp.Or(o.lowest, 1280), Plateaus: icmp.Plateaus}
 	for _, p := range o.pool6 {
 		prefix, err := pool6.ParsePrefix(p)
 		if err != nil {

@@ -21,11 +21,23 @@ func with(change func(c *session.Config)) settingOptions {
 
 // dependent is a setting with address-dependent filtering, storing one with endpoint-independent filtering.
 func dependent() settingOptions {
-	return with(func(c *session.Config) { c.AddressDependent, c.InboundRefresh, c.MaxStoredSYNs = true, true, 16 })
+	return storingSYNs(with(func(c *session.Config) { c.AddressDependent, c.InboundRefresh = true, true }), 16, 0, 0)
 }
 
 func storing() settingOptions {
-	return with(func(c *session.Config) { c.MaxStoredSYNs, c.MaxStoredSYNsPerSource = 16, 4 })
+	return storingSYNs(ordinary(), 16, 4, 0)
+}
+
+// storingSYNs returns a setting like o that stores SYNs.
+func storingSYNs(o settingOptions, total, perSource, perPool4 int) settingOptions {
+	conf := o.conf
+	o.conf = func(c *gateway.Config) {
+		if conf != nil {
+			conf(c)
+		}
+		c.SYNs.Total, c.SYNs.PerSource, c.SYNs.PerPool4 = total, perSource, perPool4
+	}
+	return o
 }
 
 func TestAddressDependentFilter(t *testing.T) {
@@ -68,7 +80,7 @@ func strangersSYNIsStored(t *testing.T) {
 	nothing(t, s.send(gateway.V4, syn))
 	s.counted(t, drop.StoredSYN, 0)
 	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagACK)))) // N64-3.5.2-08a
-	if all := s.Sessions.StoredSYNs(s.Now()); len(all) != 1 || all[0].State != session.V4Init {
+	if all := s.StoredSYNs(); len(all) != 1 || all[0].State != session.V4Init {
 		t.Errorf("what is stored is %+v, want one session in V4_INIT", all)
 	}
 	only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumTCP, tcp(7, port, packet.FlagSYN))), gateway.V6) // a known address
@@ -80,7 +92,7 @@ func strangersSYNIsMet(t *testing.T) {
 	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))))
 	s.advance(5 * time.Second)
 	only(t, s.send(gateway.V6, ip6(clientAddr, behind64(secondServer), packet.NumTCP, tcp(40000, 443, packet.FlagSYN))), gateway.V4)
-	if n := len(s.Sessions.StoredSYNs(s.Now())); n != 0 {
+	if n := len(s.StoredSYNs()); n != 0 {
 		t.Errorf("%d SYNs are stored still", n)
 	}
 	for _, x := range s.sessions() {
@@ -99,19 +111,17 @@ func TestUnboundPorts(t *testing.T) {
 }
 
 func nobodyOpensFromOutside(t *testing.T) {
-	s := newSetting(t, with(func(c *session.Config) { c.AllowInboundTCP, c.MaxStoredSYNs = false, 16 }))
+	s := newSetting(t, storingSYNs(with(func(c *session.Config) { c.AllowInboundTCP = false }), 16, 0, 0))
 	port := connect(t, s)
 	nothing(t, s.send(gateway.V4, of4(packet.NumTCP, tcp(443, 5000, packet.FlagSYN))))
 	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))))
-	if n := len(s.Sessions.StoredSYNs(s.Now())); n != 0 {
+	if n := len(s.StoredSYNs()); n != 0 {
 		t.Errorf("%d SYNs are stored although nobody may open from outside", n)
 	}
 }
 
 func storedSYNsAreBounded(t *testing.T) {
-	o := with(func(c *session.Config) {
-		c.MaxStoredSYNs, c.MaxStoredSYNsPerSource, c.MaxStoredSYNsPerPool4 = 16, 4, 8
-	})
+	o := storingSYNs(ordinary(), 16, 4, 8)
 	o.pool4 = pool[:3]
 	s := newSetting(t, o)
 	flood := func(dst netip.Addr) {
@@ -124,7 +134,7 @@ func storedSYNsAreBounded(t *testing.T) {
 	}
 	for i, want := range []int{8, 16, 16} { // to each address, then in all
 		flood(pool[i])
-		all := s.Sessions.StoredSYNs(s.Now())
+		all := s.StoredSYNs()
 		if len(all) != want {
 			t.Errorf("%d SYNs are stored after %d floods, want %d", len(all), i+1, want)
 		}

@@ -11,7 +11,7 @@ import (
 
 func TestStoredSYNIsAnsweredAfterSixSeconds(t *testing.T) {
 	o := ordinary()
-	o.conf = func(c *gateway.Config) { c.Session.MaxStoredSYNs = 16 }
+	o.conf = func(c *gateway.Config) { c.SYNs.Total = 16 }
 	s := newSetting(t, o)
 	syn := from4(packet.NumTCP, packet.FlagSYN, 700, 5000, true)
 	if got := s.send(gateway.V4, syn); len(got) != 0 || s.Counters.Drops(drop.StoredSYN) != 1 {
@@ -36,7 +36,7 @@ func TestStoredSYNIsAnsweredAfterSixSeconds(t *testing.T) {
 func TestSimultaneousOpenDiscardsTheStoredSYN(t *testing.T) {
 	o := ordinary()
 	o.ports = "40000"
-	o.conf = func(c *gateway.Config) { c.Session.MaxStoredSYNs = 16 }
+	o.conf = func(c *gateway.Config) { c.SYNs.Total = 16 }
 	s := newSetting(t, o)
 	s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN, 0, 40000, true))
 	sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))

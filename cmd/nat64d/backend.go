@@ -265,7 +265,7 @@ func (b *backend) Sessions(ctx context.Context, f control.Filter, yield func(con
 	if err := pages(ctx, list, each); err != nil {
 		return err
 	}
-	for _, row := range b.gateway.Sessions.StoredSYNs(b.gateway.Now()) {
+	for _, row := range b.gateway.StoredSYNs() {
 		if err := each(&row); err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/session"
+	"nat64d/synstore"
 	"nat64d/xlat"
 )
 
@@ -55,6 +56,10 @@ func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
 		Coalesce:        coalescing(c.Interfaces.Coalesce, afpacket.UDPSuperPackets()),
 		Moderation:      c.Interfaces.Moderation,
 		Session:         p.sessionConfig(c),
+		SYNs: synstore.Limits{
+			Total: c.Sessions.MaxStoredSYNs, PerSource: c.Sessions.MaxStoredSYNsPerSource,
+			PerPool4: c.Sessions.MaxStoredSYNsPerPool4, Lifetime: c.Sessions.Timeouts.TCPSyn,
+		},
 		Fragments: fragment.Limits{
 			Time: c.Sessions.Timeouts.Fragment, Bytes: c.Fragments.Memory,
 			PerSourceBytes: c.Fragments.MemoryPerSource, PerSource: c.Fragments.PerSource,
@@ -121,30 +126,27 @@ func (p *parts) sessionConfig(c *config.Config) session.Config {
 	conf := session.Config{
 		Timeouts: session.Timeouts{
 			UDP: t.UDP, ICMP: t.ICMP, TCPEstablished: t.TCPEstablished, TCPOpening: t.TCPOpening,
-			TCPTransitory: t.TCPTransitory, TCPSyn: t.TCPSyn,
+			TCPTransitory: t.TCPTransitory,
 		},
-		AllowInboundTCP:        c.Filtering.AllowInboundTCP,
-		AddressDependent:       c.Filtering.AddressDependent,
-		InboundRefresh:         s.InboundRefresh,
-		InternetIsV6:           s.InternetIsV6,
-		RSTDuringFIN:           s.RSTDuringFIN,
-		CheckSequence:          s.CheckTCPSequence,
-		MaxPerClient:           s.MaxPerClient,
-		MaxBindingsPerClient:   s.MaxBindingsPerClient,
-		MaxPerBinding:          s.MaxPerBinding,
-		MaxInbound:             s.MaxInbound,
-		MaxInboundPerClient:    s.MaxInboundPerClient,
-		MaxInboundPerBinding:   s.MaxInboundPerBinding,
-		NewPerSecond:           s.NewPerSecond,
-		ClientPrefixLen:        s.ClientPrefixLen,
-		MaxStoredSYNs:          s.MaxStoredSYNs,
-		MaxStoredSYNsPerSource: s.MaxStoredSYNsPerSource,
-		MaxStoredSYNsPerPool4:  s.MaxStoredSYNsPerPool4,
-		MaxHeldPorts:           s.MaxHeldPorts,
-		PortBlockSize:          s.PortBlockSize,
-		PortHoldDown:           s.PortHoldDown,
-		HashFields:             uint8(s.PortHashFields),
-		LogSessions:            c.NATEvents == config.NATEventsSessions,
+		AllowInboundTCP:      c.Filtering.AllowInboundTCP,
+		AddressDependent:     c.Filtering.AddressDependent,
+		InboundRefresh:       s.InboundRefresh,
+		InternetIsV6:         s.InternetIsV6,
+		RSTDuringFIN:         s.RSTDuringFIN,
+		CheckSequence:        s.CheckTCPSequence,
+		MaxPerClient:         s.MaxPerClient,
+		MaxBindingsPerClient: s.MaxBindingsPerClient,
+		MaxPerBinding:        s.MaxPerBinding,
+		MaxInbound:           s.MaxInbound,
+		MaxInboundPerClient:  s.MaxInboundPerClient,
+		MaxInboundPerBinding: s.MaxInboundPerBinding,
+		NewPerSecond:         s.NewPerSecond,
+		ClientPrefixLen:      s.ClientPrefixLen,
+		MaxHeldPorts:         s.MaxHeldPorts,
+		PortBlockSize:        s.PortBlockSize,
+		PortHoldDown:         s.PortHoldDown,
+		HashFields:           uint8(s.PortHashFields),
+		LogSessions:          c.NATEvents == config.NATEventsSessions,
 	}
 	switch c.NATEvents {
 	case config.NATEventsBindings, config.NATEventsSessions:

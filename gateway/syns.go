@@ -1,0 +1,33 @@
+package gateway
+
+import (
+	"time"
+
+	"nat64d/packet"
+	"nat64d/session"
+)
+
+// sweepSYNs has the stored SYNs answered whose lifetime is over, and reports whether there may be more. A SYN whose
+// connection has come about after all, by a second SYN, needs no answer.
+func (g *Gateway) sweepSYNs(now time.Duration) (more bool) {
+	all := g.SYNs.Expire(now, sweepBudget)
+	for _, s := range all {
+		known := false
+		g.epochs.Guest(func() { known = g.Sessions.Known(packet.TCP, s.Dst, s.Src) })
+		if !known {
+			g.syns.put(s)
+		}
+	}
+	return len(all) == sweepBudget
+}
+
+// StoredSYNs returns the stored SYNs as RFC 6146 section 3.5.2.2 sees them: as sessions in state V4_INIT whose client is
+// unknown.
+func (g *Gateway) StoredSYNs() (all []session.Session) {
+	for _, s := range g.SYNs.List(g.clock()) {
+		all = append(all, session.Session{
+			Proto: packet.TCP, Mapped: s.Dst, Remote: s.Src, State: session.V4Init, Remaining: s.Remaining,
+		})
+	}
+	return all
+}
