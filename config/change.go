@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -16,6 +18,13 @@ func (c *Config) Get(name string) (string, error) {
 		return "", err
 	}
 	return a.show(text(c.source.at(k.Name))), nil
+}
+
+// Origin returns where the value of a key comes from: the line of a file, an environment variable, a flag, "nat64ctl" for
+// one that With has set, or "default". The name may be Jool's.
+func (c *Config) Origin(name string) (string, error) {
+	k, _, err := find(name)
+	return cmp.Or(c.origin[k.Name], "default"), err
 }
 
 // With returns a configuration in which one key differs. The value is in the notation of the file, with commas between
@@ -38,24 +47,26 @@ func (c *Config) With(name, value string) (*Config, error) {
 	if err != nil {
 		return nil, Problems{{Key: name, Message: err.Error()}}
 	}
-	return f.recheck()
+	return c.recheck(&f, k.Name)
 }
 
-// recheck checks what was a correct file before it was changed.
-func (f *file) recheck() (*Config, error) {
+// recheck checks what was a correct file before the value of a key was changed.
+func (c *Config) recheck(f *file, key string) (*Config, error) {
 	d := newDocument()
-	c := d.check(f)
+	next := d.check(f)
 	if len(d.problems) > 0 {
 		return nil, d.problems
 	}
-	return c, nil
+	maps.Copy(next.origin, c.origin)
+	next.origin[key] = "nat64ctl"
+	return next, nil
 }
 
 // WithPool6 returns a configuration with one prefix more, behind the others.
 func (c *Config) WithPool6(prefix string) (*Config, error) {
 	f := *c.source
 	f.Pool6 = append(slices.Clone(f.Pool6), rawPool6{Prefix: prefix})
-	return f.recheck()
+	return c.recheck(&f, "pool6")
 }
 
 // WithoutPool6 returns a configuration without one of its prefixes. The last one stays: without it there would be
@@ -74,7 +85,7 @@ func (c *Config) WithoutPool6(prefix string) (*Config, error) {
 	}
 	f := *c.source
 	f.Pool6 = slices.Delete(slices.Clone(f.Pool6), i, i+1)
-	return f.recheck()
+	return c.recheck(&f, "pool6")
 }
 
 // Change is a difference between two configurations.

@@ -54,6 +54,7 @@ func (d *document) check(f *file) *Config {
 		Socket:    d.socket(f.API.Socket),
 		Group:     f.API.Group,
 		source:    f,
+		origin:    d.origins(),
 	}
 	d.state(f.State)
 	c.Pool6, c.PrivateV4 = d.pool6(f.Pool6)

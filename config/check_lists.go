@@ -98,12 +98,16 @@ func (d *document) pool4(rows []rawPool4) []pool4.Entry {
 	var entries []pool4.Entry
 	for i, r := range rows {
 		key := rowKey("pool4", i)
+		address, ports := pool4.Split(r.Address)
 		switch {
 		case r.Address == "":
 			d.problem(key+".address", "missing; write an address such as 10.0.2.15")
 			continue
 		case strings.HasPrefix(r.Address, "interface:"):
 			d.problem(key+".address", "%s is not available in this version; write the address itself", r.Address)
+			continue
+		case address != r.Address && ports == "":
+			d.problem(key, "%q has no ports behind the address; write %s:7000-8000, or %s for all ports from 1024", r.Address, address, address)
 			continue
 		case r.Protocols != nil && len(r.Protocols) == 0:
 			d.problem(key+".protocols", "is empty; leave it out for tcp, udp and icmp")

@@ -38,7 +38,8 @@ type Config struct {
 	Socket      string // path of the control socket
 	Group       string // group that may use it, if there is such a group
 
-	source *file // what it was made of, for With; never changed either
+	source *file             // what it was made of, for With; never changed either
+	origin map[string]string // where keys were set, by key: a line of a file, a variable or a flag; without the defaults
 }
 
 // Interfaces names the two sides and how frames are moved.
@@ -256,19 +257,4 @@ const (
 type Log struct {
 	Level  string // debug, info, warn or error
 	Format string // auto, text or json; auto is text on a terminal
-}
-
-// Overrides are what the command line says instead of the file. Empty fields say nothing; a list that is not empty
-// replaces the file's.
-type Overrides struct {
-	V6, V4   string   // interface names
-	Pool6    []string // prefixes
-	Pool4    []string // addresses with ports: "10.0.2.15:7000-8000", or addresses alone
-	Socket   string
-	Engine   string
-	Offloads string
-	LogLevel string
-	DNS64    bool // DNS64 is on and runs alone: no interface needs a name
-
-	Force, ShareInterfaces bool // those of Host
 }

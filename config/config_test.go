@@ -18,7 +18,7 @@ import (
 )
 
 // named gives a configuration the interfaces that every one needs, without adding a line.
-var named = config.Overrides{V6: "eth0", V4: "eth1"}
+var named = config.Given("--v6=eth0", "--v4=eth1")
 
 var compare = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
@@ -297,9 +297,9 @@ func TestSyntaxErrorsHaveTheirLine(t *testing.T) {
 // What is missing follows what is wrong: it may be written, and not be found because of that.
 func TestMissingNamesAreReportedLast(t *testing.T) {
 	t.Parallel()
-	_, err := config.Parse("f", strings.NewReader("interface: {}\nhost: { guard: maybe }\n"), config.Overrides{Engine: "warp"})
+	_, err := config.Parse("f", strings.NewReader("interface: {}\nhost: { guard: maybe }\n"), config.Given("--engine=warp"))
 	var ps config.Problems
-	if !errors.As(err, &ps) || len(ps) != 5 || ps[0].Line != 1 || ps[1].Line != 2 || ps[2].File != "command line" || ps[4].File != "" {
+	if !errors.As(err, &ps) || len(ps) != 5 || ps[0].Line != 1 || ps[1].Line != 2 || ps[2].Place != "--engine" || ps[4].Place != "" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -336,7 +336,7 @@ sessions:
   max: 0
 pool4:
   - address: 10.0.2.300
-`), config.Overrides{V6: "eth0"})
+`), config.Given("--v6=eth0"))
 	var ps config.Problems
 	if !errors.As(err, &ps) {
 		t.Fatalf("error is %T", err)
@@ -398,10 +398,8 @@ func TestLoadMissingFile(t *testing.T) {
 
 func TestOverrides(t *testing.T) {
 	t.Parallel()
-	c, err := config.Parse("f", strings.NewReader("pool4: [ { address: 192.0.2.1 } ]\ninterfaces: { engine: ring }"), config.Overrides{
-		V6: "ens4", V4: "ens5", Pool6: []string{"2001:db8::/32"}, Pool4: []string{"10.0.2.15:7000-8000", "10.0.2.16"},
-		Socket: "/tmp/s", Engine: "simple", LogLevel: "debug",
-	})
+	c, err := config.Parse("f", strings.NewReader("pool4: [ { address: 192.0.2.1 } ]\ninterfaces: { engine: ring }"), config.Given("--v6=ens4", "--v4=ens5", "--pool6=2001:db8::/32", "--pool4=10.0.2.15:7000-8000", "--pool4=10.0.2.16",
+		"--socket=/tmp/s", "--engine=simple", "--log-level=debug", "--offloads="))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,22 +416,22 @@ func TestOverrides(t *testing.T) {
 func TestOverridesRefused(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		o    config.Overrides
+		args []string
 		want string
 	}{
-		{config.Overrides{V4: "b"}, "interfaces.v6.name: missing; name the NIC of the IPv6 side here or with --v6"},
-		{config.Overrides{V6: "a/b", V4: "b"}, `command line: interfaces.v6.name: "a/b" cannot be the name of an interface; the kernel takes up to 15 bytes without blanks, / or :`},
-		{config.Overrides{V6: "a", V4: "b", Pool6: []string{"64:ff9b::/95"}}, "command line: pool6[0].prefix: 64:ff9b::/95: the length must be 32, 40, 48, 56, 64 or 96 (RFC 6052)"},
-		{config.Overrides{V6: "a", V4: "b", Pool4: []string{"10.0.2.15:9-8"}}, "command line: pool4[0]: ports 9-8: the range is reversed: write 8-9"},
-		{config.Overrides{V6: "a", V4: "b", Pool4: []string{"10.0.2.15:"}}, `command line: pool4[0]: "10.0.2.15:" has no ports behind the address; write 10.0.2.15:7000-8000, or 10.0.2.15 for all ports from 1024`},
-		{config.Overrides{V6: "a", V4: "b", Pool4: []string{"2001:db8::1"}}, "command line: pool4[0]: 2001:db8::1 is an IPv6 address: pool4 holds IPv4 addresses such as 192.0.2.1 (NAT64 prefixes belong to pool6)"},
-		{config.Overrides{V6: "a", V4: "b", Pool4: []string{"10.0.2.15 9-8"}}, "command line: pool4[0]: ports 9-8: the range is reversed: write 8-9"},
-		{config.Overrides{V6: "a", V4: "b", LogLevel: "loud"}, `command line: logging.level: is "loud", but must be one of debug, info, warn, error`},
+		{[]string{"--v4=b"}, "interfaces.v6.name: missing; name the NIC of the IPv6 side here or with --v6"},
+		{[]string{"--v6=a/b", "--v4=b"}, `--v6: interfaces.v6.name: "a/b" cannot be the name of an interface; the kernel takes up to 15 bytes without blanks, / or :`},
+		{[]string{"--v6=a", "--v4=b", "--pool6=64:ff9b::/95"}, "--pool6: pool6[0].prefix: 64:ff9b::/95: the length must be 32, 40, 48, 56, 64 or 96 (RFC 6052)"},
+		{[]string{"--v6=a", "--v4=b", "--pool4=10.0.2.15:9-8"}, "--pool4: pool4[0]: ports 9-8: the range is reversed: write 8-9"},
+		{[]string{"--v6=a", "--v4=b", "--pool4=10.0.2.15:"}, `--pool4: pool4[0]: "10.0.2.15:" has no ports behind the address; write 10.0.2.15:7000-8000, or 10.0.2.15 for all ports from 1024`},
+		{[]string{"--v6=a", "--v4=b", "--pool4=2001:db8::1"}, "--pool4: pool4[0]: 2001:db8::1 is an IPv6 address: pool4 holds IPv4 addresses such as 192.0.2.1 (NAT64 prefixes belong to pool6)"},
+		{[]string{"--v6=a", "--v4=b", "--pool4=10.0.2.15 9-8"}, "--pool4: pool4[0]: ports 9-8: the range is reversed: write 8-9"},
+		{[]string{"--v6=a", "--v4=b", "--log-level=loud"}, `--log-level: logging.level: is "loud", but must be one of debug, info, warn, error`},
 	}
 	for _, tt := range tests {
-		_, err := config.Load("", tt.o)
+		_, err := config.Load("", config.Given(tt.args...))
 		if err == nil || err.Error() != tt.want {
-			t.Errorf("%+v\ngot  %v\nwant %s", tt.o, err, tt.want)
+			t.Errorf("%+v\ngot  %v\nwant %s", tt.args, err, tt.want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -157,20 +158,19 @@ func unknownKey(name string) error {
 	if slices.ContainsFunc(features, func(f feature) bool { return f.key == name }) {
 		return fmt.Errorf("%s is not available in this version", name)
 	}
-	best, distance := "", 1+max(1, len(name)/3)
+	var names []string
+	whole := map[string]string{} // the key of each name
 	for _, k := range Keys() {
 		last := k.Name[strings.LastIndexByte(k.Name, '.')+1:] // people leave out the section
-		for _, n := range append([]string{last, k.Name}, k.Jool...) {
-			if d := editDistance(name, n); d < distance {
-				best, distance = k.Name, d
-				if slices.Contains(k.Jool, n) {
-					best = n
-				}
+		for _, n := range []string{last, k.Name} {
+			if _, ok := whole[n]; !ok {
+				names, whole[n] = append(names, n), k.Name
 			}
 		}
+		names = append(names, k.Jool...)
 	}
-	if best != "" {
-		return fmt.Errorf("unknown key %q; did you mean %s?", name, best)
+	if best := nearest(name, names, 0); best != "" {
+		return fmt.Errorf("unknown key %q; did you mean %s?", name, cmp.Or(whole[best], best))
 	}
 	return fmt.Errorf("unknown key %q; nat64ctl config get lists them", name)
 }
@@ -206,7 +206,7 @@ func set(v reflect.Value, text string) error {
 		}
 		return err
 	}
-	words := split(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
+	words := splitList(text)
 	l := reflect.MakeSlice(v.Type(), len(words), len(words))
 	for i, w := range words {
 		if err := set(l.Index(i), w); err != nil {

@@ -36,12 +36,7 @@ func fieldOf(t reflect.Type, key string) (reflect.StructField, bool) {
 // unknown says that a section has no such key, and which one may have been meant: one of the section that is spelled
 // nearly so, or one of that name in another section.
 func unknown(t reflect.Type, key string) string {
-	best, distance := "", 1+max(1, len(key)/3)
-	for _, k := range keysOf(t) {
-		if d := editDistance(key, k); d < distance {
-			best, distance = k, d
-		}
-	}
+	best := nearest(key, keysOf(t), 0)
 	if best == "" {
 		best = elsewhere(reflect.TypeFor[file](), "", key)
 	}
@@ -70,6 +65,18 @@ func elsewhere(t reflect.Type, section, key string) string {
 		}
 	}
 	return ""
+}
+
+// nearest returns the word that is spelled most like another one, or nothing when more than a third of that differs, its
+// first bytes not counted.
+func nearest(word string, words []string, prefix int) string {
+	best, distance := "", 1+max(1, (len(word)-prefix)/3)
+	for _, w := range words {
+		if d := editDistance(word, w); d < distance {
+			best, distance = w, d
+		}
+	}
+	return best
 }
 
 // editDistance is the number of bytes to insert, delete or replace to make b of a (Levenshtein).

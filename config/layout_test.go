@@ -86,7 +86,7 @@ func parseKey(key, value string) error {
 			text = fmt.Sprintf("{ %s: %s }", name, text)
 		}
 	}
-	_, err := Parse("f", strings.NewReader(text), Overrides{V6: "eth0", V4: "eth1"})
+	_, err := Parse("f", strings.NewReader(text), Given("--v6=eth0", "--v4=eth1"))
 	return err
 }
 
@@ -156,6 +156,27 @@ func TestRestartIsSaidAlike(t *testing.T) {
 		}
 		if listed := strings.Contains(list, "`"+k.Name+"`"); listed == k.Live {
 			t.Errorf("docs/configuration.md lists %s among the keys that need a restart: %v, but it may change while nat64d runs: %v", k.Name, listed, k.Live)
+		}
+	}
+}
+
+// TestVariablesAreDistinct holds that the _ of a variable may stand for a dot and for itself without two keys meeting.
+func TestVariablesAreDistinct(t *testing.T) {
+	t.Parallel()
+	keyOf := map[string]string{}
+	for _, key := range settable() {
+		v := variable(key)
+		if other, twice := keyOf[v]; twice {
+			t.Errorf("%s stands for %s and for %s", v, other, key)
+		}
+		if foreign(v, "tcp://192.0.2.1:53") {
+			t.Errorf("%s, of %s, is taken for a variable of somebody else", v, key)
+		}
+		keyOf[v] = key
+	}
+	for _, f := range flags {
+		if _, ok := keyOf[variable(f.key)]; !ok {
+			t.Errorf("--%s sets %s, which is no key", f.name, f.key)
 		}
 	}
 }

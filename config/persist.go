@@ -59,7 +59,7 @@ func effective(path string, o Overrides, key, value, text string) error {
 		return err
 	}
 	if got, _ := c.Get(key); got != value {
-		return fmt.Errorf("%s is set to %s by %s, which counts more than %s; change it there", key, got, d.position(key).file, dropIn)
+		return fmt.Errorf("%s is set to %s by %s, which counts more than %s; change it there", key, got, d.position(key).place, dropIn)
 	}
 	return nil
 }

@@ -2,26 +2,25 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 )
 
 // Problem is one thing that is wrong with a configuration.
 type Problem struct {
-	File    string // path of the file, or "command line"
-	Line    int    // 0 when no single line is at fault
+	Place   string // path of the file, or name of the environment variable or of the flag, with its dashes; may be empty
+	Line    int    // of the file; 0 when no single line is at fault
 	Key     string // path of the key, such as pool4[0].ports; may be empty
 	Message string // what is wrong and what would be right
 }
 
+// OnCommandLine reports whether the command line is at fault, or nothing is that has a place.
+func (p Problem) OnCommandLine() bool { return p.Place == "" || strings.HasPrefix(p.Place, "--") }
+
 // String returns the problem as one line: where, what, why.
 func (p Problem) String() string {
 	var b strings.Builder
-	b.WriteString(p.File)
-	if p.Line > 0 {
-		fmt.Fprintf(&b, ":%d", p.Line)
-	}
+	b.WriteString(position{p.Place, p.Line}.String())
 	if b.Len() > 0 {
 		b.WriteString(": ")
 	}
@@ -45,14 +44,14 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// sorted puts the problems of each file in the order of its lines. Files keep the order in which they were read. The
-// command line follows, and then what stands nowhere: it may be missing because of a mistake before.
+// sorted puts the problems of each file in the order of its lines. Files keep the order in which they were read.
+// Variables and flags follow, and then missing keys, which have no place: an earlier mistake may be why they are missing.
 func (ps Problems) sorted(files []string) Problems {
 	place := func(p Problem) int {
-		if i := slices.Index(files, p.File); i >= 0 {
+		if i := slices.Index(files, p.Place); i >= 0 {
 			return i
 		}
-		if p.File != "" {
+		if p.Place != "" {
 			return len(files)
 		}
 		return len(files) + 1

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"nat64d/pool4"
 )
 
 // decodeText is the hook that reads the text of a scalar as the type of its key. It is the only place where a value's
@@ -14,6 +16,9 @@ func decodeText(from, to reflect.Type, data any) (any, error) {
 	text, ok := data.(string)
 	if !ok {
 		return data, nil
+	}
+	if to.Kind() == reflect.Slice { // a file has a list there, but a variable or flag has only text
+		return splitList(text), nil
 	}
 	switch to {
 	case reflect.TypeFor[bool]():
@@ -33,12 +38,30 @@ func decodeText(from, to reflect.Type, data any) (any, error) {
 		return parseOctet(text)
 	case reflect.TypeFor[clamp]():
 		return parseClamp(text)
+	case reflect.TypeFor[rawPool6]():
+		return rawPool6{Prefix: text}, nil
+	case reflect.TypeFor[rawPool4]():
+		return parsePool4(text), nil
 	case reflect.TypeFor[interval]():
 		d, err := parseDuration(text)
 		return interval(d), err
 	default:
 		return data, nil
 	}
+}
+
+// splitList cuts a list that is written as one text at its commas and blanks. It may have brackets as in a file.
+func splitList(text string) []string {
+	return split(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
+}
+
+// parsePool4 reads a row of pool4 as a flag has it: an address, alone or with ports behind it.
+func parsePool4(text string) rawPool4 {
+	address, ports := pool4.Split(text)
+	if ports == "" {
+		address = text
+	}
+	return rawPool4{Address: address, Ports: ports}
 }
 
 // parseBool reads the words of YAML 1.1 and of Jool, in small letters or capitals.

@@ -64,7 +64,7 @@ func (f fake) RemoveBinding(c control.BindingChange) (r control.BindingResult, e
 }
 
 var configKeys = []control.ConfigKey{
-	{Name: "sessions.timeouts.udp", Value: "10m", Default: "5m", Live: true, Help: "lifetime of a UDP session", Jool: []control.JoolKey{{Name: "udp-timeout", Value: "0:10:00"}}},
+	{Name: "sessions.timeouts.udp", Value: "10m", Default: "5m", Origin: "/etc/nat64d/nat64d.yaml:7", Live: true, Help: "lifetime of a UDP session", Jool: []control.JoolKey{{Name: "udp-timeout", Value: "0:10:00"}}},
 	{Name: "translation.tos", Value: "copy", Default: "copy", Live: true, Help: "TOS towards IPv4", Jool: []control.JoolKey{{Name: "override-tos", Value: "false"}, {Name: "tos", Value: "0"}}},
 	{Name: "api.group", Default: "a group with quite a long name", Help: "who may use the socket"},
 }

@@ -26,6 +26,7 @@ FIELD    VALUE
 key      sessions.timeouts.udp
 value    10m
 default  5m
+origin   /etc/nat64d/nat64d.yaml:7
 changes  at once
 jool     udp-timeout 0:10:00
 meaning  lifetime of a UDP session
@@ -35,6 +36,7 @@ meaning  lifetime of a UDP session
   "name": "sessions.timeouts.udp",
   "value": "10m",
   "default": "5m",
+  "origin": "/etc/nat64d/nat64d.yaml:7",
   "help": "lifetime of a UDP session",
   "live": true,
   "jool": [

@@ -26,7 +26,8 @@ func newConfigGet(a *app) *cobra.Command {
 		Use:   "get [KEY]",
 		Short: "show all keys, or one with its meaning",
 		Long: `Show all keys of the configuration, or one with its default and its meaning. KEY is as in the configuration file, such
-as sessions.timeouts.udp, or as in Jool, such as udp-timeout.`,
+as sessions.timeouts.udp, or as in Jool, such as udp-timeout. The origin of a value is a line of a file, an
+environment variable, a flag, nat64ctl or the default.`,
 		Args:              arguments(nil, key),
 		ValidArgsFunction: a.completeKeys,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -95,7 +96,11 @@ func joolNames(k control.ConfigKey) string {
 }
 
 func keyFields(k control.ConfigKey) []field {
-	fs := []field{{"key", k.Name}, {"value", shown(k.Value)}, {"default", shown(k.Default)}, {"changes", moment(k)}}
+	fs := []field{{"key", k.Name}, {"value", shown(k.Value)}, {"default", shown(k.Default)}}
+	if k.Origin != "" { // of a version of nat64d that reports it
+		fs = append(fs, field{"origin", k.Origin})
+	}
+	fs = append(fs, field{"changes", moment(k)})
 	for _, j := range k.Jool {
 		fs = append(fs, field{"jool", j.Name + " " + j.Value})
 	}

@@ -50,6 +50,9 @@ func (b *backend) GetConfig(key string) ([]control.ConfigKey, error) {
 func (b *backend) key(k config.Key) (row control.ConfigKey, err error) {
 	c := b.config()
 	row = control.ConfigKey{Name: k.Name, Help: k.Help, Live: k.Live}
+	if row.Origin, err = c.Origin(k.Name); err != nil {
+		return row, err
+	}
 	if row.Value, err = c.Get(k.Name); err != nil {
 		return row, err
 	}

@@ -57,7 +57,7 @@ func noArguments(_ *cobra.Command, args []string) error {
 // asUsage makes the problems of a configuration a mistake in the command line if that is where all of them are.
 func asUsage(err error) error {
 	var ps config.Problems
-	if !errors.As(err, &ps) || slices.ContainsFunc(ps, func(p config.Problem) bool { return p.File != "command line" && p.File != "" }) {
+	if !errors.As(err, &ps) || slices.ContainsFunc(ps, func(p config.Problem) bool { return !p.OnCommandLine() }) {
 		return err
 	}
 	return usageError{err}
@@ -70,7 +70,8 @@ func rootCommand(stderr *logQueue) *cobra.Command {
 		Use:   "nat64d",
 		Short: "Stateful NAT64 gateway (RFC 6146) in user space",
 		Long: `nat64d lets IPv6-only hosts reach IPv4-only servers. It runs on a machine with an interface in each network and
-translates between them in user space. It is configured by a file, by flags, or by both: flags win.
+translates between them in user space. A file, environment variables and flags configure it. A flag counts more than a
+variable, and a variable more than the file. NAT64D_INTERFACES_V6_NAME sets interfaces.v6.name, and so on for each key.
 
 Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command line is wrong.`,
 		Example: `  nat64d -c /etc/nat64d/nat64d.yaml
@@ -91,16 +92,8 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	flags := c.PersistentFlags()
 	flags.StringVarP(&file, "config", "c", "", "configuration file (YAML)")
-	flags.StringVar(&o.V6, "v6", "", "interface in the IPv6-only network")
-	flags.StringVar(&o.V4, "v4", "", "interface in the IPv4 network; may be the same")
-	flags.StringArrayVar(&o.Pool6, "pool6", nil, "NAT64 prefix (default 64:ff9b::/96)")
-	flags.StringArrayVar(&o.Pool4, "pool4", nil, "IPv4 address and ports to translate to, such as 10.0.2.15:7000-8000; may be repeated")
-	flags.StringVar(&o.Socket, "socket", "", "control socket (default /run/nat64d/nat64d.sock)")
-	flags.StringVar(&o.Engine, "engine", "", "how packets are moved: auto, ring, mmsg or simple")
-	flags.StringVar(&o.Offloads, "offloads", "", "who sets the offloads of the interfaces: leave or manage")
-	flags.BoolVar(&o.Force, "force", false, "take ports of pool4 even if the host needs them (host.force)")
-	flags.BoolVar(&o.ShareInterfaces, "share-interfaces", false, "start even if another nat64d carries packets on the same interfaces (host.share_interfaces)")
-	flags.StringVar(&o.LogLevel, "log-level", "", "debug, info, warn or error")
+	config.AddFlags(flags)
+	o.Flags = flags
 	c.AddCommand(checkCommand(&file, &o), dns64Command(&file, &o, stderr), demoCommand(), versionCommand())
 	return c
 }

@@ -195,9 +195,10 @@ type ConfigKey struct {
 	Name    string    `json:"name"` // path in the configuration file, such as sessions.timeouts.udp
 	Value   string    `json:"value"`
 	Default string    `json:"default"`
-	Help    string    `json:"help"`           // a sentence for the operator
-	Live    bool      `json:"live"`           // it may change while nat64d runs
-	Jool    []JoolKey `json:"jool,omitempty"` // the keys of Jool that mean the same, or a part of it
+	Origin  string    `json:"origin,omitempty"` // where the value comes from: the line of a file, a variable, a flag, nat64ctl or default
+	Help    string    `json:"help"`             // a sentence for the operator
+	Live    bool      `json:"live"`             // it may change while nat64d runs
+	Jool    []JoolKey `json:"jool,omitempty"`   // the keys of Jool that mean the same, or a part of it
 }
 
 // JoolKey is a key of "jool global" and what it would be.

@@ -1,0 +1,91 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A variable of the environment sets the key that its name spells in capitals, with _ for the dots. Keys contain _
+// themselves, so a name cannot be taken apart again: each key is bound to its one variable, and a test holds that no two
+// keys have the same.
+const variablePrefix = "NAT64D_"
+
+// variable returns the name of the environment variable that sets a key.
+func variable(key string) string {
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// otherVariables have the prefix but set no key: nat64ctl reads the first, image builders set the second, and the others are
+// for the tests of this project.
+var otherVariables = []string{"NAT64D_SOCKET", "NAT64D_VERSION", "NAT64D_BIN", "NAT64D_CACHE", "NAT64D_FLOOD"}
+
+// serviceVariable matches what Kubernetes sets in each container of a namespace with a service nat64d or nat64d-…, beside
+// NAT64D_PORT, whose value is a URL.
+var serviceVariable = regexp.MustCompile(`^NAT64D_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+
+// foreign reports whether a variable has the prefix but is not meant for the configuration.
+func foreign(name, value string) bool {
+	return slices.Contains(otherVariables, name) || serviceVariable.MatchString(name) ||
+		strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://")
+}
+
+// settable returns the keys that a variable or a flag can set: single values, lists of them, and those lists of rows that
+// have a notation for a row.
+func settable() []string {
+	names := []string{"pool6", "pool4"}
+	for _, k := range keys {
+		names = append(names, k.Name)
+	}
+	return names
+}
+
+// environment gives keys the values of their variables. An empty variable counts as not set. An unknown one is refused: a
+// typing mistake must not leave a default in force.
+func (d *document) environment(environ []string) {
+	known := map[string]string{}
+	for _, key := range settable() {
+		known[variable(key)] = key
+		_ = d.settings.BindEnv(path(key), variable(key)) // it fails only without a key
+	}
+	for _, entry := range slices.Sorted(slices.Values(environ)) {
+		name, value, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, variablePrefix) || value == "" {
+			continue
+		}
+		if key, ok := known[name]; ok {
+			d.supersede(key, name)
+		} else if !foreign(name, value) {
+			d.problemAt(position{place: name}, "", "%s", unknownVariable(name))
+		}
+	}
+}
+
+// unknownVariable says why no key has the variable, and which one may have been meant.
+func unknownVariable(name string) string {
+	for _, f := range features {
+		if variable(f.key) == name {
+			return f.key + " is not available in this version"
+		}
+	}
+	if name == variable("bib") {
+		return "bib can only be set in a file"
+	}
+	var names []string
+	for _, key := range settable() {
+		v := variable(key)
+		switch {
+		case strings.HasPrefix(v, name+"_"):
+			return fmt.Sprintf("is a section of the configuration; set one of its keys, for example %s", v)
+		case strings.HasSuffix(v, "_"+name[len(variablePrefix):]): // people leave out the section
+			return fmt.Sprintf("unknown variable; did you mean %s?", v)
+		}
+		names = append(names, v)
+	}
+	if best := nearest(name, names, len(variablePrefix)); best != "" {
+		return fmt.Sprintf("unknown variable; did you mean %s?", best)
+	}
+	const example = "interfaces.v6.name"
+	return fmt.Sprintf("unknown variable: no key of the configuration has this name; %s, for example, sets %s", variable(example), example)
+}
