@@ -39,8 +39,8 @@ type Table struct {
 	max         int64
 	conf        atomic.Pointer[Config]
 	subscribers atomic.Pointer[subscribers] // nil without limits
-	edition     uint8                       // of the last subscribers; for Configure
-	prepared    *subscribers                // for Configure, by Prepare; without an edition
+	generation  table.Generation            // of the last subscribers; for Configure
+	prepared    *subscribers                // for Configure, by Prepare; without a generation
 	entries     *table.Slab[entry]
 	index6      *table.Index
 	index4      index4
@@ -62,7 +62,7 @@ func New(p *pool4.Pool, e *table.Epochs, max int, key [16]byte) *Table {
 		max:     int64(max),
 		entries: table.NewSlab[entry](max, e),
 		index6:  table.NewIndex(max, e),
-		clients: newClients(e, max, k),
+		clients: clients{table.NewCounted[addrKey, client](max, k, e)},
 	}
 	t.conf.Store(new(Config))
 	return t
@@ -138,13 +138,12 @@ func (t *Table) Expire(now table.Time, budget int) (more bool) {
 	return t.pool.Expire(now.Duration(), budget)
 }
 
-// Tidy prepares memory for what is to come and gives back what is no longer needed. It is for one goroutine, ten times a
+// Maintain prepares memory for what is to come and gives back what is no longer needed. It is for one goroutine, ten times a
 // second and outside of a batch.
-func (t *Table) Tidy() {
-	t.entries.Tidy()
-	t.index6.Tidy()
-	t.clients.rows.Tidy()
-	t.clients.index.Tidy()
+func (t *Table) Maintain() {
+	t.entries.Maintain()
+	t.index6.Maintain()
+	t.clients.rows.Maintain()
 }
 
 // Len returns the number of bindings of a protocol.
@@ -154,7 +153,7 @@ func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 // the end. It looks at a bounded number of slots, so n may be 0 before the end. A binding that lives throughout a
 // listing is in it once. Traffic does not wait for it.
 func (t *Table) List(cursor uint32, buf []Binding) (n int, next uint32) {
-	t.epochs.Guest(func() { n, next = t.list(max(cursor, 1), buf) })
+	t.epochs.Read(func() { n, next = t.list(max(cursor, 1), buf) })
 	return n, next
 }
 

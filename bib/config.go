@@ -49,7 +49,7 @@ func (t *Table) Prepare(c Config) {
 
 // Configure replaces the configuration; one goroutine at a time may call it. What clients have is counted only while
 // there are limits: when the first is set, or the length of the prefix changes, all bindings are counted, under the
-// lock of one shard at a time, and recount is called, which has to Join every session. Until it returns, there are no
+// lock of one shard at a time, and recount is called, which has to call JoinLocked for every session. Until it returns, there are no
 // limits.
 func (t *Table) Configure(c Config, recount func()) {
 	t.pool.Configure(c.Pool)
@@ -81,7 +81,7 @@ func (t *Table) recountShard(i int) {
 	defer s.Unlock()
 	s.Each(func(slot uint32) {
 		if e := t.entries.At(slot); e.refs.Load()&static == 0 {
-			e.counted = t.join(e.client.Addr, e.counted, forBinding)
+			e.counted = t.joinLocked(e.client.Addr, e.counted, forBinding)
 		}
 	})
 }

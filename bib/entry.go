@@ -5,6 +5,7 @@ import (
 
 	"nat64d/drop"
 	"nat64d/packet"
+	"nat64d/table"
 )
 
 // entry is a binding in its slot: 32 bytes without pointers. All fields but counted and refs are written before the slot is
@@ -14,7 +15,7 @@ type entry struct {
 	client  packet.Endpoint6
 	mapped  packet.Endpoint4
 	proto   packet.Proto
-	counted uint8 // the edition of the subscribers that counts it; guarded by the shard's lock
+	counted table.Generation // of the subscribers that count it; guarded by the shard's lock
 	refs    refs
 }
 

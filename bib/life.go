@@ -48,7 +48,11 @@ func (t *Table) make6(q pool4.Request) (id ID, made bool, r drop.Reason) {
 		return 0, false, r
 	}
 	t.entries.At(slot).counted = counted
-	t.linkLocked(s, h, slot, Binding{Proto: q.Proto, Client: q.Client, Mapped: m}, 1)
+	if b := (Binding{Proto: q.Proto, Client: q.Client, Mapped: m}); !t.linkLocked(s, h, slot, b, 1) {
+		t.cancel(slot, b)
+		t.leave(q.Client.Addr, counted, forBinding)
+		return 0, false, drop.BindingLimit
+	}
 	return ID(slot), true, drop.None
 }
 
@@ -141,19 +145,33 @@ func (t *Table) unlinkShard(i int, match func(Binding) bool, ends []end) []end {
 	return ends
 }
 
-// linkLocked writes a binding into its slot and publishes it. The caller holds the lock of s.
-func (t *Table) linkLocked(s *table.Shard, h uint64, slot uint32, b Binding, word uint32) {
+// linkLocked writes a binding into its slot and publishes it, or reports that the shard is full. The caller holds the lock
+// of s.
+func (t *Table) linkLocked(s *table.Shard, h uint64, slot uint32, b Binding, word uint32) bool {
 	e := t.entries.At(slot)
 	e.client, e.mapped, e.proto = b.Client, b.Mapped, b.Proto
 	e.refs.Store(word)
+	if !s.Insert(h, slot) {
+		e.refs.Store(0)
+		return false
+	}
 	t.index4.set(b.Proto, b.Mapped, slot)
-	s.Insert(h, slot)
+	return true
+}
+
+// cancel gives back what a binding that linkLocked has refused has taken: its transport address, which no packet has
+// used, its slot, and its places in the counts of its client and of all bindings.
+func (t *Table) cancel(slot uint32, b Binding) {
+	t.pool.Release(b.Proto, b.Mapped)
+	t.clients.leave(b.Client.Addr)
+	t.entries.Retire(slot)
+	t.unreserve(b.Proto)
 }
 
 // end is a binding that is in no index any more, but still owns its transport address.
 type end struct {
 	Binding
-	counted uint8
+	counted table.Generation
 }
 
 // unlinkLocked takes a binding out of the indexes; with free, nothing refers to the binding, so that its slot is free as

@@ -64,7 +64,10 @@ func (t *Table) makeStaticLocked(s *table.Shard, h uint64, b Binding) error {
 		return t.full()
 	}
 	t.entries.At(slot).counted = 0
-	t.linkLocked(s, h, slot, b, static)
+	if !t.linkLocked(s, h, slot, b, static) {
+		t.cancel(slot, b)
+		return t.full()
+	}
 	return nil
 }
 
@@ -74,7 +77,7 @@ func (t *Table) full() error {
 
 // owner returns the client that has an IPv4 transport address. The caller need not be in a batch.
 func (t *Table) owner(p packet.Proto, m packet.Endpoint4) (c packet.Endpoint6, ok bool) {
-	t.epochs.Guest(func() { c, ok = t.Lookup4(p, m) })
+	t.epochs.Read(func() { c, ok = t.Lookup4(p, m) })
 	return c, ok
 }
 

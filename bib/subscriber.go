@@ -1,8 +1,6 @@
 package bib
 
 import (
-	"encoding/binary"
-	"runtime"
 	"time"
 
 	"nat64d/drop"
@@ -10,22 +8,19 @@ import (
 	"nat64d/table"
 )
 
-// subscribers counts what each client has, a client being a prefix of so many bits. Everything happens under the lock
-// of the client's shard, which is always the last lock taken. A row lives as long as its client has something.
+// subscribers counts what each client has, a client being a prefix of so many bits. The lock of a client's row is always
+// the last lock taken.
 //
-// There is one only while there are limits, each with another number, its edition. Every binding and session
-// remembers the edition that counts it, so that none is counted twice or given back to the wrong one.
+// There is one only while there are limits, each with another generation. Every binding and session remembers the
+// generation that counts it, so that none is counted twice or given back to the wrong one.
 type subscribers struct {
-	edition uint8 // never 0
-	bits    int
-	key     table.Key
-	index   *table.Index
-	rows    *table.Slab[subscriber]
+	generation table.Generation // never 0
+	bits       int
+	rows       *table.Counted[addrKey, subscriber]
 }
 
-// subscriber is a row: 32 bytes without pointers.
+// subscriber is what a row holds. With its key it takes 32 bytes.
 type subscriber struct {
-	prefix packet.Addr6
 	counts [things]uint32
 	spent  uint32     // of the token bucket of NewPerSecond, in ticks' worth of a token; it flows back with time
 	since  table.Time // when spent was right
@@ -46,32 +41,27 @@ func (t *Table) newSubscribers(bits int) *subscribers {
 	if s == nil || s.bits != bits {
 		s = t.makeSubscribers(bits)
 	}
-	t.edition++
-	if t.edition == 0 {
-		t.edition = 1
-	}
-	t.prepared, s.edition = nil, t.edition
+	t.generation = t.generation.Next()
+	t.prepared, s.generation = nil, t.generation
 	return s
 }
 
 func (t *Table) makeSubscribers(bits int) *subscribers {
 	return &subscribers{
-		bits:  bits,
-		key:   t.key,
-		index: table.NewIndex(int(t.max), t.epochs),
-		rows:  table.NewSlab[subscriber](int(t.max), t.epochs),
+		bits: bits,
+		rows: table.NewCounted[addrKey, subscriber](int(t.max), t.key, t.epochs),
 	}
 }
 
 // Admit counts a session that a client is about to have; begins says that the client's own packet makes it. The
-// result is for Join or Leave. The reason is drop.ClientSessions or drop.ClientRate if the client may not have it.
-func (t *Table) Admit(c packet.Addr6, begins bool, now table.Time) (counted uint8, r drop.Reason) {
+// result is for JoinLocked or Leave. The reason is drop.ClientSessions or drop.ClientRate if the client may not have it.
+func (t *Table) Admit(c packet.Addr6, begins bool, now table.Time) (counted table.Generation, r drop.Reason) {
 	s := t.subscribers.Load()
 	if s == nil {
 		return 0, drop.None
 	}
 	l := &t.conf.Load().Limits
-	r = s.change(c, func(row *subscriber) drop.Reason {
+	r = s.admit(c, drop.SessionLimit, func(row *subscriber) drop.Reason {
 		if l.Sessions != 0 && row.counts[forSession] >= uint32(l.Sessions) {
 			return drop.ClientSessions
 		}
@@ -84,48 +74,51 @@ func (t *Table) Admit(c packet.Addr6, begins bool, now table.Time) (counted uint
 	if r != drop.None {
 		return 0, r
 	}
-	return s.edition, drop.None
+	return s.generation, drop.None
 }
 
-// Join returns the edition that counts a session now, after it has counted it if another did so before. The caller
-// holds the lock under which it shows the session to recounts.
-func (t *Table) Join(c packet.Addr6, counted uint8) uint8 { return t.join(c, counted, forSession) }
+// JoinLocked returns the generation that counts a session now. It counts the session unless that generation does so
+// already. The caller holds the lock of the session's shard.
+func (t *Table) JoinLocked(c packet.Addr6, counted table.Generation) table.Generation {
+	return t.joinLocked(c, counted, forSession)
+}
 
-// Leave gives back what Admit or Join have counted.
-func (t *Table) Leave(c packet.Addr6, counted uint8) { t.leave(c, counted, forSession) }
+// Leave gives back what Admit or JoinLocked have counted.
+func (t *Table) Leave(c packet.Addr6, counted table.Generation) { t.leave(c, counted, forSession) }
 
-// join counts a thing, whatever the limits, unless it is counted already.
-func (t *Table) join(c packet.Addr6, counted uint8, what thing) uint8 {
+// joinLocked counts a thing, whatever the limits, unless it is counted already. The caller holds the lock of the shard that
+// the thing is in.
+func (t *Table) joinLocked(c packet.Addr6, counted table.Generation, what thing) table.Generation {
 	s := t.subscribers.Load()
 	if s == nil {
 		return 0
 	}
-	if counted == s.edition {
+	if counted == s.generation {
 		return counted
 	}
-	if s.change(c, func(row *subscriber) drop.Reason { row.counts[what]++; return drop.None }) != drop.None {
+	if !s.rows.Update(s.key(c), func(row *subscriber) bool { row.counts[what]++; return true }) {
 		return 0 // no room for a row: the thing is not counted
 	}
-	return s.edition
+	return s.generation
 }
 
 // leave gives back what was counted.
-func (t *Table) leave(c packet.Addr6, counted uint8, what thing) {
+func (t *Table) leave(c packet.Addr6, counted table.Generation, what thing) {
 	s := t.subscribers.Load()
-	if s == nil || counted != s.edition {
+	if s == nil || counted != s.generation {
 		return
 	}
-	s.change(c, func(row *subscriber) drop.Reason { row.counts[what]--; return drop.None })
+	s.rows.Update(s.key(c), func(row *subscriber) bool { row.counts[what]--; return row.any() })
 }
 
 // admitBinding counts a dynamic binding that a client is about to have.
-func (t *Table) admitBinding(c packet.Addr6) (counted uint8, r drop.Reason) {
+func (t *Table) admitBinding(c packet.Addr6) (counted table.Generation, r drop.Reason) {
 	s := t.subscribers.Load()
 	if s == nil {
 		return 0, drop.None
 	}
 	most := t.conf.Load().Limits.Bindings
-	r = s.change(c, func(row *subscriber) drop.Reason {
+	r = s.admit(c, drop.BindingLimit, func(row *subscriber) drop.Reason {
 		if most != 0 && row.counts[forBinding] >= uint32(most) {
 			return drop.ClientBindings
 		}
@@ -135,41 +128,25 @@ func (t *Table) admitBinding(c packet.Addr6) (counted uint8, r drop.Reason) {
 	if r != drop.None {
 		return 0, r
 	}
-	return s.edition, drop.None
+	return s.generation, drop.None
 }
 
-// change calls f for a client's row under its lock. The row is made if need be, and goes if nothing is left in it.
-func (s *subscribers) change(c packet.Addr6, f func(*subscriber) drop.Reason) drop.Reason {
-	defer runtime.KeepAlive(s) // the last configuration's may be garbage already, but for us
-	prefix := packet.Mask6(c, s.bits)
-	h := s.key.Hash(binary.BigEndian.Uint64(prefix[:8]), binary.BigEndian.Uint64(prefix[8:]), uint64(s.bits))
-	shard := s.index.Lock(h)
-	defer shard.Unlock()
-	slot := s.find(shard, h, prefix)
-	if slot == 0 {
-		if slot = s.rows.Alloc(uint32(h)); slot == 0 {
-			return drop.SessionLimit
-		}
-		*s.rows.At(slot) = subscriber{prefix: prefix}
-		shard.Insert(h, slot)
-	}
-	row := s.rows.At(slot)
-	r := f(row)
-	if row.counts == [things]uint32{} {
-		shard.Remove(h, slot)
-		s.rows.Retire(slot)
-	}
+// admit calls f, which counts a thing or refuses it, for a client's row. The reason is that of f, or full if there is no room
+// for the row.
+func (s *subscribers) admit(c packet.Addr6, full drop.Reason, f func(*subscriber) drop.Reason) (r drop.Reason) {
+	r = full
+	s.rows.Update(s.key(c), func(row *subscriber) bool {
+		r = f(row)
+		return row.any()
+	})
 	return r
 }
 
-func (s *subscribers) find(shard *table.Shard, h uint64, prefix packet.Addr6) uint32 {
-	p := shard.Find(h)
-	slot := p.Next()
-	for slot != 0 && s.rows.At(slot).prefix != prefix {
-		slot = p.Next()
-	}
-	return slot
-}
+// key returns the key of a client's row.
+func (s *subscribers) key(c packet.Addr6) addrKey { return addrKey(packet.Mask6(c, s.bits)) }
+
+// any reports whether the client has something.
+func (r *subscriber) any() bool { return r.counts != [things]uint32{} }
 
 // spend takes a session from what a client may begin, perSecond of them at once, if there is one left.
 func (r *subscriber) spend(perSecond int, now table.Time) bool {

@@ -63,7 +63,7 @@ const (
 	highClass
 )
 
-// newLots returns blocks without owners.
+// newPortBlocks returns blocks without owners.
 func newPortBlocks(owner *blockOwner, p *ports, spans []span) *portBlocks {
 	l := &portBlocks{
 		size:       owner.blockSize,

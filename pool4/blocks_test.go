@@ -69,7 +69,7 @@ func in(x transport) blockOf {
 	return blockOf(x)
 }
 
-// owners returns owner has which block.
+// owners returns the owner of each block that has one.
 func (m *blockModel) owners(t *rapid.T) map[blockOf]packet.Addr6 {
 	all := make(map[blockOf]packet.Addr6)
 	for x, owner := range m.owner {

@@ -170,18 +170,16 @@ func (t *Table) knowPeers() *peers {
 	if p := t.peers.Load(); p != nil {
 		return p
 	}
-	if t.edition++; t.edition == 0 {
-		t.edition = 1
-	}
+	t.generation = t.generation.Next()
 	p := t.prepared
 	if p == nil {
 		p = newPeers(t.max, t.key, t.epochs)
 	}
-	t.prepared, p.edition = nil, t.edition
+	t.prepared, p.generation = nil, t.generation
 	t.peers.Store(p)
 	t.eachLocked(func(e *entry) {
-		if e.peers != p.edition && p.add(e.binding, e.remote) {
-			e.peers = p.edition
+		if e.peers != p.generation && p.add(e.binding, e.remote) {
+			e.peers = p.generation
 		}
 	})
 	return p
@@ -198,7 +196,7 @@ func (t *Table) knowWindows() *windows {
 // countClients has bib count all sessions.
 func (t *Table) countClients() {
 	t.eachLocked(func(e *entry) {
-		e.client = t.bib.Join(t.bib.Client(e.binding).Addr, e.client)
+		e.client = t.bib.JoinLocked(t.bib.Client(e.binding).Addr, e.client)
 	})
 }
 

@@ -123,7 +123,12 @@ func (t *Table) place(id bib.ID, q *event) (prefix uint8, made bool, r drop.Reas
 	t.assignInbound(e, slot, q)
 	e.word.Store(uint64(word(e.word.Load()).with(q.first())))
 	t.examine(slot, e, q)
-	s.Insert(h, slot)
+	if !s.Insert(h, slot) {
+		e.word.Store(uint64(word(e.word.Load()).freed()))
+		q.counted = e.client // which may be newer than that of admit
+		t.retireLocked(slot)
+		return 0, false, drop.SessionLimit
+	}
 	return q.prefix, true, drop.None
 }
 
@@ -134,9 +139,9 @@ func (t *Table) enlist(e *entry, q *event) bool {
 		if !p.add(e.binding, e.remote) {
 			return false
 		}
-		e.peers = p.edition
+		e.peers = p.generation
 	}
-	e.client = t.bib.Join(t.bib.Client(e.binding).Addr, q.counted)
+	e.client = t.bib.JoinLocked(t.bib.Client(e.binding).Addr, q.counted)
 	return true
 }
 

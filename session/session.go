@@ -44,8 +44,8 @@ type Table struct {
 
 	cursor      uint32 // of Sweep
 	configuring sync.Mutex
-	edition     uint8  // of the last peers; guarded by configuring
-	prepared    *peers // for Configure, by Prepare; without an edition, guarded by configuring
+	generation  table.Generation // of the last peers; guarded by configuring
+	prepared    *peers           // for Configure, by Prepare; without a generation, guarded by configuring
 }
 
 // entry is a session in its slot: 32 bytes without pointers, so that none lies in two cache lines. The key is written
@@ -58,10 +58,8 @@ type entry struct {
 	port    uint16 // of the remote; 0 for ICMP
 	proto   packet.Proto
 
-	peers  uint8 // the edition of the peers that count it, guarded by the shard's lock
-	client uint8 // likewise that of bib's subscribers
-
-	_ [3]byte // so that the next one lies in the free bytes of old
+	peers  table.Generation // of the peers that count it; guarded by the shard's lock
+	client table.Generation // of bib's subscribers that count it; guarded by the shard's lock
 
 	inbound uint32 // record of a session that IPv4 has begun, or 0; guarded by the lock of inbound
 }
@@ -193,10 +191,10 @@ type event struct {
 	segment *Segment // nil if its numbers do not matter
 	hint    *Hint    // nil if there is none
 
-	room    uint8  // how often makeRoom was asked
-	met     bool   // a V6 SYN that meets a stored V4 SYN
-	counted uint8  // the edition of bib's subscribers that counts the session to come
-	inbound uint32 // the record of the session to come, if it comes from IPv4
+	room    uint8            // how often makeRoom was asked
+	met     bool             // a V6 SYN that meets a stored V4 SYN
+	counted table.Generation // of bib's subscribers that count the session to come
+	inbound uint32           // the record of the session to come, if it comes from IPv4
 }
 
 // peer returns the remote side of a session's key: an ICMP session has only an address there (RFC 6146 section

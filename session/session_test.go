@@ -84,7 +84,7 @@ func (g *gateway) from4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCP
 
 // sweepSYNs returns the SYNs whose lifetime is over and that have not become a connection.
 func (g *gateway) sweepSYNs(now table.Time) (all []synstore.SYN) {
-	g.epochs.Guest(func() {
+	g.epochs.Read(func() {
 		for _, s := range g.syns.Expire(now.Duration(), 1000) {
 			if !g.sessions.Known(packet.TCP, s.Dst, s.Src) {
 				all = append(all, s)

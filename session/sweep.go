@@ -28,7 +28,7 @@ type Probe struct {
 // Sweep is for one goroutine. It takes about 2 ns for a slot in which nothing is to be done. At the end of a pass it sees
 // to the memory of the tables, which may take some milliseconds, a few times a second.
 func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool) {
-	t.epochs.Guest(func() {
+	t.epochs.Read(func() {
 		limits := &t.policy.Load().limits
 		end := t.entries.Slots()
 		from := max(t.cursor, 1)
@@ -42,9 +42,9 @@ func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool)
 		}
 	})
 	if !more {
-		t.entries.Tidy()
-		t.index.Tidy()
-		t.bib.Tidy()
+		t.entries.Maintain()
+		t.index.Maintain()
+		t.bib.Maintain()
 	}
 	return t.bib.Expire(now, budget) || more
 }
@@ -94,7 +94,7 @@ type end struct {
 	binding bib.ID
 	remote  packet.Endpoint4
 	proto   packet.Proto
-	client  uint8
+	client  table.Generation
 }
 
 // unlink takes a session whose word is freed out of the index, and its slot is free. The caller holds the shard's
@@ -102,13 +102,20 @@ type end struct {
 func (t *Table) unlink(s *table.Shard, h uint64, slot uint32) end {
 	e := t.entries.At(slot)
 	s.Remove(h, slot)
-	if p := t.peers.Load(); p != nil && e.peers == p.edition {
+	x := end{e.binding, packet.Endpoint4{Addr: e.remote, Port: e.port}, e.proto, e.client}
+	t.retireLocked(slot)
+	return x
+}
+
+// retireLocked gives back the slot of a session that is not in the index, and its places in the counts that the lock of its
+// shard guards. The caller holds that lock.
+func (t *Table) retireLocked(slot uint32) {
+	e := t.entries.At(slot)
+	if p := t.peers.Load(); p != nil && e.peers == p.generation {
 		p.remove(e.binding, e.remote)
 	}
 	t.inbound.assign(e, slot, 0)
-	x := end{e.binding, packet.Endpoint4{Addr: e.remote, Port: e.port}, e.proto, e.client}
 	t.entries.Retire(slot)
-	return x
 }
 
 // finalize gives back all that a session had.
@@ -135,7 +142,7 @@ type Session struct {
 // cursor, 0 at the end. It looks at a bounded number of slots, so n may be 0 before the end. A session that lives
 // throughout a listing is in it once. Traffic does not wait for it.
 func (t *Table) List(cursor uint32, buf []Session, now table.Time) (n int, next uint32) {
-	t.epochs.Guest(func() { n, next = t.list(max(cursor, 1), buf, now) })
+	t.epochs.Read(func() { n, next = t.list(max(cursor, 1), buf, now) })
 	return n, next
 }
 
@@ -160,7 +167,7 @@ func (t *Table) list(cursor uint32, buf []Session, now table.Time) (n int, next 
 	return n, cursor
 }
 
-// copy returns a session without its remaining lifetime. The caller is a guest, so that neither slot changes hands.
+// copy returns a session without its remaining lifetime. The caller is in Epochs.Read, so that neither slot is reused.
 func (t *Table) copy(e *entry, w word) Session {
 	b := t.bib.At(e.binding)
 	return Session{

@@ -39,8 +39,8 @@ func TestLargeTablesAreTidied(t *testing.T) {
 		shard.Insert(h, slot)
 		shard.Unlock()
 		if i%10_000 == 0 {
-			s.Tidy()
-			x.Tidy()
+			s.Maintain()
+			x.Maintain()
 		}
 	}
 	for i := range uint64(n) {
@@ -53,7 +53,7 @@ func TestLargeTablesAreTidied(t *testing.T) {
 			t.Fatalf("entry %d is lost", i)
 		}
 	}
-	if !x.rows[0].empty {
+	if !x.tiers[0].empty {
 		t.Error("the first level has not been given back")
 	}
 }
@@ -70,10 +70,10 @@ func TestSlabsAreTidiedToTheirEnd(t *testing.T) {
 			}
 			*s.At(slot) = uint64(slot)
 			if i%30_000 == 0 {
-				s.Tidy()
+				s.Maintain()
 			}
 		}
-		s.Tidy()
+		s.Maintain()
 		for slot := range s.Slots() {
 			if v := *s.At(slot); v != 0 && v != uint64(slot) {
 				t.Fatalf("slab for %d: slot %d holds %d", most, slot, v)

@@ -10,12 +10,14 @@ import (
 // time of one batch; a slot that is freed meanwhile is reused only after that batch has ended, so that within a batch
 // a key never changes under a reader, though readers take no lock.
 //
-// Enter and Leave are called by worker w alone. Guest, Wait and the methods of Slab that retire and reuse slots may be
+// Enter and Leave are called by worker w alone. Read, Wait and the methods of Slab that retire and reuse slots may be
 // called by any goroutine.
 type Epochs struct {
-	now     atomic.Uint64 // counts the batches of freed slots
-	readers []reader      // the last one is the guest's
-	guest   sync.Mutex
+	// now counts the batches of freed slots. It does not wrap: an increment comes with at least one freed slot, so even at
+	// 10^9 a second, more than the tables can free, 2^64 of them take 584 years.
+	now     atomic.Uint64
+	readers []reader   // the last one is for Read
+	reading sync.Mutex // held by Read
 }
 
 // reader is what one worker says of itself: the epoch in which it entered its batch, 0 between batches. It fills two
@@ -38,11 +40,11 @@ func (e *Epochs) Enter(w int) { e.readers[w].epoch.Store(e.now.Load()) }
 // Leave ends a batch of worker w. What it found in a table is no longer to be used.
 func (e *Epochs) Leave(w int) { e.readers[w].epoch.Store(0) }
 
-// Guest runs f, which may read tables like a worker in its batch. Guests wait for each other, and slots freed
-// meanwhile are reused only afterwards: f must be short.
-func (e *Epochs) Guest(f func()) {
-	e.guest.Lock()
-	defer e.guest.Unlock()
+// Read runs f, which may read tables like a worker in its batch. Concurrent calls wait for each other, and slots that are
+// freed meanwhile are reused only afterwards: f must be short.
+func (e *Epochs) Read(f func()) {
+	e.reading.Lock()
+	defer e.reading.Unlock()
 	w := len(e.readers) - 1
 	e.Enter(w)
 	defer e.Leave(w)

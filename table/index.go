@@ -10,36 +10,37 @@ import (
 // Index finds slots by the hash of their key. It is a set of shards, each an open-addressing table of buckets, each a
 // cache line of words: half hash, half slot. Whoever finds a slot compares the key, which the index does not know.
 //
-// Find takes no lock; it is for readers in a batch of the Epochs given to NewIndex, and for who holds the lock of the
-// shard. Insert, Remove and Each are methods of a locked Shard. A reader that runs beside a writer sees the state
+// Find takes no lock; it is for readers in a batch of the Epochs given to NewIndex, and for the holder of the shard's lock.
+// Insert, Remove and Each are methods of a locked Shard. A reader that runs beside a writer sees the state
 // before or after the change, growth included: words move only by growth, which leaves the old ones as they were.
 //
 // A shard grows by copying itself, under its lock, into twice as many buckets, whose place has been reserved from the
 // beginning. It stays small by construction, since the shards are as many as the maximum of entries requires: about
 // 1,000 entries each. So no insertion takes long, however large the index, and other shards do not notice. The words
 // hold enough of the hash to be moved without a look at the entries. All shards grow at about the same time, since the
-// hash spreads evenly, and Tidy gives back the memory that they have left behind.
+// hash spreads evenly, and Maintain gives back the memory that they have left behind.
 type Index struct {
 	epochs *Epochs
 	levels []atomic.Uint32 // of each shard: it has 1<<level buckets. Apart from the shards, since every search reads them
 	all    []bucket        // level after level, in each of them shard after shard
-	rows   []row           // by level: the parts of all
+	tiers  []tier          // by level: the parts of all
 	last   uint32          // the highest level that shards reach, but for one in millions
 	shards []Shard
 }
 
-// row is the buckets of all shards at one level.
-type row struct {
+// tier is the buckets of all shards at one level.
+type tier struct {
 	buckets []bucket
 	left    atomic.Uint32 // shards that have gone on to the next level
 
-	// For Tidy.
+	// For Maintain.
 	ready int    // the buckets below have been prepared
 	since uint64 // the epoch in which all shards had left; 0: not yet, or not noticed
 	empty bool   // the memory has been given back
 }
 
-// Shard is one part of an Index. Whoever changes it holds its lock.
+// Shard is one part of an Index. Index.Lock and Index.LockShard return it locked; its methods are for the holder of the
+// lock.
 type Shard struct {
 	sync.Mutex
 	index  *Index
@@ -55,7 +56,7 @@ type bucket [bucketLen + 1]atomic.Uint64
 
 const (
 	bucketLen = 7
-	crowded   = 6 // slots for each bucket, on the average, with which a shard has to grow: then a third of them overflow
+	maxLoad   = 6 // slots for each bucket, on the average, with which a shard has to grow: then a third of them overflow
 	perShard  = 1024
 	minShards = 64
 )
@@ -67,12 +68,12 @@ func NewIndex(max int, e *Epochs) *Index {
 		n = minShards
 	}
 	most := 2*max/n + minShards // slots in one shard; those of 1,024 would have to be 32 standard deviations off
-	levels := 1 + bits.Len(uint(most/crowded))
-	last := uint32(bits.Len(uint(max / n * 5 / 4 / crowded)))
-	x := &Index{epochs: e, last: last, levels: make([]atomic.Uint32, n), rows: make([]row, levels), shards: make([]Shard, n)}
+	levels := 1 + bits.Len(uint(most/maxLoad))
+	last := uint32(bits.Len(uint(max / n * 5 / 4 / maxLoad)))
+	x := &Index{epochs: e, last: last, levels: make([]atomic.Uint32, n), tiers: make([]tier, levels), shards: make([]Shard, n)}
 	x.all = reserve[Index, bucket](x, n<<levels-n)
 	for l, rest := 0, x.all; l < levels; l++ {
-		x.rows[l].buckets, rest = rest[:n<<l], rest[n<<l:]
+		x.tiers[l].buckets, rest = rest[:n<<l], rest[n<<l:]
 	}
 	for i := range x.shards {
 		x.shards[i].index, x.shards[i].number = x, uint32(i)
@@ -142,12 +143,12 @@ func (x *Index) LockShard(n int) *Shard {
 	return s
 }
 
-// Tidy gives back the memory that all shards have left, when no reader is there any more, and prepares that of the level
+// Maintain gives back the memory that all shards have left, when no reader is there any more, and prepares that of the level
 // which they are about to reach, if it is large. It is for one goroutine, ten times a second, and may take some
 // milliseconds.
-func (x *Index) Tidy() {
-	for l := range x.rows {
-		r := &x.rows[l]
+func (x *Index) Maintain() {
+	for l := range x.tiers {
+		r := &x.tiers[l]
 		switch {
 		case r.empty || int(r.left.Load()) < len(x.shards):
 		case r.since == 0:
@@ -164,13 +165,13 @@ func (x *Index) Tidy() {
 // shard has come: a page that is about to be made is one to wait for.
 func (x *Index) prepare(level uint32) {
 	const atOnce = 4 // huge pages
-	if level > x.last || len(x.shards)<<level < large || x.rows[level-1].left.Load() > 0 {
+	if level > x.last || len(x.shards)<<level < large || x.tiers[level-1].left.Load() > 0 {
 		return
 	}
-	if x.sample() <= crowded<<level/2*7/10 {
+	if x.sample() <= maxLoad<<level/2*7/10 {
 		return
 	}
-	r := &x.rows[level]
+	r := &x.tiers[level]
 	for range atOnce {
 		if r.ready < len(r.buckets) {
 			r.ready = prepare(r.buckets, r.ready)
@@ -199,27 +200,30 @@ func (x *Index) shard(hash uint64) uint32 {
 // buckets returns the buckets of a shard at a level.
 func (x *Index) buckets(shard, level uint32) []bucket {
 	from := uint(shard) << level
-	return x.rows[level].buckets[from : from+1<<level]
+	return x.tiers[level].buckets[from : from+1<<level]
 }
 
 // Find starts a search for entries with this hash, which belongs to the shard.
 func (s *Shard) Find(hash uint64) Probe { return s.index.Find(hash) }
 
-// Insert adds a slot whose key is not in the shard. The caller holds the lock.
-func (s *Shard) Insert(hash uint64, slot uint32) {
+// Insert adds a slot whose key is not in the shard, and reports whether there was room. A shard has room for more than
+// twice its share of the entries, so it is full only by chance, with a probability that is no concern, or if somebody knows
+// the Key and aims at it: then the entry is refused, as if the table were full.
+func (s *Shard) Insert(hash uint64, slot uint32) bool {
 	level := s.index.levels[s.number].Load()
-	if s.live >= crowded<<level && int(level+1) < len(s.index.rows) {
-		s.grow(level)
+	if s.live >= maxLoad<<level && int(level+1) < len(s.index.tiers) {
+		s.growLocked(level)
 		level++
 	}
 	if s.live == bucketLen<<level {
-		panic("table: more entries than the index has been made for")
+		return false
 	}
 	put(s.index.buckets(s.number, level), uint32(hash), slot)
 	s.live++
+	return true
 }
 
-// Remove takes a slot out that is in the shard. The caller holds the lock.
+// Remove takes a slot out that is in the shard.
 func (s *Shard) Remove(hash uint64, slot uint32) {
 	b := s.index.buckets(s.number, s.index.levels[s.number].Load())
 	mask := uint32(len(b) - 1)
@@ -238,7 +242,7 @@ func (s *Shard) Remove(hash uint64, slot uint32) {
 	}
 }
 
-// Each calls f for every slot in the shard. The caller holds the lock; f may remove the slot that it was called with.
+// Each calls f for every slot in the shard. f may remove the slot that it was called with.
 func (s *Shard) Each(f func(slot uint32)) {
 	b := s.index.buckets(s.number, s.index.levels[s.number].Load())
 	for i := range b {
@@ -250,8 +254,8 @@ func (s *Shard) Each(f func(slot uint32)) {
 	}
 }
 
-// grow copies the slots to the next level.
-func (s *Shard) grow(level uint32) {
+// growLocked copies the slots to the next level. The caller holds the lock of s.
+func (s *Shard) growLocked(level uint32) {
 	x := s.index
 	from, to := x.buckets(s.number, level), x.buckets(s.number, level+1)
 	for i := range from {
@@ -262,7 +266,7 @@ func (s *Shard) grow(level uint32) {
 		}
 	}
 	x.levels[s.number].Store(level + 1)
-	x.rows[level].left.Add(1)
+	x.tiers[level].left.Add(1)
 }
 
 // put writes a slot into the first free word, and counts it in the buckets that it has passed before it can be found.

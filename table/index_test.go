@@ -1,6 +1,9 @@
 package table
 
-import "testing"
+import (
+	"math"
+	"testing"
+)
 
 // TestOverflowIsForgotten fills a bucket and the next with slots of the first, and removes them in some order: in the
 // end nothing is left that a search would have to go past.
@@ -10,7 +13,7 @@ func TestOverflowIsForgotten(t *testing.T) {
 	for _, step := range []uint32{1, 3, 7, 9} { // each coprime to slots
 		x := NewIndex(1, NewEpochs(1))
 		s := x.LockShard(0)
-		s.grow(0) // two buckets
+		s.growLocked(0) // two buckets
 		for slot := range uint32(slots) {
 			s.Insert(7, slot+1) // the way goes round the end
 		}
@@ -32,8 +35,8 @@ func TestOverflowIsForgotten(t *testing.T) {
 	}
 }
 
-// TestTidyWaitsForReaders lets all shards grow while a reader is in its batch: it must find the old words as they were.
-func TestTidyWaitsForReaders(t *testing.T) {
+// TestMaintainWaitsForReaders lets all shards grow while a reader is in its batch: it must find the old words as they were.
+func TestMaintainWaitsForReaders(t *testing.T) {
 	t.Parallel()
 	e := NewEpochs(1)
 	x := NewIndex(1, e)
@@ -41,20 +44,48 @@ func TestTidyWaitsForReaders(t *testing.T) {
 	for i := range x.Shards() {
 		s := x.LockShard(i)
 		if i > 0 {
-			x.Tidy()
+			x.Maintain()
 		}
-		s.grow(0)
+		s.growLocked(0)
 		s.Unlock()
 	}
 	for range 3 {
-		x.Tidy()
+		x.Maintain()
 	}
-	if x.rows[0].empty {
+	if x.tiers[0].empty {
 		t.Error("memory was given back under a reader")
 	}
 	e.Leave(0)
-	x.Tidy()
-	if !x.rows[0].empty || x.rows[1].empty {
-		t.Errorf("given back: level 0 %v, level 1 %v; want only level 0", x.rows[0].empty, x.rows[1].empty)
+	x.Maintain()
+	if !x.tiers[0].empty || x.tiers[1].empty {
+		t.Errorf("given back: level 0 %v, level 1 %v; want only level 0", x.tiers[0].empty, x.tiers[1].empty)
+	}
+}
+
+// TestInsertRefusesFullShard aims all hashes at one shard, as somebody who knows the key could: the shard refuses what it
+// has no room for, finds what it has, and takes another slot when one has been removed.
+func TestInsertRefusesFullShard(t *testing.T) {
+	t.Parallel()
+	x := NewIndex(1000, NewEpochs(1))
+	s := x.Lock(0)
+	defer s.Unlock()
+	n := uint32(0)
+	for s.Insert(uint64(n), n+1) {
+		n++
+	}
+	if n < 2*1000/minShards || n > math.MaxUint16 {
+		t.Errorf("a shard has room for %d slots", n)
+	}
+	if s.Insert(uint64(n), n+1) || s.live != n {
+		t.Errorf("a full shard takes a slot, or counts %d of %d", s.live, n)
+	}
+	for i := range n {
+		if p := x.Find(uint64(i)); p.Next() != i+1 {
+			t.Fatalf("slot %d of a full shard is not found", i+1)
+		}
+	}
+	s.Remove(3, 4)
+	if !s.Insert(uint64(n), n+1) || s.Insert(3, 4) {
+		t.Error("a removed slot leaves no room, or more than that of one")
 	}
 }

@@ -28,7 +28,7 @@ func TestGuessIsWhatFindBeginsWith(t *testing.T) {
 func TestHomeIsWhereFindBegins(t *testing.T) {
 	t.Parallel()
 	x, k := NewIndex(70_000, NewEpochs(1)), NewKey([16]byte{4})
-	for level := range x.rows {
+	for level := range x.tiers {
 		for i := range x.levels {
 			x.levels[i].Store(uint32(level))
 		}
@@ -55,19 +55,19 @@ func TestHomeOutlastsGrowth(t *testing.T) {
 	h := x.Home(hash)
 	for i := range x.Shards() {
 		s := x.LockShard(i)
-		s.grow(0)
+		s.growLocked(0)
 		s.Unlock()
 	}
 	for range 3 {
-		x.Tidy()
+		x.Maintain()
 	}
 	if got := x.Guess(h); got != slot {
 		t.Errorf("in the batch slot %d is guessed, want %d", got, slot)
 	}
 	e.Leave(0)
-	x.Tidy()
-	if got := x.Guess(x.Home(hash)); !x.rows[0].empty || got != slot {
-		t.Errorf("after it slot %d is guessed, want %d; the old memory has been given back: %v", got, slot, x.rows[0].empty)
+	x.Maintain()
+	if got := x.Guess(x.Home(hash)); !x.tiers[0].empty || got != slot {
+		t.Errorf("after it slot %d is guessed, want %d; the old memory has been given back: %v", got, slot, x.tiers[0].empty)
 	}
 }
 

@@ -24,7 +24,7 @@ type Slab[T any] struct {
 	entries []T
 	links   []uint32      // of free and retired slots; beside the entries, which late readers may still read
 	used    atomic.Uint32 // the slots that stripes have got are below; written under growing
-	ready   [2]int        // the entries, and the links, that are below have been prepared; for Tidy
+	ready   [2]int        // the entries, and the links, that are below have been prepared; for Maintain
 	growing sync.Mutex
 	stripes [stripes]stripe
 }
@@ -62,9 +62,9 @@ func (s *Slab[T]) Slots() uint32 { return s.used.Load() }
 // Cap returns the number that all slots will ever be below.
 func (s *Slab[T]) Cap() int { return len(s.entries) }
 
-// Tidy prepares memory that is about to be used, if the slab is large. It is for one goroutine, ten times a second, and
+// Maintain prepares memory that is about to be used, if the slab is large. It is for one goroutine, ten times a second, and
 // may take some milliseconds.
-func (s *Slab[T]) Tidy() {
+func (s *Slab[T]) Maintain() {
 	used := int(s.used.Load())
 	if used < large {
 		return
@@ -83,7 +83,7 @@ func prepareAll[T any](values []T, from, to int) int {
 	return from
 }
 
-// large is how many entries make a slab large. Half as many may come in the time between two calls of Tidy; it does not
+// large is how many entries make a slab large. Half as many may come in the time between two calls of Maintain; it does not
 // touch those, lest it and who makes an entry have the same page to wait for.
 const large = 1 << 17
 

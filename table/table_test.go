@@ -83,7 +83,7 @@ func TestWaitIsForBatchesUnderWay(t *testing.T) {
 	}
 }
 
-// TestRetiredSlotWaitsForBatches frees a slot while a worker and a guest are in their batches.
+// TestRetiredSlotWaitsForBatches frees a slot while a worker is in its batch and a goroutine is in Read.
 func TestRetiredSlotWaitsForBatches(t *testing.T) {
 	t.Parallel()
 	e := table.NewEpochs(2)
@@ -100,7 +100,7 @@ func TestRetiredSlotWaitsForBatches(t *testing.T) {
 	mustAlloc(t, s, freed)
 	e.Leave(0)
 
-	e.Guest(func() {
+	e.Read(func() {
 		s.Retire(freed)
 		mustAlloc(t, s, 0)
 	})
