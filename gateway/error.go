@@ -5,7 +5,6 @@ import (
 
 	"nat64d/drop"
 	"nat64d/icmp"
-	"nat64d/linux/nexthop"
 	"nat64d/packet"
 	"nat64d/pool6"
 	"nat64d/xlat"
@@ -94,7 +93,7 @@ func (w *worker) error6(v *packet.View, off packet.Offload, pref uint8) drop.Rea
 		return drop.ICMPType
 	}
 	if icmp.IsTooBig6(m.kind) {
-		w.flows.four = nexthop.Flow4{Src: mapped.Addr, Dst: peer, Proto: packet.NumICMP, Origin: w.origin()}
+		w.flows.four = packet.Selector4{Src: mapped.Addr, Dst: peer, Proto: packet.NumICMP, Origin: w.origin()}
 		pointer = icmp.MTU4(m.rest, w.mtu6(w.back6(v)), w.mtu4(&w.flows.four), m.quote.Fragmented)
 	}
 	e := xlat.Error{Answer: answer, Rest: pointer, Quote: &m.quote}
@@ -135,7 +134,7 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	prefix := &w.conf.prefixes[pref]
 	if icmp.IsTooBig4(m.kind) {
 		mtu := icmp.Plateau(m.rest&0xffff, q.TotalLen(), w.conf.Plateaus)
-		w.flows.six = nexthop.Flow6{Src: prefix.Embed(*q.Dst()), Dst: client.Addr, Proto: packet.NumICMPv6, Origin: w.origin()}
+		w.flows.six = packet.Selector6{Src: prefix.Embed(*q.Dst()), Dst: client.Addr, Proto: packet.NumICMPv6, Origin: w.origin()}
 		pointer = icmp.MTU6(mtu, w.mtu6(&w.flows.six), w.mtu4(w.back4(v)))
 		if w.g.Sessions.Known(m.quote.Proto, mapped, remote) { // others could name any destination
 			w.g.paths.learn(*q.Dst(), mtu, w.now)
@@ -169,14 +168,14 @@ func (w *worker) reporter(v *packet.View, pref uint8, peer packet.Addr6) packet.
 
 // mtu6 and mtu4 return the MTUs of the next hops for the arithmetic of RFC 7915 sections 4.2 and 5.2; where there is no
 // next hop they set no bound.
-func (w *worker) mtu6(f *nexthop.Flow6) uint32 {
+func (w *worker) mtu6(f *packet.Selector6) uint32 {
 	if h, _, r := w.hop6(f); r == drop.None {
 		return h.MTU
 	}
 	return 0xffff
 }
 
-func (w *worker) mtu4(f *nexthop.Flow4) uint32 {
+func (w *worker) mtu4(f *packet.Selector4) uint32 {
 	if h, _, r := w.hop4(f); r == drop.None {
 		return h.MTU
 	}

@@ -15,7 +15,6 @@ import (
 	"nat64d/bib"
 	"nat64d/drop"
 	"nat64d/fragment"
-	"nat64d/linux/nexthop"
 	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/pool4"
@@ -109,8 +108,8 @@ type Routes interface {
 	Generation() uint64
 	// Resolve6 and Resolve4 make the next hop's link address known, some time after they have returned. How much is
 	// looked for at a time on behalf of one client is bounded: ask again for what stays unknown.
-	Resolve6(f nexthop.Flow6, client nexthop.Client)
-	Resolve4(f nexthop.Flow4, client nexthop.Client)
+	Resolve6(f packet.Selector6, client packet.Client)
+	Resolve4(f packet.Selector4, client packet.Client)
 	// Local4 reports whether an IPv4 address is the host's own.
 	Local4(a packet.Addr4) bool
 	// Source6 and Source4 return the address of the host that an ICMP error to dst comes from.
@@ -121,8 +120,8 @@ type Routes interface {
 // Hops is one worker's view of Routes, implemented by nexthop.Cache. Pending means that the answer is on its way: ask
 // again when the generation has changed. One goroutine uses it.
 type Hops interface {
-	Hop6(f *nexthop.Flow6) (h nexthop.Hop, pending bool, r drop.Reason)
-	Hop4(f *nexthop.Flow4) (h nexthop.Hop, pending bool, r drop.Reason)
+	Hop6(f *packet.Selector6) (h packet.Hop, pending bool, r drop.Reason)
+	Hop4(f *packet.Selector4) (h packet.Hop, pending bool, r drop.Reason)
 	// ByDestination reports whether the last answer was the same for all flows to the destination.
 	ByDestination() bool
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 
 	"nat64d/drop"
-	"nat64d/linux/nexthop"
 	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/xlat"
@@ -78,7 +77,7 @@ func (w *worker) alone(v *packet.View) bool { return w.whole.Data == nil || v.Er
 
 // fit sends o on side s in packets of at most limit bytes: as it is; as smaller segments, if it is a TCP super-packet,
 // whose receiver does not see the difference; or in fragments with the Identification id.
-func (w *worker) fit(s Side, o *packet.Out, limit int, whole bool, id uint32, hop *nexthop.Hop) drop.Reason {
+func (w *worker) fit(s Side, o *packet.Out, limit int, whole bool, id uint32, hop *packet.Hop) drop.Reason {
 	o.Inner.Complete(o.Payload) // from here on nothing parks the received packet or quotes it
 	gso := o.Offload.GSO
 	switch {
@@ -98,7 +97,7 @@ func (w *worker) fit(s Side, o *packet.Out, limit int, whole bool, id uint32, ho
 }
 
 // cut sends a packet in fragments.
-func (w *worker) cut(s Side, o *packet.Out, limit int, id uint32, hop *nexthop.Hop) drop.Reason {
+func (w *worker) cut(s Side, o *packet.Out, limit int, id uint32, hop *packet.Hop) drop.Reason {
 	split := func() drop.Reason { return w.pieces.Split6(o, limit, id) }
 	if s == V4 {
 		split = func() drop.Reason { return w.pieces.Split4(o, limit, uint16(id)) }
@@ -114,7 +113,7 @@ func (w *worker) cut(s Side, o *packet.Out, limit int, id uint32, hop *nexthop.H
 
 // cutDatagrams sends the datagrams of a UDP super-packet one by one, each in fragments: as the NIC or the kernel joined
 // them, they would have come one by one without it. It is not fast.
-func (w *worker) cutDatagrams(s Side, o *packet.Out, limit int, id uint32, hop *nexthop.Hop) drop.Reason {
+func (w *worker) cutDatagrams(s Side, o *packet.Out, limit int, id uint32, hop *packet.Hop) drop.Reason {
 	ipLen, payload, size := int(o.Offload.CsumStart), o.Payload, int(o.Offload.GSOSize)
 	w.head = append(w.head[:0], o.Head...) // the first piece is written over it
 	for n := uint32(0); len(payload) > 0; n++ {
@@ -137,7 +136,7 @@ func (w *worker) cutDatagrams(s Side, o *packet.Out, limit int, id uint32, hop *
 }
 
 // depart counts a packet that is complete but for its link header, and keeps it for the next flush.
-func (w *worker) depart(s Side, o *packet.Out, hop *nexthop.Hop) {
+func (w *worker) depart(s Side, o *packet.Out, hop *packet.Hop) {
 	ethernet(o, s, hop)
 	d := metrics.From6To4
 	switch {
@@ -150,7 +149,7 @@ func (w *worker) depart(s Side, o *packet.Out, hop *nexthop.Hop) {
 }
 
 // hop6 and hop4 return the way to a destination, with the MTU that is configured if that is less than the route's.
-func (w *worker) hop6(f *nexthop.Flow6) (h nexthop.Hop, pending bool, r drop.Reason) {
+func (w *worker) hop6(f *packet.Selector6) (h packet.Hop, pending bool, r drop.Reason) {
 	h, pending, r = w.hops.Hop6(f)
 	if pending || r == drop.Neighbour || w.behind() {
 		pending = w.want(way{side: V6, six: *f, client: w.sender()}, pending, r)
@@ -161,7 +160,7 @@ func (w *worker) hop6(f *nexthop.Flow6) (h nexthop.Hop, pending bool, r drop.Rea
 	return h, pending, r
 }
 
-func (w *worker) hop4(f *nexthop.Flow4) (h nexthop.Hop, pending bool, r drop.Reason) {
+func (w *worker) hop4(f *packet.Selector4) (h packet.Hop, pending bool, r drop.Reason) {
 	h, pending, r = w.hops.Hop4(f)
 	if pending || r == drop.Neighbour || w.behind() {
 		pending = w.want(way{side: V4, four: *f, client: w.sender()}, pending, r)
@@ -187,7 +186,7 @@ func (w *worker) clamp(o *packet.Out, v *packet.View) {
 }
 
 // ends returns the flows to the two ends of a packet v and its translation o: to the client and to its peer.
-func (w *worker) ends(o *packet.Out, v *packet.View) (client *nexthop.Flow6, peer *nexthop.Flow4) {
+func (w *worker) ends(o *packet.Out, v *packet.View) (client *packet.Selector6, peer *packet.Selector4) {
 	if v.Data[0]>>4 == 6 {
 		return w.back6(v), w.flow4(o)
 	}

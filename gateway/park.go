@@ -6,7 +6,6 @@ import (
 
 	"nat64d/drop"
 	"nat64d/fragment"
-	"nat64d/linux/nexthop"
 	"nat64d/ops/metrics"
 	"nat64d/packet"
 )
@@ -45,7 +44,7 @@ func (w *worker) park() drop.Reason {
 }
 
 // sender returns who sent the packet at hand.
-func (w *worker) sender() nexthop.Client {
+func (w *worker) sender() packet.Client {
 	if w.side == V4 {
 		return w.host(*packet.IPv4(w.top.Data).Src())
 	}
@@ -53,12 +52,12 @@ func (w *worker) sender() nexthop.Client {
 }
 
 // client and host return an IPv6 and an IPv4 address as one on whose behalf ways are looked for.
-func (w *worker) client(a packet.Addr6) nexthop.Client {
-	return nexthop.Client{Addr: a, Prefix: packet.Mask6(a, w.conf.clientBits)}
+func (w *worker) client(a packet.Addr6) packet.Client {
+	return packet.Client{Addr: a, Prefix: packet.Mask6(a, w.conf.clientBits)}
 }
 
-func (w *worker) host(a packet.Addr4) nexthop.Client {
-	return nexthop.Client{Addr: mapped4(a), Prefix: mapped4(a)}
+func (w *worker) host(a packet.Addr4) packet.Client {
+	return packet.Client{Addr: mapped4(a), Prefix: mapped4(a)}
 }
 
 // behind says whether packets wait that might go by now: what comes later goes behind them, lest it overtake its flow.
@@ -127,7 +126,7 @@ func (w *worker) ask(y *way) {
 
 // look6 and look4 return the way of a packet that is about to leave, on behalf of a client. They have it looked for if it
 // is not known, and again if the next hop did not answer the last time.
-func (w *worker) look6(f *nexthop.Flow6, client nexthop.Client) (h nexthop.Hop, pending bool, r drop.Reason) {
+func (w *worker) look6(f *packet.Selector6, client packet.Client) (h packet.Hop, pending bool, r drop.Reason) {
 	h, pending, r = w.hops.Hop6(f)
 	if pending || r == drop.Neighbour || w.behind() {
 		pending = w.want(way{side: V6, six: *f, client: client}, pending, r)
@@ -135,7 +134,7 @@ func (w *worker) look6(f *nexthop.Flow6, client nexthop.Client) (h nexthop.Hop, 
 	return h, pending, r
 }
 
-func (w *worker) look4(f *nexthop.Flow4, client nexthop.Client) (h nexthop.Hop, pending bool, r drop.Reason) {
+func (w *worker) look4(f *packet.Selector4, client packet.Client) (h packet.Hop, pending bool, r drop.Reason) {
 	h, pending, r = w.hops.Hop4(f)
 	if pending || r == drop.Neighbour || w.behind() {
 		pending = w.want(way{side: V4, four: *f, client: client}, pending, r)

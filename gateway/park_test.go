@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"nat64d/drop"
-	"nat64d/linux/nexthop"
 	"nat64d/ops/metrics"
 	"nat64d/packet"
 )
@@ -21,7 +20,7 @@ type awaking struct {
 
 func (a awaking) Generation() uint64 { return a.generation.Load() }
 
-func (a awaking) Hop4(f *nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
+func (a awaking) Hop4(f *packet.Selector4) (packet.Hop, bool, drop.Reason) {
 	h, _, r := a.onLink.Hop4(f)
 	if a.asked.Add(1) == 1 {
 		return h, true, r
@@ -72,8 +71,8 @@ type unknown struct {
 
 func (u unknown) Generation() uint64 { return u.generation.Add(1) }
 
-func (unknown) Hop4(*nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
-	return nexthop.Hop{}, true, drop.None
+func (unknown) Hop4(*packet.Selector4) (packet.Hop, bool, drop.Reason) {
+	return packet.Hop{}, true, drop.None
 }
 
 // TestAPacketThatWaitsIsCountedOnce, however often it is looked at again.
@@ -97,7 +96,7 @@ func TestAPacketThatWaitsIsCountedOnce(t *testing.T) {
 func parkedOf(client, destination, name byte) parkedFrame {
 	return parkedFrame{
 		frame: packet.Frame{Data: []byte{name}}, until: time.Second,
-		way: way{side: V4, four: nexthop.Flow4{Dst: packet.Addr4{destination}}, client: nexthop.Client{Addr: packet.Addr6{client}, Prefix: packet.Addr6{client}}},
+		way: way{side: V4, four: packet.Selector4{Dst: packet.Addr4{destination}}, client: packet.Client{Addr: packet.Addr6{client}, Prefix: packet.Addr6{client}}},
 	}
 }
 

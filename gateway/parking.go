@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"nat64d/fragment"
-	"nat64d/linux/nexthop"
 	"nat64d/packet"
 )
 
@@ -22,9 +21,9 @@ var parkedParts = [shares]int{ofAll: 1, ofDestination: 8, ofPrefix: 8, ofAddress
 // way is a look-up that has no answer yet: a packet of flow six or four that leaves on a side, on behalf of a client.
 type way struct {
 	side   Side
-	six    nexthop.Flow6
-	four   nexthop.Flow4
-	client nexthop.Client
+	six    packet.Selector6
+	four   packet.Selector4
+	client packet.Client
 }
 
 // destination returns where the packet goes.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"nat64d/drop"
-	"nat64d/linux/nexthop"
 	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/pool4"
@@ -31,17 +30,17 @@ func (*nowhere) Close() error                                       { return nil
 // onLink answers that every destination is one hop away.
 type onLink struct{}
 
-func (onLink) Hop6(*nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
-	return nexthop.Hop{MTU: 1500}, false, drop.None
+func (onLink) Hop6(*packet.Selector6) (packet.Hop, bool, drop.Reason) {
+	return packet.Hop{MTU: 1500}, false, drop.None
 }
 func (onLink) ByDestination() bool { return true }
 
-func (onLink) Hop4(*nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
-	return nexthop.Hop{MTU: 1500}, false, drop.None
+func (onLink) Hop4(*packet.Selector4) (packet.Hop, bool, drop.Reason) {
+	return packet.Hop{MTU: 1500}, false, drop.None
 }
 func (onLink) Generation() uint64                        { return 0 }
-func (onLink) Resolve6(nexthop.Flow6, nexthop.Client)    {}
-func (onLink) Resolve4(nexthop.Flow4, nexthop.Client)    {}
+func (onLink) Resolve6(packet.Selector6, packet.Client)  {}
+func (onLink) Resolve4(packet.Selector4, packet.Client)  {}
 func (onLink) Local4(packet.Addr4) bool                  { return false }
 func (onLink) Source6(packet.Addr6) (packet.Addr6, bool) { return packet.Addr6{}, false }
 func (onLink) Source4(packet.Addr4) (packet.Addr4, bool) { return packet.Addr4{}, false }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 
 	"nat64d/drop"
-	"nat64d/linux/nexthop"
 	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/session"
@@ -29,7 +28,7 @@ func (w *worker) sendProbes() {
 func (w *worker) sendProbe(p *session.Probe) {
 	src := w.conf.prefixes[w.conf.number(p.Prefix)].Embed(p.Remote.Addr)
 	f := &w.flows.six
-	*f = nexthop.Flow6{Src: src, Dst: p.Client.Addr, SrcPort: p.Remote.Port, DstPort: p.Client.Port, Proto: packet.NumTCP, Origin: nexthop.FromV4}
+	*f = packet.Selector6{Src: src, Dst: p.Client.Addr, SrcPort: p.Remote.Port, DstPort: p.Client.Port, Proto: packet.NumTCP, Origin: packet.FromV4}
 	hop, pending, r := w.hops.Hop6(f)
 	switch {
 	case pending: // it is tried again in the next batch, until the neighbour answers or is given up

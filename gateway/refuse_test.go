@@ -7,7 +7,6 @@ import (
 
 	"nat64d/drop"
 	"nat64d/icmp"
-	"nat64d/linux/nexthop"
 	"nat64d/packet"
 	"nat64d/synstore"
 )
@@ -18,14 +17,14 @@ type flapping struct {
 	known *bool
 }
 
-func (f flapping) Hop4(*nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
+func (f flapping) Hop4(*packet.Selector4) (packet.Hop, bool, drop.Reason) {
 	*f.known = !*f.known
-	return nexthop.Hop{MTU: 1500}, *f.known, drop.None
+	return packet.Hop{MTU: 1500}, *f.known, drop.None
 }
 
-func (f flapping) Hop6(*nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
+func (f flapping) Hop6(*packet.Selector6) (packet.Hop, bool, drop.Reason) {
 	*f.known = !*f.known
-	return nexthop.Hop{MTU: 1500}, *f.known, drop.None
+	return packet.Hop{MTU: 1500}, *f.known, drop.None
 }
 
 // A stored SYN is answered once and nothing else is parked for it, when its sender's link address is lost and found

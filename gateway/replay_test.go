@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"nat64d/drop"
-	"nat64d/linux/nexthop"
 	"nat64d/packet"
 )
 
@@ -25,12 +24,12 @@ func (a asleep) Generation() uint64 {
 	return 0
 }
 
-func (a asleep) Hop6(*nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
-	return nexthop.Hop{MTU: 1500}, !a.woken.Load(), drop.None
+func (a asleep) Hop6(*packet.Selector6) (packet.Hop, bool, drop.Reason) {
+	return packet.Hop{MTU: 1500}, !a.woken.Load(), drop.None
 }
 
-func (a asleep) Hop4(*nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
-	return nexthop.Hop{MTU: 1500}, !a.woken.Load(), drop.None
+func (a asleep) Hop4(*packet.Selector4) (packet.Hop, bool, drop.Reason) {
+	return packet.Hop{MTU: 1500}, !a.woken.Load(), drop.None
 }
 
 // tape is a port that keeps what is sent, with its metadata.

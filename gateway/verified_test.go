@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"nat64d/drop"
-	"nat64d/linux/nexthop"
 	"nat64d/packet"
 	"nat64d/pool4"
 )
@@ -24,11 +23,11 @@ type change struct {
 
 func (c changing) Generation() uint64  { return c.generation.Load() }
 func (c changing) ByDestination() bool { return !c.refined }
-func (c changing) Hop6(*nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
-	return nexthop.Hop{MTU: 1500}, false, c.reason
+func (c changing) Hop6(*packet.Selector6) (packet.Hop, bool, drop.Reason) {
+	return packet.Hop{MTU: 1500}, false, c.reason
 }
-func (c changing) Hop4(*nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
-	return nexthop.Hop{MTU: 1500}, false, c.reason
+func (c changing) Hop4(*packet.Selector4) (packet.Hop, bool, drop.Reason) {
+	return packet.Hop{MTU: 1500}, false, c.reason
 }
 
 // Sources that have passed are checked again after a change of the routes, of pool4 and of the configuration, and with

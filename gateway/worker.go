@@ -9,7 +9,6 @@ import (
 
 	"nat64d/drop"
 	"nat64d/fragment"
-	"nat64d/linux/nexthop"
 	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/session"
@@ -289,7 +288,7 @@ func (w *worker) keep(s Side, o *packet.Out) {
 const etherTypeAt = packet.Headroom - 2
 
 // ethernet writes the link header for a packet of side s into o.
-func ethernet(o *packet.Out, s Side, h *nexthop.Hop) {
+func ethernet(o *packet.Out, s Side, h *packet.Hop) {
 	copy(o.Head[packet.VnetLen:], h.Dst[:])
 	copy(o.Head[packet.VnetLen+6:], h.Src[:])
 	o.Head[etherTypeAt], o.Head[etherTypeAt+1] = 0x86, 0xdd

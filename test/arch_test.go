@@ -33,7 +33,7 @@ var imports = map[string]string{
 	"linux/guard":    "pool4 pool6",
 	"config":         "pool4 pool6",
 	"dns64":          "pool6",
-	"gateway":        "bib config drop fragment linux/guard icmp ops/metrics linux/nexthop packet pool4 pool6 session synstore table xlat",
+	"gateway":        "bib drop fragment icmp ops/metrics packet pool4 pool6 session synstore table xlat",
 	"cmd/nat64d":     "linux/afpacket bib config ops/control dns64 drop fragment gateway linux/guard icmp lab ops/metrics linux/nexthop linux/nic packet pool4 pool6 session synstore table xlat",
 	"cmd/nat64ctl":   "ops/control pool4",
 	"test":           "",

@@ -16,7 +16,6 @@ import (
 	"nat64d/drop"
 	"nat64d/gateway"
 	"nat64d/icmp"
-	"nat64d/linux/nexthop"
 	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/pool6"
@@ -156,18 +155,18 @@ var (
 	peer       = [6]byte{2, 0, 0, 0, 0, 9}
 )
 
-func (r *plain) Hop6(f *nexthop.Flow6) (nexthop.Hop, bool, drop.Reason) {
-	return nexthop.Hop{Dst: peer, Src: mac6, MTU: r.mtu6}, r.pending.Load(), r.ways[netip.AddrFrom16(f.Dst)]
+func (r *plain) Hop6(f *packet.Selector6) (packet.Hop, bool, drop.Reason) {
+	return packet.Hop{Dst: peer, Src: mac6, MTU: r.mtu6}, r.pending.Load(), r.ways[netip.AddrFrom16(f.Dst)]
 }
 
-func (r *plain) Hop4(f *nexthop.Flow4) (nexthop.Hop, bool, drop.Reason) {
-	return nexthop.Hop{Dst: peer, Src: mac4, MTU: r.mtu4}, r.pending.Load(), r.ways[netip.AddrFrom4(f.Dst)]
+func (r *plain) Hop4(f *packet.Selector4) (packet.Hop, bool, drop.Reason) {
+	return packet.Hop{Dst: peer, Src: mac4, MTU: r.mtu4}, r.pending.Load(), r.ways[netip.AddrFrom4(f.Dst)]
 }
 
 func (r *plain) ByDestination() bool                       { return true }
 func (r *plain) Generation() uint64                        { return r.generation.Load() }
-func (r *plain) Resolve6(nexthop.Flow6, nexthop.Client)    { r.asked.Add(1) }
-func (r *plain) Resolve4(nexthop.Flow4, nexthop.Client)    { r.asked.Add(1) }
+func (r *plain) Resolve6(packet.Selector6, packet.Client)  { r.asked.Add(1) }
+func (r *plain) Resolve4(packet.Selector4, packet.Client)  { r.asked.Add(1) }
 func (r *plain) Local4(packet.Addr4) bool                  { return false }
 func (r *plain) Source6(packet.Addr6) (packet.Addr6, bool) { return r.gw6, true }
 func (r *plain) Source4(packet.Addr4) (packet.Addr4, bool) { return r.gw4, true }

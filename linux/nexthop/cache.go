@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 
 	"nat64d/drop"
+	"nat64d/packet"
 )
 
 // cacheSize is the number of flows of each family that a Cache remembers, a power of two. Both arrays together
@@ -23,13 +24,13 @@ type Cache struct {
 }
 
 type entry6 struct {
-	flow       Flow6  // without what nobody looks at
-	generation uint64 // 0: empty
+	flow       packet.Selector6 // without what nobody looks at
+	generation uint64           // 0: empty
 	answer     answer
 }
 
 type entry4 struct {
-	flow       Flow4
+	flow       packet.Selector4
 	generation uint64 // 0: empty
 	answer     answer
 }
@@ -43,7 +44,7 @@ func NewCache(t *Table) *Cache {
 // yet: queue the packet, call Table.Resolve6, and ask again when Generation has changed. Other reasons are final until
 // Generation changes: drop.NoRoute, drop.OtherInterface, drop.HostAddress, drop.IPsec, and drop.Neighbour for a next hop that
 // does not answer.
-func (c *Cache) Hop6(f *Flow6) (h Hop, pending bool, r drop.Reason) {
+func (c *Cache) Hop6(f *packet.Selector6) (h packet.Hop, pending bool, r drop.Reason) {
 	g := c.t.generation.Load()
 	e := &c.sixes[slot(binary.NativeEndian.Uint64(f.Dst[:8])^binary.NativeEndian.Uint64(f.Dst[8:]))]
 	if c.parts[v6] != 0 || e.generation != g || e.flow.Dst != f.Dst {
@@ -59,21 +60,21 @@ func (c *Cache) ByDestination() bool { return c.parts == [sides]parts{} }
 
 // find6 returns the entry of a flow of which more than the destination counts, or of one that has none yet. The state may be
 // newer than generation: then that changes soon, and the entry with it.
-func (c *Cache) find6(f *Flow6, generation uint64) *entry6 {
-	key := f.only(c.parts[v6])
-	if e := &c.sixes[key.slot()]; e.generation == generation && e.flow == key {
+func (c *Cache) find6(f *packet.Selector6, generation uint64) *entry6 {
+	key := only6(f, c.parts[v6])
+	if e := &c.sixes[slot6(&key)]; e.generation == generation && e.flow == key {
 		return e
 	}
 	s := c.t.state.Load()
 	c.parts = s.parts
-	key = f.only(c.parts[v6])
-	e := &c.sixes[key.slot()]
-	*e = entry6{key, generation, s.answer(v6, f.flow())}
+	key = only6(f, c.parts[v6])
+	e := &c.sixes[slot6(&key)]
+	*e = entry6{key, generation, s.answer(v6, flow6(f))}
 	return e
 }
 
 // Hop4 returns the way of f by the v4 interface, as Hop6 does.
-func (c *Cache) Hop4(f *Flow4) (h Hop, pending bool, r drop.Reason) {
+func (c *Cache) Hop4(f *packet.Selector4) (h packet.Hop, pending bool, r drop.Reason) {
 	g := c.t.generation.Load()
 	e := &c.fours[slot(uint64(binary.NativeEndian.Uint32(f.Dst[:])))]
 	if c.parts[v4] != 0 || e.generation != g || e.flow.Dst != f.Dst {
@@ -84,22 +85,22 @@ func (c *Cache) Hop4(f *Flow4) (h Hop, pending bool, r drop.Reason) {
 }
 
 // find4 is find6 for IPv4.
-func (c *Cache) find4(f *Flow4, generation uint64) *entry4 {
-	key := f.only(c.parts[v4])
-	if e := &c.fours[key.slot()]; e.generation == generation && e.flow == key {
+func (c *Cache) find4(f *packet.Selector4, generation uint64) *entry4 {
+	key := only4(f, c.parts[v4])
+	if e := &c.fours[slot4(&key)]; e.generation == generation && e.flow == key {
 		return e
 	}
 	s := c.t.state.Load()
 	c.parts = s.parts
-	key = f.only(c.parts[v4])
-	e := &c.fours[key.slot()]
-	*e = entry4{key, generation, s.answer(v4, f.flow())}
+	key = only4(f, c.parts[v4])
+	e := &c.fours[slot4(&key)]
+	*e = entry4{key, generation, s.answer(v4, flow4(f))}
 	return e
 }
 
-// only returns f with its destination and the parts p; the others are zero.
-func (f *Flow6) only(p parts) Flow6 {
-	key := Flow6{Dst: f.Dst}
+// only6 and only4 return f with its destination and the parts p; the others are zero.
+func only6(f *packet.Selector6, p parts) packet.Selector6 {
+	key := packet.Selector6{Dst: f.Dst}
 	if p == 0 {
 		return key
 	}
@@ -113,8 +114,8 @@ func (f *Flow6) only(p parts) Flow6 {
 	return key
 }
 
-func (f *Flow4) only(p parts) Flow4 {
-	key := Flow4{Dst: f.Dst}
+func only4(f *packet.Selector4, p parts) packet.Selector4 {
+	key := packet.Selector4{Dst: f.Dst}
 	if p == 0 {
 		return key
 	}
@@ -129,7 +130,7 @@ func (f *Flow4) only(p parts) Flow4 {
 }
 
 // small returns those of a flow's small parts that are in p. Of the type of service nobody looks at the bits of ECN.
-func small(p parts, proto, tos uint8, o Origin) (uint8, uint8, Origin) {
+func small(p parts, proto, tos uint8, o packet.Origin) (uint8, uint8, packet.Origin) {
 	if p&partProto == 0 {
 		proto = 0
 	}
@@ -142,14 +143,14 @@ func small(p parts, proto, tos uint8, o Origin) (uint8, uint8, Origin) {
 	return proto, tos & dscpMask, o
 }
 
-// slot returns where the flow's entry is.
-func (f *Flow6) slot() uint64 {
+// slot6 and slot4 return where the flow's entry is.
+func slot6(f *packet.Selector6) uint64 {
 	src := binary.NativeEndian.Uint64(f.Src[:8]) ^ binary.NativeEndian.Uint64(f.Src[8:])
 	dst := binary.NativeEndian.Uint64(f.Dst[:8]) ^ binary.NativeEndian.Uint64(f.Dst[8:])
 	return slot(dst ^ spread64(src^uint64(f.SrcPort)<<16^uint64(f.DstPort)))
 }
 
-func (f *Flow4) slot() uint64 {
+func slot4(f *packet.Selector4) uint64 {
 	src, dst := uint64(binary.NativeEndian.Uint32(f.Src[:])), uint64(binary.NativeEndian.Uint32(f.Dst[:]))
 	return slot(dst ^ spread64(src^uint64(f.SrcPort)<<48^uint64(f.DstPort)<<32))
 }

@@ -69,12 +69,12 @@ func TestCacheIsTheTable(t *testing.T) {
 					tab.publish(&s)
 				}
 			}
-			f4, f6 := Flow4{Dst: a4}, Flow6{Dst: a6}
-			want := tab.state.Load().answer(v4, f4.flow())
+			f4, f6 := packet.Selector4{Dst: a4}, packet.Selector6{Dst: a6}
+			want := tab.state.Load().answer(v4, flow4(&f4))
 			if h, p, r := cache.Hop4(&f4); h != want.hop || p != want.pending || r != want.reason {
 				t.Fatalf("%v: the cache says %v %v %v, the table %+v", a4, h, p, r, want)
 			}
-			want = tab.state.Load().answer(v6, f6.flow())
+			want = tab.state.Load().answer(v6, flow6(&f6))
 			if h, p, r := cache.Hop6(&f6); h != want.hop || p != want.pending || r != want.reason {
 				t.Fatalf("%v: the cache says %v %v %v, the table %+v", a6, h, p, r, want)
 			}
@@ -87,24 +87,24 @@ func TestHits(t *testing.T) {
 	cache := NewCache(tab)
 	a6, a4, mac := host(3)
 	stranger6, stranger4, _ := host(77)
-	f6, f4 := Flow6{Dst: a6}, Flow4{Dst: a4}
+	f6, f4 := packet.Selector6{Dst: a6}, packet.Selector4{Dst: a4}
 	for name, f := range map[string]func() bool{
 		"Cache.Hop6": func() bool {
 			h, p, r := cache.Hop6(&f6)
-			return h == Hop{mac, [6]byte{6}, 1500} && !p && r == drop.None
+			return h == packet.Hop{Dst: mac, Src: [6]byte{6}, MTU: 1500} && !p && r == drop.None
 		},
 		"Cache.Hop4": func() bool {
 			h, p, r := cache.Hop4(&f4)
-			return h == Hop{mac, [6]byte{4}, 1400} && !p && r == drop.None
+			return h == packet.Hop{Dst: mac, Src: [6]byte{4}, MTU: 1400} && !p && r == drop.None
 		},
 		"a miss, v6": func() bool {
-			return tab.state.Load().answer(v6, f6.flow()).hop == Hop{mac, [6]byte{6}, 1500}
+			return tab.state.Load().answer(v6, flow6(&f6)).hop == packet.Hop{Dst: mac, Src: [6]byte{6}, MTU: 1500}
 		},
 		"a miss, v4": func() bool {
-			return tab.state.Load().answer(v4, f4.flow()).hop == Hop{mac, [6]byte{4}, 1400}
+			return tab.state.Load().answer(v4, flow4(&f4)).hop == packet.Hop{Dst: mac, Src: [6]byte{4}, MTU: 1400}
 		},
-		"a stranger": func() bool { _, p, r := cache.Hop6(&Flow6{Dst: stranger6}); return p && r == drop.Neighbour },
-		"Resolve4":   func() bool { tab.Resolve4(Flow4{Dst: stranger4}, client); return len(tab.asks) == 1 },
+		"a stranger": func() bool { _, p, r := cache.Hop6(&packet.Selector6{Dst: stranger6}); return p && r == drop.Neighbour },
+		"Resolve4":   func() bool { tab.Resolve4(packet.Selector4{Dst: stranger4}, client); return len(tab.asks) == 1 },
 	} {
 		if !f() {
 			t.Errorf("%s: wrong answer", name)
@@ -116,7 +116,7 @@ func TestHits(t *testing.T) {
 }
 
 // client asks for next hops in these tests.
-var client = Client{Addr: packet.Addr6{15: 1}}
+var client = packet.Client{Addr: packet.Addr6{15: 1}}
 
 func TestAsksAreCoalesced(t *testing.T) {
 	t.Parallel()
@@ -131,26 +131,26 @@ func TestAsksAreCoalesced(t *testing.T) {
 	for slot(a) == slot(b) { // then both would pass each time
 		b[3]++
 	}
-	tab.Resolve4(Flow4{Dst: packet.Addr4{203, 0, 113, 1}}, client) // no route: nothing to ask for
+	tab.Resolve4(packet.Selector4{Dst: packet.Addr4{203, 0, 113, 1}}, client) // no route: nothing to ask for
 	for range 3 {
-		tab.Resolve4(Flow4{Dst: a}, client)
-		tab.Resolve4(Flow4{Dst: b}, client)
+		tab.Resolve4(packet.Selector4{Dst: a}, client)
+		tab.Resolve4(packet.Selector4{Dst: b}, client)
 	}
 	if len(tab.asks) != 2 {
 		t.Errorf("%d requests for two addresses", len(tab.asks))
 	}
 	before := len(tab.asks)
 	tab.asked.epoch.Add(1)
-	tab.Resolve4(Flow4{Dst: a}, client)
+	tab.Resolve4(packet.Selector4{Dst: a}, client)
 	if len(tab.asks) != before+1 {
 		t.Error("no request in the next second")
 	}
 	for len(tab.asks) < maxAsks {
 		tab.asks <- ask{}
 	}
-	tab.Resolve4(Flow4{Dst: known}, client) // there is no room
+	tab.Resolve4(packet.Selector4{Dst: known}, client) // there is no room
 	<-tab.asks
-	tab.Resolve4(Flow4{Dst: known}, client)
+	tab.Resolve4(packet.Selector4{Dst: known}, client)
 	if len(tab.asks) != maxAsks {
 		t.Error("a request that found no room is taken for done")
 	}
@@ -160,8 +160,8 @@ func TestAsksAreCoalesced(t *testing.T) {
 func TestAsksOfAClientAreBounded(t *testing.T) {
 	t.Parallel()
 	tab := table()
-	other := Client{Addr: packet.Addr6{15: 2}}
-	for spent := func(c Client) uint64 { // the two must not share a counter
+	other := packet.Client{Addr: packet.Addr6{15: 2}}
+	for spent := func(c packet.Client) uint64 { // the two must not share a counter
 		return maphash.Comparable(tab.asked.seed, spender{c.Addr, 0}) % uint64(len(tab.asked.spent))
 	}; spent(client) == spent(other); {
 		other.Addr[0]++
@@ -169,14 +169,14 @@ func TestAsksOfAClientAreBounded(t *testing.T) {
 	for i := range 2 * asksPerClient {
 		_, a, _ := host(byte(10 + i%200))
 		a[2] += byte(i / 200)
-		tab.Resolve4(Flow4{Dst: a}, client)
+		tab.Resolve4(packet.Selector4{Dst: a}, client)
 	}
 	if n := len(tab.asks); n > asksPerClient || n < asksPerClient/2 {
 		t.Errorf("%d requests of one client, want at most %d", n, asksPerClient)
 	}
 	before := len(tab.asks)
 	_, a, _ := host(20)
-	tab.Resolve4(Flow4{Dst: a}, other)
+	tab.Resolve4(packet.Selector4{Dst: a}, other)
 	if len(tab.asks) != before+1 {
 		t.Error("another client may not ask for the same")
 	}
@@ -191,7 +191,7 @@ func TestSearchesAreShared(t *testing.T) {
 	s.limit = 512
 	begin := func(client byte, number int) (start, refused bool) {
 		a := netip.AddrFrom4([4]byte{10, client, byte(number >> 8), byte(number)})
-		return s.begin(&ask{v4, a, Client{Addr: packet.Addr6{15: client}, Prefix: packet.Addr6{client / 4}}}, now)
+		return s.begin(&ask{v4, a, packet.Client{Addr: packet.Addr6{15: client}, Prefix: packet.Addr6{client / 4}}}, now)
 	}
 	most := 0
 	for number := range 1000 {
@@ -364,7 +364,7 @@ func BenchmarkCacheHop6(b *testing.B) {
 	cache := NewCache(table())
 	a, _, _ := host(3)
 	for b.Loop() {
-		cache.Hop6(&Flow6{Dst: a})
+		cache.Hop6(&packet.Selector6{Dst: a})
 	}
 }
 
@@ -372,7 +372,7 @@ func BenchmarkCacheHop4(b *testing.B) {
 	cache := NewCache(table())
 	_, a, _ := host(3)
 	for b.Loop() {
-		cache.Hop4(&Flow4{Dst: a})
+		cache.Hop4(&packet.Selector4{Dst: a})
 	}
 }
 
@@ -380,6 +380,6 @@ func BenchmarkCacheMiss6(b *testing.B) {
 	t := table()
 	a, _, _ := host(3)
 	for b.Loop() {
-		t.state.Load().answer(v6, (&Flow6{Dst: a}).flow())
+		t.state.Load().answer(v6, flow6(&packet.Selector6{Dst: a}))
 	}
 }

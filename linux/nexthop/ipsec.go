@@ -15,6 +15,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"nat64d/packet"
 )
 
 // Of linux/xfrm.h, as far as the library has it not.
@@ -97,7 +99,7 @@ func (i *ipsec) refuses(f *flow, index int) bool {
 	if i == nil {
 		return false
 	}
-	return i.refusesAs(outMain, f, index) || f.origin != FromHost && i.refusesAs(fwdMain, f, index)
+	return i.refusesAs(outMain, f, index) || f.origin != packet.FromHost && i.refusesAs(fwdMain, f, index)
 }
 
 // refusesAs looks at the two lists of a direction.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"nat64d/packet"
 )
 
 // policyBytes builds an XFRM_MSG_NEWPOLICY about IPv4 packets to 192.0.2.0/24, with attributes.
@@ -90,8 +92,8 @@ func TestIPsecPolicies(t *testing.T) {
 			}
 			messages = append([]policyMessage{m}, messages...)
 		}
-		f := Flow4{Src: [4]byte{198, 51, 100, 7}, Dst: [4]byte{192, 0, 2, 9}, SrcPort: 4000, DstPort: 53, Proto: 17}
-		of := f.flow()
+		f := packet.Selector4{Src: [4]byte{198, 51, 100, 7}, Dst: [4]byte{192, 0, 2, 9}, SrcPort: 4000, DstPort: 53, Proto: 17}
+		of := flow4(&f)
 		sides := newIPsec(messages, c.blocked)
 		if got := sides[v4].refuses(&of, 7); got != c.want {
 			t.Errorf("%s: refused %v, want %v", c.name, got, c.want)
@@ -99,7 +101,7 @@ func TestIPsecPolicies(t *testing.T) {
 		if sides[v6] != nil && c.blocked == [2]bool{} {
 			t.Errorf("%s: a policy for IPv4 concerns IPv6", c.name)
 		}
-		of.origin = FromHost
+		of.origin = packet.FromHost
 		if c.want && (len(c.list) == 1 && c.list[0][nl.SizeofXfrmUserpolicyInfo-8] == fwd || c.blocked[1]) && sides[v4].refuses(&of, 7) {
 			t.Errorf("%s: a packet of the host itself is refused, which it does not forward", c.name)
 		}

@@ -31,18 +31,12 @@ const (
 	ARPOff                   // none
 )
 
-// Hop is the way to a destination.
-type Hop struct {
-	Dst, Src [6]byte // link-layer addresses of the next hop and of the interface
-	MTU      uint32  // bytes of the largest IP packet on this route
-}
-
 // Link is the state of one of the two interfaces.
 type Link struct {
 	Name  string
 	Index int // 0: there is no such interface at the moment
 	MAC   [6]byte
-	MTU   uint32 // of the family that the interface serves, in bytes; a route may have a smaller one (Hop)
+	MTU   uint32 // of the family that the interface serves, in bytes; a route may have a smaller one (packet.Hop)
 	Up    bool   // administratively up and with a carrier
 	Type  string // of an interface that has the name but is no Ethernet one; the index is 0 then
 }
@@ -119,13 +113,13 @@ func (t *Table) Blind() bool { return t.blind }
 // Generation grows with every change that can alter the way to a destination.
 func (t *Table) Generation() uint64 { return t.generation.Load() }
 
-// Resolve6 asks the kernel to find the next hop of f on the v6 interface. It never blocks, and passes on at most
+// Resolve6 asks the kernel to find the next hop of s on the v6 interface. It never blocks, and passes on at most
 // one request a second of a client for each next hop. How many are looked for on behalf of a client at a time is bounded: ask
 // again for one that stays unknown, or that has failed and is in use.
-func (t *Table) Resolve6(f Flow6, client Client) { t.resolve(v6, f.flow(), client) }
+func (t *Table) Resolve6(s packet.Selector6, client packet.Client) { t.resolve(v6, flow6(&s), client) }
 
-// Resolve4 asks the kernel to find the next hop of f on the v4 interface, as Resolve6 does.
-func (t *Table) Resolve4(f Flow4, client Client) { t.resolve(v4, f.flow(), client) }
+// Resolve4 asks the kernel to find the next hop of s on the v4 interface, as Resolve6 does.
+func (t *Table) Resolve4(s packet.Selector4, client packet.Client) { t.resolve(v4, flow4(&s), client) }
 
 // Local4 reports whether a is an address of the host, by the routes of the v4 interface.
 func (t *Table) Local4(a packet.Addr4) bool { return t.state.Load().local(v4, netip.AddrFrom4(a)) }

@@ -16,6 +16,7 @@ import (
 	"nat64d/drop"
 	"nat64d/lab"
 	"nat64d/linux/nexthop"
+	"nat64d/packet"
 )
 
 // gateway is a Table that follows the kernel of a lab's gateway, and the Cache of a worker.
@@ -122,7 +123,7 @@ func until(t *testing.T, what string, condition func() bool) {
 }
 
 // result is an answer of a Cache as a word, with the MTU when it is usable.
-func result(h nexthop.Hop, pending bool, r drop.Reason) string {
+func result(h packet.Hop, pending bool, r drop.Reason) string {
 	switch {
 	case pending && r == drop.Neighbour:
 		return "pending"
@@ -138,17 +139,17 @@ func result(h nexthop.Hop, pending bool, r drop.Reason) string {
 func (g *gateway) hop(addr string) string {
 	a := netip.MustParseAddr(addr)
 	if a.Is4() {
-		return result(g.Hop4(&nexthop.Flow4{Dst: a.As4()}))
+		return result(g.Hop4(&packet.Selector4{Dst: a.As4()}))
 	}
-	return result(g.Hop6(&nexthop.Flow6{Dst: a.As16()}))
+	return result(g.Hop6(&packet.Selector6{Dst: a.As16()}))
 }
 
 // resolve asks for the next hop to an address of either family.
 func (g *gateway) resolve(addr string) {
 	if a := netip.MustParseAddr(addr); a.Is4() {
-		g.Resolve4(nexthop.Flow4{Dst: a.As4()}, nexthop.Client{})
+		g.Resolve4(packet.Selector4{Dst: a.As4()}, packet.Client{})
 	} else {
-		g.Resolve6(nexthop.Flow6{Dst: a.As16()}, nexthop.Client{})
+		g.Resolve6(packet.Selector6{Dst: a.As16()}, packet.Client{})
 	}
 }
 
@@ -191,7 +192,7 @@ func TestNeighboursAreResolved(t *testing.T) {
 	if g.Generation() == before {
 		t.Error("the generation stayed")
 	}
-	h, _, _ := g.Hop4(&nexthop.Flow4{Dst: netip.MustParseAddr(lab.Server4).As4()})
+	h, _, _ := g.Hop4(&packet.Selector4{Dst: netip.MustParseAddr(lab.Server4).As4()})
 	if got, want := fmt.Sprintf("%x", h.Src), mac(t, g.Gateway, g.NIC4); got != want {
 		t.Errorf("the source MAC is %s, want %s", got, want)
 	}
@@ -355,7 +356,7 @@ func TestStaleNeighbourInUseIsRefreshed(t *testing.T) {
 	}
 	before := g.Generation()
 	until(t, "a stale neighbour in use is probed", func() bool {
-		g.Hop4(&nexthop.Flow4{Dst: dst}) // hits: its answer stays
+		g.Hop4(&packet.Selector4{Dst: dst}) // hits: its answer stays
 		return !stale()
 	})
 	if got := g.Generation(); got != before {

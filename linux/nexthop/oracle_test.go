@@ -20,6 +20,7 @@ import (
 
 	"nat64d/drop"
 	"nat64d/lab"
+	"nat64d/packet"
 )
 
 // routeCommands returns random changes to the routes and rules of l's gateway, for ip -batch; some of them cannot be done.
@@ -210,7 +211,7 @@ func compare(t *testing.T, l *lab.Lab, tab *Table) (wrong string, routed int) {
 			wrong = fmt.Sprint("not followed: ", listed)
 		}
 		for n := range 60 {
-			for d, f := range [sides]flow{v6: flow6(n), v4: flow4(n)} {
+			for d, f := range [sides]flow{v6: someFlow6(n), v4: someFlow4(n)} {
 				if ambiguous(&s.fib, f.dst) {
 					continue
 				}
@@ -232,17 +233,17 @@ func compare(t *testing.T, l *lab.Lab, tab *Table) (wrong string, routed int) {
 }
 
 // flow6 and flow4 return one of a few flows.
-func flow6(n int) flow {
+func someFlow6(n int) flow {
 	return flow{
 		src:   netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, 0x64, 15: byte(n % 3)}),
 		dst:   netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0x99, byte(n % 5), 15: byte(n / 5 % 5)}),
-		sport: uint16(n % 4), dport: uint16(n % 7), proto: []uint8{6, 17}[n%2], tos: uint8(n*4) & dscpMask, origin: FromV4,
+		sport: uint16(n % 4), dport: uint16(n % 7), proto: []uint8{6, 17}[n%2], tos: uint8(n*4) & dscpMask, origin: packet.FromV4,
 	}
 }
 
-func flow4(n int) flow {
-	f := flow6(n)
-	f.src, f.dst, f.origin = netip.AddrFrom4([4]byte{203, 0, 113, byte(n % 3)}), netip.AddrFrom4([4]byte{198, 18, byte(n % 5), byte(n / 5 % 5)}), FromV6
+func someFlow4(n int) flow {
+	f := someFlow6(n)
+	f.src, f.dst, f.origin = netip.AddrFrom4([4]byte{203, 0, 113, byte(n % 3)}), netip.AddrFrom4([4]byte{198, 18, byte(n % 5), byte(n / 5 % 5)}), packet.FromV6
 	return f
 }
 

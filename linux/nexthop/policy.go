@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nat64d/drop"
+	"nat64d/packet"
 )
 
 // parts are those of a flow that routes, rules and IPsec policies look at, beside the destination. Flows that agree in them
@@ -25,7 +26,7 @@ const (
 // rule is a routing rule (ip-rule(8)) that can match a packet of ours. Its table is an index of fib.tables.
 type rule struct {
 	match    selector
-	origins  uint8 // a bit for each Origin that it is for
+	origins  uint8 // a bit for each packet.Origin that it is for
 	invert   bool
 	action   uint8 // FR_ACT_…
 	table    int   // of FR_ACT_TO_TBL
@@ -33,7 +34,7 @@ type rule struct {
 	suppress suppress
 }
 
-const anyOrigin = 1<<FromV6 | 1<<FromV4 | 1<<FromHost
+const anyOrigin = 1<<packet.FromV6 | 1<<packet.FromV4 | 1<<packet.FromHost
 
 // matches reports whether r applies to f.
 func (r *rule) matches(f *flow) bool {
@@ -126,13 +127,13 @@ func (m *ruleMessage) origins(nics *[sides]nic) (o uint8) {
 	if m.iif == "" {
 		return anyOrigin
 	}
-	for d, from := range [sides]Origin{v6: FromV6, v4: FromV4} {
+	for d, from := range [sides]packet.Origin{v6: packet.FromV6, v4: packet.FromV4} {
 		if n := &nics[d]; n.Index != 0 && (m.iif == n.Name || m.iif == n.master) {
 			o |= 1 << from
 		}
 	}
 	if m.iif == "lo" {
-		o |= 1 << FromHost
+		o |= 1 << packet.FromHost
 	}
 	return o
 }

@@ -8,19 +8,20 @@ import (
 
 	"nat64d/lab"
 	"nat64d/linux/nexthop"
+	"nat64d/packet"
 )
 
 // from4 returns the answer for a UDP packet between two IPv4 addresses and ports.
 func (g *gateway) from4(src, dst string, sport, dport uint16) string {
-	return result(g.Hop4(&nexthop.Flow4{
-		Src: netip.MustParseAddr(src).As4(), Dst: netip.MustParseAddr(dst).As4(), SrcPort: sport, DstPort: dport, Proto: 17, Origin: nexthop.FromV6,
+	return result(g.Hop4(&packet.Selector4{
+		Src: netip.MustParseAddr(src).As4(), Dst: netip.MustParseAddr(dst).As4(), SrcPort: sport, DstPort: dport, Proto: 17, Origin: packet.FromV6,
 	}))
 }
 
 // from6 is from4 for IPv6.
 func (g *gateway) from6(src, dst string, sport, dport uint16) string {
-	return result(g.Hop6(&nexthop.Flow6{
-		Src: netip.MustParseAddr(src).As16(), Dst: netip.MustParseAddr(dst).As16(), SrcPort: sport, DstPort: dport, Proto: 17, Origin: nexthop.FromV4,
+	return result(g.Hop6(&packet.Selector6{
+		Src: netip.MustParseAddr(src).As16(), Dst: netip.MustParseAddr(dst).As16(), SrcPort: sport, DstPort: dport, Proto: 17, Origin: packet.FromV4,
 	}))
 }
 

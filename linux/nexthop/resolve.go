@@ -22,11 +22,11 @@ const (
 type ask struct {
 	side   side
 	addr   netip.Addr
-	client Client
+	client packet.Client
 }
 
 // resolve passes on what a look-up of f is waiting for.
-func (t *Table) resolve(d side, f flow, client Client) {
+func (t *Table) resolve(d side, f flow, client packet.Client) {
 	w := t.state.Load().way(d, &f)
 	if w.reason != drop.None {
 		return

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nat64d/drop"
+	"nat64d/packet"
 )
 
 // ruleBytes builds an RTM_NEWRULE of IPv4 to a table of less than 256.
@@ -107,8 +108,8 @@ func TestRules(t *testing.T) {
 		s.rules[v4] = s.fib.compile([]ruleMessage{m, {action: to, table: unix.RT_TABLE_MAIN, suppress: suppress{-1, -1}}}, &s.nics, v4)
 		s.fib.load(change{table: 100, prefix: netip.MustParsePrefix("192.0.2.0/24"), route: route{kind: unix.RTN_UNICAST, hops: []hop{{index: 4}}}})
 		s.choose()
-		f := Flow4{Src: [4]byte{198, 51, 100, 7}, Dst: [4]byte{192, 0, 2, 9}, SrcPort: 4000, DstPort: 53, Proto: 17, TOS: 0x51, Origin: FromV6}
-		of := f.flow()
+		f := packet.Selector4{Src: [4]byte{198, 51, 100, 7}, Dst: [4]byte{192, 0, 2, 9}, SrcPort: 4000, DstPort: 53, Proto: 17, TOS: 0x51, Origin: packet.FromV6}
+		of := flow4(&f)
 		if got := s.way(v4, &of).reason == drop.None; got != c.want {
 			t.Errorf("%s: matches %v, want %v", c.name, got, c.want)
 		}
@@ -204,8 +205,8 @@ func TestInterfaceOfVRF(t *testing.T) {
 	s.fib.load(change{table: unix.RT_TABLE_MAIN, prefix: default4, route: route{kind: unix.RTN_UNICAST, hops: []hop{{index: 5}}}})
 	own := netip.MustParsePrefix("192.0.2.1/32")
 	s.fib.load(change{table: 77, prefix: own, route: route{kind: unix.RTN_LOCAL, hops: []hop{{index: 3}}}})
-	f := Flow4{Dst: [4]byte{203, 0, 113, 9}}
-	of := f.flow()
+	f := packet.Selector4{Dst: [4]byte{203, 0, 113, 9}}
+	of := flow4(&f)
 	if w := s.way(v4, &of); w.reason != drop.OtherInterface {
 		t.Errorf("without a route in the VRF the main table decides: %v", w.reason)
 	}

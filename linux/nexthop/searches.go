@@ -28,7 +28,7 @@ type searches struct {
 
 // search is one of them.
 type search struct {
-	client Client
+	client packet.Client
 	since  time.Time
 }
 

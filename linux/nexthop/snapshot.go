@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nat64d/drop"
+	"nat64d/packet"
 )
 
 // side is one of the two interfaces, an index.
@@ -57,7 +58,7 @@ func (s *snapshot) share() {
 
 // answer is what a look-up returns. The neighbour is nil unless there is one whose use is to be noted.
 type answer struct {
-	hop       Hop
+	hop       packet.Hop
 	neighbour *neighbour
 	pending   bool
 	reason    drop.Reason
@@ -84,7 +85,7 @@ func (s *snapshot) answer(d side, f flow) answer {
 	if w.hop.mtu != 0 && w.hop.mtu < mtu {
 		mtu = w.hop.mtu
 	}
-	return answer{hop: Hop{Dst: n.mac, Src: nic.MAC, MTU: mtu}, neighbour: n}
+	return answer{hop: packet.Hop{Dst: n.mac, Src: nic.MAC, MTU: mtu}, neighbour: n}
 }
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
