@@ -5,12 +5,16 @@ import (
 	"sync"
 )
 
-// flights are the questions that upstreams are being asked. Who asks what is being asked already waits for the same answer.
-// Its methods may be called by any number of goroutines.
+// flights lets concurrent identical questions share one query to the upstreams. Its methods may be called by any number of
+// goroutines.
+//
+// golang.org/x/sync/singleflight does not serve here. It counts no waiters, so it cannot cancel a query that nobody waits
+// for any more, nor bound how many such queries run on; and it keeps the channel of each waiter that has left until the
+// query ends. Both are limits that a client could otherwise exhaust from outside.
 type flights struct {
 	mu      sync.Mutex
 	flying  map[flightKey]*flight
-	unheard int // of them, those that nobody waits for any more
+	unheard int // how many of them nobody waits for any more
 }
 
 // flightKey names a question to upstreams.
@@ -19,7 +23,7 @@ type flightKey struct {
 	upstreams *Upstreams
 }
 
-// flight is a question under way.
+// flight is one query to the upstreams and those who wait for it.
 type flight struct {
 	ended   chan struct{} // closed when e and err hold
 	e       *entry

@@ -3,35 +3,35 @@ package dns64
 import (
 	"encoding/binary"
 	"net/netip"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
 )
 
-// limiter bounds the answers to each network over UDP, where a sender may be forged: else the server would be a weapon
-// against those who did not ask. It may be used by any number of goroutines.
+// limiter bounds the answers to each network over UDP. An attacker can forge the sender of a query and so have the server
+// send its answers to somebody else; the limit makes that useless. Its methods may be called by any number of goroutines.
 type limiter struct {
-	rate    float64 // answers per second; a second's worth may come at once
+	rate    int // answers per second; a second's worth may come at once
 	buckets *lru.Cache[uint64, *bucket]
 }
 
+// bucket counts the answers to one network.
 type bucket struct {
-	mu      sync.Mutex
-	tokens  float64
-	last    time.Time
-	refused uint64
+	*rate.Limiter
+	refused atomic.Uint64
 }
 
-// maxBuckets bounds the networks that are remembered. Who is forgotten begins anew.
+// maxBuckets bounds the networks that the limiter remembers. The oldest is forgotten and starts again with a full bucket.
 const maxBuckets = 1 << 14
 
-// verdict is what becomes of an answer.
+// verdict is the decision about one answer.
 type verdict int
 
 const (
 	send verdict = iota
-	slip         // send one without records, after which who really asked comes over TCP
+	slip         // send an empty answer with TC: a client that really asked repeats its query over TCP
 	discard
 )
 
@@ -39,35 +39,29 @@ func newLimiter(rate int) *limiter {
 	if rate == 0 {
 		return nil
 	}
-	l := &limiter{rate: float64(rate)}
-	l.buckets, _ = lru.New[uint64, *bucket](maxBuckets) // only a size below 1 is refused
+	l := &limiter{rate: rate}
+	l.buckets, _ = lru.New[uint64, *bucket](maxBuckets) // fails only for a size below 1
 	return l
 }
 
-// judge counts an answer. A network is a /24 of IPv4 or a /56 of IPv6. The nil limiter lets all pass.
+// judge counts an answer and decides whether to send it. A network is a /24 of IPv4 or a /56 of IPv6. Every second answer
+// above the limit is sent empty. The nil limiter sends everything.
 func (l *limiter) judge(client netip.Addr, now time.Time) verdict {
 	if l == nil {
 		return send
 	}
 	b := l.bucket(client)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.last.IsZero() {
-		b.tokens = l.rate
-	} else {
-		b.tokens = min(l.rate, b.tokens+l.rate*now.Sub(b.last).Seconds())
-	}
-	b.last = now
-	if b.tokens >= 1 {
-		b.tokens--
+	switch {
+	case b.AllowN(now, 1):
 		return send
-	}
-	if b.refused++; b.refused%2 == 1 {
+	case b.refused.Add(1)%2 == 1:
 		return slip
+	default:
+		return discard
 	}
-	return discard
 }
 
+// bucket returns the bucket of the client's network.
 func (l *limiter) bucket(client netip.Addr) *bucket {
 	var network uint64
 	if client.Is4() {
@@ -80,7 +74,7 @@ func (l *limiter) bucket(client netip.Addr) *bucket {
 	if b, ok := l.buckets.Get(network); ok {
 		return b
 	}
-	b := new(bucket)
+	b := &bucket{Limiter: rate.NewLimiter(rate.Limit(l.rate), l.rate)}
 	if before, ok, _ := l.buckets.PeekOrAdd(network, b); ok {
 		return before
 	}
