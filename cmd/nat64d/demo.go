@@ -1,36 +1,22 @@
+//go:build linux
+
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"nat64d/lab"
+	"nat64d/demo"
 )
 
-// What the demonstration transfers and where; the pool is the gateway's own address, as on a machine that has just one.
-const (
-	demoPool4    = lab.Gateway4 + ":7000-8000"
-	demoDownload = 256 << 20
-	demoHTTP     = ":80"
-	demoFlood    = ":5201"
-	demoTarget   = "[" + lab.Server4As6 + "]"
-	demoPings    = 5
-	demoListing  = 8 // rows of each table that are shown
-	repaint      = 250 * time.Millisecond
-)
-
-// demoCommand returns the command that shows the gateway at work in namespaces of its own.
+// demoCommand shows this very program at work in namespaces of its own.
 func demoCommand() *cobra.Command {
-	d := demo{}
+	o := demo.Options{}
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show the gateway at work between an IPv6-only and an IPv4-only host",
@@ -42,280 +28,20 @@ kernel's own IPv6 forwarding. Nothing outside the namespaces is touched, and not
 		Args:          noArguments,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if d.length < time.Second || d.length > time.Minute {
-				return usageError{fmt.Errorf("--seconds %d: must be from 1 to 60", d.length/time.Second)}
-			}
-			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-			defer stop()
-			return d.run(ctx, newScreen(os.Stdout))
-		},
 	}
-	c.Flags().BoolVar(&d.hold, "hold", false, "leave it running until Ctrl-C and print commands to play with it")
+	c.Flags().BoolVar(&o.Hold, "hold", false, "leave it running until Ctrl-C and print commands to play with it")
 	seconds := c.Flags().Int("seconds", 3, "length of each measurement of throughput, 1 to 60")
-	c.PreRun = func(*cobra.Command, []string) { d.length = time.Duration(*seconds) * time.Second }
+	c.RunE = func(c *cobra.Command, _ []string) (err error) {
+		if *seconds < 1 || *seconds > 60 {
+			return usageError{fmt.Errorf("--seconds %d: must be from 1 to 60", *seconds)}
+		}
+		o.Length = time.Duration(*seconds) * time.Second
+		if o.Program, err = os.Executable(); err != nil {
+			return err
+		}
+		ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+		defer stop()
+		return demo.Run(ctx, o, os.Stdout)
+	}
 	return c
-}
-
-// demo is one demonstration. Its steps run one after the other.
-type demo struct {
-	hold   bool
-	length time.Duration // of each measurement
-
-	screen  *screen
-	lab     *lab.Lab
-	flood   *lab.Flood
-	gateway atomic.Pointer[demoGateway] // nil until it is started
-	closers []func() error              // undone in reverse order
-}
-
-type demoStep struct {
-	title string
-	run   func(context.Context) (result string, err error)
-}
-
-// run does every step and cleans up, whatever happens. An interruption is an error only while steps are left.
-func (d *demo) run(ctx context.Context, s *screen) (err error) {
-	d.screen = s
-	defer func() {
-		s.end()
-		for i := len(d.closers) - 1; i >= 0; i-- {
-			err = errors.Join(err, d.closers[i]())
-		}
-		if err == nil {
-			s.say("", "All of it is removed again.")
-		}
-	}()
-	if d.lab, err = lab.New(lab.Options{}); err != nil {
-		return fmt.Errorf("demo: %w", err)
-	}
-	d.closers = append(d.closers, d.lab.Close)
-	if err := d.serve(); err != nil {
-		return fmt.Errorf("demo: %w", err)
-	}
-	s.start()
-	watching, stop := context.WithCancel(ctx)
-	watched := make(chan struct{})
-	go func() { defer close(watched); d.watch(watching) }()
-	defer func() { stop(); <-watched }()
-
-	for _, step := range d.steps() {
-		s.begin(step.title)
-		result, err := step.run(ctx)
-		if ctx.Err() != nil {
-			return fmt.Errorf("demo: interrupted at %q", step.title)
-		}
-		if err != nil {
-			return fmt.Errorf("demo: step %q failed: %w%s", step.title, err, d.gateway.Load().lastWords())
-		}
-		s.done(result)
-	}
-	return d.show(ctx)
-}
-
-func (d *demo) steps() []demoStep {
-	plain := "kernel IPv6 forwarding, to compare: TCP "
-	return []demoStep{
-		{plain + "up", d.plain(lab.Up)},
-		{plain + "down", d.plain(lab.Down)},
-		{"nat64d starts", d.start},
-		{"ping " + lab.Server4As6, d.ping},
-		{fmt.Sprintf("HTTP download of %d MiB", demoDownload>>20), d.download},
-		{"curl http://" + demoName + "/, by name", d.byName},
-		{"TCP up, through nat64d", d.through(lab.Up)},
-		{"TCP down, through nat64d", d.through(lab.Down)},
-	}
-}
-
-// serve starts the servers of the IPv4-only host.
-func (d *demo) serve() error {
-	stop, err := d.lab.Server.ServeHTTP(demoHTTP)
-	if err != nil {
-		return err
-	}
-	d.closers = append(d.closers, stop)
-	if d.flood, err = d.lab.Server.ServeFlood(demoFlood); err != nil {
-		return err
-	}
-	d.closers = append(d.closers, d.flood.Close)
-	stop, err = serveDemoNames(d.lab.Server)
-	if err != nil {
-		return err
-	}
-	d.closers = append(d.closers, stop)
-	return nil
-}
-
-// plain measures what the kernel forwards between the same namespaces without any translation.
-func (d *demo) plain(way lab.Direction) func(context.Context) (string, error) {
-	return func(ctx context.Context) (_ string, err error) {
-		if err := d.lab.Forward(true); err != nil {
-			return "", err
-		}
-		defer func() { err = errors.Join(err, d.lab.Forward(false)) }()
-		return d.measure(ctx, "["+lab.Server6+"]"+demoFlood, way)
-	}
-}
-
-func (d *demo) through(way lab.Direction) func(context.Context) (string, error) {
-	return func(ctx context.Context) (string, error) { return d.measure(ctx, demoTarget+demoFlood, way) }
-}
-
-func (d *demo) measure(ctx context.Context, address string, way lab.Direction) (string, error) {
-	rate, err := d.flood.Rate(ctx, d.lab.Client, address, way, 1, d.length)
-	if err != nil {
-		return "", err
-	}
-	return formatRate(rate), nil
-}
-
-// start runs this very program as the gateway and waits until it forwards.
-func (d *demo) start(ctx context.Context) (string, error) {
-	dir, err := os.MkdirTemp("", "nat64d-")
-	if err != nil {
-		return "", err
-	}
-	d.closers = append(d.closers, func() error { return os.RemoveAll(dir) })
-	g, err := startDemoGateway(d.lab, filepath.Join(dir, "sock"))
-	if err != nil {
-		return "", err
-	}
-	d.gateway.Store(g)
-	d.closers = append(d.closers, g.stop)
-	began := time.Now()
-	if err := g.wait(ctx); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("ready after %d ms", time.Since(began).Milliseconds()), nil
-}
-
-func (d *demo) ping(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, demoPings*time.Second)
-	defer cancel()
-	best := time.Duration(0)
-	for i := range demoPings {
-		took, err := d.lab.Client.Ping(ctx, lab.Server4As6, uint16(i), 56)
-		if err != nil {
-			return "", err
-		}
-		if i == 0 || took < best {
-			best = took
-		}
-	}
-	return fmt.Sprintf("%d of %d, best %.2f ms", demoPings, demoPings, best.Seconds()*1e3), nil
-}
-
-func (d *demo) download(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	got, err := d.lab.Client.Download(ctx, demoTarget+demoHTTP, demoDownload)
-	if err != nil {
-		return "", err
-	}
-	if want := lab.Sum(demoDownload); got.Sum != want {
-		return "", fmt.Errorf("the SHA-256 of what arrived is %s, must be %s", got.Sum, want)
-	}
-	return formatRate(got.Rate()) + ", SHA-256 right", nil
-}
-
-// show prints the tables and, if the demonstration is to be held, what to try, and waits for the end.
-func (d *demo) show(ctx context.Context) error {
-	rows, err := d.gateway.Load().tables(ctx, demoListing)
-	if err != nil {
-		return fmt.Errorf("demo: step %q failed: %w", "list bindings and sessions", err)
-	}
-	d.screen.say(rows...)
-	if !d.hold {
-		return nil
-	}
-	g, ctl := d.gateway.Load(), "nat64ctl"
-	if self, err := os.Executable(); err == nil {
-		if beside := filepath.Join(filepath.Dir(self), ctl); executable(beside) {
-			ctl = beside
-		}
-	}
-	enter := "ip netns exec " + d.lab.Client.Name
-	d.screen.say("", "Try, in another terminal:", "",
-		"  "+enter+" ping "+lab.Server4As6,
-		"  "+enter+" curl -o /dev/null 'http://"+demoTarget+"/stream/1000000000'",
-		"  "+enter+" dig @"+lab.Gateway6+" AAAA "+demoName,
-		"  "+ctl+" --socket "+g.socket+" status",
-		"  "+ctl+" --socket "+g.socket+" session list",
-		"", "Ctrl-C ends it.")
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-g.ended:
-		return fmt.Errorf("demo: nat64d ended by itself%s", d.gateway.Load().lastWords())
-	}
-}
-
-func executable(path string) bool {
-	i, err := os.Stat(path)
-	return err == nil && i.Mode().IsRegular() && i.Mode()&0o111 != 0
-}
-
-// watch keeps the picture's figures up to date.
-func (d *demo) watch(ctx context.Context) {
-	tick := time.NewTicker(repaint)
-	defer tick.Stop()
-	meters := [2]meter{{at: d.lab.Gateway, nic: d.lab.NIC6}, {at: d.lab.Gateway, nic: d.lab.NIC4}}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			d.screen.update(d.figures(ctx, meters[0].read(now), meters[1].read(now)))
-		}
-	}
-}
-
-func (d *demo) figures(ctx context.Context, v6, v4 flow) figures {
-	f := figures{v6: v6, v4: v4}
-	status, ok := d.gateway.Load().status(ctx)
-	if !ok {
-		return f
-	}
-	f.running, f.drops = true, status.Drops
-	for _, p := range status.Protocols {
-		f.bindings += uint64(p.Bindings)
-		f.sessions += uint64(p.Sessions)
-	}
-	return f
-}
-
-// meter turns an interface's byte counters into rates.
-type meter struct {
-	at     *lab.Namespace
-	nic    string
-	in     uint64
-	out    uint64
-	before time.Time
-}
-
-// flow is what an interface carries, in bits per second.
-type flow struct{ in, out float64 }
-
-func (m *meter) read(now time.Time) flow {
-	s, err := m.at.Statistics(m.nic)
-	if err != nil {
-		return flow{} // the picture shows an interface that is gone as idle
-	}
-	var f flow
-	if length := now.Sub(m.before).Seconds(); !m.before.IsZero() && length > 0 {
-		f = flow{float64(s.RxBytes-m.in) * 8 / length, float64(s.TxBytes-m.out) * 8 / length}
-	}
-	m.in, m.out, m.before = s.RxBytes, s.TxBytes, now
-	return f
-}
-
-func formatRate(bits float64) string {
-	switch {
-	case bits >= 1e9:
-		return fmt.Sprintf("%.2f Gbit/s", bits/1e9)
-	case bits >= 1e6:
-		return fmt.Sprintf("%.1f Mbit/s", bits/1e6)
-	default:
-		return fmt.Sprintf("%.1f kbit/s", bits/1e3)
-	}
 }

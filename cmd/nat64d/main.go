@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command nat64d is a stateful NAT64 gateway (RFC 6146) in user space: it translates between an IPv6-only and an IPv4
 // network by way of two network interfaces. nat64ctl administers it.
 package main
@@ -15,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nat64d/config"
+	"nat64d/daemon"
 )
 
 // flushWithin is how long the end of the process waits for the reader of standard error.
@@ -22,14 +25,14 @@ const flushWithin = time.Second
 
 func main() {
 	signal.Ignore(syscall.SIGPIPE) // a dead reader of standard error must not end what carries packets
-	stderr := newLogQueue(os.Stderr)
+	stderr := daemon.NewLogQueue(os.Stderr)
 	code := run(stderr)
 	stderr.Close(flushWithin)
 	os.Exit(code)
 }
 
 // run does what the command line asks for, and returns the exit code.
-func run(stderr *logQueue) int {
+func run(stderr *daemon.LogQueue) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := rootCommand(stderr).ExecuteContext(ctx)
@@ -37,8 +40,7 @@ func run(stderr *logQueue) int {
 		return 0
 	}
 	fmt.Fprintln(stderr, "nat64d:", err)
-	var usage usageError
-	if errors.As(err, &usage) {
+	if isUsage(err) {
 		return 2
 	}
 	return 1
@@ -47,6 +49,14 @@ func run(stderr *logQueue) int {
 // usageError is a mistake in the command line itself: exit code 2.
 type usageError struct{ error }
 
+// isUsage reports whether the command line is all that is wrong; a configuration may come from flags alone.
+func isUsage(err error) bool {
+	var usage usageError
+	var problems config.Problems
+	fromFile := func(p config.Problem) bool { return !p.OnCommandLine() }
+	return errors.As(err, &usage) || errors.As(err, &problems) && !slices.ContainsFunc(problems, fromFile)
+}
+
 func noArguments(_ *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -54,18 +64,20 @@ func noArguments(_ *cobra.Command, args []string) error {
 	return usageError{fmt.Errorf("unknown argument %q: nat64d takes flags only; see nat64d --help", args[0])}
 }
 
-// asUsage makes the problems of a configuration a mistake in the command line if that is where all of them are.
-func asUsage(err error) error {
-	var ps config.Problems
-	if !errors.As(err, &ps) || slices.ContainsFunc(ps, func(p config.Problem) bool { return !p.OnCommandLine() }) {
-		return err
-	}
-	return usageError{err}
+// app is what the commands share: the global flags, and where errors and the log go.
+type app struct {
+	file      string
+	overrides config.Overrides
+	stderr    *daemon.LogQueue
 }
 
-func rootCommand(stderr *logQueue) *cobra.Command {
-	var file string
-	var o config.Overrides
+// options are those of a daemon as the command line wants it.
+func (a *app) options() daemon.Options {
+	return daemon.Options{File: a.file, Overrides: a.overrides, Log: a.stderr, Version: buildVersion()}
+}
+
+func rootCommand(stderr *daemon.LogQueue) *cobra.Command {
+	a := &app{stderr: stderr}
 	c := &cobra.Command{
 		Use:   "nat64d",
 		Short: "Stateful NAT64 gateway (RFC 6146) in user space",
@@ -79,37 +91,19 @@ Exit codes: 0 stopped in order, 1 it could not start or go on, 2 the command lin
   nat64d check -c /etc/nat64d/nat64d.yaml
   nat64d dns64 -c /etc/nat64d/nat64d.yaml
   nat64d demo`,
-		Args:          noArguments,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Version:       buildVersion().Version,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return asUsage(withHint(serve(c.Context(), file, o, stderr)))
-		},
-		PersistentPreRunE: func(*cobra.Command, []string) error { return enough() },
+		Args:              noArguments,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		Version:           buildVersion().Version,
+		RunE:              func(c *cobra.Command, _ []string) error { return serve(c.Context(), a.options(), daemon.New) },
+		PersistentPreRunE: func(*cobra.Command, []string) error { return daemon.CheckMemory() },
 	}
 	c.SetErr(stderr)
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	flags := c.PersistentFlags()
-	flags.StringVarP(&file, "config", "c", "", "configuration file (YAML)")
+	flags.StringVarP(&a.file, "config", "c", "", "configuration file (YAML)")
 	config.AddFlags(flags)
-	o.Flags = flags
-	c.AddCommand(checkCommand(&file, &o), dns64Command(&file, &o, stderr), demoCommand(), versionCommand())
+	a.overrides.Flags = flags
+	c.AddCommand(a.checkCommand(), a.dns64Command(), demoCommand(), versionCommand())
 	return c
-}
-
-// checkCommand reads a configuration as the daemon would and says what is wrong with it.
-func checkCommand(file *string, o *config.Overrides) *cobra.Command {
-	return &cobra.Command{
-		Use:   "check",
-		Short: "Check a configuration without using it",
-		Args:  noArguments,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if _, err := config.Load(*file, *o); err != nil {
-				return asUsage(err)
-			}
-			fmt.Fprintln(c.OutOrStdout(), "the configuration is correct")
-			return nil
-		},
-	}
 }

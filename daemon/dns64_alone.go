@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"context"
@@ -6,13 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
-	"github.com/coreos/go-systemd/v22/daemon"
-	"github.com/spf13/cobra"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
 	"nat64d/config"
@@ -20,61 +18,53 @@ import (
 	"nat64d/ops/control"
 )
 
-// dns64Command runs the forwarder without the gateway.
-func dns64Command(file *string, o *config.Overrides, stderr *logQueue) *cobra.Command {
-	return &cobra.Command{
-		Use:   "dns64",
-		Short: "Run DNS64 alone, without the privileges for packets",
-		Long: `Run the DNS64 forwarder of the configuration, and nothing else of it: no packet is translated here, and the process has
-not the privileges that this would take. Beside a gateway with dns64.enabled: false it keeps names and packets apart; it needs a
-control socket of its own then, which nat64ctl --socket names.`,
-		Example: "  nat64d dns64 -c /etc/nat64d/nat64d.yaml --socket /run/nat64d/dns64.sock",
-		Args:    noArguments,
-		RunE: func(c *cobra.Command, _ []string) error {
-			o.DNS64 = true
-			err := serveNames(c.Context(), *file, *o, stderr)
-			if errors.Is(err, fs.ErrPermission) {
-				err = fmt.Errorf("%w. DNS64 alone takes CAP_NET_BIND_SERVICE for ports below 1024, and a folder that this user may write to "+
-					"for its control socket (--socket)", err)
-			}
-			return asUsage(err)
-		},
-	}
-}
-
-// alone is a forwarder without a gateway.
-type alone struct {
-	load   func() (*config.Config, error)
-	conf   *config.Config
-	log    *logs
-	routes *nexthop.Table // nil: they do not matter
-	names  *names
+// DNS64 is the DNS64 forwarder of a configuration without the gateway. Reload may be called by any goroutine, Run once.
+type DNS64 struct {
+	options Options
+	conf    *config.Config
+	log     *logs
+	routes  *nexthop.Table // nil: they do not matter
+	names   *dns64Service
+	reloads chan struct{} // the configuration is to be read again
 }
 
 // aloneNames adds what the process counts beside the forwarder, for which a gateway has statistics of its own.
 type aloneNames struct {
-	*names
+	*dns64Service
 	log *logs
 }
 
 // Counters implements control.Names.
 func (n aloneNames) Counters() []control.Counter {
-	return append(n.names.Counters(), n.log.counter())
+	return append(n.dns64Service.Counters(), n.log.counter())
 }
 
-// serveNames runs the forwarder until ctx ends.
-func serveNames(ctx context.Context, file string, o config.Overrides, stderr *logQueue) (err error) {
-	if err := shedPrivileges(); err != nil {
-		return err
+// NewDNS64 reads the configuration.
+func NewDNS64(o Options) (*DNS64, error) {
+	o.Overrides.DNS64 = true
+	a := &DNS64{options: o, reloads: make(chan struct{}, 1)}
+	var err error
+	if a.conf, err = o.load(); err != nil {
+		return nil, err
 	}
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
-	a := &alone{load: func() (*config.Config, error) { return config.Load(file, o) }}
-	if a.conf, err = a.load(); err != nil {
-		return err
+	a.log = newLogs(a.conf.Log, o.Log)
+	return a, nil
+}
+
+// Reload has the forwarder read its configuration again; the log says what came of it.
+func (a *DNS64) Reload() { notify(a.reloads)() }
+
+// Run runs the forwarder until ctx ends. Its error says what would help.
+func (a *DNS64) Run(ctx context.Context) error {
+	err := a.serve(ctx)
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w. DNS64 alone takes CAP_NET_BIND_SERVICE for ports below 1024, and a folder that this user may write to "+
+			"for its control socket (--socket)", err)
 	}
-	a.log = newLogs(a.conf.Log, stderr)
+	return err
+}
+
+func (a *DNS64) serve(ctx context.Context) error {
 	l, err := control.Listen(a.conf.Socket, a.conf.Group)
 	if err != nil {
 		return err
@@ -86,15 +76,15 @@ func serveNames(ctx context.Context, file string, o config.Overrides, stderr *lo
 	if a.routes, err = a.routesFor(a.conf); err != nil {
 		return err
 	}
-	if a.names, err = newNames(a.basis(), a.log.Logger); err != nil {
+	if a.names, err = newDNS64Service(a.basis(), a.options.Version, a.log.Logger); err != nil {
 		return err
 	}
 	defer a.names.close()
-	return a.run(ctx, l, hangup)
+	return a.run(ctx, l)
 }
 
 // run starts what lives as long as the process.
-func (a *alone) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal) error {
+func (a *DNS64) run(ctx context.Context, l net.Listener) error {
 	moved := make(chan struct{}, 1)
 	group, ctx := errgroup.WithContext(ctx)
 	watch := func(t *nexthop.Table) {
@@ -108,20 +98,20 @@ func (a *alone) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal
 		return control.Serve(ctx, l, control.NewServer(nil, aloneNames{a.names, a.log}, a.log.Logger))
 	})
 	group.Go(func() error { return a.names.run(ctx) })
-	group.Go(func() error { return a.follow(ctx, moved, hangup, watch) })
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd there is nobody to tell
+	group.Go(func() error { return a.follow(ctx, moved, watch) })
+	_, _ = systemd.SdNotify(false, systemd.SdNotifyReady) // without systemd there is nobody to tell
 	return group.Wait()
 }
 
-// follow has the forwarder follow the routes and, on SIGHUP, the configuration, until ctx is done. watch follows routes that
+// follow has the forwarder follow the routes and, after Reload, the configuration, until ctx is done. watch follows routes that
 // begin to matter.
-func (a *alone) follow(ctx context.Context, moved <-chan struct{}, hangup <-chan os.Signal, watch func(*nexthop.Table)) error {
+func (a *DNS64) follow(ctx context.Context, moved <-chan struct{}, watch func(*nexthop.Table)) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-moved:
-		case <-hangup:
+		case <-a.reloads:
 			if err := a.reload(watch); err != nil {
 				a.log.Error("the configuration stays as it is", "error", err)
 				continue
@@ -132,8 +122,8 @@ func (a *alone) follow(ctx context.Context, moved <-chan struct{}, hangup <-chan
 }
 
 // reload reads the configuration again.
-func (a *alone) reload(watch func(*nexthop.Table)) error {
-	next, err := a.load()
+func (a *DNS64) reload(watch func(*nexthop.Table)) error {
+	next, err := a.options.load()
 	if err != nil {
 		return err
 	}
@@ -162,7 +152,7 @@ func (a *alone) reload(watch func(*nexthop.Table)) error {
 
 // basis returns what the forwarder's configuration is to be made of. The pool is the one of the file: what was added to a
 // running gateway is not known here.
-func (a *alone) basis() basis {
+func (a *DNS64) basis() basis {
 	b := basis{conf: a.conf, pool: a.conf.Pool4}
 	if a.routes != nil {
 		b.routed = a.routes.Behind6()
@@ -171,7 +161,7 @@ func (a *alone) basis() basis {
 }
 
 // routesFor returns the kernel's routes, if it takes them to know who the clients of a configuration are.
-func (a *alone) routesFor(c *config.Config) (*nexthop.Table, error) {
+func (a *DNS64) routesFor(c *config.Config) (*nexthop.Table, error) {
 	if len(c.DNS64.Clients) > 0 || len(c.AllowV6) > 0 {
 		return nil, nil
 	}

@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"bytes"
@@ -17,10 +19,10 @@ const (
 	stuckAfter = time.Second // a write that takes longer is reported in the status
 )
 
-// logQueue takes lines of the log from any goroutine and has one goroutine write them. Nobody else waits for the reader of
+// LogQueue takes lines of the log from any goroutine and has one goroutine write them. Nobody else waits for the reader of
 // standard error, which may be slow, stopped or dead: a full queue and a failing write lose lines, which are counted and
 // reported in a line of the log as soon as one can be written.
-type logQueue struct {
+type LogQueue struct {
 	out  io.Writer
 	wake chan struct{}
 	done chan struct{} // closed when all is written and nothing more will be
@@ -37,16 +39,16 @@ type logQueue struct {
 	failed error // of the last write
 }
 
-// newLogQueue starts the goroutine that writes to out.
-func newLogQueue(out io.Writer) *logQueue {
-	q := &logQueue{out: out, wake: make(chan struct{}, 1), done: make(chan struct{})}
+// NewLogQueue starts the goroutine that writes to out.
+func NewLogQueue(out io.Writer) *LogQueue {
+	q := &LogQueue{out: out, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go q.run()
 	return q
 }
 
 // Write takes whole lines, and returns at once. It implements io.Writer for the handlers of package slog, which call it once
 // for each line.
-func (q *logQueue) Write(b []byte) (int, error) {
+func (q *LogQueue) Write(b []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed || q.size+len(b) > queueBytes {
@@ -65,7 +67,7 @@ func (q *logQueue) Write(b []byte) (int, error) {
 }
 
 // fresh returns an empty chunk. The caller holds q.mu.
-func (q *logQueue) fresh() []byte {
+func (q *LogQueue) fresh() []byte {
 	if c := q.spare; c != nil {
 		q.spare = nil
 		return c
@@ -74,7 +76,7 @@ func (q *logQueue) fresh() []byte {
 }
 
 // recycle takes back a chunk that has been written.
-func (q *logQueue) recycle(chunk []byte) {
+func (q *LogQueue) recycle(chunk []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if cap(chunk) == chunkBytes {
@@ -83,7 +85,7 @@ func (q *logQueue) recycle(chunk []byte) {
 }
 
 // Close waits until all lines are written, but no longer than within. Later lines are lost.
-func (q *logQueue) Close(within time.Duration) {
+func (q *LogQueue) Close(within time.Duration) {
 	q.mu.Lock()
 	q.closed = true
 	q.mu.Unlock()
@@ -95,7 +97,7 @@ func (q *logQueue) Close(within time.Duration) {
 }
 
 // trouble returns why lines are being lost, or nothing.
-func (q *logQueue) trouble() string {
+func (q *LogQueue) trouble() string {
 	q.mu.Lock()
 	failed := q.failed
 	q.mu.Unlock()
@@ -110,7 +112,7 @@ func (q *logQueue) trouble() string {
 }
 
 // run writes until the queue is closed and empty.
-func (q *logQueue) run() {
+func (q *LogQueue) run() {
 	defer close(q.done)
 	w := logWriter{q: q}
 	for {
@@ -137,7 +139,7 @@ func (q *logQueue) run() {
 }
 
 // take returns the oldest lines, nil if there are none.
-func (q *logQueue) take() []byte {
+func (q *LogQueue) take() []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.chunks) == 0 {
@@ -151,7 +153,7 @@ func (q *logQueue) take() []byte {
 }
 
 // over reports whether nothing waits or will come.
-func (q *logQueue) over() bool {
+func (q *LogQueue) over() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.closed && len(q.chunks) == 0
@@ -159,7 +161,7 @@ func (q *logQueue) over() bool {
 
 // logWriter belongs to the goroutine that writes.
 type logWriter struct {
-	q        *logQueue
+	q        *LogQueue
 	reported uint64 // lost lines that a line has reported
 	tried    time.Time
 	torn     bool // the last write ended within a line

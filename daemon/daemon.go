@@ -1,4 +1,9 @@
-package main
+//go:build linux
+
+// Package daemon builds the parts of nat64d from a configuration, runs them as long as it is asked to, and changes what
+// differs when the configuration does. It handles no signals and no command line, so that a test starts a gateway as a
+// program does.
+package daemon
 
 import (
 	"context"
@@ -9,16 +14,13 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -52,11 +54,20 @@ func workers(c *config.Interfaces) int {
 // checkGuardEvery is how often the guard is looked at beside link events and notifications of nftables.
 const checkGuardEvery = 5 * time.Second
 
-// parts are what a running daemon is made of.
-type parts struct {
-	load      func() (*config.Config, error) // reads the configuration as at the start
-	file      string                         // where from; empty: from flags alone
-	overrides config.Overrides
+// Options are what a Daemon or a DNS64 is made from.
+type Options struct {
+	File      string           // the configuration; empty: Overrides are all of it
+	Overrides config.Overrides // what the command line sets
+	Log       *LogQueue        // takes the log; whoever made it closes it
+	Version   control.Version  // is shown by nat64ctl
+}
+
+// load reads the configuration.
+func (o *Options) load() (*config.Config, error) { return config.Load(o.File, o.Overrides) }
+
+// Daemon is a NAT64 gateway with all that surrounds it. Reload may be called by any goroutine, Run once.
+type Daemon struct {
+	options Options
 
 	conf    atomic.Pointer[config.Config]
 	log     *logs
@@ -70,11 +81,12 @@ type parts struct {
 	singly  [2]sync.Once    // by side: it has been told that they do not,
 	slowly  [2]sync.Once    // and that the engine is not the best
 	guard   *guarded
-	names   *names
-	nics    *nic.Manager  // belongs to serve, and to watch while that runs
+	names   *dns64Service
+	nics    *nic.Manager  // belongs to Run, and to watch while that runs
 	group   uint16        // of the ports of the IPv6 side; the next number is that of the IPv4 side
 	links   chan struct{} // something happened to an interface
 	moved   chan struct{} // the kernel's routes or addresses are not what near says
+	reloads chan struct{} // the configuration is to be read again
 
 	admin  sync.Mutex // held by whoever changes pool4, static rows or the configuration
 	static rows
@@ -83,23 +95,31 @@ type parts struct {
 	overlaps overlaps
 }
 
-// serve runs the gateway until ctx ends and leaves nothing behind.
-func serve(ctx context.Context, file string, o config.Overrides, stderr *logQueue) (err error) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP) // at once: without it a SIGHUP would end the process, and leave the guard behind
-	defer signal.Stop(hangup)
-	p := &parts{
-		load: func() (*config.Config, error) { return config.Load(file, o) }, file: file, overrides: o,
-		started: time.Now(), links: make(chan struct{}, 1), moved: make(chan struct{}, 1), static: rows{},
-		overlaps: overlaps{look: make(chan struct{}, 1)},
+// New reads the configuration. It changes nothing outside the process.
+func New(o Options) (*Daemon, error) {
+	p := &Daemon{
+		options: o, started: time.Now(), links: make(chan struct{}, 1), moved: make(chan struct{}, 1), reloads: make(chan struct{}, 1),
+		static: rows{}, overlaps: overlaps{look: make(chan struct{}, 1)},
 	}
-	c, err := p.load()
+	c, err := o.load()
 	if err != nil {
-		return err
+		return nil, withHint(err)
 	}
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), ioThreads*workers(&c.Interfaces)+2))
 	p.conf.Store(c)
-	p.log = newLogs(c.Log, stderr)
+	p.log = newLogs(c.Log, o.Log)
+	return p, nil
+}
+
+// Run runs the gateway until ctx ends and leaves nothing behind. Its error says what would help.
+func (p *Daemon) Run(ctx context.Context) error { return withHint(p.serve(ctx)) }
+
+// Reload has the daemon read its configuration again; the log says what came of it. Before Run serves, it is done as soon as
+// that does.
+func (p *Daemon) Reload() { notify(p.reloads)() }
+
+func (p *Daemon) serve(ctx context.Context) (err error) {
+	c := p.config()
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), ioThreads*workers(&c.Interfaces)+2))
 	l, err := control.Listen(c.Socket, c.Group)
 	if err != nil {
 		return err
@@ -130,11 +150,11 @@ func serve(ctx context.Context, file string, o config.Overrides, stderr *logQueu
 		return err
 	}
 	defer p.putBackNICs()
-	return p.run(ctx, l, hangup)
+	return p.run(ctx, l)
 }
 
 // build makes the parts, in the order in which they need each other. Nothing outside the process is changed yet.
-func (p *parts) build() (err error) {
+func (p *Daemon) build() (err error) {
 	c := p.config()
 	mode, err := nexthop.ParseAnswerARP(string(c.Host.AnswerARP))
 	if err != nil {
@@ -177,12 +197,12 @@ func (p *parts) build() (err error) {
 	if err := p.bind(expand(c.Bindings), c.Host.Force); err != nil {
 		return err
 	}
-	p.names, _ = newNames(p.basis(), p.log.Logger) // what it cannot listen on is tried again, and shown
+	p.names, _ = newDNS64Service(p.basis(), p.options.Version, p.log.Logger) // what it cannot listen on is tried again, and shown
 	return nil
 }
 
 // checkPool6 refuses a prefix that contains an address of the host: its own traffic would be translated away.
-func (p *parts) checkPool6(c *config.Config) error {
+func (p *Daemon) checkPool6(c *config.Config) error {
 	for _, prefix := range c.Pool6 {
 		for _, a := range p.routes.HostAddresses() {
 			if prefix.Prefix().Contains(a) {
@@ -202,7 +222,7 @@ func (n noNIC) Error() string { return fmt.Sprintf("interface %s does not exist"
 func (n noNIC) Is(target error) bool { return target == fs.ErrNotExist }
 
 // open opens a port for the gateway.
-func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
+func (p *Daemon) open(s gateway.Side, send bool) (gateway.Port, error) {
 	c := &p.config().Interfaces
 	o := afpacket.Options{Interface: c.V6.Name, Family: afpacket.IPv6, Engine: p.engine, BusyPoll: c.BusyPoll, NoBursts: !c.Bursts}
 	if s == gateway.V4 {
@@ -242,7 +262,7 @@ func (p *parts) open(s gateway.Side, send bool) (gateway.Port, error) {
 }
 
 // settle prepares the thread of a worker: its short sleeps are exact, and it runs where it should.
-func (p *parts) settle(s gateway.Side, i int) {
+func (p *Daemon) settle(s gateway.Side, i int) {
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // if it fails, packets gather 50 µs longer
 	pin := p.config().Interfaces.Pin
 	if len(pin) == 0 {
@@ -257,7 +277,7 @@ func (p *parts) settle(s gateway.Side, i int) {
 }
 
 // run starts what lives as long as the daemon.
-func (p *parts) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal) error {
+func (p *Daemon) run(ctx context.Context, l net.Listener) error {
 	p.routes.OnLink(notify(p.links))
 	p.routes.OnSurroundings(notify(p.moved))
 	p.routes.SetProxied(p.proxied())
@@ -265,18 +285,18 @@ func (p *parts) run(ctx context.Context, l net.Listener, hangup <-chan os.Signal
 	group.Go(func() error { return p.routes.Run(ctx) })
 	group.Go(func() error { return p.gateway.Run(ctx) })
 	group.Go(func() error {
-		return control.Serve(ctx, l, control.NewServer(&backend{parts: p}, p.names, p.log.Logger))
+		return control.Serve(ctx, l, control.NewServer(&backend{Daemon: p}, p.names, p.log.Logger))
 	})
 	group.Go(func() error { return p.watch(ctx) })
 	group.Go(func() error { return p.watchSockets(ctx) })
 	group.Go(func() error { return p.guard.watch(ctx) })
 	group.Go(func() error { return p.names.run(ctx) })
-	group.Go(func() error { return p.reloadOn(ctx, hangup) })
+	group.Go(func() error { return p.reloadOnRequest(ctx) })
 	_ = p.guard.readNAT() // announce tells them
 	group.Go(func() error { return p.announce(ctx) })
 	debug.FreeOSMemory() // what building the parts has left behind
 	err := group.Wait()
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	_, _ = systemd.SdNotify(false, systemd.SdNotifyStopping)
 	p.log.Info("stopped")
 	return err
 }
@@ -293,7 +313,7 @@ func notify(c chan<- struct{}) func() {
 
 // watch keeps the guard in place: some kernels drop a chain with its NIC, and people flush rulesets. It also sets up NICs
 // that come, and has the gateway follow the kernel's routes and addresses.
-func (p *parts) watch(ctx context.Context) error {
+func (p *Daemon) watch(ctx context.Context) error {
 	tick, nat := time.NewTicker(checkGuardEvery), time.NewTicker(time.Second)
 	defer tick.Stop()
 	defer nat.Stop()
@@ -317,7 +337,7 @@ func (p *parts) watch(ctx context.Context) error {
 }
 
 // proxied returns the addresses that ARP may have to be answered for.
-func (p *parts) proxied() []netip.Addr {
+func (p *Daemon) proxied() []netip.Addr {
 	var addrs []netip.Addr
 	for _, e := range p.taken() {
 		if len(addrs) == 0 || addrs[len(addrs)-1] != e.Addr {
@@ -327,13 +347,13 @@ func (p *parts) proxied() []netip.Addr {
 	return addrs
 }
 
-// reloadOn reloads the configuration whenever the daemon is sent SIGHUP.
-func (p *parts) reloadOn(ctx context.Context, hangup <-chan os.Signal) error {
+// reloadOnRequest reads the configuration again whenever Reload was called.
+func (p *Daemon) reloadOnRequest(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hangup:
+		case <-p.reloads:
 		}
 		if _, err := p.reload(); err != nil {
 			p.log.Error(err.Error())

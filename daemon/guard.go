@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"context"
@@ -21,7 +23,7 @@ import (
 // guarded keeps the guard, ARP answers and the policy for private addresses in step with pool4. Its methods may be
 // called by any goroutine.
 type guarded struct {
-	p     *parts
+	p     *Daemon
 	mu    sync.Mutex
 	g     *guard.Guard // nil: switched off
 	lock  net.Listener // held while this process has the guard of its network namespace
@@ -48,7 +50,7 @@ type harm struct {
 	logged  time.Time // the last time that the log told it
 }
 
-func newGuarded(p *parts) *guarded {
+func newGuarded(p *Daemon) *guarded {
 	c := p.config()
 	if !c.Host.Guard {
 		return &guarded{p: p}
@@ -117,7 +119,7 @@ func (g *guarded) precede() {
 }
 
 // covered returns what the guard has to cover now, and more.
-func (p *parts) covered(more []pool4.Entry, bound rows, prefixes []pool6.Prefix, bypass []netip.Prefix) guard.Covered {
+func (p *Daemon) covered(more []pool4.Entry, bound rows, prefixes []pool6.Prefix, bypass []netip.Prefix) guard.Covered {
 	static := maps.Clone(p.static)
 	maps.Copy(static, bound)
 	c := guard.Covered{
@@ -291,7 +293,7 @@ func (g *guarded) remove() error {
 }
 
 // settled draws all conclusions of a change of pool4, static rows or pool6 that has been made. Its error is a warning.
-func (p *parts) settled() error {
+func (p *Daemon) settled() error {
 	p.gateway.Pool4Changed()
 	p.routes.SetProxied(p.proxied())
 	p.names.follow(p.basis())

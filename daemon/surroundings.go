@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"net/netip"
@@ -16,7 +18,7 @@ type surroundings struct {
 }
 
 // surroundings returns what is to hold with a configuration.
-func (p *parts) surroundings(c *config.Config) (s surroundings) {
+func (p *Daemon) surroundings(c *config.Config) (s surroundings) {
 	s.bypass = slices.Clone(c.BypassV6)
 	for i := range c.Pool6 {
 		s.bypass = append(s.bypass, p.routes.Within(c.Pool6[i].Prefix())...)
@@ -46,7 +48,7 @@ func (s *surroundings) kept(next *surroundings) []netip.Prefix {
 }
 
 // move draws the conclusions of a change of the kernel's routes or addresses.
-func (p *parts) move() {
+func (p *Daemon) move() {
 	p.admin.Lock()
 	defer p.admin.Unlock()
 	p.names.follow(p.basis())

@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"context"
@@ -54,7 +56,7 @@ func (l *listener) state() (*dns64.Server, error) {
 }
 
 // serve answers on an address until ctx is done. What prevents it is logged once, and tried again.
-func (n *names) serve(ctx context.Context, l *listener) {
+func (n *dns64Service) serve(ctx context.Context, l *listener) {
 	again := false
 	for ctx.Err() == nil {
 		s, err := l.state()
@@ -81,7 +83,7 @@ func (n *names) serve(ctx context.Context, l *listener) {
 }
 
 // listening returns the addresses that are listened on, and those that cannot be.
-func (n *names) listening() (open []netip.AddrPort, closed []control.DNS64Closed) {
+func (n *dns64Service) listening() (open []netip.AddrPort, closed []control.DNS64Closed) {
 	for _, l := range n.listeners {
 		if s, err := l.state(); s != nil {
 			open = append(open, s.Addrs()...)
@@ -93,7 +95,7 @@ func (n *names) listening() (open []netip.AddrPort, closed []control.DNS64Closed
 }
 
 // warnings returns what of DNS64 does not work, a sentence each.
-func (n *names) warnings() (ws []string) {
+func (n *dns64Service) warnings() (ws []string) {
 	if n.f == nil {
 		return nil
 	}

@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package demo
 
 import (
 	"context"
@@ -23,8 +25,8 @@ const (
 	gatewayWords = 12               // lines of its log that are kept
 )
 
-// demoGateway is this program, running as the gateway in the lab.
-type demoGateway struct {
+// gatewayProcess is nat64d, running as the gateway in the lab.
+type gatewayProcess struct {
 	socket string
 	client *control.Client
 	log    *tail
@@ -33,14 +35,10 @@ type demoGateway struct {
 	err    error
 }
 
-// startDemoGateway starts the gateway. It has a process group of its own, so that the terminal's Ctrl-C leaves its end to
+// startGateway starts a nat64d as the gateway. It has a process group of its own, so that the terminal's Ctrl-C leaves its end to
 // stop, and it does not outlive this process.
-func startDemoGateway(l *lab.Lab, socket string) (*demoGateway, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	g := &demoGateway{
+func startGateway(program string, l *lab.Lab, socket string) (*gatewayProcess, error) {
+	g := &gatewayProcess{
 		socket: socket,
 		client: &control.Client{Socket: socket},
 		log:    &tail{keep: gatewayWords},
@@ -50,7 +48,7 @@ func startDemoGateway(l *lab.Lab, socket string) (*demoGateway, error) {
 	if err := os.WriteFile(file, []byte(fmt.Sprintf(demoConfig, lab.Gateway6, lab.Server4)), 0o600); err != nil {
 		return nil, err
 	}
-	g.cmd = exec.Command(self, "-c", file, "--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", demoPool4, "--socket", socket)
+	g.cmd = exec.Command(program, "-c", file, "--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", demoPool4, "--socket", socket)
 	g.cmd.Stderr = g.log
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := l.Gateway.Start(g.cmd); err != nil {
@@ -61,7 +59,7 @@ func startDemoGateway(l *lab.Lab, socket string) (*demoGateway, error) {
 }
 
 // wait returns when the gateway forwards.
-func (g *demoGateway) wait(ctx context.Context) error {
+func (g *gatewayProcess) wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, gatewayStart)
 	defer cancel()
 	poll := time.NewTicker(20 * time.Millisecond)
@@ -81,7 +79,7 @@ func (g *demoGateway) wait(ctx context.Context) error {
 }
 
 // status asks the gateway, if it runs, for the figures of the picture.
-func (g *demoGateway) status(ctx context.Context) (control.Status, bool) {
+func (g *gatewayProcess) status(ctx context.Context) (control.Status, bool) {
 	if g == nil {
 		return control.Status{}, false
 	}
@@ -91,7 +89,7 @@ func (g *demoGateway) status(ctx context.Context) (control.Status, bool) {
 
 // stop asks the gateway to end, as an operator would, and expects it to do so cleanly. One that has ended by itself has
 // been reported by the step that noticed.
-func (g *demoGateway) stop() error {
+func (g *gatewayProcess) stop() error {
 	select {
 	case <-g.ended:
 		return nil
@@ -113,7 +111,7 @@ func (g *demoGateway) stop() error {
 }
 
 // lastWords returns the end of the gateway's log, to follow an error.
-func (g *demoGateway) lastWords() string {
+func (g *gatewayProcess) lastWords() string {
 	if g == nil {
 		return ""
 	}
@@ -125,7 +123,7 @@ func (g *demoGateway) lastWords() string {
 }
 
 // tables lists the first bindings and sessions, in the words of nat64ctl.
-func (g *demoGateway) tables(ctx context.Context, rows int) ([]string, error) {
+func (g *gatewayProcess) tables(ctx context.Context, rows int) ([]string, error) {
 	out := []string{"", "$ nat64ctl bib list"}
 	n := 0
 	err := g.client.Bindings(ctx, control.Filter{Limit: rows}, func(b control.Binding) error {

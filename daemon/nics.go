@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"nat64d/config"
@@ -12,7 +14,7 @@ var ringAdvice = map[config.Offloads]string{
 }
 
 // manageNICs sets the NICs up if that is asked for. Whatever a daemon before this one has left is put back.
-func (p *parts) manageNICs() error {
+func (p *Daemon) manageNICs() error {
 	old, err := p.guard.kept()
 	if err != nil {
 		return err
@@ -32,7 +34,7 @@ func (p *parts) manageNICs() error {
 }
 
 // setUpNICs sets up the NICs that are not. That one cannot be is no reason to carry no packets.
-func (p *parts) setUpNICs() {
+func (p *Daemon) setUpNICs() {
 	changed, warnings := p.nics.SetUp()
 	for _, w := range warnings {
 		p.log.Warn("offloads: " + w.Error())
@@ -43,7 +45,7 @@ func (p *parts) setUpNICs() {
 }
 
 // putBackNICs gives the NICs back what they had.
-func (p *parts) putBackNICs() {
+func (p *Daemon) putBackNICs() {
 	if err := p.nics.PutBack(); err != nil {
 		p.log.Warn("not all settings of interfaces could be put back", "error", err)
 	}

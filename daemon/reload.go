@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"errors"
@@ -15,12 +17,12 @@ import (
 )
 
 // config returns the configuration in use.
-func (p *parts) config() *config.Config { return p.conf.Load() }
+func (p *Daemon) config() *config.Config { return p.conf.Load() }
 
 // change makes next the configuration in use, packets flowing and sessions going on. With an error nothing has changed,
 // but that static rows which next moves to other clients have lost their sessions. Ranges and static rows that were
 // added at run time stay, unless next takes away what they are part of. The caller holds p.admin.
-func (p *parts) change(next *config.Config) error {
+func (p *Daemon) change(next *config.Config) error {
 	old := p.config()
 	if err := errors.Join(p.checkPool6(next), checkZones(old, next)); err != nil {
 		return err
@@ -60,7 +62,7 @@ func (p *parts) change(next *config.Config) error {
 }
 
 // purge ends the bindings whose transport address pool4 has no longer, and their sessions.
-func (p *parts) purge() (bindings, sessions int) {
+func (p *Daemon) purge() (bindings, sessions int) {
 	maps.DeleteFunc(p.static, func(e pool4.Entry, _ netip.AddrPort) bool { return !p.pool.Has(e.Addr.As4()) })
 	return p.gateway.Sessions.Purge(p.gateway.Bindings.Orphan)
 }
@@ -138,7 +140,7 @@ func (rs rows) on(a netip.Addr) bool {
 }
 
 // rebind replaces static rows, all of them or none.
-func (p *parts) rebind(old, next rows) error {
+func (p *Daemon) rebind(old, next rows) error {
 	gone := old.minus(next)
 	p.unbind(gone)
 	if err := p.bind(next.minus(old), p.config().Host.Force); err != nil {
@@ -149,7 +151,7 @@ func (p *parts) rebind(old, next rows) error {
 }
 
 // bind adds static rows, all of them or none; force takes ports that the host needs.
-func (p *parts) bind(rs rows, force bool) error {
+func (p *Daemon) bind(rs rows, force bool) error {
 	if err := p.guard.refuse(merged(mapped(rs)), force); err != nil {
 		return err
 	}
@@ -165,7 +167,7 @@ func (p *parts) bind(rs rows, force bool) error {
 }
 
 // unbind ends static rows, as far as they are there, and their sessions.
-func (p *parts) unbind(rs rows) {
+func (p *Daemon) unbind(rs rows) {
 	type key struct {
 		proto packet.Proto
 		packet.Endpoint4
@@ -193,13 +195,13 @@ func mapped(rs rows) []pool4.Entry { return slices.Collect(maps.Keys(rs)) }
 func merged(es []pool4.Entry) []pool4.Entry { return minus(es, nil) }
 
 // taken returns the transport addresses that are ours and not the host's: pool4 and static rows.
-func (p *parts) taken() []pool4.Entry { return merged(append(entries(p.pool), mapped(p.static)...)) }
+func (p *Daemon) taken() []pool4.Entry { return merged(append(entries(p.pool), mapped(p.static)...)) }
 
 // reload reads the configuration again, as at the start, and makes what differs effective.
-func (p *parts) reload() ([]config.Change, error) {
+func (p *Daemon) reload() ([]config.Change, error) {
 	p.admin.Lock() // first: what is persisted meanwhile must not be undone
 	defer p.admin.Unlock()
-	next, err := p.load()
+	next, err := p.options.load()
 	if err != nil {
 		return nil, fmt.Errorf("the configuration stays as it is: %w", err)
 	}

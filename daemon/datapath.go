@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"context"
@@ -39,7 +41,7 @@ func coalescing(asked, udp bool) gateway.Coalescing {
 
 // gatewayConfig translates the file's view, and what surrounds the gateway, into the data path's. The caller holds p.admin,
 // unless nothing runs yet.
-func (p *parts) gatewayConfig(c *config.Config) gateway.Config {
+func (p *Daemon) gatewayConfig(c *config.Config) gateway.Config {
 	g := gateway.Config{
 		Pool6:           c.Pool6,
 		Xlat:            xlatConfig(&c.Translation),
@@ -121,7 +123,7 @@ func xlatConfig(t *config.Translation) xlat.Config {
 	return x
 }
 
-func (p *parts) sessionConfig(c *config.Config) session.Config {
+func (p *Daemon) sessionConfig(c *config.Config) session.Config {
 	s, t := &c.Sessions, &c.Sessions.Timeouts
 	conf := session.Config{
 		Timeouts: session.Timeouts{
@@ -158,7 +160,7 @@ func (p *parts) sessionConfig(c *config.Config) session.Config {
 }
 
 // logEvent writes an event of the tables to the log: who had which IPv4 transport address, and when.
-func (p *parts) logEvent(e session.Event) {
+func (p *Daemon) logEvent(e session.Event) {
 	attrs := append([]slog.Attr{slog.String("protocol", e.Proto.String())}, endpoint("client", addrPort6(e.Client))...)
 	attrs = append(attrs, endpoint("mapped", addrPort4(e.Mapped))...)
 	if e.Remote != (packet.Endpoint4{}) {
@@ -173,7 +175,7 @@ func endpoint(name string, a netip.AddrPort) []slog.Attr {
 }
 
 // logBlock writes that a client has got a port block, or lost it with its last port. It stands for all bindings in it.
-func (p *parts) logBlock(b pool4.Block, ended bool) {
+func (p *Daemon) logBlock(b pool4.Block, ended bool) {
 	what := "port block made"
 	if ended {
 		what = "port block ended"

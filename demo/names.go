@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package demo
 
 import (
 	"context"
@@ -19,20 +21,20 @@ import (
 	"nat64d/lab"
 )
 
-// demoName is the name of a server that has an IPv4 address and no other.
-const demoName = "v4only.example"
+// serverName is the name of a server that has an IPv4 address and no other.
+const serverName = "v4only.example"
 
 // demoConfig is what the gateway of the demonstration is told beside its flags.
 const demoConfig = `dns64: { enabled: true, listen: ["[%s]:53"], upstreams: ["%s"] }
 `
 
-// serveDemoNames is the resolver of the IPv4 network, who knows one name.
-func serveDemoNames(n *lab.Namespace) (stop func() error, err error) {
+// serveNames is the resolver of the IPv4 network, who knows one name.
+func serveNames(n *lab.Namespace) (stop func() error, err error) {
 	c, err := n.ListenPacket("udp", net.JoinHostPort(lab.Server4, "53"))
 	if err != nil {
 		return nil, err
 	}
-	s := &dns.Server{PacketConn: c, Handler: dns.HandlerFunc(answerDemoName)}
+	s := &dns.Server{PacketConn: c, Handler: dns.HandlerFunc(answerName)}
 	ended := make(chan error, 1)
 	started := make(chan struct{})
 	s.NotifyStartedFunc = func() { close(started) }
@@ -45,11 +47,11 @@ func serveDemoNames(n *lab.Namespace) (stop func() error, err error) {
 	return func() error { return errors.Join(s.Shutdown(), <-ended) }, nil
 }
 
-func answerDemoName(w dns.ResponseWriter, q *dns.Msg) {
+func answerName(w dns.ResponseWriter, q *dns.Msg) {
 	m := new(dns.Msg).SetReply(q)
 	m.RecursionAvailable = true
 	switch name := q.Question[0]; {
-	case !strings.EqualFold(name.Name, demoName+"."):
+	case !strings.EqualFold(name.Name, serverName+"."):
 		m.Rcode = dns.RcodeNameError
 	case name.Qtype == dns.TypeA:
 		h := dns.RR_Header{Name: name.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60}
@@ -62,12 +64,12 @@ func answerDemoName(w dns.ResponseWriter, q *dns.Msg) {
 func (d *demo) byName(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	addrs, err := d.resolver().LookupNetIP(ctx, "ip6", demoName)
+	addrs, err := d.resolver().LookupNetIP(ctx, "ip6", serverName)
 	if err != nil {
 		return "", err
 	}
 	if want := netip.MustParseAddr(lab.Server4As6); len(addrs) != 1 || addrs[0] != want {
-		return "", fmt.Errorf("%s has the addresses %v, want %v", demoName, addrs, want)
+		return "", fmt.Errorf("%s has the addresses %v, want %v", serverName, addrs, want)
 	}
 	fetch := d.fetch
 	if curl, err := exec.LookPath("curl"); err == nil {
@@ -94,7 +96,7 @@ func (d *demo) curl(ctx context.Context, curl string) (string, error) {
 		return "", err
 	}
 	const script = `mount --bind "$1" /etc/resolv.conf && exec "$2" -sSf "$3"`
-	out, err := d.lab.Client.Output(ctx, "unshare", "--mount", "sh", "-c", script, "sh", resolv, curl, "http://"+demoName+"/")
+	out, err := d.lab.Client.Output(ctx, "unshare", "--mount", "sh", "-c", script, "sh", resolv, curl, "http://"+serverName+"/")
 	if err != nil {
 		return "", fmt.Errorf("curl: %w: %s", err, out)
 	}
@@ -104,13 +106,13 @@ func (d *demo) curl(ctx context.Context, curl string) (string, error) {
 // fetch is curl where there is none.
 func (d *demo) fetch(ctx context.Context) (string, error) {
 	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		addrs, err := d.resolver().LookupNetIP(ctx, "ip6", demoName)
+		addrs, err := d.resolver().LookupNetIP(ctx, "ip6", serverName)
 		if err != nil {
 			return nil, err
 		}
 		return d.lab.Client.Dial(ctx, network, netip.AddrPortFrom(addrs[0], 80).String())
 	}}}
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+demoName+"/", nil)
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+serverName+"/", nil)
 	if err != nil {
 		return "", err
 	}

@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"bytes"
@@ -22,12 +24,12 @@ type logs struct {
 	*slog.Logger
 	nat   *slog.Logger // events of the tables, which logging.level does not hold back
 	level *slog.LevelVar
-	queue *logQueue
+	queue *LogQueue
 }
 
 // newLogs returns a log as the configuration wants it. What libraries log by way of package log goes there, too: nothing
 // else may write to standard error, and wait for its reader.
-func newLogs(c config.Log, q *logQueue) *logs {
+func newLogs(c config.Log, q *LogQueue) *logs {
 	l := &logs{level: new(slog.LevelVar), queue: q}
 	l.level.Set(levelOf(c))
 	asJSON := c.Format == "json" || c.Format == "auto" && !isTerminal(q.out) && os.Getenv("JOURNAL_STREAM") != ""

@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"context"
@@ -25,15 +27,15 @@ import (
 const page = 1024
 
 // backend shows and changes the running gateway.
-type backend struct{ *parts }
+type backend struct{ *Daemon }
 
 // Version implements control.Backend.
-func (b *backend) Version() control.Version { return buildVersion() }
+func (b *backend) Version() control.Version { return b.options.Version }
 
 // Status implements control.Backend.
 func (b *backend) Status() control.Status {
 	st := control.Status{
-		Version: buildVersion(), PID: os.Getpid(), Uptime: control.Seconds(time.Since(b.started)), Paused: b.gateway.Paused(),
+		Version: b.options.Version, PID: os.Getpid(), Uptime: control.Seconds(time.Since(b.started)), Paused: b.gateway.Paused(),
 		Interfaces: []control.Interface{b.link(gateway.V6, b.routes.Link6()), b.link(gateway.V4, b.routes.Link4())},
 	}
 	for _, p := range b.config().Pool6 {

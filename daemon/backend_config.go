@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"cmp"
@@ -104,7 +106,7 @@ func (b *backend) SetConfig(c control.ConfigChange) (control.ConfigResult, error
 		return control.ConfigResult{}, err
 	}
 	if c.Persist {
-		if r.Persisted, err = next.Persist(b.file, b.overrides, c.Key); err != nil {
+		if r.Persisted, err = next.Persist(b.options.File, b.options.Overrides, c.Key); err != nil {
 			return control.ConfigResult{}, errors.Join(err, b.change(old)) // all of what was asked, or nothing
 		}
 	}

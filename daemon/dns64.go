@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"context"
@@ -22,10 +24,11 @@ import (
 	"nat64d/pool6"
 )
 
-// names is the DNS64 forwarder. Its goroutines are its own, and what goes wrong here does not stop packets. Its methods may
+// dns64Service is the DNS64 forwarder. Its goroutines are its own, and what goes wrong here does not stop packets. Its methods may
 // be called by any number of goroutines.
-type names struct {
+type dns64Service struct {
 	log       *slog.Logger
+	version   control.Version
 	f         *dns64.Forwarder // nil: DNS64 is off
 	listeners []*listener
 
@@ -40,9 +43,9 @@ type basis struct {
 	routed []netip.Prefix // out of the v6 interface
 }
 
-// newNames opens the forwarder's sockets, if it is on. With an error some could not be opened: run tries that again.
-func newNames(b basis, log *slog.Logger) (*names, error) {
-	n := &names{log: log, basis: b}
+// newDNS64Service opens the forwarder's sockets, if it is on. With an error some could not be opened: run tries that again.
+func newDNS64Service(b basis, version control.Version, log *slog.Logger) (*dns64Service, error) {
+	n := &dns64Service{log: log, version: version, basis: b}
 	if !b.conf.DNS64.Enabled {
 		return n, nil
 	}
@@ -59,7 +62,7 @@ func newNames(b basis, log *slog.Logger) (*names, error) {
 }
 
 // run answers until ctx is done. Errors are logged and no more: packets flow on.
-func (n *names) run(ctx context.Context) error {
+func (n *dns64Service) run(ctx context.Context) error {
 	if n.f == nil {
 		return nil
 	}
@@ -73,14 +76,14 @@ func (n *names) run(ctx context.Context) error {
 }
 
 // close closes the sockets of a forwarder that has not run.
-func (n *names) close() {
+func (n *dns64Service) close() {
 	for _, l := range n.listeners {
 		l.fail(net.ErrClosed)
 	}
 }
 
 // follow has the forwarder work by what holds now.
-func (n *names) follow(b basis) {
+func (n *dns64Service) follow(b basis) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	before := n.basis.routed
@@ -94,7 +97,7 @@ func (n *names) follow(b basis) {
 }
 
 // warn logs which routes, beside those of before, have nobody behind them who is answered.
-func (n *names) warn(before []netip.Prefix) {
+func (n *dns64Service) warn(before []netip.Prefix) {
 	c := n.basis.conf
 	if len(c.DNS64.Clients) > 0 || len(c.AllowV6) > 0 {
 		return
@@ -195,12 +198,12 @@ func (b *basis) private(p pool6.Prefix, choice config.PrivateV4) bool {
 }
 
 // basis returns what the forwarder's configuration is to be made of. The caller holds p.admin, unless nothing runs yet.
-func (p *parts) basis() basis {
+func (p *Daemon) basis() basis {
 	return basis{conf: p.config(), pool: entries(p.pool), routed: p.routes.Behind6()}
 }
 
 // off is the error of what needs a forwarder that is off.
-func (n *names) off() error {
+func (n *dns64Service) off() error {
 	if n.f != nil {
 		return nil
 	}
@@ -208,7 +211,7 @@ func (n *names) off() error {
 }
 
 // DNS64 implements control.Names.
-func (n *names) DNS64() (st control.DNS64Status, err error) {
+func (n *dns64Service) DNS64() (st control.DNS64Status, err error) {
 	if err := n.off(); err != nil {
 		return st, err
 	}
@@ -231,10 +234,10 @@ func (n *names) DNS64() (st control.DNS64Status, err error) {
 }
 
 // Version implements control.Names.
-func (n *names) Version() control.Version { return buildVersion() }
+func (n *dns64Service) Version() control.Version { return n.version }
 
 // Counters implements control.Names. There are none if the forwarder is off.
-func (n *names) Counters() (list []control.Counter) {
+func (n *dns64Service) Counters() (list []control.Counter) {
 	if n.f == nil {
 		return nil
 	}
@@ -273,7 +276,7 @@ func upstreamCounters(u dns64.UpstreamState) (list []control.Counter) {
 }
 
 // DNS64Cache implements control.Names.
-func (n *names) DNS64Cache() (list []control.DNS64Cached, err error) {
+func (n *dns64Service) DNS64Cache() (list []control.DNS64Cached, err error) {
 	if err := n.off(); err != nil {
 		return nil, err
 	}
@@ -290,7 +293,7 @@ func (n *names) DNS64Cache() (list []control.DNS64Cached, err error) {
 }
 
 // FlushDNS64 implements control.Names.
-func (n *names) FlushDNS64() (control.DNS64Flushed, error) {
+func (n *dns64Service) FlushDNS64() (control.DNS64Flushed, error) {
 	if err := n.off(); err != nil {
 		return control.DNS64Flushed{}, err
 	}
@@ -298,7 +301,7 @@ func (n *names) FlushDNS64() (control.DNS64Flushed, error) {
 }
 
 // QueryDNS64 implements control.Names.
-func (n *names) QueryDNS64(ctx context.Context, q control.DNS64Query) (a control.DNS64Answer, err error) {
+func (n *dns64Service) QueryDNS64(ctx context.Context, q control.DNS64Query) (a control.DNS64Answer, err error) {
 	if err := n.off(); err != nil {
 		return a, err
 	}
@@ -351,7 +354,7 @@ func recordType(text string) (uint16, error) {
 }
 
 // Snippet implements control.Names.
-func (n *names) Snippet(server string) (control.DNS64Snippet, error) {
+func (n *dns64Service) Snippet(server string) (control.DNS64Snippet, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p := n.basis.policy()
@@ -365,4 +368,4 @@ func (n *names) Snippet(server string) (control.DNS64Snippet, error) {
 	return control.DNS64Snippet{Server: server, Text: text}, err
 }
 
-var _ control.Names = (*names)(nil)
+var _ control.Names = (*dns64Service)(nil)

@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"encoding/json"
@@ -63,7 +65,7 @@ func TestLogWithAStoppedReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &reader{hold: make(chan struct{})}
-		q := newLogQueue(r)
+		q := NewLogQueue(r)
 		l := newLogs(config.Log{Level: "info", Format: "text"}, q)
 		line := strings.Repeat("x", 8000)
 		const n = 2000
@@ -103,7 +105,7 @@ func TestLogWithADeadReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &reader{}
-		q := newLogQueue(r)
+		q := NewLogQueue(r)
 		l := newLogs(config.Log{Level: "info", Format: "json"}, q)
 		l.Info("first")
 		synctest.Wait()
@@ -135,7 +137,7 @@ func TestLogToANonBlockingPipe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &reader{err: syscall.EAGAIN, most: 5}
-		q := newLogQueue(r)
+		q := NewLogQueue(r)
 		l := newLogs(config.Log{Level: "info", Format: "text"}, q)
 		l.Info("hello")
 		time.Sleep(time.Second)
@@ -152,8 +154,8 @@ func TestNATLogIgnoresTheLevel(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"text", "json"} {
 		r := &reader{}
-		q := newLogQueue(r)
-		p := &parts{log: newLogs(config.Log{Level: "error", Format: format}, q)}
+		q := NewLogQueue(r)
+		p := &Daemon{log: newLogs(config.Log{Level: "error", Format: format}, q)}
 		p.log.Warn("held back")
 		for k := session.BindingMade; k <= session.SessionEnded; k++ {
 			for _, proto := range protocols {

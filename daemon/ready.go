@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"context"
@@ -7,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 
 	"nat64d/linux/nexthop"
 	"nat64d/ops/control"
@@ -24,9 +26,9 @@ const (
 // announce tells the service manager that the daemon runs, and logs whenever it becomes ready or ceases to be, until ctx
 // ends. READY=1 does not wait for interfaces, addresses or probes, which may be a long time coming: nat64ctl answers, the
 // guard is in place, and packets flow as soon as they can. STATUS= has what is missing.
-func (p *parts) announce(ctx context.Context) error {
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady) // without systemd there is nobody to tell
-	for _, w := range (&backend{parts: p}).Status().Warnings {
+func (p *Daemon) announce(ctx context.Context) error {
+	_, _ = systemd.SdNotify(false, systemd.SdNotifyReady) // without systemd there is nobody to tell
+	for _, w := range (&backend{Daemon: p}).Status().Warnings {
 		p.log.Warn(w)
 	}
 	timer := time.NewTimer(0)
@@ -46,7 +48,7 @@ func (p *parts) announce(ctx context.Context) error {
 		case len(why) == 0 && !ready:
 			ready, told = true, nil
 			p.log.Info("ready", p.identity()...)
-			_, _ = daemon.SdNotify(false, "STATUS=ready")
+			_, _ = systemd.SdNotify(false, "STATUS=ready")
 		case len(why) > 0 && time.Since(p.started) < startQuietly:
 			wait = lookAtStart
 		case len(why) > 0:
@@ -59,7 +61,7 @@ func (p *parts) announce(ctx context.Context) error {
 
 // avoidUnreachable has new bindings get no address that replies do not reach: one that the host has lost, that another
 // station has, or that is still being probed.
-func (p *parts) avoidUnreachable() {
+func (p *Daemon) avoidUnreachable() {
 	var avoid []netip.Addr
 	for _, a := range p.routes.Addresses() {
 		switch a.State {
@@ -71,7 +73,7 @@ func (p *parts) avoidUnreachable() {
 }
 
 // complain logs those reasons against being ready that are new.
-func (p *parts) complain(why, told []string, first bool) {
+func (p *Daemon) complain(why, told []string, first bool) {
 	for _, w := range why {
 		if !slices.Contains(told, w) {
 			p.log.Warn("not ready: " + w)
@@ -81,24 +83,24 @@ func (p *parts) complain(why, told []string, first bool) {
 		p.log.Info("running, but not ready", p.identity()...)
 	}
 	if !slices.Equal(why, told) {
-		_, _ = daemon.SdNotify(false, "STATUS=not ready: "+why[0])
+		_, _ = systemd.SdNotify(false, "STATUS=not ready: "+why[0])
 	}
 }
 
 // identity returns what the log says of a gateway.
-func (p *parts) identity() []any {
+func (p *Daemon) identity() []any {
 	c := p.config()
 	return []any{"v6", c.Interfaces.V6.Name, "v4", c.Interfaces.V4.Name, "pool6", c.Pool6, "pool4_ranges", len(p.pool.Entries()), "socket", c.Socket}
 }
 
 // readiness returns why packets of some protocol cannot be translated, a sentence each; nil: they can.
-func (p *parts) readiness() []string {
-	b := &backend{parts: p}
+func (p *Daemon) readiness() []string {
+	b := &backend{Daemon: p}
 	st := control.Status{Paused: p.gateway.Paused(), Protocols: b.usage()}
 	return p.notReady(&st, p.routes.Addresses())
 }
 
-func (p *parts) notReady(st *control.Status, addresses []nexthop.Address) (why []string) {
+func (p *Daemon) notReady(st *control.Status, addresses []nexthop.Address) (why []string) {
 	for _, u := range st.Protocols {
 		if u.Pool4Ports == 0 {
 			why = append(why, fmt.Sprintf("pool4 has no address for %s: add one with nat64ctl pool4 add", u.Protocol))

@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"context"
@@ -79,7 +81,7 @@ func cutOff(list []guard.Socket) (sentences []string) {
 }
 
 // watchSockets warns of the host's sockets on ports of pool4 until ctx ends.
-func (p *parts) watchSockets(ctx context.Context) error {
+func (p *Daemon) watchSockets(ctx context.Context) error {
 	if p.guard.g == nil {
 		return nil // nothing is cut off
 	}

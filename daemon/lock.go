@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"errors"
@@ -95,7 +97,7 @@ func (c claims) release() {
 }
 
 // claimNICs makes sure that no other nat64d carries packets on the same interfaces: both would translate each of them.
-func (p *parts) claimNICs() (held claims, err error) {
+func (p *Daemon) claimNICs() (held claims, err error) {
 	c := p.config()
 	names := []string{c.Interfaces.V6.Name}
 	if c.Interfaces.V4.Name != names[0] {

@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"errors"
@@ -50,10 +52,10 @@ func missingCapabilities() (names []string) {
 	return names
 }
 
-// shedPrivileges gives up all other capabilities. They belong to threads, of which the Go runtime has several by now; so the
+// DropPrivileges gives up all other capabilities. They belong to threads, of which the Go runtime has several by now; so the
 // program is executed again, which leaves one thread, with no more than the bounding set allows. An ordinary user has only what it
 // was given on purpose, and may not change the bounding set.
-func shedPrivileges() error {
+func DropPrivileges() error {
 	if n, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_NET_ADMIN, 0, 0, 0); err != nil || n == 0 {
 		return err
 	}

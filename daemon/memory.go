@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package daemon
 
 import (
 	"errors"
@@ -19,8 +21,8 @@ const (
 	perPort  = 34 << 20  // for received packets
 )
 
-// enough returns an error if the kernel refuses the memory that any command may need.
-func enough() error {
+// CheckMemory returns an error if the kernel refuses the memory that any command may need.
+func CheckMemory() error {
 	if err := table.Room(goMemory); err != nil {
 		return fmt.Errorf("%w. sessions.max decides how much more the tables need. Raise %s", err, limits)
 	}
@@ -28,7 +30,7 @@ func enough() error {
 }
 
 // affordable makes the gateway, and returns an error if its tables do not fit, or leave too little for the rest.
-func (p *parts) affordable(c *config.Config, o gateway.Options) error {
+func (p *Daemon) affordable(c *config.Config, o gateway.Options) error {
 	rest := goMemory + 2*o.Workers*perPort + c.Fragments.Memory
 	if err := table.Room(rest); err != nil {
 		return fmt.Errorf("packets and fragments do not fit: %w. Raise %s", err, limits)
@@ -41,7 +43,7 @@ func (p *parts) affordable(c *config.Config, o gateway.Options) error {
 }
 
 // afford reserves what the tables of a running gateway need in addition for next.
-func (p *parts) afford(next *config.Config) error {
+func (p *Daemon) afford(next *config.Config) error {
 	return tooLarge(next, p.gateway.Sessions.Prepare(p.sessionConfig(next)))
 }
 

@@ -1,0 +1,27 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"nat64d/config"
+)
+
+// checkCommand reads a configuration as the daemon would and says what is wrong with it.
+func (a *app) checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Check a configuration without using it",
+		Args:  noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := config.Load(a.file, a.overrides)
+			if err == nil {
+				fmt.Fprintln(c.OutOrStdout(), "the configuration is correct")
+			}
+			return err
+		},
+	}
+}
