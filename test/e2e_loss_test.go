@@ -43,7 +43,7 @@ var iperfCases = []iperfCase{
 
 // loss is the result of one run.
 type loss struct {
-	rate       float64 // bits per second that arrived
+	rate       float64 // bits per second that iperf3 read from its socket
 	sent, lost uint64  // segments of TCP, datagrams of UDP
 }
 

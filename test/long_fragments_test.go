@@ -26,9 +26,10 @@ var fragmentLoads = []struct {
 // fragmentMargin is what nat64d may lose more than the kernel, of all datagrams, at the best of some attempts.
 const fragmentMargin = 0.005
 
-// unboundedPart is what nat64d delivers of what the kernel does when the sender knows no bound. The kernel's NAT runs on the
-// sender's processor and slows it down; nat64d does not, and what its own processor cannot carry is lost.
-const unboundedPart = 1.0 / 3
+// unboundedPart is the least part of the datagrams that reach the receiving host through the kernel's NAT which must reach it
+// through nat64d when the sender has no limit. nat64d delivered 0.8 to 1.7 times as many; the rest is for noise. Loss is no
+// measure there: the kernel's NAT runs in the sender's system call and slows the sender down, nat64d does not.
+const unboundedPart = 2.0 / 3
 
 // TestLongFragmentLoss makes the table of what is lost of fragmented datagrams, beside the kernel's NAT in a lab of the
 // same kind, which puts them together as well (nf_defrag_ipv4, nf_defrag_ipv6). Up the fragments to put together are those
@@ -56,7 +57,7 @@ func TestLongFragmentLoss(t *testing.T) {
 	g.stop()
 }
 
-// compareLoss runs one load through both gateways, again if nat64d loses more.
+// compareLoss runs one load through both gateways, again if nat64d loses more or, of an unlimited load, delivers less.
 func compareLoss(t *testing.T, c iperfCase, kernel *lab.Lab, server string, ours *lab.Lab) {
 	share := func(x loss) float64 { return float64(x.lost) / float64(max(x.sent, 1)) }
 	var seen []string
@@ -64,13 +65,16 @@ func compareLoss(t *testing.T, c iperfCase, kernel *lab.Lab, server string, ours
 		plain, got := iperf(t, kernel, server, c), iperf(t, ours, lab.Server4As6, c)
 		seen = append(seen, fmt.Sprintf("kernel %.2f %% (%v), nat64d %.2f %% (%v)", 100*share(plain), plain, 100*share(got), got))
 		unbounded := slices.Contains(c.args, "0")
-		if share(got) <= share(plain)+fragmentMargin || unbounded && got.rate >= plain.rate*unboundedPart {
+		if share(got) <= share(plain)+fragmentMargin || unbounded && float64(got.arrived()) >= unboundedPart*float64(plain.arrived()) {
 			t.Log(strings.Join(seen, "\n"))
 			return
 		}
 	}
-	t.Errorf("more is lost than by the kernel:\n%s", strings.Join(seen, "\n"))
+	t.Errorf("the kernel delivers more:\n%s", strings.Join(seen, "\n"))
 }
+
+// arrived returns how many datagrams reached the receiving host.
+func (x loss) arrived() uint64 { return x.sent - x.lost }
 
 // kernelNAT returns a lab whose gateway is the kernel: NAT44 and NAT66 between the client and the server.
 func kernelNAT(t *testing.T) *lab.Lab {
