@@ -18,7 +18,7 @@ func (n *Namespace) Counters() (Counters, error) {
 	all := Counters{}
 	err := n.Do(func() error {
 		for name, parse := range map[string]func(string) error{"snmp": all.parse, "netstat": all.parse, "snmp6": all.parse6} {
-			path := "/proc/thread-self/net/" + name // /proc/net is that of the process's first thread
+			path := "/proc/thread-self/net/" + name // /proc/net belongs to the main thread of the process
 			b, err := os.ReadFile(path)
 			if err != nil {
 				return err
@@ -32,8 +32,8 @@ func (n *Namespace) Counters() (Counters, error) {
 	return all, err
 }
 
-// parse adds pairs of lines: "Tcp: RtoAlgorithm RtoMin", then "Tcp: 1 200". Values that are negative, which only
-// settings are, are left out.
+// parse adds pairs of lines: "Tcp: RtoAlgorithm RtoMin", then "Tcp: 1 200". It skips negative values, which are
+// settings rather than counters.
 func (c Counters) parse(text string) error {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	for i := 0; i+1 < len(lines); i += 2 {
@@ -51,7 +51,7 @@ func (c Counters) parse(text string) error {
 	return nil
 }
 
-// parse6 adds lines of a name and a value: "Udp6RcvbufErrors 0".
+// parse6 adds lines that consist of a name and a value: "Udp6RcvbufErrors 0".
 func (c Counters) parse6(text string) error {
 	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
 		f := strings.Fields(line)
@@ -67,7 +67,7 @@ func (c Counters) parse6(text string) error {
 	return nil
 }
 
-// Since returns what was counted after an earlier reading.
+// Since returns the differences to an earlier reading.
 func (c Counters) Since(earlier Counters) Counters {
 	d := make(Counters, len(c))
 	for name, v := range c {
@@ -76,11 +76,11 @@ func (c Counters) Since(earlier Counters) Counters {
 	return d
 }
 
-// Overrun returns how many UDP datagrams arrived and found no room in their socket: its program is late.
+// Overrun returns how many UDP datagrams the kernel dropped because the receive buffer of their socket was full.
 func (c Counters) Overrun() uint64 { return c["Udp.RcvbufErrors"] + c["Udp6RcvbufErrors"] }
 
-// Lost returns how many TCP segments the namespace sent and, of these, how many had to be sent again because they did
-// not arrive. Those that were sent again in error are told by the receiver (RFC 2883) and do not count.
+// Lost returns how many TCP segments the namespace sent and how many of them were lost and retransmitted. It excludes
+// spurious retransmissions, which the receiver reports (RFC 2883).
 func (c Counters) Lost() (sent, lost uint64) {
 	again, needless := c["Tcp.RetransSegs"], c["TcpExt.TCPDSACKRecvSegs"]
 	return c["Tcp.OutSegs"], again - min(again, needless)

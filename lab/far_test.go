@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The far hosts reach the gateway through the ends, whatever the MTU of their links. The first reply that is too large
-// for a link is lost, and its sender told.
+// The far hosts reach the gateway for any MTU of their links. The first reply that is larger than the MTU of a link
+// is dropped with an ICMP error.
 func TestFarHosts(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, Options{Far: true})

@@ -12,19 +12,20 @@ import (
 	"time"
 )
 
-// Direction is the way in which most of the bytes go.
+// Direction is the direction in which most bytes are sent.
 type Direction byte
 
-// The directions, by the first byte of a connection to a flood server.
+// The directions, by the first byte that the client of a flood server sends.
 const (
 	Up   Direction = 'u' // from the client to the server
 	Down Direction = 'd' // from the server to the client
 )
 
-// warmUp is left out of a measurement: the congestion window opens, neighbours are resolved.
+// warmUp is excluded from a measurement: the congestion window grows and neighbours are resolved.
 const warmUp = 300 * time.Millisecond
 
-// Flood is a TCP server that discards or sends as fast as it can. It counts what arrives at either end.
+// Flood is a TCP server that discards or sends data at the maximum rate and counts the bytes that arrive at either
+// end.
 type Flood struct {
 	listener net.Listener
 	received atomic.Int64
@@ -63,7 +64,7 @@ func (f *Flood) Close() error {
 	f.open.Lock()
 	f.open.closed = true
 	for c := range f.open.conns {
-		_ = c.Close() // its client may be out of reach
+		_ = c.Close() // its client may be unreachable
 	}
 	f.open.Unlock()
 	f.running.Wait()
@@ -98,7 +99,7 @@ func (f *Flood) leave(c net.Conn) {
 	delete(f.open.conns, c)
 }
 
-// move reads or writes until the connection ends, which is how a measurement ends.
+// move reads or writes until the connection ends. Closing it ends a measurement.
 func (f *Flood) move(c net.Conn, read bool) {
 	b := make([]byte, copyBuffer)
 	for {
@@ -116,8 +117,8 @@ func (f *Flood) move(c net.Conn, read bool) {
 	}
 }
 
-// Rate is a measurement from a namespace through any gateway to the server at an address: so many connections at once
-// for so long after a short warm-up. It returns the bits per second that arrived.
+// Rate measures the throughput from a namespace to the server at an address: it opens the given number of connections
+// and returns the bits per second that arrive during length, after a short warm-up.
 func (f *Flood) Rate(ctx context.Context, from *Namespace, address string, d Direction, streams int, length time.Duration) (float64, error) {
 	var conns []net.Conn
 	var running sync.WaitGroup

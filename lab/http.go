@@ -22,14 +22,14 @@ const copyBuffer = 256 << 10
 // Transfer is a finished HTTP transfer.
 type Transfer struct {
 	Bytes int64
-	Sum   string        // SHA-256 of what arrived, in hexadecimal
+	Sum   string        // SHA-256 of the received bytes, in hexadecimal
 	Took  time.Duration // from the request to the last byte
 }
 
 // Rate returns bits per second.
 func (t Transfer) Rate() float64 { return float64(t.Bytes) * 8 / t.Took.Seconds() }
 
-// Stream returns size bytes that look random and are the same every time.
+// Stream returns size pseudo-random bytes, the same in every call.
 func Stream(size int64) io.Reader {
 	return io.LimitReader(rand.NewChaCha8([32]byte{}), size)
 }
@@ -48,7 +48,7 @@ func mustCopy(h hash.Hash, r io.Reader) {
 	}
 }
 
-// Greeting is what a server that ServeHTTP started says at its root, in a line.
+// Greeting is the line that a server of ServeHTTP returns for its root.
 const Greeting = "hello from an IPv4-only host"
 
 // ServeHTTP serves on an address in the namespace until stop is called: GET / answers with Greeting, GET /stream/N with
@@ -84,7 +84,7 @@ func serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 	w.Header().Set("Content-Type", "application/octet-stream")
-	// A write fails when the client has gone, and then nobody is left to be told.
+	// Write fails if the client has closed the connection; then there is no one to report it to.
 	_, _ = io.CopyBuffer(w, struct{ io.Reader }{Stream(size)}, make([]byte, copyBuffer))
 }
 
@@ -113,7 +113,7 @@ func (n *Namespace) Download(ctx context.Context, address string, size int64) (T
 	return Transfer{Bytes: got, Sum: hex.EncodeToString(h.Sum(nil)), Took: time.Since(start)}, nil
 }
 
-// Upload sends Stream(size) to a server that ServeHTTP started at address; the sum is the server's.
+// Upload sends Stream(size) to a server that ServeHTTP started at address. The server computes the sum.
 func (n *Namespace) Upload(ctx context.Context, address string, size int64) (Transfer, error) {
 	start := time.Now()
 	r, err := n.do(ctx, http.MethodPut, "http://"+address+"/sum", Stream(size), size)
@@ -147,7 +147,7 @@ func (n *Namespace) do(ctx context.Context, method, url string, body io.Reader, 
 		return nil, err
 	}
 	if r.StatusCode != http.StatusOK {
-		_ = r.Body.Close() // the status says enough
+		_ = r.Body.Close() // the status is sufficient
 		return nil, fmt.Errorf("%s %s: %s", method, url, r.Status)
 	}
 	return r, nil

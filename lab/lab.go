@@ -1,18 +1,18 @@
 //go:build linux
 
-// Package lab builds small networks out of Linux network namespaces and veth pairs, and traffic through them: what the
-// demonstration, the end-to-end tests and the benchmarks stand on. It implements no RFC and knows nothing of the
+// Package lab builds small networks from Linux network namespaces and veth pairs, and sends traffic through them. The
+// demonstration, the end-to-end tests and the benchmarks use it. It implements no RFC and does not depend on the
 // gateway; the addresses are those of RFC 5737 and RFC 3849.
 //
 //	c6 (IPv6 only)                       gw                         s4 (IPv4 only)
 //	eth0 2001:db8:1::2/64 ──── v6 2001:db8:1::1/64
 //	     64:ff9b::/96 via gw          v4 192.0.2.1/24 ──── eth0 192.0.2.2/24
 //
-// Options.Far puts one more host behind each end, which then is a router, too:
+// Options.Far adds one host behind each end, which then acts as a router, too:
 //
 //	f6 2001:db8:3::2/64 ──── far 2001:db8:3::1/64 c6 ── gw ── s4 far 203.0.113.1/24 ──── 203.0.113.2/24 f4
 //
-// All of it needs root. No process outside the namespaces is touched, and nothing is left when the Lab is closed.
+// Lab needs root. It leaves processes outside its namespaces alone, and Close removes everything that New made.
 package lab
 
 import (
@@ -23,8 +23,8 @@ import (
 	"sync/atomic"
 )
 
-// The addresses of every lab. Any of the three kinds of pool4 can be had without further set-up: the gateway's own
-// address, one on the server's link that nobody owns, and a network that the server routes to the gateway.
+// The addresses of every lab. They provide all three kinds of pool4 without further set-up: the gateway's own
+// address, an unused one on the server's link, and a network that the server routes to the gateway.
 const (
 	Client6    = "2001:db8:1::2"     // of the client; further ones follow: …::3, …::4
 	Gateway6   = "2001:db8:1::1"     // of the gateway towards the client
@@ -52,29 +52,29 @@ const (
 	farRouter4    = "203.0.113.1"        // of the server on that link
 	namespaceRoot = "/run/netns"         // where ip(8) looks for namespaces
 	namePrefix    = "nat64lab"           // of every namespace's name
-	sysctlRoot    = "/proc/sys/"         // the reading thread's namespace decides what is seen
-	everyone      = "net/ipv6/conf/all/" // the sysctl directory that speaks for all interfaces
+	sysctlRoot    = "/proc/sys/"         // shows the namespace of the calling thread
+	everyone      = "net/ipv6/conf/all/" // the sysctl directory for all interfaces
 )
 
-// Options say how a lab differs from the usual one. The zero value is the usual one.
+// Options are the parameters of a lab. The zero value selects the usual network.
 type Options struct {
 	// MTU6 and MTU4 are the MTUs of the gateway's two interfaces, 0 for 1500. The ends keep at least 1500, so that
 	// a smaller one makes the gateway the bottleneck of the path.
 	MTU6, MTU4 int
 	// OneNIC gives the gateway a single interface, eth0, for both families; client and server are on its link.
 	OneNIC bool
-	// NoOffload makes the ends send frames of at most the MTU with finished checksums, as an old NIC does. Otherwise
-	// they send super-packets of up to 64 KiB with checksums half done, as veth and virtio do.
+	// NoOffload makes the ends send frames of at most the MTU with complete checksums, like an old NIC. Otherwise
+	// they send super-packets of up to 64 KiB with partial checksums, like veth and virtio.
 	NoOffload bool
-	// Clients is the number of IPv6 addresses of the client, 0 for 1. To a NAT64, each is a host.
+	// Clients is the number of IPv6 addresses of the client, 0 for 1. A NAT64 treats each as a separate host.
 	Clients int
-	// Far puts a host behind the client and one behind the server. They announce the segment size of an ordinary link
-	// whatever the MTU of theirs, so that a smaller one is a bottleneck that only path-MTU discovery finds.
+	// Far adds a host behind the client and one behind the server. They announce the segment size of an ordinary link
+	// whatever the MTU of their own, so only path MTU discovery finds a smaller link.
 	Far bool
 }
 
-// Lab is a client, a gateway and a server, each in a namespace of its own. Its methods are not for concurrent use;
-// those of the namespaces are.
+// Lab is a client, a gateway and a server, each in its own namespace. Its methods are not safe for concurrent use;
+// those of Namespace are.
 type Lab struct {
 	Client, Gateway, Server *Namespace
 	// FarClient and FarServer are the hosts behind the client and the server, nil without Options.Far.
@@ -83,13 +83,13 @@ type Lab struct {
 	NIC6, NIC4 string
 
 	opt        Options
-	wire       *Namespace // holds the bridge of a one-NIC lab, else nil
+	wire       *Namespace // contains the bridge of a lab with OneNIC, otherwise nil
 	namespaces []*Namespace
 }
 
 var sequence atomic.Uint32
 
-// New builds a lab. What labs of processes that are gone left behind is removed first.
+// New builds a lab. It first removes what labs of dead processes have left behind.
 func New(o Options) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("lab: network namespaces need root: run this as root")
@@ -152,7 +152,7 @@ func (l *Lab) plug() error {
 	return l.Plug4()
 }
 
-// Close ends what still runs in the namespaces and removes them. It may be called again.
+// Close ends the processes in the namespaces and removes the namespaces. Close may be called more than once.
 func (l *Lab) Close() error {
 	var errs []error
 	for _, n := range l.namespaces {

@@ -35,7 +35,7 @@ func limit(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// The kernel's IPv6 forwarding stands in for a gateway: every kind of traffic of the package passes through it.
+// Traffic of every kind passes through the kernel's IPv6 forwarding, which replaces a gateway here.
 func TestTrafficThroughPlainForwarding(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -62,7 +62,7 @@ func TestTrafficThroughPlainForwarding(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := l.Client.Ping(limit(t, 200*time.Millisecond), Server6, 2, 56); err == nil {
-				t.Error("a reply although forwarding is off")
+				t.Error("got a reply while forwarding is off")
 			}
 		})
 	}
@@ -115,7 +115,7 @@ func checkFlood(ctx context.Context, t *testing.T, l *Lab) {
 	}
 }
 
-func TestReplugMakesNewInterfaces(t *testing.T) {
+func TestPlugCreatesNewInterfaces(t *testing.T) {
 	l := newLab(t, Options{})
 	before, err := l.Gateway.links.LinkByName(l.NIC4)
 	if err != nil {
@@ -138,7 +138,7 @@ func TestReplugMakesNewInterfaces(t *testing.T) {
 	}
 }
 
-func TestCloseLeavesNothing(t *testing.T) {
+func TestCloseRemovesNamespaces(t *testing.T) {
 	l := newLab(t, Options{})
 	out, err := l.Client.Output(limit(t, 5*time.Second), "sleep", "0")
 	if err != nil {
@@ -153,12 +153,12 @@ func TestCloseLeavesNothing(t *testing.T) {
 	}
 	for _, n := range names {
 		if strings.HasPrefix(n.Name(), strings.TrimSuffix(l.Client.Name, "c6")) {
-			t.Errorf("namespace %s is left", n.Name())
+			t.Errorf("namespace %s still exists", n.Name())
 		}
 	}
 }
 
-// A namespace of a process that was killed is removed by the next one. Process numbers end below 2^22.
+// New removes the namespace of a killed process. Process numbers are below 2^22.
 func TestAbandonedNamespaceIsRemoved(t *testing.T) {
 	newLab(t, Options{})
 	n, err := newNamespace(namePrefix + "-4194305-1-c6")
@@ -170,7 +170,7 @@ func TestAbandonedNamespaceIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(namespaceRoot + "/" + n.Name); !os.IsNotExist(err) {
-		t.Errorf("the abandoned namespace is still there: %v", err)
+		t.Errorf("the abandoned namespace still exists: %v", err)
 	}
 }
 
@@ -194,7 +194,7 @@ func TestCountersParse(t *testing.T) {
 	}
 }
 
-// Whatever the text, parsing ends without a panic.
+// FuzzCountersParse parses arbitrary text, which must not panic.
 func FuzzCountersParse(f *testing.F) {
 	f.Add("Tcp: MaxConn RetransSegs\nTcp: -1 7\n")
 	f.Fuzz(func(t *testing.T, text string) {

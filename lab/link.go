@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Plug6 connects the client to the gateway; Unplug6 undoes it. A second Plug6 is a new cable: the interfaces have new
-// indexes and new hardware addresses.
+// Plug6 connects the client to the gateway; Unplug6 undoes it. Each Plug6 creates interfaces with new indexes and new
+// hardware addresses.
 func (l *Lab) Plug6() error {
 	if err := l.cable(l.Client, l.Gateway, l.NIC6, l.opt.MTU6); err != nil {
 		return err
@@ -35,13 +35,13 @@ func (l *Lab) Plug4() error {
 	return l.configureServer()
 }
 
-// Unplug6 deletes the gateway's interface towards the client, and the client's with it.
+// Unplug6 deletes the gateway's interface towards the client. The kernel deletes the client's interface with it.
 func (l *Lab) Unplug6() error { return l.Gateway.unplug(l.NIC6) }
 
-// Unplug4 deletes the gateway's interface towards the server, and the server's with it.
+// Unplug4 deletes the gateway's interface towards the server. The kernel deletes the server's interface with it.
 func (l *Lab) Unplug4() error { return l.Gateway.unplug(l.NIC4) }
 
-// plugOne connects all three through a bridge in a namespace of its own: a gateway with a single NIC.
+// plugOne connects all three through a bridge in a separate namespace: the gateway has a single NIC.
 func (l *Lab) plugOne() error {
 	bridge := netlink.NewLinkAttrs()
 	bridge.Name = "bridge"
@@ -86,8 +86,8 @@ func (l *Lab) configureServer() error {
 	return l.Server.route("eth0", Routed4, Gateway4)
 }
 
-// Forward turns the gateway into a plain IPv6 router between the client and the server, which then has the address
-// Server6, or back: what the kernel does by itself is what a gateway is compared with.
+// Forward makes the gateway a plain IPv6 router between the client and the server, which then has the address
+// Server6, or reverts that. Benchmarks compare a gateway with this forwarding.
 func (l *Lab) Forward(on bool) error {
 	value := map[bool]string{true: "1", false: "0"}
 	if err := l.Server.SetSysctl(everyone+"disable_ipv6", value[!on]); err != nil {
@@ -105,7 +105,7 @@ func (l *Lab) Forward(on bool) error {
 	return errors.Join(l.Client.route("eth0", serverNetwork, Gateway6), l.Server.route("eth0", clientNetwork, forwarding6))
 }
 
-// cable makes a veth pair between the eth0 of an end and a port of a hub, and switches it on.
+// cable creates a veth pair between the eth0 of an end and a port of a hub, and sets it up.
 func (l *Lab) cable(end, hub *Namespace, port string, mtu int) error {
 	if mtu == 0 {
 		mtu = defaultMTU
@@ -126,7 +126,7 @@ func (l *Lab) cable(end, hub *Namespace, port string, mtu int) error {
 	return errors.Join(hub.SetUp(port, true), end.SetUp("eth0", true))
 }
 
-// SetUp switches an interface on or off.
+// SetUp sets an interface up or down.
 func (n *Namespace) SetUp(name string, up bool) error {
 	return n.with(name, func(link netlink.Link) error {
 		if up {
@@ -136,15 +136,15 @@ func (n *Namespace) SetUp(name string, up bool) error {
 	})
 }
 
-// SetSuperPackets sets how long the super-packets may be that an interface sends, in bytes, of either family. More than 64 KiB
-// is "BIG TCP".
+// SetSuperPackets sets the maximum length in bytes of the super-packets that an interface sends, in either family. A
+// length of more than 64 KiB enables BIG TCP.
 func (n *Namespace) SetSuperPackets(name string, size int) error {
 	return n.with(name, func(link netlink.Link) error {
 		return errors.Join(n.links.LinkSetGSOMaxSize(link, size), n.links.LinkSetGSOIPv4MaxSize(link, size))
 	})
 }
 
-// Statistics returns what an interface has carried.
+// Statistics returns the counters of an interface.
 func (n *Namespace) Statistics(name string) (s netlink.LinkStatistics, err error) {
 	err = n.with(name, func(link netlink.Link) error {
 		s = *link.Attrs().Statistics

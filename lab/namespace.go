@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endWithin bounds the wait for processes that were asked to end.
+// endWithin bounds the wait for processes after SIGTERM.
 const endWithin = 2 * time.Second
 
 // Namespace is a network namespace that ip(8) knows by its Name. Its methods may be called concurrently.
@@ -30,8 +30,8 @@ type Namespace struct {
 	links  *netlink.Handle
 }
 
-// newNamespace makes a namespace with its loopback up and duplicate address detection off, so that an address is usable at
-// once. Nothing is forwarded.
+// newNamespace creates a namespace with its loopback up and forwarding off. Duplicate address detection is off, so
+// that addresses are usable immediately.
 func newNamespace(name string) (*Namespace, error) {
 	n := &Namespace{Name: name}
 	if err := onThread(func() (err error) { n.handle, err = netns.NewNamed(name); return err }); err != nil {
@@ -50,7 +50,7 @@ func (n *Namespace) prepare() (err error) {
 	for _, s := range []struct{ name, value string }{
 		{everyone + "accept_dad", "0"},
 		{"net/ipv6/conf/default/accept_dad", "0"},
-		// An interface that was down has its addresses again, as where a network manager looks after it.
+		// Keep addresses while an interface is down, as a network manager does.
 		{everyone + "keep_addr_on_down", "1"},
 		{everyone + "forwarding", "0"},
 		{"net/ipv4/ip_forward", "0"}, // a new namespace inherits the IPv4 ones
@@ -62,8 +62,8 @@ func (n *Namespace) prepare() (err error) {
 	return n.SetUp("lo", true)
 }
 
-// Do calls f on a thread that is in the namespace. What f starts on other threads, such as a goroutine, is not in the
-// namespace; a socket stays in the namespace in which it was made.
+// Do calls f on a thread that is in the namespace. Other threads, such as those of goroutines that f starts, are not
+// in it; a socket stays in the namespace in which it was created.
 func (n *Namespace) Do(f func() error) error {
 	return onThread(func() error {
 		if err := netns.Set(n.handle); err != nil {
@@ -73,8 +73,8 @@ func (n *Namespace) Do(f func() error) error {
 	})
 }
 
-// onThread calls f, which may change the thread's namespace. A thread that cannot be taken back stays locked, so that
-// the runtime ends it with its goroutine rather than using it for another one.
+// onThread calls f, which may change the namespace of the thread. If the original namespace cannot be restored, the
+// thread stays locked, so that the runtime destroys it with its goroutine.
 func onThread(f func() error) error {
 	runtime.LockOSThread()
 	home, err := netns.Get()
@@ -86,7 +86,7 @@ func onThread(f func() error) error {
 		if netns.Set(home) == nil {
 			runtime.UnlockOSThread()
 		}
-		_ = home.Close() // only read
+		_ = home.Close() // opened only for reading
 	}()
 	return f()
 }
@@ -99,7 +99,7 @@ func (n *Namespace) Output(ctx context.Context, name string, args ...string) (st
 	cmd := exec.CommandContext(ctx, name, args...)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.WaitDelay = time.Second // a grandchild may hold the pipes
+	cmd.WaitDelay = time.Second // a grandchild may keep the pipes open
 	if err := n.Start(cmd); err != nil {
 		return "", err
 	}
@@ -128,7 +128,7 @@ func (n *Namespace) remove() error {
 	endAll(n.Name)
 	if n.links != nil {
 		defer n.links.Close()
-		// A process that did not end would otherwise keep the interfaces alive after the name is gone.
+		// Without this, a process that does not end would keep the interfaces alive after the name is gone.
 		if err := n.deleteLinks(); err != nil {
 			return errors.Join(err, netns.DeleteNamed(n.Name))
 		}
@@ -145,7 +145,7 @@ func (n *Namespace) deleteLinks() error {
 		if l.Type() != "veth" && l.Type() != "bridge" {
 			continue
 		}
-		// The other end of a pair goes with the first one.
+		// Deleting one end of a pair deletes the other.
 		if err := n.links.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
 			return fmt.Errorf("delete interface %s of %s: %w", l.Attrs().Name, n.Name, err)
 		}
@@ -153,7 +153,7 @@ func (n *Namespace) deleteLinks() error {
 	return nil
 }
 
-// removeStale removes the namespaces of processes that did not live to do so: their number is in the name.
+// removeStale removes the namespaces of dead processes, whose number is part of the name.
 func removeStale() error {
 	names, err := filepath.Glob(filepath.Join(namespaceRoot, namePrefix+"-*"))
 	if err != nil {
@@ -174,7 +174,7 @@ func removeStale() error {
 	return nil
 }
 
-// endAll asks the processes of a namespace to end, and waits for them a little.
+// endAll sends SIGTERM to the processes of a namespace and waits for a limited time.
 func endAll(name string) {
 	for _, pid := range inside(name) {
 		_ = unix.Kill(pid, unix.SIGTERM) // it may just have ended
@@ -184,7 +184,7 @@ func endAll(name string) {
 	}
 }
 
-// inside lists the processes other than this one whose namespace it is.
+// inside returns the other processes whose network namespace is the named one.
 func inside(name string) []int {
 	var want, got unix.Stat_t
 	if unix.Stat(filepath.Join(namespaceRoot, name), &want) != nil {

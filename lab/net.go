@@ -12,7 +12,7 @@ import (
 // Listen announces on an address in the namespace, as net.Listen does.
 func (n *Namespace) Listen(network, address string) (l net.Listener, err error) {
 	var c net.ListenConfig
-	c.SetMultipathTCP(false) // plain TCP only: what is compared should be the same everywhere
+	c.SetMultipathTCP(false) // plain TCP only, so that measurements are comparable
 	err = n.Do(func() error {
 		l, err = c.Listen(context.Background(), network, address)
 		return err
@@ -29,13 +29,13 @@ func (n *Namespace) ListenPacket(network, address string) (c net.PacketConn, err
 	return c, err
 }
 
-// Dial connects to a literal address from the namespace, as net.Dialer.DialContext does. Names are not resolved: the
-// resolver would run outside the namespace.
+// Dial connects to a literal address from the namespace, as net.Dialer.DialContext does. It does not resolve names:
+// the resolver would run outside the namespace.
 func (n *Namespace) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return n.DialFrom(ctx, net.Dialer{}, network, address)
 }
 
-// DialFrom is Dial with a dialer of the caller's choice, for a local address or a time limit.
+// DialFrom is Dial with the given dialer, for a local address or a timeout.
 func (n *Namespace) DialFrom(ctx context.Context, d net.Dialer, network, address string) (c net.Conn, err error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {

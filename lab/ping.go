@@ -32,7 +32,7 @@ func (n *Namespace) Ping(ctx context.Context, address string, sequence uint16, s
 	return n.PingAs(ctx, address, uint16(os.Getpid()), sequence, size)
 }
 
-// PingAs is Ping with an Identifier of the caller's choice, which to a NAT64 is what a port is.
+// PingAs is Ping with the given Identifier, which a NAT64 translates like a port.
 func (n *Namespace) PingAs(ctx context.Context, address string, identifier, sequence uint16, size int) (time.Duration, error) {
 	to, err := netip.ParseAddr(address)
 	if err != nil {
@@ -53,7 +53,7 @@ func (n *Namespace) PingAs(ctx context.Context, address string, identifier, sequ
 	out[0] = m.request
 	binary.BigEndian.PutUint16(out[4:], identifier)
 	binary.BigEndian.PutUint16(out[6:], sequence)
-	if to.Is4() { // for ICMPv6 the kernel does it
+	if to.Is4() { // for ICMPv6, the kernel computes the checksum
 		binary.BigEndian.PutUint16(out[2:], checksum(out))
 	}
 	start := time.Now()
@@ -69,7 +69,7 @@ func (n *Namespace) PingAs(ctx context.Context, address string, identifier, sequ
 	return time.Since(start), nil
 }
 
-// await reads until the reply to a request comes from an address.
+// await reads until the reply to the request arrives from the address.
 func (m *echoMessages) await(conn net.PacketConn, from netip.Addr, request []byte) error {
 	for in := make([]byte, 1<<16); ; {
 		n, by, err := conn.ReadFrom(in)
@@ -80,13 +80,13 @@ func (m *echoMessages) await(conn net.PacketConn, from netip.Addr, request []byt
 			continue
 		}
 		if string(in[echoHeader:n]) != string(request[echoHeader:]) {
-			return errors.New("the reply carries other data than the request")
+			return errors.New("the data of the reply differs from the request")
 		}
 		return nil
 	}
 }
 
-// checksum returns the Internet checksum (RFC 1071) of bytes whose own checksum is zero.
+// checksum returns the Internet checksum (RFC 1071) of b, whose checksum field is zero.
 func checksum(b []byte) uint16 {
 	sum := uint32(0)
 	for i := 0; i+1 < len(b); i += 2 {

@@ -108,7 +108,7 @@ func TestOffloadsAreManaged(t *testing.T) {
 func TestOffloadsThatAreRefused(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := start(t, l, sparePool, "--offloads", "manage") // /sys shows the interfaces of where the test runs
-	if !strings.Contains(g.log.String(), "threaded of "+l.NIC6+" on cannot be had: /sys/class/net is not of this network namespace") {
+	if !strings.Contains(g.log.String(), "cannot turn threaded of "+l.NIC6+" on: /sys/class/net shows another network namespace") {
 		t.Error("it does not say that there are no threads, and why")
 	}
 	checkPing(t, l)

@@ -304,9 +304,9 @@ func TestRefusals(t *testing.T) {
 		{full, "status -o xml", 2, "nat64ctl: invalid argument \"xml\" for \"-o, --output\" flag: use table, json, csv\nsee: nat64ctl status --help\n"},
 		{full, "status --timeout 0s", 2, "nat64ctl: --timeout 0s must be more than 0\nsee: nat64ctl status --help\n"},
 		{full, "bib list --limit -1", 2, "nat64ctl: --limit -1 must not be negative\nsee: nat64ctl bib list --help\n"},
-		{none, "health", 3, "nat64ctl: nat64d does not answer on " + none + ": nobody listens there; start nat64d, or name its socket with --socket\n"},
-		{none, "status", 3, "nat64ctl: nat64d does not answer on " + none + ": nobody listens there; start nat64d, or name its socket with --socket\n"},
-		{full, "pause --socket " + none, 3, "nat64ctl: nat64d does not answer on " + none + ": nobody listens there; start nat64d, or name its socket with --socket\n"},
+		{none, "health", 3, "nat64ctl: nat64d does not answer on " + none + ": no process listens there; start nat64d, or set its socket with --socket\n"},
+		{none, "status", 3, "nat64ctl: nat64d does not answer on " + none + ": no process listens there; start nat64d, or set its socket with --socket\n"},
+		{full, "pause --socket " + none, 3, "nat64ctl: nat64d does not answer on " + none + ": no process listens there; start nat64d, or set its socket with --socket\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.args, func(t *testing.T) {
@@ -334,7 +334,7 @@ func TestVersionAsksTheDaemon(t *testing.T) {
 		t.Errorf("exit code %d, stdout %q", code, stdout)
 	}
 	stdout, stderr, code := call(t, filepath.Join(t.TempDir(), "none"), "version", "--no-headers")
-	if code != 3 || !strings.HasPrefix(stdout, "nat64ctl  v9.8.7 ") || !strings.Contains(stderr, "nobody listens there") {
+	if code != 3 || !strings.HasPrefix(stdout, "nat64ctl  v9.8.7 ") || !strings.Contains(stderr, "no process listens there") {
 		t.Errorf("without a daemon: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package ethtool reads and switches the features of NICs over generic netlink (Linux 5.7), as ethtool(8) does with -k and -K.
-// It speaks of the NICs in the network namespace of the calling thread.
+// Package ethtool reads and changes the features of NICs over generic netlink (Linux 5.7), as ethtool -k and -K do.
+// It works in the network namespace of the calling thread.
 package ethtool
 
 import (
@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Features are what a NIC does, and what it can be told to do or not, by the kernel's names: "rx-gro". A kernel that does not
-// know a feature has it in neither set.
+// Features are the features of a NIC that are active and those that can be changed, by the kernel's names, such as
+// "rx-gro". A feature that the kernel does not know is in neither set.
 type Features struct {
 	Active     map[string]bool
-	Changeable map[string]bool // as far as the driver goes: what is switched on together may rule a feature out
+	Changeable map[string]bool // by the driver; other active features may still prevent a change
 }
 
 // Get returns the features of a NIC.
@@ -52,7 +52,8 @@ func Get(nic string) (Features, error) {
 	return f, nil
 }
 
-// Set switches features of a NIC on and off. The kernel says yes to what the NIC then does not do: Get tells.
+// Set switches features of a NIC on and off. The kernel may accept a change that the NIC then does not make; Get
+// returns the actual state.
 func Set(nic string, features map[string]bool) error {
 	_, err := execute(unix.ETHTOOL_MSG_FEATURES_SET, nic, func(e *netlink.AttributeEncoder) {
 		e.Nested(unix.ETHTOOL_A_FEATURES_WANTED, func(e *netlink.AttributeEncoder) error {
@@ -75,7 +76,7 @@ func Set(nic string, features map[string]bool) error {
 	return nil
 }
 
-// execute sends a request about a NIC, to which more may add, and returns what is answered.
+// execute sends a request about a NIC, with the attributes that more adds, and returns the replies.
 func execute(command uint8, nic string, more func(*netlink.AttributeEncoder)) ([]genetlink.Message, error) {
 	c, err := genetlink.Dial(nil)
 	if err != nil {
@@ -106,7 +107,7 @@ func execute(command uint8, nic string, more func(*netlink.AttributeEncoder)) ([
 	}, family.ID, flags)
 }
 
-// set returns the names of the bits that are set in a bitset. One without a mask lists no others.
+// set returns the names of the bits that are set in a bitset. A bitset without a mask contains only those.
 func set(d *netlink.AttributeDecoder) map[string]bool {
 	on, noMask := map[string]bool{}, false
 	bit := func(d *netlink.AttributeDecoder) error {

@@ -13,8 +13,8 @@ import (
 	"nat64d/linux/ethtool"
 )
 
-// TestItAgreesWithTheCommand: in all features of a NIC, which are then switched the other way one by one.
-func TestItAgreesWithTheCommand(t *testing.T) {
+// Get agrees with ethtool -k for all features of a NIC, before and after Set has inverted each of them.
+func TestFeaturesAgreeWithEthtoolCommand(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: network namespaces")
 	}
@@ -51,20 +51,20 @@ func TestItAgreesWithTheCommand(t *testing.T) {
 	}
 }
 
-// kernelNames are the kernel's names of what ethtool -k calls otherwise.
+// kernelNames maps names that ethtool -k prints to the kernel's names.
 var kernelNames = map[string]string{
 	"rx-checksumming": "rx-checksum", "generic-receive-offload": "rx-gro", "large-receive-offload": "rx-lro",
 	"rx-vlan-offload": "rx-vlan-hw-parse", "tx-vlan-offload": "tx-vlan-hw-insert", "ntuple-filters": "rx-ntuple-filter",
 	"receive-hashing": "rx-hashing",
 }
 
-// sums are the lines of ethtool -k that sum others up.
+// sums are the lines of ethtool -k that summarize others.
 var sums = map[string]bool{
 	"tx-checksumming": true, "scatter-gather": true, "tcp-segmentation-offload": true, "generic-segmentation-offload": true,
 	"udp-fragmentation-offload": true,
 }
 
-// agrees compares with what ethtool -k prints.
+// agrees compares the features of a NIC with the output of ethtool -k.
 func agrees(t *testing.T, nic string) ethtool.Features {
 	t.Helper()
 	f, err := ethtool.Get(nic)

@@ -1,8 +1,9 @@
 //go:build linux
 
-// Package nic sets the NICs up for speed while the daemon runs, and puts them back. It has receive offload coalesce what
-// arrives (GRO), and the kernel do so in threads of its own (threaded NAPI), which the scheduler shares a core with fairly:
-// soft interrupts, for packets that will be lost anyway, leave a core no time for the gateway (RFC 6146) itself.
+// Package nic configures the NICs for throughput while the daemon runs, and restores their settings. It enables
+// generic receive offload (GRO), which coalesces received packets, and threaded NAPI. The scheduler shares a core
+// fairly between NAPI threads and the gateway (RFC 6146); soft interrupts would spend all of it on packets that the
+// gateway then has no time to process.
 package nic
 
 import (
@@ -13,31 +14,32 @@ import (
 	"slices"
 )
 
-// Notes say what is to be put back: by the index of a NIC, the settings that were changed and what they were, as text
-// that fits a comment. An index is that of a NIC for as long as the NIC exists; nothing of it outlives the machine.
+// Notes are the original settings to restore, by the index of a NIC, as text that is valid in an nftables comment.
+// The kernel does not reuse the index of a NIC, and the notes do not outlive a reboot.
 type Notes = map[int]string
 
-// Manager sets NICs up and puts them back. It acts in the network namespace of the calling thread, always the same one,
-// and for the setting threaded on what is mounted on /sys. One goroutine at a time may use it.
+// Manager configures NICs and restores them. It works in the network namespace of the calling thread, which must be
+// the same for all calls; the setting threaded also needs a /sys of that namespace. A Manager is not safe for
+// concurrent use.
 type Manager struct {
-	names     []string           // of the NICs to set up, each once
+	names     []string           // NICs to configure, sorted, without duplicates
 	leave     []string           // settings that are not touched
-	keep      func(Notes) error  // makes the notes outlive a crash
+	keep      func(Notes) error  // stores the notes so that they survive a crash
 	originals map[int]originals  // by the index of a NIC
 	seen      map[string]attempt // by the name of a NIC
 }
 
-// attempt is what SetUp has found and done at a NIC.
+// attempt is the result of the last SetUp of a NIC.
 type attempt struct {
 	index int
 	up    bool
-	whole bool // every setting is what it should be
-	loose bool // its threads could not be confined, which has been said
+	whole bool // every setting has the wanted value
+	loose bool // its threads could not be confined; the warning has been returned
 }
 
-// New returns a manager of the NICs with these names, which may be the same; it sets up all but the settings in leave. The old
-// notes are those that a daemon before this one kept when it ended without PutBack. Before a NIC is changed, keep is called with all that there is to put back
-// from then on; with an error of it the NIC stays as it is.
+// New returns a manager of the named NICs; the names may contain duplicates. It changes all settings except those in
+// leave. old are the notes of a daemon that ended without PutBack. Before the manager changes a NIC, it calls keep
+// with all settings to restore; if keep fails, the NIC is not changed.
 func New(names, leave []string, old Notes, keep func(Notes) error) *Manager {
 	m := &Manager{names: slices.Compact(slices.Sorted(slices.Values(names))), leave: leave, keep: keep,
 		originals: map[int]originals{}, seen: map[string]attempt{}}
@@ -47,9 +49,10 @@ func New(names, leave []string, old Notes, keep func(Notes) error) *Manager {
 	return m
 }
 
-// SetUp sets up what is not: a NIC that is new under its name, or one that refused something and was down. The settings
-// of others stay as somebody may have changed them since. NICs that are noted but not, or no longer, to be set up are put
-// back. It returns what it has changed and what it could not, a sentence each. Call it on every link event.
+// SetUp configures each NIC that is new under its name, and each that was down when it refused a setting and is now
+// up. It does not repeat this for other NICs, so later changes by an administrator persist. It restores NICs in the
+// notes that are not, or no longer, managed. It returns what it has changed and what failed, one sentence each. Call
+// it on every link event.
 func (m *Manager) SetUp() (changed []string, warnings []error) {
 	managed := map[int]bool{}
 	for _, name := range m.names {
@@ -79,26 +82,26 @@ func (m *Manager) SetUp() (changed []string, warnings []error) {
 	return append(changed, c...), append(warnings, w...)
 }
 
-// PutBack gives all NICs back what they had. A NIC that has gone, and another that has come under its name, is left
-// alone. What cannot be put back is in the error, and is noted no longer.
+// PutBack restores the original settings of all NICs. It ignores a NIC that has been deleted, and a new one of the
+// same name. The error lists the settings that could not be restored; the manager does not try them again.
 func (m *Manager) PutBack() error {
 	m.names = nil
 	_, errs := m.SetUp()
 	return errors.Join(errs...)
 }
 
-// setUp makes the settings of a NIC what they should be. Nothing is changed that is not noted.
+// setUp gives all settings of a NIC their wanted values. It saves the original values first.
 func (m *Manager) setUp(i *net.Interface) (changed []string, warnings []error) {
 	had, wrong, warnings := m.differences(i)
 	if len(wrong) == 0 {
 		return nil, warnings
 	}
 	before := m.originals[i.Index]
-	maps.Copy(had, before) // what was there before a crash, and not what the crashed daemon left
+	maps.Copy(had, before) // the values before a crash take precedence over those that the crashed daemon set
 	m.originals[i.Index] = had
 	if err := m.note(); err != nil {
 		m.originals[i.Index] = before
-		return nil, append(warnings, fmt.Errorf("%s stays as it is, for what it was cannot be noted: %w", i.Name, err))
+		return nil, append(warnings, fmt.Errorf("%s not changed: cannot save its original settings: %w", i.Name, err))
 	}
 	for _, s := range wrong {
 		if err := s.write(i, s.want); err != nil {
@@ -113,8 +116,8 @@ func (m *Manager) setUp(i *net.Interface) (changed []string, warnings []error) {
 	return changed, warnings
 }
 
-// confine keeps the NIC's threads to the processors of this program if it was this program that switched them on: those of
-// others stay where they want them. Drivers make new threads at times, so it is for each SetUp.
+// confine restricts the NAPI threads of the NIC to the processors of this program, if this manager has enabled them.
+// SetUp calls it each time, because drivers replace their threads.
 func (m *Manager) confine(i *net.Interface) error {
 	if had, noted := m.originals[i.Index]["threaded"]; !noted || had {
 		return nil
@@ -122,7 +125,8 @@ func (m *Manager) confine(i *net.Interface) error {
 	return confine(i)
 }
 
-// differences returns the settings of a NIC that are not what they should be, and what they are.
+// differences returns the current values of the settings of a NIC that differ from the wanted values, and those
+// settings.
 func (m *Manager) differences(i *net.Interface) (had originals, wrong []*setting, warnings []error) {
 	had = originals{}
 	for n := range settings {
@@ -140,7 +144,7 @@ func (m *Manager) differences(i *net.Interface) (had originals, wrong []*setting
 	return had, wrong, warnings
 }
 
-// putBackBut puts back what is noted of NICs that are not managed, and forgets it.
+// putBackBut restores the NICs in the notes that are not managed, and removes them from the notes.
 func (m *Manager) putBackBut(managed map[int]bool) (changed []string, warnings []error) {
 	forgotten := false
 	for index, had := range m.originals {
@@ -156,13 +160,13 @@ func (m *Manager) putBackBut(managed map[int]bool) (changed []string, warnings [
 	}
 	if forgotten {
 		if err := m.note(); err != nil {
-			warnings = append(warnings, fmt.Errorf("the next start may put back what has been put back: %w", err))
+			warnings = append(warnings, fmt.Errorf("cannot remove restored settings from the notes, the next start may restore them again: %w", err))
 		}
 	}
 	return changed, warnings
 }
 
-// restore makes the settings of a NIC what they were, the last first: a veth without GRO has no threads to switch off.
+// restore restores the settings of a NIC in reverse order: a veth without GRO has no NAPI threads to disable.
 func (o originals) restore(i *net.Interface) (changed []string, warnings []error) {
 	for n := range settings {
 		s := &settings[len(settings)-1-n]
@@ -178,7 +182,7 @@ func (o originals) restore(i *net.Interface) (changed []string, warnings []error
 			err = s.write(i, on)
 		}
 		if err != nil {
-			warnings = append(warnings, fmt.Errorf("%s as before: %w", s.of(i, on), err))
+			warnings = append(warnings, fmt.Errorf("cannot restore %s: %w", s.of(i, on), err))
 			continue
 		}
 		changed = append(changed, s.of(i, on))
@@ -186,7 +190,7 @@ func (o originals) restore(i *net.Interface) (changed []string, warnings []error
 	return changed, warnings
 }
 
-// note keeps what is to be put back.
+// note saves all settings to restore.
 func (m *Manager) note() error {
 	notes := Notes{}
 	for index, had := range m.originals {

@@ -18,7 +18,7 @@ import (
 	"nat64d/linux/nic"
 )
 
-// network returns a lab of the test's own.
+// network returns a lab for the test.
 func network(t *testing.T, o lab.Options) *lab.Lab {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -36,8 +36,8 @@ func network(t *testing.T, o lab.Options) *lab.Lab {
 	return l
 }
 
-// within calls f in the gateway's namespace on a thread whose /sys shows that namespace. The thread cannot be taken back:
-// it ends with its goroutine.
+// within calls f in the gateway's namespace on a thread whose /sys shows that namespace. The thread's mounts cannot
+// be restored, so it ends with its goroutine.
 func within(t *testing.T, l *lab.Lab, f func()) {
 	t.Helper()
 	result := make(chan error)
@@ -62,7 +62,7 @@ func within(t *testing.T, l *lab.Lab, f func()) {
 	}
 }
 
-// kept are the notes that would outlive a crash.
+// kept holds the notes that would survive a crash.
 type kept struct{ notes nic.Notes }
 
 func (k *kept) keep(n nic.Notes) error {
@@ -70,7 +70,7 @@ func (k *kept) keep(n nic.Notes) error {
 	return nil
 }
 
-// expect compares what is on at a NIC, and what ethtool says of it.
+// expect checks which settings of a NIC are on, with nic.On, ethtool and sysfs.
 func expect(t *testing.T, when, name string, want ...string) {
 	t.Helper()
 	got, err := nic.On(name)
@@ -92,7 +92,7 @@ func expect(t *testing.T, when, name string, want ...string) {
 	}
 }
 
-// set has a manager set its NICs up, all of which must be possible.
+// set calls SetUp and fails the test on any warning.
 func set(t *testing.T, m *nic.Manager) (changed []string) {
 	t.Helper()
 	changed, warnings := m.SetUp()
@@ -111,7 +111,7 @@ func putBack(t *testing.T, m *nic.Manager) {
 
 var all = []string{"rx-gro", "rx-udp-gro-forwarding", "threaded"}
 
-func TestNICsAreSetUpAndPutBack(t *testing.T) {
+func TestSetUpAndPutBack(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
 	within(t, l, func() {
@@ -128,14 +128,14 @@ func TestNICsAreSetUpAndPutBack(t *testing.T) {
 		}
 		ethtool(t, l.NIC6, "gro", "off")
 		if changed := set(t, m); len(changed) != 0 {
-			t.Errorf("what somebody has changed since was changed again: %q", changed)
+			t.Errorf("SetUp overwrote a later change: %q", changed)
 		}
 		ethtool(t, l.NIC6, "gro", "on")
 		putBack(t, m)
 		expect(t, "put back", l.NIC6)
 		expect(t, "put back", l.NIC4, "rx-gro")
 		if len(k.notes) != 0 {
-			t.Errorf("notes %v are left", k.notes)
+			t.Errorf("notes %v remain", k.notes)
 		}
 	})
 }
@@ -147,8 +147,8 @@ func ethtool(t *testing.T, name, feature, value string) {
 	}
 }
 
-// TestSomeSettingsAreLeft as they are.
-func TestSomeSettingsAreLeft(t *testing.T) {
+// SetUp does not change the settings in leave.
+func TestSetUpSkipsExcludedSettings(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
 	within(t, l, func() {
@@ -161,9 +161,9 @@ func TestSomeSettingsAreLeft(t *testing.T) {
 	})
 }
 
-// TestTheTrueOriginalsAreKeptOverACrash: a manager that ends without PutBack, another that goes on from its notes, and a
-// third that shall manage something else.
-func TestTheTrueOriginalsAreKeptOverACrash(t *testing.T) {
+// The original settings survive managers that end without PutBack: a second one with their notes and a third one that
+// manages fewer NICs.
+func TestOriginalSettingsSurviveCrash(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
 	within(t, l, func() {
@@ -187,7 +187,7 @@ func TestTheTrueOriginalsAreKeptOverACrash(t *testing.T) {
 		set(t, nic.New(nil, nil, k.notes, k.keep))
 		expect(t, "put back by one that manages nothing", l.NIC6)
 		if len(k.notes) != 0 {
-			t.Errorf("notes %v are left", k.notes)
+			t.Errorf("notes %v remain", k.notes)
 		}
 	})
 }
@@ -207,8 +207,8 @@ func TestOneNICForBothSides(t *testing.T) {
 	})
 }
 
-// TestANewNICIsSetUpAndTheOldForgotten: what comes under the name of one that has gone has originals of its own.
-func TestANewNICIsSetUpAndTheOldForgotten(t *testing.T) {
+// A new NIC with the name of a deleted one has its own original settings.
+func TestSetUpConfiguresReplacedNIC(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
 	within(t, l, func() {
@@ -233,8 +233,8 @@ func TestANewNICIsSetUpAndTheOldForgotten(t *testing.T) {
 	})
 }
 
-// TestWhatIsRefusedIsSaid: a loopback has no NAPI, and a veth that is down has none yet.
-func TestWhatIsRefusedIsSaid(t *testing.T) {
+// The loopback has no NAPI; a veth has none while it is down.
+func TestSetUpReportsUnsupportedSettings(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
 	within(t, l, func() {
@@ -244,13 +244,13 @@ func TestWhatIsRefusedIsSaid(t *testing.T) {
 		var k kept
 		m := nic.New([]string{"lo", l.NIC4}, nil, nil, k.keep)
 		_, warnings := m.SetUp()
-		if got := fmt.Sprint(warnings); len(warnings) != 2 || !strings.Contains(got, "threaded of lo on cannot be had: ") ||
-			!strings.Contains(got, "threaded of v4 on cannot be had: ") || !strings.Contains(got, "NAPI") {
+		if got := fmt.Sprint(warnings); len(warnings) != 2 || !strings.Contains(got, "cannot turn threaded of lo on: ") ||
+			!strings.Contains(got, "cannot turn threaded of v4 on: ") || !strings.Contains(got, "NAPI") {
 			t.Errorf("warnings %v", warnings)
 		}
 		expect(t, "refused in part", l.NIC4, "rx-gro", "rx-udp-gro-forwarding")
 		if changed, warnings := m.SetUp(); len(changed) != 0 || len(warnings) != 0 {
-			t.Errorf("tried again although nothing has changed: %q, %v", changed, warnings)
+			t.Errorf("SetUp tried again without a link event: %q, %v", changed, warnings)
 		}
 		if err := l.Gateway.SetUp(l.NIC4, true); err != nil {
 			t.Fatal(err)
@@ -262,8 +262,8 @@ func TestWhatIsRefusedIsSaid(t *testing.T) {
 	})
 }
 
-// TestNothingIsChangedThatIsNotNoted: a crash could not be repaired.
-func TestNothingIsChangedThatIsNotNoted(t *testing.T) {
+// SetUp changes nothing if it cannot save the original settings, because a crash could then not be repaired.
+func TestSetUpChangesNothingWithoutNotes(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
 	within(t, l, func() {
@@ -277,7 +277,7 @@ func TestNothingIsChangedThatIsNotNoted(t *testing.T) {
 	})
 }
 
-// TestSysOfAnotherNamespace: without a mount of its own the thread sees the NICs of where the test was started.
+// Without its own mount of /sys, the thread sees the NICs of the namespace in which the test was started.
 func TestSysOfAnotherNamespace(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
@@ -285,7 +285,7 @@ func TestSysOfAnotherNamespace(t *testing.T) {
 		var k kept
 		m := nic.New([]string{l.NIC6}, nil, nil, k.keep)
 		changed, warnings := m.SetUp()
-		if len(changed) != 2 || len(warnings) != 1 || !strings.Contains(warnings[0].Error(), "is not of this network namespace") {
+		if len(changed) != 2 || len(warnings) != 1 || !strings.Contains(warnings[0].Error(), "shows another network namespace") {
 			t.Errorf("changed %q, warnings %v", changed, warnings)
 		}
 		return m.PutBack()

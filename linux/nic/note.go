@@ -4,10 +4,10 @@ package nic
 
 import "strings"
 
-// originals are what settings were before they were changed, by their names.
+// originals are the original values of changed settings, by name.
 type originals map[string]bool
 
-// String writes them as "rx-gro=off threaded=off", in the order of the settings: at most 60 bytes.
+// String returns a form such as "rx-gro=off threaded=off", in the order of settings: at most 60 bytes.
 func (o originals) String() string {
 	var words []string
 	for n := range settings {
@@ -18,7 +18,7 @@ func (o originals) String() string {
 	return strings.Join(words, " ")
 }
 
-// parse reads what String writes. What it does not know it leaves out: a note may be of another version.
+// parse parses the result of String. It ignores names that it does not know: the note may be from another version.
 func parse(note string) originals {
 	o := originals{}
 	for text := range strings.FieldsSeq(note) {

@@ -15,38 +15,37 @@ import (
 	"nat64d/linux/ethtool"
 )
 
-// setting is something of a NIC that is on or off.
+// setting is a setting of a NIC that is on or off.
 type setting struct {
-	name  string // as ethtool(8) has it, or the file below /sys/class/net
+	name  string // name in ethtool(8), or of the file in /sys/class/net/NIC
 	want  bool
 	read  func(*net.Interface) (bool, error)
 	write func(*net.Interface, bool) error
 }
 
-// of says what the setting is of a NIC.
+// of returns a description of the setting of a NIC, such as "rx-gro of v6 on".
 func (s *setting) of(i *net.Interface, on bool) string {
 	return fmt.Sprintf("%s of %s %s", s.name, i.Name, word(on))
 }
 
-// refused says why the setting is not what it should be.
+// refused returns an error for a setting that could not be set.
 func (s *setting) refused(i *net.Interface, err error) error {
-	return fmt.Errorf("%s cannot be had: %w", s.of(i, s.want), err)
+	return fmt.Errorf("cannot turn %s: %w", s.of(i, s.want), err)
 }
 
-// UDPForwarding is the setting that has datagrams joined.
+// UDPForwarding is the setting that coalesces UDP datagrams.
 const UDPForwarding = "rx-udp-gro-forwarding"
 
-// settings are in the order in which they are made: on a veth there is NAPI, and so something to be threaded, only once
-// GRO is on.
+// settings are in the order in which they are set: a veth has NAPI, which threaded needs, only while GRO is on.
 var settings = [...]setting{
-	feature("rx-lro", false),      // a router must not have it: it merges what cannot be taken apart again
-	feature("rx-gro-list", false), // it would go before rx-udp-gro-forwarding, and keeps packets apart in memory
+	feature("rx-lro", false),      // a router must not use LRO: its merged packets cannot be segmented again
+	feature("rx-gro-list", false), // takes precedence over rx-udp-gro-forwarding, and keeps packets in separate buffers
 	feature("rx-gro", true),
-	feature(UDPForwarding, true), // else GRO leaves alone what no socket of the host asks for
+	feature(UDPForwarding, true), // without it, GRO coalesces only datagrams for local sockets that request it
 	{"threaded", true, readThreaded, writeThreaded},
 }
 
-// On returns the names of those settings of a NIC that are on, whoever switched them on.
+// On returns the names of the settings of a NIC that are on.
 func On(name string) (on []string, err error) {
 	i, err := net.InterfaceByName(name)
 	if err != nil {
@@ -66,14 +65,14 @@ func On(name string) (on []string, err error) {
 	return on, errors.Join(errs...)
 }
 
-// feature returns the setting of a feature of ethtool.
+// feature returns the setting for a feature of ethtool.
 func feature(name string, want bool) setting {
 	return setting{
 		name: name,
 		want: want,
 		read: func(i *net.Interface) (bool, error) {
 			f, err := ethtool.Get(i.Name)
-			return f.Active[name], err // a kernel that does not know it does not do it
+			return f.Active[name], err // a feature that the kernel does not know is off
 		},
 		write: func(i *net.Interface, on bool) error {
 			f, err := ethtool.Get(i.Name)
@@ -81,20 +80,20 @@ func feature(name string, want bool) setting {
 				return err
 			}
 			if !f.Changeable[name] {
-				return errors.New("the NIC does not have it, or not as something that can be changed")
+				return errors.New("the NIC does not have this feature, or it cannot be changed")
 			}
 			if err := ethtool.Set(i.Name, map[string]bool{name: on}); err != nil {
 				return err
 			}
-			if f, err = ethtool.Get(i.Name); err != nil || f.Active[name] != on { // the kernel says yes to what it will not do
-				return errors.Join(errors.New("the NIC does not do it together with its other settings"), err)
+			if f, err = ethtool.Get(i.Name); err != nil || f.Active[name] != on { // the kernel accepts changes that it then does not make
+				return errors.Join(errors.New("the NIC does not support it together with its other settings"), err)
 			}
 			return nil
 		},
 	}
 }
 
-// sysfs shows the NICs of the network namespace in which it was mounted.
+// sysfs shows the NICs of the network namespace in which sysfs was mounted.
 const sysfs = "/sys/class/net"
 
 func readThreaded(i *net.Interface) (bool, error) {
@@ -102,7 +101,7 @@ func readThreaded(i *net.Interface) (bool, error) {
 		return false, err
 	}
 	mode, err := readNumber(i, "threaded")
-	return mode != 0, err // 2 is threads that never sleep
+	return mode != 0, err // 2: threads that poll without sleeping
 }
 
 func writeThreaded(i *net.Interface, on bool) error {
@@ -120,8 +119,8 @@ func writeThreaded(i *net.Interface, on bool) error {
 	return err
 }
 
-// ours makes sure that sysfs shows this NIC and not one of the same name in another namespace. Indexes begin anew in
-// each; hardware addresses seldom do.
+// ours checks that sysfs shows this NIC, not a NIC of the same name in another namespace. Namespaces share indexes,
+// but rarely hardware addresses.
 func ours(i *net.Interface) error {
 	index, err := readNumber(i, "ifindex")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -133,7 +132,7 @@ func ours(i *net.Interface) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s is not of this network namespace: mount one that is, as ip netns exec does", sysfs)
+	return fmt.Errorf("%s shows another network namespace: mount sysfs in this one, as ip netns exec does", sysfs)
 }
 
 func readNumber(i *net.Interface, file string) (int, error) {

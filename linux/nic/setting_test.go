@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestAFeatureThatIsMissingOrFixed: the loopback has neither LRO nor a feature that no kernel knows.
-func TestAFeatureThatIsMissingOrFixed(t *testing.T) {
+// The loopback has neither LRO nor an unknown feature.
+func TestFeatureMissingOrUnchangeable(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: settings of NICs")
@@ -25,7 +25,7 @@ func TestAFeatureThatIsMissingOrFixed(t *testing.T) {
 		if on, err := s.read(lo); on || err != nil {
 			t.Errorf("%s is on: %v (%v)", name, on, err)
 		}
-		if err := s.write(lo, true); err == nil || !strings.Contains(err.Error(), "does not have it") {
+		if err := s.write(lo, true); err == nil || !strings.Contains(err.Error(), "does not have this feature") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -14,9 +14,9 @@ import (
 	"nat64d/lab"
 )
 
-// TestThreadsRunWhereTheProgramMay: also those that a veth makes anew when it comes up again, but none that somebody else
-// has switched on.
-func TestThreadsRunWhereTheProgramMay(t *testing.T) {
+// NAPI threads run only on the processors of the program, also those that a veth creates when it comes up again.
+// Threads that another program has enabled are not confined.
+func TestNAPIThreadsAreConfined(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: network namespaces")
 	}
@@ -41,7 +41,7 @@ func TestThreadsRunWhereTheProgramMay(t *testing.T) {
 	}
 	one.Set(last)
 	if before.Count() < 2 {
-		t.Fatal("one processor: nothing to be confined from")
+		t.Fatal("needs two processors")
 	}
 	if err := unix.SchedSetaffinity(os.Getpid(), &one); err != nil {
 		t.Fatal(err)
@@ -53,7 +53,7 @@ func TestThreadsRunWhereTheProgramMay(t *testing.T) {
 	}()
 	result := make(chan error)
 	go func() {
-		runtime.LockOSThread() // the thread has mounts of its own from here on, and ends with the goroutine
+		runtime.LockOSThread() // the thread gets its own mounts and ends with the goroutine
 		result <- l.Gateway.Do(func() error { return confined(t, l, &one) })
 	}()
 	if err := <-result; err != nil {

@@ -13,13 +13,13 @@ import (
 	"nat64d/ops/control"
 )
 
-// memory is a Backend of a few rows.
+// memory is a Backend with a few rows.
 type memory struct {
 	mu       sync.Mutex
 	changes  []control.Pool4Change
 	paused   bool
-	bindings int           // how many Bindings yields
-	fail     error         // what Bindings ends with
+	bindings int           // number of bindings that Bindings yields
+	fail     error         // error that Bindings returns at its end
 	reached  chan struct{} // if set, Bindings closes it after the first entry and waits for its context
 }
 
@@ -105,7 +105,7 @@ func (m *memory) set(paused bool) error {
 	return nil
 }
 
-// start serves a Backend on a socket of its own until the test ends.
+// start serves a Backend on a new socket until the test ends.
 func start(t *testing.T, b control.Backend) *control.Client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")

@@ -8,7 +8,7 @@ import (
 	"nat64d/ops/control"
 )
 
-func TestPrefixesTravel(t *testing.T) {
+func TestPool6RoundTrip(t *testing.T) {
 	t.Parallel()
 	c := start(t, &memory{})
 	if r, err := c.AddPool6(t.Context(), control.Pool6Change{Prefix: "2001:db8::/32"}); err != nil || r.Prefix != netip.MustParsePrefix("2001:db8::/32") {
@@ -23,7 +23,7 @@ func TestPrefixesTravel(t *testing.T) {
 	}
 }
 
-func TestBindingsTravel(t *testing.T) {
+func TestBindingsRoundTrip(t *testing.T) {
 	t.Parallel()
 	c := start(t, &memory{})
 	change := control.BindingChange{Protocols: []string{"tcp"}, Client: "[2001:db8::5]:8000", Mapped: "10.0.2.15:8001"}
@@ -37,7 +37,7 @@ func TestBindingsTravel(t *testing.T) {
 	}
 }
 
-func TestConfigTravels(t *testing.T) {
+func TestConfigRoundTrip(t *testing.T) {
 	t.Parallel()
 	c := start(t, &memory{})
 	keys, err := c.GetConfig(t.Context(), "")

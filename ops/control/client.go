@@ -17,20 +17,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnreachable is in the chain of every error that means that no daemon answered, or not to the end.
+// ErrUnreachable is in the chain of every error that means that no daemon answered, or that its answer was
+// incomplete.
 var ErrUnreachable = errors.New("nat64d does not answer")
 
-// defaultTimeout is how long a daemon may take to answer.
+// defaultTimeout is the default limit for the answer of a daemon.
 const defaultTimeout = 10 * time.Second
 
-// Client asks a daemon. The zero value asks the one on DefaultSocket. Its methods may be called by any number of
-// goroutines; each call is one connection. A refusal by the daemon is an *Error.
+// Client sends requests to a daemon. The zero value connects to DefaultSocket. Its methods are safe for concurrent
+// use; each call opens one connection. If the daemon refuses a request, the error is an *Error.
 type Client struct {
 	Socket  string        // path; empty: DefaultSocket
-	Timeout time.Duration // until the daemon answers or, for a listing, begins to; 0: 10 s
+	Timeout time.Duration // until the daemon answers or, for a listing, starts to answer; 0: 10 s
 }
 
-// Version returns what the daemon was built from.
+// Version returns the version of the daemon.
 func (c *Client) Version(ctx context.Context) (v Version, err error) {
 	return v, c.get(ctx, "/v1/version", &v)
 }
@@ -80,7 +81,8 @@ func (c *Client) RemovePool6(ctx context.Context, change Pool6Change) (v Pool6Re
 	return v, c.post(ctx, "/v1/pool6/remove", change, &v)
 }
 
-// Address returns the IPv6 addresses that stand for an IPv4 one, or the IPv4 one that an IPv6 address stands for.
+// Address returns the IPv6 addresses that represent an IPv4 address, or the IPv4 address that an IPv6 address
+// represents.
 func (c *Client) Address(ctx context.Context, address string) (v []AddressPair, err error) {
 	return v, c.get(ctx, "/v1/address?"+url.Values{"address": {address}}.Encode(), &v)
 }
@@ -95,7 +97,7 @@ func (c *Client) RemoveBinding(ctx context.Context, change BindingChange) (v Bin
 	return v, c.post(ctx, "/v1/bindings/remove", change, &v)
 }
 
-// GetConfig returns the key of that name, which may be its name in Jool; without a name it returns all keys.
+// GetConfig returns the key with that name or that name in Jool. Without a name it returns all keys.
 func (c *Client) GetConfig(ctx context.Context, key string) (v []ConfigKey, err error) {
 	return v, c.get(ctx, "/v1/config?"+url.Values{"key": {key}}.Encode(), &v)
 }
@@ -105,26 +107,26 @@ func (c *Client) SetConfig(ctx context.Context, change ConfigChange) (v ConfigRe
 	return v, c.post(ctx, "/v1/config/set", change, &v)
 }
 
-// Reload has the daemon read its configuration file again.
+// Reload makes the daemon read its configuration file again.
 func (c *Client) Reload(ctx context.Context) (v ReloadResult, err error) {
 	return v, c.post(ctx, "/v1/reload", nil, &v)
 }
 
-// Pause stops translation; bindings and sessions stay.
+// Pause stops translation; bindings and sessions remain.
 func (c *Client) Pause(ctx context.Context) error { return c.post(ctx, "/v1/pause", nil, &struct{}{}) }
 
-// Resume takes translation up again.
+// Resume continues translation.
 func (c *Client) Resume(ctx context.Context) error {
 	return c.post(ctx, "/v1/resume", nil, &struct{}{})
 }
 
-// Bindings hands every binding that the filter selects to yield, until that returns an error, which it then returns.
-// Without an error the listing was complete.
+// Bindings calls yield for every binding that the filter selects. It stops at the first error of yield and returns
+// it. If it returns nil, the listing was complete.
 func (c *Client) Bindings(ctx context.Context, f Filter, yield func(Binding) error) error {
 	return receive(ctx, c, "/v1/bindings", f, yield)
 }
 
-// Sessions does for sessions what Bindings does for bindings.
+// Sessions is like Bindings, for sessions.
 func (c *Client) Sessions(ctx context.Context, f Filter, yield func(Session) error) error {
 	return receive(ctx, c, "/v1/sessions", f, yield)
 }
@@ -141,7 +143,7 @@ func (c *Client) post(ctx context.Context, path string, body, v any) error {
 	return c.short(ctx, http.MethodPost, path, bytes.NewReader(text), v)
 }
 
-// short makes a request whose whole answer must come within the timeout.
+// short makes a request whose whole answer must arrive within the timeout.
 func (c *Client) short(ctx context.Context, method, path string, body io.Reader, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout())
 	defer cancel()
@@ -170,7 +172,7 @@ func receive[T any](ctx context.Context, c *Client, path string, f Filter, yield
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return fmt.Errorf("%w: the listing broke off after %d entries; they are not all. nat64d ends a listing whose reader takes nothing for a minute: write it to a file first", ErrUnreachable, n)
+			return fmt.Errorf("%w: the listing is incomplete: it broke off after %d entries. nat64d ends a listing if the client reads nothing for a minute: write it to a file first", ErrUnreachable, n)
 		}
 		switch {
 		case l.Error != nil:
@@ -188,7 +190,7 @@ func receive[T any](ctx context.Context, c *Client, path string, f Filter, yield
 	}
 }
 
-// do makes a request and returns an answer with status 200.
+// do makes a request and returns the response if its status is 200.
 func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
 	q, err := http.NewRequestWithContext(ctx, method, "http://nat64d"+path, body)
 	if err != nil {
@@ -215,7 +217,8 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 	return nil, &e
 }
 
-// dial connects to the daemon. Where the queue of a TCP socket would make it wait, that of a unix socket returns EAGAIN.
+// dial connects to the daemon. If the accept queue of a unix socket is full, connect returns EAGAIN; for TCP it would
+// wait.
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout())
 	defer cancel()
@@ -235,7 +238,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 func (c *Client) socket() string         { return cmp.Or(c.Socket, DefaultSocket) }
 func (c *Client) timeout() time.Duration { return cmp.Or(c.Timeout, defaultTimeout) }
 
-// unreachable says why a daemon could not be asked, and what to do.
+// unreachable returns an error that explains why the request failed and what to do.
 func (c *Client) unreachable(err error) error {
 	var netErr net.Error
 	why := err.Error()
@@ -243,11 +246,11 @@ func (c *Client) unreachable(err error) error {
 	case errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
-		why = "nobody listens there; start nat64d, or name its socket with --socket"
+		why = "no process listens there; start nat64d, or set its socket with --socket"
 	case errors.Is(err, os.ErrPermission):
-		why = "permission denied; use sudo, or join the group that the socket belongs to"
+		why = "permission denied; use sudo, or join the group of the socket"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
-		why = fmt.Sprintf("nothing was heard for %v; look at its log", c.timeout())
+		why = fmt.Sprintf("no response within %v; see the log of nat64d", c.timeout())
 	}
 	return fmt.Errorf("%w on %s: %s", ErrUnreachable, c.socket(), why)
 }

@@ -11,32 +11,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limits bound what the clients of the socket can hold of the daemon.
+// limits bound the resources of the daemon that clients of the socket can hold.
 type limits struct {
-	conns   int           // connections at once
-	request time.Duration // for a request to arrive
+	conns   int           // open connections
+	request time.Duration // until a request is received
 	idle    time.Duration // between two requests of a connection
-	write   time.Duration // for a client to take what is written at once, at most 64 KiB
-	listing time.Duration // for a client to take a whole listing
+	write   time.Duration // until the client reads one write of at most 64 KiB
+	listing time.Duration // until the client has read a whole listing
 }
 
 var usualLimits = limits{conns: 64, request: 10 * time.Second, idle: 10 * time.Second, write: time.Minute, listing: 10 * time.Minute}
 
-// limited is a listener that never lets more than some number of connections be open. When one more comes, it closes one
-// of the process that has most of them: so a flood of connections costs those who make it, and nat64ctl is answered.
+// limited is a listener with a maximum number of open connections. When another one arrives, it closes a connection
+// of the process that has most of them. A process that floods the socket thus loses its own connections, and nat64ctl
+// still works.
 type limited struct {
 	net.Listener
 	limits limits
 
 	mu    sync.Mutex
-	conns []*conn // in the order in which they came
+	conns []*conn // in order of arrival
 }
 
 // conn is an accepted connection.
 type conn struct {
 	net.Conn
 	of     *limited
-	pid    int         // of the process at the other end; 0: not known
+	pid    int         // process of the client; 0: unknown
 	active atomic.Bool // a request is being read or answered
 }
 
@@ -53,7 +54,7 @@ func (l *limited) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// add notes a connection, and returns the one that has to make way, if any.
+// add adds a connection and returns the one to close, if any.
 func (l *limited) add(c *conn) *conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -64,8 +65,8 @@ func (l *limited) add(c *conn) *conn {
 	return victim(l.conns)
 }
 
-// victim returns the oldest connection of the process that has most of them, if possible one that waits for a request, but
-// not the newest of all.
+// victim returns the oldest connection of the process that has most of them. It prefers an idle one, and never
+// returns the newest of all.
 func victim(conns []*conn) *conn {
 	count := make(map[int]int)
 	for _, c := range conns {
@@ -80,7 +81,7 @@ func victim(conns []*conn) *conn {
 	return v
 }
 
-// state follows what an http.Server does with a connection.
+// state records whether the http.Server is handling a request on a connection.
 func (l *limited) state(c net.Conn, s http.ConnState) {
 	c.(*conn).active.Store(s == http.StateActive)
 }
@@ -93,7 +94,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Write implements net.Conn. It fails when the client takes nothing for too long.
+// Write implements net.Conn. It fails if the client does not read within the limit.
 func (c *conn) Write(b []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(c.of.limits.write)); err != nil {
 		return 0, err
@@ -101,7 +102,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// peerPID returns the process at the other end of a connection over a unix socket, as the kernel knows it, or 0.
+// peerPID returns the process ID of the client of a unix socket connection, or 0 if it is unknown.
 func peerPID(c net.Conn) (pid int) {
 	u, ok := c.(*net.UnixConn)
 	if !ok {

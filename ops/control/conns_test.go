@@ -37,7 +37,7 @@ func closed(c net.Conn) bool {
 	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-func TestVictimIsOfTheProcessWithMostConnections(t *testing.T) {
+func TestVictimIsOfProcessWithMostConnections(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		pids   []int
@@ -52,12 +52,13 @@ func TestVictimIsOfTheProcessWithMostConnections(t *testing.T) {
 		{[]int{1, 1, 1}, []bool{true, true, false}, 0},
 	} {
 		if got := control.Victim(c.pids, c.active); got != c.want {
-			t.Errorf("processes %v, active %v: connection %d has to go, want %d", c.pids, c.active, got, c.want)
+			t.Errorf("processes %v, active %v: victim is connection %d, want %d", c.pids, c.active, got, c.want)
 		}
 	}
 }
 
-// A flood of connections that ask nothing, or half of something, or do not read their answer, does not keep nat64ctl out.
+// nat64ctl still works during a flood of connections that send nothing, send half a request, or do not read their
+// answer.
 func TestConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
 	c := start(t, &memory{bindings: 100_000})
@@ -83,7 +84,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
-// Whatever a client leaves undone, its connection is closed after a while.
+// The server closes a connection that stalls at any point.
 func TestConnectionsAreBoundedInTime(t *testing.T) {
 	t.Parallel()
 	m := &memory{bindings: 1_000_000}
@@ -124,14 +125,14 @@ func TestConnectionsAreBoundedInTime(t *testing.T) {
 		t.Errorf("a connection is still open after %q", text)
 	}
 	if m.paused || len(m.changes) > 0 {
-		t.Error("half a request has had an effect")
+		t.Error("half a request was executed")
 	}
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := slow.Write([]byte("\r\n")); err != nil {
 			break // EPIPE: the daemon has closed it
 		}
 		if time.Now().After(end) {
-			t.Error("a listing that nobody reads goes on")
+			t.Error("a listing continues although its client does not read")
 			break
 		}
 	}

@@ -19,7 +19,7 @@ import (
 	"nat64d/ops/control"
 )
 
-func TestObjectsTravelUnchanged(t *testing.T) {
+func TestResponsesRoundTrip(t *testing.T) {
 	t.Parallel()
 	m := &memory{}
 	c := start(t, m)
@@ -59,7 +59,7 @@ func TestChanges(t *testing.T) {
 		t.Errorf("add %+v, %v", r, err)
 	}
 	if len(m.changes) != 1 || m.changes[0].Addresses != "192.0.2.1" || !m.changes[0].Force {
-		t.Errorf("the daemon was asked for %+v", m.changes)
+		t.Errorf("the backend received %+v", m.changes)
 	}
 	if r, err := c.FlushPool4(ctx); err != nil || r.Bindings != 2 || r.Sessions != 3 {
 		t.Errorf("flush %+v, %v", r, err)
@@ -72,7 +72,7 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-func TestRefusalsTravelWithTheirHint(t *testing.T) {
+func TestRefusalIncludesHint(t *testing.T) {
 	t.Parallel()
 	c := start(t, &memory{})
 	var refused *control.Error
@@ -117,7 +117,7 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-func TestListingStopsWhenItsReaderDoes(t *testing.T) {
+func TestListingStopsAtErrorOfYield(t *testing.T) {
 	t.Parallel()
 	c := start(t, &memory{bindings: 1 << 30}) // endless for a test
 	enough := errors.New("enough")
@@ -133,7 +133,7 @@ func TestListingStopsWhenItsReaderDoes(t *testing.T) {
 	}
 }
 
-func TestListingThatFailsIsAnError(t *testing.T) {
+func TestListingReportsBackendError(t *testing.T) {
 	t.Parallel()
 	c := start(t, &memory{bindings: 2, fail: &control.Error{Message: "out of order", Hint: "try again"}})
 	var refused *control.Error
@@ -143,8 +143,8 @@ func TestListingThatFailsIsAnError(t *testing.T) {
 	}
 }
 
-// TestDaemonStopsInAListing has the daemon end while it lists: the reader is told.
-func TestDaemonStopsInAListing(t *testing.T) {
+// The client reports an error if the daemon stops during a listing.
+func TestListingFailsWhenDaemonStops(t *testing.T) {
 	t.Parallel()
 	m := &memory{bindings: 3, reached: make(chan struct{})}
 	path := filepath.Join(t.TempDir(), "s")
@@ -161,7 +161,7 @@ func TestDaemonStopsInAListing(t *testing.T) {
 	}
 }
 
-// TestTruncatedListing reads from a daemon that dies in the middle, as a killed one does.
+// The client reports an error if the daemon is killed during a listing.
 func TestTruncatedListing(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", `{"item":{"protocol":"tcp"`, "{\"item\":{\"protocol\":\"tcp\"}}\n", "{\"end\":{\"count\":1}}\n", "{}\n"} {
@@ -176,7 +176,7 @@ func TestTruncatedListing(t *testing.T) {
 	}
 }
 
-// raw answers one request with whatever the function writes.
+// raw answers one request with the output of respond.
 func raw(t *testing.T, respond func(io.Writer)) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "s")
@@ -215,9 +215,9 @@ func TestUnreachable(t *testing.T) {
 	}
 	defer hung.Close()
 	for _, tt := range []struct{ path, want string }{
-		{filepath.Join(dir, "none"), "nobody listens there"},
-		{stale, "nobody listens there"},
-		{silent, "nothing was heard for 50ms"},
+		{filepath.Join(dir, "none"), "no process listens there"},
+		{stale, "no process listens there"},
+		{silent, "no response within 50ms"},
 		{raw(t, func(io.Writer) {}), "EOF"},
 	} {
 		c := &control.Client{Socket: tt.path, Timeout: 50 * time.Millisecond}
@@ -235,7 +235,7 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-func TestCancelledRequestSaysSo(t *testing.T) {
+func TestCancelledRequestReturnsContextError(t *testing.T) {
 	t.Parallel()
 	c := start(t, &memory{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -245,7 +245,7 @@ func TestCancelledRequestSaysSo(t *testing.T) {
 	}
 }
 
-// Each request is wrong in its own way, and is told so in JSON.
+// Each request has one error, which the answer explains in JSON.
 func TestBadRequests(t *testing.T) {
 	t.Parallel()
 	c := start(t, &memory{})
@@ -257,12 +257,12 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/", "", 404, "there is nothing at /"},
 		{"POST", "/v1/status", "", 405, "POST is not what this is for"},
 		{"GET", "/v1/pool4/add", "", 405, "GET is not what this is for"},
-		{"POST", "/v1/pool4/add", "", 400, "the request cannot be read: EOF"},
-		{"POST", "/v1/pool4/add", "{", 400, "the request cannot be read: unexpected EOF"},
-		{"POST", "/v1/pool4/add", `{"adresses":"x"}`, 400, `the request cannot be read: json: unknown field "adresses"`},
-		{"POST", "/v1/pool4/add", `{} {}`, 400, "the request goes on after its JSON object"},
+		{"POST", "/v1/pool4/add", "", 400, "cannot read the request: EOF"},
+		{"POST", "/v1/pool4/add", "{", 400, "cannot read the request: unexpected EOF"},
+		{"POST", "/v1/pool4/add", `{"adresses":"x"}`, 400, `cannot read the request: json: unknown field "adresses"`},
+		{"POST", "/v1/pool4/add", `{} {}`, 400, "unexpected data after the JSON object"},
 		{"POST", "/v1/pool4/add", `{"addresses":"` + strings.Repeat("x", 70000) + `"}`, 400, "the request is larger than 65536 bytes"},
-		{"POST", "/v1/pool6/add", `{"prefix":1}`, 400, "the request cannot be read: json: cannot unmarshal number into Go struct field Pool6Change.prefix of type string"},
+		{"POST", "/v1/pool6/add", `{"prefix":1}`, 400, "cannot read the request: json: cannot unmarshal number into Go struct field Pool6Change.prefix of type string"},
 		{"POST", "/v1/bindings/add", "{}", 400, "the request names no binding"},
 		{"POST", "/v1/bindings/remove", `{"protocols":["tcp","all"],"client":"x"}`, 400, `"all" is not a protocol`},
 		{"POST", "/v1/config/set", `{"value":"x"}`, 400, "the request names no key"},
@@ -304,8 +304,8 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// TestStuckReaderDoesNotKeepTheDaemonFromStopping opens a listing and never reads it.
-func TestStuckReaderDoesNotKeepTheDaemonFromStopping(t *testing.T) {
+// Serve returns although a client does not read its listing.
+func TestServeStopsWithStuckReader(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
 	stop := startOn(t, path, &memory{bindings: 1 << 30})
@@ -320,6 +320,6 @@ func TestStuckReaderDoesNotKeepTheDaemonFromStopping(t *testing.T) {
 	}
 	stop()
 	if _, err := os.Stat(path); err == nil {
-		t.Error("the socket is left behind")
+		t.Error("the socket still exists")
 	}
 }

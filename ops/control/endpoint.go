@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// bindingWire and sessionWire are Binding and Session as JSON has them: addresses and ports are values of their own, so
-// that scripts need not take them apart.
+// bindingWire and sessionWire are the JSON forms of Binding and Session. Addresses and ports are separate values, so
+// that scripts need not parse them.
 type bindingWire struct {
 	Protocol   string     `json:"protocol"`
 	Client     netip.Addr `json:"client"`
@@ -20,7 +20,7 @@ type bindingWire struct {
 type sessionWire struct {
 	Protocol   string     `json:"protocol"`
 	Client     netip.Addr `json:"client,omitzero"`
-	ClientPort *uint16    `json:"client_port,omitempty"` // port 0 is an Identifier like others
+	ClientPort *uint16    `json:"client_port,omitempty"` // a pointer, because 0 is a valid Identifier
 	Mapped     netip.Addr `json:"mapped"`
 	MappedPort uint16     `json:"mapped_port"`
 	Peer       netip.Addr `json:"peer"`

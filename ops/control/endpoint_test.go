@@ -8,8 +8,8 @@ import (
 	"nat64d/ops/control"
 )
 
-// Bindings and sessions come back from JSON as they were, and there addresses and ports are values of their own. An
-// Identifier of 0 is one.
+// Bindings and sessions are unchanged after a round trip through JSON, which has addresses and ports as separate
+// values. 0 is a valid Identifier.
 func TestRowsInJSON(t *testing.T) {
 	t.Parallel()
 	at := netip.MustParseAddrPort

@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// ServeWithin is Serve with limits of time that a test can wait for.
+// ServeWithin is Serve with short time limits for tests.
 func ServeWithin(ctx context.Context, l net.Listener, h http.Handler, d time.Duration) error {
 	brief := usualLimits
 	brief.request, brief.idle, brief.write, brief.listing = d, d, d, 5*d
 	return serve(ctx, l, h, brief)
 }
 
-// MaxConns is how many connections Serve keeps.
+// MaxConns is the maximum number of connections of Serve.
 var MaxConns = usualLimits.conns
 
-// Victim returns which of connections has to make way, given the processes at their other ends and whether a request of
-// them is being answered.
+// Victim returns the index of the connection to close, given the process of each connection and whether one of its
+// requests is being answered.
 func Victim(pids []int, active []bool) int {
 	conns := make([]*conn, len(pids))
 	for i, pid := range pids {

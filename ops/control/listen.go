@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxSocketPath is what sockaddr_un holds beside its closing zero.
+// maxSocketPath is the size of sun_path in sockaddr_un without the terminating zero.
 const maxSocketPath = 107
 
-// Listener is the daemon's end of the control socket. While it is open no other Listen on the same path succeeds.
+// Listener is the listening control socket. While it is open, Listen on the same path fails.
 type Listener struct {
 	net.Listener
 	path  string
@@ -25,9 +25,8 @@ type Listener struct {
 	lock  *os.File
 }
 
-// Listen makes the control socket, and its folder if need be. The socket belongs to the group, when there is such a
-// group, and only root and that group may use it. One that a crashed daemon left behind is replaced; one that
-// somebody answers on is not.
+// Listen creates the control socket and, if necessary, its directory. Only root and the group, if it exists, may use
+// the socket. Listen replaces a socket of a crashed daemon, but not one that a process listens on.
 func Listen(path, group string) (*Listener, error) {
 	if path == "" || len(path) > maxSocketPath {
 		return nil, fmt.Errorf("control: the socket's path %q must have 1 to %d bytes", path, maxSocketPath)
@@ -50,7 +49,7 @@ func Listen(path, group string) (*Listener, error) {
 	return l, nil
 }
 
-// Group returns the name of the group that may use the socket, or nothing when only root may.
+// Group returns the name of the group that may use the socket, or "" if only root may.
 func (l *Listener) Group() string { return l.group }
 
 // Close stops listening and removes the socket.
@@ -63,15 +62,16 @@ func (l *Listener) Close() error {
 	return err
 }
 
-// release gives up the lock. Its file goes while the lock is still held, so that acquire cannot lock a file that is
-// about to vanish without noticing.
+// release unlocks and removes the lock file. It removes the file first, so that acquire cannot lock a file that is
+// then removed.
 func (l *Listener) release() {
 	os.Remove(l.lock.Name())
 	l.lock.Close()
 }
 
-// acquire makes and locks a file. The kernel drops the lock when the process ends, however it ends; the socket itself
-// cannot serve, since between the check that it is stale and its replacement another daemon could have begun.
+// acquire creates and locks a file. The kernel releases the lock when the process ends for any reason. The socket
+// itself cannot serve as lock: another daemon could start between the check that the socket is stale and its
+// replacement.
 func acquire(path string) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
@@ -85,11 +85,11 @@ func acquire(path string) (*os.File, error) {
 		if current(f) {
 			return f, nil
 		}
-		f.Close() // its former owner removed it between our open and our lock
+		f.Close() // its previous owner removed it between our open and our lock
 	}
 }
 
-// current reports whether the path of an open file still leads to it.
+// current reports whether the path of an open file still refers to it.
 func current(f *os.File) bool {
 	opened, err := f.Stat()
 	if err != nil {
@@ -112,7 +112,7 @@ func (l *Listener) open(group string) error {
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: l.path}); err != nil {
 		return fmt.Errorf("control: bind %s: %w", l.path, err)
 	}
-	// Nobody can connect before listen, so the socket never has other rights than these.
+	// Clients cannot connect before listen, so the permissions are in place before the first connection.
 	if err := l.permit(group); err != nil {
 		return errors.Join(err, os.Remove(l.path))
 	}
@@ -123,7 +123,7 @@ func (l *Listener) open(group string) error {
 	return err
 }
 
-// permit lets root and the group use the socket, or root alone when there is no such group.
+// permit allows root and the group to use the socket, or only root if the group does not exist.
 func (l *Listener) permit(group string) error {
 	if err := os.Chmod(l.path, 0o660); err != nil {
 		return fmt.Errorf("control: %w", err)
@@ -143,7 +143,7 @@ func (l *Listener) permit(group string) error {
 	return nil
 }
 
-// removeStale removes a socket that nobody answers on.
+// removeStale removes a socket that no process listens on.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -159,7 +159,7 @@ func removeStale(path string) error {
 		conn.Close()
 		return inUse(path)
 	} else if !errors.Is(err, unix.ECONNREFUSED) {
-		return fmt.Errorf("control: cannot tell whether a daemon listens: %w", err)
+		return fmt.Errorf("control: cannot determine whether a daemon listens: %w", err)
 	}
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("control: %w", err)
@@ -167,17 +167,17 @@ func removeStale(path string) error {
 	return nil
 }
 
-// inUse says who listens on the path.
+// inUse returns an error that names the process listening on the path.
 func inUse(path string) error {
 	who := "another nat64d"
 	if pid := listenerPID(path); pid > 0 {
 		who = fmt.Sprintf("another nat64d (pid %d)", pid)
 	}
-	return fmt.Errorf("%s listens on %s: stop it, or give this one another socket", who, path)
+	return fmt.Errorf("%s listens on %s: stop it, or configure another socket", who, path)
 }
 
-// listenerPID returns the process that listens on the path, or 0. The kernel tells it to whoever connects, so that it
-// is known even of a daemon that hangs.
+// listenerPID returns the process that listens on the path, or 0. The kernel reports it to a client that connects,
+// even if the daemon hangs.
 func listenerPID(path string) int {
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"nat64d/ops/control"
 )
 
-func TestListenMakesAndRemovesTheSocket(t *testing.T) {
+func TestListenCreatesAndCloseRemovesSocket(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	path := filepath.Join(dir, "s")
@@ -32,7 +32,7 @@ func TestListenMakesAndRemovesTheSocket(t *testing.T) {
 		t.Error(err)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+		t.Errorf("Close left files behind: %v, %v", left, err)
 	}
 }
 
@@ -51,7 +51,7 @@ func TestListenGroup(t *testing.T) {
 	}
 }
 
-func TestListenRefusesBesideALiveDaemon(t *testing.T) {
+func TestListenRefusesSocketInUse(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := control.Listen(path, "")
@@ -67,7 +67,7 @@ func TestListenRefusesBesideALiveDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := control.Listen(path, ""); err == nil || !strings.HasPrefix(err.Error(), want) {
-		t.Errorf("without the lock's file the error is %v, want %s…", err, want)
+		t.Errorf("without the lock file the error is %v, want %s…", err, want)
 	}
 	if c, err := net.Dial("unix", path); err != nil {
 		t.Errorf("the first daemon no longer listens: %v", err)
@@ -76,7 +76,7 @@ func TestListenRefusesBesideALiveDaemon(t *testing.T) {
 	}
 }
 
-func TestListenReplacesAStaleSocket(t *testing.T) {
+func TestListenReplacesStaleSocket(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
 	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
@@ -95,7 +95,7 @@ func TestListenReplacesAStaleSocket(t *testing.T) {
 	l.Close()
 }
 
-func TestListenLeavesOtherFilesAlone(t *testing.T) {
+func TestListenRefusesOtherFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
@@ -108,7 +108,7 @@ func TestListenLeavesOtherFilesAlone(t *testing.T) {
 		t.Error("the file is gone")
 	}
 	if _, err := os.Stat(path + ".lock"); err == nil {
-		t.Error("the lock is left behind")
+		t.Error("the lock file still exists")
 	}
 }
 
@@ -119,8 +119,8 @@ func TestListenPathTooLong(t *testing.T) {
 	}
 }
 
-// TestListenRace has many daemons begin at once, over and over, on a path where a crashed one left its socket: there
-// is never more than one, and there is one in the end.
+// Many daemons start concurrently and repeatedly on a path with a stale socket. At most one of them listens at a
+// time, and at least one succeeds.
 func TestListenRace(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
@@ -149,6 +149,6 @@ func TestListenRace(t *testing.T) {
 	}
 	wg.Wait()
 	if wins.Load() == 0 {
-		t.Error("nobody could listen")
+		t.Error("no daemon could listen")
 	}
 }

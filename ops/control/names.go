@@ -7,102 +7,102 @@ import (
 	"net/url"
 )
 
-// Names is the DNS64 forwarder as the server shows it. Its methods are called by many goroutines at once.
+// Names is the DNS64 forwarder that the server shows. Its methods must be safe for concurrent use.
 type Names interface {
 	Version() Version
 	Counters() []Counter
 	DNS64() (DNS64Status, error)
-	// DNS64Cache returns the answers that are remembered.
+	// DNS64Cache returns the cached answers.
 	DNS64Cache() ([]DNS64Cached, error)
 	FlushDNS64() (DNS64Flushed, error)
-	// QueryDNS64 answers as a client would be answered.
+	// QueryDNS64 answers a query like one of a client.
 	QueryDNS64(context.Context, DNS64Query) (DNS64Answer, error)
-	// Snippet returns what has another server agree with this gateway. It needs no forwarder.
+	// Snippet returns configuration for another server that matches this gateway. It needs no forwarder.
 	Snippet(server string) (DNS64Snippet, error)
 }
 
 // DNS64Status is the state of the forwarder.
 type DNS64Status struct {
 	Listen    []netip.AddrPort `json:"listen"`
-	Closed    []DNS64Closed    `json:"closed,omitempty"` // addresses that cannot be listened on, which is tried again
+	Closed    []DNS64Closed    `json:"closed,omitempty"` // addresses that nat64d cannot listen on; it keeps trying
 	Prefixes  []netip.Prefix   `json:"prefixes"`
-	Clients   []netip.Prefix   `json:"clients"` // who is answered
+	Clients   []netip.Prefix   `json:"clients"` // prefixes whose clients are answered
 	Upstreams []DNS64Upstream  `json:"upstreams"`
-	Limited   []netip.Prefix   `json:"limited"` // clients that have asked for more than their share within the last minute
-	Cached    int              `json:"cached"`  // answers that are remembered
+	Limited   []netip.Prefix   `json:"limited"` // clients that exceeded their rate limit within the last minute
+	Cached    int              `json:"cached"`  // number of cached answers
 	Counters  []Counter        `json:"counters"`
 }
 
-// DNS64Closed is an address that cannot be listened on.
+// DNS64Closed is an address that nat64d cannot listen on.
 type DNS64Closed struct {
 	Address netip.AddrPort `json:"address"`
 	Error   string         `json:"error"`
 }
 
-// DNS64Upstream is a resolver that is asked.
+// DNS64Upstream is a resolver that the forwarder queries.
 type DNS64Upstream struct {
 	Upstream string  `json:"upstream"`
 	Up       bool    `json:"up"`
 	Since    string  `json:"down_since,omitempty"`
 	Error    string  `json:"error,omitempty"` // why it is down
 	Asked    uint64  `json:"asked"`
-	Failed   uint64  `json:"failed"`          // questions without an answer
+	Failed   uint64  `json:"failed"`          // queries without an answer
 	Latency  Seconds `json:"latency_seconds"` // a moving average
 }
 
-// DNS64Cached is an answer that is remembered.
+// DNS64Cached is a cached answer.
 type DNS64Cached struct {
 	Name    string  `json:"name"`
 	Type    string  `json:"type"`
 	Result  string  `json:"result"`
-	Kind    string  `json:"kind"` // upstream (as it came) or answer (as clients get it)
+	Kind    string  `json:"kind"` // upstream (as received) or answer (as sent to clients)
 	TTL     Seconds `json:"ttl_seconds"`
 	Hits    uint32  `json:"hits"`
 	Records int     `json:"records"`
 }
 
-// DNS64Flushed says what a flush did.
+// DNS64Flushed is the result of a flush.
 type DNS64Flushed struct {
 	Forgotten int `json:"forgotten"`
 }
 
-// DNS64Query is a question.
+// DNS64Query is a query.
 type DNS64Query struct {
 	Name   string
 	Type   string     // empty: AAAA
-	Client netip.Addr // which decides between prefixes, if anything
+	Client netip.Addr // selects the prefix if it depends on the client
 }
 
-// DNS64Answer is what a question is answered with.
+// DNS64Answer is the answer to a query.
 type DNS64Answer struct {
 	Result    string   `json:"result"` // NOERROR, NXDOMAIN, SERVFAIL, …
 	Answer    []string `json:"answer"` // records, as in a zone file
 	Authority []string `json:"authority,omitempty"`
 	Elapsed   Seconds  `json:"elapsed_seconds"`
 
-	Upstreams []DNS64Attempt `json:"upstreams,omitempty"` // none if the answer was remembered
+	Upstreams []DNS64Attempt `json:"upstreams,omitempty"` // empty if the answer was cached
 }
 
-// DNS64Attempt is one question to one upstream.
+// DNS64Attempt is one query to one upstream.
 type DNS64Attempt struct {
 	Upstream string  `json:"upstream"`
 	Name     string  `json:"name"`
 	Type     string  `json:"type"`
-	Outcome  string  `json:"outcome"` // what it answered, or why it did not
+	Outcome  string  `json:"outcome"` // its answer, or why there is none
 	Failed   bool    `json:"failed"`
 	Elapsed  Seconds `json:"elapsed_seconds"`
 }
 
-// SnippetServers are the servers that Names.Snippet knows.
+// SnippetServers are the servers that Names.Snippet supports.
 var SnippetServers = []string{"bind", "unbound", "coredns", "radvd", "networkd"}
 
-// DNS64Snippet is a part of another server's configuration.
+// DNS64Snippet is part of another server's configuration.
 type DNS64Snippet struct {
 	Server string `json:"server"`
 	Text   string `json:"text"`
 }
 
-// nameRoutes is the part of the API that is about the forwarder.
+// nameRoutes are the routes of the forwarder.
 var nameRoutes = []route{
 	{"GET", "/v1/dns64", ofNames(func(n Names, _ *http.Request) (DNS64Status, error) { return n.DNS64() })},
 	{"GET", "/v1/dns64/cache", ofNames(func(n Names, _ *http.Request) ([]DNS64Cached, error) {
@@ -119,13 +119,13 @@ var nameRoutes = []route{
 	}},
 }
 
-// aloneRoutes are what a Backend answers, if there is one.
+// aloneRoutes are the routes of the forwarder that a Backend, if present, serves instead.
 var aloneRoutes = []route{
 	{"GET", "/v1/version", ofNames(func(n Names, _ *http.Request) (Version, error) { return n.Version(), nil })},
 	{"GET", "/v1/stats", ofNames(func(n Names, _ *http.Request) ([]Counter, error) { return list(n.Counters()), nil })},
 }
 
-// ofNames answers with a value.
+// ofNames returns a handler that answers with the result of value.
 func ofNames[T any](value func(Names, *http.Request) (T, error)) func(*server, http.ResponseWriter, *http.Request) {
 	return func(s *server, w http.ResponseWriter, r *http.Request) {
 		v, err := value(s.names, r)
@@ -154,17 +154,17 @@ func (c *Client) DNS64(ctx context.Context) (v DNS64Status, err error) {
 	return v, c.get(ctx, "/v1/dns64", &v)
 }
 
-// DNS64Cache returns the answers that are remembered.
+// DNS64Cache returns the cached answers.
 func (c *Client) DNS64Cache(ctx context.Context) (v []DNS64Cached, err error) {
 	return v, c.get(ctx, "/v1/dns64/cache", &v)
 }
 
-// FlushDNS64 forgets all answers.
+// FlushDNS64 removes all cached answers.
 func (c *Client) FlushDNS64(ctx context.Context) (v DNS64Flushed, err error) {
 	return v, c.post(ctx, "/v1/dns64/flush", nil, &v)
 }
 
-// QueryDNS64 answers a question as a client would be answered.
+// QueryDNS64 answers a query like one of a client.
 func (c *Client) QueryDNS64(ctx context.Context, q DNS64Query) (v DNS64Answer, err error) {
 	p := url.Values{"name": {q.Name}, "type": {q.Type}}
 	if q.Client.IsValid() {
@@ -173,7 +173,7 @@ func (c *Client) QueryDNS64(ctx context.Context, q DNS64Query) (v DNS64Answer, e
 	return v, c.get(ctx, "/v1/dns64/query?"+p.Encode(), &v)
 }
 
-// Snippet returns what has another server agree with this gateway.
+// Snippet returns configuration for another server that matches this gateway.
 func (c *Client) Snippet(ctx context.Context, server string) (v DNS64Snippet, err error) {
 	return v, c.get(ctx, "/v1/dns64/snippet?"+url.Values{"server": {server}}.Encode(), &v)
 }

@@ -12,7 +12,7 @@ import (
 	"nat64d/ops/control"
 )
 
-// fewNames are Names that know one name.
+// fewNames is a Names that knows one name.
 type fewNames struct{}
 
 var _ control.Names = fewNames{}
@@ -36,13 +36,13 @@ func (fewNames) Snippet(server string) (control.DNS64Snippet, error) {
 
 func (fewNames) QueryDNS64(_ context.Context, q control.DNS64Query) (control.DNS64Answer, error) {
 	if q != (control.DNS64Query{Name: "h.example.net", Type: "A", Client: netip.MustParseAddr("2001:db8::8")}) {
-		return control.DNS64Answer{}, errors.New("another question")
+		return control.DNS64Answer{}, errors.New("unexpected query")
 	}
 	return control.DNS64Answer{Result: "NOERROR"}, nil
 }
 
-// Names are served without a gateway, and only they.
-func TestNamesAlone(t *testing.T) {
+// Without a Backend the server has the routes of the forwarder, and no others.
+func TestServerWithoutBackend(t *testing.T) {
 	t.Parallel()
 	h := control.NewServer(nil, fewNames{}, slog.New(slog.DiscardHandler))
 	for _, row := range []struct {

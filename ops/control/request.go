@@ -14,12 +14,12 @@ import (
 	"strings"
 )
 
-// maxBody bounds the body of a request, which is one change.
+// maxBody is the maximum length of a request body.
 const maxBody = 64 << 10
 
 var protocols = []string{"tcp", "udp", "icmp"}
 
-// checkProtocols refuses names that are no protocol.
+// checkProtocols returns an error if a name is not a protocol.
 func checkProtocols(names []string) error {
 	for _, p := range names {
 		if !slices.Contains(protocols, p) {
@@ -29,11 +29,11 @@ func checkProtocols(names []string) error {
 	return nil
 }
 
-// changing is the body of a request that changes something. What its texts mean is for the Backend to say.
+// changing is the body of a request for a change. The Backend interprets its texts.
 type changing interface {
-	check() error       // its form
-	attrs() []slog.Attr // what the log says of it
-	example() string    // what a right one looks like
+	check() error       // checks the syntax
+	attrs() []slog.Attr // attributes for the log
+	example() string    // a valid body
 }
 
 func (c Pool4Change) check() error { return checkProtocols(c.Protocols) }
@@ -70,7 +70,7 @@ func (c ConfigChange) attrs() []slog.Attr {
 }
 func (ConfigChange) example() string { return `{"key": "sessions.timeouts.udp", "value": "5m"}` }
 
-// decodeChange reads the body of a change.
+// decodeChange decodes the body of a change.
 func decodeChange[C changing](r io.Reader) (c C, err error) {
 	dec := json.NewDecoder(r)
 	dec.DisallowUnknownFields()
@@ -79,7 +79,7 @@ func decodeChange[C changing](r io.Reader) (c C, err error) {
 		return empty, badBody(err, empty.example())
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return c, &Error{Message: "the request goes on after its JSON object"}
+		return c, &Error{Message: "unexpected data after the JSON object"}
 	}
 	return c, c.check()
 }
@@ -89,10 +89,10 @@ func badBody(err error, example string) error {
 	if errors.As(err, &large) {
 		return &Error{Message: fmt.Sprintf("the request is larger than %d bytes", large.Limit)}
 	}
-	return &Error{Message: "the request cannot be read: " + err.Error(), Hint: "send " + example}
+	return &Error{Message: "cannot read the request: " + err.Error(), Hint: "send " + example}
 }
 
-// values returns the filter as the query of a request.
+// values encodes the filter as the query of a request.
 func (f *Filter) values() url.Values {
 	v := url.Values{}
 	for _, p := range f.Protocols {
@@ -110,7 +110,7 @@ func (f *Filter) values() url.Values {
 	return v
 }
 
-// parseFilter reads the query of a listing.
+// parseFilter decodes the query of a listing.
 func parseFilter(v url.Values) (f Filter, err error) {
 	for name, vs := range v {
 		if name != "protocol" && len(vs) != 1 {
@@ -137,12 +137,12 @@ func parseFilter(v url.Values) (f Filter, err error) {
 	return f, nil
 }
 
-// ParseClient reads the client of a Filter: an IPv6 address, or a prefix of them.
+// ParseClient parses the client of a Filter: an IPv6 address or prefix.
 func ParseClient(s string) (netip.Prefix, error) {
 	return parsePrefix(s, netip.Addr.Is6, "client", "an IPv6 address or prefix such as 2001:db8::/64")
 }
 
-// ParsePeer reads the peer of a Filter: an IPv4 address, or a prefix of them.
+// ParsePeer parses the peer of a Filter: an IPv4 address or prefix.
 func ParsePeer(s string) (netip.Prefix, error) {
 	return parsePrefix(s, netip.Addr.Is4, "peer", "an IPv4 address or prefix such as 192.0.2.0/24")
 }

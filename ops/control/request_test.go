@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// FuzzDecodeChange checks of every kind of change that what a server accepts is what the client meant.
+// FuzzDecodeChange checks that a decoded change of any kind is encoded as the same change.
 func FuzzDecodeChange(f *testing.F) {
 	f.Add(`{"addresses":"192.0.2.1","ports":"7000-8000","protocols":["tcp"],"force":true}`)
 	f.Add(`{"protocols":["tcp","udp"],"client":"[2001:db8::5]:80","mapped":"192.0.2.1:80"}`)
@@ -39,8 +39,8 @@ func thereAndBack[C changing](t *testing.T, text string) {
 	}
 }
 
-// TestExamplesAreRight sends what a refusal says would be right.
-func TestExamplesAreRight(t *testing.T) {
+// The examples in refusals are valid requests.
+func TestExamplesAreValid(t *testing.T) {
 	t.Parallel()
 	example[Pool4Change](t)
 	example[Pool6Change](t)
@@ -55,7 +55,7 @@ func example[C changing](t *testing.T) {
 	}
 }
 
-// FuzzParseFilter checks that what a server accepts is what the client meant.
+// FuzzParseFilter checks that a decoded filter is encoded as the same filter.
 func FuzzParseFilter(f *testing.F) {
 	f.Add("protocol=tcp&protocol=udp&client=2001:db8::/64&peer=192.0.2.1&limit=3")
 	f.Add("client=fe80::1%25eth0/64&limit=00")

@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// route is one line of the API.
+// route is one entry of the API.
 type route struct {
 	method, path string
 	handle       func(*server, http.ResponseWriter, *http.Request)
 }
 
-// routes is the whole API. The client names the same paths.
+// routes is the whole API. The client uses the same paths.
 var routes = []route{
 	{"GET", "/v1/version", show(func(b Backend) any { return b.Version() })},
 	{"GET", "/v1/status", show(func(b Backend) any { return b.Status() })},
@@ -44,7 +44,7 @@ var routes = []route{
 	{"GET", "/v1/sessions", stream(Backend.Sessions)},
 }
 
-// server answers requests with what the Backend and the Names say.
+// server answers requests with the results of the Backend and the Names.
 type server struct {
 	backend Backend
 	names   Names
@@ -52,8 +52,8 @@ type server struct {
 	mux     *http.ServeMux
 }
 
-// NewServer returns the API over a Backend and Names. Changes are logged. It may serve any number of requests at once. What
-// is nil is left out.
+// NewServer returns a handler for the API of a Backend and Names, either of which may be nil. It logs changes. The
+// handler is safe for concurrent use.
 func NewServer(b Backend, n Names, log *slog.Logger) http.Handler {
 	s := &server{backend: b, names: n, log: log, mux: http.NewServeMux()}
 	var served []route
@@ -83,11 +83,11 @@ func NewServer(b Backend, n Names, log *slog.Logger) http.Handler {
 	return s.mux
 }
 
-// stopGrace is how long Serve waits for running requests at the end.
+// stopGrace is how long Serve waits for pending requests when it stops.
 const stopGrace = time.Second
 
-// Serve answers on l until ctx is done, then ends listings, lets short requests finish and closes l. What a client can hold
-// is bounded: connections, and the time and size of each request and answer.
+// Serve answers requests on l until ctx is done. It then ends listings, completes short requests and closes l. It
+// limits the connections of clients and the time and size of each request and answer.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	return serve(ctx, l, h, usualLimits)
 }
@@ -98,7 +98,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, m limits) error 
 		Handler:           received(h, m.request),
 		BaseContext:       func(net.Listener) context.Context { return context.WithValue(ctx, listingTime{}, m.listing) },
 		ConnState:         few.state,
-		ReadHeaderTimeout: m.request, // not ReadTimeout, which would end the context of a long listing
+		ReadHeaderTimeout: m.request, // not ReadTimeout, which would cancel the context of a long listing
 		IdleTimeout:       m.idle,
 		MaxHeaderBytes:    16 << 10,
 	}
@@ -108,7 +108,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, m limits) error 
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 		defer cancel()
 		if s.Shutdown(grace) != nil {
-			s.Close() // a client that does not read its listing
+			s.Close() // closes connections whose client does not read
 		}
 	})
 	err := s.Serve(few)
@@ -121,13 +121,13 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, m limits) error 
 	return fmt.Errorf("control: %w", err)
 }
 
-// received has h see a request when all of it is there, and refuses one whose body is too large or comes too slowly. Left to
-// itself an http.Server waits without end for a body that a handler does not read.
+// received reads the whole body before it calls h, and refuses a request whose body is too large or too slow. An
+// http.Server alone waits indefinitely for a body that its handler does not read.
 func received(h http.Handler, within time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength != 0 { // -1: not known
+		if r.ContentLength != 0 { // -1: unknown length
 			conn := http.NewResponseController(w)
-			_ = conn.SetReadDeadline(time.Now().Add(within)) // an error means that the client is gone
+			_ = conn.SetReadDeadline(time.Now().Add(within)) // fails only if the client has closed the connection
 			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 			if err != nil {
 				w.Header().Set("Connection", "close")
@@ -141,14 +141,14 @@ func received(h http.Handler, within time.Duration) http.Handler {
 	})
 }
 
-// show answers with a value.
+// show returns a handler that answers with the result of value.
 func show(value func(Backend) any) func(*server, http.ResponseWriter, *http.Request) {
 	return func(s *server, w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, value(s.backend))
 	}
 }
 
-// address reads the parameter of a request about an address.
+// address parses the parameter of an address request.
 func address(b Backend, text string) ([]AddressPair, error) {
 	a, err := netip.ParseAddr(text)
 	if err != nil || a.Zone() != "" {
@@ -157,7 +157,7 @@ func address(b Backend, text string) ([]AddressPair, error) {
 	return b.Address(a)
 }
 
-// list keeps an empty list from being written as null.
+// list returns an empty list instead of nil, which JSON would encode as null.
 func list[T any](l []T) []T {
 	if l == nil {
 		return []T{}
@@ -165,7 +165,7 @@ func list[T any](l []T) []T {
 	return l
 }
 
-// query answers with the rows for one parameter, which may be empty.
+// query returns a handler that answers with the rows for one optional parameter.
 func query[T any](parameter string, rows func(Backend, string) ([]T, error)) func(*server, http.ResponseWriter, *http.Request) {
 	return func(s *server, w http.ResponseWriter, r *http.Request) {
 		l, err := rows(s.backend, r.URL.Query().Get(parameter))
@@ -177,7 +177,7 @@ func query[T any](parameter string, rows func(Backend, string) ([]T, error)) fun
 	}
 }
 
-// change makes a change and answers with what it did.
+// change returns a handler that makes a change and answers with its result.
 func change[C changing, R any](do func(Backend, C) (R, error)) func(*server, http.ResponseWriter, *http.Request) {
 	return func(s *server, w http.ResponseWriter, r *http.Request) {
 		c, err := decodeChange[C](r.Body)
@@ -190,7 +190,7 @@ func change[C changing, R any](do func(Backend, C) (R, error)) func(*server, htt
 	}
 }
 
-// act does something that needs no arguments.
+// act returns a handler for an action without arguments.
 func act[T any](do func(Backend) (T, error)) func(*server, http.ResponseWriter, *http.Request) {
 	return func(s *server, w http.ResponseWriter, r *http.Request) {
 		result, err := do(s.backend)
@@ -198,12 +198,12 @@ func act[T any](do func(Backend) (T, error)) func(*server, http.ResponseWriter, 
 	}
 }
 
-// nothing makes of an action without a result one whose result is an empty object.
+// nothing adapts an action without a result to one whose result is an empty object.
 func nothing(do func(Backend) error) func(Backend) (struct{}, error) {
 	return func(b Backend) (struct{}, error) { return struct{}{}, do(b) }
 }
 
-// done answers a request that was to change something, and logs it.
+// done answers a request for a change and logs it.
 func (s *server) done(w http.ResponseWriter, r *http.Request, result any, err error, what ...slog.Attr) {
 	if err != nil {
 		s.log.LogAttrs(r.Context(), slog.LevelWarn, "request refused", append(what, slog.String("request", r.URL.Path), slog.Any("error", err))...)
@@ -219,7 +219,7 @@ func refuse(w http.ResponseWriter, status int, err error) {
 	answer(w, status, asError(err))
 }
 
-// asError returns an error in the form that travels: its whole text, and the hint if there is one in its chain.
+// asError returns the JSON form of an error: its whole text, and the hint of an *Error in its chain.
 func asError(err error) *Error {
 	e := &Error{Message: err.Error()}
 	var inner *Error
@@ -229,7 +229,7 @@ func asError(err error) *Error {
 	return e
 }
 
-// answer writes a value. An error here means that the client is gone.
+// answer writes a value. It ignores write errors, which mean that the client has closed the connection.
 func answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

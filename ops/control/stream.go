@@ -13,22 +13,22 @@ import (
 type line[T any] struct {
 	Item  *T     `json:"item,omitempty"`
 	End   *end   `json:"end,omitempty"`   // the last line of a complete listing
-	Error *Error `json:"error,omitempty"` // the last line of one that failed
+	Error *Error `json:"error,omitempty"` // the last line of a listing that failed
 }
 
 type end struct {
-	Count int `json:"count"` // of the items before
+	Count int `json:"count"` // number of items
 }
 
-// streamBuffer gathers lines, so that a listing costs few system calls.
+// streamBuffer collects lines, so that a listing needs few system calls.
 const streamBuffer = 64 << 10
 
-// listingTime is the key of the time that a client may take for a listing, in the context of a server.
+// listingTime is the context key of the time limit for a listing.
 type listingTime struct{}
 
 var errLimit = errors.New("limit reached")
 
-// stream answers with a listing, one line an entry, as the Backend yields them.
+// stream returns a handler that answers with a listing: one line for each entry that the Backend yields.
 func stream[T any](each func(Backend, context.Context, Filter, func(T) error) error) func(*server, http.ResponseWriter, *http.Request) {
 	return func(s *server, w http.ResponseWriter, r *http.Request) {
 		f, err := parseFilter(r.URL.Query())
@@ -37,7 +37,8 @@ func stream[T any](each func(Backend, context.Context, Filter, func(T) error) er
 			return
 		}
 		w.Header().Set("Content-Type", "application/x-ndjson")
-		// The client waits for this much only for a limited time; the first entry that matches may be far.
+		// Send the headers first: the client waits for them with a timeout, and the first matching entry may take
+		// longer.
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			return
 		}
@@ -59,7 +60,8 @@ func stream[T any](each func(Backend, context.Context, Filter, func(T) error) er
 		})
 		switch {
 		case ctx.Err() != nil:
-			// The client is gone or too slow, or the daemon stops: then a listing without its last line says so.
+			// The client is gone or too slow, or the daemon is stopping. The missing end line marks the listing as
+			// incomplete.
 		case err == nil, errors.Is(err, errLimit):
 			_ = enc.Encode(line[T]{End: &end{count}})
 		default:
