@@ -40,6 +40,7 @@ var imports = map[string]string{
 	"cmd/nat64ctl":   "ops/control pool4",
 	"test":           "",
 	"test/bench":     "ops/control lab",
+	"test/dissect":   "",
 }
 
 // unsafeAllowed are the only packages that may import unsafe.

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
@@ -25,10 +26,15 @@ type arpPacket struct {
 	target netip.Addr
 }
 
-func parseARP(b []byte) arpPacket {
+func parseARP(t *testing.T, b []byte) arpPacket {
+	t.Helper()
+	var a layers.ARP
+	if err := a.DecodeFromBytes(b, gopacket.NilDecodeFeedback); err != nil {
+		t.Fatal(err)
+	}
 	return arpPacket{
-		op: binary.BigEndian.Uint16(b[6:]), mac: net.HardwareAddr(b[8:14]).String(),
-		sender: netip.AddrFrom4([4]byte(b[14:18])), target: netip.AddrFrom4([4]byte(b[24:28])),
+		op: a.Operation, mac: net.HardwareAddr(a.SourceHwAddress).String(),
+		sender: netip.AddrFrom4([4]byte(a.SourceProtAddress)), target: netip.AddrFrom4([4]byte(a.DstProtAddress)),
 	}
 }
 
@@ -50,7 +56,7 @@ func watchARP(t *testing.T, l *lab.Lab) func() []arpPacket {
 	return func() (list []arpPacket) {
 		t.Helper()
 		for _, b := range packets() {
-			if a := parseARP(b); a.mac == gateway {
+			if a := parseARP(t, b); a.mac == gateway {
 				list = append(list, a)
 			}
 		}

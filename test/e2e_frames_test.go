@@ -17,6 +17,7 @@ import (
 
 	"nat64d/lab"
 	"nat64d/packet"
+	"nat64d/test/dissect"
 )
 
 // Super-packets of more than 64 KiB ("BIG TCP") are carried in both directions, and none is lost for its length.
@@ -191,12 +192,12 @@ func (f *tapFlow) passes(after string) {
 	if got == nil {
 		return
 	}
-	f.mapped = netip.AddrPortFrom(netip.AddrFrom4([4]byte(got[12:16])), binary.BigEndian.Uint16(got[20:]))
+	f.mapped = got.Src
 	f.exchange(1, 0, numbered4(lab.Server4, f.mapped.Addr().String(), flowPort, f.mapped.Port(), f.round), after)
 }
 
 // exchange writes a packet on one side until its payload comes out on the other, and returns the IP packet that has it.
-func (f *tapFlow) exchange(from, to int, ip []byte, after string) []byte {
+func (f *tapFlow) exchange(from, to int, ip []byte, after string) *dissect.Packet {
 	f.t.Helper()
 	marker := ip[len(ip)-4:]
 	deadline := time.After(3 * time.Second)
@@ -208,8 +209,8 @@ func (f *tapFlow) exchange(from, to int, ip []byte, after string) []byte {
 		for waiting := true; waiting; {
 			select {
 			case b := <-f.seen[to]:
-				if len(b) > 24+28 && bytes.HasSuffix(b, marker) && b[24+9] == packet.NumUDP || len(b) > 24+48 && bytes.HasSuffix(b, marker) && b[24+6] == packet.NumUDP {
-					return b[24:]
+				if p, err := dissect.IP(b[packet.Headroom:]); err == nil && p.UDP != nil && bytes.Equal(p.Payload, marker) {
+					return p
 				}
 			case <-again:
 				waiting = false

@@ -1,8 +1,6 @@
 package test
 
 import (
-	"encoding/binary"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nat64d/lab"
+	"nat64d/test/dissect"
 )
 
 // pool4 is the machine's own address: the machine's own services and connections live beside it.
@@ -123,7 +122,6 @@ func watchResets(t *testing.T, l *lab.Lab) func() int {
 
 // fromOwnPool reports whether the source of a TCP segment over IPv4 is in ownPool.
 func fromOwnPool(b []byte) bool {
-	source, segment := netip.AddrFrom4([4]byte(b[12:16])), b[4*int(b[0]&0x0f):]
-	port := binary.BigEndian.Uint16(segment)
-	return source.String() == lab.Gateway4 && port >= 7000 && port <= 8000
+	p, _ := dissect.IP(b)
+	return p != nil && p.TCP != nil && p.Src.Addr().String() == lab.Gateway4 && p.Src.Port() >= 7000 && p.Src.Port() <= 8000
 }

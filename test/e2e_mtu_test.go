@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nat64d/lab"
+	"nat64d/test/dissect"
 )
 
 // farTarget is the host behind the server as the client sees it (RFC 6052 section 2.4).
@@ -97,7 +97,7 @@ func TestIPv4PathBelowIPv6Minimum(t *testing.T) {
 			}
 			sent := 0
 			for _, p := range pieces() {
-				if len(p) <= 1000 && strings.HasPrefix(net.IP(p[12:16]).String(), lab.Spare4) {
+				if d, _ := dissect.IP(p); d != nil && len(p) <= 1000 && d.Src.Addr().String() == lab.Spare4 {
 					sent++
 				}
 			}

@@ -10,11 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/gopacket/layers"
 	"golang.org/x/net/bpf"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
 	"nat64d/lab"
+	"nat64d/test/dissect"
 )
 
 // managed are the offloads of an interface that is set up for speed, as the status has them.
@@ -310,11 +312,12 @@ func checkIdentifications(t *testing.T, packets [][]byte) {
 	t.Helper()
 	seen, n := map[uint16]bool{}, 0
 	for _, p := range packets {
-		if len(p) < 20 || p[9] != unix.IPPROTO_UDP || binary.BigEndian.Uint16(p[6:])&0x1fff != 0 {
+		d, _ := dissect.IP(p)
+		if d == nil || d.IP4.Protocol != layers.IPProtocolUDP || d.IP4.FragOffset != 0 {
 			continue // another protocol, or a fragment but the first
 		}
 		n++
-		id := binary.BigEndian.Uint16(p[4:])
+		id := d.IP4.Id
 		if id == 0 || seen[id] {
 			t.Errorf("the Identification %d comes twice, or is none", id)
 		}

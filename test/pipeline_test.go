@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/gopacket/layers"
+
 	"nat64d/drop"
 	"nat64d/gateway"
 	"nat64d/packet"
@@ -67,28 +69,27 @@ func from4(number uint8, flags byte, payload int, to uint16, df bool) []byte {
 
 // sport returns the source port of an IPv4 packet that came out.
 func sport(t testing.TB, got []sent) uint16 {
-	if len(got) != 1 || got[0].side != gateway.V4 {
-		t.Fatalf("%d packets came out, want one on the IPv4 side", len(got))
-	}
-	return binary.BigEndian.Uint16(got[0].ip[packet.IPv4Len:])
+	return decoded(t, only(t, got, gateway.V4)).Src.Port()
 }
 
 // icmp6 expects an ICMPv6 error and returns its second word.
 func icmp6(t testing.TB, got []sent, kind, code uint8) uint32 {
 	t.Helper()
-	if len(got) != 1 || got[0].side != gateway.V6 || got[0].ip[6] != packet.NumICMPv6 || got[0].ip[40] != kind || got[0].ip[41] != code {
-		t.Fatalf("got %+v, want one ICMPv6 error %d/%d", got, kind, code)
+	p := decoded(t, only(t, got, gateway.V6))
+	if p.ICMP6 == nil || p.ICMP6.TypeCode != layers.CreateICMPv6TypeCode(kind, code) {
+		t.Fatalf("got %x, want an ICMPv6 error %d/%d", got[0].ip, kind, code)
 	}
-	return binary.BigEndian.Uint32(got[0].ip[44:])
+	return binary.BigEndian.Uint32(p.Payload)
 }
 
 // icmp4 expects an ICMP error and returns its second word.
 func icmp4(t testing.TB, got []sent, kind, code uint8) uint32 {
 	t.Helper()
-	if len(got) != 1 || got[0].side != gateway.V4 || got[0].ip[9] != packet.NumICMP || got[0].ip[20] != kind || got[0].ip[21] != code {
-		t.Fatalf("got %+v, want one ICMP error %d/%d", got, kind, code)
+	p := decoded(t, only(t, got, gateway.V4))
+	if p.ICMP4 == nil || p.ICMP4.TypeCode != layers.CreateICMPv4TypeCode(kind, code) {
+		t.Fatalf("got %x, want an ICMP error %d/%d", got[0].ip, kind, code)
 	}
-	return binary.BigEndian.Uint32(got[0].ip[24:])
+	return uint32(p.ICMP4.Id)<<16 | uint32(p.ICMP4.Seq)
 }
 
 func TestTooBigIsAnsweredWithTheMTUThatFits(t *testing.T) {
@@ -142,9 +143,7 @@ func TestFullPoolIsAnsweredAndRecovers(t *testing.T) {
 	o.ports = "7000-7001"
 	s := newSetting(t, o)
 	udp := func(client byte) []byte {
-		b := from6(packet.NumUDP, 0, 4)
-		b[23] = client
-		return b
+		return edited(from6(packet.NumUDP, 0, 4), func(b []byte) { b[23] = client })
 	}
 	for client := range byte(2) {
 		sport(t, s.send(gateway.V6, udp(client+1)))
@@ -169,16 +168,12 @@ func TestSilentConnectionIsProbed(t *testing.T) {
 		probe = append(probe, s.send(gateway.V6)...)
 		return len(probe) > 0
 	})
-	b := probe[0].ip
-	if probe[0].side != gateway.V6 || len(b) != 60 || b[53] != packet.FlagACK || binary.BigEndian.Uint64(b[44:]) != 0 {
-		t.Fatalf("the probe is %x", b)
+	p := decoded(t, only(t, probe, gateway.V6))
+	if h := p.TCP; h == nil || !h.ACK || h.SYN || h.RST || h.Seq != 0 || h.Ack != 0 || len(h.Contents) != packet.TCPLen || len(p.Payload) != 0 {
+		t.Fatalf("the probe is %x", probe[0].ip)
 	}
-	src, dst := serverAs6.As16(), clientAddr.As16()
-	if *packet.IPv6(b).Src() != src || *packet.IPv6(b).Dst() != dst {
-		t.Errorf("the probe goes from %x to %x", b[8:24], b[24:40])
-	}
-	if packet.Sum(0).Addr6(&src).Addr6(&dst).Pseudo(20, packet.NumTCP).Bytes(b[40:]).Fold() != 0xffff {
-		t.Error("the probe's checksum is wrong")
+	if p.Src != netip.AddrPortFrom(serverAs6, 443) || p.Dst != netip.AddrPortFrom(clientAddr, 40000) {
+		t.Errorf("the probe goes from %v to %v", p.Src, p.Dst)
 	}
 }
 
@@ -187,12 +182,12 @@ func TestSuperPacketPassesWhole(t *testing.T) {
 	port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
 	s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
 	off := packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSOTCPv6, GSOSize: 1440, HdrLen: 60, CsumStart: 40, CsumOffset: 16}
-	got := s.sendFrames(gateway.V6, packet.Frame{Data: from6(packet.NumTCP, packet.FlagACK, 60000), Offload: off})
+	got := s.sendFrames(gateway.V6, packet.Frame{Data: unfinished(from6(packet.NumTCP, packet.FlagACK, 60000)), Offload: off})
 	if len(got) != 1 || len(got[0].ip) != 60040 || got[0].offload.GSO != packet.GSOTCPv4 || got[0].offload.GSOSize != 1440 {
 		t.Fatalf("%d packets came out", len(got))
 	}
 	off.GSOSize = 1461 // a segment of 1501 bytes of IPv4
-	icmp6(t, s.sendFrames(gateway.V6, packet.Frame{Data: from6(packet.NumTCP, packet.FlagACK, 60000), Offload: off}), 2, 0)
+	icmp6(t, s.sendFrames(gateway.V6, packet.Frame{Data: unfinished(from6(packet.NumTCP, packet.FlagACK, 60000)), Offload: off}), 2, 0)
 }
 
 func TestPausedGatewayIsSilent(t *testing.T) {
@@ -231,12 +226,12 @@ func TestSuperPacketsFitALinkBelow1280(t *testing.T) {
 	port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
 	s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
 	off := packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSOTCPv6, GSOSize: 1220, HdrLen: 60, CsumStart: 40, CsumOffset: 16}
-	got := s.sendFrames(gateway.V6, packet.Frame{Data: from6(packet.NumTCP, packet.FlagACK, 6100), Offload: off})
+	got := s.sendFrames(gateway.V6, packet.Frame{Data: unfinished(from6(packet.NumTCP, packet.FlagACK, 6100)), Offload: off})
 	if len(got) != 1 || got[0].offload.GSOSize != 960 || len(got[0].ip) != 6140 {
 		t.Fatalf("TCP: %d packets came out, want one with segments of 960 bytes", len(got))
 	}
 	off = packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSOUDPL4, GSOSize: 1200, HdrLen: 48, CsumStart: 40, CsumOffset: 6}
-	got = s.sendFrames(gateway.V6, packet.Frame{Data: from6(packet.NumUDP, 0, 3000), Offload: off})
+	got = s.sendFrames(gateway.V6, packet.Frame{Data: unfinished(from6(packet.NumUDP, 0, 3000)), Offload: off})
 	if len(got) != 5 { // two datagrams in two pieces, and one of 600 bytes that needs none
 		t.Fatalf("UDP: %d packets came out", len(got))
 	}
@@ -259,7 +254,7 @@ func TestJoinedDatagramsAreCutLikeOthers(t *testing.T) {
 	if len(one) != 2 {
 		t.Fatalf("one datagram came out in pieces of %d bytes, want two", one)
 	}
-	got := s.sendFrames(gateway.V4, packet.Frame{Data: from4(packet.NumUDP, 0, 3*1400, port, false), Offload: off})
+	got := s.sendFrames(gateway.V4, packet.Frame{Data: unfinished(from4(packet.NumUDP, 0, 3*1400, port, false)), Offload: off})
 	ids := map[uint32]int{}
 	for i, p := range got {
 		if len(p.ip) != one[i%2] {
@@ -271,11 +266,11 @@ func TestJoinedDatagramsAreCutLikeOthers(t *testing.T) {
 		t.Errorf("%d pieces of %d datagrams came out, want 6 of 3", len(got), len(ids))
 	}
 	// The last datagram is shorter, and fits without being cut: its length is its own, as that of every packet is (see outputs).
-	got = s.sendFrames(gateway.V4, packet.Frame{Data: from4(packet.NumUDP, 0, 2*1400+100, port, false), Offload: off})
+	got = s.sendFrames(gateway.V4, packet.Frame{Data: unfinished(from4(packet.NumUDP, 0, 2*1400+100, port, false)), Offload: off})
 	if len(got) != 5 || len(got[4].ip) != packet.IPv6Len+packet.UDPLen+100 {
 		t.Errorf("%d pieces came out, want 5, the last one a datagram of 100 bytes: %+v", len(got), got)
 	}
-	got = s.sendFrames(gateway.V4, packet.Frame{Data: from4(packet.NumUDP, 0, 3*1400, port, true), Offload: off})
+	got = s.sendFrames(gateway.V4, packet.Frame{Data: unfinished(from4(packet.NumUDP, 0, 3*1400, port, true)), Offload: off})
 	if len(got) != 1 || got[0].offload.GSO != packet.GSOUDPL4 {
 		t.Errorf("%d packets came out, want the super-packet as it is: none of it may be fragmented", len(got))
 	}
@@ -289,8 +284,9 @@ func TestRSTOutsideOfTheWindowChangesNothing(t *testing.T) {
 		port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
 		s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
 		s.send(gateway.V6, from6(packet.NumTCP, packet.FlagACK, 0))
-		rst := from4(packet.NumTCP, packet.FlagRST, 0, port, true)
-		binary.BigEndian.PutUint32(rst[packet.IPv4Len+4:], 1<<31)
+		rst := edited(from4(packet.NumTCP, packet.FlagRST, 0, port, true), func(b []byte) {
+			binary.BigEndian.PutUint32(b[packet.IPv4Len+4:], 1<<31)
+		})
 		if got := s.send(gateway.V4, rst); len(got) != 1 {
 			t.Fatalf("check %v: the receiver does not get to see the RST", check)
 		}

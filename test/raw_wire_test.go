@@ -19,6 +19,7 @@ import (
 	"nat64d/lab"
 	"nat64d/packet"
 	"nat64d/pool6"
+	"nat64d/test/dissect"
 )
 
 // discardPort is both sides of a binding of which only the markers of these tests make use.
@@ -229,8 +230,15 @@ func (w *wire) send(t *testing.T, v *wireVector) (all []sent) {
 	marker := w.marker(side)
 	w.write(t, side, marker)
 	w.write(t, side, hops(marker, 1))
+	out := outputs{pieces: dissect.NewReassembler(), lenient: v.malformed(t)}
 	for _, s := range []gateway.Side{gateway.V6, gateway.V4} {
-		all = append(all, w.read(t, s, marker[len(marker)-8:])...)
+		for _, b := range w.read(t, s, marker[len(marker)-8:]) {
+			out.check(b, packet.Offload{})
+			all = append(all, sent{side: s, ip: b})
+		}
+	}
+	for _, err := range out.wrong {
+		t.Error(err)
 	}
 	return all
 }
@@ -254,7 +262,7 @@ func (w *wire) write(t *testing.T, side gateway.Side, b []byte) {
 }
 
 // read returns the packets that come out on a side before the one that carries a marker.
-func (w *wire) read(t *testing.T, side gateway.Side, marker []byte) (all []sent) {
+func (w *wire) read(t *testing.T, side gateway.Side, marker []byte) (all [][]byte) {
 	t.Helper()
 	if err := w.ends[side].SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		t.Fatal(err)
@@ -266,19 +274,21 @@ func (w *wire) read(t *testing.T, side gateway.Side, marker []byte) (all []sent)
 			t.Fatalf("the marker has not come out on side %v: %v", side, err)
 		case bytes.Contains(b[:n], marker):
 			return all
-		case !ofKernel(b[:n]):
-			all = append(all, sent{side: side, ip: bytes.Clone(b[:n])})
+		case !ofKernel(t, b[:n]):
+			all = append(all, bytes.Clone(b[:n]))
 		}
 	}
 }
 
 // ofKernel reports whether a packet is the gateway kernel's own: neighbour and multicast listener discovery.
-func ofKernel(b []byte) bool {
-	if b[0]>>4 != 6 {
-		return false
+func ofKernel(t *testing.T, b []byte) bool {
+	t.Helper()
+	p, err := dissect.IP(b)
+	if p == nil {
+		t.Fatal(err)
 	}
-	h := packet.IPv6(b)
-	return netip.AddrFrom16(*h.Src()).IsLinkLocalUnicast() || netip.AddrFrom16(*h.Src()).IsUnspecified() || h.Dst()[0] == 0xff
+	src, dst := p.Src.Addr(), p.Dst.Addr()
+	return src.Is6() && (src.IsLinkLocalUnicast() || src.IsUnspecified() || dst.IsMulticast())
 }
 
 // ip runs commands of ip(8) in a namespace.

@@ -126,7 +126,7 @@ func rangesNeedNotBeAdjacent(t *testing.T) {
 			a[14], a[15] = host, try
 			out := s.send(gateway.V6, ip6(netip.AddrFrom16(a), serverAs6, packet.NumUDP, udp(2000, 80, 4)))
 			if len(out) == 1 && out[0].side == gateway.V4 {
-				src, _ := addrs(out[0].ip)
+				src, _ := addrs(t, out[0].ip)
 				got[src] = true
 			}
 		}

@@ -92,8 +92,8 @@ func TestBigTCPIsCut(t *testing.T) {
 				if !last && (p.offload.GSO != kind || len(payload)%c.size != 0) {
 					t.Errorf("part %d: %+v with %d bytes", i, p.offload, len(payload))
 				}
-				if sum := pseudoOf(p.ip, l4); p.offload.Checksum != packet.ChecksumPartial || binary.BigEndian.Uint16(tcp[packet.TCPChecksum:]) != sum {
-					t.Errorf("part %d: checksum %x, want the sum of the pseudo-header, %x", i, tcp[packet.TCPChecksum:], sum)
+				if p.offload.Checksum != packet.ChecksumPartial { // that it is the sum of the pseudo-header, outputs.check sees
+					t.Errorf("part %d: %+v, want the checksum left to the NIC", i, p.offload)
 				}
 			}
 			if len(want) != 0 {
@@ -101,15 +101,6 @@ func TestBigTCPIsCut(t *testing.T) {
 			}
 		})
 	}
-}
-
-// pseudoOf returns the sum of the pseudo-header of a TCP packet.
-func pseudoOf(ip []byte, l4 int) uint16 {
-	s := packet.Sum(0).Pseudo(len(ip)-l4, packet.NumTCP)
-	if ip[0]>>4 == 4 {
-		return s.Addr4(packet.IPv4(ip).Src()).Addr4(packet.IPv4(ip).Dst()).Fold()
-	}
-	return s.Addr6(packet.IPv6(ip).Src()).Addr6(packet.IPv6(ip).Dst()).Fold()
 }
 
 // What is longer than 64 KiB and cannot be cut is dropped for that, or left to the host if it is the host's.

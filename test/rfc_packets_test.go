@@ -11,6 +11,7 @@ import (
 	"nat64d/gateway"
 	"nat64d/packet"
 	"nat64d/session"
+	"nat64d/test/dissect"
 )
 
 // rules runs the tests of requirements, named by their IDs, side by side.
@@ -81,6 +82,25 @@ func seal(b []byte) []byte {
 		c[0], c[1] = 0, 0
 		binary.BigEndian.PutUint16(c, pseudo.Bytes(b[at:]).Checksum())
 	}
+	return b
+}
+
+// unfinished leaves the checksum of a TCP or UDP packet without extension headers to the NIC: the field holds the sum of the
+// pseudo-header alone.
+func unfinished(b []byte) []byte {
+	b = slices.Clone(b)
+	sum, number, at := packet.Sum(0), b[6], packet.IPv6Len
+	if b[0]>>4 == 6 {
+		sum = sum.Addr6(packet.IPv6(b).Src()).Addr6(packet.IPv6(b).Dst())
+	} else {
+		number, at = b[9], packet.IPv4Len
+		sum = sum.Addr4(packet.IPv4(b).Src()).Addr4(packet.IPv4(b).Dst())
+	}
+	field := at + packet.UDPChecksum
+	if number == packet.NumTCP {
+		field = at + packet.TCPChecksum
+	}
+	binary.BigEndian.PutUint16(b[field:], sum.Pseudo(len(b)-at, number).Fold())
 	return b
 }
 
@@ -158,17 +178,21 @@ func complaint(kind, code uint8, rest uint32, quote []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{kind, code, 0, 0}, rest), quote...)
 }
 
-// addrs returns the transport addresses of a packet without extension headers and options.
-func addrs(b []byte) (src, dst netip.AddrPort) {
-	s, _ := netip.AddrFromSlice(b[12:16])
-	d, _ := netip.AddrFromSlice(b[16:20])
-	at := packet.IPv4Len
-	if b[0]>>4 == 6 {
-		s, _ = netip.AddrFromSlice(b[8:24])
-		d, _ = netip.AddrFromSlice(b[24:40])
-		at = packet.IPv6Len
+// decoded is a packet that came out as gopacket sees it.
+func decoded(t testing.TB, b []byte) *dissect.Packet {
+	t.Helper()
+	p, err := dissect.IP(b)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return netip.AddrPortFrom(s, binary.BigEndian.Uint16(b[at:])), netip.AddrPortFrom(d, binary.BigEndian.Uint16(b[at+2:]))
+	return p
+}
+
+// addrs returns the transport addresses of a packet, with port 0 for ICMP.
+func addrs(t testing.TB, b []byte) (src, dst netip.AddrPort) {
+	t.Helper()
+	p := decoded(t, b)
+	return p.Src, p.Dst
 }
 
 // only returns the one packet that came out, which must have left on a side.
@@ -191,12 +215,11 @@ func nothing(t testing.TB, got []sent) {
 // mapped sends one packet of a client and returns the transport address, or the Identifier, that it got.
 func mapped(t testing.TB, s *setting, b []byte) netip.AddrPort {
 	t.Helper()
-	out := only(t, s.send(gateway.V6, b), gateway.V4)
-	src, _ := addrs(out)
-	if out[9] == packet.NumICMP {
-		return netip.AddrPortFrom(src.Addr(), binary.BigEndian.Uint16(out[24:]))
+	p := decoded(t, only(t, s.send(gateway.V6, b), gateway.V4))
+	if p.ICMP4 != nil {
+		return netip.AddrPortFrom(p.Src.Addr(), p.ICMP4.Id)
 	}
-	return src
+	return p.Src
 }
 
 // connect opens a TCP connection from the client of from6 and returns the port that it got.

@@ -69,7 +69,7 @@ func protocolsAreApart(t *testing.T) {
 		packet.UDP:  ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, 5000, 4)),
 		packet.ICMP: ip4(serverAddr, poolAddr, packet.NumICMP, echo(packet.EchoReply4, 5000)),
 	} {
-		if _, dst := addrs(only(t, s.send(gateway.V4, b), gateway.V6)); dst.Addr() != clients[p] {
+		if _, dst := addrs(t, only(t, s.send(gateway.V4, b), gateway.V6)); dst.Addr() != clients[p] {
 			t.Errorf("%v port 5000 belongs to %v, want %v", p, dst.Addr(), clients[p])
 		}
 	}
@@ -90,7 +90,7 @@ func staticPortIsNeverDynamic(t *testing.T) {
 	}
 	icmp6(t, s.send(gateway.V6, ip6(secondClient, serverAs6, packet.NumUDP, udp(2003, 443, 4))), 1, 3)
 	for port, x := range map[uint16]uint16{7001: 53, 9000: 54} {
-		_, dst := addrs(only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, port, 4))), gateway.V6))
+		_, dst := addrs(t, only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, port, 4))), gateway.V6))
 		if dst != netip.AddrPortFrom(clientAddr, x) {
 			t.Errorf("port %d leads to %v, want port %d of the client", port, dst, x)
 		}

@@ -31,7 +31,7 @@ func identifiersAreMapped(t *testing.T) {
 	}
 	for id, got := range map[uint16]netip.AddrPort{7: one, 8: two} {
 		back := only(t, s.send(gateway.V4, ip4(serverAddr, got.Addr(), packet.NumICMP, echo(packet.EchoReply4, got.Port()))), gateway.V6)
-		if _, dst := addrs(back); dst.Addr() != clientAddr || binary.BigEndian.Uint16(back[44:]) != id || back[40] != packet.EchoReply6 {
+		if _, dst := addrs(t, back); dst.Addr() != clientAddr || binary.BigEndian.Uint16(back[44:]) != id || back[40] != packet.EchoReply6 {
 			t.Errorf("the reply is %x, want one to %v with Identifier %d", back, clientAddr, id)
 		}
 	}
@@ -64,13 +64,13 @@ func echoTurnsRound(t *testing.T) {
 		pool[1]: netip.AddrPortFrom(secondClient, 6),
 	} {
 		got := only(t, s.send(gateway.V6, ping(clientAddr, behind64(dst), 5)), gateway.V6)
-		src, to := addrs(got)
+		src, to := addrs(t, got)
 		to = netip.AddrPortFrom(to.Addr(), binary.BigEndian.Uint16(got[44:]))
 		if src.Addr() != behind64(pool[0]) || to != want || got[40] != packet.EchoRequest6 {
 			t.Errorf("%x came out, want an echo request from %v to %v", got, behind64(pool[0]), want)
 		}
 		refused := ip6(want.Addr(), src.Addr(), packet.NumICMPv6, complaint(1, 1, 0, got)) // N64-3.8-03
-		if _, to := addrs(only(t, s.send(gateway.V6, refused), gateway.V6)); to.Addr() != clientAddr {
+		if _, to := addrs(t, only(t, s.send(gateway.V6, refused), gateway.V6)); to.Addr() != clientAddr {
 			t.Errorf("the error about it goes to %v", to.Addr())
 		}
 	}
@@ -91,12 +91,12 @@ func answerUsesTheClientsPrefix(t *testing.T) {
 	for _, server := range []string{"2001:db8:80c6:3364:14::", "2001:db8:8064::c633:6414", "2001:db8:64::c633:6414"} {
 		port = mapped(t, s, ip6(clientAddr, netip.MustParseAddr(server), packet.NumUDP, udp(40000, 443, 4))).Port()
 		back := only(t, s.send(gateway.V4, from4(packet.NumUDP, 0, 4, port, false)), gateway.V6)
-		if src, _ := addrs(back); src.Addr() != netip.MustParseAddr(server) {
+		if src, _ := addrs(t, back); src.Addr() != netip.MustParseAddr(server) {
 			t.Errorf("the answer to a packet to %s comes from %v", server, src.Addr())
 		}
 	}
 	unasked := only(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumUDP, udp(443, port, 4))), gateway.V6)
-	if src, _ := addrs(unasked); src.Addr() != behind64(secondServer) {
+	if src, _ := addrs(t, unasked); src.Addr() != behind64(secondServer) {
 		t.Errorf("who the client has not spoken to appears as %v, want the first prefix", src.Addr())
 	}
 }
@@ -107,12 +107,12 @@ func suffixIsIgnored(t *testing.T) {
 	s := newSetting(t, o)
 	for _, server := range []string{"2001:db8:64:1:c6:3364:1400:0", "2001:db8:64:1:ffc6:3364:14ff:ffff"} {
 		out := only(t, s.send(gateway.V6, ip6(clientAddr, netip.MustParseAddr(server), packet.NumUDP, udp(40000, 443, 4))), gateway.V4)
-		src, dst := addrs(out)
+		src, dst := addrs(t, out)
 		if dst.Addr() != serverAddr {
 			t.Errorf("%s leads to %v, want %v", server, dst.Addr(), serverAddr)
 		}
 		back := only(t, s.send(gateway.V4, from4(packet.NumUDP, 0, 4, src.Port(), false)), gateway.V6)
-		if src, _ := addrs(back); src.Addr() != netip.MustParseAddr("2001:db8:64:1:c6:3364:1400:0") {
+		if src, _ := addrs(t, back); src.Addr() != netip.MustParseAddr("2001:db8:64:1:c6:3364:1400:0") {
 			t.Errorf("the answer comes from %v, whose byte 8 and suffix are not zero", src.Addr())
 		}
 	}
@@ -203,7 +203,7 @@ func tosIsConfigured(t *testing.T) {
 	if out[1] != 0x20 {
 		t.Errorf("TOS %#x, want the configured 0x20", out[1])
 	}
-	src, _ := addrs(out)
+	src, _ := addrs(t, out)
 	four := edited(from4(packet.NumUDP, 0, 4, src.Port(), false), func(b []byte) { b[1] = 0xb9 })
 	if back := packet.IPv6(only(t, s.send(gateway.V4, four), gateway.V6)); back.TrafficClass() != 0 {
 		t.Errorf("Traffic Class %#x, want the configured 0", back.TrafficClass())

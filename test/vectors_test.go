@@ -7,12 +7,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
-	"nat64d/drop"
-	"nat64d/fragment"
 	"nat64d/gateway"
 	"nat64d/packet"
+	"nat64d/test/dissect"
 )
 
 // wireFile is a file of packets in and packets out; its README describes the fields.
@@ -105,7 +105,16 @@ func (v *wireVector) run(t *testing.T) {
 	for i, p := range v.Input.Packets {
 		in[i] = unhex(t, p)
 	}
+	s.out.lenient = v.malformed(t)
 	v.check(t, s.send(sideNames[v.Input.Side], in...))
+}
+
+// malformed reports whether a packet that goes in is wrong in itself: a translator keeps a wrong checksum as wrong as it was.
+func (v *wireVector) malformed(t *testing.T) bool {
+	return slices.ContainsFunc(v.Input.Packets, func(p string) bool {
+		_, err := dissect.IP(unhex(t, p))
+		return err != nil
+	})
 }
 
 func (v *wireVector) check(t *testing.T, got []sent) {
@@ -127,9 +136,6 @@ func (v *wireVector) check(t *testing.T, got []sent) {
 	for i, want := range v.Expect.Packets {
 		if got[i].side != sideNames[v.Expect.Side] {
 			t.Errorf("packet %d left on side %v, want %v", i, got[i].side, v.Expect.Side)
-		}
-		if got[i].ip[0]>>4 == 4 && packet.Sum(0).Bytes(got[i].ip[:20]).Fold() != 0xffff {
-			t.Errorf("packet %d: wrong IPv4 header checksum", i)
 		}
 		w, g := unhex(t, want.Hex), bytes.Clone(got[i].ip)
 		for _, ignore := range want.Ignore {
@@ -171,31 +177,10 @@ func (v *wireVector) checkWhole(t *testing.T, got []sent) {
 
 // join makes a datagram of its pieces.
 func join(t *testing.T, pieces [][]byte) []byte {
-	r := fragment.New(fragment.Limits{})
-	for _, p := range pieces {
-		var v packet.View
-		var whole fragment.Whole
-		var bad drop.Reason
-		if p[0]>>4 == 4 {
-			_, bad = v.Parse4(p), v.Transport4()
-		} else {
-			_, _, bad = v.Parse6(p), v.Extensions6(), v.Transport6()
-		}
-		switch {
-		case bad != drop.Fragment:
-			return p
-		case p[0]>>4 == 4:
-			whole, bad = r.Add4(&v, 0)
-		default:
-			whole, bad = r.Add6(&v, 0)
-		}
-		if bad != drop.None {
-			t.Fatal(bad)
-		}
-		if whole.Data != nil {
-			return bytes.Clone(whole.Data)
-		}
+	t.Helper()
+	whole, err := dissect.Whole(pieces...)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("%d pieces do not make a datagram", len(pieces))
-	return nil
+	return whole
 }

@@ -38,7 +38,7 @@ func clamped(t testing.TB, options []byte, mss int) []byte {
 		t.Fatal(r)
 	}
 	xlat.ClampMSS(o, &v, mss)
-	verify4(t, join(o))
+	verify(t, join(o))
 	return join(o)[packet.IPv4Len+packet.TCPLen:]
 }
 

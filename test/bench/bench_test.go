@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"nat64d/test/dissect"
 )
 
 // TestMain makes the test binary its own tools, as the program is.
@@ -43,12 +45,8 @@ func TestFrameHasRightChecksums(t *testing.T) {
 			f.setClient([]int{0, 200, 3}[i])
 			f.setPorts(p)
 			from := netip.MustParseAddr(strings.TrimSuffix(c.from, "1") + c.last[i])
-			udp := f.bytes[f.udp:]
-			if got := fold(sum(from.AsSlice()) + sum(to.AsSlice()) + uint32(len(udp)) + protocolUDP + sum(udp)); got != 0 {
-				t.Errorf("%v to %v, %v: the UDP checksum is off by %#x", from, to, p, got)
-			}
-			if to.Is4() && fold(sum(f.bytes[etherLength:f.udp])) != 0 {
-				t.Errorf("%v to %v: the IPv4 header checksum is wrong", from, to)
+			if _, err := dissect.IP(f.bytes[etherLength:]); err != nil {
+				t.Errorf("%v to %v, %v: %v", from, to, p, err)
 			}
 			got, source, ok := arrived(f.bytes, to)
 			if want := p.destination == sinkPort; ok != want || got != p || source != from {
