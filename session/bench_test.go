@@ -50,10 +50,20 @@ func BenchmarkExistingFlowParallel(b *testing.B) {
 	})
 }
 
-// BenchmarkNewFlow makes sessions with bindings and ports. They are ended, and swept away, in turns of 10,000; what that
-// takes of each is a metric of its own.
+// BenchmarkNewFlow makes sessions with bindings and ports: with no more than the default configuration asks for, with the
+// limits of clients, and with address-dependent filtering. The sessions are ended, and swept away, in turns of 10,000; what
+// that takes of each is a metric of its own.
 func BenchmarkNewFlow(b *testing.B) {
-	g := newGateway(b, 1, 100_000, defaults, "192.0.2.0-192.0.2.31", "1024-65535")
+	limits, filter := defaults, defaults
+	limits.MaxPerClient, limits.MaxBindingsPerClient, limits.NewPerSecond = 1<<20, 1<<20, 1<<20
+	filter.AddressDependent = true
+	b.Run("plain", func(b *testing.B) { benchmarkNewFlow(b, defaults) })
+	b.Run("limits", func(b *testing.B) { benchmarkNewFlow(b, limits) })
+	b.Run("filter", func(b *testing.B) { benchmarkNewFlow(b, filter) })
+}
+
+func benchmarkNewFlow(b *testing.B, c session.Config) {
+	g := newGateway(b, 1, 100_000, c, "192.0.2.0-192.0.2.31", "1024-65535")
 	now := table.Time(0)
 	b.ReportAllocs()
 	i, ending := uint32(0), time.Duration(0)
