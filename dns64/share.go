@@ -73,15 +73,15 @@ func (ps *places) acquire(ctx context.Context, addr netip.Addr, bits, most int) 
 	}
 	switch {
 	case h.count >= share(most):
-		if !ps.replace(client, h, addr) {
+		if !ps.replaceLocked(client, h, addr) {
 			return nil
 		}
 	case ps.total >= most:
-		heaviest, hog := ps.heaviest()
+		heaviest, hog := ps.heaviestLocked()
 		if hog == nil || hog.count <= h.count+1 {
 			return nil
 		}
-		ps.evict(heaviest, hog, hog.heaviest())
+		ps.evictLocked(heaviest, hog, hog.heaviest())
 	}
 	p := &place{of: ps, client: client, addr: addr}
 	p.ctx, p.cancel = context.WithCancelCause(context.WithValue(ctx, clientKey{}, client))
@@ -95,28 +95,28 @@ func (ps *places) acquire(ctx context.Context, addr netip.Addr, bits, most int) 
 	return p
 }
 
-// replace gives an address the place of another one of its prefix that has more, and reports whether there is such a one. The
-// caller holds mu.
-func (ps *places) replace(client netip.Prefix, h *holder, addr netip.Addr) bool {
+// replaceLocked gives an address the place of another address of its prefix that has more places, and reports whether
+// there is one. The caller holds ps.mu.
+func (ps *places) replaceLocked(client netip.Prefix, h *holder, addr netip.Addr) bool {
 	hog := h.heaviest()
 	if len(h.addrs[hog]) <= len(h.addrs[addr])+1 {
-		ps.note(client)
+		ps.noteLocked(client)
 		return false
 	}
-	ps.evict(client, h, hog)
+	ps.evictLocked(client, h, hog)
 	return true
 }
 
-// evict takes its oldest place from an address: it has waited in vain for the longest time. The caller holds mu.
-func (ps *places) evict(client netip.Prefix, h *holder, addr netip.Addr) {
-	ps.note(client)
+// evictLocked takes its oldest place from an address: it has waited in vain for the longest time. The caller holds ps.mu.
+func (ps *places) evictLocked(client netip.Prefix, h *holder, addr netip.Addr) {
+	ps.noteLocked(client)
 	oldest := h.addrs[addr][0]
-	ps.drop(oldest)
+	ps.dropLocked(oldest)
 	oldest.cancel(errShare)
 }
 
-// note remembers that a client was limited. The caller holds mu.
-func (ps *places) note(client netip.Prefix) {
+// noteLocked records that a client was limited. The caller holds ps.mu.
+func (ps *places) noteLocked(client netip.Prefix) {
 	const most = 1 << 10
 	if ps.limited == nil {
 		ps.limited, _ = lru.New[netip.Prefix, time.Time](most) // only a size below 1 is refused
@@ -124,8 +124,8 @@ func (ps *places) note(client netip.Prefix) {
 	ps.limited.Add(client, time.Now())
 }
 
-// heaviest returns a client that has more places than the others that were looked at. The caller holds mu.
-func (ps *places) heaviest() (client netip.Prefix, h *holder) {
+// heaviestLocked returns the client with the most places among a sample. The caller holds ps.mu.
+func (ps *places) heaviestLocked() (client netip.Prefix, h *holder) {
 	looked := 0
 	for c, o := range ps.clients { // in random order
 		if h == nil || o.count > h.count {
@@ -152,8 +152,8 @@ func (h *holder) heaviest() (addr netip.Addr) {
 	return addr
 }
 
-// drop counts a place no more. The caller holds mu.
-func (ps *places) drop(p *place) {
+// dropLocked stops to count a place. The caller holds ps.mu.
+func (ps *places) dropLocked(p *place) {
 	if p.expired {
 		return
 	}
@@ -175,7 +175,7 @@ func (ps *places) drop(p *place) {
 // release gives a place back.
 func (p *place) release() {
 	p.of.mu.Lock()
-	p.of.drop(p)
+	p.of.dropLocked(p)
 	p.of.mu.Unlock()
 	p.cancel(context.Canceled)
 }

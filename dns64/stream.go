@@ -43,15 +43,15 @@ func (s *streams) add(c net.Conn, bits int) *stream {
 		s.open = map[*stream]bool{}
 	}
 	s.open[st] = true
-	if v := s.victim(st); v != nil {
+	if v := s.victimLocked(st); v != nil {
 		v.Close()
 		delete(s.open, v)
 	}
 	return st
 }
 
-// victim returns the connection that makes way for a new one, or nil if there is room. The caller holds mu.
-func (s *streams) victim(st *stream) (v *stream) {
+// victimLocked returns the connection that makes way for a new one, or nil if there is room. The caller holds s.mu.
+func (s *streams) victimLocked(st *stream) (v *stream) {
 	clients, addrs := map[netip.Prefix]int{}, map[netip.Addr]int{}
 	for o := range s.open {
 		clients[o.client]++

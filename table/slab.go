@@ -112,7 +112,7 @@ func (s *Slab[T]) take(st *stripe) uint32 {
 	st.Lock()
 	defer st.Unlock()
 	if st.free == 0 {
-		s.recycle(st)
+		s.recycleLocked(st)
 	}
 	if slot := st.free; slot != 0 {
 		st.free = s.links[slot]
@@ -126,9 +126,9 @@ func (s *Slab[T]) take(st *stripe) uint32 {
 	return slot
 }
 
-// recycle moves retired slots one step on: to the free list if their epoch has passed, and into an epoch of their own
-// if none is under way.
-func (s *Slab[T]) recycle(st *stripe) {
+// recycleLocked moves retired slots one step on: to the free list if their epoch has passed, and into an epoch of their own
+// if none is under way. The caller holds the lock of st.
+func (s *Slab[T]) recycleLocked(st *stripe) {
 	if st.sealed != 0 && s.epochs.passed(st.epoch) {
 		st.free, st.sealed = st.sealed, 0
 	}

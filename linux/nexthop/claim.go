@@ -119,7 +119,7 @@ func (c *claims) hear(q arp, now time.Time) (reply arp, answer, hurry bool) {
 		return arp{}, false, false
 	}
 	if l := c.all[q.senderIP]; l != nil {
-		c.conflict(l, q.senderMAC, now)
+		c.conflictLocked(l, q.senderMAC, now)
 		return arp{}, false, false
 	}
 	l := c.all[q.targetIP]
@@ -131,12 +131,12 @@ func (c *claims) hear(q arp, now time.Time) (reply arp, answer, hurry bool) {
 	case l.state == held:
 		return replyTo(q, c.mac), true, false
 	case l.state == probing && probe: // two stations want it: neither gets it now (section 2.1.1)
-		c.conflict(l, q.senderMAC, now)
+		c.conflictLocked(l, q.senderMAC, now)
 	case l.state == probing && !probe:
 		l.asker = q
 	case l.state == waiting && !probe:
 		l.asker = q
-		c.begin(l, now)
+		c.beginLocked(l, now)
 		return arp{}, false, true
 	}
 	return arp{}, false, false
@@ -145,15 +145,15 @@ func (c *claims) hear(q arp, now time.Time) (reply arp, answer, hurry bool) {
 // station48 reports whether a link-layer address can be that of one station.
 func station48(mac [6]byte) bool { return mac[0]&1 == 0 && mac != [6]byte{} }
 
-// conflict gives an address up.
-func (c *claims) conflict(l *claim, owner [6]byte, now time.Time) {
+// conflictLocked gives an address up. The caller holds c.mu.
+func (c *claims) conflictLocked(l *claim, owner [6]byte, now time.Time) {
 	if l.state == conflicting {
 		l.owner = owner
 		return
 	}
 	c.found++
 	l.conflicts++
-	c.tell(l, owner, now)
+	c.tellLocked(l, owner, now)
 	if l.state == probing {
 		c.probing--
 	}
@@ -162,11 +162,11 @@ func (c *claims) conflict(l *claim, owner [6]byte, now time.Time) {
 	if l.conflicts >= maxConflicts {
 		wait = rateLimit
 	}
-	c.schedule(l, now.Add(wait))
+	c.scheduleLocked(l, now.Add(wait))
 }
 
-// tell logs a conflict, unless there are many.
-func (c *claims) tell(l *claim, owner [6]byte, now time.Time) {
+// tellLocked logs a conflict, unless there are many. The caller holds c.mu.
+func (c *claims) tellLocked(l *claim, owner [6]byte, now time.Time) {
 	if now.Sub(c.since) > time.Minute {
 		c.since, c.told = now, 0
 	}
@@ -180,15 +180,15 @@ func (c *claims) tell(l *claim, owner [6]byte, now time.Time) {
 	}
 }
 
-// begin starts to probe an address at a time.
-func (c *claims) begin(l *claim, at time.Time) {
+// beginLocked starts to probe an address at a time. The caller holds c.mu.
+func (c *claims) beginLocked(l *claim, at time.Time) {
 	l.state, l.sent = probing, 0
 	c.probing++
-	c.schedule(l, at)
+	c.scheduleLocked(l, at)
 }
 
-// schedule sets the time of the next step.
-func (c *claims) schedule(l *claim, at time.Time) {
+// scheduleLocked sets the time of the next step. The caller holds c.mu.
+func (c *claims) scheduleLocked(l *claim, at time.Time) {
 	l.at = at
 	if l.place < 0 {
 		heap.Push(&c.due, l)
@@ -209,14 +209,14 @@ func (c *claims) step(now time.Time) (m arp, to [6]byte, send bool, wait time.Du
 		case now.Before(c.next):
 			return arp{}, to, false, c.next.Sub(now)
 		case len(c.due) > 0 && !c.due[0].at.After(now):
-			if m, to, send = c.advance(c.due[0], now); send {
+			if m, to, send = c.advanceLocked(c.due[0], now); send {
 				return m, to, true, 0
 			}
 		case len(c.queue) > 0 && c.probing < probedAtOnce:
 			l := c.queue[0]
 			c.queue = c.queue[1:]
 			if l.state == waiting {
-				c.begin(l, now.Add(c.random(probeWait)))
+				c.beginLocked(l, now.Add(c.random(probeWait)))
 			}
 		case len(c.due) > 0:
 			return arp{}, to, false, c.due[0].at.Sub(now)
@@ -226,11 +226,11 @@ func (c *claims) step(now time.Time) (m arp, to [6]byte, send bool, wait time.Du
 	}
 }
 
-// advance takes the next step of an address. It sends at most one packet.
-func (c *claims) advance(l *claim, now time.Time) (m arp, to [6]byte, send bool) {
+// advanceLocked takes the next step of an address. It sends at most one packet. The caller holds c.mu.
+func (c *claims) advanceLocked(l *claim, now time.Time) (m arp, to [6]byte, send bool) {
 	switch {
 	case l.state == conflicting:
-		c.begin(l, now.Add(c.random(probeWait)))
+		c.beginLocked(l, now.Add(c.random(probeWait)))
 		return arp{}, to, false
 	case l.state == probing && l.sent < probeNum:
 		l.sent++
@@ -238,7 +238,7 @@ func (c *claims) advance(l *claim, now time.Time) (m arp, to [6]byte, send bool)
 		if l.sent < probeNum {
 			wait = probeMin + c.random(probeMax-probeMin)
 		}
-		c.schedule(l, now.Add(wait))
+		c.scheduleLocked(l, now.Add(wait))
 		c.next = now.Add(packetGap)
 		return arp{op: arpRequest, senderMAC: c.mac, targetIP: l.addr}, everyone, true
 	case l.state == probing:
@@ -252,7 +252,7 @@ func (c *claims) advance(l *claim, now time.Time) (m arp, to [6]byte, send bool)
 		return replyTo(q, c.mac), q.senderMAC, q.op != 0 // it is announced next
 	}
 	if l.sent++; l.sent < announceNum {
-		c.schedule(l, now.Add(announceInterval))
+		c.scheduleLocked(l, now.Add(announceInterval))
 	} else {
 		heap.Remove(&c.due, l.place)
 	}
