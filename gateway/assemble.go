@@ -42,7 +42,7 @@ func (w *worker) assembled(whole fragment.Whole, from func(*packet.Frame) drop.R
 	r := from(&w.top)
 	w.whole = fragment.Whole{}
 	if w.parts.six.Held()+w.parts.four.Held() > maxHeld {
-		w.flush()
+		w.out.Flush()
 		w.parts.release()
 	}
 	return r

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gaissmai/bart"
 
+	"nat64d/egress"
 	"nat64d/packet"
 	"nat64d/pool6"
 )
@@ -13,6 +14,7 @@ import (
 // conf is a Config and what follows from it and from pool4. It is immutable: a change makes a new one.
 type conf struct {
 	Config
+	egress     egress.Config
 	prefixes   []pool6.Prefix // by the numbers that sessions call them; an empty slot is the zero Prefix
 	refuses    []bool         // by the same numbers: non-global IPv4 addresses do not pass
 	bypass     *bart.Table[bool]
@@ -36,6 +38,10 @@ func (g *Gateway) Configure(c Config) {
 	next.refuses, next.clientBits = g.refuses(next), cmp.Or(c.Session.ClientPrefixLen, 64)
 	next.bypass, next.allowed, next.denied, next.ports = bypasses(&c), hosts(c.Allow6), hosts(c.Deny4), portSpans(c.DenyPorts)
 	next.reachable = hosts(c.Allow4)
+	next.egress = egress.Config{
+		MTU6: c.MTU6, MTU4: c.MTU4, LowestIPv6MTU: c.LowestIPv6MTU, ClampMSS: c.ClampMSS,
+		Coalesce: c.Coalesce != CoalesceNone, TCPOnly: c.Coalesce == CoalesceTCP,
+	}
 	g.SYNs.Configure(c.SYNs)
 	g.Sessions.Configure(c.Session)
 	g.conf.Store(next)

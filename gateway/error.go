@@ -93,17 +93,17 @@ func (w *worker) error6(v *packet.View, off packet.Offload, pref uint8) drop.Rea
 		return drop.ICMPType
 	}
 	if icmp.IsTooBig6(m.kind) {
-		w.flows.four = packet.Selector4{Src: mapped.Addr, Dst: peer, Proto: packet.NumICMP, Origin: w.origin()}
-		pointer = icmp.MTU4(m.rest, w.mtu6(w.back6(v)), w.mtu4(&w.flows.four), m.quote.Fragmented)
+		out := w.out.Select4(packet.Selector4{Src: mapped.Addr, Dst: peer, Proto: packet.NumICMP, Origin: w.origin()})
+		pointer = icmp.MTU4(m.rest, w.out.MTU6(w.out.Reply6(v)), w.out.MTU4(out), m.quote.Fragmented)
 	}
 	e := xlat.Error{Answer: answer, Rest: pointer, Quote: &m.quote}
 	if icmp.Extensible4(answer) && !icmp.IsTooBig6(m.kind) {
 		e.Extensions = m.extensions
 	}
-	o := w.to[V4].large()
+	o := w.out.Large4()
 	t := packet.Tuple4{Src: packet.Endpoint4{Addr: peer, Port: m.quote.SrcPort}, Dst: mapped} // the quoted packet came to us like this
 	out := packet.Tuple4{Src: mapped, Dst: t.Src}
-	w.conf.Xlat.ErrorTo4(o, v, e, &mapped.Addr, &peer, t, w.ids.next(&out, packet.ICMP, packet.Offload{}))
+	w.conf.Xlat.ErrorTo4(o, v, e, &mapped.Addr, &peer, t, w.out.ID(&out, packet.ICMP, packet.Offload{}))
 	if w.turns(m.quote.Proto, &out) {
 		return w.turn(o)
 	}
@@ -134,10 +134,10 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	prefix := &w.conf.prefixes[pref]
 	if icmp.IsTooBig4(m.kind) {
 		mtu := icmp.Plateau(m.rest&0xffff, q.TotalLen(), w.conf.Plateaus)
-		w.flows.six = packet.Selector6{Src: prefix.Embed(*q.Dst()), Dst: client.Addr, Proto: packet.NumICMPv6, Origin: w.origin()}
-		pointer = icmp.MTU6(mtu, w.mtu6(&w.flows.six), w.mtu4(w.back4(v)))
+		out := w.out.Select6(packet.Selector6{Src: prefix.Embed(*q.Dst()), Dst: client.Addr, Proto: packet.NumICMPv6, Origin: w.origin()})
+		pointer = icmp.MTU6(mtu, w.out.MTU6(out), w.out.MTU4(w.out.Reply4(v)))
 		if w.g.Sessions.Known(m.quote.Proto, mapped, remote) { // others could name any destination
-			w.g.paths.learn(*q.Dst(), mtu, w.now)
+			w.g.paths.Learn(*q.Dst(), mtu, w.now)
 		}
 	}
 	e := xlat.Error{Answer: answer, Rest: pointer, Quote: &m.quote}
@@ -146,7 +146,7 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	}
 	peer := prefix.Embed(*q.Dst())
 	src := w.reporter(v, pref, peer)
-	o := w.to[V6].large()
+	o := w.out.Large6()
 	t := packet.Tuple6{Src: client, Dst: packet.Endpoint6{Addr: peer, Port: m.quote.DstPort}}
 	w.conf.Xlat.ErrorTo6(o, v, e, &src, &client.Addr, t)
 	return w.leave6(v, o)
@@ -164,20 +164,4 @@ func (w *worker) reporter(v *packet.View, pref uint8, peer packet.Addr6) packet.
 		return peer
 	}
 	return mapped
-}
-
-// mtu6 and mtu4 return the MTUs of the next hops for the arithmetic of RFC 7915 sections 4.2 and 5.2; where there is no
-// next hop they set no bound.
-func (w *worker) mtu6(f *packet.Selector6) uint32 {
-	if h, _, r := w.hop6(f); r == drop.None {
-		return h.MTU
-	}
-	return 0xffff
-}
-
-func (w *worker) mtu4(f *packet.Selector4) uint32 {
-	if h, _, r := w.hop4(f); r == drop.None {
-		return h.MTU
-	}
-	return 0xffff
 }

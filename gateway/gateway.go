@@ -14,6 +14,7 @@ import (
 
 	"nat64d/bib"
 	"nat64d/drop"
+	"nat64d/egress"
 	"nat64d/fragment"
 	"nat64d/ops/metrics"
 	"nat64d/packet"
@@ -78,7 +79,7 @@ type PortRule struct {
 }
 
 // AutoMSS as Config.ClampMSS keeps TCP segments within the MTUs of both links.
-const AutoMSS = -1
+const AutoMSS = egress.AutoMSS
 
 // Coalescing says which protocols' packets leave as one super-packet when they are consecutive ones of a flow.
 type Coalescing uint8
@@ -120,8 +121,7 @@ type Routes interface {
 // Hops is one worker's view of Routes, implemented by nexthop.Cache. Pending means that the answer is on its way: ask
 // again when the generation has changed. One goroutine uses it.
 type Hops interface {
-	Hop6(f *packet.Selector6) (h packet.Hop, pending bool, r drop.Reason)
-	Hop4(f *packet.Selector4) (h packet.Hop, pending bool, r drop.Reason)
+	egress.Hops
 	// ByDestination reports whether the last answer was the same for all flows to the destination.
 	ByDestination() bool
 }
@@ -171,7 +171,7 @@ type Gateway struct {
 	workers []*worker
 
 	outages [sides]outage
-	paths   paths
+	paths   egress.Paths
 	probes  mailbox[session.Probe] // for the worker of the IPv6 side
 	syns    mailbox[synstore.SYN]  // for the worker of the IPv4 side
 }

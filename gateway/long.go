@@ -158,7 +158,7 @@ func (w *worker) takeParts(l *long) drop.Reason {
 	step, size := l.partLen(), len(l.data)-l.payload
 	for from := 0; from < size || from == 0; from += step {
 		if from > 0 {
-			w.flush()
+			w.out.Flush()
 		}
 		part := l.part(from, min(from+step, size))
 		w.hint = nil
@@ -184,11 +184,11 @@ func (l *long) part(from, to int) packet.Frame {
 	tcp := b[l.ip:]
 	binary.BigEndian.PutUint32(tcp[4:], binary.BigEndian.Uint32(tcp[4:])+uint32(from))
 	if from > 0 {
-		tcp[13] &^= flagCWR
+		tcp[13] &^= packet.FlagCWR
 		f.Offload.ECN = false
 	}
 	if l.payload+to < len(l.data) {
-		tcp[13] &^= packet.FlagFIN | flagPSH
+		tcp[13] &^= packet.FlagFIN | packet.FlagPSH
 	}
 	if b[0]>>4 == 4 {
 		h := packet.IPv4(b)
@@ -200,7 +200,7 @@ func (l *long) part(from, to int) packet.Frame {
 		binary.BigEndian.PutUint16(b[4:], uint16(len(b)-packet.IPv6Len))
 		b[6] = packet.NumTCP
 	}
-	binary.BigEndian.PutUint16(tcp[packet.TCPChecksum:], pseudo(b, len(tcp)).Fold())
+	binary.BigEndian.PutUint16(tcp[packet.TCPChecksum:], packet.PseudoHeader(b, len(tcp)).Fold())
 	f.Offload.Checksum, f.Offload.CsumStart, f.Offload.CsumOffset = packet.ChecksumPartial, uint16(l.ip), packet.TCPChecksum
 	f.Offload.HdrLen = uint16(l.ip + l.tcp)
 	if to-from <= size {
@@ -208,5 +208,3 @@ func (l *long) part(from, to int) packet.Frame {
 	}
 	return f
 }
-
-const flagCWR = 0x80

@@ -84,7 +84,7 @@ func (w *worker) unpark() {
 		w.one(&p.frame)
 	}
 	w.again, w.whole = 0, fragment.Whole{}
-	w.flush() // before the memory of the packets is gone
+	w.out.Flush() // before the memory of the packets is gone
 }
 
 // ready takes the packets from the parking that need not wait any longer, in the order in which they came. With ask it asks
@@ -124,18 +124,18 @@ func (w *worker) ask(y *way) {
 	}
 }
 
-// look6 and look4 return the way of a packet that is about to leave, on behalf of a client. They have it looked for if it
-// is not known, and again if the next hop did not answer the last time.
-func (w *worker) look6(f *packet.Selector6, client packet.Client) (h packet.Hop, pending bool, r drop.Reason) {
-	h, pending, r = w.hops.Hop6(f)
+// hop6 and hop4 return the next hop of a packet that is about to leave, on behalf of a client. They have its link address looked for if
+// that is not known, and again if the next hop did not answer the last time. With pending the packet has to wait.
+func (w *worker) hop6(f *packet.Selector6, client packet.Client) (h packet.Hop, pending bool, r drop.Reason) {
+	h, pending, r = w.out.Hop6(f)
 	if pending || r == drop.Neighbour || w.behind() {
 		pending = w.want(way{side: V6, six: *f, client: client}, pending, r)
 	}
 	return h, pending, r
 }
 
-func (w *worker) look4(f *packet.Selector4, client packet.Client) (h packet.Hop, pending bool, r drop.Reason) {
-	h, pending, r = w.hops.Hop4(f)
+func (w *worker) hop4(f *packet.Selector4, client packet.Client) (h packet.Hop, pending bool, r drop.Reason) {
+	h, pending, r = w.out.Hop4(f)
 	if pending || r == drop.Neighbour || w.behind() {
 		pending = w.want(way{side: V4, four: *f, client: client}, pending, r)
 	}

@@ -51,9 +51,9 @@ func (w *worker) from6(f *packet.Frame) drop.Reason {
 	if r != drop.None {
 		return w.refuse6(&v, r, 0)
 	}
-	o := w.to[V4].next()
-	t := packet.Tuple4{Src: mapped, Dst: dst}                                     // 3.6 outgoing tuple
-	r = w.conf.Xlat.To4(o, &v, f.Offload, &t, w.ids.next(&t, v.Proto, f.Offload)) // 3.7 translate
+	o := w.out.Next4()
+	t := packet.Tuple4{Src: mapped, Dst: dst}                                   // 3.6 outgoing tuple
+	r = w.conf.Xlat.To4(o, &v, f.Offload, &t, w.out.ID(&t, v.Proto, f.Offload)) // 3.7 translate
 	if r != drop.None {
 		return w.refuse6(&v, r, 0)
 	}
@@ -104,7 +104,7 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 	if w.private(src.Addr, pref) {
 		return w.refuse4(&v, drop.WellKnown, 0)
 	}
-	o := w.to[V6].next()
+	o := w.out.Next6()
 	t := packet.Tuple6{Src: packet.Endpoint6{Addr: w.conf.prefixes[pref].Embed(src.Addr), Port: src.Port}, Dst: *client} // 3.6 outgoing tuple
 	if r := w.conf.Xlat.To6(o, &v, f.Offload, &t); r != drop.None {                                                      // 3.7 translate
 		return w.refuse4(&v, r, 0)

@@ -27,9 +27,10 @@ func (w *worker) sendProbes() {
 // acknowledgment numbers 0, only ACK set (RFC 6146 section 3.5.2.2).
 func (w *worker) sendProbe(p *session.Probe) {
 	src := w.conf.prefixes[w.conf.number(p.Prefix)].Embed(p.Remote.Addr)
-	f := &w.flows.six
-	*f = packet.Selector6{Src: src, Dst: p.Client.Addr, SrcPort: p.Remote.Port, DstPort: p.Client.Port, Proto: packet.NumTCP, Origin: packet.FromV4}
-	hop, pending, r := w.hops.Hop6(f)
+	f := w.out.Select6(packet.Selector6{
+		Src: src, Dst: p.Client.Addr, SrcPort: p.Remote.Port, DstPort: p.Client.Port, Proto: packet.NumTCP, Origin: packet.FromV4,
+	})
+	hop, pending, r := w.out.Hop6(f)
 	switch {
 	case pending: // it is tried again in the next batch, until the neighbour answers or is given up
 		w.g.routes.Resolve6(*f, w.client(p.Client.Addr))
@@ -38,7 +39,7 @@ func (w *worker) sendProbe(p *session.Probe) {
 	case r != drop.None:
 		return // the session is given up after the transitory timeout, as if the client had not answered
 	}
-	o := w.to[V6].next()
+	o := w.out.Next6()
 	o.Head, o.Payload, o.Offload = o.Head[:packet.Headroom+packet.IPv6Len+packet.TCPLen], nil, packet.Offload{}
 	ip := packet.IPv6(o.Head[packet.Headroom:])
 	ip.Put(0, packet.TCPLen, packet.NumTCP, probeHops, &src, &p.Client.Addr)
@@ -50,7 +51,6 @@ func (w *worker) sendProbe(p *session.Probe) {
 	binary.BigEndian.PutUint16(tcp[14:], probeWindow)
 	sum := packet.Sum(0).Addr6(&src).Addr6(&p.Client.Addr).Pseudo(packet.TCPLen, packet.NumTCP)
 	binary.BigEndian.PutUint16(tcp[packet.TCPChecksum:], sum.Bytes(tcp).Checksum())
-	ethernet(o, V6, &hop)
 	w.count.Happened(metrics.Probe)
-	w.keep(V6, o)
+	w.out.Post6(o, &hop)
 }

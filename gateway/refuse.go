@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/binary"
 	"hash/maphash"
 
 	"nat64d/drop"
@@ -9,9 +8,6 @@ import (
 	"nat64d/ops/metrics"
 	"nat64d/packet"
 )
-
-// minMTU6 is the smallest MTU that an IPv6 link has (RFC 8200 section 5); a Packet Too Big never says less (RFC 8021).
-const minMTU6 = 1280
 
 // limiter bounds the errors of both families. Its hashes have a secret, or one client could choose an address that shares
 // the tokens of another.
@@ -40,19 +36,18 @@ func (w *worker) tell6(v *packet.View, r drop.Reason, a drop.Answer, rest uint32
 	}
 	dst := *v.IP6().Src()
 	src, ok := w.source6(dst)
-	f := w.errorFlow6(src, dst, a)
-	hop, pending, no := w.look6(f, w.client(dst))
+	f := w.out.Select6(own6(src, dst, a))
+	hop, pending, no := w.hop6(f, w.client(dst))
 	switch {
 	case pending:
 		return true
 	case w.withheld(ok && no == drop.None, &w.limit.to6, r, v, dst[:]):
 		return false
 	}
-	o := w.to[V6].next()
+	o := w.out.Next6()
 	icmp.Error{Answer: a, Rest: rest, Quote: v.Data}.Put6(o, &src, &dst)
-	ethernet(o, V6, &hop)
 	w.count.Happened(metrics.ErrorSent6)
-	w.keep(V6, o)
+	w.out.Post6(o, &hop)
 	return false
 }
 
@@ -94,19 +89,18 @@ func (w *worker) tell4(v *packet.View, r drop.Reason, a drop.Answer, rest uint32
 	}
 	dst := *v.IP4().Src()
 	src, ok := w.source4(dst)
-	f := w.errorFlow4(src, dst, a)
-	hop, pending, no := w.look4(f, w.host(dst))
+	f := w.out.Select4(own4(src, dst, a))
+	hop, pending, no := w.hop4(f, w.host(dst))
 	switch {
 	case pending:
 		return true
 	case w.withheld(ok && no == drop.None, &w.limit.to4, r, v, dst[:]):
 		return false
 	}
-	o := w.to[V4].next()
+	o := w.out.Next4()
 	icmp.Error{Answer: a, Rest: rest, Quote: v.Data}.Put4(o, &src, &dst)
-	ethernet(o, V4, &hop)
 	w.count.Happened(metrics.ErrorSent4)
-	w.keep(V4, o)
+	w.out.Post4(o, &hop)
 	return false
 }
 
@@ -154,7 +148,7 @@ func (w *worker) refuseTurned(r drop.Reason, rest uint32) drop.Reason {
 		return r // it has passed both when it came
 	}
 	if r == drop.TooBig {
-		rest += shorter
+		rest += packet.IPv6Len - packet.IPv4Len
 	}
 	return w.refuse6(&v, r, rest)
 }
@@ -218,13 +212,11 @@ func (w *worker) source4(dst packet.Addr4) (packet.Addr4, bool) {
 	return w.g.routes.Source4(dst)
 }
 
-// hash32 spreads addresses over the buckets of path MTUs and of Identifications (FNV-1a over 32-bit words). A collision
-// only makes a path MTU be forgotten sooner or two destinations share a counter: no packet is lost by it.
-func hash32(a []byte) uint32 {
-	h := uint32(2166136261)
-	for ; len(a) >= 4; a = a[4:] {
-		h = (h ^ binary.BigEndian.Uint32(a)) * 16777619
-		h ^= h >> 15
-	}
-	return h
+// own6 and own4 return the selectors of ICMP errors of the gateway's own.
+func own6(src, dst packet.Addr6, a drop.Answer) packet.Selector6 {
+	return packet.Selector6{Src: src, Dst: dst, SrcPort: uint16(a.Type), DstPort: uint16(a.Code), Proto: packet.NumICMPv6, Origin: packet.FromHost}
+}
+
+func own4(src, dst packet.Addr4, a drop.Answer) packet.Selector4 {
+	return packet.Selector4{Src: src, Dst: dst, SrcPort: uint16(a.Type), DstPort: uint16(a.Code), Proto: packet.NumICMP, Origin: packet.FromHost}
 }

@@ -35,7 +35,7 @@ func (w *worker) verify6(v *packet.View, quotes bool) drop.Reason {
 	case !pool6.Unicast6(src):
 		return drop.Source6
 	}
-	_, _, r := w.hops.Hop6(w.back6(v))
+	_, _, r := w.hops.Hop6(w.out.Reply6(v))
 	switch check := w.conf.SourceCheck; {
 	case r == drop.HostAddress:
 		return drop.OwnSource
@@ -66,7 +66,7 @@ func (w *worker) verify4(v *packet.View, quotes bool) drop.Reason {
 	case !quotes && pool6.ClassOf4(src) == pool6.LinkLocal:
 		return drop.LinkLocal4
 	}
-	if _, _, r := w.hops.Hop4(w.back4(v)); r == drop.HostAddress {
+	if _, _, r := w.hops.Hop4(w.out.Reply4(v)); r == drop.HostAddress {
 		return drop.OwnSource
 	}
 	if !quotes && w.hops.ByDestination() {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nat64d/drop"
+	"nat64d/egress"
 	"nat64d/fragment"
 	"nat64d/ops/metrics"
 	"nat64d/packet"
@@ -30,14 +31,14 @@ const (
 type worker struct {
 	g *Gateway
 	place
-	number   int       // among all workers
-	in       link      // where packets arrive
-	to       [2]outbox // by side: where packets leave
+	number   int  // among all workers
+	in       link // where packets arrive
+	back     link // to the other side
+	out      *egress.Sender
 	hops     Hops
 	routes   uint64 // the generation of the routes when waiting packets were last looked at
 	count    *metrics.Worker
 	frames   []packet.Frame
-	ids      ids
 	limit    limiter
 	parked   parking
 	probes   []session.Probe
@@ -45,16 +46,12 @@ type worker struct {
 	ahead    ahead
 	parts    assemblers
 	verified verified
-	pieces   fragment.Pieces
-	head     []byte // of a super-packet whose datagrams are cut
-	merger   merger
-	block    func(*packet.Out, int) uint16 // ids.block, made once
-	hair     []byte                        // a hairpinned packet between its two translations
-	asked    time.Duration                 // when the port was last asked for its drops
-	lost     packet.Drops                  // what it said
-	received bool                          // it has handed packets over since
-	dense    bool                          // packets come so fast that it pays to let them gather
-	settle   func()                        // called once on the worker's thread
+	hair     []byte        // a hairpinned packet between its two translations
+	asked    time.Duration // when the port was last asked for its drops
+	lost     packet.Drops  // what it said
+	received bool          // it has handed packets over since
+	dense    bool          // packets come so fast that it pays to let them gather
+	settle   func()        // called once on the worker's thread
 
 	moment
 }
@@ -66,46 +63,41 @@ type moment struct {
 	paused  bool
 	hairpin bool           // the packet has been translated to IPv4 already
 	again   time.Duration  // until when the packet, which has waited for a neighbour, may wait; 0: it has not
-	flows   flows          // those that are looked up
 	wanted  way            // the last look-up that had no answer
 	message message        // the ICMP error that the packet is
 	top     packet.Frame   // the packet, as it arrived or was made whole
 	whole   fragment.Whole // what the packet was before it was whole; zero: it came whole
 	hint    *session.Hint  // where the packet's session probably is; nil: nobody has looked
-	carried tally
 }
-
-// tally is what a batch has forwarded: packets and bytes by direction.
-type tally [metrics.Hairpin + 1]struct{ packets, bytes uint64 }
 
 func newWorker(g *Gateway, p place, o *Options) *worker {
 	s := p.side
 	w := &worker{g: g, place: p, number: int(s)*p.of + p.i, hops: o.Hops()}
 	w.count = g.Counters.Worker(w.number)
 	w.frames = make([]packet.Frame, batch)
-	w.ids.seed(p.i, p.of)
 	w.limit.secret = maphash.MakeSeed()
-	w.block = w.ids.block
 	w.parts = assemblers{six: fragment.New(fragment.Limits{}), four: fragment.New(fragment.Limits{})}
 	w.settle = func() {
 		if o.Settle != nil {
 			o.Settle(s, p.i)
 		}
 	}
-	w.in = link{receives: true, open: func() (Port, error) { return o.Open(s, false) }, outage: &g.outages[s]}
 	other := 1 - s
-	w.to[s].init(&w.in)
-	w.to[other].init(&link{open: func() (Port, error) { return o.Open(other, true) }, outage: &g.outages[other]})
+	w.in = link{receives: true, open: func() (Port, error) { return o.Open(s, false) }, outage: &g.outages[s]}
+	w.back = link{open: func() (Port, error) { return o.Open(other, true) }, outage: &g.outages[other]}
+	out := egress.Options{Hops: w.hops, Paths: &g.paths, Count: w.count, Origin: w.origin(), Worker: p.i, Peers: p.of}
+	out.Links[s], out.Links[other] = &w.in, &w.back
+	w.out = egress.New(out)
 	return w
 }
 
 func (w *worker) open() error {
-	return errors.Join(w.in.first(), w.to[1-w.side].link.first())
+	return errors.Join(w.in.first(), w.back.first())
 }
 
 func (w *worker) close() {
 	w.in.close()
-	w.to[1-w.side].link.close()
+	w.back.close()
 }
 
 // run carries batches until ctx ends. A NIC that vanishes is waited for.
@@ -167,6 +159,7 @@ func (w *worker) batch(fs []packet.Frame) {
 	w.now = w.g.clock()
 	w.g.epochs.Enter(w.number) // before the configuration is read: who replaces it waits for this batch
 	w.configure(w.g.conf.Load())
+	w.out.Begin(w.now, &w.conf.egress)
 	w.paused = w.g.paused.Load()
 	w.verified.refresh(circumstances{w.conf, w.g.routes.Generation(), w.g.Pool4.Version()})
 	w.unpark()
@@ -191,7 +184,7 @@ func (w *worker) batch(fs []packet.Frame) {
 	case w.side == V4 && w.g.syns.any.Load():
 		w.refuseSYNs()
 	}
-	w.flush()
+	w.out.Flush()
 	w.parts.release()
 	w.publish()
 }
@@ -228,26 +221,16 @@ func (w *worker) take(f *packet.Frame) drop.Reason {
 // tables returns the time of the batch for the tables.
 func (w *worker) tables() table.Time { return table.Time(w.now / table.Tick) }
 
-// flush sends what the batch has produced.
-func (w *worker) flush() {
-	m := &w.merger
-	m.tcpOnly = w.conf.Coalesce == CoalesceTCP
-	if w.conf.Coalesce == CoalesceNone {
-		m = nil
+// origin returns where the worker's packets have arrived.
+func (w *worker) origin() packet.Origin {
+	if w.side == V6 {
+		return packet.FromV6
 	}
-	for s := range w.to {
-		if refused := w.to[s].flush(w.now, m, w.block); refused > 0 {
-			w.count.Dropped(drop.Transmit, uint64(refused))
-		}
-	}
+	return packet.FromV4
 }
 
 func (w *worker) publish() {
-	for d := range w.carried {
-		c := &w.carried[d]
-		w.count.Forwarded(metrics.Direction(d), c.packets, c.bytes)
-		*c = struct{ packets, bytes uint64 }{}
-	}
+	w.out.Publish()
 	w.count.FragmentBytes(max(w.parts.six.Bytes(), w.parts.four.Bytes()))
 	if w.now-w.asked >= time.Second { // it is a system call
 		w.asked = w.now
@@ -267,32 +250,5 @@ func (w *worker) account(lost packet.Drops) {
 		w.count.Happened(metrics.Stalled)
 		w.g.outages[w.side].stalled()
 		w.in.close()
-	}
-}
-
-// forwarded counts o, which is complete, and keeps it for the next flush.
-func (w *worker) forwarded(s Side, o *packet.Out, d metrics.Direction) {
-	c := &w.carried[d]
-	c.packets++
-	c.bytes += uint64(o.Len())
-	w.keep(s, o)
-}
-
-// keep takes o, the free slot of the side's outbox, into the batch.
-func (w *worker) keep(s Side, o *packet.Out) {
-	if w.to[s].keep() {
-		w.flush()
-	}
-}
-
-const etherTypeAt = packet.Headroom - 2
-
-// ethernet writes the link header for a packet of side s into o.
-func ethernet(o *packet.Out, s Side, h *packet.Hop) {
-	copy(o.Head[packet.VnetLen:], h.Dst[:])
-	copy(o.Head[packet.VnetLen+6:], h.Src[:])
-	o.Head[etherTypeAt], o.Head[etherTypeAt+1] = 0x86, 0xdd
-	if s == V4 {
-		o.Head[etherTypeAt], o.Head[etherTypeAt+1] = 0x08, 0x00
 	}
 }

@@ -68,6 +68,17 @@ func (s Sum) LessAddr6(a *Addr6) Sum {
 // the transport length in bytes and the protocol.
 func (s Sum) Pseudo(length int, proto uint8) Sum { return s.add(uint64(length)).add(uint64(proto)) }
 
+// PseudoHeader returns the sum of the pseudo-header of n bytes of transport that follow the IP header ip, whose protocol is that of
+// the transport.
+func PseudoHeader(ip []byte, n int) Sum {
+	if ip[0]>>4 == 4 {
+		h := IPv4(ip)
+		return Sum(0).Addr4(h.Src()).Addr4(h.Dst()).Pseudo(n, h.Protocol())
+	}
+	h := IPv6(ip)
+	return Sum(0).Addr6(h.Src()).Addr6(h.Dst()).Pseudo(n, h.NextHeader())
+}
+
 // Add adds another sum.
 func (s Sum) Add(t Sum) Sum { return s.add(uint64(t)) }
 

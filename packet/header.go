@@ -38,7 +38,9 @@ const (
 	FlagFIN = 0x01
 	FlagSYN = 0x02
 	FlagRST = 0x04
+	FlagPSH = 0x08
 	FlagACK = 0x10
+	FlagCWR = 0x80
 )
 
 // ICMP types (RFC 792, RFC 4443).

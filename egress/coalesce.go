@@ -1,4 +1,4 @@
-package gateway
+package egress
 
 import (
 	"bytes"
@@ -141,7 +141,7 @@ func (f *flow) read(o *packet.Out) (known bool) {
 	}
 	f.ok, f.open, f.tcp = true, true, tcp
 	if tcp {
-		f.ok, f.open = h[13]&^flagPSH == packet.FlagACK, h[13]&flagPSH == 0
+		f.ok, f.open = h[13]&^packet.FlagPSH == packet.FlagACK, h[13]&packet.FlagPSH == 0
 		f.next = binary.BigEndian.Uint32(h[4:]) + uint32(len(o.Payload))
 	} else if int(binary.BigEndian.Uint16(h[4:])) != packet.UDPLen+len(o.Payload) {
 		f.ok = false
@@ -149,8 +149,6 @@ func (f *flow) read(o *packet.Out) (known bool) {
 	f.size, f.total = len(o.Payload), len(o.Payload)
 	return true
 }
-
-const flagPSH = 0x08
 
 // hash mixes addresses and ports. Two flows that meet cost each other a merge, no more.
 func (f *flow) hash(o *packet.Out) uint32 {
@@ -193,7 +191,7 @@ func (f *flow) add(lead, o *packet.Out, g *flow) {
 	f.next = g.next
 	f.open = g.open && g.size == f.size
 	if h := o.Head[packet.Headroom+f.ip:]; len(h) > packet.UDPLen {
-		lead.Head[packet.Headroom+f.ip+13] |= h[13] & flagPSH
+		lead.Head[packet.Headroom+f.ip+13] |= h[13] & packet.FlagPSH
 	}
 }
 
@@ -203,17 +201,7 @@ func sound(o *packet.Out, ipLen int) bool {
 		return true
 	}
 	ip := o.Head[packet.Headroom:]
-	return pseudo(ip, len(ip)-ipLen+len(o.Payload)).Bytes(ip[ipLen:]).Bytes(o.Payload).Fold() == 0xffff
-}
-
-// pseudo returns the sum of the pseudo-header for n bytes of transport right behind the IP header.
-func pseudo(ip []byte, n int) packet.Sum {
-	if ip[0]>>4 == 4 {
-		h := packet.IPv4(ip)
-		return packet.Sum(0).Addr4(h.Src()).Addr4(h.Dst()).Pseudo(n, h.Protocol())
-	}
-	h := packet.IPv6(ip)
-	return packet.Sum(0).Addr6(h.Src()).Addr6(h.Dst()).Pseudo(n, h.NextHeader())
+	return packet.PseudoHeader(ip, len(ip)-ipLen+len(o.Payload)).Bytes(ip[ipLen:]).Bytes(o.Payload).Fold() == 0xffff
 }
 
 // seal makes o, whose More has been filled, a super-packet of n segments.
@@ -241,5 +229,5 @@ func (f *flow) seal(o *packet.Out, n int, id func(*packet.Out, int) uint16) {
 	} else {
 		binary.BigEndian.PutUint16(ip[4:], uint16(length))
 	}
-	binary.BigEndian.PutUint16(h[o.Offload.CsumOffset:], pseudo(ip, length).Fold())
+	binary.BigEndian.PutUint16(h[o.Offload.CsumOffset:], packet.PseudoHeader(ip, length).Fold())
 }

@@ -1,4 +1,4 @@
-package gateway
+package egress
 
 import (
 	"testing"
@@ -11,10 +11,10 @@ import (
 func TestPathsAreForgotten(t *testing.T) {
 	t.Parallel()
 	const began = 40 * time.Second
-	var p paths
+	var p Paths
 	a, b := packet.Addr4{192, 0, 2, 1}, packet.Addr4{192, 0, 2, 2}
-	p.learn(a, 600, began)
-	p.learn(b, 100, began)
+	p.Learn(a, 600, began)
+	p.Learn(b, 100, began)
 	for after := time.Duration(0); after < 4*24*time.Hour; after += 41 * time.Second {
 		want := 1500
 		if after < pathLife {

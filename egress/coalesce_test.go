@@ -1,4 +1,4 @@
-package gateway
+package egress
 
 import (
 	"bytes"
@@ -38,7 +38,7 @@ func outgoing(six bool, number uint8, flow uint16, seq uint32, flags byte, paylo
 		f := packet.Fields4{TTL: 63, Proto: number, DF: true, ID: uint16(seq)}
 		packet.IPv4(ip).Put(f, len(ip)+len(payload), &packet.Addr4{192, 0, 2, 1}, &packet.Addr4{198, 51, 100, 20})
 	}
-	binary.BigEndian.PutUint16(h[at:], pseudo(ip, size+len(payload)).Bytes(h).Bytes(payload).Checksum())
+	binary.BigEndian.PutUint16(h[at:], packet.PseudoHeader(ip, size+len(payload)).Bytes(h).Bytes(payload).Checksum())
 	return o
 }
 
@@ -68,11 +68,11 @@ func segments(t interface{ Fatalf(string, ...any) }, o *packet.Out) [][]byte {
 		} else {
 			binary.BigEndian.PutUint32(h[4:], binary.BigEndian.Uint32(h[4:])+uint32(i)*uint32(o.Offload.GSOSize))
 			if (i+1)*int(o.Offload.GSOSize) < len(all) {
-				h[13] &^= flagPSH
+				h[13] &^= packet.FlagPSH
 			}
 		}
 		binary.BigEndian.PutUint16(h[o.Offload.CsumOffset:], 0)
-		c := pseudo(b, len(h)).Bytes(h).Checksum()
+		c := packet.PseudoHeader(b, len(h)).Bytes(h).Checksum()
 		binary.BigEndian.PutUint16(h[o.Offload.CsumOffset:], c)
 		out = append(out, b)
 	}
@@ -119,7 +119,7 @@ func TestMergingChangesNothing(t *testing.T) {
 		for i := range outs {
 			f := rapid.IntRange(0, 2).Draw(t, "flow")
 			payload := bytes.Repeat([]byte{byte(i)}, rapid.SampledFrom([]int{0, 1, 8, 8, 8, 1400, 1400}).Draw(t, "size"))
-			flags := rapid.SampledFrom([]byte{packet.FlagACK, packet.FlagACK, packet.FlagACK, packet.FlagACK | flagPSH, packet.FlagACK | packet.FlagFIN}).Draw(t, "flags")
+			flags := rapid.SampledFrom([]byte{packet.FlagACK, packet.FlagACK, packet.FlagACK, packet.FlagACK | packet.FlagPSH, packet.FlagACK | packet.FlagFIN}).Draw(t, "flags")
 			outs[i] = outgoing(six, kinds[f], uint16(f), seq[f], flags, payload)
 			seq[f] += uint32(len(payload)) + uint32(rapid.SampledFrom([]int{0, 0, 0, 0, 1}).Draw(t, "gap"))
 			if rapid.IntRange(0, 20).Draw(t, "corrupt") == 0 {

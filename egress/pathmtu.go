@@ -1,4 +1,4 @@
-package gateway
+package egress
 
 import (
 	"encoding/binary"
@@ -17,9 +17,9 @@ const (
 	minMTU4 = 552
 )
 
-// paths remembers IPv4 path MTUs below 1260 bytes. Their IPv6 senders cannot be told, since no Packet Too Big may say
+// Paths remembers IPv4 path MTUs below 1260 bytes. Their IPv6 senders cannot be told, since no Packet Too Big may say
 // less than 1280 (RFC 8021): their packets are fragmented here instead (RFC 7915 section 5.1). Any goroutine may use it.
-type paths struct {
+type Paths struct {
 	known atomic.Bool // something has ever been learned; until then nobody looks any further
 	slots [pathSlots]atomic.Uint64
 }
@@ -30,8 +30,8 @@ func pathSlot(a packet.Addr4) (slot, key uint64) {
 	return uint64(hash32(a[:])) % pathSlots, uint64(binary.BigEndian.Uint32(a[:])) << 32
 }
 
-// learn notes the MTU that a Fragmentation Needed has meant for the path to a; 0 is none.
-func (p *paths) learn(a packet.Addr4, mtu uint32, now time.Duration) {
+// Learn notes the MTU that a Fragmentation Needed has meant for the path to a; 0 is none.
+func (p *Paths) Learn(a packet.Addr4, mtu uint32, now time.Duration) {
 	if mtu == 0 || mtu >= minMTU6-shorter {
 		return
 	}
@@ -42,7 +42,7 @@ func (p *paths) learn(a packet.Addr4, mtu uint32, now time.Duration) {
 }
 
 // limit returns the smaller of mtu and what is known of the path to a.
-func (p *paths) limit(a packet.Addr4, mtu int, now time.Duration) int {
+func (p *Paths) limit(a packet.Addr4, mtu int, now time.Duration) int {
 	if !p.known.Load() {
 		return mtu
 	}
@@ -52,4 +52,15 @@ func (p *paths) limit(a packet.Addr4, mtu int, now time.Duration) int {
 		return mtu
 	}
 	return min(mtu, int(w>>21&(1<<11-1)))
+}
+
+// hash32 spreads addresses over the buckets of path MTUs and of Identifications (FNV-1a over 32-bit words). A collision
+// only makes a path MTU be forgotten sooner or two destinations share a counter: no packet is lost by it.
+func hash32(a []byte) uint32 {
+	h := uint32(2166136261)
+	for ; len(a) >= 4; a = a[4:] {
+		h = (h ^ binary.BigEndian.Uint32(a)) * 16777619
+		h ^= h >> 15
+	}
+	return h
 }

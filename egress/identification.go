@@ -1,4 +1,4 @@
-package gateway
+package egress
 
 import (
 	"math/rand/v2"
@@ -26,6 +26,11 @@ func (c *ids) seed(i, n int) {
 	for b := range c.next16 {
 		c.next16[b] = uint16(c.low + rand.IntN(c.end-c.low))
 	}
+}
+
+// ID returns the Identification of a packet into the IPv4 network.
+func (s *Sender) ID(t *packet.Tuple4, p packet.Proto, off packet.Offload) uint16 {
+	return s.ids.next(t, p, off)
 }
 
 // next returns the Identification of a packet to t.Dst. A super-packet takes as many as it has segments, since the

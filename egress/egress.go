@@ -1,0 +1,129 @@
+// Package egress takes translated packets until they leave. It looks up the next hop, cuts what its MTU does not carry, numbers
+// IPv4 packets, joins consecutive packets of a flow into super-packets, and keeps what is ready in outboxes until the batch ends.
+//
+//	hop.go             next hops, their MTU, and the link header
+//	send.go            which size a packet may leave in, and what its sender is told if it may not
+//	cut.go             fragments, and the datagrams of a UDP super-packet
+//	identification.go  IPv4 Identifications
+//	pathmtu.go         path MTUs below those that IPv6 knows
+//	coalesce.go        super-packets
+//	outbox.go          the packets of a batch
+package egress
+
+import (
+	"time"
+
+	"nat64d/drop"
+	"nat64d/fragment"
+	"nat64d/ops/metrics"
+	"nat64d/packet"
+)
+
+// Config is what may change from batch to batch.
+type Config struct {
+	MTU6, MTU4    uint32 // of the two links, in bytes, where they are less than Hops reports; 0: as Hops reports
+	LowestIPv6MTU int    // largest IPv6 packet made of an IPv4 packet that may be fragmented, in bytes
+	ClampMSS      int    // upper bound of the TCP MSS option; 0: none, AutoMSS: what the links carry
+	Coalesce      bool   // consecutive packets of a flow leave as one super-packet
+	TCPOnly       bool   // of TCP only
+}
+
+// AutoMSS as Config.ClampMSS keeps TCP segments within the MTUs of both links.
+const AutoMSS = -1
+
+// Options are what a Sender is made of.
+type Options struct {
+	Hops          Hops
+	Links         [2]Link // into the IPv6 and the IPv4 network
+	Paths         *Paths
+	Count         *metrics.Worker
+	Origin        packet.Origin // of the packets that the worker receives
+	Worker, Peers int           // it is number Worker of so many that may send from the same addresses: each has Identifications of its own
+}
+
+// Sender sends the packets of one worker. One goroutine uses it. The caller writes a packet into the slot that Next or Large
+// returns, and passes it to Send4 or Send6, or, if it is one of the gateway's own, to Post4 or Post6.
+type Sender struct {
+	conf      Config
+	now       time.Duration // of the batch
+	hops      Hops
+	selectors selectors
+	origin    packet.Origin
+	paths     *Paths
+	pieces    fragment.Pieces
+	head      []byte // of a super-packet whose datagrams are cut
+	ids       ids
+	block     func(*packet.Out, int) uint16 // ids.block, made once
+	merger    merger
+	to        [families]outbox
+	count     *metrics.Worker
+	carried   tally
+}
+
+// family says into which network a packet leaves.
+type family uint8
+
+const (
+	v6 family = iota
+	v4
+	families
+)
+
+// tally counts what a batch has forwarded: packets and bytes by direction.
+type tally [metrics.Hairpin + 1]struct{ packets, bytes uint64 }
+
+// New returns a Sender that has no configuration yet: Begin gives it one.
+func New(o Options) *Sender {
+	s := &Sender{hops: o.Hops, origin: o.Origin, paths: o.Paths, count: o.Count}
+	s.ids.seed(o.Worker, o.Peers)
+	s.block = s.ids.block
+	for f := range s.to {
+		s.to[f].link = o.Links[f]
+	}
+	return s
+}
+
+// Begin begins a batch.
+func (s *Sender) Begin(now time.Duration, c *Config) { s.now, s.conf = now, *c }
+
+// Next6 and Next4 return the slot for the next packet into a network, with room for headers.
+func (s *Sender) Next6() *packet.Out { return s.to[v6].next() }
+func (s *Sender) Next4() *packet.Out { return s.to[v4].next() }
+
+// Large6 and Large4 return the slot with room for a whole ICMP error.
+func (s *Sender) Large6() *packet.Out { return s.to[v6].large() }
+func (s *Sender) Large4() *packet.Out { return s.to[v4].large() }
+
+// Post6 and Post4 send o, a packet of the gateway's own in the slot of its family.
+func (s *Sender) Post6(o *packet.Out, h *packet.Hop) { s.post(v6, o, h) }
+func (s *Sender) Post4(o *packet.Out, h *packet.Hop) { s.post(v4, o, h) }
+
+func (s *Sender) post(f family, o *packet.Out, h *packet.Hop) {
+	ethernet(o, f, h)
+	if s.to[f].keep() {
+		s.Flush()
+	}
+}
+
+// Flush sends what the outboxes hold.
+func (s *Sender) Flush() {
+	m := &s.merger
+	m.tcpOnly = s.conf.TCPOnly
+	if !s.conf.Coalesce {
+		m = nil
+	}
+	for f := range s.to {
+		if refused := s.to[f].flush(s.now, m, s.block); refused > 0 {
+			s.count.Dropped(drop.Transmit, uint64(refused))
+		}
+	}
+}
+
+// Publish adds what the batch has forwarded to the counters.
+func (s *Sender) Publish() {
+	for d := range s.carried {
+		c := &s.carried[d]
+		s.count.Forwarded(metrics.Direction(d), c.packets, c.bytes)
+		*c = struct{ packets, bytes uint64 }{}
+	}
+}
