@@ -19,7 +19,7 @@ type Selector4 struct {
 	Origin           Origin
 }
 
-// Origin says where a packet comes from. The kernel's routing rules can ask for the incoming interface.
+// Origin is where a packet comes from. The kernel's routing rules can ask for the incoming interface.
 type Origin uint8
 
 // The origins.
