@@ -10,8 +10,7 @@ import (
 // ahead is what a worker looks up for a whole batch, before it takes one packet after the other, so that their waits for
 // memory overlap. Nothing depends on it but time.
 type ahead struct {
-	six   [batch]session.Flow6
-	four  [batch]session.Flow4
+	flows [batch]session.Flow
 	hints [batch]session.Hint
 }
 
@@ -29,44 +28,44 @@ func (w *worker) lookAhead(fs []packet.Frame) []session.Hint {
 	}
 	if w.side == V6 {
 		for i := range fs {
-			w.peek6(fs[i].Data, &a.six[i])
+			w.peek6(fs[i].Data, &a.flows[i])
 		}
-		w.g.Sessions.Ahead6(a.six[:len(fs)], a.hints[:])
+		w.g.Sessions.Ahead6(a.flows[:len(fs)], a.hints[:])
 	} else {
 		for i := range fs {
-			peek4(fs[i].Data, &a.four[i])
+			peek4(fs[i].Data, &a.flows[i])
 		}
-		w.g.Sessions.Ahead4(a.four[:len(fs)], a.hints[:])
+		w.g.Sessions.Ahead4(a.flows[:len(fs)], a.hints[:])
 	}
 	return a.hints[:len(fs)]
 }
 
 // peek6 and peek4 note what a packet is about to look for. Of a packet that has to be parsed first they note nothing.
-func (w *worker) peek6(data []byte, f *session.Flow6) {
+func (w *worker) peek6(data []byte, f *session.Flow) {
 	p, ok := packet.Peek6(data)
 	if !ok {
-		*f = session.Flow6{}
+		*f = session.Flow{}
 		return
 	}
 	h := packet.IPv6(data)
 	n, ok := pool6.Match(w.conf.prefixes, h.Dst())
 	if !ok {
-		*f = session.Flow6{}
+		*f = session.Flow{}
 		return
 	}
 	f.Proto = p.Proto
-	f.Src.Addr, f.Src.Port = *h.Src(), p.Src
-	f.Dst.Addr, f.Dst.Port = w.conf.prefixes[n].Extract(h.Dst()), p.Dst
+	f.Client.Addr, f.Client.Port = *h.Src(), p.Src
+	f.Remote.Addr, f.Remote.Port = w.conf.prefixes[n].Extract(h.Dst()), p.Dst
 }
 
-func peek4(data []byte, f *session.Flow4) {
+func peek4(data []byte, f *session.Flow) {
 	p, ok := packet.Peek4(data)
 	if !ok {
-		*f = session.Flow4{}
+		*f = session.Flow{}
 		return
 	}
 	h := packet.IPv4(data)
 	f.Proto = p.Proto
-	f.Src.Addr, f.Src.Port = *h.Src(), p.Src
-	f.Dst.Addr, f.Dst.Port = *h.Dst(), p.Dst
+	f.Mapped.Addr, f.Mapped.Port = *h.Dst(), p.Dst
+	f.Remote.Addr, f.Remote.Port = *h.Src(), p.Src
 }

@@ -7,6 +7,7 @@ import (
 	"nat64d/icmp"
 	"nat64d/packet"
 	"nat64d/pool6"
+	"nat64d/session"
 	"nat64d/xlat"
 )
 
@@ -116,15 +117,15 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	q := m.quote.IP4()
 	mapped := packet.Endpoint4{Addr: *q.Src(), Port: m.quote.SrcPort}
 	remote := packet.Endpoint4{Addr: *q.Dst(), Port: m.quote.DstPort}
-	client, pref, ok := w.g.Sessions.Peek4(m.quote.Proto, mapped, remote)
+	flow := session.Flow{Proto: m.quote.Proto, Mapped: mapped, Remote: remote}
 	switch {
-	case !ok:
+	case !w.g.Sessions.Peek4(&flow):
 		return drop.ICMPErrorUnbound
 	case *q.Src() != *v.IP4().Dst(): // the error does not go to the sender of the quoted packet
 		return drop.ICMPErrorInner
 	}
-	pref = w.conf.number(pref)
-	if r := w.flow(m.quote.Proto, &client.Addr, remote, pref); r != drop.None {
+	pref := w.conf.number(flow.Prefix)
+	if r := w.flow(m.quote.Proto, &flow.Client.Addr, remote, pref); r != drop.None {
 		return r
 	}
 	answer, pointer, ok := icmp.To6(m.kind, m.rest)
@@ -134,9 +135,9 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	prefix := &w.conf.prefixes[pref]
 	if icmp.IsTooBig4(m.kind) {
 		mtu := icmp.Plateau(m.rest&0xffff, q.TotalLen(), w.conf.Plateaus)
-		out := w.out.Select6(packet.Selector6{Src: prefix.Embed(*q.Dst()), Dst: client.Addr, Proto: packet.NumICMPv6, Origin: w.origin()})
+		out := w.out.Select6(packet.Selector6{Src: prefix.Embed(*q.Dst()), Dst: flow.Client.Addr, Proto: packet.NumICMPv6, Origin: w.origin()})
 		pointer = icmp.MTU6(mtu, w.out.MTU6(out), w.out.MTU4(w.out.Reply4(v)))
-		if w.g.Sessions.Known(m.quote.Proto, mapped, remote) { // others could name any destination
+		if flow.Slot() != 0 { // others could name any destination
 			w.g.paths.Learn(*q.Dst(), mtu, w.now)
 		}
 	}
@@ -147,8 +148,8 @@ func (w *worker) error4(v *packet.View, m *message) drop.Reason {
 	peer := prefix.Embed(*q.Dst())
 	src := w.reporter(v, pref, peer)
 	o := w.out.Large6()
-	t := packet.Tuple6{Src: client, Dst: packet.Endpoint6{Addr: peer, Port: m.quote.DstPort}}
-	w.conf.Xlat.ErrorTo6(o, v, e, &src, &client.Addr, t)
+	t := packet.Tuple6{Src: flow.Client, Dst: packet.Endpoint6{Addr: peer, Port: m.quote.DstPort}}
+	w.conf.Xlat.ErrorTo6(o, v, e, &src, &flow.Client.Addr, t)
 	return w.leave6(v, o)
 }
 

@@ -4,6 +4,7 @@ import (
 	"nat64d/drop"
 	"nat64d/packet"
 	"nat64d/pool6"
+	"nat64d/session"
 )
 
 // from6 takes one IPv6 packet through RFC 6146 section 3.
@@ -42,18 +43,18 @@ func (w *worker) from6(f *packet.Frame) drop.Reason {
 	case v.Proto == packet.ICMP && w.conf.NoEcho:
 		return drop.Informational
 	}
-	src := packet.Endpoint6{Addr: *v.IP6().Src(), Port: v.SrcPort} // 3.4 incoming tuple
-	dst := packet.Endpoint4{Addr: peer, Port: v.DstPort}
+	dst := packet.Endpoint4{Addr: peer, Port: v.DstPort} // 3.4 incoming tuple
+	flow := session.Flow{Remote: dst, Proto: v.Proto, Prefix: uint8(pref)}
+	flow.Client.Addr, flow.Client.Port = *v.IP6().Src(), v.SrcPort
 	if w.conf.deniesPort(v.Proto, dst) {
 		return w.refuse6(&v, drop.Denied4, 0)
 	}
-	mapped, r := w.state6(&v, &src, dst, uint8(pref)) // 3.5 filtering and updating
-	if r != drop.None {
+	if r := w.state6(&v, &flow); r != drop.None { // 3.5 filtering and updating
 		return w.refuse6(&v, r, 0)
 	}
 	o := w.out.Next4()
-	t := packet.Tuple4{Src: mapped, Dst: dst}                                   // 3.6 outgoing tuple
-	r = w.conf.Xlat.To4(o, &v, f.Offload, &t, w.out.ID(&t, v.Proto, f.Offload)) // 3.7 translate
+	t := packet.Tuple4{Src: flow.Mapped, Dst: dst}                               // 3.6 outgoing tuple
+	r := w.conf.Xlat.To4(o, &v, f.Offload, &t, w.out.ID(&t, v.Proto, f.Offload)) // 3.7 translate
 	if r != drop.None {
 		return w.refuse6(&v, r, 0)
 	}
@@ -93,20 +94,23 @@ func (w *worker) from4(f *packet.Frame) drop.Reason {
 	if w.conf.deniesPort(v.Proto, src) {
 		return w.refuse4(&v, drop.Denied4, 0)
 	}
-	client, pref, r := w.state4(&v, src, dst) // 3.5 filtering and updating
+	flow := session.Flow{Mapped: dst, Remote: src, Proto: v.Proto}
+	r := w.state4(&v, &flow) // 3.5 filtering and updating
 	if r == drop.StoredSYN {
 		return w.g.SYNs.Add(src, dst, w.arrived(&v), w.now)
 	}
 	if r != drop.None {
 		return w.refuse4(&v, r, 0)
 	}
-	pref = w.conf.number(pref)
+	pref := w.conf.number(flow.Prefix)
 	if w.private(src.Addr, pref) {
 		return w.refuse4(&v, drop.WellKnown, 0)
 	}
 	o := w.out.Next6()
-	t := packet.Tuple6{Src: packet.Endpoint6{Addr: w.conf.prefixes[pref].Embed(src.Addr), Port: src.Port}, Dst: *client} // 3.6 outgoing tuple
-	if r := w.conf.Xlat.To6(o, &v, f.Offload, &t); r != drop.None {                                                      // 3.7 translate
+	var t packet.Tuple6 // 3.6 outgoing tuple, field by field: To6 would wait for the two overlapping halves of an Endpoint6
+	t.Src.Addr, t.Src.Port = w.conf.prefixes[pref].Embed(src.Addr), src.Port
+	t.Dst.Addr, t.Dst.Port = flow.Client.Addr, flow.Client.Port
+	if r := w.conf.Xlat.To6(o, &v, f.Offload, &t); r != drop.None { // 3.7 translate
 		return w.refuse4(&v, r, 0)
 	}
 	return w.leave6(&v, o)

@@ -145,6 +145,17 @@ func TestForwardingByPolicyAllocatesNothing(t *testing.T) {
 	}))
 }
 
+// The check of sequence numbers allocates nothing once the windows of the sessions have their memory.
+func TestCheckOfSequenceAllocatesNothing(t *testing.T) {
+	g := stillWith(t, func(o *Options) { o.Config.Session.CheckSequence = true })
+	syn := frames([][]byte{client([6]byte{0, 1, 1, 7, 9, packet.FlagSYN}, nil)})
+	w := g.workers[V6]
+	w.batch(syn)
+	if n := testing.AllocsPerRun(100, func() { w.batch(syn) }); n != 0 {
+		t.Errorf("%v allocations in a batch", n)
+	}
+}
+
 func forwardingAllocatesNothing(t *testing.T, g *Gateway) {
 	t.Helper()
 	six, four := g.workers[V6], g.workers[V4]

@@ -10,20 +10,22 @@ const scaleLen = 3 // bytes of the window scale option
 
 // state6 and state4 are filtering and updating (RFC 6146 section 3.5). Only where sequence numbers are checked is the TCP
 // header read once more.
-func (w *worker) state6(v *packet.View, src *packet.Endpoint6, dst packet.Endpoint4, pref uint8) (packet.Endpoint4, drop.Reason) {
+func (w *worker) state6(v *packet.View, f *session.Flow) drop.Reason {
+	p := session.Packet{Event: v.Event, Now: w.tables(), Hint: w.hint}
 	if v.Proto == packet.TCP && w.conf.Session.CheckSequence {
 		s := segment(v)
-		return w.g.Sessions.With(w.hint).TCP6(src, dst, pref, &s, w.tables())
+		p.Segment = &s
 	}
-	return w.g.Sessions.With(w.hint).From6(v.Proto, src, dst, pref, v.Event, w.tables())
+	return w.g.Sessions.From6(f, &p)
 }
 
-func (w *worker) state4(v *packet.View, src, dst packet.Endpoint4) (*packet.Endpoint6, uint8, drop.Reason) {
+func (w *worker) state4(v *packet.View, f *session.Flow) drop.Reason {
+	p := session.Packet{Event: v.Event, Now: w.tables(), Hint: w.hint}
 	if v.Proto == packet.TCP && w.conf.Session.CheckSequence {
 		s := segment(v)
-		return w.g.Sessions.With(w.hint).TCP4(src, dst, &s, w.tables())
+		p.Segment = &s
 	}
-	return w.g.Sessions.With(w.hint).From4(v.Proto, src, dst, v.Event, w.tables())
+	return w.g.Sessions.From4(f, &p)
 }
 
 // segment returns what the check of sequence numbers needs.

@@ -13,7 +13,7 @@ func (g *Gateway) sweepSYNs(now time.Duration) (more bool) {
 	all := g.SYNs.Expire(now, sweepBudget)
 	for _, s := range all {
 		known := false
-		g.epochs.Read(func() { known = g.Sessions.Known(packet.TCP, s.Dst, s.Src) })
+		g.epochs.Read(func() { known = g.Sessions.Known(session.Flow{Proto: packet.TCP, Mapped: s.Dst, Remote: s.Src}) })
 		if !known {
 			g.syns.put(s)
 		}

@@ -11,6 +11,7 @@ import (
 	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/pool4"
+	"nat64d/session"
 )
 
 // watched is a gateway that does not run, whose log can be read.
@@ -49,7 +50,7 @@ func TestALimitIsLoggedAt80Percent(t *testing.T) {
 			src, dst := packet.Endpoint6{Addr: packet.Addr6{15: 1}, Port: 5000}, packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, byte(i)}}
 			g.epochs.Enter(0)
 			defer g.epochs.Leave(0)
-			g.Sessions.From6(packet.UDP, &src, dst, 0, packet.Other, 0)
+			g.Sessions.From6(&session.Flow{Proto: packet.UDP, Client: src, Remote: dst}, &session.Packet{Event: packet.Other})
 		},
 		"bindings": func(g *Gateway, i int) {
 			client := packet.Endpoint6{Addr: packet.Addr6{15: 1}, Port: uint16(80 + i)}

@@ -44,8 +44,8 @@ func BenchmarkExistingFlowParallel(b *testing.B) {
 	g := fill(b, n)
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
-			client := flowOf(uint32(scatter(i, n)))
-			g.sessions.From6(packet.TCP, &client, server, 0, packet.Other, 1)
+			f := session.Flow{Proto: packet.TCP, Client: flowOf(uint32(scatter(i, n))), Remote: server}
+			g.sessions.From6(&f, &session.Packet{Event: packet.Other, Now: 1})
 		}
 	})
 }

@@ -113,22 +113,22 @@ func (g *gateway) mix(w, i int, clock func() table.Time) {
 	c.Addr[7] = byte(i % 3)
 	remote := endpoint4("198.51.100.1", uint16(i%4))
 	var hint [1]session.Hint
-	g.sessions.Ahead6([]session.Flow6{{Proto: p, Src: c, Dst: remote}}, hint[:])
-	if at, r := g.sessions.With(&hint[0]).From6(p, &c, remote, uint8(i%2), packet.TCPEvent((i+w)%4), clock()); r == drop.None {
+	g.sessions.Ahead6([]session.Flow{{Proto: p, Client: c, Remote: remote}}, hint[:])
+	if at, r := g.hinted6(&hint[0], p, &c, remote, uint8(i%2), packet.TCPEvent((i+w)%4), clock()); r == drop.None {
 		remote.Port += 100
-		g.sessions.Ahead4([]session.Flow4{{Proto: p, Src: remote, Dst: at}}, hint[:])
-		g.sessions.With(&hint[0]).From4(p, remote, at, packet.SYN, clock())
+		g.sessions.Ahead4([]session.Flow{{Proto: p, Remote: remote, Mapped: at}}, hint[:])
+		g.hinted4(&hint[0], p, remote, at, packet.SYN, clock())
 		segment := session.Segment{Event: packet.TCPEvent(i % 4), Seq: uint32(i), Ack: uint32(w), HasAck: i%5 > 0, Window: 1000}
-		g.sessions.TCP6(&c, remote, 0, &segment, clock())
-		g.sessions.TCP4(remote, at, &segment, clock())
+		g.tcp6(&c, remote, 0, &segment, clock())
+		g.tcp4(remote, at, &segment, clock())
 	}
 	stranger, at := endpoint4("198.51.100.2", uint16(i%4)), endpoint4("192.0.2.1", uint16(2000+i%40))
-	if _, _, r := g.sessions.From4(packet.TCP, stranger, at, packet.SYN, clock()); r == drop.StoredSYN {
+	if _, _, r := g.send4(packet.TCP, stranger, at, packet.SYN, clock()); r == drop.StoredSYN {
 		g.syns.Add(stranger, at, []byte("SYN"), clock().Duration())
-		g.sessions.From6(packet.TCP, &c, stranger, 0, packet.SYN, clock())
+		g.send6(packet.TCP, &c, stranger, 0, packet.SYN, clock())
 	}
-	g.sessions.Peek4(p, at, stranger)
-	g.sessions.Known(p, at, stranger)
+	g.sessions.Peek4(&session.Flow{Proto: p, Mapped: at, Remote: stranger})
+	g.sessions.Known(session.Flow{Proto: p, Mapped: at, Remote: stranger})
 }
 
 // reconfigure switches options, and sweeps, until stop is closed.

@@ -14,19 +14,18 @@ func TestHintsAreRight(t *testing.T) {
 	const n, together = 50 * 64, 64
 	bindings, s, epochs := newTables(t, "1024-65535", n)
 	server := packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 53}
-	six, four, hints := make([]Flow6, n), make([]Flow4, n), make([]Hint, n)
+	six, four, hints := make([]Flow, n), make([]Flow, n), make([]Hint, n)
 	epochs.Enter(0)
 	defer epochs.Leave(0)
 	for i := range six {
 		f := &six[i]
-		f.Proto, f.Dst = packet.UDP, server
-		f.Src.Port = uint16(1024 + i%64)
-		binary.BigEndian.PutUint32(f.Src.Addr[12:], uint32(i/64))
-		at, r := s.From6(packet.UDP, &f.Src, server, 0, packet.Other, 0)
-		if r != drop.None {
+		f.Proto, f.Remote = packet.UDP, server
+		f.Client.Port = uint16(1024 + i%64)
+		binary.BigEndian.PutUint32(f.Client.Addr[12:], uint32(i/64))
+		if r := s.From6(f, &Packet{Event: packet.Other}); r != drop.None {
 			t.Fatal(r)
 		}
-		four[i] = Flow4{Proto: packet.UDP, Src: server, Dst: at}
+		four[i] = Flow{Proto: packet.UDP, Remote: server, Mapped: f.Mapped}
 	}
 	for side, ahead := range map[string]func(from, to int){
 		"IPv6": func(from, to int) { s.Ahead6(six[from:to], hints[from:to]) },
@@ -38,7 +37,7 @@ func TestHintsAreRight(t *testing.T) {
 			ahead(i, i+together)
 		}
 		for i := range hints {
-			id := bindings.Find6(packet.UDP, &six[i].Src)
+			id := bindings.Find6(packet.UDP, &six[i].Client)
 			slot, _ := s.find(s.index.Find(s.hash(id, server)), id, server)
 			if id != 0 && slot != 0 && hints[i].binding == id && hints[i].session == slot {
 				right++

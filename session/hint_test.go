@@ -18,16 +18,16 @@ func TestHintOfWhatHasEnded(t *testing.T) {
 	var six, four [1]session.Hint
 	g.epochs.Enter(0)
 	defer g.epochs.Leave(0)
-	g.sessions.Ahead6([]session.Flow6{{Proto: packet.UDP, Src: client, Dst: server}}, six[:])
-	g.sessions.Ahead4([]session.Flow4{{Proto: packet.UDP, Src: server, Dst: at}}, four[:])
-	if got, _, r := g.sessions.With(&four[0]).From4(packet.UDP, server, at, packet.Other, 0); r != drop.None || *got != client {
+	g.sessions.Ahead6([]session.Flow{{Proto: packet.UDP, Client: client, Remote: server}}, six[:])
+	g.sessions.Ahead4([]session.Flow{{Proto: packet.UDP, Remote: server, Mapped: at}}, four[:])
+	if got, _, r := g.hinted4(&four[0], packet.UDP, server, at, packet.Other, 0); r != drop.None || got != client {
 		t.Errorf("an answer goes to %v, %v; want %v", got, r, client)
 	}
 	g.sessions.Purge(func(bib.Binding) bool { return true })
-	if _, _, r := g.sessions.With(&four[0]).From4(packet.UDP, server, at, packet.Other, 0); r != drop.NoBinding {
+	if _, _, r := g.hinted4(&four[0], packet.UDP, server, at, packet.Other, 0); r != drop.NoBinding {
 		t.Errorf("an answer to what has ended: %v, want %v", r, drop.NoBinding)
 	}
-	if _, r := g.sessions.With(&six[0]).From6(packet.UDP, &client, server, 0, packet.Other, 0); r != drop.None {
+	if _, r := g.hinted6(&six[0], packet.UDP, &client, server, 0, packet.Other, 0); r != drop.None {
 		t.Errorf("the next packet from the client: %v", r)
 	}
 	if n := g.sessions.Len(packet.UDP); n != 1 {

@@ -196,7 +196,7 @@ func TestPurgePrefix(t *testing.T) {
 	g.epochs.Enter(0)
 	for i := range uint16(10) {
 		client := endpoint6("2001:db8::1", i/2)
-		g.sessions.From6(packet.UDP, &client, endpoint4("198.51.100.1", i), uint8(i%5), packet.Other, 0)
+		g.send6(packet.UDP, &client, endpoint4("198.51.100.1", i), uint8(i%5), packet.Other, 0)
 	}
 	g.epochs.Leave(0)
 	g.epochs.Wait()
@@ -293,11 +293,11 @@ func TestOptionsDoNotAllocate(t *testing.T) {
 	now := seconds(0)
 	if n := testing.AllocsPerRun(1000, func() {
 		now++
-		g.sessions.From6(packet.TCP, &client, server, 0, packet.Other, now)
-		g.sessions.From4(packet.TCP, server, at, packet.SYN, now)
-		g.sessions.From4(packet.TCP, elsewhere, at, packet.Other, now)
-		g.sessions.Peek4(packet.TCP, at, server)
-		g.sessions.Known(packet.TCP, at, server)
+		g.send6(packet.TCP, &client, server, 0, packet.Other, now)
+		g.send4(packet.TCP, server, at, packet.SYN, now)
+		g.send4(packet.TCP, elsewhere, at, packet.Other, now)
+		g.sessions.Peek4(&session.Flow{Proto: packet.TCP, Mapped: at, Remote: server})
+		g.sessions.Known(session.Flow{Proto: packet.TCP, Mapped: at, Remote: server})
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -95,10 +95,11 @@ func (m *model) compareSession(t *rapid.T, s *session.Session) {
 	}
 	m.epochs.Enter(0)
 	defer m.epochs.Leave(0)
-	if client, pref, ok := m.gateway.sessions.Peek4(s.Proto, s.Mapped, s.Remote); !ok || client != s.Client || pref != s.Prefix {
-		t.Fatalf("Peek4 of %+v: %v, %d, %v", s, client, pref, ok)
+	f := session.Flow{Proto: s.Proto, Mapped: s.Mapped, Remote: s.Remote}
+	if ok := m.gateway.sessions.Peek4(&f); !ok || f.Client != s.Client || f.Prefix != s.Prefix || !m.gateway.sessions.Alive(&f) {
+		t.Fatalf("Peek4 of %+v: %v, %+v", s, ok, f)
 	}
-	if !m.gateway.sessions.Known(s.Proto, s.Mapped, s.Remote) {
+	if !m.gateway.sessions.Known(session.Flow{Proto: s.Proto, Mapped: s.Mapped, Remote: s.Remote}) {
 		t.Fatalf("%+v is not known", s)
 	}
 	made := session.Event{Kind: session.SessionMade, Proto: s.Proto, Client: s.Client, Mapped: s.Mapped, Remote: s.Remote}

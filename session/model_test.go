@@ -168,8 +168,8 @@ func (m *model) from6(t *rapid.T) {
 	hinted := rapid.SampledFrom([]sessionKey{k, other}).Draw(t, "hinted") // a wrong hint must not matter
 	m.epochs.Enter(0)
 	var hint [1]session.Hint
-	m.gateway.sessions.Ahead6([]session.Flow6{{Proto: hinted.proto, Src: hinted.client, Dst: hinted.remote}}, hint[:])
-	at, r := m.gateway.sessions.With(&hint[0]).From6(k.proto, &k.client, k.remote, pref, ev, m.now)
+	m.gateway.sessions.Ahead6([]session.Flow{{Proto: hinted.proto, Client: hinted.client, Remote: hinted.remote}}, hint[:])
+	at, r := m.gateway.hinted6(&hint[0], k.proto, &k.client, k.remote, pref, ev, m.now)
 	m.epochs.Leave(0)
 	switch c := m.alive(k); {
 	case c != nil:

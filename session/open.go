@@ -8,14 +8,14 @@ import (
 )
 
 // open6 makes a session, and a binding if the client has none, for a packet from IPv6.
-func (t *Table) open6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
+func (t *Table) open6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
 	for {
 		r := t.admit(src.Addr, q)
 		for r != drop.None && t.makeRoom(r, 0, src.Addr, q) {
 			r = t.admit(src.Addr, q)
 		}
 		if r != drop.None {
-			return packet.Endpoint4{}, r
+			return 0, r
 		}
 		request := pool4.Request{Proto: q.proto, Client: *src, Remote: q.remote}
 		if q.proto == packet.TCP {
@@ -27,26 +27,26 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.R
 		}
 		if r != drop.None {
 			t.dismiss(src.Addr, q)
-			return packet.Endpoint4{}, r
+			return 0, r
 		}
 		mapped := t.bib.Mapped(id)
 		q.met = q.met || q.proto == packet.TCP && t.syns.Claim(mapped, q.remote, q.now.Duration())
-		if _, r = t.insert(id, q); r != drop.NoBinding {
-			return mapped, r
+		if r = t.insert(id, q); r != drop.NoBinding {
+			return id, r
 		}
 		// A purge took the binding away in this very moment. The next turn makes another one.
 	}
 }
 
 // open4 makes a session for a packet from IPv4. It never makes a binding (RFC 6146 section 5.3).
-func (t *Table) open4(id bib.ID, q *event) (*packet.Endpoint6, uint8, drop.Reason) {
+func (t *Table) open4(id bib.ID, q *event) drop.Reason {
 	client := t.bib.Client(id)
 	r := t.admit(client.Addr, q)
 	for r != drop.None && t.makeRoom(r, id, client.Addr, q) {
 		r = t.admit(client.Addr, q)
 	}
 	if r != drop.None {
-		return nil, 0, r
+		return r
 	}
 	r = t.bib.Acquire(id)
 	for r == drop.BindingSessions && t.makeRoom(r, id, client.Addr, q) {
@@ -54,15 +54,14 @@ func (t *Table) open4(id bib.ID, q *event) (*packet.Endpoint6, uint8, drop.Reaso
 	}
 	if r != drop.None {
 		t.dismiss(client.Addr, q)
-		return nil, 0, r
+		return r
 	}
 	if r = t.reserveInbound(id, client.Addr, q); r != drop.None {
 		t.dismiss(client.Addr, q)
 		t.bib.Release(id)
-		return nil, 0, r
+		return r
 	}
-	pref, r := t.insert(id, q)
-	return client, pref, r
+	return t.insert(id, q)
 }
 
 // admit counts a session to come, in all and of its client, if there is room for it.
@@ -86,50 +85,54 @@ func (t *Table) dismiss(client packet.Addr6, q *event) {
 // caller holds the binding and has a session admitted; the session takes both over, or insert gives them back. The
 // reason is drop.NoBinding if the binding has left the table: then a purge, which looks at every shard under its
 // lock, either finds the new session or has been noticed here.
-func (t *Table) insert(id bib.ID, q *event) (prefix uint8, r drop.Reason) {
-	prefix, made, r := t.place(id, q)
+func (t *Table) insert(id bib.ID, q *event) drop.Reason {
+	made, r := t.place(id, q)
 	if made {
 		t.log(SessionMade, id, q.remote)
-		return prefix, r
+		return r
 	}
 	t.dismiss(t.bib.Client(id).Addr, q)
 	t.inbound.release(q.inbound)
 	t.bib.Release(id)
-	return prefix, r
+	return r
 }
 
 // place is what insert does under the lock of the shard.
-func (t *Table) place(id bib.ID, q *event) (prefix uint8, made bool, r drop.Reason) {
+func (t *Table) place(id bib.ID, q *event) (made bool, r drop.Reason) {
 	h := t.hash(id, q.remote)
 	s := t.index.Lock(h)
 	defer s.Unlock()
 	if !t.bib.Linked(id) {
-		return 0, false, drop.NoBinding
+		return false, drop.NoBinding
 	}
 	if slot, e := t.find(s.Find(h), id, q.remote); e != nil {
 		t.examine(slot, e, q)
-		return t.reopen(slot, e, q), false, drop.None
+		t.reopen(slot, e, q)
+		return false, drop.None
 	}
 	slot := t.entries.Alloc(uint32(h))
 	if slot == 0 {
-		return 0, false, drop.SessionLimit
+		return false, drop.SessionLimit
 	}
 	e := t.entries.At(slot)
 	e.binding, e.remote, e.port, e.proto = id, q.remote.Addr, q.remote.Port, q.proto
 	if !t.enlist(e, q) {
 		t.entries.Retire(slot)
-		return 0, false, drop.SessionLimit
+		return false, drop.SessionLimit
 	}
 	t.assignInbound(e, slot, q)
-	e.word.Store(uint64(word(e.word.Load()).with(q.first())))
+	w := e.begin(word(e.word.Load()), q.first())
+	t.resetWindows(slot)
+	e.word.Store(uint64(w))
 	t.examine(slot, e, q)
 	if !s.Insert(h, slot) {
-		e.word.Store(uint64(word(e.word.Load()).freed()))
+		e.word.Store(uint64(w.freed()))
 		q.counted = e.client // which may be newer than that of admit
 		t.retireLocked(slot)
-		return 0, false, drop.SessionLimit
+		return false, drop.SessionLimit
 	}
-	return q.prefix, true, drop.None
+	q.identify(slot, e, w)
+	return true, drop.None
 }
 
 // enlist counts a new session where it has to be. The caller holds the shard's lock.
@@ -147,18 +150,17 @@ func (t *Table) enlist(e *entry, q *event) bool {
 
 // reopen hands the packet to a session that exists, or begins it anew if its lifetime is over: the sweep has not come
 // by yet. The caller holds the shard's lock, so that the session does not go away.
-func (t *Table) reopen(slot uint32, e *entry, q *event) (prefix uint8) {
-	for {
-		if prefix, ok := t.update(e, q); ok {
-			return prefix
-		}
+func (t *Table) reopen(slot uint32, e *entry, q *event) {
+	for !t.update(slot, e, q) {
 		old := word(e.word.Load())
 		if limits := &t.policy.Load().limits; !old.settle(q.now, limits).expired(q.now, limits) {
 			continue
 		}
 		t.assignInbound(e, slot, q) // before a packet can answer it
-		if e.word.CompareAndSwap(uint64(old), uint64(old.with(q.first()))) {
-			return q.prefix
+		w := e.begin(old.freed(), q.first())
+		if e.word.CompareAndSwap(uint64(old), uint64(w)) {
+			q.identify(slot, e, w)
+			return
 		}
 	}
 }
@@ -168,6 +170,15 @@ func (t *Table) reopen(slot uint32, e *entry, q *event) (prefix uint8) {
 func (t *Table) assignInbound(e *entry, slot uint32, q *event) {
 	t.inbound.assign(e, slot, q.inbound)
 	q.inbound = 0
+}
+
+// begin returns the word of a session that begins in the generation of old. The caller holds the shard's lock.
+func (e *entry) begin(old, first word) word {
+	w := old.with(first)
+	if w.generation() == 0 {
+		e.cycle.Add(1)
+	}
+	return w
 }
 
 // first returns the word of the session that the packet makes (RFC 6146 section 3.5.2.2, state CLOSED).

@@ -28,13 +28,13 @@ func TestInsertMeetsPurge(t *testing.T) {
 	if b, s := sessions.Purge(func(bib.Binding) bool { return true }); b != 1 || s != 0 {
 		t.Fatalf("purged %d bindings and %d sessions", b, s)
 	}
-	if _, r := sessions.insert(id, &q); r != drop.NoBinding {
+	if r := sessions.insert(id, &q); r != drop.NoBinding {
 		t.Errorf("reason %v for a session of a purged binding", r)
 	}
 	if sessions.Len(packet.UDP) != 0 || bindings.Len(packet.UDP) != 0 {
 		t.Errorf("%d sessions and %d bindings are left", sessions.Len(packet.UDP), bindings.Len(packet.UDP))
 	}
-	if _, r := sessions.From6(packet.UDP, &client, q.remote, 0, packet.Other, 0); r != drop.None {
+	if r := sessions.From6(&Flow{Proto: packet.UDP, Client: client, Remote: q.remote}, &Packet{Event: packet.Other}); r != drop.None {
 		t.Errorf("reason %v for the next packet", r)
 	}
 }
@@ -47,15 +47,15 @@ func TestUpdateMeetsSweep(t *testing.T) {
 	epochs.Enter(0)
 	defer epochs.Leave(0)
 	client := packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 1}, Port: 5000}
-	if _, r := sessions.From6(packet.UDP, &client, q.remote, 0, packet.Other, 0); r != drop.None {
+	if r := sessions.From6(&Flow{Proto: packet.UDP, Client: client, Remote: q.remote}, &Packet{Event: packet.Other}); r != drop.None {
 		t.Fatal(r)
 	}
 	id := sessions.bib.Find6(packet.UDP, &client)
-	_, e := sessions.find(sessions.index.Find(sessions.hash(id, q.remote)), id, q.remote)
+	slot, e := sessions.find(sessions.index.Find(sessions.hash(id, q.remote)), id, q.remote)
 	for sessions.Sweep(1, 1000, nil) {
 	}
 	sessions.Configure(Config{Timeouts: Timeouts{UDP: time.Hour}})
-	if _, ok := sessions.update(e, &q); ok || sessions.Len(packet.UDP) != 0 {
+	if ok := sessions.update(slot, e, &q); ok || sessions.Len(packet.UDP) != 0 {
 		t.Errorf("a packet passes through a session that is gone; %d are left", sessions.Len(packet.UDP))
 	}
 }
@@ -81,7 +81,7 @@ func TestInsertMeetsRecount(t *testing.T) {
 	}
 	c.ClientPrefixLen = 56
 	sessions.Configure(c)
-	if _, r := sessions.insert(id, &q); r != drop.None {
+	if r := sessions.insert(id, &q); r != drop.None {
 		t.Fatal(r)
 	}
 	q.remote.Port++

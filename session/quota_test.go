@@ -95,7 +95,7 @@ func TestAnsweredSessionsMakeWayLast(t *testing.T) {
 	known := func(p packet.Proto, n uint16) bool {
 		g.epochs.Enter(0)
 		defer g.epochs.Leave(0)
-		return g.sessions.Known(p, endpoint4("192.0.2.1", 80), peer(n))
+		return g.sessions.Known(session.Flow{Proto: p, Mapped: endpoint4("192.0.2.1", 80), Remote: peer(n)})
 	}
 	open(packet.TCP, 1, packet.SYN, packet.Other)
 	open(packet.TCP, 2, packet.SYN)

@@ -49,9 +49,8 @@ type crowd struct {
 	four []packet.Endpoint4
 	next int
 
-	flows6 [ahead]session.Flow6 // of a batch
-	flows4 [ahead]session.Flow4
-	hints  [ahead]session.Hint
+	flows [ahead]session.Flow // of a batch
+	hints [ahead]session.Hint
 }
 
 func newCrowd(b testing.TB, n int) *crowd {
@@ -86,11 +85,11 @@ func (c *crowd) batch() (from, to int) {
 }
 
 func (c *crowd) alone6() (n int) {
-	var client packet.Endpoint6
+	f := session.Flow{Proto: packet.TCP, Remote: server}
 	from, to := c.batch()
-	for _, f := range c.six[from:to] {
-		putFlow(&client, f)
-		if _, r := c.sessions.From6(packet.TCP, &client, server, 0, packet.Other, 0); r == drop.None {
+	for _, i := range c.six[from:to] {
+		putFlow(&f.Client, i)
+		if r := c.sessions.From6(&f, &session.Packet{Event: packet.Other}); r == drop.None {
 			n++
 		}
 	}
@@ -98,9 +97,10 @@ func (c *crowd) alone6() (n int) {
 }
 
 func (c *crowd) alone4() (n int) {
+	f := session.Flow{Proto: packet.TCP, Remote: server}
 	from, to := c.batch()
-	for _, at := range c.four[from:to] {
-		if _, _, r := c.sessions.From4(packet.TCP, server, at, packet.Other, 0); r == drop.None {
+	for _, f.Mapped = range c.four[from:to] {
+		if r := c.sessions.From4(&f, &session.Packet{Event: packet.Other}); r == drop.None {
 			n++
 		}
 	}
@@ -108,16 +108,16 @@ func (c *crowd) alone4() (n int) {
 }
 
 func (c *crowd) staged6() (n int) {
-	flows, hints := &c.flows6, &c.hints
+	flows, hints := &c.flows, &c.hints
 	from, to := c.batch()
 	for i, f := range c.six[from:to] {
-		flows[i].Proto, flows[i].Dst = packet.TCP, server
-		putFlow(&flows[i].Src, f)
+		flows[i].Proto, flows[i].Remote = packet.TCP, server
+		putFlow(&flows[i].Client, f)
 	}
 	c.sessions.Ahead6(flows[:to-from], hints[:])
 	for i := range flows[:to-from] {
 		f := &flows[i]
-		if _, r := c.sessions.With(&hints[i]).From6(f.Proto, &f.Src, f.Dst, 0, packet.Other, 0); r == drop.None {
+		if r := c.sessions.From6(f, &session.Packet{Event: packet.Other, Hint: &hints[i]}); r == drop.None {
 			n++
 		}
 	}
@@ -125,15 +125,15 @@ func (c *crowd) staged6() (n int) {
 }
 
 func (c *crowd) staged4() (n int) {
-	flows, hints := &c.flows4, &c.hints
+	flows, hints := &c.flows, &c.hints
 	from, to := c.batch()
 	for i, at := range c.four[from:to] {
-		flows[i] = session.Flow4{Proto: packet.TCP, Src: server, Dst: at}
+		flows[i] = session.Flow{Proto: packet.TCP, Remote: server, Mapped: at}
 	}
 	c.sessions.Ahead4(flows[:to-from], hints[:])
 	for i := range flows[:to-from] {
 		f := &flows[i]
-		if _, _, r := c.sessions.With(&hints[i]).From4(f.Proto, f.Src, f.Dst, packet.Other, 0); r == drop.None {
+		if r := c.sessions.From4(f, &session.Packet{Event: packet.Other, Hint: &hints[i]}); r == drop.None {
 			n++
 		}
 	}

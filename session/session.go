@@ -61,7 +61,8 @@ type entry struct {
 	peers  table.Generation // of the peers that count it; guarded by the shard's lock
 	client table.Generation // of bib's subscribers that count it; guarded by the shard's lock
 
-	inbound uint32 // record of a session that IPv4 has begun, or 0; guarded by the lock of inbound
+	inbound uint32        // record of a session that IPv4 has begun, or 0; guarded by the lock of inbound
+	cycle   atomic.Uint32 // the upper part of the generation: how often that of word has wrapped; written with the key
 }
 
 // New returns an empty table for at most max sessions through the bindings of b, which it configures as well. A client may
@@ -87,86 +88,111 @@ func New(b *bib.Table, e *table.Epochs, max int, s SYNs, c Config) *Table {
 // come to.
 func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 
-// From6 updates the tables for a packet from IPv6 source (X',x) to the IPv4 destination (Z,z) that its prefix,
-// number pref, contains (RFC 6146 sections 3.5.1 to 3.5.3). It returns the packet's IPv4 source (T,t). For ICMP,
-// ports are Identifiers, and that of dst does not matter; ev counts for TCP only. src is not kept. A V6 SYN that meets
-// a stored V4 SYN makes an ESTABLISHED session.
-func (t *Table) From6(p packet.Proto, src *packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
-	return t.With(nil).From6(p, src, dst, pref, ev, now)
+// From6 updates the tables for a packet from IPv6 (RFC 6146 sections 3.5.1 to 3.5.3). The caller fills in the protocol,
+// the client, the remote that the destination's prefix contains and the number of that prefix; From6 fills in the mapped
+// transport address, which is the packet's IPv4 source, and the name of the session. A V6 SYN that meets a stored V4 SYN
+// makes an ESTABLISHED session. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing. The
+// caller is a worker in a batch.
+//
+// From6 takes and fills pointers because an Endpoint6 is copied in two overlapping parts: a processor that reads such a
+// copy waits until all that went before is done, fetches from memory included, that it could otherwise have overlapped
+// with those of the next packet.
+func (t *Table) From6(f *Flow, p *Packet) drop.Reason {
+	var q event // assigned field by field: a literal is made aside and copied in larger pieces, for which the processor waits
+	q.proto, q.from, q.remote, q.prefix = f.Proto, v6, peer(f.Proto, f.Remote), f.Prefix
+	q.tcp, q.now, q.segment, q.hint = p.Event, p.Now, p.Segment, p.Hint
+	id, r := t.enter6(&f.Client, &q)
+	f.slot, f.generation, f.Remote = q.slot, q.generation, q.remote
+	if r == drop.None {
+		f.Mapped = t.bib.Mapped(id)
+	}
+	return r
 }
 
-// TCP6 is From6 for a TCP segment. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing.
-func (t *Table) TCP6(src *packet.Endpoint6, dst packet.Endpoint4, pref uint8, s *Segment, now table.Time) (packet.Endpoint4, drop.Reason) {
-	return t.With(nil).TCP6(src, dst, pref, s, now)
-}
-
-// closed6 takes a packet from IPv6 on that has no session, but a binding unless id is 0.
-func (t *Table) closed6(id bib.ID, src *packet.Endpoint6, q *event) (packet.Endpoint4, drop.Reason) {
+// enter6 takes a packet from IPv6 through its binding and its session, and makes them if need be.
+func (t *Table) enter6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
+	var id bib.ID
+	if h := q.hint; h != nil && h.binding != 0 && t.bib.Matches6(h.binding, q.proto, src) {
+		id = h.binding
+	} else {
+		id = t.bib.Find6(q.proto, src)
+	}
 	switch {
+	case id != 0 && t.pass(id, q):
+		return id, drop.None
 	case q.proto != packet.TCP || q.tcp == packet.SYN:
 		return t.open6(src, q)
 	case id == 0:
-		return packet.Endpoint4{}, drop.NoSession
+		return 0, drop.NoSession
 	}
-	return t.bib.Mapped(id), drop.None
+	return id, drop.None
 }
 
-// From4 updates the tables for a packet from IPv4 source (W,w) to (T,t), the IPv4 side of a binding (RFC 6146
-// sections 3.5.1 to 3.5.3). It returns the packet's IPv6 destination (X',x) and the number of the prefix for its IPv6
-// source, which is the prefix that the client used last, or 0 if the client has not spoken yet; the destination is in the
-// table's own memory, to be read in the same batch, and only if the reason is drop.None. For ICMP, ports are Identifiers,
-// and that of src does not matter; ev counts for TCP only. The reason drop.StoredSYN asks the caller to store
-// the packet for SYNs.
-func (t *Table) From4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (*packet.Endpoint6, uint8, drop.Reason) {
-	return t.With(nil).From4(p, src, dst, ev, now)
+// From4 updates the tables for a packet from IPv4 (RFC 6146 sections 3.5.1 to 3.5.3). The caller fills in the protocol, the
+// mapped transport address that is the packet's destination and the remote that is its source; From4 fills in the client,
+// which is the packet's IPv6 destination, the number of the prefix for its IPv6 source, and the name of the session. The
+// prefix is the one that the client used last, or 0 if the client has not spoken yet. The reason drop.StoredSYN asks the
+// caller to store the packet for SYNs. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing.
+// The caller is a worker in a batch.
+func (t *Table) From4(f *Flow, p *Packet) drop.Reason {
+	var q event // as in From6
+	q.proto, q.from, q.remote = f.Proto, v4, peer(f.Proto, f.Remote)
+	q.tcp, q.now, q.segment, q.hint = p.Event, p.Now, p.Segment, p.Hint
+	id, r := t.enter4(f.Mapped, &q)
+	f.slot, f.generation, f.Remote, f.Prefix = q.slot, q.generation, q.remote, q.prefix
+	if r == drop.None {
+		client := t.bib.Client(id)
+		f.Client.Addr, f.Client.Port = client.Addr, client.Port
+	}
+	return r
 }
 
-// TCP4 is From4 for a TCP segment. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing.
-func (t *Table) TCP4(src, dst packet.Endpoint4, s *Segment, now table.Time) (*packet.Endpoint6, uint8, drop.Reason) {
-	return t.With(nil).TCP4(src, dst, s, now)
-}
-
-// closed4 takes a packet from IPv4 on that has no session, but a binding unless id is 0.
-func (t *Table) closed4(id bib.ID, dst packet.Endpoint4, q *event) (*packet.Endpoint6, uint8, drop.Reason) {
-	if id == 0 {
-		return nil, 0, t.unbound(q.proto, dst, q.tcp)
+// enter4 takes a packet from IPv4 through its binding and its session, which it makes if that is allowed.
+func (t *Table) enter4(dst packet.Endpoint4, q *event) (bib.ID, drop.Reason) {
+	var id bib.ID
+	if h := q.hint; h != nil && h.binding != 0 && t.bib.Matches4(h.binding, q.proto, dst) {
+		id = h.binding
+	} else {
+		id = t.bib.Find4(q.proto, dst)
+	}
+	switch {
+	case id == 0:
+		return 0, t.unbound(q.proto, dst, q.tcp)
+	case t.pass(id, q):
+		return id, drop.None
 	}
 	if r := t.policy.Load().admit(id, q); r != drop.None {
-		return nil, 0, r
+		return 0, r
 	}
 	if q.proto == packet.TCP && q.tcp != packet.SYN {
-		return t.bib.Client(id), 0, drop.None
+		return id, drop.None
 	}
-	return t.open4(id, q)
+	return id, t.open4(id, q)
 }
 
-// Peek4 returns the client behind mapped, a (T,t), and the number of the prefix that it uses towards remote, a (Z,z):
-// that of their session, or 0 if there is none. Nothing changes by it, so it serves ICMP errors (RFC 6146 section
-// 3.5). For ICMP the port of remote does not matter. It is for workers in a batch.
-func (t *Table) Peek4(p packet.Proto, mapped, remote packet.Endpoint4) (client packet.Endpoint6, pref uint8, ok bool) {
-	id := t.bib.Find4(p, mapped)
-	if id == 0 {
-		return packet.Endpoint6{}, 0, false
-	}
-	remote = peer(p, remote)
-	if _, e := t.find(t.index.Find(t.hash(id, remote)), id, remote); e != nil {
-		pref = word(e.word.Load()).prefix()
-	}
-	return *t.bib.Client(id), pref, true
-}
-
-// Known reports whether a session goes on between mapped, a (T,t), and remote, a (Z,z). One whose lifetime is over is
-// known until the sweep has come to it. Nothing changes by it; for ICMP the port of remote does not matter. It takes no
-// lock and is for workers in a batch.
-func (t *Table) Known(p packet.Proto, mapped, remote packet.Endpoint4) bool {
-	id := t.bib.Find4(p, mapped)
+// Peek4 looks a flow up by its protocol, its mapped transport address and its remote, as From4 does, but changes nothing, so
+// that it serves ICMP errors (RFC 6146 section 3.5). It reports whether there is a binding, and then fills in the client, and
+// the prefix and the name of the session if there is one. The caller is a worker in a batch.
+func (t *Table) Peek4(f *Flow) (bound bool) {
+	id := t.bib.Find4(f.Proto, f.Mapped)
 	if id == 0 {
 		return false
 	}
-	remote = peer(p, remote)
-	_, e := t.find(t.index.Find(t.hash(id, remote)), id, remote)
-	return e != nil && word(e.word.Load()).state() != Closed
+	f.Client, f.Remote = *t.bib.Client(id), peer(f.Proto, f.Remote)
+	f.Prefix, f.slot, f.generation = 0, 0, 0
+	if slot, e := t.find(t.index.Find(t.hash(id, f.Remote)), id, f.Remote); e != nil {
+		w := word(e.word.Load())
+		f.Prefix = w.prefix()
+		if w.state() != Closed {
+			f.slot, f.generation = slot, generation(e.cycle.Load(), w)
+		}
+	}
+	return true
 }
+
+// Known reports whether Peek4 finds a session for a flow. One whose lifetime is over is known until the sweep has come to
+// it. The caller is a worker in a batch.
+func (t *Table) Known(f Flow) bool { return t.Peek4(&f) && f.slot != 0 }
 
 // unbound says why a packet to a transport address without a binding goes no further.
 func (t *Table) unbound(p packet.Proto, dst packet.Endpoint4, ev packet.TCPEvent) drop.Reason {
@@ -179,17 +205,20 @@ func (t *Table) unbound(p packet.Proto, dst packet.Endpoint4, ev packet.TCPEvent
 	return drop.NoBinding
 }
 
-// event is a packet as the tables see it.
+// event is a packet on its way through the tables.
 type event struct {
 	proto  packet.Proto
 	remote packet.Endpoint4
 	from   side
-	prefix uint8 // of a packet from IPv6
+	prefix uint8 // that of the packet if it is from IPv6, otherwise that of its session, when it is found
 	tcp    packet.TCPEvent
 	now    table.Time
 
 	segment *Segment // nil if its numbers do not matter
 	hint    *Hint    // nil if there is none
+
+	slot       uint32 // of its session, when it is found
+	generation uint64 // likewise
 
 	room    uint8            // how often makeRoom was asked
 	met     bool             // a V6 SYN that meets a stored V4 SYN
@@ -206,30 +235,30 @@ func peer(p packet.Proto, e packet.Endpoint4) packet.Endpoint4 {
 	return e
 }
 
-// pass takes a packet through its session, if there is one that lives, and returns the session's prefix.
-func (t *Table) pass(id bib.ID, q *event) (prefix uint8, ok bool) {
+// pass takes a packet through its session, if there is one that lives.
+func (t *Table) pass(id bib.ID, q *event) (ok bool) {
 	slot, e := t.hinted(q.hint, id, q.remote)
 	if e == nil {
 		slot, e = t.find(t.index.Find(t.hash(id, q.remote)), id, q.remote)
 	}
 	if e == nil {
-		return 0, false
+		return false
 	}
 	if q.segment != nil {
 		q.tcp = t.examine(slot, e, q)
 	}
-	return t.update(e, q)
+	return t.update(slot, e, q)
 }
 
 // update changes a session as a packet demands. It fails if the session's lifetime is over: to a packet, it does not
 // exist then.
-func (t *Table) update(e *entry, q *event) (prefix uint8, ok bool) {
+func (t *Table) update(slot uint32, e *entry, q *event) (ok bool) {
 	c := t.policy.Load()
 	for {
 		old := word(e.word.Load())
 		w := old.settle(q.now, &c.limits)
 		if w.state() == Closed || w.expired(q.now, &c.limits) {
-			return 0, false
+			return false
 		}
 		state := w.state()
 		w = w.after(c.steps[state][q.from][q.tcp], q.now)
@@ -240,7 +269,9 @@ func (t *Table) update(e *entry, q *event) (prefix uint8, ok bool) {
 			if old.unanswered() && !w.unanswered() {
 				t.inbound.answer(e, q.proto)
 			}
-			return w.prefix(), true
+			q.prefix = w.prefix()
+			q.identify(slot, e, w)
+			return true
 		}
 	}
 }

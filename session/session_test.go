@@ -65,28 +65,58 @@ func newGateway(t testing.TB, workers, limit int, c session.Config, ranges ...st
 func (g *gateway) from6(p packet.Proto, src packet.Endpoint6, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
 	g.epochs.Enter(0)
 	defer g.epochs.Leave(0)
-	return g.sessions.From6(p, &src, dst, 0, ev, now)
+	return g.send6(p, &src, dst, 0, ev, now)
 }
 
 // from4 is a packet from IPv4 in a batch of its own, kept if the tables ask for that.
 func (g *gateway) from4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint6, drop.Reason) {
 	g.epochs.Enter(0)
 	defer g.epochs.Leave(0)
-	client, _, r := g.sessions.From4(p, src, dst, ev, now)
+	client, _, r := g.send4(p, src, dst, ev, now)
 	if r == drop.StoredSYN {
 		r = g.syns.Add(src, dst, []byte("SYN"), now.Duration())
 	}
-	if client == nil {
-		return packet.Endpoint6{}, r
-	}
-	return *client, r
+	return client, r
+}
+
+// send6 and send4 are packets in a batch of the caller's, hinted6 and hinted4 such with a hint, tcp6 and tcp4 segments.
+func (g *gateway) send6(p packet.Proto, src *packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
+	return g.hinted6(nil, p, src, dst, pref, ev, now)
+}
+
+func (g *gateway) hinted6(h *session.Hint, p packet.Proto, src *packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
+	f := session.Flow{Proto: p, Client: *src, Remote: dst, Prefix: pref}
+	r := g.sessions.From6(&f, &session.Packet{Event: ev, Now: now, Hint: h})
+	return f.Mapped, r
+}
+
+func (g *gateway) tcp6(src *packet.Endpoint6, dst packet.Endpoint4, pref uint8, s *session.Segment, now table.Time) (packet.Endpoint4, drop.Reason) {
+	f := session.Flow{Proto: packet.TCP, Client: *src, Remote: dst, Prefix: pref}
+	r := g.sessions.From6(&f, &session.Packet{Event: s.Event, Now: now, Segment: s})
+	return f.Mapped, r
+}
+
+func (g *gateway) send4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
+	return g.hinted4(nil, p, src, dst, ev, now)
+}
+
+func (g *gateway) hinted4(h *session.Hint, p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
+	f := session.Flow{Proto: p, Mapped: dst, Remote: src}
+	r := g.sessions.From4(&f, &session.Packet{Event: ev, Now: now, Hint: h})
+	return f.Client, f.Prefix, r
+}
+
+func (g *gateway) tcp4(src, dst packet.Endpoint4, s *session.Segment, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
+	f := session.Flow{Proto: packet.TCP, Mapped: dst, Remote: src}
+	r := g.sessions.From4(&f, &session.Packet{Event: s.Event, Now: now, Segment: s})
+	return f.Client, f.Prefix, r
 }
 
 // sweepSYNs returns the SYNs whose lifetime is over and that have not become a connection.
 func (g *gateway) sweepSYNs(now table.Time) (all []synstore.SYN) {
 	g.epochs.Read(func() {
 		for _, s := range g.syns.Expire(now.Duration(), 1000) {
-			if !g.sessions.Known(packet.TCP, s.Dst, s.Src) {
+			if !g.sessions.Known(session.Flow{Proto: packet.TCP, Mapped: s.Dst, Remote: s.Src}) {
 				all = append(all, s)
 			}
 		}

@@ -56,13 +56,13 @@ func TestLastPrefixWins(t *testing.T) {
 	g.epochs.Enter(0)
 	defer g.epochs.Leave(0)
 	for _, pref := range []uint8{3, 255, 0, 7} {
-		at, _ := g.sessions.From6(packet.UDP, &client, server, pref, packet.Other, 5)
-		if _, got, _ := g.sessions.From4(packet.UDP, server, at, packet.Other, 5); got != pref {
+		at, _ := g.send6(packet.UDP, &client, server, pref, packet.Other, 5)
+		if _, got, _ := g.send4(packet.UDP, server, at, packet.Other, 5); got != pref {
 			t.Errorf("the answer comes with prefix %d, want %d", got, pref)
 		}
 	}
 	at, _ := g.bindings.Lookup6(packet.UDP, client)
-	if _, got, r := g.sessions.From4(packet.UDP, endpoint4("198.51.100.2", 53), at, packet.Other, 5); got != 0 || r != drop.None {
+	if _, got, r := g.send4(packet.UDP, endpoint4("198.51.100.2", 53), at, packet.Other, 5); got != 0 || r != drop.None {
 		t.Errorf("a stranger's packet comes with prefix %d, %v", got, r)
 	}
 }
@@ -98,7 +98,7 @@ func TestKnown(t *testing.T) {
 		known := func(mapped, remote packet.Endpoint4) bool {
 			g.epochs.Enter(0)
 			defer g.epochs.Leave(0)
-			return g.sessions.Known(p, mapped, remote)
+			return g.sessions.Known(session.Flow{Proto: p, Mapped: mapped, Remote: remote})
 		}
 		at, _ := g.from6(p, endpoint6("2001:db8::1", 5000), server, packet.SYN, 0)
 		unbound, elsewhere := at, server
@@ -270,15 +270,15 @@ func fastClock() func() table.Time {
 func (g *gateway) hammer(t *testing.T, w int, f flow, remote packet.Endpoint4, ev packet.TCPEvent, static packet.Endpoint4, clock func() table.Time) {
 	g.epochs.Enter(w)
 	defer g.epochs.Leave(w)
-	at, r := g.sessions.From6(f.proto, &f.client, remote, 0, ev, clock())
+	at, r := g.send6(f.proto, &f.client, remote, 0, ev, clock())
 	if r != drop.None {
 		return
 	}
 	if !g.pool.Contains(f.proto, at) {
 		t.Errorf("%v leaves from %v", f, at)
 	}
-	back, _, r := g.sessions.From4(f.proto, remote, at, packet.Other, clock())
-	if static.Port != 0 && (at != static || r != drop.None || *back != f.client) {
+	back, _, r := g.send4(f.proto, remote, at, packet.Other, clock())
+	if static.Port != 0 && (at != static || r != drop.None || back != f.client) {
 		t.Errorf("%v leaves from %v, which leads back to %v, %v; want %v", f, at, back, r, static)
 	}
 	if r == drop.None && (back.Addr != f.client.Addr || back.Port < 2000 || back.Port >= 2050) {
@@ -308,8 +308,8 @@ func TestExistingFlowsDoNotAllocate(t *testing.T) {
 	now := table.Time(0)
 	if n := testing.AllocsPerRun(1000, func() {
 		now++
-		g.sessions.From6(packet.TCP, &client, server, 0, packet.Other, now)
-		g.sessions.From4(packet.TCP, server, at, packet.SYN, now)
+		g.send6(packet.TCP, &client, server, 0, packet.Other, now)
+		g.send4(packet.TCP, server, at, packet.SYN, now)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -43,16 +43,16 @@ type windowChunk [windowChunkLen][sides]window
 //	bits 32-47  its window, as in the header
 //	bits 48-51  the scale of the window, plus one; 0 is unknown
 //	bit  52     whether it has acknowledged anything
-//	bits 53-63  the session's generation, without which nothing here counts
+//
+// The zero window is one of which nothing is known.
 type window struct{ atomic.Uint64 }
 
 type windowWord uint64
 
 const (
-	acked        = 1 << 52
-	maxScale     = 14 // RFC 7323 section 2.3
-	minWindow    = 65535
-	generation11 = 1<<11 - 1
+	acked     = 1 << 52
+	maxScale  = 14 // RFC 7323 section 2.3
+	minWindow = 65535
 )
 
 func newWindows(slots int) *windows {
@@ -69,11 +69,7 @@ func (w *windows) at(slot uint32) *[sides]window {
 }
 
 func (w windowWord) next() uint32      { return uint32(w) }
-func (w windowWord) of(g uint16) bool  { return uint16(w>>53) == g&generation11 }
 func (w windowWord) scale() windowWord { return w & (15 << 48) }
-func makeWindow(g uint16, scale windowWord) windowWord {
-	return windowWord(g&generation11)<<53 | scale
-}
 
 // size returns how many bytes may be on their way to the side. It errs on the large side: a window in a SYN is not
 // scaled, a scale that was not seen may be any, and a zero window is probed.
@@ -113,33 +109,42 @@ func (t *Table) examine(slot uint32, e *entry, q *event) packet.TCPEvent {
 		return q.tcp
 	}
 	w := word(e.word.Load())
-	g := uint16(w.generation() >> 48)
 	pair := all.at(slot)
 	own, other := &pair[q.from], windowWord(pair[1-q.from].Load())
 	switch {
 	case q.tcp == packet.RST || q.tcp == packet.FIN:
-		if other.of(g) && !other.expects(q.segment) {
+		if !other.expects(q.segment) {
 			return void
 		}
 	case q.tcp == packet.SYN && w.mayBegin(q.now, &t.policy.Load().limits):
-		own.update(g, func(x windowWord) windowWord { return x.begin(q.segment) })
+		own.update(func(x windowWord) windowWord { return x.begin(q.segment) })
 	}
 	if q.segment.HasAck {
-		own.update(g, func(x windowWord) windowWord { return x.acknowledge(q.segment) })
+		own.update(func(x windowWord) windowWord { return x.acknowledge(q.segment) })
 	}
 	return q.tcp
 }
 
-// update changes the window of a session of generation g.
-func (w *window) update(g uint16, f func(windowWord) windowWord) {
+// update changes a window.
+func (w *window) update(f func(windowWord) windowWord) {
 	for {
 		old := windowWord(w.Load())
-		x := old
-		if !x.of(g) {
-			x = makeWindow(g, 0)
-		}
-		if x = f(x); x == old || w.CompareAndSwap(uint64(old), uint64(x)) {
+		if x := f(old); x == old || w.CompareAndSwap(uint64(old), uint64(x)) {
 			return
+		}
+	}
+}
+
+// resetWindows forgets what is known of the windows in a slot, for the session that begins there. The caller holds the
+// shard's lock, and no packet can find the session yet.
+func (t *Table) resetWindows(slot uint32) {
+	all := t.policy.Load().windows
+	if all == nil {
+		return
+	}
+	if c := all.chunks[slot/windowChunkLen].Load(); c != nil {
+		for i := range c[slot%windowChunkLen] {
+			c[slot%windowChunkLen][i].Store(0)
 		}
 	}
 }

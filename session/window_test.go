@@ -32,14 +32,14 @@ func newLine(t testing.TB) *line {
 func (l *line) from6(s session.Segment) session.State {
 	l.epochs.Enter(0)
 	defer l.epochs.Leave(0)
-	l.mapped, _ = l.sessions.TCP6(&l.client, l.server, 0, &s, l.now)
+	l.mapped, _ = l.tcp6(&l.client, l.server, 0, &s, l.now)
 	return l.state()
 }
 
 func (l *line) from4(s session.Segment) session.State {
 	l.epochs.Enter(0)
 	defer l.epochs.Leave(0)
-	l.sessions.TCP4(l.server, l.mapped, &s, l.now)
+	l.tcp4(l.server, l.mapped, &s, l.now)
 	return l.state()
 }
 
@@ -305,8 +305,8 @@ func TestCheckDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, func() {
 		s6.Seq++
 		s4.Ack++
-		_, r6 := l.sessions.TCP6(&l.client, l.server, 0, &s6, l.now)
-		_, _, r4 := l.sessions.TCP4(l.server, l.mapped, &s4, l.now)
+		_, r6 := l.tcp6(&l.client, l.server, 0, &s6, l.now)
+		_, _, r4 := l.tcp4(l.server, l.mapped, &s4, l.now)
 		if r6 != drop.None || r4 != drop.None {
 			t.Fatal(r6, r4)
 		}

@@ -12,11 +12,11 @@ import (
 //	bits 40-43  State; 0 is a slot without a session
 //	bits 44-46  lifetime: which of the timeouts applies
 //	bit  47     an IPv4 host has begun it, and the client has not answered
-//	bits 48-63  generation: counts the sessions that the slot has had
+//	bits 48-63  generation: counts the sessions that the slot has had; entry.cycle counts on
 //
 // Packets and the sweep change it by CAS. Only who makes a session, or purges it and need not care what became of it,
 // stores it, under the lock of its shard. Because of the generation, a CAS that was prepared for an earlier session in
-// the slot fails, whatever else coincides.
+// the slot fails, whatever else coincides: both are within one batch, in which a slot does not change hands twice.
 type word uint64
 
 // lifetime is an index of limits.

@@ -91,8 +91,9 @@ func (x *Index) Find(hash uint64) Probe {
 // Home is the bucket that a slot is in, unless it was full, and what tells its hash from others there. It is good for the
 // batch in which it was made.
 type Home struct {
-	at  uint32 // in Index.all
-	tag uint32
+	at       uint32 // in Index.all
+	overflow uint32 // where a slot is if that was full
+	tag      uint32
 }
 
 // Home returns the home of a hash.
@@ -100,19 +101,21 @@ func (x *Index) Home(hash uint64) Home {
 	shard, tag := x.shard(hash), uint32(hash)
 	level := x.levels[shard].Load()
 	n := uint32(len(x.levels))
-	before := n<<level - n // n + 2n + ... buckets of lower levels
-	return Home{at: before + shard<<level + tag&(1<<level-1), tag: tag}
+	first := n<<level - n + shard<<level // of the shard, behind the n + 2n + ... buckets of lower levels
+	mask := uint32(1)<<level - 1
+	return Home{at: first + tag&mask, overflow: first + (tag+1)&mask, tag: tag}
 }
 
 // Line returns where a home is, for Lines.
 func (x *Index) Line(h Home) uintptr { return uintptr(unsafe.Pointer(&x.all[h.at])) }
 
 // Guess returns a slot whose hash probably agrees, or 0. It finds nearly all that Find does. In contrast to Find it takes the
-// same time wherever in its home the slot is, so that the processor can go on to the next search meanwhile.
+// same time wherever in its home the slot is, so that the processor can go on to the next search meanwhile. It stays within
+// the shard: what a neighbour has left behind when it grew may name slots that have been given to others since.
 func (x *Index) Guess(h Home) (slot uint32) {
 	b := &x.all[h.at]
-	if slot = b.guess(h.tag); slot == 0 && b[bucketLen].Load() != 0 && int(h.at)+1 < len(x.all) {
-		slot = x.all[h.at+1].guess(h.tag) // where it is if its home was full, but for the last of a shard
+	if slot = b.guess(h.tag); slot == 0 && b[bucketLen].Load() != 0 {
+		slot = x.all[h.overflow].guess(h.tag)
 	}
 	return slot
 }
