@@ -99,6 +99,35 @@ func checkCounts(t *testing.T, b *Table, bindings int) {
 	}
 }
 
+// TestMakeFindsBindingMadeMeanwhile makes a binding that another goroutine has made since the caller looked for it.
+func TestMakeFindsBindingMadeMeanwhile(t *testing.T) {
+	t.Parallel()
+	pool := pool4.New([16]byte{1})
+	entries, err := pool4.ParseRange("192.0.2.1", "7000-7009")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := pool.Add(entries); err != nil {
+		t.Fatal(err)
+	}
+	b := New(pool, table.NewEpochs(1), 100, [16]byte{2})
+	q := pool4.Request{Proto: packet.UDP, Client: packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8}, Port: 5000}}
+	first, r := acquire(b, q.Client)
+	if r != drop.None {
+		t.Fatal(r)
+	}
+	if id, made, r := b.make6(q); id != first || made || r != drop.None {
+		t.Errorf("got binding %d, made %v, %v; want binding %d", id, made, r, first)
+	}
+	if x := b.At(first); x.Sessions != 2 || b.Len(packet.UDP) != 1 {
+		t.Errorf("%d counts of one of %d bindings, want 2 of 1", x.Sessions, b.Len(packet.UDP))
+	}
+	b.Configure(Config{SessionsPerBinding: 2}, nil)
+	if id, made, r := b.make6(q); id != first || made || r != drop.BindingSessions {
+		t.Errorf("got binding %d, made %v, %v; want binding %d, %v", id, made, r, first, drop.BindingSessions)
+	}
+}
+
 // TestSubscriberGenerationsWrap replaces the subscribers more often than there are generations, with bindings and sessions
 // that are counted throughout, and with some that come while there are no limits.
 func TestSubscriberGenerationsWrap(t *testing.T) {

@@ -29,9 +29,7 @@ func (t *Table) make6(q pool4.Request) (id ID, made bool, r drop.Reason) {
 	s := t.index6.Lock(h)
 	defer s.Unlock()
 	if id := t.find6(s.Find(h), q.Proto, &q.Client); id != 0 {
-		if r := t.Acquire(id); r != drop.NoBinding {
-			return id, false, r
-		}
+		return id, false, t.Acquire(id) // it cannot end while the lock is held
 	}
 	if r := t.reserve(q.Proto); r != drop.None {
 		return 0, false, r

@@ -205,3 +205,29 @@ func (m *blockModel) checkLists(t *rapid.T) {
 		}
 	}
 }
+
+// TestBitsetCountsWithinBounds compares count and nth with a look at each number, for bounds within words and at their ends.
+func TestBitsetCountsWithinBounds(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := newBitset(256)
+		for w := range s {
+			s[w] = rapid.Uint64().Draw(t, "word")
+		}
+		hi := rapid.IntRange(0, 256).Draw(t, "hi")
+		lo := rapid.IntRange(0, hi).Draw(t, "lo")
+		n := 0
+		for i := lo; i < hi; i++ {
+			if !s.has(i) {
+				continue
+			}
+			if got := s.nth(lo, hi, n); got != i {
+				t.Fatalf("number %d from %d to %d is %d, want %d", n, lo, hi, got, i)
+			}
+			n++
+		}
+		if got := s.count(lo, hi); got != n {
+			t.Fatalf("%d numbers from %d to %d, want %d", got, lo, hi, n)
+		}
+	})
+}

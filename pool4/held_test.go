@@ -99,23 +99,28 @@ func TestWantedPorts(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
+		x      uint16 // the client's port
 		wanted packet.Endpoint4
 		paired packet.Addr4
 		taken  bool
 	}{
-		{"free", at(1, 7000), packet.Addr4{}, true},
-		{"on the client's address", at(1, 7000), packet.Addr4{192, 0, 2, 1}, true},
-		{"on another address", at(1, 7000), packet.Addr4{192, 0, 2, 2}, false},
-		{"of the other class", at(1, 80), packet.Addr4{}, false},
-		{"in use", at(1, 7001), packet.Addr4{}, false},
-		{"not in pool4", at(1, 9000), packet.Addr4{}, false},
-		{"of no address of pool4", at(9, 7000), packet.Addr4{}, false},
+		{"free", 5000, at(1, 7000), packet.Addr4{}, true},
+		{"on the client's address", 5000, at(1, 7000), packet.Addr4{192, 0, 2, 1}, true},
+		{"on another address", 5000, at(1, 7000), packet.Addr4{192, 0, 2, 2}, false},
+		{"of the other class", 5000, at(1, 80), packet.Addr4{}, false},
+		{"just above the other class", 1023, at(1, 1024), packet.Addr4{}, false},
+		{"just below the other class", 1024, at(1, 1023), packet.Addr4{}, false},
+		{"that is the first of its class", 1024, at(1, 1024), packet.Addr4{}, true},
+		{"that is the last of its class", 1023, at(1, 1023), packet.Addr4{}, true},
+		{"in use", 5000, at(1, 7001), packet.Addr4{}, false},
+		{"not in pool4", 5000, at(1, 9000), packet.Addr4{}, false},
+		{"of no address of pool4", 5000, at(9, 7000), packet.Addr4{}, false},
 	} {
-		p := newPool(t, "192.0.2.1-192.0.2.2", "7000-8000", "192.0.2.1-192.0.2.2", "80")
+		p := newPool(t, "192.0.2.1-192.0.2.2", "7000-8000", "192.0.2.1-192.0.2.2", "80", "192.0.2.1-192.0.2.2", "1023-1024")
 		if err := p.Reserve(packet.TCP, at(1, 7001)); err != nil {
 			t.Fatal(err)
 		}
-		q := request(packet.TCP, 1, 5000)
+		q := request(packet.TCP, 1, c.x)
 		q.Paired, q.Wanted = c.paired, []packet.Endpoint4{c.wanted}
 		if e, r := p.Allocate(q); r != drop.None || (e == c.wanted) != c.taken {
 			t.Errorf("a port %s: got %v, %v", c.name, e, r)
