@@ -14,32 +14,33 @@ import (
 	"nat64d/packet"
 )
 
-// AddressState says who answers ARP for an address of pool4, and so whether replies to it can arrive here.
+// AddressState is the state of an address of pool4: which station answers ARP for it, and so whether replies reach
+// the gateway.
 type AddressState uint8
 
-// The states. Packets from addresses in any of them are translated.
+// The states. Packets from an address are translated in any state.
 const (
 	AddressOfHost   AddressState = iota // an interface of the host owns it, and the kernel answers
-	AddressLost                         // the host owned it while nat64d was running, and does not now: nobody answers
-	AddressRouted                       // it is on no subnet of the v4 interface, or answering is off: it needs a route
-	AddressWaiting                      // on a subnet, it is about to be probed, or is being probed
-	AddressAnswered                     // probed, announced, and answered for
+	AddressLost                         // an interface of the host owned it earlier while nat64d was running; no station answers
+	AddressRouted                       // it is on no subnet of the v4 interface, or answer_arp is off: it needs a route
+	AddressWaiting                      // it is on a subnet and will be probed, or is being probed
+	AddressAnswered                     // nat64d has probed and announced it, and answers
 	AddressConflict                     // another station has it
 )
 
-// String returns a word for the operator.
+// String returns the state as a word for the operator.
 func (s AddressState) String() string {
 	return [...]string{"host", "lost", "routed", "probing", "answered", "conflict"}[s]
 }
 
-// Address is an address of pool4 and its state.
+// Address is an address of pool4 with its state.
 type Address struct {
 	Addr    netip.Addr
 	State   AddressState
-	Station net.HardwareAddr // that has the address, in AddressConflict
+	Station net.HardwareAddr // the other station, in AddressConflict
 }
 
-// Addresses returns the states of the addresses given to SetProxied, in that order.
+// Addresses returns the states of the addresses set by SetProxied, in the same order.
 func (t *Table) Addresses() []Address {
 	s := t.state.Load()
 	proxied := *t.proxied.Load()
@@ -62,7 +63,7 @@ func (t *Table) address(s *snapshot, a netip.Addr) (AddressState, net.HardwareAd
 	}
 	state, station, ok := t.claims.state(a.As4())
 	switch {
-	case !ok && t.qualifies(s, a): // Run has yet to look at it
+	case !ok && t.qualifies(s, a): // Run has not processed it yet
 		return AddressWaiting, nil
 	case !ok:
 		return AddressRouted, nil
@@ -74,16 +75,17 @@ func (t *Table) address(s *snapshot, a netip.Addr) (AddressState, net.HardwareAd
 	return AddressWaiting, nil
 }
 
-// qualifies reports whether ARP is to be answered for an address.
+// qualifies reports whether ARP requests for an address should be answered.
 func (t *Table) qualifies(s *snapshot, a netip.Addr) bool {
 	return len(answerable(s, []netip.Addr{a}, t.mode)) > 0
 }
 
-// AddressConflicts returns how often another station was found to have an address of pool4.
+// AddressConflicts returns how often another station with an address of pool4 was detected.
 func (t *Table) AddressConflicts() uint64 { return t.claims.conflicts() }
 
-// answerable returns which of the proxied addresses qualify: IPv4, neither owned by an interface of this host nor lost by
-// one, and, unless the mode is on, within a subnet of the v4 interface but not its network or broadcast address.
+// answerable returns the proxied addresses that qualify: IPv4 addresses that no interface of this host owns or has
+// lost. Unless the mode is on, they must also be in a subnet of the v4 interface, without its network and broadcast
+// address.
 func answerable(s *snapshot, proxied []netip.Addr, mode AnswerARP) (list []packet.Addr4) {
 	if mode == ARPOff || s.nics[v4].Index == 0 {
 		return nil
@@ -99,17 +101,17 @@ func answerable(s *snapshot, proxied []netip.Addr, mode AnswerARP) (list []packe
 	return list
 }
 
-// station reports whether a can be a station of the subnet p.
+// station reports whether a can be a station's address in the subnet p.
 func station(p netip.Prefix, a netip.Addr) bool {
 	last, ok := broadcastOf(p)
 	return p.Contains(a) && (!ok || a != p.Masked().Addr() && a != last)
 }
 
-// hostAddresses are the IPv4 addresses that the host has had since the start. One that it no longer has may be another
-// station's: it is not answered for until the host has it again. It belongs to Run's goroutine.
+// hostAddresses are the IPv4 addresses that the host has had since the start. An address that the host has lost may
+// now be another station's, so it is not answered until the host has it again. Only Run's goroutine uses it.
 type hostAddresses map[netip.Addr]bool
 
-// saw notes the host's addresses of now, and returns those that it has lost.
+// saw adds the current addresses of the host, and returns the lost ones.
 func (h hostAddresses) saw(hosts []netip.Addr) (lost map[netip.Addr]bool) {
 	for _, a := range hosts {
 		if a.Is4() {
@@ -127,7 +129,7 @@ func (h hostAddresses) saw(hosts []netip.Addr) (lost map[netip.Addr]bool) {
 	return lost
 }
 
-// parseHostAddress reads the IPv4 address in a message of the kernel about addresses (rtnetlink(7)).
+// parseHostAddress parses the IPv4 address in an address message of the kernel (rtnetlink(7)).
 func parseHostAddress(data []byte) (netip.Addr, bool) {
 	if len(data) < unix.SizeofIfAddrmsg || data[0] != unix.AF_INET {
 		return netip.Addr{}, false

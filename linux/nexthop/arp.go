@@ -8,7 +8,7 @@ import (
 	"nat64d/packet"
 )
 
-// An ARP packet for IPv4 on Ethernet (RFC 826), behind its Ethernet header:
+// An ARP packet for IPv4 on Ethernet (RFC 826), after its Ethernet header:
 //
 //	 0        2        4      5      6         8            14         18           24         28
 //	+--------+--------+------+------+---------+------------+----------+------------+----------+
@@ -38,7 +38,7 @@ type arp struct {
 	targetIP  packet.Addr4
 }
 
-// parseARP reads an Ethernet frame; false unless it holds ARP for IPv4 on Ethernet.
+// parseARP parses an Ethernet frame. It returns false if the frame is not ARP for IPv4 on Ethernet.
 func parseARP(frame []byte) (arp, bool) {
 	if len(frame) < arpFrameLen || binary.BigEndian.Uint16(frame[12:]) != etherARP {
 		return arp{}, false
@@ -56,7 +56,7 @@ func parseARP(frame []byte) (arp, bool) {
 	}, true
 }
 
-// frame appends a as an Ethernet frame to the station to.
+// frame appends a as an Ethernet frame to the station with the MAC address to.
 func (a *arp) frame(dst []byte, to [6]byte) []byte {
 	dst = append(dst, to[:]...)
 	dst = append(dst, a.senderMAC[:]...)
@@ -71,14 +71,14 @@ func (a *arp) frame(dst []byte, to [6]byte) []byte {
 	return append(dst, a.targetIP[:]...)
 }
 
-// replyTo returns the answer of the station mac to the request q for its address (RFC 826). A probe, whose sender has
-// no address yet, is answered like any other: its sender then keeps off the address (RFC 5227 section 2.1.1).
+// replyTo returns the reply of the station mac to the request q (RFC 826). A probe, whose sender address is zero, is
+// answered like any other request: its sender then does not use the address (RFC 5227 section 2.1.1).
 func replyTo(q arp, mac [6]byte) arp {
 	return arp{op: arpReply, senderMAC: mac, senderIP: q.targetIP, targetMAC: q.senderMAC, targetIP: q.senderIP}
 }
 
-// announcement returns the ARP announcement of ip at the station mac (RFC 5227 section 3), which also corrects the
-// entries that neighbours hold of a former owner.
+// announcement returns the ARP announcement of ip at the station mac (RFC 5227 section 3). It also updates the
+// entries of neighbours that have cached a previous owner.
 func announcement(ip packet.Addr4, mac [6]byte) arp {
 	return arp{op: arpRequest, senderMAC: mac, senderIP: ip, targetIP: ip}
 }

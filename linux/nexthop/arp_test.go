@@ -19,8 +19,8 @@ var (
 	otherMAC   = [6]byte{0x02, 0x00, 0x64, 0x00, 0xbb, 0x02}
 )
 
-// TestLinkVectors answers the requests of the vectors. LNK-01 and LNK-04 ask for an address that the vectors' gateway
-// owns, where the kernel answers; the form is the same.
+// TestLinkVectors checks the replies to the requests of the vectors. LNK-01 and LNK-04 are about an address of an
+// interface, for which the kernel answers; the packets have the same form.
 func TestLinkVectors(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile("testdata/link.json")
@@ -54,7 +54,7 @@ func TestLinkVectors(t *testing.T) {
 	}
 }
 
-func TestOnlyRequestsAreAnswered(t *testing.T) {
+func TestParseAndReplyIgnoreOtherPackets(t *testing.T) {
 	t.Parallel()
 	ip := packet.Addr4{192, 0, 2, 1}
 	request := arp{op: arpRequest, senderMAC: otherMAC, senderIP: packet.Addr4{192, 0, 2, 254}, targetIP: ip}

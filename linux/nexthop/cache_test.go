@@ -21,13 +21,13 @@ import (
 	"nat64d/packet"
 )
 
-// host is a neighbour of the tables below: on the link of both interfaces.
+// host returns the addresses of neighbour n, which is on the link of both interfaces.
 func host(n byte) (packet.Addr6, packet.Addr4, [6]byte) {
 	return packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: n}, packet.Addr4{192, 0, 2, n}, [6]byte{2, 0, 0, 0, 0, n}
 }
 
-// table returns a Table without a kernel: 2001:db8::/64 and 192.0.2.0/24 are on the links of interfaces 6 and 4,
-// where host(1) to host(9) are known.
+// table returns a Table without a kernel: 2001:db8::/64 and 192.0.2.0/24 are on the links of interfaces 6 and 4;
+// host(1) to host(9) are known neighbours.
 func table() *Table {
 	t := &Table{asks: make(chan ask, maxAsks), asked: askFilter{seed: maphash.MakeSeed()}}
 	s := &snapshot{fib: newFIB()}
@@ -51,7 +51,7 @@ func table() *Table {
 	return t
 }
 
-func TestCacheIsTheTable(t *testing.T) {
+func TestCacheAgreesWithTable(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		tab := table()
@@ -59,7 +59,7 @@ func TestCacheIsTheTable(t *testing.T) {
 		for range rapid.IntRange(1, 50).Draw(t, "steps") {
 			n := rapid.ByteRange(0, 12).Draw(t, "host")
 			a6, a4, _ := host(n)
-			if rapid.IntRange(0, 4).Draw(t, "change") == 0 { // the neighbour moves, dies or disappears
+			if rapid.IntRange(0, 4).Draw(t, "change") == 0 { // the neighbour gets another MAC, fails or is deleted
 				s := *tab.state.Load()
 				m := netlink.Neigh{
 					Family: unix.AF_INET, LinkIndex: 4, IP: a4[:], HardwareAddr: []byte{2, 0, 0, 0, 1, n},
@@ -72,17 +72,17 @@ func TestCacheIsTheTable(t *testing.T) {
 			f4, f6 := packet.Selector4{Dst: a4}, packet.Selector6{Dst: a6}
 			want := tab.state.Load().answer(v4, flow4(&f4))
 			if h, p, r := cache.Hop4(&f4); h != want.hop || p != want.pending || r != want.reason {
-				t.Fatalf("%v: the cache says %v %v %v, the table %+v", a4, h, p, r, want)
+				t.Fatalf("%v: cache: %v %v %v, table: %+v", a4, h, p, r, want)
 			}
 			want = tab.state.Load().answer(v6, flow6(&f6))
 			if h, p, r := cache.Hop6(&f6); h != want.hop || p != want.pending || r != want.reason {
-				t.Fatalf("%v: the cache says %v %v %v, the table %+v", a6, h, p, r, want)
+				t.Fatalf("%v: cache: %v %v %v, table: %+v", a6, h, p, r, want)
 			}
 		}
 	})
 }
 
-func TestHits(t *testing.T) {
+func TestCacheHits(t *testing.T) {
 	tab := table()
 	cache := NewCache(tab)
 	a6, a4, mac := host(3)
@@ -115,10 +115,10 @@ func TestHits(t *testing.T) {
 	}
 }
 
-// client asks for next hops in these tests.
+// client is the client of all requests in these tests.
 var client = packet.Client{Addr: packet.Addr6{15: 1}}
 
-func TestAsksAreCoalesced(t *testing.T) {
+func TestResolveCoalescesRequests(t *testing.T) {
 	t.Parallel()
 	tab := table()
 	_, known, _ := host(1)
@@ -128,10 +128,10 @@ func TestAsksAreCoalesced(t *testing.T) {
 		s, _ := tab.asked.slot(ask{v4, netip.AddrFrom4(a), client})
 		return s
 	}
-	for slot(a) == slot(b) { // then both would pass each time
+	for slot(a) == slot(b) { // otherwise both would pass each time
 		b[3]++
 	}
-	tab.Resolve4(packet.Selector4{Dst: packet.Addr4{203, 0, 113, 1}}, client) // no route: nothing to ask for
+	tab.Resolve4(packet.Selector4{Dst: packet.Addr4{203, 0, 113, 1}}, client) // no route: no next hop to resolve
 	for range 3 {
 		tab.Resolve4(packet.Selector4{Dst: a}, client)
 		tab.Resolve4(packet.Selector4{Dst: b}, client)
@@ -148,16 +148,16 @@ func TestAsksAreCoalesced(t *testing.T) {
 	for len(tab.asks) < maxAsks {
 		tab.asks <- ask{}
 	}
-	tab.Resolve4(packet.Selector4{Dst: known}, client) // there is no room
+	tab.Resolve4(packet.Selector4{Dst: known}, client) // the channel is full
 	<-tab.asks
 	tab.Resolve4(packet.Selector4{Dst: known}, client)
 	if len(tab.asks) != maxAsks {
-		t.Error("a request that found no room is taken for done")
+		t.Error("a request that did not fit into the channel is not repeated")
 	}
 }
 
-// What one client asks for in a second is bounded, and takes nothing from another.
-func TestAsksOfAClientAreBounded(t *testing.T) {
+// The requests of a client per second are limited, independently of other clients.
+func TestResolveLimitsRequestsPerClient(t *testing.T) {
 	t.Parallel()
 	tab := table()
 	other := packet.Client{Addr: packet.Addr6{15: 2}}
@@ -182,9 +182,9 @@ func TestAsksOfAClientAreBounded(t *testing.T) {
 	}
 }
 
-// However many clients look for many neighbours, one that looks for few finds room, and the searches of all stay a part
-// of the kernel's table.
-func TestSearchesAreShared(t *testing.T) {
+// A client that searches for few neighbours gets its searches even if many clients search for many. All searches
+// together use only a part of the kernel's table.
+func TestSearchesAreSharedAmongClients(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1e9, 0)
 	s := newSearches(v4)
@@ -195,7 +195,7 @@ func TestSearchesAreShared(t *testing.T) {
 	}
 	most := 0
 	for number := range 1000 {
-		for client := range byte(20) { // five prefixes, each with an address that looks for nothing
+		for client := range byte(20) { // five prefixes, each with one address without searches
 			if client%4 == 3 {
 				continue
 			}
@@ -210,13 +210,13 @@ func TestSearchesAreShared(t *testing.T) {
 	if len(s.of) >= s.limit {
 		t.Errorf("%d searches, want room in %d", len(s.of), s.limit)
 	}
-	for _, client := range []byte{3, 100} { // the first one's prefix has others
+	for _, client := range []byte{3, 100} { // the prefix of the first one has other clients
 		if start, refused := begin(client, 1); !start || refused {
-			t.Errorf("client %d looks for one neighbour and finds no room", client)
+			t.Errorf("client %d is refused its first search", client)
 		}
 	}
 	if start, refused := begin(100, 1); start || refused {
-		t.Error("a neighbour is looked for twice")
+		t.Error("a second search for the same neighbour started")
 	}
 	s.heard(&netlink.Neigh{Family: unix.AF_INET, IP: net.IP{10, 100, 0, 1}, State: netlink.NUD_INCOMPLETE}, false)
 	if start, _ := begin(100, 1); start {
@@ -228,7 +228,7 @@ func TestSearchesAreShared(t *testing.T) {
 	}
 	s.expire(now.Add(searchTime + 1))
 	if len(s.of) != 0 || len(s.prefixes) != 0 || len(s.addrs) != 0 {
-		t.Errorf("%d searches of %d clients are left", len(s.of), len(s.prefixes))
+		t.Errorf("%d searches of %d clients remain", len(s.of), len(s.prefixes))
 	}
 }
 
@@ -266,7 +266,7 @@ func TestNeighbourStates(t *testing.T) {
 		before *neighbour
 		state  int
 		mac    []byte
-		same   bool // the very neighbour stays
+		same   bool // the identical *neighbour remains
 		want   *neighbour
 	}{
 		{"found", nil, netlink.NUD_REACHABLE, mac, false, known},
@@ -288,7 +288,7 @@ func TestNeighbourStates(t *testing.T) {
 		case got != nil && (got.mac != c.want.mac || got.failed != c.want.failed):
 			t.Errorf("%s: %x failed: %v, want %x failed: %v", c.name, got.mac, got.failed, c.want.mac, c.want.failed)
 		case c.same != (got != nil && got == c.before):
-			t.Errorf("%s: the neighbour itself stays: %v", c.name, !c.same)
+			t.Errorf("%s: the identical neighbour remains: %v", c.name, !c.same)
 		}
 	}
 }
@@ -312,7 +312,7 @@ func TestForeignNeighbourMessagesAreIgnored(t *testing.T) {
 	}
 }
 
-// TestCandidates chooses sources among addresses.
+// TestCandidates selects source addresses.
 func TestCandidates(t *testing.T) {
 	t.Parallel()
 	address := func(p string, index, flags int) own {
@@ -336,7 +336,7 @@ func TestCandidates(t *testing.T) {
 		t.Errorf("the deprecated address, which shares more bits, wins: %v", a)
 	}
 	if a, ok := c[2:].best(netip.MustParseAddr("2001:db8::dea0")); !ok || a != owns[1].prefix.Addr() {
-		t.Errorf("a deprecated address is better than none: %v", a)
+		t.Errorf("the only address, a deprecated one, is not used: %v", a)
 	}
 	if c := sources(owns, 4, v4); len(c) != 1 || c[0].addr != owns[6].prefix.Addr() {
 		t.Errorf("without an address of the interface the candidates are %v", c)
@@ -348,15 +348,15 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
-// TestLostMessagesLeadToAFullRead feeds the loop what the kernel says when its messages did not fit.
+// TestLostMessagesLeadToAFullRead passes the error of an overrun socket to the loop.
 func TestLostMessagesLeadToAFullRead(t *testing.T) {
 	t.Parallel()
 	f := &follower{t: &Table{log: slog.New(slog.DiscardHandler)}}
 	if err := f.take(batch{err: unix.ENOBUFS}); err != nil || !f.stale {
-		t.Errorf("%v, to be read anew: %v", err, f.stale)
+		t.Errorf("error %v, stale: %v", err, f.stale)
 	}
 	if err := f.take(batch{err: unix.EBADF}); err == nil {
-		t.Error("a broken socket goes unnoticed")
+		t.Error("the error of a broken socket is ignored")
 	}
 }
 

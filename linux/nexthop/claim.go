@@ -13,9 +13,9 @@ import (
 	"nat64d/packet"
 )
 
-// The constants of RFC 5227 section 1.1. The times of probing are a twentieth of the RFC's, which reckons with hosts that
-// wait for a spanning tree: a gateway that restarts must not leave its neighbours without an answer for seven seconds. An
-// owner that answers more slowly is noticed as well, since addresses are watched for as long as they are held.
+// The constants of RFC 5227 section 1.1. The probe times are a twentieth of the RFC's, which allow for hosts that
+// wait for a spanning tree: after a restart, the gateway must not leave its neighbours without replies for seven
+// seconds. A slower owner is detected later, because addresses are monitored while they are held.
 const (
 	probeWait        = 50 * time.Millisecond
 	probeNum         = 3
@@ -25,56 +25,57 @@ const (
 	announceNum      = 2
 	announceInterval = 2 * time.Second
 	maxConflicts     = 10
-	rateLimit        = time.Minute      // RATE_LIMIT_INTERVAL: an address with maxConflicts is probed no sooner than that
-	retryConflict    = 10 * time.Second // DEFEND_INTERVAL: one with fewer
+	rateLimit        = time.Minute      // RATE_LIMIT_INTERVAL: minimum interval between probes of an address with maxConflicts
+	retryConflict    = 10 * time.Second // DEFEND_INTERVAL: the same for an address with fewer conflicts
 )
 
-// Our own choices: the time between two probes or announcements, whatever their addresses, since each is a broadcast to
-// all stations, and how many addresses are probed at once. One that a neighbour asks for does not wait for its turn.
+// Our own choices: the interval between two probes or announcements of any address, each of which is a broadcast to
+// all stations, and how many addresses are probed at the same time. An address that a neighbour requests is probed
+// immediately.
 const (
 	packetGap     = 10 * time.Millisecond
 	probedAtOnce  = 8
-	toldConflicts = 10 // conflicts that are logged one by one, in a minute
+	toldConflicts = 10 // conflicts per minute that are logged individually
 )
 
-// claimState is where an address is on its way to being ours.
+// claimState is the progress of claiming an address.
 type claimState uint8
 
 const (
-	waiting     claimState = iota // for its turn to be probed
-	probing                       // sent probes have had no answer so far
-	held                          // nobody else has it: requests are answered
-	conflicting                   // another station has it, or wants it
+	waiting     claimState = iota // will be probed
+	probing                       // probes sent, no reply so far
+	held                          // no other station has it: requests are answered
+	conflicting                   // another station has it, or probes for it
 )
 
-// claim is an address that no interface of the host owns and that is to be answered for.
+// claim is an address without an owner on the host for which the gateway should answer.
 type claim struct {
 	addr      packet.Addr4
 	state     claimState
-	sent      int       // probes, or announcements when it is held
-	at        time.Time // when the next step is due
-	place     int       // in due; -1: there is no next step
+	sent      int       // number of probes or, if held, announcements
+	at        time.Time // time of the next step
+	place     int       // index in due; -1: no next step
 	conflicts int
 	owner     [6]byte // the other station
-	asker     arp     // the last request that waits for the end of the probes; op 0: none
+	asker     arp     // the last request received while probing; op 0: none
 }
 
-// claims are the addresses that ARP is answered for, by RFC 5227: each is probed before it is claimed, and watched after
-// that. An address of another station is given up at once, never fought for, and probed again later. It does no I/O and
-// reads no clock. Any goroutine may use it.
+// claims are the addresses for which nat64d answers ARP. As in RFC 5227, each is probed before it is claimed, and
+// monitored afterwards. An address of another station is given up immediately, not defended, and probed again later.
+// claims does no I/O and reads no clock. It is safe for concurrent use.
 type claims struct {
-	random func(n time.Duration) time.Duration // from 0 to below n
+	random func(n time.Duration) time.Duration // a random duration in [0, n)
 	log    *slog.Logger
 
 	mu      sync.Mutex
 	mac     [6]byte
 	all     map[packet.Addr4]*claim
-	queue   []*claim // those that wait for their turn, and some that no longer do
+	queue   []*claim // addresses in state waiting, and some that have left it
 	due     dueQueue
 	probing int
-	next    time.Time // no probe or announcement is sent before
-	found   uint64    // conflicts
-	told    int       // of them in the minute that began at since
+	next    time.Time // no probe or announcement is sent earlier
+	found   uint64    // total number of conflicts
+	told    int       // conflicts in the minute that started at since
 	since   time.Time
 }
 
@@ -82,13 +83,14 @@ func newClaims(random func(time.Duration) time.Duration, log *slog.Logger) *clai
 	return &claims{random: random, log: log, all: make(map[packet.Addr4]*claim)}
 }
 
-// set replaces the addresses, which are those of the station mac. Those that stay keep their state, unless all begin
-// anew: another MAC, or a link that was down, may have other neighbours (RFC 5227 section 2.1).
-func (c *claims) set(addrs []packet.Addr4, mac [6]byte, anew bool) {
+// set replaces the addresses, all of which belong to the station mac. Addresses in both sets keep their state unless
+// restart is true: with another MAC, or after the link was down, there may be other neighbours (RFC 5227 section
+// 2.1).
+func (c *claims) set(addrs []packet.Addr4, mac [6]byte, restart bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.all
-	if anew || mac != c.mac {
+	if restart || mac != c.mac {
 		old = nil
 	}
 	c.mac, c.all, c.queue, c.due, c.probing = mac, make(map[packet.Addr4]*claim, len(addrs)), nil, nil, 0
@@ -110,8 +112,8 @@ func (c *claims) set(addrs []packet.Addr4, mac [6]byte, anew bool) {
 	}
 }
 
-// hear takes an ARP packet that another station has sent, and returns the reply if it is a request for an address that
-// is held. It reports whether a probe has become urgent.
+// hear processes an ARP packet from another station. It returns the reply if the packet is a request for a held
+// address. hurry reports whether a probe has become urgent.
 func (c *claims) hear(q arp, now time.Time) (reply arp, answer, hurry bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -130,7 +132,7 @@ func (c *claims) hear(q arp, now time.Time) (reply arp, answer, hurry bool) {
 	switch {
 	case l.state == held:
 		return replyTo(q, c.mac), true, false
-	case l.state == probing && probe: // two stations want it: neither gets it now (section 2.1.1)
+	case l.state == probing && probe: // two stations probe for it: neither may use it (section 2.1.1)
 		c.conflictLocked(l, q.senderMAC, now)
 	case l.state == probing && !probe:
 		l.asker = q
@@ -142,10 +144,10 @@ func (c *claims) hear(q arp, now time.Time) (reply arp, answer, hurry bool) {
 	return arp{}, false, false
 }
 
-// station48 reports whether a link-layer address can be that of one station.
+// station48 reports whether a link-layer address can belong to a single station.
 func station48(mac [6]byte) bool { return mac[0]&1 == 0 && mac != [6]byte{} }
 
-// conflictLocked gives an address up. The caller holds c.mu.
+// conflictLocked gives up an address. The caller holds c.mu.
 func (c *claims) conflictLocked(l *claim, owner [6]byte, now time.Time) {
 	if l.state == conflicting {
 		l.owner = owner
@@ -165,7 +167,7 @@ func (c *claims) conflictLocked(l *claim, owner [6]byte, now time.Time) {
 	c.scheduleLocked(l, now.Add(wait))
 }
 
-// tellLocked logs a conflict, unless there are many. The caller holds c.mu.
+// tellLocked logs a conflict unless there are too many. The caller holds c.mu.
 func (c *claims) tellLocked(l *claim, owner [6]byte, now time.Time) {
 	if now.Sub(c.since) > time.Minute {
 		c.since, c.told = now, 0
@@ -173,14 +175,14 @@ func (c *claims) tellLocked(l *claim, owner [6]byte, now time.Time) {
 	c.told++
 	switch {
 	case c.told <= toldConflicts:
-		c.log.Warn("arp: another station has an address of pool4, which is not answered for now",
+		c.log.Warn("arp: another station has an address of pool4, not answering requests for it",
 			"address", netip.AddrFrom4(l.addr), "station", net.HardwareAddr(owner[:]).String())
 	case c.told == toldConflicts+1:
-		c.log.Warn("arp: other stations have more addresses of pool4: nat64ctl pool4 list shows them")
+		c.log.Warn("arp: other stations have more addresses of pool4, see nat64ctl pool4 list")
 	}
 }
 
-// beginLocked starts to probe an address at a time. The caller holds c.mu.
+// beginLocked starts to probe an address at the given time. The caller holds c.mu.
 func (c *claims) beginLocked(l *claim, at time.Time) {
 	l.state, l.sent = probing, 0
 	c.probing++
@@ -197,10 +199,10 @@ func (c *claims) scheduleLocked(l *claim, at time.Time) {
 	heap.Fix(&c.due, l.place)
 }
 
-// idle is how long step lets its caller sleep when nothing is to be done.
+// idle is the wait that step returns when no step is scheduled.
 const idle = time.Hour
 
-// step returns the next packet to send, if one is due, and how long to wait before the next step.
+// step returns the next packet to send, if one is due, and the time until the next step.
 func (c *claims) step(now time.Time) (m arp, to [6]byte, send bool, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -226,7 +228,7 @@ func (c *claims) step(now time.Time) (m arp, to [6]byte, send bool, wait time.Du
 	}
 }
 
-// advanceLocked takes the next step of an address. It sends at most one packet. The caller holds c.mu.
+// advanceLocked performs the next step of an address. It sends at most one packet. The caller holds c.mu.
 func (c *claims) advanceLocked(l *claim, now time.Time) (m arp, to [6]byte, send bool) {
 	switch {
 	case l.state == conflicting:
@@ -245,11 +247,11 @@ func (c *claims) advanceLocked(l *claim, now time.Time) (m arp, to [6]byte, send
 		c.probing--
 		l.state, l.sent = held, 0
 		if l.conflicts > 0 {
-			c.log.Info("arp: an address of pool4 that another station had is free, and is answered for again", "address", netip.AddrFrom4(l.addr))
+			c.log.Info("arp: conflict over an address of pool4 is resolved, answering requests again", "address", netip.AddrFrom4(l.addr))
 		}
 		q := l.asker
 		l.asker = arp{}
-		return replyTo(q, c.mac), q.senderMAC, q.op != 0 // it is announced next
+		return replyTo(q, c.mac), q.senderMAC, q.op != 0 // the announcement follows
 	}
 	if l.sent++; l.sent < announceNum {
 		c.scheduleLocked(l, now.Add(announceInterval))
@@ -260,14 +262,15 @@ func (c *claims) advanceLocked(l *claim, now time.Time) (m arp, to [6]byte, send
 	return announcement(l.addr, c.mac), everyone, true
 }
 
-// conflicts returns how many conflicts were found.
+// conflicts returns the number of conflicts.
 func (c *claims) conflicts() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.found
 }
 
-// state returns where an address is, and the station that a conflict is with; false if it is not to be answered for.
+// state returns the state of an address and, in a conflict, the other station; false if the address is not in the
+// set.
 func (c *claims) state(a packet.Addr4) (s claimState, owner [6]byte, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -278,7 +281,7 @@ func (c *claims) state(a packet.Addr4) (s claimState, owner [6]byte, ok bool) {
 	return l.state, l.owner, true
 }
 
-// dueQueue is a heap of claims by the time of their next step.
+// dueQueue is a heap of claims, ordered by the time of their next step.
 type dueQueue []*claim
 
 func (q dueQueue) Len() int           { return len(q) }

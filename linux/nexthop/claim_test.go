@@ -16,7 +16,7 @@ import (
 
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// middle is randomness without surprises.
+// middle is a deterministic replacement for the random function.
 func middle(n time.Duration) time.Duration { return n / 2 }
 
 func claimed(addrs ...packet.Addr4) *claims {
@@ -25,7 +25,7 @@ func claimed(addrs ...packet.Addr4) *claims {
 	return c
 }
 
-// holding returns claims that are through with probes and announcements.
+// holding returns claims that have completed probes and announcements.
 func holding(addrs ...packet.Addr4) *claims {
 	c := claimed(addrs...)
 	for _, l := range c.all {
@@ -35,14 +35,14 @@ func holding(addrs ...packet.Addr4) *claims {
 	return c
 }
 
-// sent is a packet that step has asked for.
+// sent is a packet that step returned.
 type sent struct {
 	at time.Duration // since epoch
 	arp
 	to [6]byte
 }
 
-// run steps through time until a moment, at most to the next step at a time.
+// run calls step for every due time between from and until.
 func (c *claims) run(from, until time.Duration) (list []sent) {
 	for now := from; now < until; {
 		m, to, send, wait := c.step(epoch.Add(now))
@@ -86,11 +86,11 @@ func TestClaimProbesThenAnnounces(t *testing.T) {
 	}
 	c.mustBe(t, one, held)
 	if reply, ok, _ := c.hear(request(one), epoch); !ok || reply != replyTo(request(one), gatewayMAC) {
-		t.Errorf("a request is answered: %v, with %+v", ok, reply)
+		t.Errorf("a request: answer %v, %+v", ok, reply)
 	}
 }
 
-// A probe of another station for an address that is held is answered, so that it keeps off.
+// A probe of another station for a held address is answered, so that the station does not use it.
 func TestClaimDefendsAgainstProbes(t *testing.T) {
 	t.Parallel()
 	q := request(one)
@@ -140,7 +140,7 @@ func TestClaimConflicts(t *testing.T) {
 			}
 			l.mustBe(t, one, c.want)
 			if _, ok, _ := l.hear(request(one), epoch); ok != (c.want == held) {
-				t.Errorf("a request is answered afterwards: %v", ok)
+				t.Errorf("a request after the conflict: answer %v", ok)
 			}
 			if want := uint64(0); c.want == conflicting && l.conflicts() != 1 || c.want != conflicting && l.conflicts() != want {
 				t.Errorf("%d conflicts are counted", l.conflicts())
@@ -149,7 +149,7 @@ func TestClaimConflicts(t *testing.T) {
 	}
 }
 
-// An address that another station has is left alone, probed again, and taken when it is free; after ten conflicts it is
+// An address of another station is probed again at intervals, and claimed when it is free. After ten conflicts it is
 // probed once a minute.
 func TestClaimTriesAgainAfterConflict(t *testing.T) {
 	t.Parallel()
@@ -176,8 +176,9 @@ func TestClaimTriesAgainAfterConflict(t *testing.T) {
 	c.mustBe(t, one, held)
 }
 
-// A request for an address that has not been probed has it probed at once, and is answered when it is free.
-func TestClaimProbesFirstWhatIsAskedFor(t *testing.T) {
+// A request for an address in state waiting triggers the probe immediately, and is answered when the address turns
+// out to be free.
+func TestClaimProbesRequestedAddressFirst(t *testing.T) {
 	t.Parallel()
 	var addrs []packet.Addr4
 	for n := range uint16(4096) {
@@ -204,7 +205,7 @@ func TestClaimProbesFirstWhatIsAskedFor(t *testing.T) {
 	}
 }
 
-// Thousands of addresses are probed and announced, no more than a hundred packets a second.
+// Thousands of addresses are probed and announced at no more than a hundred packets a second.
 func TestClaimsArePaced(t *testing.T) {
 	t.Parallel()
 	var addrs []packet.Addr4
@@ -223,7 +224,7 @@ func TestClaimsArePaced(t *testing.T) {
 	}
 }
 
-// Addresses that stay are not probed again, unless the link or the MAC has changed.
+// Addresses in both sets are not probed again unless the link or the MAC has changed.
 func TestClaimSetKeepsState(t *testing.T) {
 	t.Parallel()
 	c := claimed(one)
@@ -234,7 +235,7 @@ func TestClaimSetKeepsState(t *testing.T) {
 	c.run(10*time.Second, 20*time.Second)
 	c.set([]packet.Addr4{two}, gatewayMAC, false)
 	if _, _, ok := c.state(one); ok {
-		t.Error("an address that was taken out is there")
+		t.Error("a removed address still has a state")
 	}
 	c.mustBe(t, two, held)
 	c.set([]packet.Addr4{two}, gatewayMAC, true)
@@ -244,8 +245,8 @@ func TestClaimSetKeepsState(t *testing.T) {
 	c.mustBe(t, two, waiting)
 }
 
-// Whatever is heard and whenever the set changes, an address is answered for only after three probes without an answer,
-// and the books agree.
+// For any sequence of received packets and changed sets, an address is answered only after three unanswered probes,
+// and the counters are consistent.
 func TestClaimInvariants(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -264,13 +265,13 @@ func TestClaimInvariants(t *testing.T) {
 				for a := range set {
 					addrs = append(addrs, a)
 				}
-				anew := rapid.Bool().Draw(t, "anew")
+				restart := rapid.Bool().Draw(t, "anew")
 				for a := range probes {
-					if anew || !set[a] {
+					if restart || !set[a] {
 						delete(probes, a)
 					}
 				}
-				c.set(addrs, gatewayMAC, anew)
+				c.set(addrs, gatewayMAC, restart)
 			case 1:
 				q := arp{op: rapid.SampledFrom([]uint16{arpRequest, arpReply}).Draw(t, "op"), senderMAC: otherMAC, senderIP: address(), targetIP: address()}
 				if rapid.Bool().Draw(t, "probe") {
@@ -296,17 +297,17 @@ func TestClaimInvariants(t *testing.T) {
 					busy++
 				}
 				if l.place >= 0 && c.due[l.place] != l {
-					t.Fatal("a claim is not where it says")
+					t.Fatal("a claim is not at its index in due")
 				}
 			}
 			if busy != c.probing {
-				t.Fatalf("%d are being probed, counted %d", busy, c.probing)
+				t.Fatalf("%d addresses are being probed, probing is %d", busy, c.probing)
 			}
 		}
 	})
 }
 
-// FuzzHear takes frames from the wire into claims of every state.
+// FuzzHear passes received frames to claims in every state.
 func FuzzHear(f *testing.F) {
 	for _, m := range []arp{request(one), announcement(one, otherMAC), {op: arpReply, senderMAC: otherMAC, senderIP: two}} {
 		f.Add(m.frame(nil, everyone))
@@ -328,7 +329,7 @@ func FuzzHear(f *testing.F) {
 	})
 }
 
-// FuzzParseHostAddress reads messages about addresses.
+// FuzzParseHostAddress parses arbitrary address messages.
 func FuzzParseHostAddress(f *testing.F) {
 	message := append([]byte{2, 24, 0, 0, 1, 0, 0, 0}, binary.NativeEndian.AppendUint16(binary.NativeEndian.AppendUint16(nil, 8), 2)...)
 	f.Add(append(message, 192, 0, 2, 1))

@@ -12,24 +12,24 @@ import (
 	"nat64d/drop"
 )
 
-// defaultTables are those that the kernel's default rules consult, in their order.
+// defaultTables are the tables of the kernel's default rules, in order.
 var defaultTables = [...]uint32{unix.RT_TABLE_LOCAL, unix.RT_TABLE_MAIN, unix.RT_TABLE_DEFAULT}
 
-// fib holds the routes of the tables that the kernel's rules lead packets of ours to, the default ones first. A change makes
-// a new one that shares most of its memory with the old one.
+// fib contains the routes of the tables that the rules use for forwarded packets, the default tables first. It is
+// persistent: a change creates a new fib that shares most of its memory with the old one.
 type fib struct {
 	tables  []fibTable
-	sourced int // prefixes with routes for one source
-	typed   int // prefixes with routes for one type of service
+	sourced int // number of prefixes with routes for a specific source
+	typed   int // number of prefixes with routes for a specific type of service
 }
 
-// fibTable holds routes of both families.
+// fibTable contains routes of both families.
 type fibTable struct {
 	id     uint32
 	routes *bart.Table[routes]
 }
 
-// newFIB returns a fib with the default tables, empty.
+// newFIB returns a fib with empty default tables.
 func newFIB() (f fib) {
 	for _, id := range defaultTables {
 		f.add(id)
@@ -37,7 +37,7 @@ func newFIB() (f fib) {
 	return f
 }
 
-// add returns the index of a table, which is added if it is not there.
+// add returns the index of a table. It adds the table if necessary.
 func (f *fib) add(id uint32) int {
 	if i := f.index(id); i >= 0 {
 		return i
@@ -46,12 +46,12 @@ func (f *fib) add(id uint32) int {
 	return len(f.tables) - 1
 }
 
-// index returns the index of a table, -1 if no rule leads there.
+// index returns the index of a table, or -1 if no rule refers to it.
 func (f *fib) index(id uint32) int {
 	return slices.IndexFunc(f.tables, func(t fibTable) bool { return t.id == id })
 }
 
-// table returns the routes of a table that is there.
+// table returns the routes of a table, which must exist.
 func (f *fib) table(id uint32) *bart.Table[routes] { return f.tables[f.index(id)].routes }
 
 // same reports whether f and o have the same routes in a table.
@@ -60,7 +60,7 @@ func (f *fib) same(o *fib, id uint32) bool {
 	return i < 0 && j < 0 || i >= 0 && j >= 0 && f.tables[i].routes == o.tables[j].routes
 }
 
-// load adds a route of a list to a fib that nobody else reads yet. Equal ranks come in the kernel's order.
+// load adds a route from a dump to an unpublished fib. Routes of equal rank keep the kernel's order.
 func (f *fib) load(c change) {
 	i := f.index(c.table)
 	if i < 0 || c.special {
@@ -73,8 +73,8 @@ func (f *fib) load(c change) {
 	})
 }
 
-// update applies c to a fib that is in use, by copying what changes. It reports whether anything changed, and whether the
-// result is known; if not, the caller lists the routes again.
+// update applies c to a published fib by copying the affected nodes. changed reports whether anything changed. known
+// is false if the result is ambiguous; the caller then dumps the routes again.
 func (f *fib) update(c change) (changed, known bool) {
 	i := f.index(c.table)
 	if i < 0 || c.special {
@@ -97,13 +97,13 @@ func (f *fib) update(c change) (changed, known bool) {
 	return true, true
 }
 
-// count keeps the counts of prefixes right when the routes to one of them change.
+// count updates the counters when the routes to a prefix change.
 func (f *fib) count(old, now routes) {
 	f.sourced += now.sourced() - old.sourced()
 	f.typed += now.typed() - old.typed()
 }
 
-// sourced returns 1 if there is a route for one source only, and else 0; typed if there is one for a type of service.
+// sourced returns 1 if a route is for a specific source, otherwise 0. typed does the same for a type of service.
 func (rs routes) sourced() int {
 	return number01(slices.ContainsFunc(rs, func(r route) bool { return r.src.Bits() > 0 }))
 }
@@ -119,31 +119,32 @@ func number01(b bool) int {
 	return 0
 }
 
-// way is what the routes say of a flow: a hop, or the reason why there is none.
+// way is the result of routing a flow: a hop, or the reason why there is none.
 type way struct {
 	hop    hop
 	reason drop.Reason
 }
 
-// outcome is what becomes of a look-up.
+// outcome is the kind of result of a look-up.
 type outcome uint8
 
 const (
-	nothing outcome = iota // no route to this prefix counts: a shorter one may
-	leave                  // the next table is to be asked
+	nothing outcome = iota // no route to this prefix applies: try a shorter prefix
+	leave                  // continue with the next table
 	decided
 )
 
-// verdict is what a table, or the routes to one prefix of it, say of a flow.
+// verdict is the result of a look-up in a table, or among the routes to one prefix.
 type verdict struct {
 	way     way
 	outcome outcome
-	refuses bool // the route is of a type that sends packets nowhere
-	bits    int  // length of its prefix
-	device  int  // interface of its first hop
+	refuses bool // the type of the route discards packets
+	bits    int  // length of the prefix
+	device  int  // interface of the first hop
 }
 
-// find looks f up in a table: the longest prefix that has a route for it decides. How long that is costs another look-up.
+// find looks up f in a table: the longest prefix with a route for f decides. withPrefix requests its length, which
+// costs another look-up.
 func (t *fibTable) find(f *flow, index int, withPrefix bool) verdict {
 	rs, ok := t.routes.Lookup(f.dst)
 	if !ok {
@@ -166,8 +167,8 @@ func (t *fibTable) find(f *flow, index int, withPrefix bool) verdict {
 	return verdict{outcome: leave}
 }
 
-// find applies the first route that decides: one without a live hop does not count. As for the kernel, routes for some
-// sources hide those for all that lead to the same prefix, even from packets of other sources; but not default routes.
+// find applies the first route with a live hop. As in the kernel, routes for specific sources hide the routes for any
+// source to the same prefix, even from packets of other sources; but they do not hide default routes.
 func (rs routes) find(f *flow, index int) verdict {
 	for i := range rs {
 		r := &rs[i]
@@ -198,11 +199,11 @@ func (rs routes) find(f *flow, index int) verdict {
 	return verdict{}
 }
 
-// choose takes the first route. Only an IPv6 subnet may be on several links with one metric, as fe80::/64 always is;
-// there the route that leaves by the interface index counts.
+// choose returns the first route. Only an IPv6 subnet may be on several links with the same metric, as fe80::/64
+// always is; then the route through the interface index is used.
 func (rs routes) choose(dst netip.Addr, index int) way {
 	for i := range rs {
-		if rs[i].kind != unix.RTN_UNICAST || !rs[i].beside(&rs[0]) {
+		if rs[i].kind != unix.RTN_UNICAST || !rs[i].sameKey(&rs[0]) {
 			break
 		}
 		if w := rs[i].choose(dst, index); w.reason == drop.None || dst.Is4() {
@@ -212,8 +213,8 @@ func (rs routes) choose(dst netip.Addr, index int) way {
 	return way{reason: drop.OtherInterface}
 }
 
-// choose spreads destinations over those hops of a multipath route that leave by the interface index. One destination
-// always takes the same hop, so that its packets stay in order; weights are not looked at.
+// choose distributes destinations over the hops of a multipath route that use the interface index. A destination
+// always takes the same hop, so that its packets stay in order. Weights are ignored.
 func (r *route) choose(dst netip.Addr, index int) way {
 	ours := 0
 	for i := range r.hops {

@@ -8,7 +8,7 @@ import (
 	"nat64d/packet"
 )
 
-// flow is a packet.Selector6 or Selector4 as look-ups use it.
+// flow is the common form of a packet.Selector6 or Selector4 for look-ups.
 type flow struct {
 	src, dst     netip.Addr
 	sport, dport uint16

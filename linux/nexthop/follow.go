@@ -15,21 +15,21 @@ import (
 )
 
 const (
-	// coalesce is the least time between two snapshots: what changes within it is published together. A change
-	// after a quiet time is published at once, so that the first packet to a new neighbour does not wait for it.
+	// coalesce is the minimum interval between two snapshots: changes within it are published together. A change
+	// after a quiet period is published immediately, so that the first packet to a new neighbour does not wait.
 	coalesce = 10 * time.Millisecond
-	// tick is how often stale neighbours in use are looked for.
+	// tick is the interval of the check for stale neighbours in use.
 	tick = time.Second
-	// restraint is how many times as long as the last full read took the next one waits, so that a host with very
-	// many routes and a restless interface spends a fifth of one CPU on it at most.
+	// restraint limits full reads: the interval to the next one is at least restraint times the duration of the last
+	// one. A host with very many routes and an unstable interface thus spends at most a fifth of one CPU on them.
 	restraint = 4
-	// receiveBuffer holds a burst of messages, for instance of a routing daemon that starts. An overrun does no
-	// harm but a full read.
+	// receiveBuffer has room for a burst of messages, such as from a starting routing daemon. An overrun only causes
+	// a full read.
 	receiveBuffer = 4 << 20
 )
 
-// groups are the kernel's multicast groups that tell of changes. Only routes and neighbours, of which there may be
-// many, are followed message by message; everything else is read anew when one of the others speaks.
+// groups are the kernel's multicast groups for changes. Routes and neighbours, which can be numerous, are updated
+// message by message; a message of any other group causes a full read.
 var groups = []uint{
 	unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH,
 	unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
@@ -38,38 +38,38 @@ var groups = []uint{
 	unix.RTNLGRP_NEXTHOP,
 }
 
-// follower is the state of Run. It belongs to Run's goroutine.
+// follower is the state of Run. Only Run's goroutine uses it.
 type follower struct {
 	t        *Table
 	kernel   *kernel
 	proxy    *proxy
 	owned    hostAddresses
-	next     snapshot  // what will be published
-	changed  bool      // next differs from what is published
-	stale    bool      // next must be read anew
-	exposed  bool      // the IPsec policies must be, at least
-	told     bool      // the operator has been told that there are such policies
-	quiet    time.Time // nothing is published before then
-	reread   time.Time // nor everything read anew before then
+	next     snapshot  // the next snapshot to publish
+	changed  bool      // next differs from the published snapshot
+	stale    bool      // next requires a full read
+	exposed  bool      // next requires at least a read of the IPsec policies
+	told     bool      // the warning about IPsec policies has been logged
+	quiet    time.Time // time of the next permitted publication
+	reread   time.Time // time of the next permitted full read
 	timer    *time.Timer
 	searches [sides]searches
 }
 
-// batch is what one read of the event socket gives.
+// batch is the result of one read from a netlink socket.
 type batch struct {
 	messages []syscall.NetlinkMessage
 	err      error
 }
 
-// Run follows the kernel until ctx ends, then returns nil. In a process that uses several network namespaces, the
-// calling goroutine must be locked to a thread in that of New.
+// Run follows the kernel until ctx is done, and then returns nil. In a process with several network namespaces, the
+// calling goroutine must be locked to a thread in the namespace of New.
 func (t *Table) Run(ctx context.Context) error {
 	events, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
 	if err != nil {
 		return fmt.Errorf("netlink: subscribe: %w", err)
 	}
 	if err := events.SetReceiveBufferSize(receiveBuffer, true); err != nil {
-		t.log.Debug("netlink: receive buffer stays small", "error", err)
+		t.log.Debug("netlink: cannot enlarge the receive buffer", "error", err)
 	}
 	policies, err := subscribeIPsec()
 	if err != nil {
@@ -91,7 +91,7 @@ func (t *Table) Run(ctx context.Context) error {
 		proxy:    &proxy{t: t, timer: time.NewTimer(idle)},
 		owned:    make(hostAddresses),
 		next:     *t.state.Load(),
-		stale:    true, // what changed between New and the subscription
+		stale:    true, // for changes between New and the subscription
 		timer:    time.NewTimer(0),
 		searches: [sides]searches{v6: newSearches(v6), v4: newSearches(v4)},
 	}
@@ -107,24 +107,24 @@ func (t *Table) Run(ctx context.Context) error {
 	return f.run(ctx, routing, security)
 }
 
-// listen starts to receive from a socket. stop closes it and waits until nothing more comes.
+// listen starts to receive from a socket. stop closes the socket and waits until the receiver has ended.
 func listen(s *nl.NetlinkSocket) (batches <-chan batch, stop func()) {
 	c := make(chan batch)
 	go receive(s, c)
 	return c, func() {
 		s.Close()
-		for range c { // until the reader is gone
+		for range c { // until the receiver has ended
 		}
 	}
 }
 
-// receive hands over what the kernel tells until the socket fails, for instance because it is closed.
+// receive sends messages of the kernel to the channel until the socket fails, for example because it was closed.
 func receive(s *nl.NetlinkSocket, to chan<- batch) {
 	defer close(to)
 	for {
 		m, from, err := s.Receive()
 		if err == nil && from.Pid != nl.PidKernel {
-			continue // not from the kernel: anyone may send to us
+			continue // not from the kernel: any process may send to us
 		}
 		to <- batch{m, err}
 		if err != nil && !errors.Is(err, unix.ENOBUFS) {
@@ -133,7 +133,7 @@ func receive(s *nl.NetlinkSocket, to chan<- batch) {
 	}
 }
 
-// run is the loop of Run.
+// run is the main loop of Run.
 func (f *follower) run(ctx context.Context, routing, security <-chan batch) error {
 	seconds := time.NewTicker(tick)
 	defer seconds.Stop()
@@ -156,7 +156,7 @@ func (f *follower) run(ctx context.Context, routing, security <-chan batch) erro
 			if b.err != nil && !errors.Is(b.err, unix.ENOBUFS) {
 				return fmt.Errorf("netlink: receive: %w", b.err)
 			}
-			f.exposed = true // whatever has happened to policies
+			f.exposed = true
 			f.publish()
 		case a := <-f.t.asks:
 			f.resolve(&a, time.Now())
@@ -184,7 +184,7 @@ var errSubscription = errors.New("netlink: the subscription ended")
 func (f *follower) take(b batch) error {
 	switch {
 	case errors.Is(b.err, unix.ENOBUFS):
-		f.t.log.Info("netlink: messages were lost, reading everything anew")
+		f.t.log.Info("netlink: receive buffer overrun, reading all routes again")
 		f.stale = true
 	case b.err != nil:
 		return fmt.Errorf("netlink: receive: %w", b.err)
@@ -220,7 +220,7 @@ func (f *follower) message(kind, flags uint16, data []byte) {
 		}
 	case unix.RTM_NEWADDR:
 		if a, ok := parseHostAddress(data); ok {
-			f.owned[a] = true // it may be gone again before everything is read
+			f.owned[a] = true // it may be deleted again before the full read
 		}
 		f.stale = true
 	default:
@@ -228,8 +228,8 @@ func (f *follower) message(kind, flags uint16, data []byte) {
 	}
 }
 
-// publish makes next what look-ups see, at once or when the quiet time is over. What must be read anew may have to wait
-// longer; the rest does not wait for it.
+// publish publishes next, immediately or at the end of the quiet period. A full read may have to wait longer; other
+// changes do not wait for it.
 func (f *follower) publish() {
 	now := time.Now()
 	read := (f.stale || f.exposed) && !now.Before(f.reread)
@@ -267,23 +267,23 @@ func (f *follower) publish() {
 	}
 }
 
-// warn tells the operator once that IPsec policies exist which packets may fall under.
+// warn logs once that there are IPsec policies that may match translated packets.
 func (f *follower) warn() {
 	exist := f.next.ipsec != [sides]*ipsec{}
 	if exist && !f.told {
-		f.t.log.Warn("this host has IPsec policies (ip xfrm policy): translated packets that fall under one are refused (ipsec), " +
+		f.t.log.Warn("this host has IPsec policies (ip xfrm policy): translated packets that match one are dropped (ipsec), " +
 			"since they would leave unencrypted; exempt them with a policy of higher precedence without a template")
 	}
 	f.told = exist
 }
 
-// read reads everything anew into next, or the IPsec policies if nothing else has changed. If that fails, it is to be
-// tried again later.
+// read does a full read into next, or reads only the IPsec policies if nothing else requires it. It returns false on
+// failure, and Run tries again later.
 func (f *follower) read(before *snapshot) bool {
 	start := time.Now()
 	err := f.readInto(before)
 	if err != nil {
-		f.t.log.Error("following the kernel's routes: will try again", "error", err)
+		f.t.log.Error("cannot read the kernel's routes, retrying", "error", err)
 		f.reread = start.Add(tick)
 		return false
 	}
@@ -310,7 +310,7 @@ func (f *follower) readInto(before *snapshot) error {
 	return nil
 }
 
-// notify tells of what only a full read changes: the links and the addresses.
+// notify calls the observers of links and addresses, which only a full read changes.
 func (f *follower) notify(before *snapshot) {
 	f.proxy.update()
 	linksChanged := false
@@ -329,8 +329,8 @@ func (f *follower) notify(before *snapshot) {
 	}
 }
 
-// resolve does what a look-up asked for. A neighbour that is known is not looked for, one that has failed not more than
-// once in refreshFailed.
+// resolve executes a request of a look-up. It ignores known neighbours, and retries a failed one at most once per
+// refreshFailed.
 func (f *follower) resolve(a *ask, now time.Time) {
 	nic := &f.next.nics[a.side]
 	if nic.Index == 0 {
@@ -353,12 +353,12 @@ func (f *follower) resolve(a *ask, now time.Time) {
 	if err := f.kernel.resolve(nic.Index, a.addr); err != nil {
 		f.searches[a.side].end(a.addr)
 		f.t.asked.forget(*a)
-		f.t.log.Debug("next hop not asked for", "interface", nic.Name, "error", err)
+		f.t.log.Debug("cannot resolve next hop", "interface", nic.Name, "error", err)
 	}
 }
 
-// refresh asks the kernel to check the neighbours in use that it has not heard of for a while. They have their entries in its
-// table already.
+// refresh asks the kernel to probe the neighbours in use that are stale. They already have entries in the kernel's
+// table.
 func (f *follower) refresh(now time.Time) {
 	for d := range f.next.nics {
 		nic := &f.next.nics[d]
@@ -370,7 +370,7 @@ func (f *follower) refresh(now time.Time) {
 				continue
 			}
 			if err := f.kernel.resolve(nic.Index, p.Addr()); err != nil {
-				f.t.log.Debug("neighbour not refreshed", "interface", nic.Name, "error", err)
+				f.t.log.Debug("cannot refresh neighbour", "interface", nic.Name, "error", err)
 			}
 		}
 	}

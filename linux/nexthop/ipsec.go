@@ -19,25 +19,25 @@ import (
 	"nat64d/packet"
 )
 
-// Of linux/xfrm.h, as far as the library has it not.
+// Constants of linux/xfrm.h that the library lacks.
 const (
 	xfrmPolicyOut   = 1
 	xfrmPolicyFwd   = 2
-	xfrmPolicySub   = 1 // a policy of this type counts beside one of the main type
+	xfrmPolicySub   = 1 // a policy of this type applies in addition to those of the main type
 	xfrmaPolicyType = 16
 	xfrmGetDefault  = 0x28 // XFRM_MSG_GETDEFAULT, Linux 5.15
 	xfrmBlock       = 1
 )
 
-// ipsec holds the IPsec policies (ip-xfrm(8)) that can apply to packets which leave on one side. The kernel would encrypt
-// or refuse such packets; from here they would leave in clear.
+// ipsec contains the IPsec policies (ip-xfrm(8)) for packets that leave on one side. The kernel would encrypt or drop
+// such packets; nat64d would send them unencrypted.
 type ipsec struct {
 	lists   [ipsecLists]policyList
-	blocked [2]bool // by direction, out first: what no policy covers is refused
-	parts   parts   // of a flow that the policies look at
+	blocked [2]bool // by direction, out first: packets without a matching policy are dropped
+	fields  fields  // the fields of a flow that the policies match
 }
 
-// The lists: by direction, and in each the policies of the main type and of the other one, which both count.
+// The lists: two for each direction, with the policies of the main type and of the sub type. Both types apply.
 const (
 	outMain = iota
 	outSub
@@ -46,10 +46,10 @@ const (
 	ipsecLists
 )
 
-// policyList holds policies by the prefix of one end: the destination for the direction out, where policies of a gateway
-// differ in it, and the source for fwd.
+// policyList is an index of policies by the prefix of one end: by destination for direction out, by source for fwd,
+// because that is where the policies of a gateway differ.
 type policyList struct {
-	byPrefix bart.Table[[]ipsecPolicy] // each slice by falling precedence
+	byPrefix bart.Table[[]ipsecPolicy] // each slice in order of precedence
 	bySource bool
 }
 
@@ -60,16 +60,16 @@ type ipsecPolicy struct {
 	proto        uint8 // 0: any
 	ifindex      int   // outgoing interface; 0: any
 	priority     uint32
-	age          int  // of two of one priority the older one counts
-	refuses      bool // it blocks, or has packets encrypted
+	age          int  // of two policies with the same priority, the older one applies
+	refuses      bool // it blocks or encrypts packets
 }
 
-// maskedPort is a port of which the bits of mask count.
+// maskedPort is a port and the mask of its significant bits.
 type maskedPort struct{ port, mask uint16 }
 
 func (m maskedPort) matches(port uint16) bool { return (m.port^port)&m.mask == 0 }
 
-// matches reports whether f, which leaves by an interface, falls under p.
+// matches reports whether p applies to f on the interface index.
 func (p *ipsecPolicy) matches(f *flow, index int) bool {
 	return (p.proto == 0 || p.proto == f.proto) && (p.ifindex == 0 || p.ifindex == index) &&
 		p.src.Contains(f.src) && p.dst.Contains(f.dst) && p.sport.matches(f.sport) && p.dport.matches(f.dport)
@@ -80,21 +80,22 @@ func (p *ipsecPolicy) before(o *ipsecPolicy) int {
 	return cmp.Or(cmp.Compare(p.priority, o.priority), cmp.Compare(p.age, o.age))
 }
 
-// parts returns what p looks at.
-func (p *ipsecPolicy) parts() (n parts) {
+// fields returns the fields that p matches.
+func (p *ipsecPolicy) fields() (n fields) {
 	if p.src.Bits() > 0 {
-		n |= partSource
+		n |= fieldSource
 	}
 	if p.sport.mask != 0 || p.dport.mask != 0 {
-		n |= partPorts | partProto
+		n |= fieldPorts | fieldProto
 	}
 	if p.proto != 0 {
-		n |= partProto
+		n |= fieldProto
 	}
 	return n
 }
 
-// refuses reports whether a packet of f must not leave. What the host itself sends it does not forward. i may be nil.
+// refuses reports whether f must not be sent. The kernel does not forward packets that the host itself originates, so
+// only direction out applies to them. i may be nil.
 func (i *ipsec) refuses(f *flow, index int) bool {
 	if i == nil {
 		return false
@@ -102,7 +103,7 @@ func (i *ipsec) refuses(f *flow, index int) bool {
 	return i.refusesAs(outMain, f, index) || f.origin != packet.FromHost && i.refusesAs(fwdMain, f, index)
 }
 
-// refusesAs looks at the two lists of a direction.
+// refusesAs checks the two lists of a direction.
 func (i *ipsec) refusesAs(list int, f *flow, index int) bool {
 	main, sub := i.lists[list].find(f, index), i.lists[list+1].find(f, index)
 	if main == nil && sub == nil {
@@ -111,7 +112,7 @@ func (i *ipsec) refusesAs(list int, f *flow, index int) bool {
 	return main != nil && main.refuses || sub != nil && sub.refuses
 }
 
-// find returns the policy that f falls under, or nil.
+// find returns the policy that applies to f, or nil.
 func (l *policyList) find(f *flow, index int) (best *ipsecPolicy) {
 	if l.byPrefix.Size() == 0 {
 		return nil
@@ -134,13 +135,14 @@ func (l *policyList) find(f *flow, index int) (best *ipsecPolicy) {
 	return best
 }
 
-// policyMessage is one XFRM_MSG_NEWPOLICY.
+// policyMessage is an XFRM_MSG_NEWPOLICY message.
 type policyMessage struct {
 	ipsecPolicy
-	list int // of ipsec.lists; -1: it is about no packet of ours
+	list int // index in ipsec.lists; -1: it does not apply to forwarded packets
 }
 
-// parsePolicy reads a struct xfrm_userpolicy_info with its attributes; false if it is malformed or of another family.
+// parsePolicy parses a struct xfrm_userpolicy_info and its attributes. It returns false if the message is malformed
+// or of another family.
 func parsePolicy(b []byte) (policyMessage, bool) {
 	if len(b) < nl.SizeofXfrmUserpolicyInfo {
 		return policyMessage{}, false
@@ -151,7 +153,7 @@ func parsePolicy(b []byte) (policyMessage, bool) {
 		sport: maskedPort{bits.ReverseBytes16(info.Sel.Sport), bits.ReverseBytes16(info.Sel.SportMask)},
 		dport: maskedPort{bits.ReverseBytes16(info.Sel.Dport), bits.ReverseBytes16(info.Sel.DportMask)},
 	}}
-	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 { // the library reads network order as that of the host
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 { // the library parses network order as host order
 		m.sport, m.dport = maskedPort{info.Sel.Sport, info.Sel.SportMask}, maskedPort{info.Sel.Dport, info.Sel.DportMask}
 	}
 	var ok1, ok2 bool
@@ -178,7 +180,7 @@ func parsePolicy(b []byte) (policyMessage, bool) {
 	return m, true
 }
 
-// selectorPrefix returns one end of a selector.
+// selectorPrefix returns the prefix of one end of a selector.
 func selectorPrefix(family uint16, a nl.XfrmAddress, length uint8) (netip.Prefix, bool) {
 	var addr netip.Addr
 	switch family {
@@ -191,14 +193,14 @@ func selectorPrefix(family uint16, a nl.XfrmAddress, length uint8) (netip.Prefix
 	return p, err == nil && addr.IsValid()
 }
 
-// policyAttributes are what the attributes of a policy say.
+// policyAttributes are the parsed attributes of a policy.
 type policyAttributes struct {
 	templates, required int
-	foreign             bool // it is for packets with a mark, or of a virtual IPsec interface
+	foreign             bool // for packets with a mark, or of a virtual IPsec interface
 	sub                 bool
 }
 
-// attribute takes one attribute of a policy. Packets that fall under it carry no mark: they match if the bits that count
+// attribute parses one attribute of a policy. Forwarded packets carry no mark, so a mark matches if its masked bits
 // are zero.
 func (t *policyAttributes) attribute(kind uint16, v []byte) {
 	switch kind {
@@ -218,7 +220,8 @@ func (t *policyAttributes) attribute(kind uint16, v []byte) {
 	}
 }
 
-// newIPsec sorts policies, the newest first, by the side on which their packets leave; nil where nothing is refused.
+// newIPsec sorts policies, newest first, by the outgoing side of their packets. A side on which nothing is refused is
+// nil.
 func newIPsec(list []policyMessage, blocked [2]bool) (sides [sides]*ipsec) {
 	for d := range sides {
 		i := &ipsec{blocked: blocked}
@@ -238,13 +241,13 @@ func newIPsec(list []policyMessage, blocked [2]bool) (sides [sides]*ipsec) {
 	return sides
 }
 
-// add puts a policy into its list.
+// add adds a policy to its list.
 func (i *ipsec) add(m *policyMessage) {
 	l, p := &i.lists[m.list], m.dst
 	if l.bySource {
 		p = m.src
 	}
-	i.parts |= m.parts() | partOrigin
+	i.fields |= m.fields() | fieldOrigin
 	l.byPrefix.Modify(p, func(old []ipsecPolicy, _ bool) ([]ipsecPolicy, bool) {
 		n, _ := slices.BinarySearchFunc(old, m.ipsecPolicy, func(e, p ipsecPolicy) int { return e.before(&p) })
 		return slices.Insert(old, n, m.ipsecPolicy), false
@@ -275,8 +278,8 @@ func (k *kernel) ipsec() ([sides]*ipsec, error) {
 	return newIPsec(list, k.ipsecDefaults()), nil
 }
 
-// ipsecDefaults asks what becomes of packets that no policy covers (ip xfrm policy setdefault). Kernels that cannot say so
-// let them pass.
+// ipsecDefaults returns whether packets without a matching policy are blocked (ip xfrm policy setdefault). Kernels
+// without this setting allow them.
 func (k *kernel) ipsecDefaults() (blocked [2]bool) {
 	req := nl.NewNetlinkRequest(xfrmGetDefault, 0)
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_XFRM: k.xfrm}
@@ -290,12 +293,12 @@ func (k *kernel) ipsecDefaults() (blocked [2]bool) {
 	return blocked
 }
 
-// subscribeIPsec opens a socket that tells of changes to IPsec policies, nil on a kernel without IPsec and for a
-// process that may not read them.
+// subscribeIPsec opens a socket that receives changes of IPsec policies. It returns nil on a kernel without IPsec and
+// in a process that may not read the policies.
 func subscribeIPsec() (*nl.NetlinkSocket, error) {
 	s, err := nl.Subscribe(unix.NETLINK_XFRM, nl.XFRMNLGRP_POLICY)
 	switch {
-	case withoutIPsec(err), errors.Is(err, unix.EPERM): // Table.Blind tells
+	case withoutIPsec(err), errors.Is(err, unix.EPERM): // reported by Table.Blind
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("netlink: subscribe to IPsec policies: %w", err)

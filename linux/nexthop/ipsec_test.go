@@ -13,7 +13,7 @@ import (
 	"nat64d/packet"
 )
 
-// policyBytes builds an XFRM_MSG_NEWPOLICY about IPv4 packets to 192.0.2.0/24, with attributes.
+// policyBytes builds an XFRM_MSG_NEWPOLICY for IPv4 packets to 192.0.2.0/24, with attributes.
 func policyBytes(dir, action uint8, change func(*nl.XfrmUserpolicyInfo), attrs ...[]byte) []byte {
 	info := nl.XfrmUserpolicyInfo{Dir: dir, Action: action}
 	info.Sel.Family, info.Sel.PrefixlenD = unix.AF_INET, 24
@@ -36,8 +36,8 @@ func mark(value, mask uint32) []byte {
 	return attribute(nl.XFRMA_MARK, binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(nil, value), mask)...)
 }
 
-// TestIPsecPolicies looks one packet, from 198.51.100.7 port 4000 to 192.0.2.9 port 53 by UDP, up among policies, of which
-// the last one is the newest.
+// TestIPsecPolicies looks up one UDP packet from 198.51.100.7 port 4000 to 192.0.2.9 port 53 among policies, the last
+// of which is the newest.
 func TestIPsecPolicies(t *testing.T) {
 	t.Parallel()
 	const out, fwd, in = xfrmPolicyOut, xfrmPolicyFwd, 0
@@ -99,11 +99,11 @@ func TestIPsecPolicies(t *testing.T) {
 			t.Errorf("%s: refused %v, want %v", c.name, got, c.want)
 		}
 		if sides[v6] != nil && c.blocked == [2]bool{} {
-			t.Errorf("%s: a policy for IPv4 concerns IPv6", c.name)
+			t.Errorf("%s: a policy for IPv4 applies to IPv6", c.name)
 		}
 		of.origin = packet.FromHost
 		if c.want && (len(c.list) == 1 && c.list[0][nl.SizeofXfrmUserpolicyInfo-8] == fwd || c.blocked[1]) && sides[v4].refuses(&of, 7) {
-			t.Errorf("%s: a packet of the host itself is refused, which it does not forward", c.name)
+			t.Errorf("%s: a packet that the host itself originates is refused by a policy for forwarding", c.name)
 		}
 	}
 }

@@ -20,14 +20,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernel asks the kernel for the state of the network namespace in which it was opened. One goroutine may use it.
+// kernel reads the state of the network namespace in which it was opened. It is not safe for concurrent use.
 type kernel struct {
 	handle *netlink.Handle  // links, addresses, rules, neighbours
-	routes *nl.SocketHandle // what handle does not tell completely
-	xfrm   *nl.SocketHandle // IPsec policies; nil: the kernel has none
-	blind  bool             // it may not list them
+	routes *nl.SocketHandle // for data that handle does not return completely
+	xfrm   *nl.SocketHandle // IPsec policies; nil: the kernel has no IPsec
+	blind  bool             // the process may not list IPsec policies
 
-	// interrupted says that something changed during the last snapshot, which may therefore be inconsistent.
+	// interrupted reports that the state changed during the last snapshot, which may therefore be inconsistent.
 	interrupted bool
 }
 
@@ -54,7 +54,7 @@ func openKernel() (*kernel, error) {
 	return k, nil
 }
 
-// close frees the sockets.
+// close closes the sockets.
 func (k *kernel) close() {
 	k.handle.Close()
 	k.routes.Close()
@@ -63,8 +63,8 @@ func (k *kernel) close() {
 	}
 }
 
-// checkInterfaces makes sure that neither interface is one without Ethernet headers. It returns a sentence for each that
-// does not exist.
+// checkInterfaces returns an error if an interface is not an Ethernet one. It returns a sentence for each interface
+// that does not exist.
 func (k *kernel) checkInterfaces(i Interfaces) (missing []string, err error) {
 	links, err := k.handle.LinkList()
 	if err := k.listed("interfaces", err); err != nil {
@@ -83,7 +83,7 @@ func (k *kernel) checkInterfaces(i Interfaces) (missing []string, err error) {
 	return slices.Compact(missing), nil
 }
 
-// names lists interfaces for a message.
+// names returns a list of interfaces for a message.
 func names(links []netlink.Link) string {
 	var s []string
 	for _, l := range links {
@@ -92,10 +92,10 @@ func names(links []netlink.Link) string {
 	return strings.Join(s, ", ")
 }
 
-// ethernet says whether frames of an interface have Ethernet headers.
+// ethernet reports whether frames of an interface have Ethernet headers.
 func ethernet(a *netlink.LinkAttrs) bool { return a.EncapType == "ether" && len(a.HardwareAddr) == 6 }
 
-// listed judges the error of a list.
+// listed handles the error of a dump.
 func (k *kernel) listed(what string, err error) error {
 	switch {
 	case errors.Is(err, netlink.ErrDumpInterrupted):
@@ -107,7 +107,7 @@ func (k *kernel) listed(what string, err error) error {
 	return nil
 }
 
-// snapshot reads everything anew. The neighbours that are as they were in old keep their marks.
+// snapshot does a full read. Neighbours that are unchanged since old keep their marks.
 func (k *kernel) snapshot(i Interfaces, old *snapshot) (*snapshot, error) {
 	s := &snapshot{fib: newFIB()}
 	k.interrupted = false
@@ -136,7 +136,7 @@ func (k *kernel) snapshot(i Interfaces, old *snapshot) (*snapshot, error) {
 	return s, k.neighbours(s, old)
 }
 
-// link reads the state of the named interface; the index is 0 if there is none.
+// link returns the state of the named interface. The index is 0 if it does not exist.
 func (k *kernel) link(name string) (nic, error) {
 	link, err := k.handle.LinkByName(name)
 	var missing netlink.LinkNotFoundError
@@ -158,8 +158,8 @@ func (k *kernel) link(name string) (nic, error) {
 	return n, nil
 }
 
-// nicOf returns what netlink says of an interface, without an index if it is none of Ethernet's, since then another one
-// has taken the name.
+// nicOf converts the netlink attributes of an interface. It sets no index if the interface is not an Ethernet one,
+// which then has taken the name.
 func nicOf(link netlink.Link) nic {
 	a := link.Attrs()
 	if !ethernet(a) {
@@ -178,8 +178,8 @@ func nicOf(link netlink.Link) nic {
 	return n
 }
 
-// mtu6 returns the IPv6 MTU of an interface, which a router advertisement or the administrator may have set below
-// that of the link (RFC 4861 section 4.6.4). Without IPv6 it is no limit.
+// mtu6 returns the IPv6 MTU of an interface, which a router advertisement or the administrator may set below the MTU
+// of the link (RFC 4861 section 4.6.4). Without IPv6 there is no limit.
 func mtu6(name string) uint32 {
 	const none = 1 << 16
 	if n, ok := conf6(name, "mtu"); ok {
@@ -188,16 +188,16 @@ func mtu6(name string) uint32 {
 	return none
 }
 
-// forwards6 says whether the kernel forwards IPv6 packets that come in on an interface. That is one switch for all
-// interfaces; the switch of a single one, also called forwarding, says whether it is a router's. Kernels from 6.17 on
-// can forward from a single one, too.
+// forwards6 reports whether the kernel forwards IPv6 packets received on an interface. One switch controls forwarding
+// on all interfaces; the setting "forwarding" of a single interface only selects whether it behaves as a router.
+// Since Linux 6.17, forwarding can also be enabled for a single interface.
 func forwards6(name string) bool {
 	all, _ := conf6("all", "forwarding")
 	one, _ := conf6(name, "force_forwarding")
 	return all != 0 || one != 0
 }
 
-// conf6 reads a number from the settings of an interface, false if there is none.
+// conf6 reads a numeric setting of an interface. It returns false if there is none.
 func conf6(name, setting string) (uint32, bool) {
 	b, err := os.ReadFile(filepath.Join("/proc/sys/net/ipv6/conf", name, setting))
 	if err != nil {
@@ -231,12 +231,12 @@ func (k *kernel) addresses(s *snapshot) error {
 	return nil
 }
 
-// rules reads the routing rules of both families, and which tables they lead to.
+// rules reads the routing rules of both families and adds the tables that they refer to.
 func (k *kernel) rules(s *snapshot) error {
 	for d, family := range [sides]uint8{v6: unix.AF_INET6, v4: unix.AF_INET} {
 		list, err := k.ruleList(family)
 		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
-			list, err = defaultRules(), nil // a kernel without this family, or without rules
+			list, err = defaultRules(), nil // a kernel without this family, or without policy routing
 		}
 		if err := k.listed("rules", err); err != nil {
 			return err
@@ -251,7 +251,7 @@ func (k *kernel) rules(s *snapshot) error {
 	return k.groups(s)
 }
 
-// ruleList returns the rules of a family in their order.
+// ruleList returns the rules of a family in order.
 func (k *kernel) ruleList(family uint8) (list []ruleMessage, err error) {
 	req := k.request(unix.RTM_GETRULE, unix.NLM_F_DUMP, family)
 	err = req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWRULE, func(b []byte) bool {
@@ -263,7 +263,7 @@ func (k *kernel) ruleList(family uint8) (list []ruleMessage, err error) {
 	return list, err
 }
 
-// groups reads the groups of all interfaces, if a rule asks for one.
+// groups reads the groups of all interfaces if a rule matches a group.
 func (k *kernel) groups(s *snapshot) error {
 	if !slices.ContainsFunc(slices.Concat(s.rules[:]...), func(r rule) bool { return r.suppress.group >= 0 }) {
 		return nil
@@ -279,7 +279,7 @@ func (k *kernel) groups(s *snapshot) error {
 	return nil
 }
 
-// fib reads the routes of the tables that are in f.
+// fib reads the routes of the tables in f.
 func (k *kernel) fib(f *fib) error {
 	req := k.request(unix.RTM_GETROUTE, unix.NLM_F_DUMP, unix.AF_UNSPEC)
 	err := req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE, func(b []byte) bool {
@@ -319,8 +319,8 @@ func (k *kernel) neighbours(s, old *snapshot) error {
 	return nil
 }
 
-// resolve makes the kernel find the link-layer address of a neighbour, or check that of a stale one, as a packet to
-// it would (NTF_USE). It must replace: the kernel refuses to add an entry that exists.
+// resolve makes the kernel resolve the link-layer address of a neighbour or probe a stale one, as sending a packet
+// would (NTF_USE). The request must replace, because the kernel rejects the addition of an existing entry.
 func (k *kernel) resolve(index int, a netip.Addr) error {
 	family := netlink.FAMILY_V4
 	if a.Is6() {

@@ -19,7 +19,7 @@ import (
 	"nat64d/linux/nexthop"
 )
 
-func TestLinksAreFollowed(t *testing.T) {
+func TestRunFollowsLinks(t *testing.T) {
 	t.Parallel()
 	g := follow(t, network(t, lab.Options{}), nexthop.ARPAuto)
 	server := mac(t, g.Server, "eth0")
@@ -57,7 +57,7 @@ func TestLinksAreFollowed(t *testing.T) {
 		t.Errorf("the interface that came back is %+v, the one before %+v", l, first)
 	}
 	if g.linkEvents.Load() < events+2 {
-		t.Errorf("%d link events for going and coming back", g.linkEvents.Load()-events)
+		t.Errorf("%d link events for a removed and re-created interface", g.linkEvents.Load()-events)
 	}
 }
 
@@ -73,7 +73,7 @@ func TestMTUOfIPv6(t *testing.T) {
 	}
 }
 
-func TestNewSaysWhichInterfacesExist(t *testing.T) {
+func TestNewLogsMissingInterfaces(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
 	var log bytes.Buffer
@@ -98,7 +98,7 @@ func TestNewSaysWhichInterfacesExist(t *testing.T) {
 			t.Errorf("%s, %s: the v4 interface is there: %v, connected: %v", c.v6, c.v4, there, table.Connected4())
 		}
 		if n := strings.Count(log.String(), "eth7\\\" does not exist, waiting for it: this host has lo, "); n != 1 {
-			t.Errorf("%s, %s: said %d times that eth7 does not exist: %s", c.v6, c.v4, n, &log)
+			t.Errorf("%s, %s: logged %d times that eth7 does not exist: %s", c.v6, c.v4, n, &log)
 		}
 	}
 	if _, err := read("lo", l.NIC4); err == nil || !strings.Contains(err.Error(), `interface "lo" is of type loopback: must be an Ethernet one`) {
@@ -114,14 +114,14 @@ func TestOneInterface(t *testing.T) {
 	g.want(lab.Client6, mac(t, g.Client, "eth0")+" mtu 1500")
 }
 
-// TestARPIsAnswered has the server, a kernel, look for addresses of pool4.
+// TestARPIsAnswered checks ARP for addresses of pool4 with the server's kernel as requester.
 func TestARPIsAnswered(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
 	g := follow(t, l, nexthop.ARPAuto)
 	gateway := ip(t, l.Gateway, "-br link show dev "+l.NIC4)
 	gateway = strings.Fields(gateway)[2]
-	// The server remembers another owner of the spare address: the announcement corrects that.
+	// The server has cached another owner of the spare address; the announcement replaces it.
 	ip(t, l.Server, "neigh replace "+lab.Spare4+" lladdr 02:00:00:00:00:99 dev eth0 nud stale")
 	entry := func(addr string) string { return ip(t, l.Server, "neigh show "+addr+" dev eth0") }
 	proxied := []netip.Addr{netip.MustParseAddr(lab.Spare4), netip.MustParseAddr("192.0.2.65"), netip.MustParseAddr("198.51.100.1")}
@@ -129,7 +129,7 @@ func TestARPIsAnswered(t *testing.T) {
 	until(t, "the announcement corrects the entry of a former owner", func() bool {
 		return strings.Contains(entry(lab.Spare4), gateway)
 	})
-	ask := func(addr string) { // a datagram makes the kernel ask
+	ask := func(addr string) { // a datagram makes the kernel send a request
 		c, err := l.Server.Dial(t.Context(), "udp", addr+":9")
 		if err != nil {
 			t.Fatal(err)
@@ -139,21 +139,22 @@ func TestARPIsAnswered(t *testing.T) {
 	}
 	until(t, "a request is answered", func() bool { ask("192.0.2.65"); return strings.Contains(entry("192.0.2.65"), gateway) })
 
-	// Neither what is not proxied nor, any longer, what the host has taken for itself: then the kernel answers alone.
+	// nat64d does not answer for an address that is not proxied, nor for one that the host has added since: then only
+	// the kernel answers.
 	if err := l.Server.SetSysctl("net/ipv4/neigh/eth0/retrans_time_ms", "50"); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "another address is not answered for", func() bool { ask("192.0.2.66"); return strings.Contains(entry("192.0.2.66"), "FAILED") })
 	g.SetProxied(nil)
 	until(t, "an address no longer proxied is not answered for", func() bool {
-		if strings.Contains(entry("192.0.2.65"), gateway) { // a former answer, or one that was still on the way
+		if strings.Contains(entry("192.0.2.65"), gateway) { // an earlier answer, or one still in transit
 			ip(t, l.Server, "neigh flush dev eth0")
 		}
 		ask("192.0.2.65")
 		return strings.Contains(entry("192.0.2.65"), "FAILED")
 	})
 
-	// It goes on when the interface has come back.
+	// nat64d answers again when the interface has been re-created.
 	g.SetProxied(proxied)
 	if err := l.Unplug4(); err != nil {
 		t.Fatal(err)
@@ -168,9 +169,9 @@ func TestARPIsAnswered(t *testing.T) {
 	})
 }
 
-// TestARPOfPriorityTags sends requests in frames of VLAN 0, which are answered like untagged ones, and of other VLANs, which are
-// not.
-func TestARPOfPriorityTags(t *testing.T) {
+// TestARPInPriorityTaggedFrames sends requests in frames of VLAN 0, which are answered like untagged ones, and of other
+// VLANs, which are ignored.
+func TestARPInPriorityTaggedFrames(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
 	g := follow(t, l, nexthop.ARPAuto)
@@ -189,7 +190,7 @@ func TestARPOfPriorityTags(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	zero, seven := []byte{0x81, 0, 0xa0, 0}, []byte{0x81, 0, 0xa0, 7}
-	number := byte(100) // of the sender, which tells the answers apart
+	number := byte(100) // of the sender; identifies the request of an answer
 	ask := func(tags ...[]byte) {
 		number++
 		frame := slices.Concat(bytes.Repeat([]byte{0xff}, 6), nic.HardwareAddr, slices.Concat(tags...),
@@ -214,7 +215,7 @@ func TestARPOfPriorityTags(t *testing.T) {
 			}
 		}
 	}
-	until(t, "a request is answered", func() bool { // the responder takes a moment to begin
+	until(t, "a request is answered", func() bool { // the responder needs time to start
 		ask()
 		b := make([]byte, 64)
 		for {
@@ -236,7 +237,7 @@ func TestARPOfPriorityTags(t *testing.T) {
 		ask(seven, zero)
 		ask(tags...)
 		if got := answered(); got != number {
-			t.Errorf("tags %x: the next answer is for request %d, want %d, the first that is of no VLAN", tags, got, number)
+			t.Errorf("tags %x: the next answer is for request %d, want %d, the first without a VLAN", tags, got, number)
 		}
 	}
 }

@@ -11,32 +11,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// neighbour is what the kernel knows of one next hop. One that it is still looking for has no entry here. The MAC and
-// failed never change, so that the neighbour is part of an immutable snapshot; the marks do.
+// neighbour is the kernel's state of a next hop. There is none while the kernel is still resolving the address for
+// the first time. MAC and failed never change, so a neighbour can be part of an immutable snapshot; the marks are
+// atomic.
 type neighbour struct {
 	mac    [6]byte
 	failed bool // it does not answer
 
-	stale atomic.Bool // the kernel has not heard of it for a while
-	used  atomic.Bool // packets go there, or would
+	stale atomic.Bool // the kernel has not confirmed it recently
+	used  atomic.Bool // packets are sent to it, or would be
 
-	refreshed time.Time // when the kernel was last asked to check; belongs to Run's goroutine
+	refreshed time.Time // when the kernel was last asked to probe it; only Run's goroutine uses it
 }
 
-// use notes that a packet goes to n, which may be nil. It writes only once between two looks of Run, so that the
-// workers share the cache line.
+// use marks n, which may be nil, as used. It writes only once per check by Run, so that the workers share the cache
+// line.
 func (n *neighbour) use() {
 	if n != nil && !n.used.Load() {
 		n.used.Store(true)
 	}
 }
 
-// valid are the states of RFC 4861 section 7.3.2 (and the kernel's own two) in which a link-layer address is usable.
+// valid are the states with a usable link-layer address: those of RFC 4861 section 7.3.2 and two of the kernel.
 const valid = netlink.NUD_PERMANENT | netlink.NUD_NOARP | netlink.NUD_REACHABLE | netlink.NUD_STALE |
 	netlink.NUD_DELAY | netlink.NUD_PROBE
 
-// next returns the neighbour after the kernel's message m: n itself, when the answer to a look-up stays the same, and
-// nil when there is none to give. n may be nil.
+// next returns the neighbour after message m of the kernel: n itself if the answer to a look-up does not change, and
+// nil if there is none. n may be nil.
 func (n *neighbour) next(m *netlink.Neigh) *neighbour {
 	switch {
 	case m.State&valid != 0 && len(m.HardwareAddr) == 6:
@@ -47,7 +48,7 @@ func (n *neighbour) next(m *netlink.Neigh) *neighbour {
 			return n
 		}
 		if stale && !n.stale.Load() {
-			n.used.Store(false) // what counts is use from now on
+			n.used.Store(false) // only later use counts
 		}
 		n.stale.Store(stale)
 		return n
@@ -57,12 +58,12 @@ func (n *neighbour) next(m *netlink.Neigh) *neighbour {
 		}
 		return &neighbour{failed: true}
 	case n != nil && n.failed:
-		return n // tried once more: still failed until it answers
+		return n // the kernel is retrying: still failed until it answers
 	}
 	return nil
 }
 
-// load adds a neighbour to a table that nobody else reads yet.
+// load adds a neighbour to an unpublished table.
 func (n *nic) load(m *netlink.Neigh, old *nic) {
 	p, ok := hostPrefix(m)
 	if !ok || m.LinkIndex != n.Index {
@@ -77,7 +78,7 @@ func (n *nic) load(m *netlink.Neigh, old *nic) {
 	}
 }
 
-// update applies a message about a neighbour of n and says whether an answer has changed.
+// update applies a message about a neighbour of n and reports whether an answer has changed.
 func (n *nic) update(m *netlink.Neigh, del bool) bool {
 	p, ok := hostPrefix(m)
 	if !ok || m.LinkIndex != n.Index {
@@ -99,8 +100,7 @@ func (n *nic) update(m *netlink.Neigh, del bool) bool {
 	return true
 }
 
-// hostPrefix returns a neighbour's address as a key; false for entries of bridges and for those that the kernel
-// answers for in another's place.
+// hostPrefix returns the key of a neighbour's address. It returns false for bridge entries and for proxy entries.
 func hostPrefix(m *netlink.Neigh) (netip.Prefix, bool) {
 	a, ok := netip.AddrFromSlice(m.IP)
 	if !ok || m.Flags&netlink.NTF_PROXY != 0 || m.Family != unix.AF_INET && m.Family != unix.AF_INET6 {
@@ -112,14 +112,15 @@ func hostPrefix(m *netlink.Neigh) (netip.Prefix, bool) {
 	return netip.PrefixFrom(a, a.BitLen()), true
 }
 
-// The kernel is asked about a neighbour in use at most so often: about one that has failed when a packet to it comes.
+// Minimum intervals between requests to the kernel to probe a neighbour in use, and to retry a failed one to which a
+// packet is sent.
 const (
 	refreshStale  = 30 * time.Second
 	refreshFailed = time.Second // RFC 1122 section 2.3.2.1
 )
 
-// due says whether the kernel should be asked to check n now, and if so notes that it is. The packets of a tap never
-// confirm a neighbour nor start a probe, so an entry in use would stay stale for ever, even with a dead host behind it.
+// due reports whether the kernel should probe n now, and if so records the time. Packets of a packet socket neither
+// confirm a neighbour nor start a probe, so an entry in use would stay stale for ever, even if its host is down.
 func (n *neighbour) due(now time.Time) bool {
 	if n.failed || !n.stale.Load() || !n.used.Load() || now.Sub(n.refreshed) < refreshStale {
 		return false

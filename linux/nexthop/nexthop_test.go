@@ -19,7 +19,7 @@ import (
 	"nat64d/packet"
 )
 
-// gateway is a Table that follows the kernel of a lab's gateway, and the Cache of a worker.
+// gateway is a Table that follows the kernel of a lab's gateway, with the Cache of a worker.
 type gateway struct {
 	*testing.T
 	*lab.Lab
@@ -28,7 +28,7 @@ type gateway struct {
 	linkEvents atomic.Int32
 }
 
-// network returns a lab of the test's own; without addresses proxied nothing answers ARP.
+// network returns a lab for the test. Without addresses to proxy, no process answers ARP.
 func network(t *testing.T, o lab.Options) *lab.Lab {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -46,7 +46,7 @@ func network(t *testing.T, o lab.Options) *lab.Lab {
 	return l
 }
 
-// failure fails the test with what is written to it: nothing that a test does is an error for the operator.
+// failure is a log writer that fails the test: no action of a test should cause an error in the log.
 type failure struct{ *testing.T }
 
 func (f failure) Write(b []byte) (int, error) {
@@ -60,7 +60,7 @@ func follow(t *testing.T, l *lab.Lab, mode nexthop.AnswerARP) *gateway {
 	return followWith(t, l, mode, func(*nexthop.Table) {})
 }
 
-// followWith is follow with something to be done to the Table before it runs.
+// followWith is follow with a function that prepares the Table before it runs.
 func followWith(t *testing.T, l *lab.Lab, mode nexthop.AnswerARP, prepare func(*nexthop.Table)) *gateway {
 	t.Helper()
 	g := &gateway{T: t, Lab: l}
@@ -83,7 +83,7 @@ func followWith(t *testing.T, l *lab.Lab, mode nexthop.AnswerARP, prepare func(*
 				t.Error(err)
 			}
 		case <-time.After(5 * time.Second):
-			t.Error("Run does not end")
+			t.Error("Run does not return")
 		}
 	})
 	return g
@@ -144,7 +144,7 @@ func (g *gateway) hop(addr string) string {
 	return result(g.Hop6(&packet.Selector6{Dst: a.As16()}))
 }
 
-// resolve asks for the next hop to an address of either family.
+// resolve requests the next hop of an address of either family.
 func (g *gateway) resolve(addr string) {
 	if a := netip.MustParseAddr(addr); a.Is4() {
 		g.Resolve4(packet.Selector4{Dst: a.As4()}, packet.Client{})
@@ -153,7 +153,7 @@ func (g *gateway) resolve(addr string) {
 	}
 }
 
-// want waits for an answer, asking for what is pending.
+// want waits for an answer, and requests resolution while it is pending.
 func (g *gateway) want(addr, answer string) {
 	g.Helper()
 	got := ""
@@ -177,12 +177,12 @@ func mac(t *testing.T, n *lab.Namespace, dev string) string {
 	return strings.ReplaceAll(f[2], ":", "")
 }
 
-func TestNeighboursAreResolved(t *testing.T) {
+func TestResolveFindsNeighbours(t *testing.T) {
 	t.Parallel()
 	g := follow(t, network(t, lab.Options{}), nexthop.ARPAuto)
 	for _, a := range []string{lab.Server4, lab.Client6} {
 		if got := g.hop(a); got != "pending" {
-			t.Errorf("%s, which nobody has asked for, is %s", a, got)
+			t.Errorf("%s, without a request, is %s", a, got)
 		}
 	}
 	before := g.Generation()
@@ -190,14 +190,14 @@ func TestNeighboursAreResolved(t *testing.T) {
 	g.want(lab.Server4, server+" mtu 1500")
 	g.want(lab.Client6, client+" mtu 1500")
 	if g.Generation() == before {
-		t.Error("the generation stayed")
+		t.Error("the generation has not changed")
 	}
 	h, _, _ := g.Hop4(&packet.Selector4{Dst: netip.MustParseAddr(lab.Server4).As4()})
 	if got, want := fmt.Sprintf("%x", h.Src), mac(t, g.Gateway, g.NIC4); got != want {
 		t.Errorf("the source MAC is %s, want %s", got, want)
 	}
 
-	// The neighbour gets another network card and says so.
+	// The neighbour changes its MAC address and announces it.
 	ip(t, g.Server, "link set eth0 address 02:00:00:00:00:99")
 	g.ip("neigh replace " + lab.Server4 + " lladdr 02:00:00:00:00:99 dev " + g.NIC4 + " nud reachable")
 	g.want(lab.Server4, "020000000099 mtu 1500")
@@ -224,10 +224,10 @@ func TestNeighbourFails(t *testing.T) {
 	})
 }
 
-func TestRoutesAreFollowed(t *testing.T) {
+func TestRunFollowsRoutes(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
-	for n, c := range map[*lab.Namespace][]string{ // an IPv4 route may lead to an IPv6 router (RFC 8950)
+	for n, c := range map[*lab.Namespace][]string{ // an IPv4 route may have an IPv6 router (RFC 8950)
 		l.Server:  {"eth0", "fe80::5"},
 		l.Gateway: {l.NIC4, "fe80::4"},
 	} {
@@ -284,7 +284,7 @@ func TestRoutesAreFollowed(t *testing.T) {
 	}
 }
 
-func TestAddressesAreFollowed(t *testing.T) {
+func TestRunFollowsAddresses(t *testing.T) {
 	t.Parallel()
 	g := follow(t, network(t, lab.Options{}), nexthop.ARPAuto)
 	g.want("203.0.113.9", "no_route")
@@ -326,7 +326,7 @@ func TestSources(t *testing.T) {
 		"fd00:db8::99":    "fd00:db8::1 true",
 		"fe80::1":         linkLocal + " true",
 	} {
-		// The kernel gives an interface its link-local address some time after it is up.
+		// The kernel assigns the link-local address some time after the interface is up.
 		until(t, "an error to "+dst+" comes from "+want, func() bool { return source(dst) == want })
 	}
 	g.ip("addr flush dev " + g.NIC4)
@@ -352,7 +352,7 @@ func TestStaleNeighbourInUseIsRefreshed(t *testing.T) {
 	}
 	g.ip("neigh change " + lab.Server4 + " dev " + g.NIC4 + " nud stale")
 	if !stale() {
-		t.Fatal("the neighbour cannot be made stale")
+		t.Fatal("cannot make the neighbour stale")
 	}
 	before := g.Generation()
 	until(t, "a stale neighbour in use is probed", func() bool {
@@ -364,7 +364,7 @@ func TestStaleNeighbourInUseIsRefreshed(t *testing.T) {
 	}
 }
 
-func TestPolicyRoutingIsTheKernels(t *testing.T) {
+func TestHopsFollowPolicyRules(t *testing.T) {
 	t.Parallel()
 	g := follow(t, network(t, lab.Options{}), nexthop.ARPAuto)
 	server, client := mac(t, g.Server, "eth0"), mac(t, g.Client, "eth0")
@@ -374,7 +374,7 @@ func TestPolicyRoutingIsTheKernels(t *testing.T) {
 	g.want("203.0.113.7", server+" mtu 1500")
 	g.want("203.0.114.7", "no_route")
 	g.want(lab.Gateway4, "host_address")
-	g.want(lab.Client6, client+" mtu 1500") // no rules there
+	g.want(lab.Client6, client+" mtu 1500") // there are no rules on this side
 	g.ip("route replace default dev " + g.NIC6 + " table 100")
 	g.want("203.0.113.7", "other_interface")
 	g.ip("rule del to 203.0.113.0/24 lookup 100")

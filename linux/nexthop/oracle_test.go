@@ -23,7 +23,7 @@ import (
 	"nat64d/packet"
 )
 
-// routeCommands returns random changes to the routes and rules of l's gateway, for ip -batch; some of them cannot be done.
+// routeCommands returns random changes to the routes and rules of l's gateway, for ip -batch; some of them fail.
 func routeCommands(r *rand.Rand, l *lab.Lab, n int) string {
 	var b strings.Builder
 	for range n {
@@ -91,9 +91,9 @@ func ruleCommands(r *rand.Rand, l *lab.Lab, n int) string {
 	return b.String()
 }
 
-// TestRoutesAreTheKernels changes routes and rules at random while Run follows them, and then compares them with a list of
-// the kernel's routes, and look-ups with what the kernel itself answers for forwarded packets of the same flows.
-func TestRoutesAreTheKernels(t *testing.T) {
+// TestRoutesAgreeWithKernel changes routes and rules at random while Run follows them. It then compares the result with
+// a dump of the kernel's routes, and look-ups with the kernel's own answers for forwarded packets of the same flows.
+func TestRoutesAgreeWithKernel(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: network namespaces")
@@ -147,7 +147,7 @@ func TestRoutesAreTheKernels(t *testing.T) {
 				compared += routed
 				break
 			}
-			if time.Now().After(deadline) { // it has had time to follow
+			if time.Now().After(deadline) { // Run has had enough time
 				routes, _ := l.Gateway.Output(t.Context(), "sh", "-c", "ip rule; ip route show table all")
 				routes6, _ := l.Gateway.Output(t.Context(), "sh", "-c", "ip -6 rule; ip -6 route show table all")
 				t.Fatalf("round %d: %s\n%s\n%s\nafter\n%s", round, wrong, routes, routes6, commands)
@@ -161,7 +161,7 @@ func TestRoutesAreTheKernels(t *testing.T) {
 	}
 }
 
-// carryOut carries out commands, those for IPv6 after the others. Those that cannot be done say so in what is returned.
+// carryOut executes commands, IPv6 commands last, and returns the messages of those that failed.
 func carryOut(t *testing.T, l *lab.Lab, commands string) (failures string) {
 	t.Helper()
 	var four, six strings.Builder
@@ -183,7 +183,7 @@ func carryOut(t *testing.T, l *lab.Lab, commands string) (failures string) {
 	return failures
 }
 
-// compare returns a difference between tab and the kernel, and how many destinations have a hop.
+// compare returns a difference between tab and the kernel, and the number of destinations with a hop.
 func compare(t *testing.T, l *lab.Lab, tab *Table) (wrong string, routed int) {
 	t.Helper()
 	if err := l.Gateway.Do(func() error {
@@ -247,7 +247,7 @@ func someFlow4(n int) flow {
 	return f
 }
 
-// oracle asks the kernel for the way of a packet that it would forward.
+// oracle returns the kernel's routing decision for a packet that it would forward.
 func oracle(k *kernel, f *flow, iif, index int) way {
 	family := uint8(unix.AF_INET)
 	if f.dst.Is6() {
@@ -263,10 +263,10 @@ func oracle(k *kernel, f *flow, iif, index int) way {
 	} {
 		req.AddData(nl.NewRtAttr(kind, v))
 	}
-	w := way{reason: drop.NoRoute} // also what an error of the kernel says
+	w := way{reason: drop.NoRoute} // also the result if the kernel returns an error
 	_ = req.ExecuteIter(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE, func(b []byte) bool {
 		c, ok := parseRoute(b)
-		c.route.src, c.route.tos = netip.Prefix{}, 0 // those of the flow
+		c.route.src, c.route.tos = netip.Prefix{}, 0 // the kernel returns those of the flow
 		if ok {
 			w = routes{c.route}.find(f, index).way
 		}
@@ -275,13 +275,13 @@ func oracle(k *kernel, f *flow, iif, index int) way {
 	return w
 }
 
-// ambiguous reports whether there are several hops to a, from which the kernel chooses by a hash of its own or, among IPv6
-// routes of one metric, by what it knows of their neighbours.
+// ambiguous reports whether there are several hops to a, among which the kernel chooses by its own hash or, for IPv6
+// routes with equal metrics, by the state of their neighbours.
 func ambiguous(f *fib, a netip.Addr) bool {
 	for _, t := range f.tables {
 		for _, rs := range t.routes.Supernets(netip.PrefixFrom(a, a.BitLen())) {
 			for i := range rs {
-				if rs[i].kind == unix.RTN_UNICAST && len(rs[i].hops) > 1 || a.Is6() && i > 0 && rs[i].beside(&rs[i-1]) {
+				if rs[i].kind == unix.RTN_UNICAST && len(rs[i].hops) > 1 || a.Is6() && i > 0 && rs[i].sameKey(&rs[i-1]) {
 					return true
 				}
 			}

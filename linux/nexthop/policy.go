@@ -11,26 +11,26 @@ import (
 	"nat64d/packet"
 )
 
-// parts are those of a flow that routes, rules and IPsec policies look at, beside the destination. Flows that agree in them
-// share a way.
-type parts uint8
+// fields is a set of fields of a flow, other than the destination: those that routes, rules and IPsec policies depend
+// on. Flows that agree in these fields and the destination have the same hop.
+type fields uint8
 
 const (
-	partSource parts = 1 << iota
-	partPorts        // with the protocol
-	partProto
-	partTOS
-	partOrigin
+	fieldSource fields = 1 << iota
+	fieldPorts         // includes the protocol
+	fieldProto
+	fieldTOS
+	fieldOrigin
 )
 
-// rule is a routing rule (ip-rule(8)) that can match a packet of ours. Its table is an index of fib.tables.
+// rule is a routing rule (ip-rule(8)) that can match forwarded packets. Its table is an index of fib.tables.
 type rule struct {
 	match    selector
 	origins  uint8 // a bit for each packet.Origin that it is for
 	invert   bool
 	action   uint8 // FR_ACT_…
 	table    int   // of FR_ACT_TO_TBL
-	next     int   // of FR_ACT_GOTO: where the look-up goes on
+	next     int   // of FR_ACT_GOTO: index of the next rule
 	suppress suppress
 }
 
@@ -41,27 +41,28 @@ func (r *rule) matches(f *flow) bool {
 	return (r.origins>>f.origin&1 != 0 && r.match.matches(f)) != r.invert
 }
 
-// parts returns what r looks at.
-func (r *rule) parts() (p parts) {
+// fields returns the fields that r matches.
+func (r *rule) fields() (p fields) {
 	if r.match.src.IsValid() {
-		p |= partSource
+		p |= fieldSource
 	}
 	if r.match.sport != (portRange{}) || r.match.dport != (portRange{}) {
-		p |= partPorts | partProto
+		p |= fieldPorts | fieldProto
 	}
 	if r.match.proto != 0 {
-		p |= partProto
+		p |= fieldProto
 	}
 	if r.match.mask != 0 {
-		p |= partTOS
+		p |= fieldTOS
 	}
 	if r.origins != anyOrigin {
-		p |= partOrigin
+		p |= fieldOrigin
 	}
 	return p
 }
 
-// defaultRules are those that a kernel starts with, and all that one without rules has.
+// defaultRules returns the initial rules of a kernel, which are also the fixed rules of a kernel without policy
+// routing.
 func defaultRules() []ruleMessage {
 	var list []ruleMessage
 	for _, t := range defaultTables {
@@ -70,11 +71,11 @@ func defaultRules() []ruleMessage {
 	return list
 }
 
-// compile makes the rules of a side from the kernel's list. Those that no packet of ours can match are left out, so that
-// they cost nothing. Tables that are not in f yet are added to it, empty.
+// compile converts the kernel's list to the rules of a side. It omits rules that cannot match a forwarded packet, so
+// that they cost nothing. It adds missing tables to f, empty.
 func (f *fib) compile(list []ruleMessage, nics *[sides]nic, d side) []rule {
 	var rules []rule
-	at := make([]int, len(list)+1) // where a rule of the list, or what follows it, is in rules
+	at := make([]int, len(list)+1) // index in rules of each rule of the list, or of the rule after it
 	for i := range list {
 		at[i] = len(rules)
 		if r, ok := list[i].rule(nics, d); ok {
@@ -93,7 +94,7 @@ func (f *fib) compile(list []ruleMessage, nics *[sides]nic, d side) []rule {
 	return rules
 }
 
-// jump sets where the rule, number i of the list, leads to. A target that is missing makes it do nothing.
+// jump sets the target of the rule, which is number i of the list. A rule without a valid target has no effect.
 func (r *rule) jump(list []ruleMessage, i int, at []int) {
 	n := slices.IndexFunc(list, func(m ruleMessage) bool { return m.priority == list[i].target })
 	if n <= i {
@@ -103,7 +104,7 @@ func (r *rule) jump(list []ruleMessage, i int, at []int) {
 	r.next = at[n]
 }
 
-// tableOf returns the table that a rule leads to.
+// tableOf returns the table of a rule.
 func (m *ruleMessage) tableOf(n *nic) uint32 {
 	if m.l3mdev {
 		return n.vrf
@@ -111,18 +112,19 @@ func (m *ruleMessage) tableOf(n *nic) uint32 {
 	return m.table
 }
 
-// rule returns m as it concerns one side, false if no packet matches it there. A packet that leaves by an interface of a
-// VRF is looked up in that VRF's table.
+// rule converts m for one side. It returns false if m matches no packet there. Packets that leave by an interface in
+// a VRF are looked up in the table of that VRF.
 func (m *ruleMessage) rule(nics *[sides]nic, d side) (rule, bool) {
 	r := rule{match: m.match, origins: m.origins(nics), invert: m.invert, action: m.action, suppress: m.suppress}
 	if m.impossible || m.l3mdev && nics[d].vrf == 0 || r.origins == 0 {
-		r.match, r.origins, r.invert = selector{}, anyOrigin, false // inverted, it matches all
+		r.match, r.origins, r.invert = selector{}, anyOrigin, false // an inverted rule of this kind matches all packets
 		return r, m.invert
 	}
 	return r, true
 }
 
-// origins returns the origins of packets that have m's incoming interface. For the kernel its own packets come from lo.
+// origins returns the origins of packets that match m's incoming interface. The kernel treats its own packets as
+// received from lo.
 func (m *ruleMessage) origins(nics *[sides]nic) (o uint8) {
 	if m.iif == "" {
 		return anyOrigin
@@ -138,26 +140,26 @@ func (m *ruleMessage) origins(nics *[sides]nic) (o uint8) {
 	return o
 }
 
-// choose sets the parts of a flow that the rules, routes and IPsec policies of s look at.
+// choose sets the fields that the rules, routes and IPsec policies of s depend on.
 func (s *snapshot) choose() {
-	s.parts = [sides]parts{}
+	s.fields = [sides]fields{}
 	if s.fib.sourced > 0 {
-		s.parts[v6] |= partSource
+		s.fields[v6] |= fieldSource
 	}
 	if s.fib.typed > 0 {
-		s.parts[v4] |= partTOS
+		s.fields[v4] |= fieldTOS
 	}
 	for d := range s.rules {
 		for i := range s.rules[d] {
-			s.parts[d] |= s.rules[d][i].parts()
+			s.fields[d] |= s.rules[d][i].fields()
 		}
 		if s.ipsec[d] != nil {
-			s.parts[d] |= s.ipsec[d].parts
+			s.fields[d] |= s.ipsec[d].fields
 		}
 	}
 }
 
-// way goes through the rules of a side as the kernel does (fib_rules_lookup).
+// way evaluates the rules of a side as the kernel does (fib_rules_lookup).
 func (s *snapshot) way(d side, f *flow) way {
 	if f.dst.IsMulticast() || f.dst.IsUnspecified() || f.dst == broadcast {
 		return way{reason: drop.NoRoute}
@@ -183,7 +185,7 @@ func (s *snapshot) way(d side, f *flow) way {
 	return way{reason: drop.NoRoute}
 }
 
-// inTable looks f up in the table of r, false if the rules are to go on.
+// inTable looks up f in the table of r. It returns false if the next rule should be tried.
 func (s *snapshot) inTable(r *rule, f *flow, index int) (way, bool) {
 	suppresses := r.suppress != suppress{-1, -1}
 	v := s.fib.tables[r.table].find(f, index, suppresses)
@@ -193,7 +195,7 @@ func (s *snapshot) inTable(r *rule, f *flow, index int) (way, bool) {
 	return v.way, v.outcome == decided
 }
 
-// suppressed reports whether a rule does not accept what its table says. Routes that refuse are accepted always.
+// suppressed reports whether a rule rejects the result of its table. Routes that refuse packets are never rejected.
 func (s *snapshot) suppressed(u *suppress, v *verdict) bool {
 	group, known := s.groups[v.device]
 	return int32(v.bits) <= u.bits || u.group >= 0 && known && group == uint32(u.group)

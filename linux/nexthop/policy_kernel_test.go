@@ -25,8 +25,8 @@ func (g *gateway) from6(src, dst string, sport, dport uint16) string {
 	}))
 }
 
-// Policies come and go while a Table follows them, and hold for the packets of their selectors alone.
-func TestIPsecPoliciesAreFollowed(t *testing.T) {
+// Run follows IPsec policies that are added and deleted. They apply only to packets that match their selectors.
+func TestRunFollowsIPsecPolicies(t *testing.T) {
 	t.Parallel()
 	g := follow(t, network(t, lab.Options{}), nexthop.ARPAuto)
 	server, client := mac(t, g.Server, "eth0")+" mtu 1500", mac(t, g.Client, "eth0")+" mtu 1500"

@@ -14,23 +14,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// proxy answers ARP requests on the v4 interface. It belongs to Run's goroutine; the goroutine that it starts for each
-// socket uses Table.claims only.
+// proxy answers ARP requests on the v4 interface. Only Run's goroutine uses it; the goroutine that it starts for each
+// socket uses only Table.claims.
 type proxy struct {
 	t       *Table
-	link    Link // to which conn is bound
+	link    Link // interface that conn is bound to
 	conn    *rawsocket.Conn
-	closing chan struct{} // closed when conn is about to be
-	done    chan struct{} // closed when the reader of conn has ended
-	timer   *time.Timer   // until the next step of the claims
+	closing chan struct{} // closed before conn is closed
+	done    chan struct{} // closed when the reader of conn has returned
+	timer   *time.Timer   // fires at the next step of the claims
 }
 
-// update adapts to a new snapshot or another set of proxied addresses.
+// update applies a new snapshot or a new set of proxied addresses.
 func (p *proxy) update() {
 	s := p.t.state.Load()
 	list := answerable(s, *p.t.proxied.Load(), p.t.mode)
 	link := s.nics[v4].Link
-	again := link.Up && !p.link.Up // the neighbours may have changed meanwhile
+	again := link.Up && !p.link.Up // the neighbours may have changed while the link was down
 	p.t.claims.set(list, link.MAC, again)
 	if p.conn != nil && (len(list) == 0 || link.Index != p.link.Index || link.MAC != p.link.MAC) {
 		p.close()
@@ -42,7 +42,7 @@ func (p *proxy) update() {
 	p.step()
 }
 
-// step sends the probe or announcement that is due, and arms the timer for the next one.
+// step sends the probe or announcement that is due, and sets the timer for the next one.
 func (p *proxy) step() {
 	if p.conn == nil || !p.link.Up {
 		return
@@ -53,19 +53,19 @@ func (p *proxy) step() {
 		return
 	}
 	if err := send(p.conn, &m, to); err != nil {
-		p.t.log.Warn("arp: probe or announcement not sent", "address", netip.AddrFrom4(m.targetIP), "interface", p.link.Name, "error", err)
+		p.t.log.Warn("arp: cannot send probe or announcement", "address", netip.AddrFrom4(m.targetIP), "interface", p.link.Name, "error", err)
 	}
 }
 
-// open starts answering on link.
+// open starts to answer on link.
 func (p *proxy) open(link Link) {
 	conn, err := rawsocket.Listen(&net.Interface{Index: link.Index, Name: link.Name, HardwareAddr: link.MAC[:]},
 		rawsocket.Raw, unix.ETH_P_ARP, &rawsocket.Config{Filter: untagged})
 	switch {
 	case errors.Is(err, unix.ENODEV):
-		return // it has just gone: the next snapshot will say so
+		return // the interface was just deleted: the next snapshot will show it
 	case err != nil:
-		p.t.log.Error("arp: addresses of pool4 are not answered for", "interface", link.Name, "error", err)
+		p.t.log.Error("arp: cannot answer requests for addresses of pool4", "interface", link.Name, "error", err)
 		return
 	}
 	closing, done := make(chan struct{}), make(chan struct{})
@@ -74,9 +74,9 @@ func (p *proxy) open(link Link) {
 		defer close(done)
 		err := p.t.answer(conn, link.MAC)
 		select {
-		case <-closing: // the error is that of a closed socket, of which there are several kinds
+		case <-closing: // closing the socket causes one of several errors
 		default:
-			p.t.log.Error("arp: addresses of pool4 are not answered for", "interface", link.Name, "error", err)
+			p.t.log.Error("arp: cannot answer requests for addresses of pool4", "interface", link.Name, "error", err)
 		}
 	}()
 }
@@ -92,15 +92,15 @@ func (p *proxy) close() {
 	p.conn = nil
 }
 
-// answer answers requests, and looks for other stations with our addresses, until conn fails, for instance because it is
-// closed.
+// answer answers requests, and detects other stations with addresses of pool4, until conn fails, for example because
+// it was closed.
 func (t *Table) answer(conn *rawsocket.Conn, mac [6]byte) error {
 	buf := make([]byte, arpFrameLen)
 	for {
 		n, _, err := conn.ReadFrom(buf)
 		switch {
 		case errors.Is(err, unix.ENETDOWN):
-			continue // said once when the interface goes down; the socket works again when it is up
+			continue // reported once when the interface goes down; the socket works again when it is up
 		case err != nil:
 			return fmt.Errorf("receive: %w", err)
 		}
@@ -112,14 +112,14 @@ func (t *Table) answer(conn *rawsocket.Conn, mac [6]byte) error {
 		if hurry {
 			select {
 			case t.hurry <- struct{}{}:
-			default: // Run has yet to look
+			default: // Run has not processed the previous signal
 			}
 		}
 		if !answer {
 			continue
 		}
 		if err := send(conn, &reply, reply.targetMAC); err != nil {
-			t.log.Warn("arp: reply not sent", "address", netip.AddrFrom4(reply.senderIP), "error", err)
+			t.log.Warn("arp: cannot send reply", "address", netip.AddrFrom4(reply.senderIP), "error", err)
 		}
 	}
 }
@@ -130,19 +130,19 @@ func send(conn *rawsocket.Conn, a *arp, to [6]byte) error {
 	return err
 }
 
-// untagged passes frames of no VLAN: one of another VLAN is not for this interface. A tag of VLAN 0 is only a priority. The
-// kernel takes tags off before a socket of one protocol sees the frame, the number of a VLAN that it does not know included,
-// and marks such a frame as another host's.
+// untagged accepts frames without a VLAN. A tag with VLAN 0 only carries a priority; a frame of another VLAN is not
+// for this interface. Before a socket of one protocol sees a frame, the kernel removes its tag, even that of an
+// unknown VLAN, and marks such a frame as PACKET_OTHERHOST.
 var untagged = assemble(
 	bpf.LoadExtension{Num: bpf.ExtType},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OTHERHOST, SkipTrue: 3},
-	bpf.LoadExtension{Num: bpf.ExtVLANTag}, // 0 if there is none
+	bpf.LoadExtension{Num: bpf.ExtVLANTag}, // 0 if there is no tag
 	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x0fff, SkipTrue: 1},
 	bpf.RetConstant{Val: arpFrameLen},
 	bpf.RetConstant{Val: 0},
 )
 
-// assemble turns a filter into what the kernel takes. An error is a mistake in the filter above.
+// assemble assembles a filter. It fails only if the filter above is wrong.
 func assemble(program ...bpf.Instruction) []bpf.RawInstruction {
 	raw, err := bpf.Assemble(program)
 	if err != nil {

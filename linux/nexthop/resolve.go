@@ -11,21 +11,21 @@ import (
 	"nat64d/packet"
 )
 
-// maxAsks bounds the requests that wait for Run, and asksPerClient those that an address has in a second. More are
-// dropped: the packets that wait for the answer have it asked for again.
+// maxAsks bounds the pending requests to Run, and asksPerClient the requests of an address per second. Further
+// requests are dropped; the packets that wait for the answer cause them to be repeated.
 const (
 	maxAsks       = 256
 	asksPerClient = 128
 )
 
-// ask is a request to Run: find the link-layer address of addr. It is made on behalf of a client, the zero Client for none.
+// ask is a request to Run to resolve the link-layer address of addr for a client; the zero Client means none.
 type ask struct {
 	side   side
 	addr   netip.Addr
 	client packet.Client
 }
 
-// resolve passes on what a look-up of f is waiting for.
+// resolve sends the request that a look-up of f is waiting for to Run.
 func (t *Table) resolve(d side, f flow, client packet.Client) {
 	w := t.state.Load().way(d, &f)
 	if w.reason != drop.None {
@@ -46,17 +46,18 @@ func (t *Table) resolve(d side, f flow, client packet.Client) {
 	}
 }
 
-// askFilter lets one of several equal requests of a client through in each epoch. It is lossy: two requests that share a slot may
-// each pass more than once. The hash is keyed, so nobody outside can choose two that suppress each other.
+// askFilter passes one of several equal requests of a client in each epoch. It is lossy: two requests that share a
+// slot may each pass more than once. The hash is keyed, so that an outsider cannot choose two requests that suppress
+// each other.
 type askFilter struct {
 	seed  maphash.Seed
-	epoch atomic.Uint64 // Run counts it up once a second
+	epoch atomic.Uint64 // Run increments it once a second
 	slots [1024]atomic.Uint64
-	spent [4096]atomic.Uint64 // by address: the requests of an epoch, which is the upper half
+	spent [4096]atomic.Uint64 // number of requests by address; the upper half is the epoch
 }
 
-// spend counts a request of an address and reports whether it may have it in this epoch. Two share a counter with
-// probability 1/4096, and in each epoch others do.
+// spend counts a request of an address and reports whether it is allowed in this epoch. Two addresses share a counter
+// with probability 1/4096; the sharing changes in each epoch.
 func (f *askFilter) spend(addr packet.Addr6) bool {
 	epoch := f.epoch.Load()
 	c := &f.spent[maphash.Comparable(f.seed, spender{addr, epoch})%uint64(len(f.spent))]
@@ -68,29 +69,29 @@ func (f *askFilter) spend(addr packet.Addr6) bool {
 	if n > asksPerClient {
 		return false
 	}
-	c.CompareAndSwap(old, epoch<<32|n) // that of another worker may count for both
+	c.CompareAndSwap(old, epoch<<32|n) // on failure, the request of another worker counts for both
 	return true
 }
 
-// spender is an address in an epoch.
+// spender is an address in an epoch, the input of the hash.
 type spender struct {
 	addr  packet.Addr6
 	epoch uint64
 }
 
-// first says whether a has not passed in this epoch.
+// first reports whether a has not passed in this epoch.
 func (f *askFilter) first(a ask) bool {
 	slot, mark := f.slot(a)
 	return slot.Swap(mark) != mark
 }
 
-// forget lets a through once more: it was not passed on.
+// forget allows a to pass again, because it was not sent to Run.
 func (f *askFilter) forget(a ask) {
 	slot, mark := f.slot(a)
 	slot.CompareAndSwap(mark, 0)
 }
 
-// slot returns where a is noted, and what is noted in this epoch.
+// slot returns the slot of a and its mark for this epoch.
 func (f *askFilter) slot(a ask) (slot *atomic.Uint64, mark uint64) {
 	h := maphash.Comparable(f.seed, a)
 	return &f.slots[h%uint64(len(f.slots))], h + f.epoch.Load()

@@ -11,30 +11,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// routes are the routes to one prefix in the order in which they are tried: those for the fewest sources first, then those
-// for one type of service, then by rising metric. They are shared between snapshots: replaced, never changed.
+// routes are the routes to one prefix in order of evaluation: by source prefix, longest first, then those for a type
+// of service, then by increasing metric. Snapshots share them, so they are never modified.
 type routes []route
 
 // route is one of them.
 type route struct {
-	kind   uint8 // RTN_UNICAST, …
-	tos    uint8 // IPv4: only for packets with it; 0: for all
+	kind   uint8 // RTN_UNICAST and others
+	tos    uint8 // IPv4: matches only this type of service; 0: any
 	metric uint32
-	src    netip.Prefix // IPv6: only for packets from there; invalid: for all. A default route for all has ::/0, see find
-	hops   []hop        // several in a multipath route
+	src    netip.Prefix // IPv6: matches only these sources; invalid: any. A default route for any source has ::/0, see find
+	hops   []hop        // more than one in a multipath route
 }
 
 // hop is a next hop of a route.
 type hop struct {
 	index int        // interface
-	via   netip.Addr // router, of either family; zero: the destination itself is on the link
-	mtu   uint32     // 0: that of the interface
+	via   netip.Addr // router, of either family; zero: the destination is on-link
+	mtu   uint32     // 0: use the MTU of the interface
 }
 
-// encapsulated stands for the interface of a hop that wraps packets in a tunnel header, which a tap cannot do.
+// encapsulated marks a hop that adds a tunnel header, which nat64d cannot do.
 const encapsulated = -1
 
-// target returns the address whose link-layer address is needed to reach dst.
+// target returns the address to resolve in order to reach dst.
 func (h *hop) target(dst netip.Addr) netip.Addr {
 	if h.via.IsValid() {
 		return h.via
@@ -42,12 +42,12 @@ func (h *hop) target(dst netip.Addr) netip.Addr {
 	return dst
 }
 
-// beside reports whether two routes to one prefix differ in nothing by which the kernel names a route.
-func (r *route) beside(o *route) bool {
+// sameKey reports whether two routes to one prefix have the same key in the kernel.
+func (r *route) sameKey(o *route) bool {
 	return r.metric == o.metric && r.tos == o.tos && r.src == o.src
 }
 
-// before compares two routes to one prefix by the order in which they are tried.
+// before compares two routes to one prefix by order of evaluation.
 func (r *route) before(o *route) int {
 	return cmp.Or(
 		cmp.Compare(o.src.Bits(), r.src.Bits()), // -1 if it is invalid
@@ -57,12 +57,12 @@ func (r *route) before(o *route) int {
 	)
 }
 
-// equal compares two routes.
+// equal reports whether two routes are equal.
 func (r route) equal(o route) bool {
-	return r.kind == o.kind && r.beside(&o) && slices.Equal(r.hops, o.hops)
+	return r.kind == o.kind && r.sameKey(&o) && slices.Equal(r.hops, o.hops)
 }
 
-// change is one RTM_NEWROUTE or RTM_DELROUTE message.
+// change is an RTM_NEWROUTE or RTM_DELROUTE message.
 type change struct {
 	table   uint32
 	prefix  netip.Prefix
@@ -72,11 +72,11 @@ type change struct {
 	special bool // a clone of a route, in no table
 }
 
-// apply returns the routes to c's prefix after the change, or false when the message does not say enough. That is so
-// when there are routes of the same metric beside it: which of them an IPv4 route replaces, or which hops of an IPv6 one
-// come and go and with what MTU, depends on what messages do not tell. Such routes are rare.
+// apply returns the routes to c's prefix after the change. It returns false if the result is ambiguous, which happens
+// if there are other routes with the same key: the message does not identify which of them an IPv4 route replaces, or
+// which hops of an IPv6 route change, and with which MTU. Such routes are rare.
 func (c change) apply(old routes) (routes, bool) {
-	beside := func(r route) bool { return r.beside(&c.route) }
+	beside := func(r route) bool { return r.sameKey(&c.route) }
 	rest := slices.DeleteFunc(slices.Clone(old), beside)
 	i := slices.IndexFunc(old, beside)
 	switch same := len(old) - len(rest); {
@@ -85,14 +85,14 @@ func (c change) apply(old routes) (routes, bool) {
 	case same == 1 && c.del:
 		return rest, old[i].equal(c.route)
 	case same == 1 && !c.replace:
-		return old, old[i].equal(c.route) // this one is known already, another would stand beside it
+		return old, old[i].equal(c.route) // this route is known; another one would be added to it
 	case c.del:
 		return old, true
 	}
 	return rest.insert(c.route), true
 }
 
-// insert adds r behind those of its rank.
+// insert inserts r after the routes of equal rank.
 func (rs routes) insert(r route) routes {
 	i, _ := slices.BinarySearchFunc(rs, r, func(e, r route) int {
 		if e.before(&r) <= 0 {
@@ -103,7 +103,8 @@ func (rs routes) insert(r route) routes {
 	return slices.Insert(slices.Clone(rs), i, r)
 }
 
-// parseRoute reads a struct rtmsg with its attributes (rtnetlink(7)); false if it is malformed or of another family.
+// parseRoute parses a struct rtmsg and its attributes (rtnetlink(7)). It returns false if the message is malformed or
+// of another family.
 func parseRoute(b []byte) (change, bool) {
 	if len(b) < unix.SizeofRtMsg {
 		return change{}, false
@@ -136,7 +137,7 @@ func parseRoute(b []byte) (change, bool) {
 	return p.change, err == nil && p.src.Is4() == dst.Is4()
 }
 
-// zero returns the unspecified address of a family, which a default route is for: it has no RTA_DST.
+// zero returns the unspecified address of a family, the destination of a default route, which has no RTA_DST.
 func zero(family uint8) (netip.Addr, bool) {
 	switch family {
 	case unix.AF_INET:
@@ -147,18 +148,18 @@ func zero(family uint8) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// routeParser gathers the attributes of one route.
+// routeParser collects the attributes of one route.
 type routeParser struct {
 	change
 	dst   netip.Addr
 	src   netip.Addr
-	hop   hop // of a route with a single one
+	hop   hop // of a route with a single hop
 	multi bool
 	dead  bool
 	bad   bool
 }
 
-// attribute takes one attribute of the route.
+// attribute parses one attribute of the route.
 func (p *routeParser) attribute(kind uint16, v []byte) {
 	switch kind {
 	case unix.RTA_DST:
@@ -187,7 +188,7 @@ func (p *routeParser) attribute(kind uint16, v []byte) {
 	}
 }
 
-// attribute takes one attribute that a route and each of its hops may have.
+// attribute parses one attribute of a hop. A route with a single hop has the same attributes.
 func (h *hop) attribute(kind uint16, v []byte) {
 	switch kind {
 	case unix.RTA_OIF:
@@ -205,7 +206,7 @@ func (h *hop) attribute(kind uint16, v []byte) {
 	}
 }
 
-// nexthops reads RTA_MULTIPATH: a struct rtnexthop (length, flags, weight, interface) with attributes for each hop.
+// nexthops parses RTA_MULTIPATH: for each hop a struct rtnexthop (length, flags, weight, interface) with attributes.
 func (p *routeParser) nexthops(b []byte) {
 	for len(b) >= unix.SizeofRtNexthop {
 		n := int(binary.NativeEndian.Uint16(b))
@@ -225,7 +226,7 @@ func (p *routeParser) nexthops(b []byte) {
 	}
 }
 
-// finish gives the hops of a multipath route the MTU of the route, and another route its single hop.
+// finish gives the hops of a multipath route the MTU of the route, or stores the single hop.
 func (p *routeParser) finish() {
 	if !p.multi && !p.dead {
 		p.route.hops = []hop{p.hop}
@@ -235,7 +236,7 @@ func (p *routeParser) finish() {
 	}
 }
 
-// attributes calls f with every attribute (struct rtattr) in b, and returns false if b is malformed.
+// attributes calls f for every attribute (struct rtattr) in b, and returns false if b is malformed.
 func attributes(b []byte, f func(kind uint16, v []byte)) bool {
 	for len(b) >= unix.SizeofRtAttr {
 		n := int(binary.NativeEndian.Uint16(b))
@@ -248,10 +249,10 @@ func attributes(b []byte, f func(kind uint16, v []byte)) bool {
 	return true
 }
 
-// align rounds up to netlink's four bytes.
+// align rounds up to a multiple of 4, the alignment of netlink.
 func align(n int) int { return (n + 3) &^ 3 }
 
-// number reads a 32-bit attribute; a shorter one counts as absent.
+// number parses a 32-bit attribute; a shorter one counts as absent.
 func number(v []byte) uint32 {
 	if len(v) < 4 {
 		return 0
@@ -259,11 +260,11 @@ func number(v []byte) uint32 {
 	return binary.NativeEndian.Uint32(v)
 }
 
-// Connected6 and Connected4 report whether the interface of the side has a route of the family beyond link-local ones. Until
-// an address comes, from DHCP or a router advertisement, it may have none.
+// Connected6 reports whether the v6 interface has an IPv6 route beyond link-local ones. It may have none until DHCP
+// or a router advertisement provides an address.
 func (t *Table) Connected6() bool { return t.state.Load().connected(v6) }
 
-// Connected4 is Connected6 for IPv4.
+// Connected4 is like Connected6, for the v4 interface and IPv4.
 func (t *Table) Connected4() bool { return t.state.Load().connected(v4) }
 
 func (s *snapshot) connected(d side) bool {

@@ -17,7 +17,7 @@ import (
 	"nat64d/drop"
 )
 
-// drawChange draws a change to one of a few prefixes, so that changes meet.
+// drawChange draws a change to one of a few prefixes, so that changes interact.
 func drawChange(t *rapid.T) change {
 	prefix := rapid.SampledFrom([]string{"0.0.0.0/0", "192.0.2.0/24", "192.0.2.0/25", "::/0", "2001:db8::/32"}).Draw(t, "prefix")
 	return change{
@@ -33,7 +33,7 @@ func drawChange(t *rapid.T) change {
 	}
 }
 
-// contents lists a fib in a form that can be compared.
+// contents returns a comparable form of a fib.
 func contents(f fib) map[string]string {
 	m := map[string]string{}
 	for _, t := range f.tables {
@@ -44,7 +44,7 @@ func contents(f fib) map[string]string {
 	return m
 }
 
-// describe writes routes in a form that can be compared; the order of a route's hops does not count.
+// describe returns a comparable form of routes; the order of a route's hops is not significant.
 func describe(rs routes) string {
 	s := ""
 	for _, r := range rs {
@@ -56,7 +56,7 @@ func describe(rs routes) string {
 	return s
 }
 
-// TestFIBUpdates follows changes among routes whose metrics differ, and holds that older versions stay as they are.
+// TestFIBUpdates applies changes among routes with different metrics, and checks that earlier versions do not change.
 func TestFIBUpdates(t *testing.T) {
 	t.Parallel()
 	type key struct {
@@ -79,7 +79,7 @@ func TestFIBUpdates(t *testing.T) {
 			case c.table == 100:
 			case exists && !there.equal(c.route) && (c.del || !c.replace):
 				if known {
-					t.Fatalf("%+v beside %+v is taken for a simple change", c, there)
+					t.Fatalf("%+v with %+v is treated as unambiguous", c, there)
 				}
 			case c.del:
 				delete(model, k)
@@ -97,7 +97,7 @@ func TestFIBUpdates(t *testing.T) {
 	})
 }
 
-func TestEqualMetricsAreListedAgain(t *testing.T) {
+func TestUpdateIsAmbiguousForEqualMetrics(t *testing.T) {
 	t.Parallel()
 	f := newFIB()
 	c := change{table: unix.RT_TABLE_MAIN, prefix: netip.MustParsePrefix("192.0.2.0/24"),
@@ -113,11 +113,11 @@ func TestEqualMetricsAreListedAgain(t *testing.T) {
 		}
 	}
 	if rs, _ := f.table(unix.RT_TABLE_MAIN).Lookup(netip.MustParseAddr("192.0.2.1")); len(rs) != 2 || rs[0].hops[0].index != 1 {
-		t.Errorf("a list's order is not kept: %+v", rs)
+		t.Errorf("load does not keep the order: %+v", rs)
 	}
 }
 
-// wayOf looks an address up by the default rules. Interface 7 is ours.
+// wayOf looks up an address by the default rules. Interface 7 is the gateway's.
 func wayOf(f fib, dst netip.Addr) way {
 	s := snapshot{fib: f}
 	for d := range s.nics {
@@ -131,7 +131,7 @@ func wayOf(f fib, dst netip.Addr) way {
 	return s.way(d, &flow{src: dst, dst: dst})
 }
 
-// TestWay looks one address up among routes to one prefix. Interface 7 is ours.
+// TestWay looks up one address among routes to one prefix. Interface 7 is the gateway's.
 func TestWay(t *testing.T) {
 	t.Parallel()
 	dst := netip.MustParseAddr("192.0.2.9")
@@ -177,7 +177,7 @@ func TestWay(t *testing.T) {
 	}
 }
 
-func TestMultipathSpreads(t *testing.T) {
+func TestMultipathUsesAllHops(t *testing.T) {
 	t.Parallel()
 	r := route{kind: unix.RTN_UNICAST}
 	for i := range 4 {
@@ -188,7 +188,7 @@ func TestMultipathSpreads(t *testing.T) {
 		dst := netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
 		w := r.choose(dst, 7)
 		if w != r.choose(dst, 7) {
-			t.Fatalf("%v takes two ways", dst)
+			t.Fatalf("%v takes two different hops", dst)
 		}
 		count[w.hop]++
 	}

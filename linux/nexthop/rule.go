@@ -11,7 +11,7 @@ import (
 	"nat64d/packet"
 )
 
-// Attributes of rules that x/sys does not have (linux/fib_rules.h, Linux 6.13 to 6.16).
+// Attributes of rules that x/sys lacks (linux/fib_rules.h, Linux 6.13 to 6.16).
 const (
 	fraDSCP          = 25
 	fraFlowLabel     = 26
@@ -24,13 +24,13 @@ const (
 // fibRuleInvert is FIB_RULE_INVERT: "ip rule add not …".
 const fibRuleInvert = 2
 
-// The bits of the type of service that IPv4 rules and routes of the old form see (IPTOS_RT_MASK), and those of a DSCP.
+// The bits of the type of service that IPv4 rules and routes with a TOS match (IPTOS_RT_MASK), and those of a DSCP.
 const (
 	tosMask  = 0x1c
 	dscpMask = 0xfc
 )
 
-// ruleMessage is one RTM_NEWRULE as the kernel sends it.
+// ruleMessage is a parsed RTM_NEWRULE message.
 type ruleMessage struct {
 	priority   uint32
 	action     uint8  // FR_ACT_…
@@ -38,21 +38,21 @@ type ruleMessage struct {
 	target     uint32 // of FR_ACT_GOTO: a priority
 	match      selector
 	iif        string
-	impossible bool // it asks for what no packet of ours has: a mark, an outgoing interface, a user, a tunnel
+	impossible bool // it requires something that forwarded packets lack: a mark, an outgoing interface, a user, a tunnel
 	l3mdev     bool // its table is that of the VRF
 	invert     bool
 	suppress   suppress
 }
 
-// selector is what a rule asks of a flow.
+// selector contains the fields that a rule matches.
 type selector struct {
 	src, dst     netip.Prefix // invalid: any
 	sport, dport portRange
 	proto        uint8 // 0: any
-	tos, mask    uint8 // the bits of mask must be those of tos
+	tos, mask    uint8 // (tos ^ selector.tos) & mask must be 0
 }
 
-// portRange is a range of ports, or with a mask those that are equal to lo in its bits; zero: any.
+// portRange is a range of ports or, with a mask, the ports that equal lo in its bits; zero: any.
 type portRange struct{ lo, hi, mask uint16 }
 
 func (p portRange) contains(port uint16) bool {
@@ -65,7 +65,7 @@ func (p portRange) contains(port uint16) bool {
 	return p.lo <= port && port <= p.hi
 }
 
-// matches reports whether f is what s asks for.
+// matches reports whether s matches f.
 func (s *selector) matches(f *flow) bool {
 	return (s.mask == 0 || (f.tos^s.tos)&s.mask == 0) &&
 		(s.proto == 0 || s.proto == f.proto) &&
@@ -74,7 +74,7 @@ func (s *selector) matches(f *flow) bool {
 		f.inPorts(s.sport, s.dport)
 }
 
-// inPorts reports whether the ports are in the ranges. Rules see no ports but those of TCP and UDP.
+// inPorts reports whether the ports are in the ranges. Rules only match ports of TCP and UDP.
 func (f *flow) inPorts(src, dst portRange) bool {
 	if src == (portRange{}) && dst == (portRange{}) {
 		return true
@@ -85,13 +85,14 @@ func (f *flow) inPorts(src, dst portRange) bool {
 	return src.contains(f.sport) && dst.contains(f.dport)
 }
 
-// suppress is what a rule does not accept of a table's answer.
+// suppress describes the results of a table that a rule rejects.
 type suppress struct {
-	bits  int32 // prefixes of this length or a shorter one; -1: none
-	group int32 // routes by an interface of this group; -1: none
+	bits  int32 // prefixes of at most this length; -1: none
+	group int32 // routes through an interface of this group; -1: none
 }
 
-// parseRule reads a struct fib_rule_hdr with its attributes; false if it is malformed or of another family.
+// parseRule parses a struct fib_rule_hdr and its attributes. It returns false if the message is malformed or of
+// another family.
 func parseRule(b []byte) (ruleMessage, bool) {
 	if len(b) < unix.SizeofRtMsg {
 		return ruleMessage{}, false
@@ -120,7 +121,7 @@ func parseRule(b []byte) (ruleMessage, bool) {
 	return p.ruleMessage, true
 }
 
-// ruleParser gathers the attributes of one rule.
+// ruleParser collects the attributes of one rule.
 type ruleParser struct {
 	ruleMessage
 	src, dst     netip.Addr
@@ -130,7 +131,7 @@ type ruleParser struct {
 	sports, dpts uint16 // masks of ports
 }
 
-// prefixes sets the prefixes of a rule, which has none for length 0.
+// prefixes sets the prefixes of a rule. A length of 0 means no prefix.
 func (p *ruleParser) prefixes(any netip.Addr, dstBits, srcBits uint8) bool {
 	for _, e := range []struct {
 		addr netip.Addr
@@ -149,8 +150,8 @@ func (p *ruleParser) prefixes(any netip.Addr, dstBits, srcBits uint8) bool {
 	return true
 }
 
-// attribute takes one attribute of the rule. One that is not known narrows the rule in a way that is not known either: no
-// packet is taken to match it.
+// attribute parses one attribute of the rule. An unknown attribute restricts the rule in an unknown way, so the rule
+// is treated as matching no packet.
 func (p *ruleParser) attribute(kind uint16, v []byte) {
 	switch kind {
 	case unix.FRA_DST:
@@ -175,17 +176,17 @@ func (p *ruleParser) attribute(kind uint16, v []byte) {
 		p.suppress.bits = int32(number(v))
 	case unix.FRA_L3MDEV:
 		p.l3mdev = len(v) > 0 && v[0] != 0
-	case unix.FRA_UID_RANGE: // what is forwarded counts as root's
+	case unix.FRA_UID_RANGE: // forwarded packets belong to root
 		p.impossible = p.impossible || number(v) != 0
 	case unix.FRA_OIFNAME, unix.FRA_TUN_ID:
 		p.impossible = true
-	case unix.FRA_FLOW, unix.FRA_PROTOCOL, unix.FRA_PAD: // an account, and who has made the rule
+	case unix.FRA_FLOW, unix.FRA_PROTOCOL, unix.FRA_PAD: // an account and the creator of the rule, which do not affect matching
 	default:
 		p.flowAttribute(kind, v)
 	}
 }
 
-// flowAttribute takes the attributes about protocol, ports and class.
+// flowAttribute parses the attributes for protocol, ports and traffic class.
 func (p *ruleParser) flowAttribute(kind uint16, v []byte) {
 	switch kind {
 	case unix.FRA_IP_PROTO:
@@ -202,7 +203,7 @@ func (p *ruleParser) flowAttribute(kind uint16, v []byte) {
 		p.dscp, p.full = first(v)<<2, dscpMask
 	case fraDSCPMask:
 		p.full = first(v) << 2
-	case fraFlowLabel: // translated packets have the label 0
+	case fraFlowLabel: // translated packets have flow label 0
 		p.impossible = p.impossible || len(v) != 4 || binary.BigEndian.Uint32(v) != 0
 	case fraFlowLabelMask:
 	default:
@@ -210,14 +211,14 @@ func (p *ruleParser) flowAttribute(kind uint16, v []byte) {
 	}
 }
 
-// address reads one of the rule's addresses.
+// address parses an address of the rule.
 func (p *ruleParser) address(to *netip.Addr, v []byte) {
 	var ok bool
 	*to, ok = netip.AddrFromSlice(v)
 	p.bad = p.bad || !ok
 }
 
-// finish puts together what several attributes say.
+// finish combines values from several attributes.
 func (p *ruleParser) finish() {
 	if p.mark != 0 && !p.masked {
 		p.mask = ^uint32(0)
@@ -230,14 +231,14 @@ func (p *ruleParser) finish() {
 	p.match.dport.masked(p.dpts)
 }
 
-// masked makes a range one of ports that are equal in some bits.
+// masked makes a range match the ports that equal lo in the bits of mask.
 func (p *portRange) masked(mask uint16) {
 	if mask != 0 && mask != 0xffff && *p != (portRange{}) {
 		p.mask = mask
 	}
 }
 
-// ports reads a struct fib_rule_port_range.
+// ports parses a struct fib_rule_port_range.
 func ports(v []byte) portRange {
 	if len(v) < 4 {
 		return portRange{}
@@ -245,7 +246,7 @@ func ports(v []byte) portRange {
 	return portRange{lo: binary.NativeEndian.Uint16(v), hi: binary.NativeEndian.Uint16(v[2:])}
 }
 
-// first returns the first byte of an attribute; an empty one counts as 0.
+// first returns the first byte of an attribute, or 0 if it is empty.
 func first(v []byte) uint8 {
 	if len(v) == 0 {
 		return 0
@@ -253,7 +254,7 @@ func first(v []byte) uint8 {
 	return v[0]
 }
 
-// text reads a string that ends with a zero byte.
+// text parses a string that ends with a zero byte.
 func text(v []byte) string {
 	for i, b := range v {
 		if b == 0 {

@@ -18,7 +18,7 @@ import (
 	"nat64d/packet"
 )
 
-// ruleBytes builds an RTM_NEWRULE of IPv4 to a table of less than 256.
+// ruleBytes builds an RTM_NEWRULE of IPv4 for a table below 256.
 func ruleBytes(table, action uint8, attrs ...[]byte) []byte {
 	b := []byte{unix.AF_INET, 0, 0, 0, table, 0, 0, action, 0, 0, 0, 0}
 	for _, a := range attrs {
@@ -42,16 +42,16 @@ func port16(kind uint16, lo, hi uint16) []byte {
 	return attribute(kind, binary.NativeEndian.AppendUint16(binary.NativeEndian.AppendUint16(nil, lo), hi)...)
 }
 
-// two interfaces: "in" with index 6 on the v6 side, "out" with index 4 on the v4 side, which belongs to the VRF "blue"
-// with table 77.
+// twoNICs returns two interfaces: "in" with index 6 on the v6 side, and "out" with index 4 on the v4 side, which
+// belongs to the VRF "blue" with table 77.
 func twoNICs() (nics [sides]nic) {
 	nics[v6].Link = Link{Name: "in", Index: 6}
 	nics[v4] = nic{Link: Link{Name: "out", Index: 4}, vrf: 77, master: "blue"}
 	return nics
 }
 
-// TestRules has one rule decide before that for the main table. Table 100 has a route, which is refused as no_route when
-// the rule does not match, because main has none.
+// TestRules adds one rule before that for the main table. Table 100 has a route; main has none, so the result is
+// no_route if the rule does not match.
 func TestRules(t *testing.T) {
 	t.Parallel()
 	const to, goTo = unix.FR_ACT_TO_TBL, unix.FR_ACT_GOTO
@@ -61,35 +61,35 @@ func TestRules(t *testing.T) {
 		name string
 		rule []byte
 		want bool
-		cost int // rules that are kept, beside that for main
-		see  parts
+		cost int // number of rules, without that for main
+		see  fields
 	}{
 		{"all", ruleBytes(100, to), true, 1, 0},
-		{"from this source", ruleBytes(100, to, attribute(unix.FRA_SRC, 198, 51, 100, 7)), true, 1, partSource},
-		{"from another source", ruleBytes(100, to, attribute(unix.FRA_SRC, 198, 51, 100, 8)), false, 1, partSource},
+		{"from this source", ruleBytes(100, to, attribute(unix.FRA_SRC, 198, 51, 100, 7)), true, 1, fieldSource},
+		{"from another source", ruleBytes(100, to, attribute(unix.FRA_SRC, 198, 51, 100, 8)), false, 1, fieldSource},
 		{"to this destination", ruleBytes(100, to, attribute(unix.FRA_DST, 192, 0, 2, 9)), true, 1, 0},
 		{"to another destination", ruleBytes(100, to, attribute(unix.FRA_DST, 192, 0, 2, 8)), false, 1, 0},
 		{"a mark", ruleBytes(100, to, number32(unix.FRA_FWMARK, 0x80000), number32(unix.FRA_FWMASK, 0xff0000)), false, 0, 0},
 		{"no mark", ruleBytes(100, to, number32(unix.FRA_FWMARK, 0), number32(unix.FRA_FWMASK, 0xff0000)), true, 1, 0},
 		{"not a mark", inverted(ruleBytes(100, to, number32(unix.FRA_FWMARK, 1))), true, 1, 0},
-		{"the incoming interface", ruleBytes(100, to, attribute(unix.FRA_IIFNAME, 'i', 'n', 0)), true, 1, partOrigin},
-		{"the VRF of an interface", ruleBytes(100, to, attribute(unix.FRA_IIFNAME, 'b', 'l', 'u', 'e', 0)), false, 1, partOrigin},
+		{"the incoming interface", ruleBytes(100, to, attribute(unix.FRA_IIFNAME, 'i', 'n', 0)), true, 1, fieldOrigin},
+		{"the VRF of an interface", ruleBytes(100, to, attribute(unix.FRA_IIFNAME, 'b', 'l', 'u', 'e', 0)), false, 1, fieldOrigin},
 		{"another interface", ruleBytes(100, to, attribute(unix.FRA_IIFNAME, 'x', 0)), false, 0, 0},
 		{"not another interface", inverted(ruleBytes(100, to, attribute(unix.FRA_IIFNAME, 'x', 0))), true, 1, 0},
-		{"the host's own packets", ruleBytes(100, to, attribute(unix.FRA_IIFNAME, 'l', 'o', 0)), false, 1, partOrigin},
+		{"the host's own packets", ruleBytes(100, to, attribute(unix.FRA_IIFNAME, 'l', 'o', 0)), false, 1, fieldOrigin},
 		{"an outgoing interface", ruleBytes(100, to, attribute(unix.FRA_OIFNAME, 'o', 'u', 't', 0)), false, 0, 0},
 		{"a user", ruleBytes(100, to, attribute(unix.FRA_UID_RANGE, 0xe8, 3, 0, 0, 0xe8, 3, 0, 0)), false, 0, 0},
 		{"a tunnel", ruleBytes(100, to, attribute(unix.FRA_TUN_ID, 0, 0, 0, 0, 0, 0, 0, 1)), false, 0, 0},
-		{"this protocol", ruleBytes(100, to, attribute(unix.FRA_IP_PROTO, 17)), true, 1, partProto},
-		{"another protocol", ruleBytes(100, to, attribute(unix.FRA_IP_PROTO, 6)), false, 1, partProto},
-		{"these ports", ruleBytes(100, to, port16(unix.FRA_DPORT_RANGE, 50, 60)), true, 1, partPorts | partProto},
-		{"other ports", ruleBytes(100, to, port16(unix.FRA_SPORT_RANGE, 50, 60)), false, 1, partPorts | partProto},
-		{"ports by mask", ruleBytes(100, to, port16(unix.FRA_SPORT_RANGE, 0xf000, 0xf000), attribute(fraSportMask, 0, 0xf0)), false, 1, partPorts | partProto},
-		{"this type of service", typed(ruleBytes(100, to), 0x10), true, 1, partTOS},
-		{"another type of service", typed(ruleBytes(100, to), 0x08), false, 1, partTOS},
-		{"this DSCP", ruleBytes(100, to, attribute(fraDSCP, 0x14)), true, 1, partTOS},
-		{"another DSCP", ruleBytes(100, to, attribute(fraDSCP, 0x04)), false, 1, partTOS},
-		{"a DSCP by mask", ruleBytes(100, to, attribute(fraDSCP, 0x04), attribute(fraDSCPMask, 0x0f)), true, 1, partTOS},
+		{"this protocol", ruleBytes(100, to, attribute(unix.FRA_IP_PROTO, 17)), true, 1, fieldProto},
+		{"another protocol", ruleBytes(100, to, attribute(unix.FRA_IP_PROTO, 6)), false, 1, fieldProto},
+		{"these ports", ruleBytes(100, to, port16(unix.FRA_DPORT_RANGE, 50, 60)), true, 1, fieldPorts | fieldProto},
+		{"other ports", ruleBytes(100, to, port16(unix.FRA_SPORT_RANGE, 50, 60)), false, 1, fieldPorts | fieldProto},
+		{"ports by mask", ruleBytes(100, to, port16(unix.FRA_SPORT_RANGE, 0xf000, 0xf000), attribute(fraSportMask, 0, 0xf0)), false, 1, fieldPorts | fieldProto},
+		{"this type of service", typed(ruleBytes(100, to), 0x10), true, 1, fieldTOS},
+		{"another type of service", typed(ruleBytes(100, to), 0x08), false, 1, fieldTOS},
+		{"this DSCP", ruleBytes(100, to, attribute(fraDSCP, 0x14)), true, 1, fieldTOS},
+		{"another DSCP", ruleBytes(100, to, attribute(fraDSCP, 0x04)), false, 1, fieldTOS},
+		{"a DSCP by mask", ruleBytes(100, to, attribute(fraDSCP, 0x04), attribute(fraDSCPMask, 0x0f)), true, 1, fieldTOS},
 		{"something of a newer kernel's", ruleBytes(100, to, attribute(99, 1)), false, 0, 0},
 		{"who made the rule", ruleBytes(100, to, attribute(unix.FRA_PROTOCOL, 3)), true, 1, 0},
 		{"prohibited", ruleBytes(0, unix.FR_ACT_PROHIBIT), false, 1, 0},
@@ -113,14 +113,14 @@ func TestRules(t *testing.T) {
 		if got := s.way(v4, &of).reason == drop.None; got != c.want {
 			t.Errorf("%s: matches %v, want %v", c.name, got, c.want)
 		}
-		if len(s.rules[v4]) != c.cost+1 || s.parts[v4] != c.see {
-			t.Errorf("%s: %d rules look at %b, want %d at %b", c.name, len(s.rules[v4]), s.parts[v4], c.cost+1, c.see)
+		if len(s.rules[v4]) != c.cost+1 || s.fields[v4] != c.see {
+			t.Errorf("%s: %d rules look at %b, want %d at %b", c.name, len(s.rules[v4]), s.fields[v4], c.cost+1, c.see)
 		}
 	}
 }
 
-// A jump leads behind rules, to the next one that is kept.
-func TestRulesJump(t *testing.T) {
+// A jump continues at its target, or at the next compiled rule after it.
+func TestRuleGoto(t *testing.T) {
 	t.Parallel()
 	table := func(pref, id uint32) ruleMessage {
 		return ruleMessage{priority: pref, action: unix.FR_ACT_TO_TBL, table: id, suppress: suppress{-1, -1}}
@@ -155,7 +155,7 @@ func FuzzParseRule(f *testing.F) {
 	})
 }
 
-// linkOfVRF is what a kernel with VRFs tells of an interface that "ip link set eth1 master blue" has put into one of table
+// linkOfVRF returns what a kernel with VRFs reports for an interface after "ip link set eth1 master blue" with table
 // 77: struct ifinfomsg and attributes.
 func linkOfVRF(t *testing.T) netlink.Link {
 	t.Helper()
@@ -180,7 +180,7 @@ func linkOfVRF(t *testing.T) netlink.Link {
 	return link
 }
 
-// An interface of a VRF has its look-ups in the VRF's table, by the rule that the kernel adds with the first VRF, and the
+// An interface in a VRF uses the table of the VRF, because of the rule that the kernel adds with the first VRF. The
 // other interface does not.
 func TestInterfaceOfVRF(t *testing.T) {
 	t.Parallel()
@@ -212,9 +212,9 @@ func TestInterfaceOfVRF(t *testing.T) {
 	}
 	s.fib.load(change{table: 77, prefix: default4, route: route{kind: unix.RTN_UNICAST, hops: []hop{{index: 3}}}})
 	if w := s.way(v4, &of); w.hop.index != 3 {
-		t.Errorf("the route in the VRF does not count: %+v", w)
+		t.Errorf("the route in the VRF is ignored: %+v", w)
 	}
 	if !s.local(v4, own.Addr()) || s.local(v6, own.Addr()) {
-		t.Error("an address of the VRF is one of the other side's, or not of its own")
+		t.Error("an address in the VRF is local on the other side, or not local on its own")
 	}
 }

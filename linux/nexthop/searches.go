@@ -14,11 +14,11 @@ import (
 	"nat64d/packet"
 )
 
-// searches are the neighbours of one family that the kernel is looking for on our behalf. Each takes an entry of the
-// kernel's table until it answers or, after three seconds, has failed. The table is bounded (gc_thresh3), and when it is full
-// of unanswered requests no neighbour can be found any more, by nobody on the host. So a part of it is ours. A client may
-// have a quarter of what is left of that part, and one of its addresses a quarter of what is left of the client's: whatever
-// others look for, there is room for one that looks for little. It belongs to Run's goroutine.
+// searches are the neighbours of one family that the kernel is currently resolving for nat64d. Each takes an entry of
+// the kernel's neighbour table until it answers or, after three seconds, fails. The size of the table is limited
+// (gc_thresh3). If unanswered requests fill it, the host cannot resolve any neighbour. Therefore nat64d uses only a
+// part of the table. A client may have a quarter of the unused rest of that part, and one of its addresses a quarter
+// of the client's unused rest. A client with few searches thus always finds room. Only Run's goroutine uses it.
 type searches struct {
 	limit    int
 	of       map[netip.Addr]search
@@ -26,18 +26,18 @@ type searches struct {
 	addrs    map[packet.Addr6]int
 }
 
-// search is one of them.
+// search is one search.
 type search struct {
 	client packet.Client
 	since  time.Time
 }
 
 const (
-	// searchTime is how long the kernel looks for a neighbour at most, with its default settings, and a little more.
+	// searchTime is the maximum duration of a search with the kernel's default settings, plus a margin.
 	searchTime = 4 * time.Second
-	// searchShare is the divisor of what is left.
+	// searchShare is the divisor for the unused rest.
 	searchShare = 4
-	// defaultEntries is the kernel's default of gc_thresh3. Only the first network namespace can read it.
+	// defaultEntries is the kernel's default of gc_thresh3, which only the initial network namespace can read.
 	defaultEntries = 1024
 )
 
@@ -45,7 +45,7 @@ func newSearches(d side) searches {
 	return searches{limit: entries(d) / 2, of: map[netip.Addr]search{}, prefixes: map[packet.Addr6]int{}, addrs: map[packet.Addr6]int{}}
 }
 
-// entries returns how many neighbours the kernel's table holds, on all interfaces together.
+// entries returns the size of the kernel's neighbour table, which all interfaces share.
 func entries(d side) int {
 	path := "/proc/sys/net/ipv4/neigh/default/gc_thresh3"
 	if d == v6 {
@@ -61,8 +61,8 @@ func entries(d side) int {
 	return defaultEntries
 }
 
-// begin reports whether the kernel is to look for a. If it is not because the client looks for too many others, the
-// client may ask again.
+// begin reports whether the kernel should resolve a. refused means that the client has too many other searches; it
+// may retry later.
 func (s *searches) begin(a *ask, now time.Time) (start, refused bool) {
 	if _, under := s.of[a.addr]; under {
 		return false, false
@@ -77,7 +77,7 @@ func (s *searches) begin(a *ask, now time.Time) (start, refused bool) {
 	return true, false
 }
 
-// end notes that the kernel no longer looks for addr.
+// end removes the search for addr.
 func (s *searches) end(addr netip.Addr) {
 	one, under := s.of[addr]
 	if !under {
@@ -92,7 +92,7 @@ func (s *searches) end(addr netip.Addr) {
 	}
 }
 
-// expire ends those that nothing has been heard of.
+// expire removes searches without any result.
 func (s *searches) expire(now time.Time) {
 	for addr, one := range s.of {
 		if now.Sub(one.since) > searchTime {
@@ -101,7 +101,7 @@ func (s *searches) expire(now time.Time) {
 	}
 }
 
-// heard ends the search that a message of the kernel answers.
+// heard ends the search that a message of the kernel completes.
 func (s *searches) heard(m *netlink.Neigh, del bool) {
 	if p, ok := hostPrefix(m); ok && (del || m.State&(valid|netlink.NUD_FAILED) != 0) {
 		s.end(p.Addr())

@@ -12,7 +12,7 @@ import (
 	"nat64d/packet"
 )
 
-// side is one of the two interfaces, an index.
+// side is the index of one of the two interfaces.
 type side int
 
 const (
@@ -21,42 +21,42 @@ const (
 	sides
 )
 
-// snapshot is everything that look-ups need. It is never changed once it is published; its tables are replaced by
-// modified copies that share most of their nodes.
+// snapshot is the state for look-ups. A published snapshot never changes; its tables are replaced by modified copies
+// that share most of their nodes.
 type snapshot struct {
 	nics    [sides]nic
 	fib     fib
 	rules   [sides][]rule
 	ipsec   [sides]*ipsec
-	parts   [sides]parts      // of a flow that rules and routes look at
-	groups  map[int]uint32    // of all interfaces, if a rule asks for them
-	sources [sides]candidates // our own addresses, for ICMP errors
+	fields  [sides]fields     // fields that rules and routes depend on
+	groups  map[int]uint32    // groups of all interfaces, if a rule matches a group
+	sources [sides]candidates // source addresses for ICMP errors
 	hosts   []netip.Addr
-	lost    map[netip.Addr]bool // IPv4 addresses that were the host's since the start and are not now
-	subnets []netip.Prefix      // of the v4 interface
+	lost    map[netip.Addr]bool // IPv4 addresses that the host has lost since the start
+	subnets []netip.Prefix      // subnets of the v4 interface
 
-	forwards bool // the kernel forwards the IPv6 packets that come in on the v6 interface
+	forwards bool // the kernel forwards IPv6 packets received on the v6 interface
 }
 
 // nic is an interface and its neighbours of both families (an IPv4 route may have an IPv6 next hop).
 type nic struct {
 	Link
-	vrf        uint32 // the table of the VRF that the interface belongs to; 0: it belongs to none
-	master     string // that VRF's interface
+	vrf        uint32 // table of the interface's VRF; 0: it is in no VRF
+	master     string // interface of that VRF
 	neighbours *bart.Table[*neighbour]
 }
 
-// oneNIC reports whether both sides are one interface.
+// oneNIC reports whether both sides use the same interface.
 func (s *snapshot) oneNIC() bool { return s.nics[v4].Index == s.nics[v6].Index }
 
-// share makes both sides of a single interface use one table of neighbours.
+// share makes both sides of a single interface use the same neighbour table.
 func (s *snapshot) share() {
 	if s.oneNIC() {
 		s.nics[v4].neighbours = s.nics[v6].neighbours
 	}
 }
 
-// answer is what a look-up returns. The neighbour is nil unless there is one whose use is to be noted.
+// answer is the result of a look-up. If neighbour is not nil, the caller must mark it as used.
 type answer struct {
 	hop       packet.Hop
 	neighbour *neighbour
@@ -64,7 +64,7 @@ type answer struct {
 	reason    drop.Reason
 }
 
-// answer looks f up: first the route, then the neighbour.
+// answer looks up f: first the route, then the neighbour.
 func (s *snapshot) answer(d side, f flow) answer {
 	w := s.way(d, &f)
 	if w.reason != drop.None {
@@ -90,7 +90,7 @@ func (s *snapshot) answer(d side, f flow) answer {
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// local reports whether a is an address of the host for packets on a side.
+// local reports whether a is an address of the host for packets on side d.
 func (s *snapshot) local(d side, a netip.Addr) bool {
 	for _, id := range [...]uint32{unix.RT_TABLE_LOCAL, s.nics[d].vrf} {
 		i := s.fib.index(id)

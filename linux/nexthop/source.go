@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// candidates are the addresses that an ICMP error may come from, the preferred ones first, deprecated ones last.
+// candidates are the possible source addresses of ICMP errors, in order of preference, deprecated ones last.
 type candidates []candidate
 
 type candidate struct {
@@ -20,8 +20,8 @@ type candidate struct {
 	deprecated bool
 }
 
-// best chooses an address for a packet to dst after RFC 6724 section 5: of the right scope, not deprecated, with the
-// longest common prefix, in the order of the candidates.
+// best selects a source address for a packet to dst by RFC 6724 section 5: of suitable scope, preferably not
+// deprecated, with the longest common prefix; ties in the order of the candidates.
 func (c candidates) best(dst netip.Addr) (best netip.Addr, ok bool) {
 	length := -1
 	for _, o := range c {
@@ -38,7 +38,7 @@ func (c candidates) best(dst netip.Addr) (best netip.Addr, ok bool) {
 	return best, length >= 0
 }
 
-// common returns how many leading bits two addresses of one family share.
+// common returns the number of leading bits that two addresses of one family share.
 func common(a, b netip.Addr) int {
 	x, y := a.As16(), b.As16()
 	for i := range x {
@@ -51,13 +51,13 @@ func common(a, b netip.Addr) int {
 
 // own is an address of the host.
 type own struct {
-	prefix netip.Prefix // the address with the length of its subnet
-	index  int          // its interface
-	flags  int          // IFA_F_…
+	prefix netip.Prefix // the address with the prefix length of its subnet
+	index  int          // of its interface
+	flags  int          // IFA_F_ flags
 	host   bool         // loopback scope
 }
 
-// ownFrom converts what netlink says of an address.
+// ownFrom converts the netlink attributes of an address.
 func ownFrom(a *netlink.Addr) (own, bool) {
 	if a.IPNet == nil {
 		return own{}, false
@@ -76,13 +76,13 @@ func ownFrom(a *netlink.Addr) (own, bool) {
 	}, true
 }
 
-// usable says whether packets may come from the address: it is unique (RFC 4862 section 5.4) and not a loopback one.
+// usable reports whether the address may be a source: it is unique (RFC 4862 section 5.4) and not loopback.
 func (o *own) usable() bool {
 	return !o.host && o.flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0
 }
 
-// sources returns the candidates for one interface: its own usable addresses of the family, or, when it has none
-// beyond link-local scope, those of the whole host as well.
+// sources returns the candidates of one interface: its usable addresses of the family. If it has only link-local
+// ones, it adds those of the other interfaces.
 func sources(owns []own, index int, d side) candidates {
 	var here, elsewhere []own
 	routable := false
@@ -109,5 +109,5 @@ func sources(owns []own, index int, d side) candidates {
 	return c
 }
 
-// rank puts deprecated and secondary (of IPv6: temporary) addresses last.
+// rank puts deprecated and secondary (in IPv6, temporary) addresses last.
 func (o *own) rank() int { return o.flags & (unix.IFA_F_DEPRECATED | unix.IFA_F_SECONDARY) }

@@ -9,12 +9,12 @@ import (
 	"nat64d/drop"
 )
 
-// Within returns the prefixes inside p and more specific than it for which the kernel has routes of its own, if it
-// forwards what comes in on the v6 interface; in order, each once. Such packets are the kernel's to forward (RFC 7915 section
-// 5.6). Routes for one source, and those of tables that only rules consult, are not among them.
+// Within returns, in order and without duplicates, the prefixes inside p, more specific than p, for which the kernel
+// has routes, if the kernel forwards packets received on the v6 interface. The kernel forwards such packets (RFC 7915
+// section 5.6). Within ignores routes for specific sources and tables that only rules refer to.
 func (t *Table) Within(p netip.Prefix) []netip.Prefix { return t.state.Load().within(p) }
 
-// Broadcasts returns the broadcast addresses of the v4 interface's own subnets. The caller owns the slice.
+// Broadcasts returns the broadcast addresses of the v4 interface's subnets. The caller owns the slice.
 func (t *Table) Broadcasts() []netip.Addr {
 	var list []netip.Addr
 	for _, p := range t.state.Load().subnets {
@@ -25,8 +25,8 @@ func (t *Table) Broadcasts() []netip.Addr {
 	return list
 }
 
-// Behind6 returns the prefixes that the kernel routes out of the v6 interface, the default route apart, in order. They are
-// the networks of the clients.
+// Behind6 returns, in order, the prefixes that the kernel routes through the v6 interface, except the default route.
+// They are the networks of the clients.
 func (t *Table) Behind6() []netip.Prefix {
 	s := t.state.Load()
 	var list []netip.Prefix
@@ -41,8 +41,8 @@ func (t *Table) Behind6() []netip.Prefix {
 	return slices.Compact(list)
 }
 
-// within looks through the tables that the kernel's default rules consult. A route that does not decide, such as a throw
-// route, leaves the packet to a shorter one, which may be the translator's.
+// within examines the tables of the kernel's default rules. A route that does not decide, such as a throw route,
+// leaves the packet to a shorter prefix, which may be the translator's.
 func (s *snapshot) within(p netip.Prefix) []netip.Prefix {
 	if !s.forwards {
 		return nil
@@ -59,8 +59,8 @@ func (s *snapshot) within(p netip.Prefix) []netip.Prefix {
 	return slices.Compact(list)
 }
 
-// tables6 returns the tables that packets of any source are looked up in on the v6 side without a rule of the
-// administrator's: the default ones, and that of the interface's VRF.
+// tables6 returns the tables for packets from any source on the v6 side without rules of the administrator: the
+// default tables, and that of the interface's VRF.
 func (s *snapshot) tables6() []uint32 {
 	ids := slices.Clone(defaultTables[:])
 	if id := s.nics[v6].vrf; s.fib.index(id) >= 0 {
@@ -69,12 +69,13 @@ func (s *snapshot) tables6() []uint32 {
 	return ids
 }
 
-// ahead returns what routes to p say of a packet to its first address.
+// ahead returns the verdict of the routes to p on a packet to its first address.
 func (s *snapshot) ahead(rs routes, p netip.Prefix) verdict {
 	return rs.find(&flow{src: netip.IPv6Unspecified(), dst: p.Addr()}, s.nics[v6].Index)
 }
 
-// surroundingsDiffer reports whether Within, Broadcasts or HostAddresses may answer differently for s than for o.
+// surroundingsDiffer reports whether Within, Broadcasts or HostAddresses may return different results for s than for
+// o.
 func (s *snapshot) surroundingsDiffer(o *snapshot) bool {
 	if s.forwards != o.forwards || !slices.Equal(s.subnets, o.subnets) || !slices.Equal(s.hosts, o.hosts) {
 		return true
@@ -82,7 +83,7 @@ func (s *snapshot) surroundingsDiffer(o *snapshot) bool {
 	return slices.ContainsFunc(s.tables6(), func(id uint32) bool { return !s.fib.same(&o.fib, id) })
 }
 
-// broadcastOf returns the address that reaches all hosts of a subnet: the last one (RFC 1812 section 5.3.5). A subnet of two
+// broadcastOf returns the broadcast address of a subnet, its last address (RFC 1812 section 5.3.5). A subnet of two
 // addresses has none (RFC 3021).
 func broadcastOf(p netip.Prefix) (netip.Addr, bool) {
 	if !p.Addr().Is4() || p.Bits() > 30 {

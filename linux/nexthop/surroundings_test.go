@@ -14,7 +14,7 @@ import (
 
 const forwarding = "net/ipv6/conf/all/forwarding"
 
-// wantWithin waits until Within answers with the prefixes.
+// wantWithin waits until Within returns the prefixes.
 func (g *gateway) wantWithin(p string, want ...string) {
 	g.Helper()
 	until(g.T, "within "+p, func() bool {
@@ -26,8 +26,8 @@ func (g *gateway) wantWithin(p string, want ...string) {
 	})
 }
 
-// Routes inside a prefix are the kernel's own while it forwards; one for all of the prefix, or more, is not.
-func TestRoutesWithinAPrefix(t *testing.T) {
+// Within returns routes inside a prefix while the kernel forwards, but not a route for the whole prefix or more.
+func TestWithin(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
 	g := follow(t, l, nexthop.ARPAuto)
@@ -52,8 +52,8 @@ func TestRoutesWithinAPrefix(t *testing.T) {
 	g.wantWithin("64:ff9b::/96")
 }
 
-// The networks of the clients are what is routed out of the v6 interface: neither all of the Internet nor what is elsewhere.
-func TestRoutesBehindTheV6Interface(t *testing.T) {
+// Behind6 returns the routes through the v6 interface, without the default route and routes through other interfaces.
+func TestBehind6(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
 	g := follow(t, l, nexthop.ARPAuto)
@@ -91,7 +91,7 @@ func TestBroadcastAddresses(t *testing.T) {
 	want("192.0.2.255")
 	g.ip("addr add 203.0.113.129/26 dev " + g.NIC4)
 	g.ip("addr add 203.0.113.130/26 dev " + g.NIC4) // of the same subnet
-	g.ip("addr add 198.51.100.1/31 dev " + g.NIC4)  // has none
+	g.ip("addr add 198.51.100.1/31 dev " + g.NIC4)  // has no broadcast address
 	g.ip("addr add 198.51.100.9/32 dev " + g.NIC4)
 	g.ip("addr add 198.51.100.65/26 dev " + g.NIC6) // not of the v4 interface
 	want("192.0.2.255", "203.0.113.191")
@@ -99,8 +99,8 @@ func TestBroadcastAddresses(t *testing.T) {
 	want("203.0.113.191")
 }
 
-// A route within nobody's prefix is told of, too: who is told asks again.
-func TestSurroundingsAreToldOf(t *testing.T) {
+// Observers are called for any route within a prefix, also one outside of the NAT64 prefixes; they query again.
+func TestOnSurroundingsIsCalled(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
 	var told atomic.Int32
