@@ -13,19 +13,20 @@ import (
 	"nat64d/pool6"
 )
 
-// Covered is what a gateway has taken over from the host.
+// Covered is the traffic that a gateway has taken over from the host.
 type Covered struct {
-	Pool4  []pool4.Entry  // transport addresses: of TCP and UDP all are covered, of ICMP none
-	Echo   []pool4.Entry  // ICMP Identifiers that a static binding has: echo requests with them are a client's to answer
+	Pool4  []pool4.Entry  // transport addresses; the guard covers those of TCP and UDP, not of ICMP
+	Echo   []pool4.Entry  // ICMP Identifiers of static bindings: a client answers echo requests with them, not the host
 	Pool6  []pool6.Prefix // destinations
 	Bypass []netip.Prefix // destinations that the host keeps, unless a prefix of Pool6 is as long or longer
 }
 
-// cover is Covered in a normal form, from which both layers of the guard are made: two that cover the same are equal.
+// cover is the normal form of Covered, from which both layers of the guard are built. Equal coverage has an equal
+// cover.
 type cover struct {
 	transport []box   // of TCP and UDP
 	echo      []box   // of ICMP Identifiers
-	spans     []span6 // destinations in IPv6, in order, not touching each other
+	spans     []span6 // IPv6 destinations, sorted, neither overlapping nor adjacent
 }
 
 func (c *Covered) normal() cover {
@@ -37,7 +38,7 @@ func (c *Covered) normal() cover {
 	}
 }
 
-// transport returns the IP protocol number of an entry whose ports the host could answer for, 0 for ICMP.
+// transport returns the IP protocol number of an entry whose ports the guard covers, or 0 for ICMP.
 func transport(e pool4.Entry) uint8 {
 	switch e.Proto.String() {
 	case "tcp":
@@ -48,15 +49,15 @@ func transport(e pool4.Entry) uint8 {
 	return 0
 }
 
-// box is ports (or Identifiers) lo to hi of a protocol on the addresses first to last.
+// box is the ports (or Identifiers) lo to hi of a protocol on the addresses first to last.
 type box struct {
 	first, last netip.Addr
 	proto       uint8
 	span
 }
 
-// boxes returns entries as few boxes that do not overlap: ranges of one address are merged, then consecutive addresses
-// with the same range.
+// boxes converts entries to few boxes that do not overlap. It merges the ranges of each address, and then consecutive
+// addresses with the same range.
 func boxes(entries []pool4.Entry) []box {
 	var list []box
 	for _, e := range slices.SortedFunc(slices.Values(entries), pool4.Entry.Compare) {
@@ -84,12 +85,12 @@ func boxes(entries []pool4.Entry) []box {
 	return merged
 }
 
-// touches reports whether b, which begins no earlier, overlaps a or follows at once, on the same address.
+// touches reports whether b, which begins no earlier than a, overlaps a or is adjacent to it on the same address.
 func (a box) touches(b box) bool {
 	return a.first == b.first && a.proto == b.proto && int(b.lo) <= int(a.hi)+1
 }
 
-// precedes reports whether b is the same on the next address.
+// precedes reports whether b covers the same ports on the next address.
 func (a box) precedes(b box) bool {
 	return a.proto == b.proto && a.span == b.span && a.last.Next() == b.first
 }
@@ -97,8 +98,8 @@ func (a box) precedes(b box) bool {
 // span6 is a range of IPv6 addresses, both ends included.
 type span6 struct{ first, last netip.Addr }
 
-// spansOf returns the addresses of prefixes without those of bypass: of all that contain an address the longest decides,
-// and prefixes win against a bypass of the same length.
+// spansOf returns the addresses of prefixes without those of bypass. For each address, the longest prefix that
+// contains it decides; prefixes take precedence over a bypass of the same length.
 func spansOf(prefixes []pool6.Prefix, bypass []netip.Prefix) []span6 {
 	type rule struct {
 		netip.Prefix
@@ -111,7 +112,7 @@ func spansOf(prefixes []pool6.Prefix, bypass []netip.Prefix) []span6 {
 	for _, p := range prefixes {
 		rules = append(rules, rule{p.Prefix(), true})
 	}
-	slices.SortStableFunc(rules, func(a, b rule) int { return cmp.Compare(a.Bits(), b.Bits()) }) // what is longer overwrites
+	slices.SortStableFunc(rules, func(a, b rule) int { return cmp.Compare(a.Bits(), b.Bits()) }) // longer prefixes overwrite shorter ones
 	var spans []span6
 	for _, r := range rules {
 		s := span6{r.Addr(), lastOf(r.Prefix)}
@@ -141,7 +142,7 @@ func without(spans []span6, cut span6) (rest []span6) {
 	return rest
 }
 
-// joined merges spans, which are in order and do not overlap, where one begins right after another.
+// joined merges adjacent spans. The spans are sorted and do not overlap.
 func joined(spans []span6) []span6 {
 	list := spans[:0]
 	for _, s := range spans {

@@ -14,24 +14,24 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// entry is a range of keys in a table that a program searches. A key is a number of some words, the least one first. An entry
-// begins with its first key and its last; behind them may be the number of a group.
+// entry is a range of keys in a table that a program searches. A key is a number of several words, least significant
+// first. An entry contains its first key, its last key, and in some tables the number of a group.
 type entry [8]uint32
 
-// keyTable is a table of entries, disjoint and in order.
+// keyTable is a sorted table of disjoint entries.
 type keyTable struct {
 	words   int16 // of a key
 	entries []entry
 }
 
-// bits returns how many steps it takes to search the table: it is filled up to one less than a power of two.
+// bits returns the number of steps to search the table, which is padded to one less than a power of two.
 func (t *keyTable) bits() int { return max(bits.Len(uint(len(t.entries))), 1) }
 
-// load makes a map of the table, which nobody writes again.
+// load creates a read-only map from the table.
 func (t *keyTable) load() (*ebpf.Map, error) {
 	full := slices.Grow(t.entries, 1<<t.bits()-1-len(t.entries))
 	for len(full) < 1<<t.bits()-1 {
-		var none entry // its first key is the largest, and its last the smallest
+		var none entry // padding: its first key is the largest, its last the smallest
 		for i := range t.words {
 			none[i] = math.MaxUint32
 		}
@@ -62,7 +62,7 @@ func table6(c *cover) keyTable {
 	return t
 }
 
-// words6 returns an address as a number of four words.
+// words6 returns an address as four words.
 func words6(a netip.Addr) []uint32 {
 	b := a.As16()
 	return []uint32{
@@ -70,8 +70,8 @@ func words6(a netip.Addr) []uint32 {
 	}
 }
 
-// tables4 returns the IPv4 addresses of which something is covered, each with a group, and what is covered of each group:
-// addresses that have the same ports share one.
+// tables4 returns the covered IPv4 addresses, each with a group, and the covered ports of each group. Addresses with
+// the same ports share a group.
 func tables4(c *cover) (addresses, ports keyTable) {
 	addresses.words, ports.words = 1, 2
 	all := slices.Concat(c.transport, c.echo)
@@ -92,7 +92,7 @@ func tables4(c *cover) (addresses, ports keyTable) {
 	return addresses, ports
 }
 
-// run is a range of IPv4 addresses of which the same is covered: ranges of protocol << 16 | port.
+// run is a range of IPv4 addresses with the same covered ports: ranges of protocol << 16 | port.
 type run struct {
 	first, last uint64
 	ports       [][2]uint32
@@ -119,7 +119,7 @@ func runs(boxes []box) (list []run) {
 	return list
 }
 
-// portsOf returns the ports of boxes in order. Boxes do not overlap.
+// portsOf returns the ports of boxes, sorted. The boxes do not overlap.
 func portsOf(boxes []box) (list [][2]uint32) {
 	for _, b := range boxes {
 		list = append(list, [2]uint32{uint32(b.proto)<<16 | uint32(b.lo), uint32(b.proto)<<16 | uint32(b.hi)})

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestErrorsSayWhatToDo(t *testing.T) {
+func TestErrorsIncludeRemedy(t *testing.T) {
 	for err, want := range map[error]string{
 		unix.EPROTONOSUPPORT: "modprobe nf_tables", // no NETLINK_NETFILTER
 		unix.EAFNOSUPPORT:    "CONFIG_NF_TABLES_NETDEV",
@@ -25,7 +25,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		}
 	}
 	if got := wrap(find, unix.EINVAL); !strings.Contains(got.Error(), "modprobe nf_tables") {
-		t.Errorf("no nf_tables behind nfnetlink: %v", got)
+		t.Errorf("no nf_tables in nfnetlink: %v", got)
 	}
 	if err := wrap("install", nil); err != nil {
 		t.Errorf("no error: %v", err)

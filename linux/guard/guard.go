@@ -1,8 +1,8 @@
 //go:build linux
 
-// Package guard keeps the host's own IP stack from answering for the transport addresses and prefixes that a NAT64
-// gateway (RFC 6146) has taken over: a tap such as AF_PACKET sees every frame, but so does the host, which would
-// reset each translated connection.
+// Package guard prevents the host's own IP stack from answering packets for the transport addresses and prefixes that
+// a NAT64 gateway (RFC 6146) has taken over. A packet socket sees every frame, but the host's stack does so too, and
+// would reset each translated connection.
 package guard
 
 import (
@@ -12,46 +12,47 @@ import (
 	"slices"
 )
 
-// Options says how to guard.
+// Options are the options of a Guard.
 type Options struct {
 	V6, V4       string // interface names; may be equal
-	ReservePorts bool   // keep the host's programs from picking pool4 ports on addresses that the host owns
-	Program      bool   // drop the same packets by a BPF program too, which "nft flush ruleset" leaves in place
+	ReservePorts bool   // prevent programs of the host from using pool4 ports on addresses that the host owns
+	Program      bool   // also drop the packets with a BPF program, which "nft flush ruleset" does not remove
 }
 
-// Guard owns one nftables table, BPF programs that do the same, and the ports that it added to
-// net.ipv4.ip_local_reserved_ports. Its methods act in the network namespace of the calling thread, always the same one. One
-// goroutine at a time may use it, except for Refuse, Watch and Masqueraded.
+// Guard manages one nftables table, BPF programs with the same effect, and the ports that it added to
+// net.ipv4.ip_local_reserved_ports. It works in the network namespace of the calling thread, which must be the same
+// for all calls. Only Refuse, Watch and Masqueraded are safe for concurrent use.
 type Guard struct {
 	o          Options
 	covered    Covered
 	cover      cover
-	notes      map[int]string // by the index of an interface; nil: those that are in the table
-	indexes    [2]int         // of the interfaces, when the table was installed
-	added      ports          // to the reserved ones
+	notes      map[int]string // by the index of an interface; nil: those in the table
+	indexes    [2]int         // of the interfaces at the last installation
+	added      ports          // ports added to the reserved ones
 	applied    bool
-	stale      bool  // the last attempt to install has failed
-	unreserved error // why ports could not be added to the reserved ones, or given back
+	stale      bool  // the last installation failed
+	unreserved error // why ports could not be added to or removed from the reserved ones
 	programs   programs
 }
 
-// New returns a guard that has changed nothing yet.
+// New returns a guard without changing the host.
 func New(o Options) *Guard { return &Guard{o: o} }
 
-// Apply makes the host blind to what c covers on the v4 and on the v6 interface, and to nothing else. A table that an earlier
-// process left behind becomes ours. Only what differs is changed, in one transaction, so that no packet passes to the host
-// that is covered before and after; if nothing differs, nothing is sent. Apply does not ask whether c harms the host: Refuse does.
+// Apply makes the guard drop exactly the packets covered by c on the v4 and v6 interfaces. It takes over the table of
+// an earlier process. It changes only differences, in one transaction, so that packets covered before and after are
+// dropped at all times; without differences it sends nothing. Apply does not check whether c harms the host: see
+// Refuse.
 //
-// An echo reply or an error needs no rule: the host ignores those that it did not ask for.
+// Echo replies and ICMP errors need no rule: the host ignores those without a matching request.
 func (g *Guard) Apply(c Covered) error {
 	g.covered, g.cover, g.applied = c.clone(), c.normal(), true
 	_, err := g.install()
 	return err
 }
 
-// Check makes the table what Apply made it, if it is anything else, an interface is not the one that it was bound to, or
-// something failed the last time. It returns in words what somebody else had changed, and nothing if nobody had. Call it on
-// every link event and when Watch reports a change.
+// Check restores the state that Apply made: if the table was changed, if an interface has a new index, or if the last
+// attempt failed. damage describes the changes that another program has made, or is empty. Call it on every link
+// event and when Watch reports a change.
 func (g *Guard) Check() (damage string, err error) {
 	if !g.applied {
 		return "", nil
@@ -64,12 +65,12 @@ func (g *Guard) Check() (damage string, err error) {
 	return describe(what), err
 }
 
-// Covers reports whether the table is bound to the interfaces that have the names now.
+// Covers reports whether the table is attached to the interfaces that currently have the configured names.
 func (g *Guard) Covers() bool { return !g.applied || !g.stale && g.indexes == g.interfaces() }
 
-// Remove deletes the table, detaches the programs and gives the reserved ports back. Without a table it does nothing. If the
-// ports cannot be given back, the table goes all the same: ports that stay reserved harm the host less than services that
-// stay unheard.
+// Remove deletes the table, detaches the programs and releases the reserved ports. Without a table it does nothing.
+// If releasing the ports fails, it still deletes the table: reserved ports harm the host less than unreachable
+// services.
 func (g *Guard) Remove() error {
 	g.applied = false
 	g.programs.detach()
@@ -85,7 +86,7 @@ func (g *Guard) Remove() error {
 	return err
 }
 
-// Warnings returns what the guard could not do and can do without.
+// Warnings describes failures that the guard tolerates.
 func (g *Guard) Warnings() (ws []string) {
 	if g.unreserved != nil {
 		ws = append(ws, fmt.Sprintf("a program of this host may pick a port of pool4 for a connection, which then fails: %v", g.unreserved))
@@ -97,9 +98,9 @@ func (g *Guard) Warnings() (ws []string) {
 	return ws
 }
 
-// install makes the table, the programs and the reserved ports what they should be, and returns in words what differed in the
-// table. The table names the ports that we added, so that the next start knows them after a crash: ports are given back
-// before the table forgets them, and added after it has noted them.
+// install makes the table, the programs and the reserved ports what they should be, and describes the differences
+// found in the table. The table lists the ports that the guard added, so that they are known after a crash: install
+// releases ports before it removes them from the table, and reserves ports after it has added them to the table.
 func (g *Guard) install() (what []string, err error) {
 	defer func() { g.stale = err != nil }()
 	have, err := read()
@@ -109,7 +110,7 @@ func (g *Guard) install() (what []string, err error) {
 	if g.notes == nil {
 		g.notes = have.kept()
 	}
-	old := g.added.plus(have.added()) // somebody may have deleted the table, but the ports are still ours
+	old := g.added.plus(have.added()) // even if the table was deleted, the ports are still ours
 	if err != nil {
 		have = nil
 	}
@@ -125,7 +126,7 @@ func (g *Guard) install() (what []string, err error) {
 	}
 	if g.unreserved == nil {
 		if g.unreserved = reserve(left, others.plus(added)); g.unreserved != nil {
-			added = old.minus(old.minus(added)) // none of the new ones is ours
+			added = old.minus(old.minus(added)) // none of the new ports has been added
 			_, err = g.bring(nil, g.layout(added))
 		}
 	}
@@ -133,8 +134,8 @@ func (g *Guard) install() (what []string, err error) {
 	return what, err
 }
 
-// toReserve returns the ports that are reserved, those among them that others have reserved, and those that we should have
-// added, when we have added old. With an error they are such that nothing is to change.
+// toReserve returns the reserved ports, those among them that others have reserved, and those that the guard should
+// add. old are the ports that it has added. With an error, all three are such that nothing changes.
 func (g *Guard) toReserve(old ports) (current, others, added ports, err error) {
 	if current, err = reservedPorts(); err != nil {
 		return current, current, old, err
@@ -149,10 +150,10 @@ func (g *Guard) toReserve(old ports) (current, others, added ports, err error) {
 	return current, others, want.minus(others), nil
 }
 
-// bring makes the table what want is. have is what it is, nil if that has to be read. A table that cannot be read or changed,
-// or has something that is not ours, is replaced.
+// bring changes the table from have to want. If have is nil, it reads the table first. It replaces a table that it
+// cannot read or change, or that has foreign objects.
 func (g *Guard) bring(have, want *layout) (what []string, err error) {
-	for range 2 { // somebody else may change the table between the reading and the writing
+	for range 2 { // another program may change the table between reading and writing
 		if have == nil {
 			if have, err = read(); have == nil {
 				return what, err
@@ -171,7 +172,7 @@ func (g *Guard) bring(have, want *layout) (what []string, err error) {
 	return append(what, "what is not ours"), replace(want)
 }
 
-// interfaces returns the indexes of the v6 and the v4 interface, 0 for one that does not exist at the moment.
+// interfaces returns the indexes of the v6 and the v4 interface, 0 for a missing one.
 func (g *Guard) interfaces() (indexes [2]int) {
 	for i, name := range []string{g.o.V6, g.o.V4} {
 		if ifi, err := net.InterfaceByName(name); err == nil {
@@ -181,8 +182,8 @@ func (g *Guard) interfaces() (indexes [2]int) {
 	return indexes
 }
 
-// giveBack takes the ports that we added out of the reserved ones. Its error names them, since the table, which is
-// about to go, is the only note of them.
+// giveBack releases the ports that the guard added. Its error lists the ports, because the table, the only record of
+// them, is about to be deleted.
 func giveBack(added ports) error {
 	current, err := reservedPorts()
 	if err == nil {

@@ -19,7 +19,7 @@ import (
 	"nat64d/pool6"
 )
 
-// network returns a lab of the test's own.
+// network returns a lab for the test.
 func network(t *testing.T) *lab.Lab {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -98,7 +98,7 @@ func reserved(t *testing.T, l *lab.Lab) string {
 	return strings.TrimSpace(s)
 }
 
-// reserve sets them.
+// reserve sets the reserved ports of the gateway.
 func reserve(t *testing.T, l *lab.Lab, ports string) {
 	t.Helper()
 	if err := l.Gateway.SetSysctl(reservedPorts, ports); err != nil {
@@ -106,7 +106,7 @@ func reserve(t *testing.T, l *lab.Lab, ports string) {
 	}
 }
 
-// answers says whether the gateway's own stack answers a TCP connection, if only with a reset.
+// answers reports whether the gateway's own stack responds to a TCP connection, with an acceptance or a reset.
 func answers(t *testing.T, l *lab.Lab, port string) bool {
 	t.Helper()
 	c, err := l.Server.DialFrom(t.Context(), net.Dialer{Timeout: 300 * time.Millisecond}, "tcp",
@@ -125,7 +125,7 @@ func answers(t *testing.T, l *lab.Lab, port string) bool {
 	return false
 }
 
-// unreachable says whether the gateway's own stack rejects a UDP datagram.
+// unreachable reports whether the gateway's own stack rejects a UDP datagram.
 func unreachable(t *testing.T, l *lab.Lab, port string) bool {
 	t.Helper()
 	c, err := l.Server.Dial(t.Context(), "udp", net.JoinHostPort(lab.Gateway4, port))
@@ -143,11 +143,11 @@ func unreachable(t *testing.T, l *lab.Lab, port string) bool {
 	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
-func TestHostIsBlindToPool4Only(t *testing.T) {
+func TestApplyDropsOnlyPool4Packets(t *testing.T) {
 	t.Parallel()
 	l := network(t)
 	if !answers(t, l, "7001") || !unreachable(t, l, "7001") {
-		t.Fatal("without a guard the host must reject port 7001, or this test proves nothing")
+		t.Fatal("without a guard the host does not reject port 7001")
 	}
 	ln, err := l.Gateway.Listen("tcp", net.JoinHostPort(lab.Gateway4, "22"))
 	if err != nil {
@@ -176,20 +176,20 @@ func TestHostIsBlindToPool4Only(t *testing.T) {
 	}
 	for _, port := range []string{"6999", "8001"} {
 		if !answers(t, l, port) {
-			t.Errorf("the host does not answer TCP port %s, which is none of pool4", port)
+			t.Errorf("the host does not answer TCP port %s, which is not in pool4", port)
 		}
 	}
 	c, err := l.Server.DialFrom(t.Context(), net.Dialer{Timeout: time.Second}, "tcp", net.JoinHostPort(lab.Gateway4, "22"))
 	if err != nil {
-		t.Fatalf("the service beside pool4 is not reachable: %v", err)
+		t.Fatalf("the service outside pool4 is not reachable: %v", err)
 	}
 	defer c.Close()
 	if b, err := io.ReadAll(c); err != nil || string(b) != "SSH-2.0\r\n" {
-		t.Errorf("the service beside pool4 says %q, %v", b, err)
+		t.Errorf("the service outside pool4 answers %q, %v", b, err)
 	}
 }
 
-func TestHostIsBlindToPool6(t *testing.T) {
+func TestApplyDropsPool6Packets(t *testing.T) {
 	t.Parallel()
 	l := network(t)
 	g := guard.New(options(l))
@@ -214,8 +214,8 @@ func TestHostIsBlindToPool6(t *testing.T) {
 	}
 }
 
-// What is bypassed passes to the host, but for a NAT64 prefix inside of it.
-func TestBypassedDestinationsPass(t *testing.T) {
+// Packets to bypassed destinations reach the host, except those to a NAT64 prefix inside the bypass.
+func TestApplyExcludesBypass(t *testing.T) {
 	t.Parallel()
 	l := network(t)
 	run(t, l, "ip", "-6", "route", "add", "local", "64:ff9b::c000:200/120", "dev", "lo")
@@ -231,10 +231,10 @@ func TestBypassedDestinationsPass(t *testing.T) {
 		return strings.Contains(out, " 0% packet loss")
 	}
 	if !ping("64:ff9b::192.0.2.1") || !ping("64:ff9b::192.0.2.3") {
-		t.Error("a packet that is bypassed does not reach the host")
+		t.Error("a bypassed packet does not reach the host")
 	}
 	if ping("64:ff9b::192.0.2.4") {
-		t.Error("a packet beside what is bypassed reaches the host")
+		t.Error("a packet outside the bypass reaches the host")
 	}
 	out := run(t, l, "nft", "list", "table", "netdev", "nat64d")
 	for _, want := range []string{
@@ -246,12 +246,12 @@ func TestBypassedDestinationsPass(t *testing.T) {
 	}
 	do(t, l, func() error { return g.Apply(guard.Covered{Pool6: prefixes}) })
 	if ping("64:ff9b::192.0.2.1") {
-		t.Error("a packet reaches the host although nothing is bypassed any more")
+		t.Error("a packet reaches the host after the bypass was removed")
 	}
 }
 
-// TestFragmentsOfTheHostPass sends the host a datagram of three fragments beside pool4.
-func TestFragmentsOfTheHostPass(t *testing.T) {
+// TestApplyPassesHostFragments sends a datagram of three fragments to a port of the host outside pool4.
+func TestApplyPassesHostFragments(t *testing.T) {
 	t.Parallel()
 	l := network(t)
 	apply(t, l, guard.New(options(l)), entries(t, lab.Gateway4, "7000-8000"))
@@ -276,7 +276,7 @@ func TestFragmentsOfTheHostPass(t *testing.T) {
 	}
 }
 
-// TestManyAddresses guards more than fits into one message: every other address, so that none can be merged.
+// TestManyAddresses covers more addresses than fit into one message: every other address, so that none can be merged.
 func TestManyAddresses(t *testing.T) {
 	t.Parallel()
 	l := network(t)
@@ -291,7 +291,7 @@ func TestManyAddresses(t *testing.T) {
 	}
 }
 
-func TestTableReadsWell(t *testing.T) {
+func TestTableIsReadable(t *testing.T) {
 	t.Parallel()
 	l := network(t)
 	e := append(entries(t, "198.51.100.0/30", ""), entries(t, lab.Gateway4, "7000-8000")...)
@@ -318,7 +318,7 @@ func TestTableReadsWell(t *testing.T) {
 	}
 }
 
-func TestReservedPortsComeAndGo(t *testing.T) {
+func TestApplyReservesPorts(t *testing.T) {
 	t.Parallel()
 	l := network(t)
 	reserve(t, l, "6443,7500-7600,30000-32767")
@@ -326,7 +326,7 @@ func TestReservedPortsComeAndGo(t *testing.T) {
 	for _, c := range []struct{ addr, ports, want string }{
 		{lab.Gateway4, "7000-8000", "6443,7000-8000,30000-32767"},
 		{lab.Gateway4, "7900-8001", "6443,7500-7600,7900-8001,30000-32767"},
-		{lab.Spare4, "1024-65535", "6443,7500-7600,30000-32767"}, // not the host's own
+		{lab.Spare4, "1024-65535", "6443,7500-7600,30000-32767"}, // not an address of the host
 		{lab.Gateway4, "65000-65535", "6443,7500-7600,30000-32767,65000-65535"},
 	} {
 		apply(t, l, g, entries(t, c.addr, c.ports))
@@ -340,16 +340,16 @@ func TestReservedPortsComeAndGo(t *testing.T) {
 		t.Errorf("after Remove reserved ports are %q, want %q", got, want)
 	}
 	if out := run(t, l, "nft", "list", "ruleset"); out != "" {
-		t.Errorf("Remove leaves\n%s", out)
+		t.Errorf("after Remove the ruleset is\n%s", out)
 	}
 	do(t, l, g.Remove)
 }
 
-func TestCrashIsRepaired(t *testing.T) {
+func TestApplyTakesOverAfterCrash(t *testing.T) {
 	t.Parallel()
 	l := network(t)
 	reserve(t, l, "6443")
-	apply(t, l, guard.New(options(l)), entries(t, lab.Gateway4, "7000-8000")) // and is gone without Remove
+	apply(t, l, guard.New(options(l)), entries(t, lab.Gateway4, "7000-8000")) // and ends without Remove
 	second := guard.New(options(l))
 	apply(t, l, second, entries(t, lab.Gateway4, "9000-9100"))
 	if out := run(t, l, "nft", "list", "tables"); strings.Count(out, "table") != 1 {
@@ -359,17 +359,17 @@ func TestCrashIsRepaired(t *testing.T) {
 		t.Errorf("reserved ports are %q, want %q", got, want)
 	}
 	if !answers(t, l, "7001") {
-		t.Error("the old range is still guarded")
+		t.Error("the old range is still covered")
 	}
-	third := guard.New(options(l)) // a start that finds its configuration wrong cleans up as well
+	third := guard.New(options(l)) // a start with an invalid configuration cleans up as well
 	do(t, l, third.Remove)
 	if got := reserved(t, l); got != "6443" {
 		t.Errorf("reserved ports are %q, want 6443", got)
 	}
 }
 
-// TestCheckTriesAgain what could not be installed when it was asked for.
-func TestCheckTriesAgain(t *testing.T) {
+// TestCheckRetries checks that Check repeats an installation that failed.
+func TestCheckRetries(t *testing.T) {
 	t.Parallel()
 	l := network(t)
 	g := guard.New(options(l))
@@ -394,11 +394,11 @@ func TestCheckTriesAgain(t *testing.T) {
 	}
 }
 
-func TestCheckRepairs(t *testing.T) {
+func TestCheckReinstalls(t *testing.T) {
 	t.Parallel()
 	l := network(t)
 	g := guard.New(options(l))
-	check(t, l, g) // nothing applied yet
+	check(t, l, g) // before any Apply
 	apply(t, l, g, entries(t, lab.Gateway4, "7000-8000"))
 
 	run(t, l, "nft", "flush", "ruleset")
@@ -410,13 +410,13 @@ func TestCheckRepairs(t *testing.T) {
 	if err := l.Unplug4(); err != nil {
 		t.Fatal(err)
 	}
-	check(t, l, g) // with the interface gone
+	check(t, l, g) // while the interface is missing
 	if err := l.Plug4(); err != nil {
 		t.Fatal(err)
 	}
 	check(t, l, g)
 	if answers(t, l, "7001") {
-		t.Error("the interface that came back is not guarded")
+		t.Error("the re-created interface is not guarded")
 	}
 	if got, want := reserved(t, l), "7000-8000"; got != want {
 		t.Errorf("reserved ports are %q, want %q", got, want)
@@ -436,7 +436,7 @@ func TestOneInterfaceForBoth(t *testing.T) {
 	}
 }
 
-// check has g repair what is damaged and returns what was.
+// check calls Check and returns the damage that it repaired.
 func check(t *testing.T, l *lab.Lab, g *guard.Guard) (damage string) {
 	t.Helper()
 	do(t, l, func() (err error) { damage, err = g.Check(); return err })

@@ -112,7 +112,7 @@ func none6(from, to string) []byte {
 	return p
 }
 
-// untouched fails unless the host counts what control sends, and nothing of what covered sends before it.
+// untouched fails unless the host counts the packet that control sends, and no packet that covered sends before it.
 func untouched(t *testing.T, l *lab.Lab, what, counter string, covered, control func()) {
 	t.Helper()
 	read := func() uint64 {
@@ -127,18 +127,17 @@ func untouched(t *testing.T, l *lab.Lab, what, counter string, covered, control 
 	control()
 	for end := time.Now().Add(5 * time.Second); read() == before; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Errorf("%s: the host does not count in %s what is not covered", what, counter)
+			t.Errorf("%s: the host does not count an uncovered packet in %s", what, counter)
 			return
 		}
 	}
 	if n := read() - before; n != 1 {
-		t.Errorf("%s: the host has taken %d packets that are covered", what, n-1)
+		t.Errorf("%s: the host has accepted %d covered packets", what, n-1)
 	}
 }
 
-// TestLayersCoverTheSame: the table alone and the programs alone keep the same packets from the host, in untagged frames and in
-// frames with a priority tag.
-func TestLayersCoverTheSame(t *testing.T) {
+// The table alone and the programs alone drop the same packets, in untagged frames and in frames with a priority tag.
+func TestTableAndProgramsDropSamePackets(t *testing.T) {
 	t.Parallel()
 	for _, layer := range []string{"table", "programs"} {
 		t.Run(layer, func(t *testing.T) {
@@ -176,7 +175,7 @@ func TestLayersCoverTheSame(t *testing.T) {
 	}
 }
 
-// coveredByHost sends what is covered and what is not.
+// coveredByHost sends covered and uncovered packets.
 func coveredByHost(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	w4, w6 := wireTo(t, l, l.Server, l.NIC4), wireTo(t, l, l.Client, l.NIC6)
@@ -197,7 +196,7 @@ func coveredByHost(t *testing.T, l *lab.Lab) {
 	}
 }
 
-// TestCheckRepairsDamage: whatever somebody does to the table, Check finds it, names it and makes it good.
+// Check detects, describes and repairs any damage to the table.
 func TestCheckRepairsDamage(t *testing.T) {
 	t.Parallel()
 	l := network(t)
@@ -205,7 +204,7 @@ func TestCheckRepairsDamage(t *testing.T) {
 	c := guard.Covered{Pool4: entries(t, lab.Gateway4, "7000-8000"), Pool6: wellKnown}
 	c.Echo = entries(t, lab.Gateway4, "777")[2:]
 	do(t, l, func() error { return g.Apply(c) })
-	list := func() string { // in an order of its own: what is made anew comes last
+	list := func() string { // sorted, because re-created objects come last
 		words := strings.Fields(run(t, l, "nft", "-s", "list", "table", "netdev", "nat64d"))
 		for i := range words {
 			words[i] = strings.TrimSuffix(words[i], ",")
@@ -236,10 +235,10 @@ func TestCheckRepairsDamage(t *testing.T) {
 	} {
 		run(t, l, "nft", d.nft)
 		if damage := check(t, l, g); !strings.Contains(damage, d.want) {
-			t.Errorf("after nft %s Check says %q, want %q in it", d.nft, damage, d.want)
+			t.Errorf("after nft %s Check returns %q, want %q in it", d.nft, damage, d.want)
 		}
 		if damage := check(t, l, g); damage != "" {
-			t.Errorf("after nft %s and a repair Check says %q", d.nft, damage)
+			t.Errorf("after nft %s and a repair Check returns %q", d.nft, damage)
 		}
 		if got := list(); got != intact {
 			t.Errorf("after nft %s and a repair the table has\n%s\nwant\n%s", d.nft, got, intact)
@@ -250,8 +249,8 @@ func TestCheckRepairsDamage(t *testing.T) {
 	}
 }
 
-// TestPortsAreGivenBackAfterFlush: the table has no note any more of the ports that were reserved, but the guard has.
-func TestPortsAreGivenBackAfterFlush(t *testing.T) {
+// After "nft flush ruleset" the table no longer lists the ports that were reserved, but the guard knows them.
+func TestRemoveReleasesPortsAfterFlush(t *testing.T) {
 	t.Parallel()
 	l := network(t)
 	reserve(t, l, "6443")
@@ -269,7 +268,7 @@ func TestPortsAreGivenBackAfterFlush(t *testing.T) {
 	}
 }
 
-// TestApplyChangesInPlace: chains stay hooked while what they cover changes, and nothing is sent when nothing changes.
+// Chains stay hooked while the sets change, and without changes nothing is sent.
 func TestApplyChangesInPlace(t *testing.T) {
 	t.Parallel()
 	l := network(t)
@@ -310,7 +309,7 @@ func TestApplyChangesInPlace(t *testing.T) {
 		}
 	}
 	if got := handles(); strings.Join(got, "\n") != strings.Join(before, "\n") {
-		t.Errorf("objects were made anew:\n%s\nbefore\n%s", strings.Join(got, "\n"), strings.Join(before, "\n"))
+		t.Errorf("objects were replaced:\n%s\nbefore\n%s", strings.Join(got, "\n"), strings.Join(before, "\n"))
 	}
 	run(t, l, "nft", "add table netdev end")
 	for len(changed) > 0 {
@@ -320,7 +319,7 @@ func TestApplyChangesInPlace(t *testing.T) {
 		do(t, l, func() error { return g.Apply(c) })
 		check(t, l, g)
 	}
-	run(t, l, "nft", "add element netdev nat64d pool6 { 2001:db8:99::1 }") // the first notification is this one's
+	run(t, l, "nft", "add element netdev nat64d pool6 { 2001:db8:99::1 }") // the first notification is for this element
 	<-changed
 	if err := w.Close(); err != nil {
 		t.Error(err)
@@ -330,6 +329,6 @@ func TestApplyChangesInPlace(t *testing.T) {
 		n++
 	}
 	if n > 1 {
-		t.Errorf("%d notifications although nothing was to change", n)
+		t.Errorf("%d notifications without a change", n)
 	}
 }

@@ -15,24 +15,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tableName is the name of our table, of family netdev.
+// tableName is the name of the guard's table, in family netdev.
 const tableName = "nat64d"
 
-// Names within the table.
+// Names of the objects in the table.
 const (
-	pool4Set    = "pool4"    // address . protocol . port, guarded
-	pool6Set    = "pool6"    // IPv6 destinations, guarded
-	reservedSet = "reserved" // ports that we added to ip_local_reserved_ports
-	notesSet    = "notes"    // interface, and in the comment what Keep was given of it
+	pool4Set    = "pool4"    // covered address . protocol . port
+	pool6Set    = "pool6"    // covered IPv6 destinations
+	reservedSet = "reserved" // ports that the guard added to ip_local_reserved_ports
+	notesSet    = "notes"    // interface; the comment contains the note from Keep
 
-	ingress4 = "ingress4" // base chain of the v4 interface: it finds the IPv4 packets
+	ingress4 = "ingress4" // base chain of the v4 interface: selects IPv4 packets
 	ingress6 = "ingress6" // base chain of the v6 interface
-	covered4 = "covered4" // what it drops of them
+	covered4 = "covered4" // drops covered IPv4 packets
 	covered6 = "covered6"
-	echo4    = "echo4" // echo requests with Identifiers that static bindings have
+	echo4    = "echo4" // drops echo requests with Identifiers of static bindings
 )
 
-// Numbers of the sets within a transaction. Those that the library would choose come from an unguarded variable.
+// Numbers of the sets within a transaction. The library would take them from an unsynchronized global variable.
 const (
 	pool4ID = iota + 1
 	pool6ID
@@ -40,34 +40,35 @@ const (
 	notesID
 )
 
-// Offsets in the headers that the rules look at.
+// Offsets of header fields that the rules read.
 const (
 	etherTypeAt = 12 // in the frame
 	tagAt       = 14
 	tagTypeAt   = 16
 	ip4Daddr    = 16 // in the IP header
 	ip6Daddr    = 24
-	transportTo = 2 // destination port, of TCP and UDP alike
+	transportTo = 2 // destination port of TCP and UDP
 	icmpTypeAt  = 0
 	icmpIDAt    = 4
 
 	echoRequestType = 8
 )
 
-// Registers. A concatenated key lies in consecutive ones of four bytes. The kernel gives the first of four the number of the
-// register of 16 bytes that they make up, and the rules are compared with what it gives.
+// Registers. A concatenated key uses consecutive registers of four bytes. When the kernel lists a rule, it replaces
+// the first of four by the register of 16 bytes that contains them; the rules use these numbers, so that they compare
+// equal.
 const (
 	reg0 = unix.NFT_REG_1
 	reg1 = unix.NFT_REG32_01
 	reg2 = unix.NFT_REG32_02
 )
 
-// table returns the table by name.
+// table returns the guard's table.
 func table() *nftables.Table {
 	return &nftables.Table{Name: tableName, Family: nftables.TableFamilyNetdev}
 }
 
-// layout is a table of ours: what it should be, or what it is.
+// layout is the wanted or the actual state of the table.
 type layout struct {
 	exists   bool
 	flags    uint32
@@ -76,7 +77,7 @@ type layout struct {
 	elements map[string][]nftables.SetElement
 }
 
-// chain is a chain with its rules; device is empty unless it is a base chain.
+// chain is a chain with its rules. device is empty unless it is a base chain.
 type chain struct {
 	device   string
 	kind     string
@@ -86,7 +87,7 @@ type chain struct {
 	rules    [][]expr.Any
 }
 
-// layout returns what the table should be.
+// layout returns the wanted state.
 func (g *Guard) layout(added ports) *layout {
 	l := &layout{exists: true, chains: map[string]chain{}, sets: map[string]*nftables.Set{}, elements: map[string][]nftables.SetElement{}}
 	l.addSet(reservedID, reservedSet, nftables.TypeInetService, reservedElements(added))
@@ -117,16 +118,16 @@ func (l *layout) addSet(id uint32, name string, key nftables.SetDatatype, list [
 	l.elements[name] = list
 }
 
-// ingress returns the chain that sees frames of an interface before the host's stack does, but after the taps. Its rules
-// go to another chain with the packets of a family, untagged or in a frame that has a priority and no VLAN (VLAN ID 0):
-// the host takes both. Frames of a VLAN are not ours.
+// ingress returns a base chain that processes the frames of an interface after packet sockets and before the host's
+// stack. It jumps to another chain for packets of one family, untagged or in a priority-tagged frame (VLAN ID 0),
+// because the host accepts both. Frames of a VLAN are not for the gateway.
 func ingress(device string, etherType uint16, covered string) chain {
 	c := chain{device: device, kind: string(nftables.ChainTypeFilter), hook: *nftables.ChainHookIngress,
 		priority: *nftables.ChainPriorityFilter, policy: nftables.ChainPolicyAccept}
 	typeAt := func(offset uint32, etherType uint16) []expr.Any {
 		return []expr.Any{load(expr.PayloadBaseLLHeader, offset, 2, reg0), equal(binaryutil.BigEndian.PutUint16(etherType))}
 	}
-	// nft(8) writes this too, and reads the rest back only then.
+	// nft(8) also writes this expression, and can only list the others after it.
 	ether := []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFTYPE, Register: reg0}, equal(binaryutil.NativeEndian.PutUint16(unix.ARPHRD_ETHER))}
 	to := []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: covered}}
 	noVLAN := []expr.Any{
@@ -141,9 +142,9 @@ func ingress(device string, etherType uint16, covered string) chain {
 	return c
 }
 
-// rules4 returns "icmp type echo-request goto echo4" and "ip daddr . meta l4proto . th dport @pool4 drop". Fragments but
-// the first have no ports and pass, as they must: they may belong to the host. It never completes a datagram whose first
-// one it did not see.
+// rules4 returns "icmp type echo-request goto echo4" and "ip daddr . meta l4proto . th dport @pool4 drop". Fragments
+// other than the first have no ports and must pass: they may be for the host. The host never completes a datagram
+// whose first fragment was dropped.
 func rules4() [][]expr.Any {
 	return [][]expr.Any{
 		slices.Concat(family(unix.ETH_P_IP), echoRequest(), []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: echo4}}),
@@ -164,8 +165,8 @@ func rules6() [][]expr.Any {
 	}, dropped())}
 }
 
-// echoRules returns a rule "icmp type echo-request ip daddr A icmp id I drop" for each box. nft(8) has no name for the type of an
-// Identifier, so that it could not read a set of them back.
+// echoRules returns a rule "icmp type echo-request ip daddr A icmp id I drop" for each box. They cannot be one set:
+// nft(8) has no name for the type of an Identifier and could not list it.
 func echoRules(boxes []box) (rules [][]expr.Any) {
 	for _, b := range boxes {
 		rules = append(rules, slices.Concat(family(unix.ETH_P_IP), echoRequest(),
@@ -178,7 +179,7 @@ func echoRules(boxes []box) (rules [][]expr.Any) {
 	return rules
 }
 
-// family begins a rule of a chain that is not bound to an interface.
+// family returns the beginning of a rule in a chain that is not bound to an interface.
 func family(etherType uint16) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: reg0}, equal(binaryutil.BigEndian.PutUint16(etherType))}
 }
@@ -196,7 +197,7 @@ func load(base expr.PayloadBase, offset, n, register uint32) expr.Any {
 
 func equal(data []byte) expr.Any { return &expr.Cmp{Register: reg0, Op: expr.CmpOpEq, Data: data} }
 
-// within compares with a range, both ends included.
+// within returns a comparison with a range, both ends included.
 func within(first, last []byte) expr.Any {
 	if bytes.Equal(first, last) {
 		return equal(first)
@@ -204,7 +205,7 @@ func within(first, last []byte) expr.Any {
 	return &expr.Range{Register: reg0, Op: expr.CmpOpEq, FromData: first, ToData: last}
 }
 
-// dropped ends a rule.
+// dropped returns the end of a rule that counts and drops.
 func dropped() []expr.Any { return []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}} }
 
 // boxElements returns the elements of a set for boxes.
@@ -215,7 +216,7 @@ func boxElements(boxes []box) (list []nftables.SetElement) {
 	return list
 }
 
-// elementKey lays out a concatenated key: each part starts at a multiple of four bytes.
+// elementKey encodes a concatenated key: each field starts at a multiple of four bytes.
 func elementKey(a netip.Addr, proto uint8, port uint16) []byte {
 	k := make([]byte, 12)
 	copy(k, a.AsSlice())
@@ -224,8 +225,8 @@ func elementKey(a netip.Addr, proto uint8, port uint16) []byte {
 	return k
 }
 
-// spanElements returns ranges as an interval set has them: the begin of each, and the address behind its end. That exists: a
-// NAT64 prefix is not multicast, and does not reach the last address of all.
+// spanElements returns ranges as elements of an interval set: the first address of each, and the address after its
+// last. That address exists, because a NAT64 prefix is not multicast and so does not contain the last IPv6 address.
 func spanElements(spans []span6) (list []nftables.SetElement) {
 	for _, s := range spans {
 		list = append(list,
@@ -235,18 +236,18 @@ func spanElements(spans []span6) (list []nftables.SetElement) {
 	return list
 }
 
-// reservedElements returns ports as an interval set has them.
+// reservedElements returns ports as elements of an interval set.
 func reservedElements(p ports) (list []nftables.SetElement) {
 	for _, s := range p.spans() {
 		list = append(list, nftables.SetElement{Key: binaryutil.BigEndian.PutUint16(s.lo)})
-		if s.hi < 1<<16-1 { // else the interval is open
+		if s.hi < 1<<16-1 { // otherwise the interval is open
 			list = append(list, nftables.SetElement{Key: binaryutil.BigEndian.PutUint16(s.hi + 1), IntervalEnd: true})
 		}
 	}
 	return list
 }
 
-// noteElements returns notes as a set has them.
+// noteElements returns notes as elements of a set.
 func noteElements(notes map[int]string) (list []nftables.SetElement) {
 	for _, index := range slices.Sorted(maps.Keys(notes)) {
 		list = append(list, nftables.SetElement{Key: binaryutil.NativeEndian.PutUint32(uint32(index)), Comment: notes[index]})
@@ -254,7 +255,7 @@ func noteElements(notes map[int]string) (list []nftables.SetElement) {
 	return list
 }
 
-// intervals turns what reservedElements returns, in any order, back into ports.
+// intervals converts elements of reservedElements, in any order, to ports.
 func intervals(list []nftables.SetElement) ports {
 	list = slices.SortedFunc(slices.Values(list), func(a, b nftables.SetElement) int { return slices.Compare(a.Key, b.Key) })
 	var p ports

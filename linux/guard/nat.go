@@ -19,9 +19,9 @@ import (
 	"nat64d/pool4"
 )
 
-// Masqueraded returns, in sentences for an operator, the NAT rules of the host by which it may send its clients' connections
-// from transport addresses that entries take: what answers them is then taken for the gateway's, and they time out. It reads
-// nftables, and so iptables rules made by iptables-nft. Any goroutine may call it at any time.
+// Masqueraded returns, as sentences for an operator, the NAT rules of the host that may select a source port covered
+// by entries. Replies to such a connection of the host would be treated as the gateway's, and the connection would
+// time out. It reads nftables, which includes rules of iptables-nft. It is safe for concurrent use.
 func (g *Guard) Masqueraded(entries []pool4.Entry) (warnings []string, err error) {
 	entries = slices.DeleteFunc(slices.Clone(entries), func(e pool4.Entry) bool { return transport(e) == 0 })
 	own, err := addressesOf(g.o.V4)
@@ -64,14 +64,14 @@ func family4(f nftables.TableFamily) string {
 	return "ip"
 }
 
-// natRule is a rule that changes the source of IPv4 packets.
+// natRule is a rule that rewrites the source of IPv4 packets.
 type natRule struct {
 	chain       string
 	first, last netip.Addr // zero: the address of the interface
 	lo, hi      uint16     // 0, 0: any port
 }
 
-// takes names the first entry from whose ports the rule may choose, and how many others there are.
+// takes returns the first entry whose ports the rule may select, and the number of further ones.
 func (n *natRule) takes(entries []pool4.Entry, own []netip.Addr) string {
 	var hit []string
 	for _, e := range entries {
@@ -89,7 +89,8 @@ func (n *natRule) takes(entries []pool4.Entry, own []netip.Addr) string {
 	return strings.Join(hit, ", ")
 }
 
-// natReader finds the NAT rules of a chain, and of those that it jumps to, for packets that leave by an interface.
+// natReader finds the NAT rules that apply to packets leaving by an interface, in a chain and in those that it jumps
+// to.
 type natReader struct {
 	c     *nftables.Conn
 	out   string
@@ -115,8 +116,8 @@ func (r *natReader) read(chain string) error {
 	return nil
 }
 
-// rule walks through a rule until it finds that the rule is for other packets, or what the rule does. Conditions that it does not
-// know it takes as met.
+// rule evaluates the expressions of a rule until one excludes packets leaving by the interface, or translates them.
+// It treats unknown conditions as met.
 func (r *natReader) rule(chain string, exprs []expr.Any) error {
 	loaded := map[uint32]expr.MetaKey{}
 	values := map[uint32][]byte{}
@@ -149,7 +150,7 @@ func (r *natReader) rule(chain string, exprs []expr.Any) error {
 	return nil
 }
 
-// value returns what a packet has that leaves by the interface, if that is known.
+// value returns a property of packets leaving by the interface, if it is known.
 func (r *natReader) value(key expr.MetaKey) ([]byte, bool) {
 	switch key {
 	case expr.MetaKeyOIFNAME:
@@ -166,8 +167,8 @@ func (r *natReader) value(key expr.MetaKey) ([]byte, bool) {
 	return nil, false
 }
 
-// excludes reports whether a comparison is false for packets that leave by the interface. A name that ends without a zero is the
-// beginning of one.
+// excludes reports whether a comparison is false for packets leaving by the interface. A name without a terminating
+// zero is a prefix.
 func (r *natReader) excludes(key expr.MetaKey, c *expr.Cmp) bool {
 	value, known := r.value(key)
 	if !known || c.Op != expr.CmpOpEq && c.Op != expr.CmpOpNeq {
@@ -181,7 +182,7 @@ func (r *natReader) excludes(key expr.MetaKey, c *expr.Cmp) bool {
 	return same != (c.Op == expr.CmpOpEq)
 }
 
-// add adds a rule with its ports; one value alone is a range of one.
+// add adds a rule with its ports; without hi, the range is a single port.
 func (r *natReader) add(n natRule, lo, hi []byte) {
 	if !n.last.IsValid() {
 		n.last = n.first
@@ -229,11 +230,11 @@ func addr(b []byte) netip.Addr {
 	return netip.AddrFrom4([4]byte(b))
 }
 
-// addressesOf returns the addresses of an interface, none if it does not exist at the moment.
+// addressesOf returns the addresses of an interface, or none if it does not exist.
 func addressesOf(name string) (own []netip.Addr, err error) {
 	i, err := net.InterfaceByName(name)
 	if err != nil {
-		return nil, nil // it may come later
+		return nil, nil // it may be created later
 	}
 	list, err := i.Addrs()
 	if err != nil {

@@ -12,15 +12,15 @@ import (
 	"nat64d/linux/guard"
 )
 
-// TestMasqueradedNamesRulesThatTakePorts: Masqueraded returns the NAT rules of the host that may choose a source port of pool4.
-func TestMasqueradedNamesRulesThatTakePorts(t *testing.T) {
+// Masqueraded returns the NAT rules of the host that may select a source port of pool4.
+func TestMasqueraded(t *testing.T) {
 	t.Parallel()
 	l := network(t)
 	g := guard.New(options(l))
 	e := entries(t, lab.Gateway4, "7000-8000")
 	for _, c := range []struct {
 		name, rules string
-		want        string // in the warning; empty: there must be none
+		want        string // must be in the warning; empty: no warning
 	}{
 		{"masquerade", `table ip nat { chain post { type nat hook postrouting priority 100; masquerade; } }`, "chain ip nat post may"},
 		{"inet", `table inet fw { chain src { type nat hook postrouting priority 100; oifname "v4" masquerade; } }`, "chain inet fw src may"},

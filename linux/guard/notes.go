@@ -7,12 +7,12 @@ import (
 	"maps"
 )
 
-// MaxNote is how long a note may be, in bytes: a comment of nft(8) has room for no more.
+// MaxNote is the maximum length of a note in bytes, limited by the size of a comment in nft(8).
 const MaxNote = 127
 
-// Keep has the table keep notes, by the indexes of interfaces, for a process that comes after this one if Remove is never
-// called. They replace those that were there. The table is the right place for it: like what is noted of an interface, it
-// lasts as long as the network namespace and no longer. Call it after Apply.
+// Keep stores notes in the table, by the indexes of interfaces, for a later process in case Remove is never called.
+// They replace earlier notes. Like the state that they describe, the table lasts as long as the network namespace.
+// Call Keep after Apply.
 func (g *Guard) Keep(notes map[int]string) error {
 	for index, note := range notes {
 		if len(note) > MaxNote {
@@ -28,7 +28,7 @@ func (g *Guard) Keep(notes map[int]string) error {
 	return err
 }
 
-// Kept returns the notes in the table, also those of an earlier process, and none without a table.
+// Kept returns the notes in the table, including those of an earlier process. Without a table there are none.
 func (g *Guard) Kept() (map[int]string, error) {
 	l, err := read()
 	if l == nil {

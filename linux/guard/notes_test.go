@@ -10,8 +10,8 @@ import (
 	"nat64d/linux/guard"
 )
 
-// TestNotesOutliveTheProcess: what one guard keeps the next one finds and keeps in its turn, until Remove.
-func TestNotesOutliveTheProcess(t *testing.T) {
+// A second guard finds the notes of the first one and keeps them until Remove.
+func TestKeptReturnsNotesOfEarlierProcess(t *testing.T) {
 	t.Parallel()
 	l := network(t)
 	kept := func(g *guard.Guard) (notes map[int]string) {
@@ -46,7 +46,7 @@ func TestNotesOutliveTheProcess(t *testing.T) {
 	}
 	do(t, l, func() error {
 		if err := next.Keep(map[int]string{2: strings.Repeat("x", guard.MaxNote+1)}); err == nil {
-			t.Error("a note that is too long was kept")
+			t.Error("Keep accepted a note that is too long")
 		}
 		return nil
 	})

@@ -15,13 +15,13 @@ import (
 	"nat64d/pool4"
 )
 
-// The settings of the host, of the namespace of the thread that opens them.
+// The settings of the namespace of the thread that opens these files.
 const (
 	reservedFile = "/proc/sys/net/ipv4/ip_local_reserved_ports"
 	rangeFile    = "/proc/sys/net/ipv4/ip_local_port_range"
 )
 
-// ports is a set of port numbers, a bit each.
+// ports is a bit set of port numbers.
 type ports [1 << 16 / 64]uint64
 
 // add adds lo to hi, both included.
@@ -31,7 +31,7 @@ func (p *ports) add(lo, hi uint16) {
 	}
 }
 
-// has says whether n is in the set.
+// has reports whether n is in the set.
 func (p *ports) has(n uint16) bool { return p[n/64]>>(n%64)&1 != 0 }
 
 // plus returns the union.
@@ -64,7 +64,7 @@ func (p ports) within(lo, hi uint16) int {
 // span is a range of ports, both ends included.
 type span struct{ lo, hi uint16 }
 
-// String returns the span as the kernel writes it.
+// String formats the span as the kernel does.
 func (s span) String() string {
 	if s.lo == s.hi {
 		return strconv.Itoa(int(s.lo))
@@ -72,7 +72,7 @@ func (s span) String() string {
 	return fmt.Sprintf("%d-%d", s.lo, s.hi)
 }
 
-// spans returns the set as the fewest ranges.
+// spans returns the set as the smallest number of ranges.
 func (p *ports) spans() []span {
 	var list []span
 	for n := range 1 << 16 {
@@ -88,7 +88,7 @@ func (p *ports) spans() []span {
 	return list
 }
 
-// String returns the set as the kernel writes it.
+// String formats the set as the kernel does.
 func (p ports) String() string {
 	var s []string
 	for _, r := range p.spans() {
@@ -97,7 +97,7 @@ func (p ports) String() string {
 	return strings.Join(s, ",")
 }
 
-// parsePorts reads what the kernel writes: "22,7000-8000", or nothing.
+// parsePorts parses the kernel's format: "22,7000-8000", or an empty string.
 func parsePorts(s string) (ports, error) {
 	var p ports
 	s = strings.TrimSpace(s)
@@ -122,7 +122,7 @@ func parsePorts(s string) (ports, error) {
 	return p, nil
 }
 
-// reservedPorts reads the ports that the host gives to no connection of its own.
+// reservedPorts reads the reserved ports, which the kernel does not assign to connections of the host.
 func reservedPorts() (ports, error) {
 	b, err := os.ReadFile(reservedFile)
 	if err != nil {
@@ -135,7 +135,7 @@ func reservedPorts() (ports, error) {
 	return p, nil
 }
 
-// reserve writes the reserved ports if they are to change.
+// reserve writes the reserved ports if they change.
 func reserve(from, to ports) error {
 	if from == to {
 		return nil
@@ -178,7 +178,7 @@ func ownAddresses() ([]netip.Addr, error) {
 	return owned, nil
 }
 
-// portRange reads the range from which the host takes the ports of its own connections.
+// portRange reads the range of ephemeral ports of the host.
 func portRange() (lo, hi uint16, err error) {
 	b, err := os.ReadFile(rangeFile)
 	if err != nil {

@@ -22,7 +22,7 @@ func drawPorts(t *rapid.T) (p ports) {
 	return p
 }
 
-func TestPortsAreReadAsTheyAreWritten(t *testing.T) {
+func TestPortsRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPorts(t)
@@ -57,19 +57,19 @@ func TestParsePortsRefuses(t *testing.T) {
 	}
 }
 
-func TestIntervalsComeBack(t *testing.T) {
+func TestIntervalsRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawPorts(t)
 		list := reservedElements(p)
-		slices.Reverse(list) // the kernel lists them in an order of its own
+		slices.Reverse(list) // the kernel lists them in another order
 		if got := intervals(list); got != p {
 			t.Fatalf("%v comes back as %v", p, got)
 		}
 	})
 }
 
-// TestBoxesCoverEntries holds that the set covers exactly what the entries say, each point once.
+// The boxes cover exactly the entries, and do not overlap.
 func TestBoxesCoverEntries(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

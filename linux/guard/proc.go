@@ -18,15 +18,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// procSockets is eachSocket for kernels without sock_diag. /proc/net has neither the option IPV6_V6ONLY nor the interface
-// that a socket is bound to; such sockets count all the same.
+// procSockets is eachSocket for kernels without sock_diag. /proc/net shows neither the option IPV6_V6ONLY nor the
+// interface that a socket is bound to; procSockets includes such sockets.
 func procSockets(proto uint8, lo, hi uint16, f func(*socket)) error {
 	name, states := "tcp", openTCP
 	if proto == unix.IPPROTO_UDP {
 		name, states = "udp", openUDP
 	}
 	for _, family := range []string{"", "6"} {
-		// /proc/net would be that of the process's first thread, perhaps of another namespace.
+		// /proc/net shows the namespace of the process's main thread, which may be another one.
 		b, err := os.ReadFile("/proc/thread-self/net/" + name + family)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a kernel without IPv6
@@ -45,7 +45,7 @@ func procSockets(proto uint8, lo, hi uint16, f func(*socket)) error {
 	return nil
 }
 
-// parseSocket reads one line: number, local address, remote address, state, …, inode.
+// parseSocket parses one line: number, local address, remote address, state, …, inode.
 func parseSocket(line string) (s socket, state uint8, ok bool) {
 	const local, remote, stateAt, inode = 1, 2, 3, 9
 	f := strings.Fields(line)
@@ -75,7 +75,7 @@ func parseSocket(line string) (s socket, state uint8, ok bool) {
 	return s, uint8(n), true
 }
 
-// parseHexAddr reads "0100007F:0016": 32-bit words of the address in the machine's order, and the port.
+// parseHexAddr parses "0100007F:0016": the 32-bit words of the address in host order, and the port.
 func parseHexAddr(s string) (netip.Addr, uint16, bool) {
 	a, p, _ := strings.Cut(s, ":")
 	port, err := strconv.ParseUint(p, 16, 16)
@@ -93,7 +93,8 @@ func parseHexAddr(s string) (netip.Addr, uint16, bool) {
 	return addr.Unmap(), uint16(port), true
 }
 
-// owners names the programs that have sockets open, by inode, as far as that can be found out.
+// owners returns the names of the programs that have the sockets open, by inode. It omits those that it cannot
+// determine.
 func owners(sockets []Socket) map[uint32]string {
 	programs := make(map[uint32]string)
 	for i := range sockets {
@@ -113,7 +114,7 @@ func owners(sockets []Socket) map[uint32]string {
 			continue
 		}
 		pid := strings.Split(f, "/")[2]
-		if name, err := os.ReadFile("/proc/" + pid + "/comm"); err == nil { // else it has just ended
+		if name, err := os.ReadFile("/proc/" + pid + "/comm"); err == nil { // otherwise it has just ended
 			programs[uint32(inode)] = fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), pid)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// families are those that a program looks at.
+// families are the address families that a program handles.
 type families struct{ v6, v4 bool }
 
 // Verdicts of a program (enum tcx_action_base).
@@ -27,7 +27,7 @@ const (
 	skbTag      = 24
 )
 
-// Where a program keeps what it has read of a packet, and the keys that it searches for, from the frame pointer.
+// Offsets from the frame pointer of the data that a program reads from a packet, and of the search keys.
 const (
 	key       = -16 // of an address
 	portKey   = -24 // group, protocol and port
@@ -36,7 +36,7 @@ const (
 	ipHead    = -64 // 20 bytes of the IPv4 header, or an IPv6 destination
 )
 
-// newProgram loads a program that drops what c covers.
+// newProgram loads a program that drops the packets covered by c.
 func newProgram(f families, c *cover) (*ebpf.Program, error) {
 	b := builder{}
 	defer b.close()
@@ -60,15 +60,15 @@ func newProgram(f families, c *cover) (*ebpf.Program, error) {
 	return p, nil
 }
 
-// builder writes a program, label by label.
+// builder assembles a program.
 type builder struct {
 	code   asm.Instructions
 	symbol string // of the next instruction
 	maps   []*ebpf.Map
-	err    error // the first of a map
+	err    error // the first error of creating a map
 }
 
-// close closes the maps: the program holds them.
+// close closes the maps. The program keeps references to them.
 func (b *builder) close() {
 	for _, m := range b.maps {
 		m.Close()
@@ -84,7 +84,7 @@ func (b *builder) emit(list ...asm.Instruction) {
 	}
 }
 
-// begin goes to the code of a packet's family. Frames of a VLAN are not ours; VLAN ID 0 is none.
+// begin jumps to the code for the packet's family. Frames of a VLAN pass; VLAN ID 0 means no VLAN.
 func (b *builder) begin(f families) {
 	b.symbol = "guard"
 	b.emit(
@@ -106,12 +106,12 @@ func (b *builder) begin(f families) {
 	b.emit(asm.Ja.Label("pass"))
 }
 
-// ip4 drops a packet whose address is in a group and whose port, or Identifier, is among that group's.
+// ip4 drops a packet whose address is in a group and whose port or Identifier is in that group.
 func (b *builder) ip4(addresses, ports *keyTable) {
 	b.symbol = "ip4"
 	b.read(ipHead, 20, func() { b.emit(asm.Mov.Imm(asm.R2, 0)) })
 	b.emit(
-		asm.LoadMem(asm.R1, asm.RFP, ipHead+6, asm.Half), // fragments but the first have no ports
+		asm.LoadMem(asm.R1, asm.RFP, ipHead+6, asm.Half), // fragments other than the first have no ports
 		asm.HostTo(asm.BE, asm.R1, asm.Half),
 		asm.And.Imm(asm.R1, 0x1fff),
 		asm.JNE.Imm(asm.R1, 0, "pass"),
@@ -166,7 +166,8 @@ func (b *builder) end() {
 	b.emit(asm.Mov.Imm(asm.R0, tcxDrop), asm.Return(), asm.Mov.Imm(asm.R0, tcxNext).WithSymbol("pass"), asm.Return())
 }
 
-// read copies n bytes of the packet, from where in the IP header from puts into R2, or lets the packet pass if it has fewer.
+// read copies n bytes of the packet to the stack. from computes their offset from the IP header into R2. A packet
+// that is too short passes.
 func (b *builder) read(to, n int32, from func()) {
 	b.emit(asm.Mov.Reg(asm.R1, asm.R6))
 	from()
@@ -180,9 +181,9 @@ func (b *builder) read(to, n int32, from func()) {
 	)
 }
 
-// search finds the entry of a table that contains the key at an offset of the frame pointer, and leaves R0 pointing at it. Without
-// one the packet passes. It is a binary search without a branch: the verifier of the kernel would follow both ways of each, and
-// there would be as many paths as entries. R9 counts the entries that begin at the key or before it.
+// search finds the table entry that contains the key at offset at from the frame pointer, and sets R0 to it. Without
+// an entry the packet passes. The binary search has no branches, because the verifier would follow both ways of each,
+// which is as many paths as there are entries. R9 counts the entries that begin at or before the key.
 func (b *builder) search(t *keyTable, at int16) {
 	m, err := t.load()
 	if err != nil {
@@ -206,7 +207,7 @@ func (b *builder) search(t *keyTable, at int16) {
 	b.emit(asm.JNE.Imm(asm.R3, 0, "pass"))
 }
 
-// entry makes R0 point at entry R9 + more.
+// entry sets R0 to the entry with index R9 + more.
 func (b *builder) entry(m *ebpf.Map, more int32) {
 	b.emit(
 		asm.Mov.Reg(asm.R1, asm.R9),
@@ -216,13 +217,14 @@ func (b *builder) entry(m *ebpf.Map, more int32) {
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, index),
 		asm.FnMapLookupElem.Call(),
-		asm.JEq.Imm(asm.R0, 0, "pass"), // it is there
+		asm.JEq.Imm(asm.R0, 0, "pass"), // never taken, but the verifier requires the check
 	)
 }
 
-// below sets R3 to 1 if one number is below another, else to 0. pair loads a word of each, the least one first, into R4 and R5.
+// below sets R3 to 1 if one number is less than another, otherwise to 0. pair loads a word of each into R4 and R5,
+// least significant first.
 func (b *builder) below(pair func(w int16), words int16) {
-	b.emit(asm.Mov.Imm(asm.R3, 0)) // what is borrowed
+	b.emit(asm.Mov.Imm(asm.R3, 0)) // borrow
 	for w := range words {
 		pair(w)
 		b.emit(asm.Sub.Reg(asm.R4, asm.R5), asm.Sub.Reg(asm.R4, asm.R3), asm.RSh.Imm(asm.R4, 63), asm.Mov.Reg(asm.R3, asm.R4))

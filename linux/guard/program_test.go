@@ -44,8 +44,8 @@ func frame6(dst netip.Addr) []byte {
 	return b
 }
 
-// TestProgramDropsWhatIsCovered runs programs for random pools in the kernel and compares them with the configuration.
-func TestProgramDropsWhatIsCovered(t *testing.T) {
+// Programs for random pools, executed by the kernel, agree with the configuration.
+func TestProgramDropsCoveredPackets(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: BPF programs")
 	}
@@ -90,7 +90,7 @@ func TestProgramDropsWhatIsCovered(t *testing.T) {
 	})
 }
 
-// has reports whether a packet is covered, as plainly as that can be said.
+// has reports whether a packet is covered. It is a direct implementation of the definition.
 func (c *Covered) has(a netip.Addr, proto, icmpType uint8, port uint16) bool {
 	among := c.Pool4
 	if proto == unix.IPPROTO_ICMP {
@@ -138,13 +138,13 @@ func TestProgramDropsDestinations(t *testing.T) {
 	}
 }
 
-// TestProgramForLargePools loads what a large pool makes of it, within what the verifier takes.
+// The program for a large pool passes the verifier.
 func TestProgramForLargePools(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: BPF programs")
 	}
 	var c Covered
-	for i := range 40000 { // every other address, each with ports of its own
+	for i := range 40000 { // every other address, each with different ports
 		a := netip.AddrFrom4([4]byte{10, byte(i >> 15), byte(i >> 7), byte(i << 1)})
 		c.Pool4 = append(c.Pool4, pool4.Entry{Addr: a, Proto: packet.TCP, Lo: 1024 + uint16(i), Hi: 65535})
 	}
@@ -165,12 +165,12 @@ func TestProgramForLargePools(t *testing.T) {
 			}
 		}
 		if got, _, err := p.Test(frame4(e.Addr.Next(), unix.IPPROTO_TCP, 0, 65535, 0, 0)); err != nil || got == tcxDrop {
-			t.Errorf("the address behind %v: verdict %d, %v", e, int32(got), err)
+			t.Errorf("the address after %v: verdict %d, %v", e, int32(got), err)
 		}
 	}
 }
 
-// BenchmarkProgram is what the kernel spends on a packet of the host and on one that is dropped.
+// BenchmarkProgram measures the cost of a packet for the host and of a dropped one.
 func BenchmarkProgram(b *testing.B) {
 	few := Covered{Pool4: []pool4.Entry{{Addr: netip.MustParseAddr("192.0.2.1"), Proto: packet.TCP, Lo: 7000, Hi: 8000}}}
 	many := Covered{}

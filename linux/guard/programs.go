@@ -10,17 +10,17 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// programs are the second layer of the guard: BPF programs that drop what the table drops, at the same place, before it. They
-// are there for the moments in which somebody has deleted the table. The kernel detaches them when this process ends, whatever
-// ends it.
+// programs are the second layer of the guard: BPF programs that drop the same packets as the table, before it. They
+// cover the time between a deletion of the table by another program and its repair. The kernel detaches them when
+// this process ends for any reason.
 type programs struct {
 	cover cover
 	links map[int]link.Link // by the index of an interface
-	err   error             // why there are none
+	err   error             // why programs are missing
 }
 
-// attach has programs drop what the table should drop. A program with its data is never changed: the next one takes its place
-// at once. What cannot be attached is missing, and Warnings says so.
+// attach attaches programs that drop the same packets as the table. A program and its data never change; a new one
+// replaces it atomically. Warnings reports programs that could not be attached.
 func (g *Guard) attach() {
 	if !g.o.Program {
 		return
@@ -48,19 +48,19 @@ func (g *Guard) attach() {
 		}
 		if err := p.put(index, f, &g.cover); err != nil {
 			p.err = err
-			g.programs.detachOne(index) // an old one would drop what is the host's again
+			g.programs.detachOne(index) // the old one would drop packets for the host
 		}
 	}
 	p.cover = g.cover
 }
 
-// put attaches a program to an interface, or puts it in the place of the one that is there.
+// put attaches a program to an interface, or replaces the attached one.
 func (p *programs) put(index int, f families, c *cover) error {
 	program, err := newProgram(f, c)
 	if err != nil {
 		return err
 	}
-	defer program.Close() // the link holds it
+	defer program.Close() // the link keeps a reference
 	if l := p.links[index]; l != nil {
 		return l.Update(program)
 	}
@@ -75,13 +75,13 @@ func (p *programs) put(index int, f families, c *cover) error {
 	return nil
 }
 
-// attached reports whether a link is still at its interface: an interface takes its programs with it.
+// attached reports whether a link is still attached: when an interface is deleted, its programs are detached.
 func attached(l link.Link, index int) bool {
 	info, err := l.Info()
 	return err == nil && info.TCX() != nil && int(info.TCX().Ifindex) == index
 }
 
-// detach takes all programs away.
+// detach detaches all programs.
 func (p *programs) detach() {
 	for index := range p.links {
 		p.detachOne(index)

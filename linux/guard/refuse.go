@@ -9,13 +9,12 @@ import (
 	"nat64d/pool4"
 )
 
-// leastPorts is how many ports the host must keep for its own connections.
+// leastPorts is the minimum number of ephemeral ports that the host keeps.
 const leastPorts = 1000
 
-// Refuse says why entries, beside what is guarded already, would harm the host; nil if they do not. On an address that
-// the host owns, a range may neither cover a port on which a program of the host listens or has a connection, for both
-// would be cut off, nor leave the host fewer than 1,000 ports for its own connections. Any goroutine may call it at any
-// time.
+// Refuse returns an error if entries, together with the covered ones, would harm the host. On an address that the
+// host owns, a range must not cover a port on which a program of the host listens or has a connection, because the
+// guard would cut it off, and must leave the host at least 1,000 ephemeral ports. Refuse is safe for concurrent use.
 func (g *Guard) Refuse(entries []pool4.Entry) error {
 	found, err := g.Sockets(entries)
 	if err != nil {
@@ -36,10 +35,10 @@ func (g *Guard) Refuse(entries []pool4.Entry) error {
 	return errors.Join(errs...)
 }
 
-// namedSockets is how many sockets a refusal names.
+// namedSockets is the maximum number of sockets that an error lists.
 const namedSockets = 5
 
-// remedy says what frees the port.
+// remedy describes how to free the port.
 func (s *Socket) remedy() string {
 	if s.Connected() {
 		return "end the connection"
@@ -47,7 +46,7 @@ func (s *Socket) remedy() string {
 	return "stop the program"
 }
 
-// scarce says whether reserving the ports of entries would leave too few.
+// scarce returns an error if reserving the ports of entries would leave too few.
 func scarce(entries []pool4.Entry) error {
 	lo, hi, err := portRange()
 	if err != nil {

@@ -46,11 +46,11 @@ func TestRefuse(t *testing.T) {
 	apply(t, l, g, entries(t, lab.Gateway4, "33000-47000"))
 	more := entries(t, lab.Gateway4, "47001-60500")
 	if err := l.Gateway.Do(func() error { return g.Refuse(more) }); err == nil || !strings.Contains(err.Error(), "leave it 731 of") {
-		t.Errorf("%v, want an addition judged beside what is guarded", err)
+		t.Errorf("%v, want an error for the sum of new and covered entries", err)
 	}
 	apply(t, l, g, more) // replaces
 	do(t, l, func() error { return g.Refuse(entries(t, lab.Gateway4, "33000-45000")) })
-	apply(t, l, g, entries(t, lab.Gateway4, "1024-65535")) // is not judged: it may have been forced
+	apply(t, l, g, entries(t, lab.Gateway4, "1024-65535")) // Apply does not check: the operator may have used force
 }
 
 func TestRefuseListeningUDP(t *testing.T) {
@@ -104,7 +104,7 @@ func connected(t *testing.T, l *lab.Lab, network, local, remote string) {
 	})
 }
 
-// A connection of the host's own is named in the refusal, whatever socket it is made with; the ports beside it are free.
+// The error names the connection of the host for any kind of socket; adjacent ports are not refused.
 func TestRefuseConnections(t *testing.T) {
 	t.Parallel()
 	l := network(t)
@@ -127,8 +127,8 @@ func TestRefuseConnections(t *testing.T) {
 	do(t, l, func() error { return g.Refuse(entries(t, lab.Spare4, "7101-7104")) })
 }
 
-// What the v4 interface does not feed is not cut off: a connection within the host, a socket of another interface, a
-// listener of IPv6 alone.
+// Refuse ignores sockets that do not receive from the v4 interface: a connection within the host, a socket bound to
+// another interface, a listener for IPv6 only.
 func TestRefuseIgnoresSocketsOfOtherInterfaces(t *testing.T) {
 	t.Parallel()
 	l := network(t)

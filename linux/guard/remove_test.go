@@ -13,7 +13,7 @@ import (
 	"nat64d/linux/guard"
 )
 
-// TestRemoveWithoutSysctl: the host hears again even if its reserved ports cannot be given back.
+// Remove deletes the table even if it cannot release the reserved ports.
 func TestRemoveWithoutSysctl(t *testing.T) {
 	t.Parallel()
 	l := network(t)
@@ -21,15 +21,15 @@ func TestRemoveWithoutSysctl(t *testing.T) {
 	apply(t, l, g, entries(t, lab.Gateway4, "7000-8000"))
 	err := readOnly(l, "/proc/sys", g.Remove)
 	if !errors.Is(err, syscall.EROFS) || !strings.Contains(err.Error(), "ports 7000-8000 stay reserved") {
-		t.Errorf("Remove: %v, want one that says which ports stay reserved", err)
+		t.Errorf("Remove: %v, want an error that lists the ports that stay reserved", err)
 	}
 	if out := run(t, l, "nft", "list", "ruleset"); out != "" {
-		t.Errorf("Remove leaves\n%s", out)
+		t.Errorf("after Remove the ruleset is\n%s", out)
 	}
 }
 
-// readOnly calls f in the gateway's namespace on a thread that sees a folder read-only. The thread cannot be taken back:
-// it ends with its goroutine.
+// readOnly calls f in the gateway's namespace on a thread that sees a directory read-only. The thread's mounts cannot
+// be restored, so it ends with its goroutine.
 func readOnly(l *lab.Lab, folder string, f func() error) error {
 	result := make(chan error)
 	go func() {
@@ -42,7 +42,7 @@ func readOnly(l *lab.Lab, folder string, f func() error) error {
 				source, target string
 				flags          uintptr
 			}{
-				{"", "/", syscall.MS_REC | syscall.MS_PRIVATE}, // what follows is seen by nobody else
+				{"", "/", syscall.MS_REC | syscall.MS_PRIVATE}, // other threads do not see the mounts below
 				{folder, folder, syscall.MS_BIND},
 				{"", folder, syscall.MS_BIND | syscall.MS_REMOUNT | syscall.MS_RDONLY},
 			} {

@@ -16,19 +16,19 @@ import (
 	"nat64d/pool4"
 )
 
-// Socket is a TCP or UDP socket of the host on a transport address of pool4. The guard drops what the v4 interface
-// receives for it.
+// Socket is a TCP or UDP socket of the host on a transport address of pool4. The guard drops the packets that the v4
+// interface receives for it.
 type Socket struct {
-	Entry  pool4.Entry    // the range that has the socket's port
-	Local  netip.AddrPort // its address is unspecified if the socket is bound to none
-	Remote netip.AddrPort // the peer of a connection; the zero value if there is none: the socket listens
-	inode  uint32         // 0: its program has closed it, and the kernel finishes the connection
+	Entry  pool4.Entry    // the range that contains the socket's port
+	Local  netip.AddrPort // the address is unspecified if the socket is bound to none
+	Remote netip.AddrPort // the peer of a connection; zero if the socket listens
+	inode  uint32         // 0: the program has closed it, and the kernel finishes the connection
 }
 
 // Connected reports whether the socket is an open connection; if not, it listens.
 func (s *Socket) Connected() bool { return s.Remote.Port() != 0 }
 
-// Describe returns sockets in words, each with its program as far as that can be found out.
+// Describe returns descriptions of sockets, with their programs if these can be determined.
 func Describe(sockets []Socket) []string {
 	programs := owners(sockets)
 	list := make([]string, len(sockets))
@@ -43,9 +43,9 @@ func Describe(sockets []Socket) []string {
 	return list
 }
 
-// Sockets returns the host's sockets that the guard of entries cuts off: listening ones, connections and connected UDP
-// sockets, of IPv4 and of IPv6 with IPv4-mapped addresses. Only entries on addresses of the host have such; without one
-// the sockets are not looked at. Any goroutine may call it at any time.
+// Sockets returns the sockets of the host that a guard of entries would cut off: listening ones, connections and
+// connected UDP sockets, of IPv4 and of IPv6 with IPv4-mapped addresses. It reads the socket tables only if entries
+// contain an address of the host. It is safe for concurrent use.
 func (g *Guard) Sockets(entries []pool4.Entry) ([]Socket, error) {
 	owned, err := ownAddresses()
 	if err != nil {
@@ -76,7 +76,7 @@ func (g *Guard) Sockets(entries []pool4.Entry) ([]Socket, error) {
 // taken are the transport addresses of pool4 on the host's own addresses.
 type taken struct {
 	owned  []netip.Addr
-	device uint32 // index of the v4 interface; 0: there is none
+	device uint32 // index of the v4 interface; 0: it does not exist
 	ranges map[uint8][]pool4.Entry
 }
 
@@ -90,7 +90,7 @@ func newTaken(entries []pool4.Entry, owned []netip.Addr) *taken {
 	return t
 }
 
-// bounds returns the lowest and the highest port taken of a protocol, false if none is.
+// bounds returns the lowest and the highest port of a protocol; false if there is none.
 func (t *taken) bounds(proto uint8) (lo, hi uint16, any bool) {
 	lo = 1<<16 - 1
 	for _, e := range t.ranges[proto] {
@@ -99,8 +99,8 @@ func (t *taken) bounds(proto uint8) (lo, hi uint16, any bool) {
 	return lo, hi, any
 }
 
-// collides returns the range that has the port of a socket which the v4 interface feeds. A connection between two
-// addresses of the host passes the loopback interface, where nothing is dropped.
+// collides returns the range that contains the port of a socket that receives from the v4 interface. A connection
+// between two addresses of the host uses the loopback interface, where the guard drops nothing.
 func (t *taken) collides(s *socket) (pool4.Entry, bool) {
 	switch {
 	case s.device != 0 && s.device != t.device,
@@ -116,11 +116,11 @@ func (t *taken) collides(s *socket) (pool4.Entry, bool) {
 	return pool4.Entry{}, false
 }
 
-// socket is what the kernel tells of a socket that can receive IPv4.
+// socket is the kernel's description of a socket that can receive IPv4.
 type socket struct {
 	proto         uint8
 	local, remote netip.AddrPort
-	device        uint32 // the interface that it is bound to; 0: none
+	device        uint32 // the interface that it is bound to; 0: any
 	inode         uint32
 }
 
@@ -132,8 +132,8 @@ const (
 	closed      = 7
 	listening   = 10
 
-	// openTCP are the states in which a socket listens or either side may still send or owe an acknowledgment. In
-	// TIME_WAIT and CLOSE nobody has anything to lose. 12 is NEW_SYN_RECV.
+	// openTCP are the states in which a socket listens, or either side may still send or expect an acknowledgment. In
+	// TIME_WAIT and CLOSE there is no data to lose. 12 is NEW_SYN_RECV.
 	openTCP = 1<<13 - 2 - 1<<timeWait - 1<<closed
 	openUDP = 1<<established | 1<<closed
 )
@@ -156,9 +156,9 @@ const (
 	diagInode     = 68
 )
 
-// eachSocket calls f with the sockets of a protocol whose local ports are from lo to hi. The kernel chooses them
-// (sock_diag(7)), so that a host with 100,000 other connections costs a walk through its table, and no copies. A kernel
-// without sock_diag has /proc/net.
+// eachSocket calls f for the sockets of a protocol with local ports from lo to hi. The kernel filters them
+// (sock_diag(7)), so a host with 100,000 other connections pays for the walk through its table, but not for copies.
+// Without sock_diag it reads /proc/net.
 func eachSocket(proto uint8, lo, hi uint16, f func(*socket)) error {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		list, err := diagnose(family, proto, lo, hi)
@@ -178,7 +178,7 @@ func eachSocket(proto uint8, lo, hi uint16, f func(*socket)) error {
 	return nil
 }
 
-// diagnose asks the kernel for the sockets of a family.
+// diagnose requests the sockets of a family from the kernel.
 func diagnose(family, proto uint8, lo, hi uint16) ([]netlink.Message, error) {
 	c, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
 	if err != nil {
@@ -198,8 +198,8 @@ func diagnose(family, proto uint8, lo, hi uint16) ([]netlink.Message, error) {
 	})
 }
 
-// portFilter returns the attribute that limits the local ports. An instruction is followed by one that has the port in
-// its last field; a jump that leads four bytes behind the end refuses the socket.
+// portFilter returns the attribute that restricts the local ports. Each instruction is followed by one with the port
+// in its last field; a jump to four bytes after the end rejects the socket.
 func portFilter(lo, hi uint16) []byte {
 	const size = 4 * diagInstr
 	b := make([]byte, 4+size)
@@ -217,7 +217,7 @@ func portFilter(lo, hi uint16) []byte {
 	return b
 }
 
-// parseDiag reads a message of the kernel; false if the socket cannot receive IPv4, or has nothing to lose.
+// parseDiag parses a message of the kernel; false if the socket cannot receive IPv4, or has no data to lose.
 func parseDiag(b []byte) (socket, bool) {
 	if len(b) < diagMessage {
 		return socket{}, false
@@ -236,17 +236,17 @@ func parseDiag(b []byte) (socket, bool) {
 	if port := binary.BigEndian.Uint16(b[diagDest:]); port != 0 && b[1] != listening {
 		s.remote = netip.AddrPortFrom(remote.Unmap(), port)
 	}
-	orphan := s.inode == 0 && b[1] == finWait2 // its rest is the kernel's, which waits for the peer's FIN
+	orphan := s.inode == 0 && b[1] == finWait2 // the kernel only waits for the peer's FIN
 	return s, receives4(&s) && !orphan && !v6Only(b[diagMessage:])
 }
 
-// receives4 reports whether a socket has to do with IPv4: an IPv6 one does if its addresses are IPv4-mapped, or it is
-// bound to none and has no peer.
+// receives4 reports whether a socket can receive IPv4. An IPv6 socket can if its addresses are IPv4-mapped, or if it
+// has neither a local nor a remote address.
 func receives4(s *socket) bool {
 	return s.local.Addr().Is4() || s.local.Addr().IsUnspecified() && s.remote.Port() == 0
 }
 
-// v6Only reports whether the attributes of a message say that the socket has the option IPV6_V6ONLY.
+// v6Only reports whether the attributes of a message contain the option IPV6_V6ONLY.
 func v6Only(attributes []byte) bool {
 	d, err := netlink.NewAttributeDecoder(attributes)
 	if err != nil {

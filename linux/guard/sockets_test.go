@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Both ways to list the host's sockets find the same ones.
+// Both ways to list the host's sockets return the same ones.
 func TestSocketListsAgree(t *testing.T) {
 	t.Parallel()
 	for _, proto := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {

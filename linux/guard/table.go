@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// elementsPerMessage keeps a list of elements below the 64 KiB of a netlink attribute.
+// elementsPerMessage keeps a list of elements below 64 KiB, the maximum of a netlink attribute.
 const elementsPerMessage = 500
 
-// sendBuffer holds the largest transaction: some hundred thousand elements.
+// sendBuffer has room for the largest transaction: several hundred thousand elements.
 const sendBuffer = 32 << 20
 
 // connect returns a connection to the nftables of this thread's namespace.
@@ -32,10 +32,10 @@ func connect() (*nftables.Conn, error) {
 	return c, nil
 }
 
-// find is what is done first of all.
+// find is the description of the first operation, for wrap.
 const find = "find"
 
-// read returns the table as the kernel has it.
+// read reads the table from the kernel.
 func read() (*layout, error) {
 	c, err := connect()
 	if err != nil {
@@ -77,7 +77,7 @@ func read() (*layout, error) {
 	return l, nil
 }
 
-// readChains reads the chains of the table, without rules. The library's own function leaves the device out.
+// readChains reads the chains of the table without rules. The library's function omits the device.
 func readChains() (map[string]chain, error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
@@ -103,10 +103,10 @@ func readChains() (map[string]chain, error) {
 	return chains, nil
 }
 
-// nfgenmsg is the length of the header that every message of netfilter begins with.
+// nfgenmsg is the length of the header of every netfilter message.
 const nfgenmsg = 4
 
-// parseChain adds the chain that attributes describe, if it is of our table.
+// parseChain adds the chain that attributes describe if it belongs to the table.
 func parseChain(attributes []byte, chains map[string]chain) error {
 	d, err := netlink.NewAttributeDecoder(attributes)
 	if err != nil {
@@ -148,15 +148,15 @@ func parseHook(d *netlink.AttributeDecoder, c *chain) {
 	}
 }
 
-// A change is a transaction that makes the table what it should be. The chains stay hooked where they are right, and sets
-// keep the elements that they should have: so no packet passes that is covered before and after.
+// change is a transaction that changes the table to the wanted state. Correct chains stay hooked and correct elements
+// stay in their sets, so packets covered before and after are dropped at all times.
 type change struct {
 	*nftables.Conn
 	have, want *layout
-	what       []string // that differs
+	what       []string // differences found
 }
 
-// put makes the table what want is, if have is anything else, and returns in words what was different.
+// put changes the table from have to want, and describes the differences.
 func put(have, want *layout) (differs []string, err error) {
 	conn, err := connect()
 	if err != nil {
@@ -171,13 +171,14 @@ func put(have, want *layout) (differs []string, err error) {
 	return c.what, wrap("change", c.Flush())
 }
 
-// replace puts the table in the place of whatever is there. Between the old chains and the new ones packets may pass.
+// replace replaces the table. Between the deletion of the old chains and the addition of the new ones, packets may
+// pass.
 func replace(want *layout) error {
 	conn, err := connect()
 	if err != nil {
 		return err
 	}
-	conn.AddTable(table()) // a table that does not exist cannot be deleted
+	conn.AddTable(table()) // deleting a table that does not exist would fail
 	conn.DelTable(table())
 	c := &change{Conn: conn, have: &layout{}, want: want}
 	c.tableAndSets()
@@ -190,20 +191,20 @@ func (c *change) differs(format string, a ...any) { c.what = append(c.what, fmt.
 func (c *change) tableAndSets() {
 	if !c.have.exists || c.have.flags != c.want.flags {
 		c.differs("table")
-		c.AddTable(table()) // one that is dormant wakes up
+		c.AddTable(table()) // wakes up a dormant table
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.want.sets)) {
 		set := c.want.sets[name]
 		if c.have.sets[name] == nil {
 			c.differs("set %s", name)
-			_ = c.AddSet(set, nil) // it fails only for anonymous sets
+			_ = c.AddSet(set, nil) // fails only for anonymous sets
 		}
 		come, gone := difference(c.have.elements[name], c.want.elements[name])
 		if len(come)+len(gone) > 0 {
 			c.differs("elements of set %s", name)
 		}
 		for i := range gone {
-			gone[i].Comment = "" // it is not part of the key
+			gone[i].Comment = "" // not part of the key
 		}
 		for some := range slices.Chunk(gone, elementsPerMessage) {
 			_ = c.SetDeleteElements(set, some)
@@ -214,7 +215,7 @@ func (c *change) tableAndSets() {
 	}
 }
 
-// chainNames are the chains in an order in which each knows those that it goes to.
+// chainNames lists the chains so that each comes after those that it jumps to.
 var chainNames = []string{echo4, covered4, covered6, ingress4, ingress6}
 
 func (c *change) chains() {
@@ -222,7 +223,7 @@ func (c *change) chains() {
 		want, wanted := c.want.chains[name]
 		have, has := c.have.chains[name]
 		if has && !wanted && have.device != "" {
-			continue // its interface is gone; from Linux 6.16 on the chain waits for one of that name
+			continue // its interface is missing; since Linux 6.16 the chain waits for one of that name
 		}
 		if has && (!wanted || !have.hookedLike(&want)) {
 			c.differs("chain %s", name)
@@ -250,12 +251,12 @@ func (c *change) chains() {
 	}
 }
 
-// hookedLike reports whether both are called for the same packets.
+// hookedLike reports whether both chains process the same packets.
 func (c *chain) hookedLike(d *chain) bool {
 	return c.device == d.device && c.kind == d.kind && c.hook == d.hook && c.priority == d.priority && c.policy == d.policy
 }
 
-// chain returns a chain as the library wants it.
+// chain returns a chain in the form of the library.
 func (c *change) chain(name string, ch *chain) *nftables.Chain {
 	n := &nftables.Chain{Name: name, Table: table()}
 	if ch.device != "" {
@@ -264,13 +265,12 @@ func (c *change) chain(name string, ch *chain) *nftables.Chain {
 	return n
 }
 
-// sameRule reports whether two rules do the same. What they have counted, and the number that a set had in a transaction, do
-// not matter.
+// sameRule reports whether two rules do the same. It ignores counters and the transaction-local number of a set.
 func sameRule(a, b []expr.Any) bool {
 	return slices.EqualFunc(a, b, func(x, y expr.Any) bool { return reflect.DeepEqual(bare(x), bare(y)) })
 }
 
-// bare returns an expression without what does not matter.
+// bare returns an expression without the fields that sameRule ignores.
 func bare(e expr.Any) expr.Any {
 	switch e := e.(type) {
 	case *expr.Counter:
@@ -283,7 +283,7 @@ func bare(e expr.Any) expr.Any {
 	return e
 }
 
-// difference returns the elements that have lacks, and those that it has too many.
+// difference returns the elements to add to have, and those to delete from it.
 func difference(have, want []nftables.SetElement) (come, gone []nftables.SetElement) {
 	key := func(e *nftables.SetElement) string {
 		end := byte('0')
@@ -311,7 +311,8 @@ func difference(have, want []nftables.SetElement) (come, gone []nftables.SetElem
 	return come, gone
 }
 
-// foreign reports whether the table has something that is not ours, or a set of ours that is of another kind.
+// foreign reports whether the table has objects of other programs, or a set of another kind under one of the guard's
+// names.
 func (l *layout) foreign() bool {
 	for name := range l.chains {
 		if !slices.Contains(chainNames, name) {
@@ -329,7 +330,7 @@ func (l *layout) foreign() bool {
 	return false
 }
 
-// added returns the ports that the table says were added to the reserved ones.
+// added returns the ports that, according to the table, the guard added to the reserved ones.
 func (l *layout) added() ports { return intervals(l.elements[reservedSet]) }
 
 // kept returns the notes in the table.
@@ -353,14 +354,15 @@ func deleteTable() error {
 	return wrap("delete", c.Flush())
 }
 
-// wrap says what failed, since errors of nftables are bare numbers, and what to do where the kernel lacks something.
+// wrap adds to an error of nftables, which is a bare number, the failed operation and, if the kernel or the process
+// lacks something, the remedy.
 func wrap(doing string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP),
-		errors.Is(err, unix.EINVAL) && doing == find: // nfnetlink knows no such subsystem
-		return fmt.Errorf("nftables: %s table netdev %s: %w: this kernel has no nf_tables, or not its netdev family, which keep the host from "+
+		errors.Is(err, unix.EINVAL) && doing == find: // nfnetlink has no such subsystem
+		return fmt.Errorf("nftables: %s table netdev %s: %w: this kernel has no nf_tables, or no netdev family, which prevent the host from "+
 			"answering for pool4: load them (modprobe nf_tables; CONFIG_NF_TABLES, CONFIG_NF_TABLES_NETDEV), or set host.guard: false "+
 			"and give pool4 addresses that the host does not have", doing, tableName, err)
 	case errors.Is(err, unix.EPERM):
@@ -369,5 +371,5 @@ func wrap(doing string, err error) error {
 	return fmt.Errorf("nftables: %s table netdev %s: %w", doing, tableName, err)
 }
 
-// describe puts what differs into a sentence.
+// describe joins the differences to one sentence.
 func describe(what []string) string { return strings.Join(slices.Compact(what), ", ") }

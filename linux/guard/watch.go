@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Watcher reports changes of the guard's table, whoever makes them, and of tables that may have NAT rules.
+// Watcher reports changes by any program of the guard's table, and of tables that may contain NAT rules.
 type Watcher struct{ c *netlink.Conn }
 
-// Watch begins to listen to the notifications of nftables, in the network namespace of the calling thread.
+// Watch subscribes to the notifications of nftables in the network namespace of the calling thread.
 func Watch() (*Watcher, error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)})
 	if err != nil {
@@ -22,8 +22,8 @@ func Watch() (*Watcher, error) {
 	return &Watcher{c}, nil
 }
 
-// Wait blocks until nftables has changed. own reports whether the table of the guard may be concerned, and not only tables that
-// Masqueraded reads. If notifications were lost, one of ours may have been among them. Close ends it with an error.
+// Wait blocks until nftables has changed. own reports whether the guard's table may have changed, and not only tables
+// that Masqueraded reads; it is true if notifications were lost. Close makes Wait return an error.
 func (w *Watcher) Wait() (own bool, err error) {
 	for {
 		messages, err := w.c.Receive()
@@ -46,17 +46,17 @@ func (w *Watcher) Wait() (own bool, err error) {
 	}
 }
 
-// natFamily reports whether a notification is about a table that may have NAT rules for IPv4.
+// natFamily reports whether a notification is about a table that may contain NAT rules for IPv4.
 func natFamily(m netlink.Message) bool {
 	return m.Header.Type>>8 == unix.NFNL_SUBSYS_NFTABLES && m.Header.Type&0xff != unix.NFT_MSG_NEWGEN &&
 		len(m.Data) >= nfgenmsg && (m.Data[0] == unix.NFPROTO_IPV4 || m.Data[0] == unix.NFPROTO_INET)
 }
 
-// Close ends Wait. Any goroutine may call it.
+// Close makes Wait return. It is safe for concurrent use.
 func (w *Watcher) Close() error { return w.c.Close() }
 
-// concerns reports whether a notification is about our table: all kinds but the one at the end of a transaction have the name
-// of the table as their first attribute.
+// concerns reports whether a notification is about the guard's table. The first attribute of all notifications is the
+// name of the table, except for the one at the end of a transaction.
 func concerns(m netlink.Message) bool {
 	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || m.Header.Type&0xff == unix.NFT_MSG_NEWGEN ||
 		len(m.Data) < nfgenmsg || m.Data[0] != unix.NFPROTO_NETDEV {
