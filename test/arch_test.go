@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// imports says which of our packages a package may import, tests excepted. Every folder with Go files has a row; a
-// command's row is what it wires together.
+// imports lists the packages of the module that each package may import, tests excepted. Every folder with Go files
+// has a row; the row of a command lists what it wires together.
 var imports = map[string]string{
 	"drop": "", "pool6": "", "ops/control": "", "table": "", "linux/ethtool": "",
 	"lab": "linux/ethtool", "linux/nic": "linux/ethtool",
@@ -47,16 +47,16 @@ var imports = map[string]string{
 // unsafeAllowed are the only packages that may import unsafe.
 var unsafeAllowed = []string{"linux/afpacket", "table"}
 
-// pure are the protocol packages: time, randomness and addresses are arguments, and they do no I/O.
+// pure are the protocol packages: they do no I/O; time, randomness and addresses are arguments.
 var pure = []string{"drop", "packet", "pool4", "pool6", "bib", "session", "synstore", "fragment", "icmp", "xlat"}
 
-// impure are what a pure package must not import, and clock what it must not use of package time, where durations are
-// as well.
+// impure are packages that a pure package must not import, and clock the functions of package time that it must not
+// use. It may use durations.
 var impure = []string{"os", "net", "net/http", "syscall", "math/rand", "math/rand/v2", "crypto/rand", "log", "log/slog"}
 var clock = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until"}
 
-// sources calls f for every Go file of the tree. It reads the files themselves and not go list, whose answer go test
-// would cache.
+// sources calls f for every Go file of the tree. It parses the files instead of calling go list, because go test
+// would cache the result.
 func sources(t *testing.T, f func(folder, path string, file *ast.File)) {
 	root := os.DirFS("..")
 	err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
@@ -81,7 +81,7 @@ func sources(t *testing.T, f func(folder, path string, file *ast.File)) {
 	}
 }
 
-// imported returns what a file imports.
+// imported returns the imports of a file.
 func imported(file *ast.File) (list []string) {
 	for _, i := range file.Imports {
 		p, _ := strconv.Unquote(i.Path.Value)
@@ -90,12 +90,12 @@ func imported(file *ast.File) (list []string) {
 	return list
 }
 
-// isPure says whether a file is of a protocol package, tests excepted.
+// isPure reports whether a file belongs to a protocol package and is not a test.
 func isPure(folder, path string) bool {
 	return slices.Contains(pure, folder) && !strings.HasSuffix(path, "_test.go")
 }
 
-func TestImportsFormTheDesignedGraph(t *testing.T) {
+func TestImportsAreAllowed(t *testing.T) {
 	sources(t, func(folder, path string, file *ast.File) {
 		allowed, known := imports[folder]
 		if !known {
@@ -112,7 +112,7 @@ func TestImportsFormTheDesignedGraph(t *testing.T) {
 	})
 }
 
-// What is below linux speaks to the kernel of that name, and its files say so.
+// The packages below linux use its system calls, so their files need the build tag.
 func TestLinuxFoldersAreTagged(t *testing.T) {
 	sources(t, func(folder, path string, file *ast.File) {
 		if !strings.HasPrefix(folder, "linux/") {
@@ -132,7 +132,7 @@ func TestLinuxFoldersAreTagged(t *testing.T) {
 	})
 }
 
-func TestUnsafeStaysWhereItIs(t *testing.T) {
+func TestUnsafeIsRestricted(t *testing.T) {
 	sources(t, func(folder, path string, file *ast.File) {
 		if slices.Contains(imported(file), "unsafe") && !slices.Contains(unsafeAllowed, folder) {
 			t.Errorf("%s imports unsafe; only %v may", path, unsafeAllowed)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The benchmark of DNS64 runs to its end, with three servers that answer.
+// The benchmark of DNS64 completes, with three servers.
 func TestBenchDNS(t *testing.T) {
 	cmd := exec.CommandContext(limit(t, 2*time.Minute), "../scripts/bench-dns", filepath.Dir(binaries(t).nat64d), cache(t))
 	cmd.Env = append(cmd.Environ(), "ROUNDS=1", "SECONDS_EACH=1", "RATE=1000", "UNKNOWN=500")

@@ -23,12 +23,12 @@ import (
 // page is one of the project's Markdown files.
 type page struct{ path, text string }
 
-// block is a fenced part of a page, and the word behind its fence.
+// block is a fenced code block of a page and its language.
 type block struct {
 	at, language, text string
 }
 
-// pages returns the README and what is in docs.
+// pages returns the README and the pages in docs.
 func pages(t *testing.T) []page {
 	t.Helper()
 	paths, err := filepath.Glob("../docs/*.md")
@@ -51,7 +51,7 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// blocks returns the fenced parts of the pages that are in one of the languages.
+// blocks returns the code blocks of the pages in any of the languages.
 func blocks(t *testing.T, languages ...string) []block {
 	t.Helper()
 	fence := regexp.MustCompile("(?ms)^( *)```([a-z]+)\n(.*?)^ *```$")
@@ -71,7 +71,7 @@ func blocks(t *testing.T, languages ...string) []block {
 	return bs
 }
 
-// words returns the words of a simple command: up to a pipe or a comment, without sudo.
+// words returns the words of a simple command without sudo, up to a pipe or a comment.
 func words(line string) []string {
 	line, _, _ = strings.Cut(line, " #")
 	line, _, _ = strings.Cut(line, " |")
@@ -82,7 +82,7 @@ func words(line string) []string {
 	return fields
 }
 
-// Every command line that the pages show is understood by the program that it calls.
+// The programs accept every command line in the pages.
 func TestDocsCommands(t *testing.T) {
 	t.Parallel()
 	programs, err := build()
@@ -109,7 +109,7 @@ func TestDocsCommands(t *testing.T) {
 	}
 }
 
-// checkCommand runs a command so that it does nothing but understand its command line.
+// checkCommand runs a command in a way that only checks its command line.
 func checkCommand(t *testing.T, programs programs, at string, args []string) {
 	t.Helper()
 	if len(args) == 0 {
@@ -122,7 +122,7 @@ func checkCommand(t *testing.T, programs programs, at string, args []string) {
 			t.Errorf("%s: %v: the Makefile has no such target", at, args)
 		}
 	case "nat64ctl":
-		// 3 means that the daemon would be asked; help and completion need none.
+		// 3 means that the command would contact the daemon; help and completion do not.
 		want, cmd = []int{0, 3}, exec.Command(programs.nat64ctl, append(args[1:], "--socket", "/nonexistent.sock")...)
 	case "nat64d":
 		args = slices.DeleteFunc(args[1:], func(a string) bool { return a == "check" || a == "dns64" })
@@ -141,7 +141,7 @@ func checkCommand(t *testing.T, programs programs, at string, args []string) {
 	}
 }
 
-// Every configuration that the pages show can be loaded.
+// Every configuration in the pages is valid.
 func TestDocsConfigurations(t *testing.T) {
 	t.Parallel()
 	for _, b := range blocks(t, "yaml") {
@@ -151,8 +151,8 @@ func TestDocsConfigurations(t *testing.T) {
 	}
 }
 
-// What a gateway in the lab answers is what the pages say, digits and the width of columns apart. Of a table it is the
-// head that counts.
+// The pages show the actual output of nat64ctl in the lab, apart from digits and the width of columns. Of a table,
+// only the header is compared.
 func TestDocsOutput(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := startConfig(t, l, "pool4:\n  - { address: 192.0.2.1, ports: 7000-8000 }\n")
@@ -192,13 +192,13 @@ func TestDocsOutput(t *testing.T) {
 	g.stop()
 }
 
-// shape is a line without what differs from one run to the next.
+// shape returns a line without the parts that differ between runs.
 func shape(line string) string {
 	line = regexp.MustCompile(`\d+`).ReplaceAllString(line, "0")
 	return strings.Join(strings.Fields(line), " ")
 }
 
-// Every link within the project leads somewhere.
+// Every link within the project has a target.
 func TestDocsLinks(t *testing.T) {
 	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^)]*)\)`)
@@ -221,7 +221,7 @@ func TestDocsLinks(t *testing.T) {
 	}
 }
 
-// anchors returns the names by which links reach the headings of a page.
+// anchors returns the anchors of the headings of a page.
 func anchors(text string) (names []string) {
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
 		name := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(m[1]), "")
@@ -230,8 +230,7 @@ func anchors(text string) (names []string) {
 	return names
 }
 
-// firstColumn returns the words in code type in the first column of the tables of a part of a page: from one heading on
-// to the next of its level.
+// firstColumn returns the code in the first column of the tables in a section of a page.
 func firstColumn(t *testing.T, path, heading string) (cells []string) {
 	t.Helper()
 	_, part, ok := strings.Cut(read(t, path), "\n## "+heading+"\n")
@@ -245,7 +244,7 @@ func firstColumn(t *testing.T, path, heading string) (cells []string) {
 	return cells
 }
 
-// The page on troubleshooting has every drop reason, in the order of package drop, and no other.
+// The page on troubleshooting lists the drop reasons of package drop, in the same order.
 func TestDocsDropReasons(t *testing.T) {
 	t.Parallel()
 	const path = "../docs/troubleshooting.md"
@@ -258,12 +257,12 @@ func TestDocsDropReasons(t *testing.T) {
 	}
 }
 
-// The page on configuration has every key of the reference file, and no other.
+// The page on configuration describes exactly the keys of the reference file.
 func TestDocsKeys(t *testing.T) {
 	t.Parallel()
 	const path = "../docs/configuration.md"
 	var root yaml.Node
-	// The reference shows the rows of pool4 and bib as a comment.
+	// The reference shows the rows of pool4 and bib in comments.
 	if err := yaml.Unmarshal([]byte(strings.ReplaceAll(read(t, "../config/nat64d.yaml"), "\n#  ", "\n   ")), &root); err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +295,7 @@ func keys(n *yaml.Node, path string) (paths []string) {
 	return paths
 }
 
-// The page on design shows the folders and the imports that the tree has.
+// The page on design shows the folders and imports of the tree.
 func TestDocsDesign(t *testing.T) {
 	t.Parallel()
 	const path = "../docs/design.md"
@@ -325,7 +324,7 @@ func TestDocsDesign(t *testing.T) {
 	}
 }
 
-// The page on configuration has the special IPv4 addresses in the order and with the names of pool6.
+// The page on configuration lists the special IPv4 addresses of package pool6, in the same order.
 func TestDocsSpecialAddresses(t *testing.T) {
 	t.Parallel()
 	fate := map[pool6.Class4]string{

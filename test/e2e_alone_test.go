@@ -13,10 +13,10 @@ import (
 	"nat64d/lab"
 )
 
-// ipv4only64 is what DNS64 answers about ipv4only.arpa, whatever else it knows.
+// ipv4only64 is the answer of DNS64 about ipv4only.arpa, whatever else is configured.
 const ipv4only64 = "NOERROR; ipv4only.arpa A 192.0.0.170; ipv4only.arpa A 192.0.0.171"
 
-// alone64 is a section of a configuration, with further keys in it.
+// alone64 returns a dns64 section of a configuration with additional keys.
 func alone64(more string) string {
 	return fmt.Sprintf("dns64: { listen: [\"[%s]:53\"], upstreams: [%s] %s }\n", lab.Gateway6, lab.Server4, more)
 }
@@ -29,11 +29,11 @@ func startAlone(t *testing.T, l *lab.Lab, file string) (*exec.Cmd, *journal) {
 	if err := l.Gateway.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended, unless something is wrong
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // has no effect unless the process failed to end
 	return cmd, log
 }
 
-// expect64 waits until the client, as the host of an address, is answered so.
+// expect64 waits until the client, sending from an address of a host, gets the wanted answer.
 func expect64(t *testing.T, l *lab.Lab, log *journal, as, want string) {
 	t.Helper()
 	eventually(t, startWithin, "DNS64 answers "+as, func() error {
@@ -44,8 +44,8 @@ func expect64(t *testing.T, l *lab.Lab, log *journal, as, want string) {
 	})
 }
 
-// A route to everybody, however it is spelt, makes clients of nobody; the network of the interface has them. That holds from
-// the start and after a reload, with which routes may begin to matter.
+// A default route, in any notation, does not make its hosts clients; the network of the interface has clients. This
+// holds at the start and after a reload that makes routes relevant.
 func TestDNS64AloneFollowsRoutes(t *testing.T) {
 	l := network(t, lab.Options{})
 	const stranger = "3fff::1"
@@ -76,7 +76,7 @@ func TestDNS64AloneFollowsRoutes(t *testing.T) {
 		t.Errorf("the change is not logged: %s", log.String())
 	}
 	if !strings.Contains(log.String(), "route=2000::/3") {
-		t.Errorf("the route to everybody is not logged: %s", log.String())
+		t.Errorf("the default route is not logged: %s", log.String())
 	}
 	ip(l.Gateway, "-6", "route", "add", stranger+"/128", "via", lab.Client6, "dev", l.NIC6)
 	expect(stranger, ipv4only64)
@@ -84,7 +84,8 @@ func TestDNS64AloneFollowsRoutes(t *testing.T) {
 	expect(stranger, ipv4only64)
 }
 
-// DNS64 alone answers those behind the v6 interface, in a process that could not touch a packet, and stops when it is told.
+// DNS64 alone answers the hosts of the v6 interface, in a process without the capabilities for packets, and ends on
+// SIGTERM.
 func TestDNS64Alone(t *testing.T) {
 	l := network(t, lab.Options{})
 	socket := socketPath(t)
@@ -101,7 +102,7 @@ func TestDNS64Alone(t *testing.T) {
 		}
 	}
 	if got := ask64(t, l.Server, "+time=1", "@"+lab.Gateway4, "ipv4only.arpa", "A"); got != "no answer" {
-		t.Errorf("where it does not listen: got %s", got)
+		t.Errorf("on an address without a listener: got %s", got)
 	}
 	if out, errs, code := nat64ctl(t, "--socket", socket, "dns64", "status"); code != 0 || !strings.Contains(out, "2001:db8:1::/64") {
 		t.Errorf("code %d: %s%s", code, out, errs)
@@ -119,9 +120,9 @@ func TestDNS64Alone(t *testing.T) {
 	select {
 	case err := <-ended:
 		if err != nil {
-			t.Errorf("it ended with %v: %s", err, log.String())
+			t.Errorf("the process ended with %v: %s", err, log.String())
 		}
 	case <-time.After(10 * time.Second):
-		t.Errorf("it does not stop: %s", log.String())
+		t.Errorf("the process does not end: %s", log.String())
 	}
 }

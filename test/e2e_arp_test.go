@@ -18,7 +18,7 @@ import (
 	"nat64d/ops/control"
 )
 
-// arpPacket is what these tests look at of an ARP packet.
+// arpPacket contains the fields of an ARP packet that these tests check.
 type arpPacket struct {
 	op     uint16
 	mac    string
@@ -38,7 +38,7 @@ func parseARP(t *testing.T, b []byte) arpPacket {
 	}
 }
 
-// linkOf is a line about an interface: its name, state, and MAC.
+// linkOf returns a line of ip(8) about an interface: its name, state, and MAC.
 func linkOf(t *testing.T, n *lab.Namespace, nic string) string {
 	t.Helper()
 	out, err := n.Output(limit(t, 10*time.Second), "ip", "-br", "link", "show", "dev", nic)
@@ -48,7 +48,7 @@ func linkOf(t *testing.T, n *lab.Namespace, nic string) string {
 	return out
 }
 
-// watchARP listens to the server's wire. The function that it returns ends that and hands out what the gateway sent.
+// watchARP captures ARP on the server's link. The returned function stops and returns what the gateway sent.
 func watchARP(t *testing.T, l *lab.Lab) func() []arpPacket {
 	t.Helper()
 	gateway := strings.Fields(linkOf(t, l.Gateway, l.NIC4))[2]
@@ -79,7 +79,7 @@ func (g *daemon) pool4State(address, want string) {
 	})
 }
 
-// speakFrom has a host send from an address, for which it must resolve the target.
+// speakFrom sends a datagram from an address of a host, which must first resolve the target.
 func speakFrom(t *testing.T, n *lab.Namespace, from, to string) {
 	t.Helper()
 	c, err := n.DialFrom(limit(t, time.Second), net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))}, "udp", to+":9")
@@ -90,9 +90,9 @@ func speakFrom(t *testing.T, n *lab.Namespace, from, to string) {
 	_, _ = c.Write([]byte("?"))
 }
 
-// Addresses of pool4 are probed before they are claimed. One that another station has, or takes later, is not claimed, and
-// the log, the status and a counter tell of it; the others serve.
-func TestAddressOfAnotherStation(t *testing.T) {
+// Addresses of pool4 are probed before they are claimed. nat64d does not claim an address that another station has or
+// takes later, and reports it in the log, the status and a counter. The others work.
+func TestAddressConflict(t *testing.T) {
 	l := network(t, lab.Options{OneNIC: true})
 	ip(t, l.Client, "addr add 192.0.2.65/24 dev eth0")
 	packets := watchARP(t, l)
@@ -134,14 +134,14 @@ func TestAddressOfAnotherStation(t *testing.T) {
 	g.stop()
 }
 
-// An address that the machine loses is its new owner's: the gateway does not claim it, and is ready again when the machine
-// has it back.
-func TestLostAddressOfTheMachine(t *testing.T) {
+// An address that the machine loses may belong to a new owner: the gateway does not claim it, and is ready again when
+// the machine has it again.
+func TestHostAddressLost(t *testing.T) {
 	l := network(t, lab.Options{OneNIC: true})
 	g := startConfig(t, l, "pool4:\n  - { address: 192.0.2.1, ports: 7000-8000 }\nbib:\n  - { proto: tcp, v4: \"192.0.2.1:9000\", v6: \"[2001:db8:1::2]:80\" }\n")
 	g.pool4State(lab.Gateway4, "host")
 	ip(t, l.Gateway, "addr add 192.0.2.99/24 dev "+l.NIC4)
-	ip(t, l.Gateway, "addr del 192.0.2.1/24 dev "+l.NIC4) // with it goes the other, which is secondary
+	ip(t, l.Gateway, "addr del 192.0.2.1/24 dev "+l.NIC4) // removes the other address, which is secondary, too
 	ip(t, l.Gateway, "addr replace 192.0.2.99/24 dev "+l.NIC4)
 	packets := watchARP(t, l)
 	g.pool4State(lab.Gateway4, "lost")
@@ -149,9 +149,9 @@ func TestLostAddressOfTheMachine(t *testing.T) {
 		t.Errorf("ready %v without the address: %q", s.Ready, s.NotReady)
 	}
 	ip(t, l.Server, "neigh flush dev eth0")
-	speakFrom(t, l.Server, lab.Server4, lab.Gateway4) // nobody has it
+	speakFrom(t, l.Server, lab.Server4, lab.Gateway4) // no station has it
 	ip(t, l.Client, "addr add 192.0.2.1/24 dev eth0")
-	g.must("pool4", "add", lab.Spare4, "7000") // all conclusions are drawn anew
+	g.must("pool4", "add", lab.Spare4, "7000") // Run evaluates all addresses again
 	g.pool4State(lab.Spare4, "answered")
 	for _, p := range packets() {
 		if p.sender.String() == lab.Gateway4 || p.sender == netip.IPv4Unspecified() && p.target.String() == lab.Gateway4 {

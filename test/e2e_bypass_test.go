@@ -13,15 +13,15 @@ import (
 	"nat64d/lab"
 )
 
-// A part of the prefix that an IPv6 network of its own has, beside the server; one of its hosts, and the IPv4 host that
-// has the same address if it is translated.
+// A part of the prefix that is a native IPv6 network behind the server; one of its hosts, and the IPv4 host that the
+// same address represents if it is translated.
 const (
 	nativePart = "64:ff9b::cb00:7180/121" // 203.0.113.128/25
 	nativeHost = "64:ff9b::cb00:7182"
 	nativeV4   = "203.0.113.130"
 )
 
-// nativeLab is a lab whose gateway forwards IPv6 and whose server is an IPv6 host, too, that owns nativeHost.
+// nativeLab is a lab whose gateway forwards IPv6 and whose server is also an IPv6 host that owns nativeHost.
 func nativeLab(t *testing.T) *lab.Lab {
 	t.Helper()
 	l := network(t, lab.Options{Far: true})
@@ -36,8 +36,8 @@ func nativeLab(t *testing.T) *lab.Lab {
 	return l
 }
 
-// reach connects to an address behind the prefix and says whether it is reached untranslated or translated, as the
-// sessions have it.
+// reach connects to an address in the prefix. It reports whether the connection was translated, according to the list
+// of sessions.
 func (g *daemon) reach(v6, v4 string) (translated bool, err error) {
 	g.t.Helper()
 	c, err := g.lab.Client.Dial(limit(g.t, 2*time.Second), "tcp", net.JoinHostPort(v6, "7"))
@@ -57,7 +57,7 @@ func (g *daemon) reach(v6, v4 string) (translated bool, err error) {
 	return false, nil
 }
 
-// reaches waits until an address is reached in one of the two ways.
+// reaches waits until connections to an address are translated, or are not.
 func (g *daemon) reaches(v6, v4 string, translated bool) {
 	g.t.Helper()
 	eventually(g.t, 10*time.Second, fmt.Sprintf("%s is reached, translated: %v", v6, translated), func() error {
@@ -69,8 +69,8 @@ func (g *daemon) reaches(v6, v4 string, translated bool) {
 	})
 }
 
-// A more specific route of a kernel that forwards takes its destinations from the translator, for as long as both last.
-func TestMoreSpecificRoutesAreTheKernels(t *testing.T) {
+// While the kernel forwards and has a more specific route, it handles the destinations of that route.
+func TestMoreSpecificRouteBypassesTranslation(t *testing.T) {
 	l := nativeLab(t)
 	g := startConfig(t, l, spareFile)
 	const farAs6 = "64:ff9b::203.0.113.2"
@@ -79,7 +79,7 @@ func TestMoreSpecificRoutesAreTheKernels(t *testing.T) {
 	g.reaches(nativeHost, nativeV4, false)
 	g.reaches(farAs6, lab.FarServer4, true)
 	if g.dropped("bypassed") == 0 {
-		t.Error("the packets that are left to the kernel are not counted")
+		t.Error("the bypassed packets are not counted")
 	}
 	if err := l.Gateway.SetSysctl("net/ipv6/conf/all/forwarding", "0"); err != nil {
 		t.Fatal(err)
@@ -92,12 +92,12 @@ func TestMoreSpecificRoutesAreTheKernels(t *testing.T) {
 	ip(t, l.Gateway, "-6 route del "+nativePart)
 	g.reaches(nativeHost, nativeV4, true)
 	if !strings.Contains(g.log.String(), nativePart) {
-		t.Error("the log does not say what was left to the kernel")
+		t.Error("the log does not show the bypassed prefix")
 	}
 	g.stop()
 }
 
-// Without a more specific route in the kernel, configuration can say the same; and it can deny single ports.
+// The configuration can bypass destinations without a more specific route, and can deny single ports.
 func TestAccessList(t *testing.T) {
 	l := nativeLab(t)
 	ip(t, l.Gateway, "-6 route add default via "+lab.Server6)

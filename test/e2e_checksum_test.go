@@ -7,12 +7,13 @@ import (
 	"nat64d/lab"
 )
 
-// What may be lost with offloads: manage where senders do not segment in their NICs: one segment in so many. The queue of a veth
-// that receives in a thread has 256 places, which eight streams fill before a thread on a busy processor gets its turn.
+// The permitted loss with offloads: manage if senders do not segment in their NICs: one segment in managedLoss
+// thousand. The queue of a veth with threaded NAPI has 256 entries, which eight streams fill before its thread on a
+// busy processor is scheduled.
 const managedLoss = 3
 
-// Ends that verify checksums themselves find none wrong, whatever is joined, cut and computed on the way.
-func TestNoChecksumIsWrong(t *testing.T) {
+// Ends that verify checksums in software find no wrong ones, whatever the gateway coalesces, segments and computes.
+func TestChecksumsAreCorrect(t *testing.T) {
 	for _, offloads := range []string{"leave", "manage"} {
 		t.Run(offloads, func(t *testing.T) {
 			l := network(t, lab.Options{NoOffload: true})

@@ -20,7 +20,7 @@ import (
 	"nat64d/ops/control"
 )
 
-// What nat64d is not given right it refuses before it touches the machine, and says what would be right.
+// nat64d rejects invalid input before it changes the machine, and its message states what would be right.
 func TestDaemonRefusesBadInput(t *testing.T) {
 	l := network(t, lab.Options{})
 	flags := func(v4, pool6, pool4 string) []string {
@@ -31,7 +31,7 @@ func TestDaemonRefusesBadInput(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		args []string
-		want []string // all of it in what it prints
+		want []string // all must be in its output
 	}{
 		{"reversed ports", flags(l.NIC4, lab.Prefix6, "192.0.2.1:8000-7000"), []string{"8000-7000"}},
 		{"port 0", flags(l.NIC4, lab.Prefix6, "192.0.2.1:0-10"), []string{"0-10"}},
@@ -57,20 +57,20 @@ func TestDaemonRefusesBadInput(t *testing.T) {
 			said := g.log.String()
 			for _, want := range c.want {
 				if !strings.Contains(said, want) {
-					t.Errorf("it says %q, which lacks %q", said, want)
+					t.Errorf("its output %q lacks %q", said, want)
 				}
 			}
 			if strings.Contains(said, "goroutine ") {
-				t.Errorf("it panicked: %s", said)
+				t.Errorf("nat64d panicked: %s", said)
 			}
 		})
 	}
 	if got := tables(t, l); len(got) != 0 {
-		t.Errorf("nftables tables are left: %q", got)
+		t.Errorf("nftables tables remain: %q", got)
 	}
 }
 
-// nat64ctl and a running gateway: exit codes, what it says where, and that it does what it says.
+// nat64ctl with a running gateway: exit codes, output on the right stream, and the effects of commands.
 func TestControl(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := start(t, l, sparePool)
@@ -88,7 +88,7 @@ func checkExitCodes(t *testing.T, g *daemon) {
 	for _, c := range []struct {
 		code int
 		args []string
-		want string // on standard output if the code is 0, else on standard error
+		want string // on standard output if the code is 0, otherwise on standard error
 	}{
 		{0, []string{"version"}, ""},
 		{0, []string{"status"}, "ready"},
@@ -115,7 +115,7 @@ func checkExitCodes(t *testing.T, g *daemon) {
 			}
 		}
 		if !strings.Contains(said, c.want) {
-			t.Errorf("nat64ctl %v says %q, which lacks %q", c.args, said, c.want)
+			t.Errorf("the output of nat64ctl %v, %q, lacks %q", c.args, said, c.want)
 		}
 	}
 	if _, errs, code := nat64ctl(t, "--socket", "/nonexistent.sock", "status"); code != 3 || !strings.Contains(errs, "/nonexistent.sock") {
@@ -125,10 +125,10 @@ func checkExitCodes(t *testing.T, g *daemon) {
 
 func checkPool4(t *testing.T, g *daemon) {
 	if out := g.must("pool4", "add", "192.0.2.65", "7000-8000"); !strings.Contains(out, "tcp, udp and icmp") {
-		t.Errorf("it does not say for which protocols it added: %q", out)
+		t.Errorf("the output does not name the protocols: %q", out)
 	}
 	if out := g.must("pool4", "add", "192.0.2.65", "7500-9000"); !strings.Contains(out, "now one range: 192.0.2.65 7000-9000") {
-		t.Errorf("it does not say that the ranges were merged: %q", out)
+		t.Errorf("the output does not mention the merged ranges: %q", out)
 	}
 	find := func() map[string]string {
 		var all []control.Pool4Entry
@@ -148,7 +148,7 @@ func checkPool4(t *testing.T, g *daemon) {
 	}
 	g.must("pool4", "remove", "192.0.2.65", "7000-9000")
 	if got := find(); len(got) != 0 {
-		t.Errorf("removed, but still there: %v", got)
+		t.Errorf("still present after the removal: %v", got)
 	}
 }
 
@@ -184,10 +184,10 @@ func checkListings(t *testing.T, g *daemon) {
 func checkPause(t *testing.T, g *daemon) {
 	g.must("pause")
 	if _, err := g.lab.Client.Ping(limit(t, 300*time.Millisecond), lab.Server4As6, 1, 8); err == nil {
-		t.Error("a reply although translation is paused")
+		t.Error("got a reply while translation is paused")
 	}
 	if !g.status().Paused || g.dropped("paused") == 0 {
-		t.Error("the pause is neither in the status nor counted")
+		t.Error("the status does not show the pause, or the drop is not counted")
 	}
 	for _, format := range []string{"table", "csv", "json"} {
 		if out, errs, code := g.ctl("health", "-o", format); code != 1 || errs != "" || !strings.Contains(out, "nat64ctl resume") {
@@ -201,7 +201,7 @@ func checkPause(t *testing.T, g *daemon) {
 	checkPing(t, g.lab)
 }
 
-// checkEmptyPool leaves the gateway without addresses: it runs, is not ready, and refuses flows.
+// checkEmptyPool removes all addresses from the gateway: it keeps running, is not ready, and refuses flows.
 func checkEmptyPool(t *testing.T, g *daemon) {
 	g.must("pool4", "flush", "--yes")
 	if s := g.status(); s.Ready || len(s.NotReady) == 0 {
@@ -214,8 +214,8 @@ func checkEmptyPool(t *testing.T, g *daemon) {
 	checkPing(t, g.lab)
 }
 
-// checkControlFlood keeps hundreds of connections to the control socket open, some with half a request, some with an answer
-// that nobody reads. nat64ctl is another process, and does not wait for them.
+// checkControlFlood keeps hundreds of connections to the control socket open, some with half a request, some with an
+// unread answer. nat64ctl is another process, and still works.
 func checkControlFlood(t *testing.T, g *daemon) {
 	for i := range 300 {
 		c, err := net.Dial("unix", g.socket)
@@ -227,14 +227,14 @@ func checkControlFlood(t *testing.T, g *daemon) {
 			continue
 		}
 		request := []string{"GET /v1/st", "GET /v1/stats HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", "GET /v1/stats HTTP/1.1\r\nHost: x\r\n\r\n"}[i/2%3]
-		_, _ = io.WriteString(c, request) // an error means that others have pushed it out
+		_, _ = io.WriteString(c, request) // fails if newer connections have displaced this one
 	}
 	if out, errs, code := g.ctl("status", "--timeout", "5s"); code != 0 {
 		t.Errorf("nat64ctl status: exit code %d, %s%s", code, out, errs)
 	}
 }
 
-// The demonstration shows what it promises, holds until it is interrupted, and leaves nothing.
+// The demonstration shows its traffic, continues until it is interrupted, and cleans up.
 func TestDemo(t *testing.T) {
 	p := binaries(t)
 	cmd := exec.Command(p.nat64d, "demo", "--hold", "--seconds", "1")
@@ -265,12 +265,12 @@ func TestDemo(t *testing.T) {
 	for _, want := range []string{"ping 64:ff9b::c000:202", "SHA-256 right", "curl http://v4only.example/", lab.Greeting, "TCP up, through nat64d", "bit/s",
 		"$ nat64ctl session list", "192.0.2.1:7", "ip netns exec", "All of it is removed again."} {
 		if !strings.Contains(said.String(), want) {
-			t.Errorf("it does not show %q", want)
+			t.Errorf("the output lacks %q", want)
 		}
 	}
 	left, err := filepath.Glob(fmt.Sprintf("/run/netns/nat64lab-%d-*", cmd.Process.Pid))
 	if err != nil || len(left) != 0 {
-		t.Errorf("it left %q (%v)", left, err)
+		t.Errorf("namespaces remain: %q (%v)", left, err)
 	}
 	if t.Failed() {
 		t.Log(said.String())

@@ -18,8 +18,8 @@ import (
 	"nat64d/lab"
 )
 
-// The names that DNS64 is asked about. A name aaaa-x.example.net has an A record, and x is what becomes of questions about
-// its AAAA record.
+// The names of these tests. A name aaaa-x.example.net has an A record; x says how questions for its AAAA record are
+// answered.
 const (
 	names64 = `$TTL 60
 @	SOA	ns.example.net. root.example.net. 1 3600 600 86400 60
@@ -69,11 +69,11 @@ out	CNAME	v4.example.net.
 zone "2.0.192.in-addr.arpa" { type primary; file "DIR/reverse"; };
 zone "ip6.arpa" { type primary; file "DIR/ip6"; };
 `
-	liar   = lab.Server4 + ":5300" // what both DNS64s ask: named, but for the lies
-	oracle = "5353"                // the port of BIND's DNS64, beside that of nat64d
+	liar   = lab.Server4 + ":5300" // the upstream of both DNS64s: named, except for the errors that it injects
+	oracle = "5353"                // the port of BIND's DNS64; that of nat64d has the default port
 )
 
-// serveNames64 runs a real name server and, before it, the liar.
+// serveNames64 runs named and, in front of it, a proxy that injects errors.
 func serveNames64(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	dir := t.TempDir()
@@ -111,7 +111,8 @@ func serveNames64(t *testing.T, l *lab.Lab) {
 	})
 }
 
-// lieOrAsk answers a question about AAAA of aaaa-x.lie.example.net with the error x, or not at all, and passes others on.
+// lieOrAsk answers a question for AAAA of aaaa-x.lie.example.net with the error x, or not at all, and forwards other
+// questions.
 func lieOrAsk(t *testing.T, l *lab.Lab, w dns.ResponseWriter, q *dns.Msg) {
 	first, _, _ := strings.Cut(strings.ToLower(q.Question[0].Name), ".")
 	if lie, ok := strings.CutPrefix(first, "aaaa-"); ok && q.Question[0].Qtype == dns.TypeAAAA {
@@ -135,7 +136,7 @@ func lieOrAsk(t *testing.T, l *lab.Lab, w dns.ResponseWriter, q *dns.Msg) {
 	}
 }
 
-// serveOracle runs BIND as a DNS64, by what nat64d prints for it.
+// serveOracle runs BIND as a DNS64 with the configuration that nat64ctl prints.
 func serveOracle(t *testing.T, l *lab.Lab, g *daemon) {
 	t.Helper()
 	dir := t.TempDir()
@@ -165,8 +166,8 @@ var (
 	digRecord = regexp.MustCompile(`(?m)^([^;\s]\S*)\s+(\d+)\s+(?:IN|CH)\s+(\S+)\s+(.*)$`)
 )
 
-// ask64 asks a real question and returns the answer in a line: status, AD, RA that is lacking, and records. Those of one
-// type are in alphabetical order, as servers may turn them round. A TTL that is not zero is the longest of those of AAAA.
+// ask64 runs dig and returns the answer as one line: status, AD, missing RA, and records. Records of one type are
+// sorted, because servers may rotate them. A TTL other than zero means the longest TTL of the AAAA records.
 func ask64(t *testing.T, from *lab.Namespace, args ...string) string {
 	t.Helper()
 	got, _ := ask64TTL(t, from, args...)
@@ -196,7 +197,7 @@ func ask64TTL(t *testing.T, from *lab.Namespace, args ...string) (answer, ttl st
 			ttl = m[2]
 		}
 		if m[3] == "RRSIG" {
-			m[4], _, _ = strings.Cut(m[4], " ") // what it is of, as nobody can foresee the rest
+			m[4], _, _ = strings.Cut(m[4], " ") // the type that it covers; the rest is not predictable
 		}
 		short := func(s string) string {
 			s = strings.TrimSuffix(strings.TrimSuffix(s, "."), ".example.net")
@@ -213,8 +214,8 @@ func ask64TTL(t *testing.T, from *lab.Namespace, args ...string) (answer, ttl st
 	return strings.Join(append(words, records...), "; "), ttl
 }
 
-// What DNS64 answers in every case that RFC 6147 and the practice of other servers know, over real sockets, with real dig
-// and a real name server. BIND's DNS64 is asked the same, and must agree where it should.
+// DNS64 answers as in RFC 6147 and as other servers in all known cases, over real sockets, with dig and a real name
+// server. BIND's DNS64 gets the same questions, and must agree where expected.
 func TestDNS64(t *testing.T) {
 	l := network(t, lab.Options{})
 	serveNames64(t, l)
@@ -231,13 +232,13 @@ dns64:
 	for _, row := range []struct {
 		name, question string
 		want           string
-		bind           bool // BIND says the same
+		bind           bool // BIND gives the same answer
 	}{
 		{"A only", "v4.example.net AAAA", "NOERROR; v4 AAAA 64:ff9b::c000:202", agrees},
 		{"A and AAAA", "both.example.net AAAA", "NOERROR; both AAAA 2001:db8:f::81", agrees},
 		{"AAAA only", "v6.example.net AAAA", "NOERROR; v6 AAAA 2001:db8:f::84", agrees},
 		{"only an IPv4-mapped address, and A", "mapped.example.net AAAA", "NOERROR; mapped AAAA 64:ff9b::cb00:7152", agrees},
-		{"an IPv4-mapped address beside a real one", "mixed.example.net AAAA", "NOERROR; mixed AAAA 2001:db8:f::83", agrees},
+		{"an IPv4-mapped address and a real one", "mixed.example.net AAAA", "NOERROR; mixed AAAA 2001:db8:f::83", agrees},
 		{"only an IPv4-mapped address", "only.example.net AAAA", "NOERROR", agrees},
 		{"an address in the prefix", "inside.example.net AAAA", "NOERROR; inside AAAA 64:ff9b::1", agrees},
 		{"a CNAME", "c1.example.net AAAA", "NOERROR; c1 CNAME v4; v4 AAAA 64:ff9b::c000:202", agrees},
@@ -248,7 +249,7 @@ dns64:
 		{"an empty non-terminal", "ent.example.net AAAA", "NOERROR", agrees},
 		{"TXT only", "text.example.net AAAA", "NOERROR", agrees},
 		{"a private address", "private.example.net AAAA", "NOERROR; private AAAA 64:ff9b::a00:5", agrees},
-		{"loopback beside another", "loop.example.net AAAA", "NOERROR; loop AAAA 64:ff9b::cb00:7157", agrees},
+		{"loopback and another address", "loop.example.net AAAA", "NOERROR; loop AAAA 64:ff9b::cb00:7157", agrees},
 		{"loopback alone", "local.example.net AAAA", "NOERROR", agrees},
 		{"AAAA fails", "aaaa-servfail.lie.example.net AAAA", "NOERROR; aaaa-servfail.lie AAAA 64:ff9b::cb00:7158", disagrees},
 		{"AAAA refused", "aaaa-refused.lie.example.net AAAA", "NOERROR; aaaa-refused.lie AAAA 64:ff9b::cb00:7158", disagrees},
@@ -269,7 +270,7 @@ dns64:
 		{"A", "both.example.net A", "NOERROR; both A 203.0.113.81", agrees},
 		{"ANY", "+notcp v4.example.net ANY", "NOERROR; v4 A 192.0.2.2", disagrees},
 		{"over TCP", "+tcp v4.example.net AAAA", "NOERROR; v4 AAAA 64:ff9b::c000:202", agrees},
-		{"in capitals", "V4.eXample.net AAAA", "NOERROR; V4.eXample.net AAAA 64:ff9b::c000:202", disagrees}, // of case, in the test's shortening
+		{"in capitals", "V4.eXample.net AAAA", "NOERROR; V4.eXample.net AAAA 64:ff9b::c000:202", disagrees}, // differs only in case
 		{"PTR in the prefix", reverse + " PTR", "NOERROR; ip6 CNAME 2.2.0.192.in-addr.arpa; 2.2.0.192.in-addr.arpa PTR v4", agrees},
 		{"PTR of part of an address in the prefix", strings.TrimPrefix(reverse, "2.0.") + " PTR", "NOERROR", disagrees},
 		{"designated resolvers", "_DNS.resolver.arpa TYPE64", "NOERROR", disagrees},                                                                  // BIND as a forwarder asks for them
@@ -286,7 +287,7 @@ dns64:
 				return
 			}
 			if got := ask64(t, l.Client, append([]string{"@" + lab.Gateway6, "-p", oracle}, args...)...); got != row.want {
-				t.Errorf("BIND says %s\nwant      %s", got, row.want)
+				t.Errorf("BIND got %s\nwant     %s", got, row.want)
 			}
 		})
 	}
@@ -302,7 +303,8 @@ dns64:
 	g.stop()
 }
 
-// checkTTL64 expects the TTL of the SOA or of the A record, whichever is less, and that of a guess while AAAA fails.
+// checkTTL64 expects the lesser of the TTLs of the SOA and of the A record, and the TTL that is assumed while AAAA
+// fails.
 func checkTTL64(t *testing.T, g *daemon) {
 	g.must("dns64", "cache", "flush")
 	for name, want := range map[string]string{"v4": "60", "aaaa-refused.lie": "5", "aaaa-refused.long.lie": "5"} {
@@ -312,7 +314,7 @@ func checkTTL64(t *testing.T, g *daemon) {
 	}
 }
 
-// checkChanges64 changes the rules while it runs.
+// checkChanges64 changes settings while nat64d runs.
 func checkChanges64(t *testing.T, g *daemon) {
 	expect := func(name, want string) {
 		t.Helper()
@@ -356,11 +358,11 @@ func checkChanges64(t *testing.T, g *daemon) {
 	expect("v4", "NOERROR; v4 AAAA 64:ff9b::c000:202")
 	g.must("config", "set", "dns64.clients", "2001:db8:77::/64")
 	expect("v4", "REFUSED")
-	g.must("config", "set", "dns64.clients", "") // what is routed out of the v6 interface
+	g.must("config", "set", "dns64.clients", "") // the networks routed through the v6 interface
 	expect("v4", "NOERROR; v4 AAAA 64:ff9b::c000:202")
 }
 
-// checkByName has an IPv6-only host download by name from an IPv4-only one. Its resolver is DNS64 alone.
+// checkByName downloads by name from an IPv4-only host on an IPv6-only host that uses only DNS64 as its resolver.
 func checkByName(t *testing.T, g *daemon) {
 	stop, err := g.lab.Server.ServeHTTP(lab.Server4 + ":80")
 	if err != nil {
@@ -379,7 +381,7 @@ func checkByName(t *testing.T, g *daemon) {
 	}
 }
 
-// checkShown64 looks at what nat64ctl shows.
+// checkShown64 checks the output of nat64ctl.
 func checkShown64(t *testing.T, g *daemon) {
 	for command, want := range map[string]string{
 		"dns64 status":                 "192.0.2.2:5300, up",

@@ -11,7 +11,7 @@ import (
 	"nat64d/lab"
 )
 
-// A zone with a record that no UDP answer can hold.
+// A zone with a record set that is too large for UDP.
 const (
 	zone = `$TTL 60
 @	SOA	ns.example.net. root.example.net. 1 3600 600 86400 60
@@ -29,7 +29,7 @@ zone "example.net" { type primary; file "DIR/example.net"; };
 `
 )
 
-// checkDNS asks a real name server over UDP and TCP.
+// checkDNS queries a real name server over UDP and TCP.
 func checkDNS(t *testing.T, l *lab.Lab) {
 	serveDNS(t, l)
 	dig, _ := tool(t, "dig")

@@ -13,8 +13,8 @@ const addressDependent = "filtering: { mode: address_dependent }\n"
 // spareFile gives the gateway sparePool.
 const spareFile = "pool4:\n  - { address: 192.0.2.64, ports: 1024-65535 }\n"
 
-// With address-dependent filtering a third host is kept out until the client has sent to it, and then may use any port
-// (RFC 6146 section 3.5.1).
+// With address-dependent filtering, a third host reaches the client only after the client has sent to it, then from
+// any port (RFC 6146 section 3.5.1).
 func TestAddressDependentFiltering(t *testing.T) {
 	l := network(t, lab.Options{Far: true})
 	g := startConfig(t, l, spareFile+addressDependent)
@@ -31,12 +31,12 @@ func TestAddressDependentFiltering(t *testing.T) {
 	sendTo(t, p, farTarget+":9")
 	eventually(t, 2*time.Second, "the session is there", func() error { return g.expectSessions("udp", lab.FarServer4+":9") })
 	if !reaches(t, l.FarServer, mapped) {
-		t.Error("the third host does not reach the client, which has sent to it")
+		t.Error("the third host does not reach the client after the client has sent to it")
 	}
 	g.stop()
 }
 
-// The manner of filtering changes while the gateway runs. A host that has been let in stays in.
+// The filtering mode changes while the gateway runs. A host with a session keeps its access.
 func TestFilteringChangesWhileRunning(t *testing.T) {
 	l := network(t, lab.Options{Far: true})
 	g := startConfig(t, l, spareFile)
@@ -56,10 +56,10 @@ func TestFilteringChangesWhileRunning(t *testing.T) {
 	g.stop()
 }
 
-// bindService makes a socket of the client that answers everybody, and binds its port by sending to the server.
+// bindService opens a socket of the client that answers every datagram, and binds its port by sending to the server.
 func bindService(t *testing.T, g *daemon) (p net.PacketConn, mapped string) {
 	t.Helper()
-	listenUDP(t, g.lab.Server, lab.Server4+":9") // says nothing, or two sockets that answer would never end
+	listenUDP(t, g.lab.Server, lab.Server4+":9") // does not answer, otherwise two answering sockets would exchange datagrams for ever
 	listenUDP(t, g.lab.FarServer, lab.FarServer4+":9")
 	p = listenUDP(t, g.lab.Client, reach6(service))
 	echoUDP(p)

@@ -16,16 +16,16 @@ import (
 	"nat64d/lab"
 )
 
-// What DNS64 may take in a flood, with its defaults: a socket for each question that may be under way, and the memory of two
-// full caches and of those questions.
+// The resources that DNS64 may use in a flood, with its defaults: a socket for each pending question, and memory for
+// two full caches and those questions.
 const (
 	floodFiles  = 2048 + 100
 	floodMemory = 256 << 20
 )
 
-// Nothing grows without bound while many names are asked for that nobody has asked for, and upstreams say nothing; and what
-// is known is still answered. NAT64D_FLOOD is for how long, such as 10m.
-func TestDNS64InAFlood(t *testing.T) {
+// During a flood of questions for random names that upstreams do not answer, memory and sockets stay bounded, and
+// cached names are still answered. NAT64D_FLOOD is the duration, such as 10m.
+func TestDNS64Flood(t *testing.T) {
 	lasts, err := time.ParseDuration(cmp.Or(os.Getenv("NAT64D_FLOOD"), "8s"))
 	if err != nil {
 		t.Fatal(err)
@@ -57,11 +57,11 @@ func TestDNS64InAFlood(t *testing.T) {
 	}
 }
 
-// Packets flow on through a gateway whose own DNS64 is flooded: they have their threads and their room.
-func TestPacketsInAFloodOfNames(t *testing.T) {
+// The gateway still forwards packets while its DNS64 is flooded, because packets have their own threads and buffers.
+func TestForwardingDuringDNS64Flood(t *testing.T) {
 	const lasts, datagrams = 4 * time.Second, 2000
 	l := network(t, lab.Options{})
-	_ = listenUDP(t, l.Server, lab.Server4+":53") // an upstream that says nothing
+	_ = listenUDP(t, l.Server, lab.Server4+":53") // an upstream that does not answer
 	g := startConfig(t, l, "pool4: [ { address: "+lab.Spare4+", ports: 1024-65535 } ]\n"+
 		strings.Replace(alone64(", rate_per_second: 0"), "{", "{ enabled: true,", 1))
 	serveEcho(t, l)
@@ -90,7 +90,7 @@ func TestPacketsInAFloodOfNames(t *testing.T) {
 	defer tick.Stop()
 	for range datagrams {
 		<-tick.C
-		_, _ = c.Write(make([]byte, 8)) // what is lost is counted at the end
+		_, _ = c.Write(make([]byte, 8)) // lost datagrams are counted at the end
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -98,15 +98,15 @@ func TestPacketsInAFloodOfNames(t *testing.T) {
 	n := <-echoed
 	t.Logf("%d names, %d of %d datagrams were echoed", asked.Load(), n, datagrams)
 	if dropped := g.dropped("ring"); n < datagrams*99/100 || dropped > 0 {
-		t.Errorf("%d of %d datagrams were echoed, %d found no room, beside %d names", n, datagrams, dropped, asked.Load())
+		t.Errorf("%d of %d datagrams were echoed, %d dropped by a full ring, during %d questions", n, datagrams, dropped, asked.Load())
 	}
 	if !strings.Contains(g.must("stats"), "dns64_busy") {
-		t.Errorf("that was no flood:\n%s", g.must("stats"))
+		t.Errorf("the load was too low for a flood:\n%s", g.must("stats"))
 	}
 	g.stop()
 }
 
-// floodNames asks for another name with each packet until the end.
+// floodNames asks for another name in each packet until the end.
 func floodNames(t *testing.T, l *lab.Lab, end time.Time, asked *atomic.Int64) error {
 	c, err := l.Client.Dial(t.Context(), "udp", "["+lab.Gateway6+"]:53")
 	if err != nil {
@@ -118,9 +118,9 @@ func floodNames(t *testing.T, l *lab.Lab, end time.Time, asked *atomic.Int64) er
 		if err != nil {
 			return err
 		}
-		_, _ = c.Write(b) // a packet too many is lost
+		_, _ = c.Write(b) // excess packets may be lost
 		if asked.Load()%100 == 0 {
-			time.Sleep(time.Millisecond) // the rest of the machine has something to do, too
+			time.Sleep(time.Millisecond) // leave time for other processes
 		}
 	}
 	return nil

@@ -15,13 +15,13 @@ import (
 	"nat64d/packet"
 )
 
-// What is sent in fragments: datagrams of that many bytes, six fragments each over an Ethernet link, at 20 Mbit/s.
+// The fragmented load: datagrams of that many bytes, six fragments each on an Ethernet link, at 20 Mbit/s.
 const (
 	largeDatagram = 8000
 	largePause    = largeDatagram * 8 * time.Second / 20e6
 )
 
-// losing has a host lose every so many-th fragment that it sends; 0: none.
+// losing makes a host drop every n-th fragment that it sends; 0: none.
 func losing(t *testing.T, n *lab.Namespace, v6 bool, every int) {
 	t.Helper()
 	nft(t, n, "table netdev loss\ndelete table netdev loss")
@@ -40,7 +40,7 @@ func losing(t *testing.T, n *lab.Namespace, v6 bool, every int) {
 }`, match, every))
 }
 
-// A lost fragment costs its datagram and no other, in both directions.
+// A lost fragment causes the loss of its datagram only, in both directions.
 func TestLostFragments(t *testing.T) {
 	const datagrams, every, perDatagram = 300, 100, 6
 	l := network(t, lab.Options{})
@@ -62,19 +62,19 @@ func TestLostFragments(t *testing.T) {
 	b := make([]byte, largeDatagram)
 	for range datagrams {
 		<-pace.C
-		_, _ = client.Write(b) // of what is lost the number counts
+		_, _ = client.Write(b) // only the number of lost ones counts
 		_, _ = server.WriteTo(b, mapped)
 	}
 	const most = datagrams * perDatagram / every
 	for name, n := range map[string]int{"up": <-up, "down": <-down} {
 		if lost := datagrams - n; lost > most+1 {
-			t.Errorf("%s: %d of %d datagrams were lost, want %d, each of which lost a fragment", name, lost, datagrams, most)
+			t.Errorf("%s: %d of %d datagrams were lost, want the %d with a lost fragment", name, lost, datagrams, most)
 		}
 	}
 	g.stop()
 }
 
-// openFlow has a client send until the server has got a datagram, and returns where that came from.
+// openFlow sends from a client until the server has received a datagram, and returns its source.
 func openFlow(t *testing.T, client net.Conn, server net.PacketConn) (mapped net.Addr) {
 	t.Helper()
 	b := make([]byte, 1)
@@ -89,7 +89,7 @@ func openFlow(t *testing.T, client net.Conn, server net.PacketConn) (mapped net.
 	return mapped
 }
 
-// arrivals counts the large datagrams that arrive until there are so many or none has arrived for a while.
+// arrivals counts the large datagrams that arrive, up to most or until none arrives for a while.
 func arrivals(c net.PacketConn, most int) (n int) {
 	b := make([]byte, largeDatagram)
 	for n < most {
@@ -105,7 +105,7 @@ func arrivals(c net.PacketConn, most int) (n int) {
 	return n
 }
 
-// Forged fragments that never become whole datagrams do not silence the source whose address they carry.
+// Forged fragments without the rest of their datagrams do not block the source whose address they carry.
 func TestForgedFragments(t *testing.T) {
 	const forged, datagrams = 1000, 20
 	l := network(t, lab.Options{})
@@ -130,7 +130,7 @@ func TestForgedFragments(t *testing.T) {
 		}
 	}
 	if n := <-arrived; n < datagrams {
-		t.Errorf("%d of %d datagrams of the server arrived behind %d forged fragments", n, datagrams, forged)
+		t.Errorf("%d of %d datagrams of the server arrived after %d forged fragments", n, datagrams, forged)
 	}
 	if g.dropped("fragment_source") == 0 {
 		t.Error("the forged fragments did not reach the limit of their source")
@@ -138,7 +138,7 @@ func TestForgedFragments(t *testing.T) {
 	g.stop()
 }
 
-// forge sends first fragments of as many datagrams with the server's address, and nothing else of them.
+// forge sends only the first fragments of many datagrams with the server's address.
 func forge(t *testing.T, l *lab.Lab, datagrams int) {
 	t.Helper()
 	from, to := netip.MustParseAddr(lab.Server4), netip.MustParseAddr(lab.Spare4)

@@ -20,7 +20,8 @@ import (
 	"nat64d/test/dissect"
 )
 
-// Super-packets of more than 64 KiB ("BIG TCP") are carried in both directions, and none is lost for its length.
+// Super-packets of more than 64 KiB ("BIG TCP") are translated in both directions; none is dropped because of its
+// length.
 func TestSuperPacketsBeyond64KiB(t *testing.T) {
 	const size = 192 << 10
 	for _, engine := range []string{"ring", "mmsg"} {
@@ -36,7 +37,7 @@ func TestSuperPacketsBeyond64KiB(t *testing.T) {
 			run(t, l.Server, "iperf3", "-s", "-B", lab.Server4)
 			for nic, direction := range map[string]string{l.NIC6: "--format=m", l.NIC4: "--reverse"} {
 				if mean := meanFrame(t, l, nic, "-c", lab.Server4As6, "-n", "192M", "-l", "1M", direction); mean <= 64<<10 {
-					t.Errorf("frames received on %s have %d bytes on average: there was hardly one of more than 64 KiB", nic, mean)
+					t.Errorf("frames received on %s have %d bytes on average, too few of more than 64 KiB", nic, mean)
 				}
 			}
 			for _, reason := range []string{"large", "offload", "truncated", "header4", "header6"} {
@@ -49,12 +50,13 @@ func TestSuperPacketsBeyond64KiB(t *testing.T) {
 	}
 }
 
-// meanFrame has the client run iperf3 and returns how many bytes a frame had on average that one of the gateway's NICs received.
+// meanFrame runs iperf3 on the client and returns the average length of the frames received by one of the gateway's
+// NICs.
 func meanFrame(t *testing.T, l *lab.Lab, nic string, args ...string) (mean uint64) {
 	t.Helper()
 	path, env := tool(t, "iperf3")
 	command := slices.Concat(env, []string{path}, args)
-	// The server may not listen yet, or not be done with the client before.
+	// The server may not listen yet, or may still be serving the previous client.
 	eventually(t, 20*time.Second, "iperf3 "+strings.Join(args, " "), func() error {
 		before, err := l.Gateway.Statistics(nic)
 		if err != nil {
@@ -76,14 +78,15 @@ var (
 	farMAC = [6]byte{2, 0, 0, 0, 0, 9}
 )
 
-// tapEnds are TAP devices in place of the gateway's NICs: what is written with a virtio_net_hdr arrives as from a guest.
+// tapEnds are TAP devices in place of the gateway's NICs: a frame written with a virtio_net_hdr arrives as if from a
+// guest.
 type tapEnds struct {
 	names [2]string // by side: of the NIC that the gateway serves
 	files [2]*os.File
 	seen  [2]chan []byte // frames that the gateway has sent, with the virtio_net_hdr
 }
 
-// newTAPs makes the devices. With bridge the IPv6 one is a port of a bridge, which the gateway serves instead.
+// newTAPs creates the devices. With bridge, the gateway serves a bridge that has the IPv6 device as port.
 func newTAPs(t *testing.T, l *lab.Lab, bridge bool) *tapEnds {
 	t.Helper()
 	ends := &tapEnds{names: [2]string{"t6", "t4"}}
@@ -143,7 +146,7 @@ func (e *tapEnds) open(t *testing.T, l *lab.Lab, side int) {
 			}
 			select {
 			case seen <- bytes.Clone(b[:n]):
-			default: // what nobody waits for
+			default: // no reader waits for it
 			}
 		}
 	}()
@@ -155,7 +158,8 @@ type vnet struct {
 	hdrLen, size, csumStart, csumAt uint16
 }
 
-// write sends an IP packet to the gateway, behind tags if there are any. A header that the kernel refuses is no frame.
+// write sends an IP packet to the gateway, after tags if there are any. It fails if the kernel rejects the
+// virtio_net_hdr.
 func (e *tapEnds) write(side int, v vnet, ip []byte, tags ...byte) error {
 	b := []byte{v.flags, v.gso}
 	for _, n := range []uint16{v.hdrLen, v.size, v.csumStart, v.csumAt} {
@@ -171,19 +175,20 @@ func (e *tapEnds) write(side int, v vnet, ip []byte, tags ...byte) error {
 	return err
 }
 
-// tapFlow is a UDP flow through the gateway between the two ends: the client's packets come out at the IPv4 end, from a port
-// of pool4 that the server's go to.
+// tapFlow is a UDP flow through the gateway between the two ends: the client's packets leave at the IPv4 end from a
+// port of pool4, to which the server's packets are sent.
 type tapFlow struct {
 	*tapEnds
 	t      *testing.T
 	mapped netip.AddrPort
 	round  uint32
-	tags   []byte // in front of the EtherType of what is written
+	tags   []byte // before the EtherType of written frames
 }
 
 const flowPort = 5555
 
-// passes checks that a packet of the flow arrives in each direction. One may be lost to what was in the ring before it.
+// passes checks that a packet of the flow arrives in each direction. It repeats a packet that is lost because the
+// ring was full.
 func (f *tapFlow) passes(after string) {
 	f.t.Helper()
 	f.round++
@@ -196,7 +201,7 @@ func (f *tapFlow) passes(after string) {
 	f.exchange(1, 0, numbered4(lab.Server4, f.mapped.Addr().String(), flowPort, f.mapped.Port(), f.round), after)
 }
 
-// exchange writes a packet on one side until its payload comes out on the other, and returns the IP packet that has it.
+// exchange writes a packet on one side until its payload leaves on the other, and returns the translated IP packet.
 func (f *tapFlow) exchange(from, to int, ip []byte, after string) *dissect.Packet {
 	f.t.Helper()
 	marker := ip[len(ip)-4:]
@@ -246,7 +251,7 @@ func udpBytes(addresses packet.Sum, sport, dport uint16, number uint32) []byte {
 	return b
 }
 
-// oddFrame writes one frame with a random header, of a random protocol and length, and says what it was.
+// oddFrame writes a frame with a random header, protocol and length, and returns a description of it.
 func (f *tapFlow) oddFrame(r *rand.Rand) string {
 	side := r.IntN(2)
 	proto := []byte{packet.NumTCP, packet.NumUDP, packet.NumUDP, packet.NumICMPv6, 132, 47, byte(r.Uint32())}[r.IntN(7)]
@@ -287,10 +292,10 @@ func (f *tapFlow) oddFrame(r *rand.Rand) string {
 	return fmt.Sprintf("side %d, protocol %d, %d bytes, tags %x, %+v: %v", side, proto, len(ip), tags, v, err)
 }
 
-// Frames with any virtio_net_hdr that a guest can write, of any protocol and length, do not keep the packets behind them from
-// being translated, and the watchdog has nothing to do. One kind is sure to be among them: fragmentation offload of UDP, which
-// the kernel cannot describe to a packet socket.
-func TestOddFramesStopNothing(t *testing.T) {
+// Frames with any virtio_net_hdr that a guest can write, of any protocol and length, do not stop the translation of
+// later packets, nor trigger the watchdog. They include UDP fragmentation offload, which the kernel cannot represent
+// on a packet socket.
+func TestArbitraryVnetHeaders(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	for i, c := range []struct {
 		engine string

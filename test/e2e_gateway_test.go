@@ -19,14 +19,14 @@ import (
 	"nat64d/ops/control"
 )
 
-// Bounds on what a healthy gateway does in far less.
+// Generous limits for a healthy gateway.
 const (
 	startWithin   = 20 * time.Second
 	stopWithin    = 10 * time.Second
 	recoverWithin = 20 * time.Second
 )
 
-// What the gateway of most tests is given as pool4.
+// The pool4 of most tests.
 const (
 	sparePool = lab.Spare4 + ":1024-65535" // an address that only the gateway answers for
 	ownPool   = lab.Gateway4 + ":7000-8000"
@@ -39,11 +39,11 @@ type daemon struct {
 	socket string
 	cmd    *exec.Cmd
 	log    journal
-	ended  chan struct{} // closed when it has ended
-	file   string        // its configuration, if startConfig has started it
+	ended  chan struct{} // closed when the process has ended
+	file   string        // its configuration file, if started by startConfig
 }
 
-// network builds a lab that is removed with the test.
+// network builds a lab and removes it after the test.
 func network(t *testing.T, o lab.Options) *lab.Lab {
 	t.Helper()
 	binaries(t)
@@ -59,7 +59,7 @@ func network(t *testing.T, o lab.Options) *lab.Lab {
 	return l
 }
 
-// start runs nat64d with the flags of the quick start and returns when it forwards.
+// start runs nat64d with the flags of the quick start and returns when it forwards packets.
 func start(t *testing.T, l *lab.Lab, pool4 string, flags ...string) *daemon {
 	t.Helper()
 	args := []string{"--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", pool4}
@@ -84,7 +84,7 @@ func configHead(l *lab.Lab, socket string) string {
 	return fmt.Sprintf("version: 1\ninterfaces:\n  v6: { name: %s }\n  v4: { name: %s }\napi: { socket: %s }\n", l.NIC6, l.NIC4, socket)
 }
 
-// rewrite replaces the configuration file of startConfig, and tells nobody.
+// rewrite replaces the configuration file of startConfig, without a signal to the daemon.
 func (g *daemon) rewrite(yaml string) {
 	g.t.Helper()
 	if err := os.WriteFile(g.file, []byte(configHead(g.lab, g.socket)+yaml), 0o600); err != nil {
@@ -92,7 +92,8 @@ func (g *daemon) rewrite(yaml string) {
 	}
 }
 
-// socketPath returns a path for a unix socket. It is short, unlike that of t.TempDir: the kernel takes 107 bytes.
+// socketPath returns a path for a unix socket. It is shorter than in t.TempDir, because the kernel limits it to 107
+// bytes.
 func socketPath(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "n64-")
@@ -107,7 +108,7 @@ func socketPath(t *testing.T) string {
 	return filepath.Join(dir, "nat64d.sock")
 }
 
-// write makes a configuration file and returns its path.
+// write writes a configuration file and returns its path.
 func write(t *testing.T, dir, text string) string {
 	t.Helper()
 	path := filepath.Join(dir, "nat64d.yaml")
@@ -117,19 +118,19 @@ func write(t *testing.T, dir, text string) string {
 	return path
 }
 
-// launch starts nat64d without waiting for anything but its process.
+// launch starts nat64d and does not wait until it is ready.
 func launch(t *testing.T, l *lab.Lab, socket string, args ...string) *daemon {
 	t.Helper()
 	return launchAs(t, l, binaries(t).nat64d, socket, args...)
 }
 
-// launchAs is launch for a nat64d that was built in another way.
+// launchAs is launch for another build of nat64d.
 func launchAs(t *testing.T, l *lab.Lab, program, socket string, args ...string) *daemon {
 	t.Helper()
 	return launchInto(t, l, nil, program, socket, args...)
 }
 
-// launchInto is launchAs for a nat64d whose log goes to a file.
+// launchInto is launchAs for a nat64d that logs to a file.
 func launchInto(t *testing.T, l *lab.Lab, log *os.File, program, socket string, args ...string) *daemon {
 	t.Helper()
 	g := &daemon{t: t, lab: l, socket: socket, ended: make(chan struct{})}
@@ -145,7 +146,7 @@ func launchInto(t *testing.T, l *lab.Lab, log *os.File, program, socket string, 
 		t.Fatal(err)
 	}
 	go func() {
-		_ = g.cmd.Wait() // ProcessState has it
+		_ = g.cmd.Wait() // ProcessState contains the result
 		close(g.ended)
 	}()
 	t.Cleanup(func() {
@@ -154,13 +155,13 @@ func launchInto(t *testing.T, l *lab.Lab, log *os.File, program, socket string, 
 			g.wait()
 		}
 		if t.Failed() {
-			t.Logf("nat64d said:\n%s", g.log.String())
+			t.Logf("log of nat64d:\n%s", g.log.String())
 		}
 	})
 	return g
 }
 
-// ready waits until the log and the status say that packets are forwarded.
+// ready waits until the log and the status report that packets are forwarded.
 func (g *daemon) ready() {
 	g.t.Helper()
 	eventually(g.t, startWithin, "nat64d is ready", func() error {
@@ -168,12 +169,12 @@ func (g *daemon) ready() {
 			g.t.Fatalf("nat64d ended with code %d:\n%s", g.cmd.ProcessState.ExitCode(), g.log.String())
 		}
 		if !strings.Contains(g.log.String(), "msg=ready") {
-			return errors.New("it has not logged so")
+			return errors.New("no such log line")
 		}
 		return nil
 	})
 	if s := g.status(); !s.Ready {
-		g.t.Fatalf("it logged that it is ready, but its status says %q", s.NotReady)
+		g.t.Fatalf("the log says ready, but the status is %q", s.NotReady)
 	}
 }
 
@@ -200,13 +201,13 @@ func (g *daemon) wait() int {
 	case <-g.ended:
 	case <-time.After(stopWithin):
 		g.t.Errorf("nat64d did not end within %v", stopWithin)
-		g.signal(syscall.SIGQUIT) // its log then has the goroutines
+		g.signal(syscall.SIGQUIT) // makes it log its goroutines
 		<-g.ended
 	}
 	return g.cmd.ProcessState.ExitCode()
 }
 
-// stop is what an operator does. Nothing that happened until then was an error.
+// stop ends nat64d like an operator, and checks that it has logged no errors.
 func (g *daemon) stop() {
 	g.t.Helper()
 	g.signal(syscall.SIGTERM)
@@ -215,12 +216,12 @@ func (g *daemon) stop() {
 	}
 	for line := range strings.Lines(g.log.String()) {
 		if strings.Contains(line, "level=ERROR") {
-			g.t.Errorf("it logged: %s", line)
+			g.t.Errorf("unexpected log line: %s", line)
 		}
 	}
 }
 
-// ctl runs nat64ctl and returns what it printed and its exit code.
+// ctl runs nat64ctl and returns its output and its exit code.
 func (g *daemon) ctl(args ...string) (stdout, stderr string, code int) {
 	g.t.Helper()
 	return nat64ctl(g.t, append([]string{"--socket", g.socket}, args...)...)
@@ -241,7 +242,7 @@ func nat64ctl(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// must runs nat64ctl, which has to succeed.
+// must runs nat64ctl and fails the test if it fails.
 func (g *daemon) must(args ...string) string {
 	g.t.Helper()
 	out, errs, code := g.ctl(args...)
@@ -251,7 +252,7 @@ func (g *daemon) must(args ...string) string {
 	return out
 }
 
-// decode reads what nat64ctl -o json printed.
+// decode decodes the output of nat64ctl -o json.
 func decode(t *testing.T, text string, into any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(text), into); err != nil {
@@ -265,7 +266,7 @@ func (g *daemon) status() (s control.Status) {
 	return s
 }
 
-// sessions is the number of sessions of all protocols.
+// sessions returns the number of sessions of all protocols.
 func (g *daemon) sessions() int {
 	g.t.Helper()
 	n := 0
@@ -275,7 +276,7 @@ func (g *daemon) sessions() int {
 	return n
 }
 
-// expectSessions is nil if there are sessions of a protocol with a peer.
+// expectSessions returns nil if there is a session of a protocol with a peer.
 func (g *daemon) expectSessions(proto, peer string) error {
 	g.t.Helper()
 	for _, s := range g.listSessions() {
@@ -286,7 +287,7 @@ func (g *daemon) expectSessions(proto, peer string) error {
 	return fmt.Errorf("no %s session with %s", proto, peer)
 }
 
-// expectClient is nil if there are sessions from a port of a client.
+// expectClient returns nil if there is a session from a port of a client.
 func (g *daemon) expectClient(port uint16) error {
 	g.t.Helper()
 	for _, s := range g.listSessions() {
@@ -303,7 +304,7 @@ func (g *daemon) listSessions() (all []control.Session) {
 	return all
 }
 
-// dropped is the counter of one reason.
+// dropped returns the counter of one reason.
 func (g *daemon) dropped(reason string) uint64 {
 	g.t.Helper()
 	var all []control.Counter
@@ -336,7 +337,7 @@ func tables(t *testing.T, l *lab.Lab) []string {
 	return strings.Split(strings.TrimSpace(out), "\n")[:strings.Count(out, "\n")]
 }
 
-// eventually polls a condition that has to hold within a time.
+// eventually polls a condition until it holds, and fails the test after a time.
 func eventually(t *testing.T, within time.Duration, what string, condition func() error) {
 	t.Helper()
 	var err error
@@ -356,7 +357,7 @@ func limit(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// journal collects what a process prints. It may be used concurrently.
+// journal collects the output of a process. It is safe for concurrent use.
 type journal struct {
 	mu   sync.Mutex
 	text bytes.Buffer

@@ -14,7 +14,7 @@ import (
 	"nat64d/ops/control"
 )
 
-// busy are TCP connections through the gateway on each of which messages go back and forth without a pause.
+// busy are TCP connections through the gateway, each of which continuously exchanges messages.
 type busy struct {
 	conns    []net.Conn
 	stop     atomic.Bool
@@ -24,7 +24,7 @@ type busy struct {
 	errs     []error
 }
 
-// makeBusy opens n connections to the echo server and begins to talk on them.
+// makeBusy opens n connections to the echo server and starts to exchange messages.
 func makeBusy(t *testing.T, l *lab.Lab, n int) *busy {
 	t.Helper()
 	b := &busy{}
@@ -52,7 +52,7 @@ func makeBusy(t *testing.T, l *lab.Lab, n int) *busy {
 	return b
 }
 
-// end stops the talking and fails the test for each connection that was lost, and for each RST of the gateway's kernel.
+// end ends the exchange and fails the test for each lost connection, and for each RST sent by the gateway's kernel.
 func (b *busy) end(t *testing.T, l *lab.Lab, before lab.Counters) {
 	t.Helper()
 	b.stop.Store(true)
@@ -66,7 +66,8 @@ func (b *busy) end(t *testing.T, l *lab.Lab, before lab.Counters) {
 	t.Logf("%d connections, %d messages", len(b.conns), b.messages.Load())
 }
 
-// change makes change number i of a running gateway, of another kind each time; after an even number of rounds all is as before.
+// change makes the i-th change to a running gateway, of another kind each time. After an even number of rounds the
+// original state is restored.
 func (g *daemon) change(i int) {
 	g.t.Helper()
 	verb, on := "add", "10"
@@ -83,7 +84,7 @@ func (g *daemon) change(i int) {
 		}
 		g.must(append([]string{"bib", verb, "tcp"}, mapped...)...)
 	case 2:
-		g.must("pool6", "add", "2001:db8:77::/96") // a reload takes it back
+		g.must("pool6", "add", "2001:db8:77::/96") // a reload reverts it
 		g.must("pool6", "remove", "2001:db8:77::/96")
 	case 3:
 		g.must("config", "set", "sessions.max_per_client", "50"+on)
@@ -92,11 +93,11 @@ func (g *daemon) change(i int) {
 	}
 }
 
-// guardedFile has pool4 on the machine's own address.
+// guardedFile uses the machine's own address for pool4.
 const guardedFile = "pool4:\n  - { address: " + lab.Gateway4 + ", ports: 7000-8000 }\n"
 
-// Changes and reloads reset no connection through the machine's own address, and neither does somebody who deletes the
-// guard's table or empties its chains.
+// Changes and reloads do not reset connections through the machine's own address, nor does the deletion of the
+// guard's table or of the rules in its chains.
 func TestGuardUnderLoad(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := startConfig(t, l, guardedFile)
@@ -107,7 +108,7 @@ func TestGuardUnderLoad(t *testing.T) {
 		g.change(i)
 	}
 	if n := g.repairs(); n != 0 {
-		t.Errorf("%d repairs although nobody but nat64d has changed the table", n)
+		t.Errorf("%d repairs although only nat64d has changed the table", n)
 	}
 	for n, damage := range []string{"flush ruleset", "delete table netdev nat64d", "flush chain netdev nat64d ingress4", "flush set netdev nat64d pool4", "flush ruleset"} {
 		if _, err := l.Gateway.Output(t.Context(), "nft", damage); err != nil {
@@ -122,15 +123,15 @@ func TestGuardUnderLoad(t *testing.T) {
 	}
 	b.end(t, l, before)
 	if w := strings.Join(g.status().Warnings, "\n"); !strings.Contains(w, "restored 5 times") {
-		t.Errorf("the status does not tell of the repairs: %s", w)
+		t.Errorf("the status does not report the repairs: %s", w)
 	}
 	if !strings.Contains(g.log.String(), "restored") {
-		t.Error("the log does not tell of the repairs")
+		t.Error("the log does not report the repairs")
 	}
 	g.stop()
 }
 
-// repairs is how often the guard was repaired.
+// repairs returns how often the guard was repaired.
 func (g *daemon) repairs() uint64 {
 	g.t.Helper()
 	var all []control.Counter
@@ -144,11 +145,11 @@ func (g *daemon) repairs() uint64 {
 	return 0
 }
 
-// A ping with an Identifier that a static binding has is answered by its client alone, on the machine's own address too.
+// Only the client answers a ping with the Identifier of a static binding, also on the machine's own address.
 func TestStaticPingOnHostAddress(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := startConfig(t, l, guardedFile+"bib:\n  - { proto: icmp, v4: \""+lab.Gateway4+":777-779\", v6: \"["+lab.Client6+"]:777-779\" }\n")
-	if err := pingTwice(t, l.Server, lab.Gateway4, 778, 1, 56); err != nil { // the first may wait for a neighbour
+	if err := pingTwice(t, l.Server, lab.Gateway4, 778, 1, 56); err != nil { // the first one may be lost while a neighbour is resolved
 		t.Fatal(err)
 	}
 	sequence := uint16(1)
@@ -177,7 +178,7 @@ func TestStaticPingOnHostAddress(t *testing.T) {
 	answered(901, 1, 0)
 }
 
-// Without the sysctl, as in a container whose /proc/sys is read-only, the daemon warns and carries packets.
+// Without the sysctl, as in a container with a read-only /proc/sys, the daemon warns and forwards packets.
 func TestReadOnlySysctl(t *testing.T) {
 	l := network(t, lab.Options{})
 	p := binaries(t)
@@ -198,7 +199,7 @@ func TestReadOnlySysctl(t *testing.T) {
 	g.stop()
 }
 
-// NAT rules of the host that may take ports of pool4 are told at the start, and when they come later.
+// nat64d warns of NAT rules of the host that may use ports of pool4, at the start and when they are added later.
 func TestMasqueradingOntoPool4(t *testing.T) {
 	l := network(t, lab.Options{})
 	nft(t, l.Gateway, "table ip nat {\nchain early {\ntype nat hook postrouting priority 100\nmasquerade\n}\n}\n")

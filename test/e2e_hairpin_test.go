@@ -10,8 +10,8 @@ import (
 	"nat64d/lab"
 )
 
-// Two IPv6 hosts with kernels of their own reach each other by pool4 addresses (RFC 6146 section 3.8): over UDP, in
-// fragments, over TCP while a link between them shrinks, and with ICMP errors that find their way back.
+// Two IPv6 hosts with separate kernels reach each other by pool4 addresses (RFC 6146 section 3.8): over UDP, in
+// fragments, over TCP while the MTU of a link between them decreases; ICMP errors reach their senders.
 func TestHairpinBetweenTwoHosts(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		t.Run(map[bool]string{false: "super-packets", true: "packets"}[old], func(t *testing.T) {
@@ -30,7 +30,7 @@ func TestHairpinBetweenTwoHosts(t *testing.T) {
 			stream(t, far, near, l.SetFarMTU6, []int{1500})
 			stream(t, near, far, l.SetFarMTU6, []int{1500, 1280})
 			if told() == 0 {
-				t.Error("the client was never told that its packets are too big for the other one")
+				t.Error("the client never received a Packet Too Big")
 			}
 			checkHairpinError(t, l, netip.AddrPortFrom(mapped.Addr(), service+1))
 			g.stop()
@@ -38,7 +38,7 @@ func TestHairpinBetweenTwoHosts(t *testing.T) {
 	}
 }
 
-// checkHairpinError sends to a port that is bound and where nobody listens.
+// checkHairpinError sends to a bound port without a listener.
 func checkHairpinError(t *testing.T, l *lab.Lab, mapped netip.AddrPort) {
 	t.Helper()
 	c, err := l.FarClient.Dial(limit(t, 5*time.Second), "udp", as6(mapped))

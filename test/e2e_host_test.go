@@ -12,7 +12,7 @@ import (
 	"nat64d/test/dissect"
 )
 
-// pool4 is the machine's own address: the machine's own services and connections live beside it.
+// pool4 is the machine's own address: the machine's own services and connections still work.
 func TestPoolOnHostAddress(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := start(t, l, ownPool)
@@ -24,7 +24,7 @@ func TestPoolOnHostAddress(t *testing.T) {
 		checkHostService(t, l, uint64(i))
 	}
 	checkUpload(t, l, 16<<20)
-	// The machine is a client of the same server, from the same address.
+	// The machine is a client of the same server, with the same address.
 	if got, err := l.Gateway.Download(limit(t, 20*time.Second), lab.Server4+":80", 1<<20); err != nil || got.Sum != lab.Sum(1<<20) {
 		t.Errorf("download by the gateway machine itself: %+v, %v", got, err)
 	}
@@ -35,19 +35,20 @@ func TestPoolOnHostAddress(t *testing.T) {
 	g.stop()
 }
 
-// checkForcedBinding binds the port of the machine's own service to a client, which is refused unless it is forced.
+// checkForcedBinding binds a client to the port of the machine's own service. nat64d refuses this without --force.
 func checkForcedBinding(t *testing.T, g *daemon) {
 	t.Helper()
 	binding := []string{"bib", "add", "tcp", lab.Gateway4 + ":22", reach6(service)}
 	if _, errs, code := g.ctl(binding...); code != 1 || !strings.Contains(errs, "listens on") || !strings.Contains(errs, "--force") {
-		t.Errorf("the port of a service was taken, or the refusal does not name --force: exit code %d, %s", code, errs)
+		t.Errorf("the port of a service was bound, or the error does not mention --force: exit code %d, %s", code, errs)
 	}
 	g.must(append(binding, "--force")...)
 	g.must("bib", "remove", "tcp", lab.Gateway4+":22")
 }
 
-// A port of pool4 that a program of the machine listens on is refused at the start with a word about --force, which takes it.
-func TestForceTakesPortsOfTheMachine(t *testing.T) {
+// nat64d refuses to start if a program of the machine listens on a port of pool4. The error mentions --force, which
+// overrides it.
+func TestForceUsesPortsOfHost(t *testing.T) {
 	l := network(t, lab.Options{})
 	echoTCP(t, l.Gateway, lab.Gateway4+":7005")
 	g := launch(t, l, socketPath(t), "--v6", l.NIC6, "--v4", l.NIC4, "--pool4", ownPool)
@@ -64,21 +65,21 @@ func TestForceTakesPortsOfTheMachine(t *testing.T) {
 	g.stop()
 }
 
-// Without the guard the machine's TCP answers replies to connections that it does not know with RST.
+// Without the guard, the machine's own TCP sends an RST for each reply to a connection that it does not know.
 func TestHostAddressNeedsGuard(t *testing.T) {
 	l := network(t, lab.Options{})
 	startConfig(t, l, "pool4:\n  - { address: 192.0.2.1, ports: 7000-8000 }\nhost: { guard: false }\n")
 	serveHTTP(t, l)
 	resets := watchResets(t, l)
 	if got, err := l.Client.Download(limit(t, 5*time.Second), target+":80", 1<<20); err == nil {
-		t.Errorf("a download of %d bytes succeeded without the guard: this lab proves nothing about it", got.Bytes)
+		t.Errorf("a download of %d bytes succeeded without the guard, so this lab cannot test the guard", got.Bytes)
 	}
 	if resets() == 0 {
-		t.Error("no RST from the machine was seen without the guard: this lab proves nothing about it")
+		t.Error("no RST from the machine without the guard, so this lab cannot test the guard")
 	}
 }
 
-// checkHostService uses a service of the gateway machine itself, from the IPv4 side.
+// checkHostService uses a service of the gateway machine from the IPv4 side.
 func checkHostService(t *testing.T, l *lab.Lab, number uint64) {
 	t.Helper()
 	c, err := l.Server.Dial(limit(t, 5*time.Second), "tcp", lab.Gateway4+":22")
@@ -92,7 +93,7 @@ func checkHostService(t *testing.T, l *lab.Lab, number uint64) {
 	}
 }
 
-// onlyResets lets RST segments of TCP over IPv4 through, so that no load can crowd them out of the socket's buffer.
+// onlyResets accepts RST segments of TCP over IPv4, so that other traffic cannot fill the socket's buffer.
 var onlyResets = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: 9, Size: 1}, // protocol
 	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_TCP, SkipTrue: 4},
@@ -103,8 +104,8 @@ var onlyResets = []bpf.Instruction{
 	bpf.RetConstant{Val: 0},
 }
 
-// watchResets listens on the server's wire. The function that it returns ends that and tells how many RST segments came
-// from the ports of ownPool. The clients of these tests send none.
+// watchResets listens on the server's link. The returned function stops and returns the number of RST segments from
+// ports of ownPool. The clients of these tests send none.
 func watchResets(t *testing.T, l *lab.Lab) func() int {
 	t.Helper()
 	resets := sniff(t, l.Server, "eth0", unix.ETH_P_IP, onlyResets)

@@ -15,8 +15,8 @@ import (
 	"nat64d/packet"
 )
 
-// Hosts that forge their addresses flood two bound ports. The clients behind them answer: to the kernel of a server, a
-// forged SYN is as good as another. The table does not fill, and other clients open connections as in quiet times.
+// Hosts with forged addresses flood two bound ports. The clients behind them answer, because the kernel of a server
+// cannot recognize a forged SYN. The table does not fill, and other clients still open connections.
 func TestClientsConnectDuringInboundFlood(t *testing.T) {
 	const most, udpPort, tcpPort = 4_000, 7001, 7002
 	l := network(t, lab.Options{})
@@ -44,13 +44,13 @@ bib:
 		slowest = max(slowest, time.Since(start))
 	}
 	used, evicted := g.counter("inbound_sessions"), g.counter("inbound_sessions_evicted")
-	t.Logf("%d sessions from IPv4, %d have made way; the slowest connection took %v", used, evicted, slowest)
+	t.Logf("%d sessions from IPv4, %d evicted; the slowest connection took %v", used, evicted, slowest)
 	if used > most/4 || evicted == 0 || g.dropped("session_limit") != 0 {
 		t.Errorf("%d sessions from IPv4 and %d packets that found the table full, want %d and 0 at most", used, g.dropped("session_limit"), most/4)
 	}
 }
 
-// floodBoundPorts sends n datagrams and n SYNs, each from an address of its own, to two ports of pool4.
+// floodBoundPorts sends n datagrams and n SYNs, each from a different address, to two ports of pool4.
 func floodBoundPorts(l *lab.Lab, n int, udpPort, tcpPort uint16) error {
 	var to link.Addr
 	if err := l.Gateway.Do(func() error {
@@ -88,7 +88,7 @@ func floodBoundPorts(l *lab.Lab, n int, udpPort, tcpPort uint16) error {
 	})
 }
 
-// counter is the value of a counter that has no label.
+// counter returns the value of a counter without labels.
 func (g *daemon) counter(name string) uint64 {
 	g.t.Helper()
 	var all []control.Counter

@@ -12,7 +12,8 @@ import (
 	"nat64d/lab"
 )
 
-// expectRefusal runs nat64d by a shell command, in which $0 is the program, and expects that it ends with a sentence.
+// expectRefusal runs nat64d by a shell command, in which $0 is the program, and expects it to end with an error
+// message.
 func expectRefusal(t *testing.T, l *lab.Lab, name, command, program string, want ...string) {
 	t.Helper()
 	flags := fmt.Sprintf(" --v6 %s --v4 %s --pool6 %s --pool4 %s --socket %s", l.NIC6, l.NIC4, lab.Prefix6, ownPool, socketPath(t))
@@ -31,7 +32,7 @@ func expectRefusal(t *testing.T, l *lab.Lab, name, command, program string, want
 	}
 }
 
-// What the process may not do, or may not have, is refused with a sentence that names the way out.
+// nat64d explains missing privileges and insufficient memory with an error that names the remedy.
 func TestProcessLimitsAreExplained(t *testing.T) {
 	l := network(t, lab.Options{})
 	program := binaries(t).nat64d
@@ -39,14 +40,14 @@ func TestProcessLimitsAreExplained(t *testing.T) {
 		expectRefusal(t, l, fmt.Sprintf("%d KiB of address space", kib), fmt.Sprintf("ulimit -v %d; exec $0", kib), program, "sessions.max", "ulimit -v")
 	}
 	small := write(t, t.TempDir(), "sessions: { max: 10000 }\n")
-	for _, kib := range []int{1_350_000, 1_450_000} { // tables that small come from Go's own memory
+	for _, kib := range []int{1_350_000, 1_450_000} { // tables of this size use Go's own memory
 		expectRefusal(t, l, fmt.Sprintf("%d KiB for small tables", kib), fmt.Sprintf("ulimit -v %d; exec $0 -c %s", kib, small), program, "ulimit -v")
 	}
 	text, err := os.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "n64-") // unlike those of t.TempDir, its parents are open to everybody
+	dir, err := os.MkdirTemp("", "n64-") // unlike those of t.TempDir, its parents are accessible to all users
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,8 @@ func TestProcessLimitsAreExplained(t *testing.T) {
 	}
 }
 
-// limitAddressSpace lets a process have so many bytes more than it has, and returns what lifts the limit.
+// limitAddressSpace limits the address space of a process to more bytes than it has, and returns a function that
+// removes the limit.
 func limitAddressSpace(t *testing.T, pid int, more uint64) (lift func()) {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
@@ -86,7 +88,7 @@ func limitAddressSpace(t *testing.T, pid int, more uint64) (lift func()) {
 	return func() { set(unix.RLIM_INFINITY) }
 }
 
-// Keys whose tables do not fit into memory are refused while the gateway runs, however they are set, with nothing changed.
+// A running gateway refuses settings whose tables do not fit into memory, however they are set, and changes nothing.
 func TestChangeBeyondMemoryIsRefused(t *testing.T) {
 	l := network(t, lab.Options{})
 	pool := "pool4: [{ address: 198.51.100.7, ports: 7000-7999 }]\n"

@@ -20,7 +20,7 @@ import (
 	"nat64d/ops/control"
 )
 
-// pipe makes a named pipe, for a nat64d whose log somebody reads or does not, and returns the end that reads.
+// pipe creates a named pipe for the log of nat64d, and returns its reading end.
 func pipe(t *testing.T) (path string, end *os.File) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "log")
@@ -32,7 +32,7 @@ func pipe(t *testing.T) (path string, end *os.File) {
 
 func readEnd(t *testing.T, path string) *os.File {
 	t.Helper()
-	end, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // blocking, it would wait for somebody who writes
+	end, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // in blocking mode it would wait for a writer
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func readEnd(t *testing.T, path string) *os.File {
 	return end
 }
 
-// startInto runs nat64d with its log in a file or a pipe. Nobody has to read for it to be ready.
+// startInto runs nat64d with its log in a file or a pipe. It becomes ready even if the log is not read.
 func startInto(t *testing.T, l *lab.Lab, path, yaml string) *daemon {
 	t.Helper()
 	log, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -59,7 +59,7 @@ func startInto(t *testing.T, l *lab.Lab, path, yaml string) *daemon {
 	return g
 }
 
-// sendFlows has the client send a datagram to each of n ports.
+// sendFlows sends a datagram from the client to each of n ports.
 func sendFlows(t *testing.T, l *lab.Lab, n int) {
 	t.Helper()
 	err := l.Client.Do(func() error {
@@ -80,7 +80,7 @@ func sendFlows(t *testing.T, l *lab.Lab, n int) {
 	}
 }
 
-// linesLost is the counter of lost lines.
+// linesLost returns the counter of lost lines.
 func (g *daemon) linesLost() uint64 {
 	g.t.Helper()
 	var all []control.Counter
@@ -94,12 +94,12 @@ func (g *daemon) linesLost() uint64 {
 	return 0
 }
 
-// A reader of the log that stops reading holds up neither packets nor the control plane nor the end of the process.
+// If the reader of the log stops reading, packets, the control socket and the end of the process are not delayed.
 func TestStoppedLogReader(t *testing.T) {
 	l := network(t, lab.Options{})
 	path, _ := pipe(t)
 	g := startInto(t, l, path, "pool4: [ { address: 192.0.2.1, ports: 7000-8000 } ]\nnat_log: { events: session }\nlogging: { level: error }\n")
-	sendFlows(t, l, 800) // some 200 KiB of log; a pipe takes 64
+	sendFlows(t, l, 800) // about 200 KiB of log; a pipe buffers 64 KiB
 	checkPing(t, l)
 	eventually(t, 5*time.Second, "the status has a warning", func() error {
 		w := g.status().Warnings
@@ -123,7 +123,7 @@ func TestStoppedLogReader(t *testing.T) {
 	checkNothingLeft(t, l)
 }
 
-// checkNothingLeft expects that a nat64d has stopped in order.
+// checkNothingLeft expects that nat64d has cleaned up.
 func checkNothingLeft(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	if got := tables(t, l); len(got) != 0 {
@@ -134,7 +134,7 @@ func checkNothingLeft(t *testing.T, l *lab.Lab) {
 	}
 }
 
-// A reader of the log that dies ends nothing. What it misses is counted, and the next one is told how much that was.
+// If the reader of the log dies, nat64d continues. It counts lost lines, and reports their number to the next reader.
 func TestDeadLogReader(t *testing.T) {
 	l := network(t, lab.Options{})
 	path, end := pipe(t)
@@ -156,7 +156,7 @@ func TestDeadLogReader(t *testing.T) {
 		Message string `json:"msg"`
 		Lines   uint64 `json:"lines"`
 	}
-	eventually(t, 5*time.Second, "the new reader is told", func() error {
+	eventually(t, 5*time.Second, "the new reader gets the number of lost lines", func() error {
 		if !next.Scan() {
 			next = bufio.NewScanner(readEnd(t, path))
 			return errors.New("nothing is written")
@@ -173,7 +173,7 @@ func TestDeadLogReader(t *testing.T) {
 	checkNothingLeft(t, l)
 }
 
-// In JSON the log has the words that it has in text.
+// The log in JSON has the same words as in text.
 func TestLogInJSON(t *testing.T) {
 	l := network(t, lab.Options{})
 	path := filepath.Join(t.TempDir(), "log")

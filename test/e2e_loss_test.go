@@ -11,20 +11,22 @@ import (
 	"nat64d/lab"
 )
 
-// What nat64d may lose more than the kernel's plain forwarding does: a segment in so many, at the best of some attempts.
+// The permitted additional loss of nat64d compared to the kernel's plain forwarding: one segment in so many, in the
+// best of several attempts.
 const (
 	lossPerSegments = 10_000
 	lossAttempts    = 3
 	iperfSeconds    = "3"
 )
 
-// A machine whose plain forwarding reaches the one rate has to reach the other through nat64d, in bits per second of TCP.
+// If plain forwarding reaches the first rate on a machine, nat64d must reach the second one, in bits per second of
+// TCP.
 const (
 	plainRate   = 10e9
 	gatewayRate = 5e9
 )
 
-// iperfCase is one kind of load; down means that the server sends.
+// iperfCase is one kind of load; with down, the server sends.
 type iperfCase struct {
 	name string
 	down bool
@@ -43,7 +45,7 @@ var iperfCases = []iperfCase{
 
 // loss is the result of one run.
 type loss struct {
-	rate       float64 // bits per second that iperf3 read from its socket
+	rate       float64 // bits per second read by iperf3
 	sent, lost uint64  // segments of TCP, datagrams of UDP
 }
 
@@ -51,7 +53,7 @@ func (x loss) String() string {
 	return fmt.Sprintf("%.2f Gbit/s, %d of %d lost", x.rate/1e9, x.lost, x.sent)
 }
 
-// nat64d loses no more, and is not much slower, than the kernel when it forwards IPv6 between the same namespaces.
+// nat64d loses no more than the kernel's IPv6 forwarding between the same namespaces, and is not much slower.
 func TestLossAgainstPlainForwarding(t *testing.T) {
 	l := network(t, lab.Options{})
 	if err := l.Forward(true); err != nil {
@@ -85,7 +87,7 @@ func TestLossAgainstPlainForwarding(t *testing.T) {
 	g.stop()
 }
 
-// iperf runs one load from the client and returns what it lost.
+// iperf runs one load from the client and returns its loss.
 func iperf(t *testing.T, l *lab.Lab, server string, c iperfCase) loss {
 	t.Helper()
 	sender, receiver := l.Client, l.Server
@@ -108,20 +110,20 @@ func iperf(t *testing.T, l *lab.Lab, server string, c iperfCase) loss {
 	args := append([]string{"-J", "-c", server, "-t", iperfSeconds}, c.args...)
 	command := slices.Concat(env, []string{path}, args)
 	var out string
-	// The server may not listen yet, or not be done with the client before.
+	// The server may not listen yet, or may still be serving the previous client.
 	eventually(t, 30*time.Second, "iperf3 "+strings.Join(args, " "), func() (err error) {
 		if out, err = l.Client.Output(limit(t, 20*time.Second), "env", command...); err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
 		return nil
 	})
-	_, out, _ = strings.Cut(out, "{") // a warning may precede it
+	_, out, _ = strings.Cut(out, "{") // a warning may precede the JSON
 	if err := json.Unmarshal([]byte("{"+out), &result); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
 	x := loss{rate: result.End.Received.Rate}
 	if c.udp {
-		// A datagram that arrived when iperf3 had no time to read was not lost on the way.
+		// A datagram that arrived while iperf3 was too slow to read was not lost in the network.
 		overrun := counters(t, receiver).Since(received).Overrun()
 		x.sent, x.lost = result.End.Sum.Packets, result.End.Sum.Lost-min(overrun, result.End.Sum.Lost)
 		return x

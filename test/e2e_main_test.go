@@ -15,7 +15,7 @@ type programs struct{ nat64d, nat64ctl string }
 // scratch is a directory that lives as long as the test binary.
 var scratch string
 
-// build makes the binaries once, as they are shipped, unless NAT64D_BIN names a directory that has them.
+// build builds the binaries once, with the release flags, unless NAT64D_BIN names a directory that contains them.
 var build = sync.OnceValues(func() (programs, error) {
 	dir := os.Getenv("NAT64D_BIN")
 	if dir == "" {
@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binaries returns the programs under test. Without root there is nothing to run them on.
+// binaries returns the programs under test. It skips the test without root.
 func binaries(t *testing.T) programs {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -57,9 +57,8 @@ func binaries(t *testing.T) programs {
 	return p
 }
 
-// tool returns a command of a program that the tests need but do not bring: installed, or unpacked by make deps below
-// NAT64D_CACHE (default: .cache of this tree). As root a missing program is a failure: a test that does not run proves
-// nothing.
+// tool returns a command of a program that the tests need: installed, or unpacked by make deps below NAT64D_CACHE
+// (default: .cache of this tree). As root, a missing program fails the test, because a skipped test would hide it.
 func tool(t *testing.T, name string) (path string, env []string) {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil {

@@ -21,7 +21,7 @@ import (
 // farTarget is the host behind the server as the client sees it (RFC 6052 section 2.4).
 const farTarget = "[64:ff9b::cb00:7102]"
 
-// narrowing are the MTUs that a link beyond the gateway has during one transfer, in this order.
+// narrowing are the successive MTUs of a link beyond the gateway during one transfer.
 var narrowing = []struct {
 	name string
 	mtus []int
@@ -31,8 +31,8 @@ var narrowing = []struct {
 	{"1400 and then 1280", []int{1500, 1400, 1280}},
 }
 
-// A router beyond the gateway finds a packet too big while a transfer runs: its ICMPv6 error reaches the IPv4 sender,
-// though the router is not on the list of clients: the far client, which the error is about, is.
+// A router beyond the gateway drops a packet that is too big during a transfer: its ICMPv6 error reaches the IPv4
+// sender. The router is not a permitted client, but the far client, which the error is about, is.
 func TestPathMTUBeyondIPv6Router(t *testing.T) {
 	for _, c := range narrowing {
 		for _, old := range []bool{false, true} {
@@ -43,7 +43,7 @@ func TestPathMTUBeyondIPv6Router(t *testing.T) {
 				told := counter(t, l.Server, "Icmp.InDestUnreachs")
 				stream(t, server, client, l.SetFarMTU6, c.mtus)
 				if told() == 0 {
-					t.Error("the server was never told that its packets are too big")
+					t.Error("the server never received a Fragmentation Needed")
 				}
 				g.stop()
 			})
@@ -51,8 +51,8 @@ func TestPathMTUBeyondIPv6Router(t *testing.T) {
 	}
 }
 
-// A router beyond the gateway finds a packet too big while a transfer runs: its ICMP error reaches the IPv6 sender,
-// though nobody may send to the router: the error is about the far server.
+// A router beyond the gateway drops a packet that is too big during a transfer: its ICMP error reaches the IPv6
+// sender. Clients may not send to the router, but the error is about the far server.
 func TestPathMTUBeyondIPv4Router(t *testing.T) {
 	for _, c := range narrowing {
 		for _, old := range []bool{false, true} {
@@ -63,7 +63,7 @@ func TestPathMTUBeyondIPv4Router(t *testing.T) {
 				told := counter(t, l.Client, "Icmp6InPktTooBigs")
 				stream(t, client, server, l.SetFarMTU4, c.mtus)
 				if told() == 0 {
-					t.Error("the client was never told that its packets are too big")
+					t.Error("the client never received a Packet Too Big")
 				}
 				g.stop()
 			})
@@ -71,8 +71,8 @@ func TestPathMTUBeyondIPv4Router(t *testing.T) {
 	}
 }
 
-// An IPv4 path that carries less than the smallest IPv6 MTU: the client cannot send less than 1280 bytes, so the gateway
-// cuts what it sends (RFC 7915 section 5.1).
+// The MTU of an IPv4 path is below the IPv6 minimum: the client cannot send packets smaller than 1280 bytes, so the
+// gateway fragments them (RFC 7915 section 5.1).
 func TestIPv4PathBelowIPv6Minimum(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		t.Run(fmt.Sprintf("ends without offload %v", old), func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestIPv4PathBelowIPv6Minimum(t *testing.T) {
 			stream(t, client, server, l.SetFarMTU4, []int{1000})
 			stream(t, server, client, l.SetFarMTU4, []int{1000})
 			if told() == 0 {
-				t.Error("the client was never told that its packets are too big")
+				t.Error("the client never received a Packet Too Big")
 			}
 			pieces := sniff(t, l.Server, "eth0", unix.ETH_P_IP, piecesOf(udp4))
 			for _, size := range []int{1200, 1400, 8000} {
@@ -102,14 +102,14 @@ func TestIPv4PathBelowIPv6Minimum(t *testing.T) {
 				}
 			}
 			if sent == 0 {
-				t.Error("the gateway, which knows the path by now, cut nothing")
+				t.Error("the gateway knows the path MTU, but fragmented nothing")
 			}
 			g.stop()
 		})
 	}
 }
 
-// The same when the gateway's own link is the small one.
+// The gateway's own IPv4 link has an MTU below the IPv6 minimum.
 func TestIPv4LinkBelowIPv6Minimum(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		t.Run(fmt.Sprintf("ends without offload %v", old), func(t *testing.T) {
@@ -124,7 +124,7 @@ func TestIPv4LinkBelowIPv6Minimum(t *testing.T) {
 
 const udp4 = unix.IPPROTO_UDP
 
-// piecesOf lets IPv4 fragments of a protocol through.
+// piecesOf accepts IPv4 fragments of a protocol.
 func piecesOf(proto uint32) []bpf.Instruction {
 	return []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 9, Size: 1},
@@ -136,7 +136,7 @@ func piecesOf(proto uint32) []bpf.Instruction {
 	}
 }
 
-// dialTo opens a TCP connection between a client and a listener that is made for it, and returns both ends.
+// dialTo opens a TCP connection from a client to a new listener, and returns both ends.
 func dialTo(t *testing.T, from *lab.Namespace, to string, at *lab.Namespace, address string) (client, server net.Conn) {
 	t.Helper()
 	l, err := at.Listen("tcp", address)
@@ -156,11 +156,11 @@ func dialTo(t *testing.T, from *lab.Namespace, to string, at *lab.Namespace, add
 	return client, server
 }
 
-// stream sends data over a connection and compares what arrives. The link gets the first MTU before it begins and the
-// others while it runs: the reader stops, and with it, when all buffers are full, the sender.
+// stream sends data over a connection and compares what arrives. It sets the first MTU before it begins and the
+// others during the transfer, while the reader pauses and the sender waits for room in the buffers.
 func stream(t *testing.T, from, to net.Conn, set func(mtu int) error, mtus []int) {
 	t.Helper()
-	const part = 8 << 20 // more than the buffers take
+	const part = 8 << 20 // more than the buffers hold
 	end := time.Now().Add(20 * time.Second)
 	for _, c := range []net.Conn{from, to} {
 		if err := c.SetDeadline(end); err != nil {
@@ -190,7 +190,7 @@ func stream(t *testing.T, from, to net.Conn, set func(mtu int) error, mtus []int
 	}
 }
 
-// counter returns a function that tells by how much a kernel counter of a namespace has grown since.
+// counter returns a function that returns the increase of a kernel counter of a namespace.
 func counter(t *testing.T, n *lab.Namespace, name string) func() uint64 {
 	t.Helper()
 	read := func() uint64 {

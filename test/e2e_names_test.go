@@ -13,8 +13,8 @@ import (
 	"nat64d/lab"
 )
 
-// serveScoped64 runs a name server on the IPv4-only host, at a link-local address, that gives every name an IPv4 address. It returns
-// the address as the gateway reaches it.
+// serveScoped64 runs a name server at a link-local address of the IPv4-only host, which has an IPv4 address for every
+// name. It returns the address as the gateway reaches it.
 func serveScoped64(t *testing.T, l *lab.Lab) string {
 	t.Helper()
 	if err := l.Server.SetSysctl("net/ipv6/conf/all/disable_ipv6", "0"); err != nil {
@@ -47,9 +47,10 @@ func serveScoped64(t *testing.T, l *lab.Lab) string {
 	return fmt.Sprintf("[%s%%%s]:53", address, l.NIC4)
 }
 
-// The gateway starts beside another resolver, translates, warns, and answers names once the port is free; the host itself, too.
-// Its upstream is at a link-local address, behind an interface that goes down and comes back.
-func TestDNS64BesideAnotherResolver(t *testing.T) {
+// The gateway starts while another resolver uses its port. It translates, warns, and answers names once the port is
+// free, also those of the host itself. Its upstream has a link-local address on an interface that goes down and up
+// again.
+func TestDNS64PortInUse(t *testing.T) {
 	l := network(t, lab.Options{})
 	upstream := serveScoped64(t, l)
 	other, err := l.Gateway.Listen("tcp", "[::]:53")
@@ -58,7 +59,7 @@ func TestDNS64BesideAnotherResolver(t *testing.T) {
 	}
 	g := startConfig(t, l, fmt.Sprintf("pool4: [ { address: %s, ports: 7000-8000 } ]\ndns64: { enabled: true, upstreams: ['%s'] }\n", lab.Gateway4, upstream))
 	if out, err := l.Client.Output(limit(t, 10*time.Second), "ping", "-c", "1", "-W", "2", lab.Server4As6); err != nil {
-		t.Errorf("packets do not flow: %v: %s", err, out)
+		t.Errorf("packets are not translated: %v: %s", err, out)
 	}
 	for command, want := range map[string]string{"status": "DNS64 does not answer on [::]:53", "dns64 status": "address already in use"} {
 		if got := g.must(strings.Fields(command)...); !strings.Contains(got, want) {

@@ -19,10 +19,10 @@ import (
 	"nat64d/test/dissect"
 )
 
-// managed are the offloads of an interface that is set up for speed, as the status has them.
+// managed are the offloads of a managed interface, as in the status.
 var managed = []string{"rx-gro", "rx-udp-gro-forwarding", "threaded"}
 
-// startManaged runs nat64d where /sys shows the gateway's interfaces, as it does on a machine of its own.
+// startManaged runs nat64d with a /sys that shows the gateway's interfaces, as on a real machine.
 func startManaged(t *testing.T, l *lab.Lab, offloads string) *daemon {
 	t.Helper()
 	ip, _ := tool(t, "ip")
@@ -32,7 +32,7 @@ func startManaged(t *testing.T, l *lab.Lab, offloads string) *daemon {
 	return g
 }
 
-// expectOffloads is nil if the status of every interface, and the kernel, have these.
+// expectOffloads returns nil if the status of every interface and the kernel have these offloads.
 func (g *daemon) expectOffloads(want ...string) error {
 	g.t.Helper()
 	for _, i := range g.status().Interfaces {
@@ -43,7 +43,7 @@ func (g *daemon) expectOffloads(want ...string) error {
 	return kernelHas(g.t, g.lab, len(want) > 0)
 }
 
-// kernelHas is nil if the kernel says that receive offload is on, or off, at both interfaces of the gateway.
+// kernelHas returns nil if ethtool reports receive offload as on, or off, for both interfaces of the gateway.
 func kernelHas(t *testing.T, l *lab.Lab, on bool) error {
 	t.Helper()
 	path, _ := tool(t, "ethtool")
@@ -61,8 +61,8 @@ func kernelHas(t *testing.T, l *lab.Lab, on bool) error {
 	return nil
 }
 
-// Offloads are managed while nat64d runs, also those of an interface that comes back, and put back by a stop or by the
-// start after a kill.
+// nat64d manages offloads while it runs, also of an interface that is re-created. A stop, or the start after a kill,
+// restores them.
 func TestOffloadsAreManaged(t *testing.T) {
 	l := network(t, lab.Options{})
 	check := func(err error) {
@@ -75,7 +75,7 @@ func TestOffloadsAreManaged(t *testing.T) {
 	g := startManaged(t, l, "manage")
 	check(g.expectOffloads(managed...))
 	if said := g.log.String(); !strings.Contains(said, "threaded of "+l.NIC6+" on") || strings.Contains(said, "level=WARN msg=\"offloads") {
-		t.Errorf("it says\n%s", said)
+		t.Errorf("the log is\n%s", said)
 	}
 	checkPing(t, l)
 	checkDownload(t, l, 64<<20)
@@ -106,12 +106,12 @@ func TestOffloadsAreManaged(t *testing.T) {
 	}
 }
 
-// A machine on which threads cannot be had is told why, and works.
-func TestOffloadsThatAreRefused(t *testing.T) {
+// If threaded NAPI is not available, the log gives the reason, and nat64d works.
+func TestUnavailableOffloadIsLogged(t *testing.T) {
 	l := network(t, lab.Options{})
-	g := start(t, l, sparePool, "--offloads", "manage") // /sys shows the interfaces of where the test runs
+	g := start(t, l, sparePool, "--offloads", "manage") // /sys shows the interfaces of the test's namespace
 	if !strings.Contains(g.log.String(), "cannot turn threaded of "+l.NIC6+" on: /sys/class/net shows another network namespace") {
-		t.Error("it does not say that there are no threads, and why")
+		t.Error("the log does not explain that threaded NAPI is not available")
 	}
 	checkPing(t, l)
 	g.stop()
@@ -120,10 +120,10 @@ func TestOffloadsThatAreRefused(t *testing.T) {
 	}
 }
 
-// inARow is how many datagrams are sent at once.
+// inARow is the number of datagrams in a burst.
 const inARow = 16
 
-// Datagrams that receive offload has joined arrive as they were sent, also if each has to be cut in fragments.
+// Datagrams coalesced by receive offload arrive unchanged, also if each must be fragmented.
 func TestCoalescedDatagrams(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -140,7 +140,8 @@ func TestCoalescedDatagrams(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			l := network(t, c.opt)
 			g := startManaged(t, l, "manage")
-			// The gateway's kernel takes super-packets apart, so that the server's wire shows what is in them.
+			// The gateway's kernel segments super-packets, so that a capture on the server's link shows the
+			// datagrams.
 			ethtool, _ := tool(t, "ethtool")
 			if out, err := l.Gateway.Output(limit(t, 10*time.Second), ethtool, "-K", l.NIC4, "tx-udp-segmentation", "off"); err != nil {
 				t.Fatalf("%v: %s", err, out)
@@ -151,8 +152,8 @@ func TestCoalescedDatagrams(t *testing.T) {
 	}
 }
 
-// Packets that receive offload only strings together, each with its own memory and checksum, arrive as well.
-func TestPacketsStrungTogether(t *testing.T) {
+// Packets that receive offload only chains (rx-gro-list), each with its own memory and checksum, arrive as well.
+func TestChainedDatagrams(t *testing.T) {
 	for _, up := range []bool{true, false} {
 		t.Run(fmt.Sprintf("up %v", up), func(t *testing.T) {
 			l := network(t, lab.Options{NoOffload: true})
@@ -164,7 +165,8 @@ func TestPacketsStrungTogether(t *testing.T) {
 					t.Fatalf("%v: %s", err, out)
 				}
 			}
-			// The gateway's kernel takes super-packets apart, so that the server's wire shows what is in them.
+			// The gateway's kernel segments super-packets, so that a capture on the server's link shows the
+			// datagrams.
 			if out, err := l.Gateway.Output(limit(t, 10*time.Second), ethtool, "-K", l.NIC4, "tx-udp-segmentation", "off"); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
@@ -175,14 +177,14 @@ func TestPacketsStrungTogether(t *testing.T) {
 				checkDownload(t, l, 16<<20)
 			}
 			if n := g.dropped("offload"); n != 0 {
-				t.Errorf("%d packets were dropped for their metadata", n)
+				t.Errorf("%d packets were dropped because of their offload metadata", n)
 			}
 			g.stop()
 		})
 	}
 }
 
-// burst sends datagrams in a row from one socket to another.
+// burst sends bursts of datagrams from one socket to another.
 type burst struct {
 	up       bool
 	from, to net.PacketConn
@@ -195,7 +197,7 @@ type burst struct {
 func newBurst(t *testing.T, l *lab.Lab, up bool, size int) *burst {
 	t.Helper()
 	client, server := listenUDP(t, l.Client, "["+lab.Client6+"]:9000"), listenUDP(t, l.Server, lab.Server4+":9")
-	// Those of the server may be fragmented.
+	// The server's datagrams may be fragmented.
 	raw, err := server.(syscall.Conn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)
@@ -224,18 +226,18 @@ func newBurst(t *testing.T, l *lab.Lab, up bool, size int) *burst {
 	return &burst{from: server, to: client, peer: mapped, size: size}
 }
 
-// untilJoined sends bursts until some of their datagrams have reached the gateway as one packet.
+// untilJoined sends bursts until the gateway has received several datagrams coalesced to one packet.
 func (b *burst) untilJoined(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	for end, joined := time.Now().Add(20*time.Second), false; !joined; {
 		if time.Now().After(end) {
-			t.Fatal("no datagrams were ever joined: this proves nothing")
+			t.Fatal("no datagrams were coalesced, so the test is void")
 		}
 		joined = b.rounds(t, l, 10)
 	}
 }
 
-// rounds sends n bursts and compares what arrives. It reports whether the gateway has seen joined datagrams.
+// rounds sends n bursts and compares what arrives. It reports whether the gateway has received coalesced datagrams.
 func (b *burst) rounds(t *testing.T, l *lab.Lab, n int) bool {
 	t.Helper()
 	nic, etherType := l.NIC4, uint32(unix.ETH_P_IP)
@@ -253,7 +255,7 @@ func (b *burst) rounds(t *testing.T, l *lab.Lab, n int) bool {
 	return slices.ContainsFunc(arrived(), func(p []byte) bool { return len(p) > 2*b.size })
 }
 
-// arriving lets packets of one family through that others have sent.
+// arriving accepts packets of one family sent by other hosts.
 func arriving(etherType uint32) []bpf.Instruction {
 	return []bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtProto},
@@ -265,7 +267,7 @@ func arriving(etherType uint32) []bpf.Instruction {
 	}
 }
 
-// round sends one burst and waits for it.
+// round sends one burst and waits until it has arrived.
 func (b *burst) round(t *testing.T) {
 	t.Helper()
 	out := make([]ipv4.Message, inARow)
@@ -297,7 +299,7 @@ func (b *burst) round(t *testing.T) {
 	}
 }
 
-// payload returns what no other datagram has.
+// payload returns a unique payload.
 func (b *burst) payload() []byte {
 	p := make([]byte, b.size)
 	b.sent++
@@ -307,7 +309,7 @@ func (b *burst) payload() []byte {
 	return p
 }
 
-// checkIdentifications expects that no two datagrams have the same one (RFC 6864 section 4.3).
+// checkIdentifications expects that all datagrams have different Identifications (RFC 6864 section 4.3).
 func checkIdentifications(t *testing.T, packets [][]byte) {
 	t.Helper()
 	seen, n := map[uint16]bool{}, 0
@@ -319,7 +321,7 @@ func checkIdentifications(t *testing.T, packets [][]byte) {
 		n++
 		id := d.IP4.Id
 		if id == 0 || seen[id] {
-			t.Errorf("the Identification %d comes twice, or is none", id)
+			t.Errorf("the Identification %d is zero or repeated", id)
 		}
 		seen[id] = true
 	}

@@ -21,7 +21,8 @@ import (
 	"nat64d/lab"
 )
 
-// Numbered datagrams: so many each way, of so many flows, so many of a flow in one system call, and so many under way.
+// Numbered datagrams: the number in each direction, of flows, of datagrams of a flow in one system call, and in
+// flight.
 const (
 	numbered   = 5_000_000
 	flows      = 64
@@ -32,19 +33,19 @@ const (
 	stalled    = 200 * time.Millisecond
 )
 
-// Ten million datagrams arrive in the order of each flow, whichever worker carries them.
+// Ten million datagrams arrive in order within each flow, whichever worker processes them.
 func TestFlowsStayInOrder(t *testing.T) {
 	l := network(t, lab.Options{NoOffload: true})
-	// A thread that moves to another processor has its packets overtake one another in the kernel's queues; hence pin.
+	// If a thread moves to another processor, its packets overtake each other in the kernel's queues; hence pin.
 	g := start(t, l, sparePool, "-c", write(t, t.TempDir(), "interfaces: { workers: 2, pin: [0, 1] }"))
-	checkPing(t, l) // or the ends' kernels, which send on while a neighbour's queue is being emptied, reorder the first few
+	checkPing(t, l) // resolves the neighbours; the ends' kernels would reorder the first packets while they empty a neighbour's queue
 	server := packetConn(t, l.Server, lab.Server4+":"+numberPort)
 	clients := make([]net.PacketConn, flows)
 	for i := range clients {
 		clients[i] = packetConn(t, l.Client, "[::]:0")
 	}
 	up := &sequence{name: "up"}
-	peers := make([]net.Addr, flows) // of each flow, as the server sees it
+	peers := make([]net.Addr, flows) // of each flow, as seen by the server
 	up.learn = func(flow uint32, from net.Addr) {
 		if peers[flow] == nil {
 			peers[flow] = from
@@ -60,7 +61,7 @@ func TestFlowsStayInOrder(t *testing.T) {
 	g.stop()
 }
 
-// packetConn announces a UDP socket with room for all that may be under way.
+// packetConn opens a UDP socket with a buffer for all datagrams in flight.
 func packetConn(t *testing.T, n *lab.Namespace, address string) net.PacketConn {
 	t.Helper()
 	c, err := n.ListenPacket("udp", address)
@@ -80,14 +81,14 @@ func packetConn(t *testing.T, n *lab.Namespace, address string) net.PacketConn {
 	return c
 }
 
-// sequence is numbered datagrams of all flows in one direction.
+// sequence sends and checks numbered datagrams of all flows in one direction.
 type sequence struct {
 	name       string
 	sent, came atomic.Int64
 	learn      func(flow uint32, from net.Addr)
 }
 
-// carry sends the datagrams from two threads, each of which has half of the flows, and checks what arrives.
+// carry sends the datagrams from two threads, each with half of the flows, and checks what arrives.
 func (s *sequence) carry(t *testing.T, from func(flow int) (net.PacketConn, net.Addr), receivers []net.PacketConn) {
 	t.Helper()
 	began := time.Now()
@@ -104,7 +105,7 @@ func (s *sequence) carry(t *testing.T, from func(flow int) (net.PacketConn, net.
 	for n := int64(-1); n != s.came.Load(); time.Sleep(stalled) {
 		n = s.came.Load()
 	}
-	for _, c := range receivers { // a receiver ends when it has nothing left to wait for
+	for _, c := range receivers { // a receiver ends when it has received everything
 		_ = c.SetReadDeadline(time.Now())
 	}
 	if e := receive.Wait(); err == nil {
@@ -123,9 +124,9 @@ func (s *sequence) carry(t *testing.T, from func(flow int) (net.PacketConn, net.
 	}
 }
 
-// send sends one half of the flows until ctx ends, never letting more be under way than the queues hold.
+// send sends one half of the flows until ctx ends, and limits the datagrams in flight to what the queues hold.
 func (s *sequence) send(ctx context.Context, half int, from func(flow int) (net.PacketConn, net.Addr)) error {
-	runtime.LockOSThread() // for good, bound to one processor
+	runtime.LockOSThread() // not unlocked: the thread is bound to one processor
 	var set unix.CPUSet
 	set.Set(half % runtime.NumCPU())
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
@@ -154,7 +155,7 @@ func (s *sequence) send(ctx context.Context, half int, from func(flow int) (net.
 			}
 			s.sent.Add(volley)
 			for since := time.Now(); s.sent.Load()-s.came.Load()-forgiven > underWay; runtime.Gosched() {
-				if time.Since(since) > stalled { // they are lost, which is counted in the end
+				if time.Since(since) > stalled { // they are lost, and counted at the end
 					forgiven = s.sent.Load() - s.came.Load()
 				}
 			}
@@ -163,7 +164,7 @@ func (s *sequence) send(ctx context.Context, half int, from func(flow int) (net.
 	return nil
 }
 
-// check receives until it is told to stop, and fails when a datagram comes after a later one of its flow.
+// check receives until its socket is closed, and fails if a datagram arrives after a later one of its flow.
 func (s *sequence) check(c net.PacketConn, last *[flows]atomic.Uint32) error {
 	batch := make([]ipv4.Message, 64)
 	for i := range batch {
@@ -190,8 +191,8 @@ func (s *sequence) check(c net.PacketConn, last *[flows]atomic.Uint32) error {
 	}
 }
 
-// The race detector watches the daemon itself while packets flow both ways, tables grow and pools change.
-func TestNoRacesOnLiveTraffic(t *testing.T) {
+// The daemon is built with the race detector. Packets flow in both directions while tables grow and pools change.
+func TestRaceDetector(t *testing.T) {
 	l := network(t, lab.Options{NoOffload: true})
 	program := filepath.Join(t.TempDir(), "nat64d")
 	cmd := exec.Command("go", "build", "-race", "-o", program, "./cmd/nat64d")

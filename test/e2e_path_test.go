@@ -16,8 +16,8 @@ import (
 	"nat64d/ops/control"
 )
 
-// Two IPv6 hosts reach each other by their pool4 addresses (RFC 6146 section 3.8), on an address that only the gateway has and on
-// the gateway's own.
+// Two IPv6 hosts reach each other by their pool4 addresses (RFC 6146 section 3.8), on an address that only the
+// gateway has and on the gateway's own.
 func TestHairpin(t *testing.T) {
 	for _, pool4 := range []string{sparePool, ownPool} {
 		t.Run(pool4, func(t *testing.T) {
@@ -30,14 +30,14 @@ func TestHairpin(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = a.Close() })
 			mapped := g.binding(20000).Mapped
-			_ = a.Close() // its port is wanted for a socket that any peer may write to
+			_ = a.Close() // free its port for a socket that accepts any peer
 			server, err := l.Client.ListenPacket("udp", net.JoinHostPort(lab.Client6, "20000"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = server.Close() })
 			echoUDP(server)
-			// The neighbour is known by now: a hairpinned packet does not wait for one.
+			// The neighbour is resolved by now, so a hairpinned packet does not wait.
 			if _, err := open(l, "udp", 1, 20001); err != nil {
 				t.Fatal(err)
 			}
@@ -54,7 +54,7 @@ func TestHairpin(t *testing.T) {
 	}
 }
 
-// Datagrams beyond the MTU pass both ways, in fragments, and the host's own stack does not interfere.
+// Datagrams larger than the MTU pass in both directions as fragments, and the host's own stack does not interfere.
 func TestFragments(t *testing.T) {
 	for _, pool4 := range []string{sparePool, ownPool} {
 		t.Run(pool4, func(t *testing.T) {
@@ -71,8 +71,8 @@ func TestFragments(t *testing.T) {
 	}
 }
 
-// echoDatagram sends size bytes to a UDP echo server and expects them back. As every program over UDP, it asks again when
-// there is no answer: the datagram that finds the MTU of a path is lost.
+// echoDatagram sends size bytes to a UDP echo server and expects them back. It repeats an unanswered datagram,
+// because the one that discovers the path MTU is lost.
 func echoDatagram(t *testing.T, n *lab.Namespace, address string, size int) error {
 	t.Helper()
 	c, err := n.Dial(limit(t, 5*time.Second), "udp", address)
@@ -89,12 +89,12 @@ func echoDatagram(t *testing.T, n *lab.Namespace, address string, size int) erro
 			return err
 		}
 		if _, err = c.Write(out); err != nil {
-			continue // the kernel has just learned the MTU of the path
+			continue // the kernel has just received the path MTU
 		}
 		var got int
 		if got, err = c.Read(in); err == nil {
 			if !bytes.Equal(in[:got], out) {
-				return fmt.Errorf("%d other bytes came back", got)
+				return fmt.Errorf("%d different bytes came back", got)
 			}
 			return nil
 		}
@@ -102,7 +102,7 @@ func echoDatagram(t *testing.T, n *lab.Namespace, address string, size int) erro
 	return err
 }
 
-// A packet from the IPv4 side whose time to live ends at the gateway is answered with time exceeded.
+// A packet from IPv4 whose TTL expires at the gateway is answered with Time Exceeded.
 func TestTimeExceededToIPv4(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := start(t, l, sparePool)
@@ -135,7 +135,8 @@ func TestTimeExceededToIPv4(t *testing.T) {
 	g.stop()
 }
 
-// The machine's own address joins and leaves pool4 while the gateway runs: guard and reserved ports follow.
+// The machine's own address is added to and removed from pool4 while the gateway runs: guard and reserved ports
+// follow.
 func TestPoolChangesWhileRunning(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := start(t, l, "198.51.100.7:7000-8000")
@@ -157,7 +158,7 @@ func TestPoolChangesWhileRunning(t *testing.T) {
 	}
 	reserved("7000-8000")
 	if _, errs, code := g.ctl("pool4", "add", lab.Gateway4, "1024-65535"); code != 1 || !strings.Contains(errs, "ip_local_port_range") {
-		t.Errorf("all ports of the machine's own address: exit code %d, want 1; %q must say what they are needed for", code, errs)
+		t.Errorf("all ports of the machine's own address: exit code %d, want 1; the error %q must explain why the host needs them", code, errs)
 	}
 	g.must("pool4", "flush", "--yes")
 	reserved("")
@@ -178,7 +179,7 @@ func (g *daemon) binding(port uint16) control.Binding {
 	return control.Binding{}
 }
 
-// as6 writes an IPv4 transport address as a client of the well-known prefix dials it (RFC 6052 section 2.4).
+// as6 returns the IPv6 transport address for an IPv4 one with the well-known prefix (RFC 6052 section 2.4).
 func as6(a netip.AddrPort) string {
 	b := netip.MustParsePrefix(lab.Prefix6).Addr().As16()
 	copy(b[12:], a.Addr().AsSlice())

@@ -12,7 +12,7 @@ import (
 	"nat64d/lab"
 )
 
-// An address of the server's that the gateway's main tables do not lead to, and how the client sees it.
+// An address of the server without a route in the gateway's main tables, and its IPv6 form.
 const (
 	ruledServer4 = "198.51.100.9"
 	ruledTarget  = "64:ff9b::c633:6409"
@@ -35,12 +35,12 @@ func echoes(t *testing.T, l *lab.Lab, target, after string, want bool) {
 	})
 }
 
-// answered reports whether what is written to c comes back within a time. Errors that ICMP has brought do not count.
+// answered reports whether data written to c comes back within a time. It ignores errors that ICMP has caused.
 func answered(c net.Conn, d time.Duration) bool {
 	_ = c.SetDeadline(time.Now().Add(d))
 	b := make([]byte, 8)
 	if _, err := c.Write(b); err != nil {
-		_, _ = c.Write(b) // the first one only told of an error before
+		_, _ = c.Write(b) // the first call may only return a previous error
 	}
 	for {
 		_, err := c.Read(b)
@@ -50,8 +50,8 @@ func answered(c net.Conn, d time.Duration) bool {
 	}
 }
 
-// Rules by the source of the translated packet decide in both directions, and so do those by port; a rule that no packet
-// matches changes nothing.
+// Rules for the source of the translated packet, and for ports, apply in both directions. A rule without matching
+// packets has no effect.
 func TestPolicyRoutingByTranslatedSource(t *testing.T) {
 	l := network(t, lab.Options{})
 	ip(t, l.Server, "addr add "+ruledServer4+"/32 dev lo")
@@ -76,8 +76,8 @@ func TestPolicyRoutingByTranslatedSource(t *testing.T) {
 	g.stop()
 }
 
-// Running flows lose nothing while a route that none of them uses comes and goes, whatever rules there are, and packets to
-// new destinations do not wait for one another.
+// Running flows lose nothing while a route that they do not use is added and deleted, with any rules. Packets to new
+// destinations do not wait for each other.
 func TestFlappingRouteUnderPolicyRules(t *testing.T) {
 	l := network(t, lab.Options{})
 	ip(t, l.Server, "route add local 198.18.0.0/16 dev lo")
@@ -110,9 +110,9 @@ func TestFlappingRouteUnderPolicyRules(t *testing.T) {
 	stop, flapped := make(chan struct{}), make(chan error, 1)
 	go func() { flapped <- flap(t, l, stop) }()
 	seen, sent := map[string]bool{}, 0
-	pace := time.NewTicker(400 * time.Microsecond) // no socket's buffer overflows
+	pace := time.NewTicker(400 * time.Microsecond) // so that no socket buffer overflows
 	defer pace.Stop()
-	for ; sent < 1500; sent++ { // one datagram in two is the first to its destination
+	for ; sent < 1500; sent++ { // every second datagram is the first to its destination
 		<-pace.C
 		to, err := net.ResolveUDPAddr("udp", fmt.Sprintf("[64:ff9b::c612:%x]:9", 1+sent%2*sent))
 		if err != nil {
@@ -138,7 +138,7 @@ func TestFlappingRouteUnderPolicyRules(t *testing.T) {
 	g.stop()
 }
 
-// flap adds and deletes a route of the gateway's until it is told to stop.
+// flap adds and deletes a route of the gateway until stop is closed.
 func flap(t *testing.T, l *lab.Lab, stop <-chan struct{}) error {
 	batch := write(t, t.TempDir(), "route add 203.0.113.0/24 dev "+l.NIC4+"\nroute del 203.0.113.0/24\n")
 	for {
@@ -153,9 +153,9 @@ func flap(t *testing.T, l *lab.Lab, stop <-chan struct{}) error {
 	}
 }
 
-// What an IPsec policy of the gateway covers is refused and told, in either direction, from when the policy is there; it
-// does not leave in clear.
-func TestIPsecPoliciesAreNotEvaded(t *testing.T) {
+// nat64d refuses packets that an IPsec policy of the gateway covers, with an ICMP error, in both directions, as soon
+// as the policy exists. It never sends them unencrypted.
+func TestIPsecPoliciesAreEnforced(t *testing.T) {
 	l := network(t, lab.Options{})
 	echoTCP(t, l.Server, lab.Server4+":7")
 	g := startConfig(t, l, spareFile)
@@ -171,7 +171,7 @@ func TestIPsecPoliciesAreNotEvaded(t *testing.T) {
 		ip(t, l.Gateway, "xfrm policy add "+policy+esp)
 		echoes(t, l, lab.Server4As6, policy, false)
 		if answered(c, 100*time.Millisecond) {
-			t.Errorf("%s: a connection that was there goes on in clear", policy)
+			t.Errorf("%s: an existing connection continues unencrypted", policy)
 		}
 		c.Close()
 		if g.dropped("ipsec") == before {
@@ -180,14 +180,14 @@ func TestIPsecPoliciesAreNotEvaded(t *testing.T) {
 		if strings.Contains(policy, mappedSpare) {
 			out, _ := l.Client.Output(limit(t, 5*time.Second), "ping", "-n", "-c", "1", "-W", "1", lab.Server4As6)
 			if !strings.Contains(out, "prohibited") {
-				t.Errorf("the client is not told that it is prohibited:\n%s", out)
+				t.Errorf("the client received no administratively prohibited error:\n%s", out)
 			}
 		}
 		ip(t, l.Gateway, "xfrm policy flush")
 	}
 	echoes(t, l, lab.Server4As6, "after all", true)
 	if log := g.log.String(); strings.Count(log, "IPsec policies") != 2 {
-		t.Errorf("the log does not tell of policies once for each time that there are some:\n%s", log)
+		t.Errorf("the log does not mention each period with policies exactly once:\n%s", log)
 	}
 	g.stop()
 }

@@ -13,12 +13,12 @@ import (
 	"nat64d/pool6"
 )
 
-// prefixes are one of each length (RFC 6052 section 2.2); the client has to be told the way to them.
+// prefixes contains one prefix of each length (RFC 6052 section 2.2); the client needs routes to them.
 var prefixes = []string{
 	"3fff:32::/32", "2001:db8:4000::/40", "2001:db8:4800::/48", "2001:db8:5600:5600::/56", "2001:db8:6400:64::/64", lab.Prefix6,
 }
 
-// behind writes the server's echo port as it is called behind a prefix.
+// behind returns the transport address of the server's echo port in a prefix.
 func behind(t *testing.T, prefix, v4 string) string {
 	t.Helper()
 	p, err := pool6.ParsePrefix(prefix)
@@ -29,7 +29,7 @@ func behind(t *testing.T, prefix, v4 string) string {
 	return net.JoinHostPort(netip.AddrFrom16(a).String(), "7")
 }
 
-// routePrefixes shows the client the way to the prefixes that its lab does not know.
+// routePrefixes adds routes to the additional prefixes on the client.
 func routePrefixes(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	for _, p := range prefixes[:len(prefixes)-1] {
@@ -37,7 +37,7 @@ func routePrefixes(t *testing.T, l *lab.Lab) {
 	}
 }
 
-// One gateway has prefixes of every length at once. They come and go while flows behind the others go on.
+// One gateway has prefixes of all lengths. Prefixes are added and removed while flows in the others continue.
 func TestPrefixesOfEveryLength(t *testing.T) {
 	l := network(t, lab.Options{})
 	routePrefixes(t, l)
@@ -48,7 +48,7 @@ func TestPrefixesOfEveryLength(t *testing.T) {
 	g := startConfig(t, l, yaml)
 	serveEcho(t, l)
 	if _, err := l.Client.Dial(limit(t, 300*time.Millisecond), "tcp", behind(t, prefixes[0], lab.Server4)); err == nil {
-		t.Error("a connection behind a prefix that is not there yet")
+		t.Error("a connection succeeded in a prefix that was not added yet")
 	}
 	g.must("pool6", "add", prefixes[0])
 	var conns []net.Conn
@@ -68,7 +68,7 @@ func TestPrefixesOfEveryLength(t *testing.T) {
 		t.Errorf("pool6 list after the removal:\n%s", out)
 	}
 	if err := g.expectClient(service); err == nil {
-		t.Error("the session behind the removed prefix is still there")
+		t.Error("the session in the removed prefix still exists")
 	}
 	for i, c := range conns[1:] {
 		if err := exchange(c, uint64(i)); err != nil {
@@ -76,15 +76,16 @@ func TestPrefixesOfEveryLength(t *testing.T) {
 		}
 	}
 	if _, err := l.Client.Dial(limit(t, 300*time.Millisecond), "tcp", behind(t, prefixes[0], lab.Server4)); err == nil {
-		t.Error("a connection behind the removed prefix")
+		t.Error("a connection succeeded in the removed prefix")
 	}
 	if _, errs, code := g.ctl("pool6", "add", "2001:db8:1::/64"); code != 1 || !strings.Contains(errs, lab.Gateway6) {
-		t.Errorf("a prefix that holds an address of the machine: exit code %d, want 1; %q must name the address", code, errs)
+		t.Errorf("a prefix that contains an address of the machine: exit code %d, want 1; the error %q must name the address", code, errs)
 	}
 	g.stop()
 }
 
-// Clients and destinations that are not wanted are told so, from the file and after a change; the others do not notice.
+// nat64d refuses denied clients and destinations with an ICMP error, from the configuration file and after a change.
+// Other flows are not affected.
 func TestDeniedAddresses(t *testing.T) {
 	l := network(t, lab.Options{Far: true})
 	g := startConfig(t, l, spareFile+"deny_v4: [ 203.0.113.0/24 ]\nallow_v6: [ \"2001:db8:1::/64\" ]\n")
@@ -109,11 +110,11 @@ func TestDeniedAddresses(t *testing.T) {
 	check(l.FarClient, farTarget+":7", nil)
 	check(l.FarClient, target+":7", syscall.EACCES)
 	check(l.Client, farTarget+":7", syscall.EACCES)
-	for _, key := range []string{"icmp.answer_denied", "icmp.errors"} { // both are silent; the others are not asked
+	for _, key := range []string{"icmp.answer_denied", "icmp.errors"} { // with either, no error is sent; the other key remains on
 		g.must("config", "set", key, "off")
 		c, err := l.Client.Dial(limit(t, 300*time.Millisecond), "tcp", farTarget+":7")
 		if err == nil || errors.Is(err, syscall.EACCES) {
-			t.Errorf("%s is off, and the connection that is refused: %v", key, err)
+			t.Errorf("with %s off, the refused connection returns %v", key, err)
 		}
 		closeAll([]net.Conn{c})
 		g.must("config", "set", "icmp.answer_denied", "on")
@@ -123,7 +124,7 @@ func TestDeniedAddresses(t *testing.T) {
 	g.stop()
 }
 
-// Behind the well-known prefix the addresses of this lab, which are not global, can be refused (RFC 6052 section 3.1).
+// With the well-known prefix, the addresses of this lab, which are not global, can be refused (RFC 6052 section 3.1).
 func TestPrivateAddressesBehindWellKnownPrefix(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := startConfig(t, l, spareFile+"pool6: [ { prefix: \"64:ff9b::/96\", private_v4: drop } ]\n")

@@ -12,7 +12,7 @@ import (
 	"nat64d/lab"
 )
 
-// smallPool has 50 ports for each protocol and lifetimes that a test can wait for.
+// smallPool has 50 ports for each protocol and short lifetimes.
 const smallPool = `pool4:
   - { address: 192.0.2.64, ports: 7000-7049 }
 sessions:
@@ -23,7 +23,8 @@ sessions:
 
 const smallPorts = 50
 
-// A full pool refuses new flows with an ICMPv6 error and goes on carrying the old ones; it recovers by itself.
+// With a full pool, nat64d refuses new flows with an ICMPv6 error and continues existing ones. New flows work again
+// when old ones expire.
 func TestExhaustedPool(t *testing.T) {
 	for _, network := range []string{"tcp", "udp"} {
 		t.Run(network, func(t *testing.T) { checkExhaustion(t, network) })
@@ -51,7 +52,7 @@ func checkExhaustion(t *testing.T, proto string) {
 		closeAll([]net.Conn{c})
 	}
 	if n := g.dropped("pool_exhausted"); n < 3 {
-		t.Errorf("%d packets counted as refused for want of a port, want at least 3", n)
+		t.Errorf("%d packets counted as refused because no port was free, want at least 3", n)
 	}
 	for i, c := range held {
 		if err := exchange(c, uint64(i)); err != nil {
@@ -67,8 +68,8 @@ func checkExhaustion(t *testing.T, proto string) {
 	})
 }
 
-// open makes a flow from a port of the i-th client and exchanges data over it. For UDP, it asks the kernel to report ICMP
-// errors that are not final (RFC 4443 section 2.4), as a TCP connection that is being opened gets them anyway.
+// open opens a flow from a port of the i-th client and exchanges data over it. For UDP, it makes the kernel report
+// soft ICMP errors (RFC 4443 section 2.4), which a connecting TCP socket receives anyway.
 func open(l *lab.Lab, proto string, i, port int) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -87,7 +88,7 @@ func open(l *lab.Lab, proto string, i, port int) (net.Conn, error) {
 		return nil, err
 	}
 	if err := exchange(c, uint64(port)); err != nil {
-		_ = c.Close() // the exchange says what is wrong
+		_ = c.Close() // the error of the exchange is returned
 		return nil, fmt.Errorf("%s from port %d: %w", proto, port, err)
 	}
 	return c, nil
@@ -96,7 +97,7 @@ func open(l *lab.Lab, proto string, i, port int) (net.Conn, error) {
 func closeAll(conns []net.Conn) {
 	for _, c := range conns {
 		if c != nil {
-			_ = c.Close() // what it was for is done
+			_ = c.Close() // the flow has served its purpose
 		}
 	}
 }

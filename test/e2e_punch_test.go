@@ -17,11 +17,11 @@ import (
 	"nat64d/lab"
 )
 
-// meeting is the port of the server from which, and to which, holes are punched.
+// meeting is the port of the server for hole punching.
 const meeting = 30000
 
-// onlyAnswers has the server drop SYNs that arrive, so that they neither reach its socket nor draw an RST: what a
-// firewall in front of a host does.
+// onlyAnswers makes the server drop incoming SYNs, so that they neither reach its socket nor cause an RST, like a
+// firewall in front of a host.
 const onlyAnswers = `table inet lab {
 	chain in {
 		type filter hook input priority 0;
@@ -29,8 +29,8 @@ const onlyAnswers = `table inet lab {
 	}
 }`
 
-// Both ends connect to each other at once, and TCP makes one connection of it (RFC 9293 section 3.5): the client's SYN
-// has gone by, the server's then meets it in V6_INIT (RFC 6146 section 3.5.2.2).
+// Both ends connect to each other simultaneously, and TCP makes one connection of it (RFC 9293 section 3.5): the
+// client's SYN has passed, and the server's SYN arrives in state V6_INIT (RFC 6146 section 3.5.2.2).
 func TestSimultaneousOpenAfterIPv6SYN(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := start(t, l, sparePool)
@@ -56,8 +56,8 @@ func TestSimultaneousOpenAfterIPv6SYN(t *testing.T) {
 	g.stop()
 }
 
-// The server's SYN comes first and is kept until the client opens, too (RFC 6146 section 3.5.2.2): to a port that nobody
-// has bound, which the client then gets, and, where filtering is address-dependent, to one that is bound.
+// The server's SYN arrives first and is stored until the client opens, too (RFC 6146 section 3.5.2.2): to an unbound
+// port, which the client then gets, and, with address-dependent filtering, to a bound one.
 func TestSimultaneousOpenAfterIPv4SYN(t *testing.T) {
 	for _, c := range []struct {
 		name, yaml string
@@ -88,7 +88,7 @@ func TestSimultaneousOpenAfterIPv4SYN(t *testing.T) {
 				return nil
 			})
 			if out := g.must("session", "list", "-o", "csv"); !strings.Contains(out, "\ntcp,,") || !strings.Contains(out, "V4_INIT") {
-				t.Errorf("the listing does not show a SYN without a client:\n%s", out)
+				t.Errorf("the listing does not show a stored SYN without a client:\n%s", out)
 			}
 			group.Go(func() (err error) {
 				client, err = punch(l.Client, lab.Client6, service, fmt.Sprintf("%s:%d", target, meeting))
@@ -106,8 +106,8 @@ func TestSimultaneousOpenAfterIPv4SYN(t *testing.T) {
 	}
 }
 
-// Nobody opens from the other side: the server is told (RFC 5382 REQ-4).
-func TestStoredSYNIsRefusedInTheEnd(t *testing.T) {
+// If the client does not open a connection, the server gets an ICMP error (RFC 5382 REQ-4).
+func TestStoredSYNTimesOutWithError(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := startConfig(t, l, spareFile+"sessions: { allow_unsafe_timeouts: true, timeouts: { tcp_syn: 1s } }\n")
 	if _, err := punch(l.Server, lab.Server4, meeting, lab.Spare4+":25001"); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -116,8 +116,8 @@ func TestStoredSYNIsRefusedInTheEnd(t *testing.T) {
 	g.stop()
 }
 
-// A client that has bound a port by a connection of its own accepts others there, from hosts that it has not spoken to
-// (RFC 6146 section 3.5.2.2), unless that is switched off.
+// A client that has bound a port by a connection accepts others on it, from any host (RFC 6146 section 3.5.2.2),
+// unless this is disabled.
 func TestInboundTCPToBoundPort(t *testing.T) {
 	l := network(t, lab.Options{Far: true})
 	g := start(t, l, sparePool)
@@ -128,7 +128,7 @@ func TestInboundTCPToBoundPort(t *testing.T) {
 	}
 	g.must("config", "set", "filtering.allow_inbound_tcp", "false")
 	if _, err := l.FarServer.DialFrom(limit(t, time.Second), net.Dialer{}, "tcp", mapped); err == nil {
-		t.Error("a connection from the IPv4 side although they are switched off")
+		t.Error("a connection from IPv4 succeeded although they are disabled")
 	}
 	if g.dropped("filtered") == 0 {
 		t.Error("the drop is not counted")
@@ -136,7 +136,8 @@ func TestInboundTCPToBoundPort(t *testing.T) {
 	g.stop()
 }
 
-// bindTCP binds the client's port by a connection to the far server, which stays open, and returns what it is bound to.
+// bindTCP binds the client's port by a connection to the far server, which stays open, and returns the mapped
+// address.
 func bindTCP(t *testing.T, g *daemon) netip.AddrPort {
 	t.Helper()
 	l := g.lab
@@ -152,7 +153,7 @@ func bindTCP(t *testing.T, g *daemon) netip.AddrPort {
 	return g.binding(service).Mapped
 }
 
-// listenShared runs an echo server on the client's port beside the connections from it.
+// listenShared runs an echo server on the client's port, which its connections use as well.
 func listenShared(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	var tcp net.Listener
@@ -175,7 +176,7 @@ func punch(n *lab.Namespace, from string, port uint16, to string) (net.Conn, err
 	return n.DialFrom(ctx, net.Dialer{LocalAddr: local, Control: shared}, "tcp", to)
 }
 
-// shared prepares a socket whose port has others, too.
+// shared prepares a socket to share its port with others.
 func shared(_, _ string, c syscall.RawConn) error {
 	var failed error
 	err := c.Control(func(fd uintptr) {
@@ -184,7 +185,7 @@ func shared(_, _ string, c syscall.RawConn) error {
 	return errors.Join(err, failed)
 }
 
-// checkTalk sends data both ways between the two ends of a connection.
+// checkTalk sends data in both directions of a connection.
 func checkTalk(t *testing.T, a, b net.Conn) {
 	t.Helper()
 	for _, c := range [][2]net.Conn{{a, b}, {b, a}} {

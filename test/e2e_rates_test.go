@@ -13,9 +13,9 @@ import (
 	"nat64d/lab"
 )
 
-// Uploads to 200 hosts begin together, each of which must be told by a Packet Too Big, while another address of the same
-// client is refused hundreds of times. None of them waits for a retransmission that comes because no error did.
-func TestUploadsBeginTogetherOverASmallerLink(t *testing.T) {
+// Uploads to 200 hosts start simultaneously, each of which needs a Packet Too Big, while nat64d refuses hundreds of
+// packets of another address of the same client. No upload waits for a retransmission because an error is missing.
+func TestPacketTooBigForManyUploads(t *testing.T) {
 	const uploads, size = 200, 20_000
 	l := network(t, lab.Options{MTU4: 1400})
 	ip(t, l.Server, "route add local 198.51.100.0/24 dev lo")
@@ -34,7 +34,7 @@ func TestUploadsBeginTogetherOverASmallerLink(t *testing.T) {
 	}
 	defer refused.Close()
 	for i := range 500 {
-		_, _ = refused.WriteTo([]byte("x"), &net.UDPAddr{IP: net.ParseIP("64:ff9b::203.0.113.1"), Port: i + 1}) // told, at times
+		_, _ = refused.WriteTo([]byte("x"), &net.UDPAddr{IP: net.ParseIP("64:ff9b::203.0.113.1"), Port: i + 1}) // some are answered with an error
 	}
 	var group errgroup.Group
 	begin := time.Now()
@@ -73,7 +73,7 @@ func TestUploadsBeginTogetherOverASmallerLink(t *testing.T) {
 	g.stop()
 }
 
-// discard tells the client of each connection how many bytes it has sent.
+// discard sends the client of each connection the number of bytes received.
 func discard(l net.Listener) {
 	for {
 		c, err := l.Accept()

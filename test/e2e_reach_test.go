@@ -11,14 +11,14 @@ import (
 	"nat64d/ops/control"
 )
 
-// service is a port of the client, and its place in sparePool.
+// service is a port of the client and its mapped port in sparePool.
 const service = 20000
 
 // reach4 and reach6 are the two sides of a static binding of a port of the client.
 func reach4(port int) string { return fmt.Sprintf("%s:%d", lab.Spare4, port) }
 func reach6(port int) string { return fmt.Sprintf("[%s]:%d", lab.Client6, port) }
 
-// The IPv4 side pings a client and sends it large datagrams through static bindings, from the server's link and from
+// IPv4 hosts ping a client and send it large datagrams through static bindings, from the server's link and from
 // beyond.
 func TestLargePacketsFromIPv4(t *testing.T) {
 	l := network(t, lab.Options{Far: true})
@@ -38,7 +38,7 @@ func TestLargePacketsFromIPv4(t *testing.T) {
 	g.stop()
 }
 
-// pingTwice pings again when there is no reply: the packet that finds the MTU of a path is lost.
+// pingTwice repeats an unanswered ping, because the packet that discovers the path MTU is lost.
 func pingTwice(t *testing.T, n *lab.Namespace, address string, identifier, sequence uint16, size int) error {
 	t.Helper()
 	if _, err := n.PingAs(limit(t, time.Second), address, identifier, sequence, size); err == nil {
@@ -48,7 +48,7 @@ func pingTwice(t *testing.T, n *lab.Namespace, address string, identifier, seque
 	return err
 }
 
-// The IPv6 side pings with large packets; a third host then reaches the client by the Identifier that this has bound.
+// The IPv6 side pings with large packets; a third host then reaches the client by the bound Identifier.
 func TestLargePingFromIPv6(t *testing.T) {
 	l := network(t, lab.Options{Far: true})
 	g := start(t, l, sparePool)
@@ -64,8 +64,8 @@ func TestLargePingFromIPv6(t *testing.T) {
 	g.stop()
 }
 
-// IPv4 hosts reach a server in the IPv6 network through a range of ports, bound by a command or in the file, on the
-// gateway's own address.
+// IPv4 hosts reach a server in the IPv6 network through a range of ports of the gateway's own address, bound by a
+// command or in the file.
 func TestPortRangeToIPv6Server(t *testing.T) {
 	const file = `pool4:
   - { address: 192.0.2.1, ports: 7000-7999 }
@@ -79,7 +79,7 @@ bib:
 	}
 	out := g.must("bib", "add", "tcp", "192.0.2.1:8005-8010", reach6(8005)+"-8010")
 	if want := "added 192.0.2.1:8005-8010 to [2001:db8:1::2]:8005-8010 for tcp\n"; out != want {
-		t.Errorf("it says %q, want %q", out, want)
+		t.Errorf("the output is %q, want %q", out, want)
 	}
 	for _, from := range []*lab.Namespace{l.Server, l.FarServer} {
 		for port := 8000; port <= 8010; port++ {

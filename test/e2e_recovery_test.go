@@ -13,7 +13,7 @@ import (
 
 const reservedPorts = "net/ipv4/ip_local_reserved_ports"
 
-// A NIC that goes down or vanishes comes back into use by itself, the guard of the machine's own address included.
+// nat64d uses a NIC again that was down or deleted, and restores the guard of the machine's own address.
 func TestInterfacesComeAndGo(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := start(t, l, ownPool)
@@ -28,15 +28,15 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	}{
 		{"v4 down and up", down(l.NIC4, false), down(l.NIC4, true)},
 		{"v6 down and up", down(l.NIC6, false), down(l.NIC6, true)},
-		{"v6 deleted and made anew", l.Unplug6, l.Plug6},
-		{"v4 deleted and made anew", l.Unplug4, l.Plug4},
+		{"v6 deleted and re-created", l.Unplug6, l.Plug6},
+		{"v4 deleted and re-created", l.Unplug4, l.Plug4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if err := c.away(); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := l.Client.Ping(limit(t, 300*time.Millisecond), lab.Server4As6, 1, 8); err == nil {
-				t.Error("a reply although the link is away")
+				t.Error("got a reply while the link is down")
 			}
 			if err := c.new(); err != nil {
 				t.Fatal(err)
@@ -61,7 +61,7 @@ func TestInterfacesComeAndGo(t *testing.T) {
 	g.stop()
 }
 
-// A stop takes back all that a start did to the machine, and the start after a kill repairs what the kill left.
+// A stop reverts all changes that a start made to the machine, and the start after a kill repairs what remains.
 func TestKillAndRestart(t *testing.T) {
 	l := network(t, lab.Options{})
 	serveHTTP(t, l)
@@ -82,7 +82,7 @@ func TestKillAndRestart(t *testing.T) {
 	first := start(t, l, ownPool)
 	own := len(tables(t, l))
 	if own == 0 {
-		t.Error("running: nftables has no table, so nothing guards the machine's address")
+		t.Error("running: nftables has no table, so the machine's address is not guarded")
 	}
 	expect("running", own, while)
 	checkDownload(t, l, 1<<20)
@@ -106,8 +106,8 @@ func TestKillAndRestart(t *testing.T) {
 	expect("stopped once more", 0, "9999")
 }
 
-// Two gateways cannot share a socket, nor an interface unless that is asked for, and the first one does not suffer from the
-// attempt. A gateway that was killed is in nobody's way.
+// Two gateways cannot share a socket, nor an interface unless configured, and the attempt does not affect the first
+// one. The remains of a killed gateway do not prevent a start.
 func TestSecondDaemonIsRefused(t *testing.T) {
 	l := network(t, lab.Options{})
 	killed := start(t, l, ownPool)
@@ -123,7 +123,7 @@ func TestSecondDaemonIsRefused(t *testing.T) {
 		}
 		for _, w := range append(want, pid) {
 			if !strings.Contains(second.log.String(), w) {
-				t.Errorf("%s: the second says %q, which does not name %s", name, second.log.String(), w)
+				t.Errorf("%s: the log of the second, %q, lacks %s", name, second.log.String(), w)
 			}
 		}
 	}
@@ -143,7 +143,7 @@ func TestSecondDaemonIsRefused(t *testing.T) {
 	first.stop()
 }
 
-// An interface, or its address, that comes after the start is waited for; meanwhile nat64ctl answers with the reason.
+// nat64d waits for an interface or address that is missing at the start; meanwhile nat64ctl reports the reason.
 func TestInterfacesComeLate(t *testing.T) {
 	l := network(t, lab.Options{})
 	serveHTTP(t, l)

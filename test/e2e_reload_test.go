@@ -22,7 +22,7 @@ func reloadFile(pool4, udp string) string {
 	return text
 }
 
-// SIGHUP has the file read again: flows go on, by the new rules. A file that is wrong changes nothing.
+// On SIGHUP, nat64d reads the file again: flows continue with the new settings. An invalid file changes nothing.
 func TestReload(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := startConfig(t, l, reloadFile("198.51.100.7", "5m"))
@@ -85,7 +85,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// checkBadReload has the daemon read a file that it must refuse, by both ways, and say why.
+// checkBadReload makes the daemon read an invalid file, by signal and by nat64ctl, and expects an error.
 func checkBadReload(t *testing.T, g *daemon, yaml, want string) {
 	t.Helper()
 	g.rewrite(yaml)
@@ -93,7 +93,7 @@ func checkBadReload(t *testing.T, g *daemon, yaml, want string) {
 	g.signal(syscall.SIGHUP)
 	eventually(t, 5*time.Second, "the log says what is wrong with "+yaml, func() error {
 		if said := g.log.String()[before:]; !strings.Contains(said, "level=ERROR") || !strings.Contains(said, want) {
-			return fmt.Errorf("it says %q", said)
+			return fmt.Errorf("the log is %q", said)
 		}
 		return nil
 	})
@@ -105,7 +105,7 @@ func checkBadReload(t *testing.T, g *daemon, yaml, want string) {
 	}
 }
 
-// hangUp sends SIGHUP and waits until the lifetime of UDP sessions is another.
+// hangUp sends SIGHUP and waits until the lifetime of UDP sessions has changed.
 func (g *daemon) hangUp(udp string) {
 	g.t.Helper()
 	g.signal(syscall.SIGHUP)
@@ -117,7 +117,7 @@ func (g *daemon) hangUp(udp string) {
 	})
 }
 
-// value is that of a key of the configuration.
+// value returns the value of a key of the configuration.
 func (g *daemon) value(key string) string {
 	g.t.Helper()
 	var k control.ConfigKey
@@ -125,7 +125,7 @@ func (g *daemon) value(key string) string {
 	return k.Value
 }
 
-// remaining is how long a session from a port of a client has to live without packets.
+// remaining returns the remaining lifetime of a session from a port of a client.
 func (g *daemon) remaining(port uint16) time.Duration {
 	g.t.Helper()
 	for _, s := range g.listSessions() {
@@ -137,7 +137,7 @@ func (g *daemon) remaining(port uint16) time.Duration {
 	return 0
 }
 
-// pool4Addresses is how many addresses pool4 has for TCP.
+// pool4Addresses returns the number of addresses of pool4 for TCP.
 func (g *daemon) pool4Addresses() int {
 	g.t.Helper()
 	for _, p := range g.status().Protocols {

@@ -10,7 +10,7 @@ import (
 	"nat64d/lab"
 )
 
-// How many unused addresses a scan has a packet for, one each two milliseconds.
+// The number of unused addresses in a scan, which sends one packet every two milliseconds.
 const (
 	scanned   = 400
 	scanPause = 2 * time.Millisecond
@@ -33,8 +33,8 @@ func scan(t *testing.T, from net.PacketConn, to func(i int) string) {
 	}
 }
 
-// A client that scans unused addresses of the IPv4 link does not delay the first packet of another one to a neighbour
-// that answers, even one of its own prefix.
+// While a client scans unused addresses of the IPv4 link, the first packet of another client to a neighbour that
+// answers is not delayed, even if both clients have the same prefix.
 func TestScanFromIPv6(t *testing.T) {
 	l := network(t, lab.Options{Clients: 2})
 	ips(t, l.Gateway, "address add 198.18.0.1/16 dev "+l.NIC4)
@@ -46,12 +46,12 @@ func TestScanFromIPv6(t *testing.T) {
 	client := listenUDP(t, l.Client, "["+lab.Client6+"]:0")
 	first(t, client, "[64:ff9b::198.18.200.1]:9", server)
 	if g.dropped("neighbour_queue") == 0 {
-		t.Error("that was no scan: no packet made way for others")
+		t.Error("the scan did not fill the queue: no packet was evicted")
 	}
 	g.stop()
 }
 
-// The same from outside, where static bindings lead to clients that are gone.
+// The same for a scan from IPv4, through static bindings of clients that are unreachable.
 func TestScanFromIPv4(t *testing.T) {
 	l := network(t, lab.Options{})
 	ips(t, l.Server, "address add 192.0.2.3/24 dev eth0")
@@ -67,12 +67,12 @@ func TestScanFromIPv4(t *testing.T) {
 	scan(t, scanner, func(i int) string { return fmt.Sprintf("%s:%d", lab.Spare4, 5000+i) })
 	first(t, listenUDP(t, l.Server, "192.0.2.3:0"), lab.Spare4+":4000", client)
 	if g.dropped("neighbour_queue") == 0 {
-		t.Error("that was no scan: no packet made way for others")
+		t.Error("the scan did not fill the queue: no packet was evicted")
 	}
 	g.stop()
 }
 
-// first sends a single datagram, which has to arrive soon.
+// first sends a single datagram, which must arrive soon.
 func first(t *testing.T, from net.PacketConn, to string, at net.PacketConn) {
 	t.Helper()
 	a, err := net.ResolveUDPAddr("udp", to)

@@ -13,8 +13,8 @@ import (
 	"nat64d/lab"
 )
 
-// sniff listens on an interface for packets of one family that a filter lets through, which therefore no load can crowd
-// out of the socket's buffer. The function that it returns ends that and hands out the packets, from the IP header.
+// sniff captures packets of one family on an interface with a filter, so that other traffic cannot fill the socket's
+// buffer. The returned function stops and returns the packets, starting with the IP header.
 func sniff(t *testing.T, n *lab.Namespace, nic string, etherType int, only []bpf.Instruction) func() [][]byte {
 	t.Helper()
 	filter, err := bpf.Assemble(only)
@@ -37,7 +37,7 @@ func sniff(t *testing.T, n *lab.Namespace, nic string, etherType int, only []bpf
 	return func() (all [][]byte) {
 		t.Helper()
 		defer conn.Close()
-		// What has arrived waits in the socket; the last one may still be on its way.
+		// Packets that have arrived wait in the socket; the last one may still be in flight.
 		if err := conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}

@@ -12,10 +12,10 @@ import (
 	"nat64d/lab"
 )
 
-// otherServer is one that a snippet is for, and what it takes beside it to run on a port.
+// otherServer is a server that nat64d has a snippet for, and the rest of its configuration.
 type otherServer struct {
-	check, run []string // commands, before the file
-	conf       string   // DIR, PORT and SNIPPET stand for what they are
+	check, run []string // commands; the file is appended
+	conf       string   // with placeholders DIR, PORT and SNIPPET
 }
 
 var otherServers = map[string]otherServer{
@@ -46,7 +46,7 @@ forward-zone:
 `},
 }
 
-// start checks a snippet with the server's own means and runs the server with it.
+// start checks a snippet with the server's own tool and starts the server with it.
 func (o *otherServer) start(t *testing.T, l *lab.Lab, snippet string, port int) {
 	t.Helper()
 	dir := t.TempDir()
@@ -63,7 +63,8 @@ func (o *otherServer) start(t *testing.T, l *lab.Lab, snippet string, port int) 
 	run(t, l.Gateway, o.run[0], append(o.run[1:len(o.run):len(o.run)], path)...)
 }
 
-// What nat64ctl prints for other servers is loaded by them, and has them answer as DNS64 of nat64d does.
+// Other servers load the configuration that nat64ctl prints for them, and then give the same answers as DNS64 of
+// nat64d.
 func TestDNS64Snippets(t *testing.T) {
 	l := network(t, lab.Options{})
 	serveNames64(t, l)
@@ -95,7 +96,7 @@ dns64:
 			t.Run(row.name+" for "+server, func(t *testing.T) {
 				o.start(t, l, g.must("dns64", "snippet", server), at)
 				for _, name := range []string{"v4", "c2", "both", "mixed", "private", "loop", "text", "nothing"} {
-					if server == "unbound" && (name == "mixed" || name == "loop") { // it excludes nothing, and maps everything
+					if server == "unbound" && (name == "mixed" || name == "loop") { // it has no exclusions, and maps all addresses
 						continue
 					}
 					want := ask64(t, l.Client, "@"+lab.Gateway6, name+".example.net", "AAAA")

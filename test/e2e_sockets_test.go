@@ -12,8 +12,8 @@ import (
 	"nat64d/lab"
 )
 
-// A connection that the machine has from a port of pool4 is named and kept, at the start and at each change. What is
-// forced, and what comes later, is warned of.
+// nat64d reports a connection of the machine from a port of pool4 and does not interrupt it, at the start and at each
+// change. It warns about a conflict that is forced, or that appears later.
 func TestConnectionsOfTheMachine(t *testing.T) {
 	l := network(t, lab.Options{})
 	echoTCP(t, l.Server, lab.Server4+":5000")
@@ -55,12 +55,12 @@ func TestConnectionsOfTheMachine(t *testing.T) {
 	g.warned("port 7123 of this host")
 
 	echoTCP(t, l.Gateway, lab.Gateway4+":7600")
-	g.must("pool4", "add", lab.Gateway4, "7300") // makes it look at once
+	g.must("pool4", "add", lab.Gateway4, "7300") // triggers a check immediately
 	g.warned("listens on 192.0.2.1 port 7600 of this host")
 	g.stop()
 }
 
-// warned waits until the log and the status warn of something.
+// warned waits until the log and the status contain a warning.
 func (g *daemon) warned(of string) {
 	g.t.Helper()
 	eventually(g.t, recoverWithin, "a warning of "+of, func() error {

@@ -8,9 +8,9 @@ import (
 	"nat64d/lab"
 )
 
-// A client reaches no link-local address of the IPv4 network, such as a cloud's metadata service, though pool4 is private
-// and the gateway's kernel has a route. Nor does anybody use the gateway from a source that no answer would reach.
-func TestClientsReachNoMetadataAndForgeNoSource(t *testing.T) {
+// A client cannot reach a link-local address of the IPv4 network, such as a cloud's metadata service, though pool4 is
+// private and the gateway's kernel has a route. The gateway refuses packets whose source is unreachable.
+func TestMetadataServiceAndForgedSourcesAreRefused(t *testing.T) {
 	const metadata, far = "169.254.169.254", "2001:db8:bad::1"
 	l := network(t, lab.Options{})
 	g := startConfig(t, l, spareFile)

@@ -8,9 +8,9 @@ import (
 	"nat64d/lab"
 )
 
-// Whatever traceroute sends, it shows the way: the gateway, the IPv4 router behind it by its address in pool6 (RFC 6146
-// leaves that open; routers behind one address would otherwise all look alike), and the end.
-func TestTracesShowEveryRouter(t *testing.T) {
+// Every kind of traceroute shows the path: the gateway, the IPv4 router behind it by its address in pool6 (RFC 6146
+// leaves that open; otherwise all routers would have the same address), and the destination.
+func TestTracerouteShowsEveryRouter(t *testing.T) {
 	const far = "64:ff9b::cb00:7102"
 	l := network(t, lab.Options{Far: true})
 	g := start(t, l, sparePool)

@@ -19,10 +19,10 @@ import (
 	"nat64d/lab"
 )
 
-// target is the server as the client sees it.
+// target is the IPv6 address of the server for the client.
 const target = "[" + lab.Server4As6 + "]"
 
-// One gateway carries everything that an IPv6-only host wants from an IPv4-only one.
+// One gateway translates all kinds of traffic between an IPv6-only and an IPv4-only host.
 func TestGatewayCarriesTraffic(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := start(t, l, sparePool)
@@ -37,14 +37,14 @@ func TestGatewayCarriesTraffic(t *testing.T) {
 	g.stop()
 }
 
-// Whatever the engine, the pool and the number of NICs, packets pass.
+// Packets pass with every engine, kind of pool and number of NICs.
 func TestGatewayVariants(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		opt   lab.Options
 		pool4 string
 		flags []string
-		conf  string // a configuration file
+		conf  string // contents of a configuration file
 	}{
 		{"engine ring", lab.Options{}, sparePool, []string{"--engine", "ring"}, ""},
 		{"engine mmsg", lab.Options{}, sparePool, []string{"--engine", "mmsg"}, ""},
@@ -81,7 +81,7 @@ func TestGatewayVariants(t *testing.T) {
 	}
 }
 
-// Without the capability for BPF programs packets leave one by one, which the log says, and arrive all the same.
+// Without the capability for BPF programs, packets leave one by one, which the log reports, and all of them arrive.
 func TestWithoutBPF(t *testing.T) {
 	l := network(t, lab.Options{NoOffload: true})
 	g := launchAs(t, l, "setpriv", socketPath(t), "--bounding-set=-bpf,-sys_admin", binaries(t).nat64d,
@@ -94,7 +94,7 @@ func TestWithoutBPF(t *testing.T) {
 	}
 	for _, i := range g.status().Interfaces {
 		if i.Bursts {
-			t.Errorf("the status says that packets leave in bursts: %+v", i)
+			t.Errorf("the status reports bursts: %+v", i)
 		}
 	}
 	serveHTTP(t, l)
@@ -104,8 +104,8 @@ func TestWithoutBPF(t *testing.T) {
 	g.stop()
 }
 
-// CAP_BPF is all that bursts need, beside what packet sockets do: the verifier is stricter without CAP_PERFMON. The ring needs
-// that one, for its filter, and its place is taken by mmsg.
+// In addition to what packet sockets need, bursts only need CAP_BPF: without CAP_PERFMON the verifier is stricter.
+// The filter of the ring needs CAP_PERFMON, so mmsg replaces it.
 func TestBurstsWithCAPBPFAlone(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := launchAs(t, l, "setpriv", socketPath(t), "--bounding-set=-perfmon,-sys_admin", binaries(t).nat64d,
@@ -113,7 +113,7 @@ func TestBurstsWithCAPBPFAlone(t *testing.T) {
 	g.ready()
 	for _, i := range g.status().Interfaces {
 		if !i.Bursts {
-			t.Errorf("the status says that packets leave one by one: %+v", i)
+			t.Errorf("the status reports no bursts: %+v", i)
 		}
 		if i.Engine != "mmsg" {
 			t.Errorf("the engine is %s, want mmsg: %+v", i.Engine, i)
@@ -122,7 +122,7 @@ func TestBurstsWithCAPBPFAlone(t *testing.T) {
 	g.stop()
 }
 
-// A gateway that is the bottleneck of the path tells the sender, whichever side that is.
+// A gateway whose own link is the bottleneck sends the sender its MTU, on either side.
 func TestPathMTU(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -183,7 +183,7 @@ func checkTraceroute(t *testing.T, l *lab.Lab) {
 	checkHops(t, l.Client, args, []string{lab.Gateway6, lab.Server4As6})
 }
 
-// checkConnections holds n connections open at once and exchanges data over each one.
+// checkConnections keeps n connections open and exchanges data over each one.
 func checkConnections(t *testing.T, g *daemon, n int) {
 	ctx := limit(t, time.Minute)
 	conns := make([]net.Conn, n)
@@ -266,7 +266,7 @@ func listenUDP(t *testing.T, n *lab.Namespace, address string) net.PacketConn {
 	return p
 }
 
-// echoUDP answers on a datagram socket until it is closed.
+// echoUDP echoes datagrams until the socket is closed.
 func echoUDP(p net.PacketConn) {
 	go func() {
 		b := make([]byte, 1<<16)
@@ -275,7 +275,7 @@ func echoUDP(p net.PacketConn) {
 			if err != nil {
 				return // closed
 			}
-			_, _ = p.WriteTo(b[:n], from) // the client asks again
+			_, _ = p.WriteTo(b[:n], from) // the client repeats its request
 		}
 	}()
 }
@@ -290,7 +290,7 @@ func echoTCP(t *testing.T, n *lab.Namespace, address string) {
 	serveTCP(t, tcp)
 }
 
-// serveTCP answers what connects to a listener with what it sends, until the test ends.
+// serveTCP echoes data on the connections of a listener until the test ends.
 func serveTCP(t *testing.T, tcp net.Listener) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(func() { cancel(); _ = tcp.Close() })
@@ -303,13 +303,13 @@ func serveTCP(t *testing.T, tcp net.Listener) {
 			context.AfterFunc(ctx, func() { _ = c.Close() })
 			go func() {
 				defer c.Close()
-				_, _ = io.Copy(c, c) // until the client ends it
+				_, _ = io.Copy(c, c) // until the client closes it
 			}()
 		}
 	}()
 }
 
-// run starts a program that serves in a namespace and ends it with the test.
+// run starts a server in a namespace and kills it after the test.
 func run(t *testing.T, n *lab.Namespace, name string, args ...string) {
 	t.Helper()
 	path, env := tool(t, name)
@@ -321,7 +321,7 @@ func run(t *testing.T, n *lab.Namespace, name string, args ...string) {
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // it may have ended
-		_ = cmd.Wait()         // which is expected to say so
+		_ = cmd.Wait()         // returns an error because of the kill
 		if t.Failed() {
 			t.Logf("%s said:\n%s", name, out.String())
 		}

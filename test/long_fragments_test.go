@@ -13,7 +13,7 @@ import (
 	"nat64d/lab"
 )
 
-// fragmentLoads are large datagrams at rates of iperf3, of whose fragments every so many-th is lost; 0: none.
+// fragmentLoads are large datagrams at rates of iperf3; every n-th of their fragments is lost; 0: none.
 var fragmentLoads = []struct {
 	rate  string
 	every int
@@ -23,17 +23,18 @@ var fragmentLoads = []struct {
 	{"0", 0},
 }
 
-// fragmentMargin is what nat64d may lose more than the kernel, of all datagrams, at the best of some attempts.
+// fragmentMargin is the permitted additional loss of datagrams compared to the kernel, in the best of several
+// attempts.
 const fragmentMargin = 0.005
 
-// unboundedPart is the least part of the datagrams that reach the receiving host through the kernel's NAT which must reach it
-// through nat64d when the sender has no limit. nat64d delivered 0.8 to 1.7 times as many; the rest is for noise. Loss is no
-// measure there: the kernel's NAT runs in the sender's system call and slows the sender down, nat64d does not.
+// unboundedPart is the minimum number of datagrams delivered through nat64d, relative to the kernel's NAT, if the sender
+// has no rate limit. The measured values are 0.8 to 1.7; the margin is for noise. Loss cannot be compared in this case:
+// the kernel's NAT runs in the sender's system call and slows the sender down, nat64d does not.
 const unboundedPart = 2.0 / 3
 
-// TestLongFragmentLoss makes the table of what is lost of fragmented datagrams, beside the kernel's NAT in a lab of the
-// same kind, which puts them together as well (nf_defrag_ipv4, nf_defrag_ipv6). Up the fragments to put together are those
-// of IPv6, down those of IPv4.
+// TestLongFragmentLoss measures the loss of fragmented datagrams. It compares nat64d with the kernel's NAT in a lab
+// of the same kind, which reassembles as well (nf_defrag_ipv4, nf_defrag_ipv6). Up, nat64d reassembles IPv6
+// fragments, down, IPv4 fragments.
 func TestLongFragmentLoss(t *testing.T) {
 	kernel, ours := kernelNAT(t), network(t, lab.Options{})
 	g := start(t, ours, sparePool)
@@ -57,7 +58,7 @@ func TestLongFragmentLoss(t *testing.T) {
 	g.stop()
 }
 
-// compareLoss runs one load through both gateways, again if nat64d loses more or, of an unlimited load, delivers less.
+// compareLoss runs one load through both gateways. It repeats it if nat64d loses more or, without a rate limit, delivers less.
 func compareLoss(t *testing.T, c iperfCase, kernel *lab.Lab, server string, ours *lab.Lab) {
 	share := func(x loss) float64 { return float64(x.lost) / float64(max(x.sent, 1)) }
 	var seen []string
@@ -73,10 +74,10 @@ func compareLoss(t *testing.T, c iperfCase, kernel *lab.Lab, server string, ours
 	t.Errorf("the kernel delivers more:\n%s", strings.Join(seen, "\n"))
 }
 
-// arrived returns how many datagrams reached the receiving host.
+// arrived returns the number of datagrams that the receiving host got.
 func (x loss) arrived() uint64 { return x.sent - x.lost }
 
-// kernelNAT returns a lab whose gateway is the kernel: NAT44 and NAT66 between the client and the server.
+// kernelNAT returns a lab whose gateway is the kernel's NAT44 and NAT66 between the client and the server.
 func kernelNAT(t *testing.T) *lab.Lab {
 	t.Helper()
 	l := network(t, lab.Options{})

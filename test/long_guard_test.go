@@ -12,8 +12,8 @@ import (
 	"nat64d/lab"
 )
 
-// TestLongChangesUnderLoad makes 500 changes and reloads under 100 busy connections, bulk TCP in each direction and a paced flow
-// of UDP. No connection is lost, and no datagram except those that find a receive ring full.
+// TestLongChangesUnderLoad makes 500 changes and reloads during 100 busy connections, bulk TCP in each direction and
+// a paced UDP flow. No connection is lost, and no datagram except those dropped by a full receive ring.
 func TestLongChangesUnderLoad(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := startConfig(t, l, guardedFile)
@@ -44,7 +44,7 @@ func TestLongChangesUnderLoad(t *testing.T) {
 	running.Wait()
 	b.end(t, l, before)
 	if full := g.dropped("ring"); uint64(lost.Load()) > full {
-		t.Errorf("%d of %d datagrams were lost, %d for want of room in a ring", lost.Load(), sent.Load(), full)
+		t.Errorf("%d of %d datagrams were lost, %d of them in a full ring", lost.Load(), sent.Load(), full)
 	}
 	t.Logf("%d datagrams, %d lost", sent.Load(), lost.Load())
 	if n := g.repairs(); n != 0 {
@@ -52,7 +52,7 @@ func TestLongChangesUnderLoad(t *testing.T) {
 	}
 }
 
-// pacedFlow sends a datagram to the echo server every 2 ms until ctx is done, and counts those that do not come back.
+// pacedFlow sends a datagram to the echo server every 2 ms until ctx is done, and counts those without a reply.
 func pacedFlow(t *testing.T, ctx context.Context, l *lab.Lab, running *sync.WaitGroup) (sent, lost *atomic.Int64) {
 	t.Helper()
 	c, err := open(l, "udp", 0, service+5000)

@@ -23,19 +23,19 @@ import (
 	"nat64d/xlat"
 )
 
-// memoryPort is a port without a NIC. Packets are put in and, once the gateway comes back for more, everything that
-// they caused has been sent.
+// memoryPort is a port without a NIC. When the gateway calls Receive again, it has sent all packets caused by earlier
+// ones.
 type memoryPort struct {
 	mu      sync.Mutex
 	wake    sync.Cond
 	in      []packet.Frame
-	idle    int // how often the gateway found nothing to do
+	idle    int // how often Receive had no packets
 	closed  bool
 	outputs *outputs
 	side    gateway.Side
 }
 
-// outputs is what the gateway has sent, on both sides.
+// outputs are the packets that the gateway has sent, on both sides.
 type outputs struct {
 	mu      sync.Mutex
 	sent    []sent
@@ -46,7 +46,7 @@ type outputs struct {
 
 type sent struct {
 	side    gateway.Side
-	ip      []byte // from the IP header on
+	ip      []byte // starts with the IP header
 	offload packet.Offload
 	head    []byte // the Ethernet header
 }
@@ -57,7 +57,7 @@ func newMemoryPort(s gateway.Side, o *outputs) *memoryPort {
 	return p
 }
 
-// Gather does not wait: what has come is all that comes.
+// Gather does not wait, because all packets have arrived.
 func (p *memoryPort) Gather(time.Duration) {}
 
 func (p *memoryPort) Receive(fs []packet.Frame, _ time.Duration) (int, error) {
@@ -116,7 +116,7 @@ func (o *outputs) check(ip []byte, offload packet.Offload) {
 	}
 }
 
-// settle waits until the gateway has nothing left to do with what was put in.
+// settle waits until the gateway has processed the packets.
 func (p *memoryPort) settle(fs ...packet.Frame) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,15 +131,15 @@ func (p *memoryPort) settle(fs ...packet.Frame) {
 	}
 }
 
-// plain is a Routes whose every destination is one hop away.
+// plain is a Routes in which every destination is one hop away.
 type plain struct {
 	mtu6, mtu4 uint32
 	gw6        packet.Addr6
 	gw4        packet.Addr4
 	generation atomic.Uint64
-	pending    atomic.Bool                // link addresses are being asked for
-	asked      atomic.Int32               // how often they have been
-	ways       map[netip.Addr]drop.Reason // why some addresses cannot be reached
+	pending    atomic.Bool                // link addresses are being resolved
+	asked      atomic.Int32               // how often they were requested
+	ways       map[netip.Addr]drop.Reason // why some addresses are unreachable
 }
 
 var (
@@ -163,7 +163,7 @@ func (r *plain) Local4(packet.Addr4) bool                  { return false }
 func (r *plain) Source6(packet.Addr6) (packet.Addr6, bool) { return r.gw6, true }
 func (r *plain) Source4(packet.Addr4) (packet.Addr4, bool) { return r.gw4, true }
 
-// setting is a gateway between two memory ports, with a clock that stands still unless it is moved.
+// setting is a gateway between two memory ports, with a clock that only advances when told to.
 type setting struct {
 	*gateway.Gateway
 	routes *plain
@@ -183,7 +183,7 @@ type settingOptions struct {
 	literal bool                  // LiteralReporter
 	log     *slog.Logger          // nil: nothing is logged
 	lowest  int                   // LowestIPv6MTU; 0: 1280
-	conf    func(*gateway.Config) // what else is to be different; nil: nothing
+	conf    func(*gateway.Config) // further changes to the configuration; nil: none
 }
 
 var lifetimes = session.Config{
@@ -263,14 +263,14 @@ func (s *setting) clock() time.Duration {
 	return s.now
 }
 
-// advance moves the clock.
+// advance advances the clock.
 func (s *setting) advance(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.now += d
 }
 
-// eventually waits for what a goroutine of the gateway does in its own time.
+// eventually waits for an action of one of the gateway's goroutines.
 func (s *setting) eventually(t testing.TB, done func() bool) {
 	t.Helper()
 	for range 500 {
@@ -279,7 +279,7 @@ func (s *setting) eventually(t testing.TB, done func() bool) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatal("it did not happen within five seconds")
+	t.Fatal("the condition did not hold within five seconds")
 }
 
 func (s *setting) bind(t testing.TB, p packet.Proto, v6 netip.AddrPort, v4 netip.AddrPort) {
@@ -290,7 +290,7 @@ func (s *setting) bind(t testing.TB, p packet.Proto, v6 netip.AddrPort, v4 netip
 	}
 }
 
-// send puts packets in on one side and returns what came out because of them.
+// send delivers packets on one side and returns the packets that the gateway sent in response.
 func (s *setting) send(side gateway.Side, packets ...[]byte) []sent {
 	fs := make([]packet.Frame, len(packets))
 	for i, p := range packets {

@@ -30,7 +30,7 @@ func ordinary() settingOptions {
 	}
 }
 
-// transport returns a TCP, UDP or ICMP message with a checksum over the pseudo-header sum given.
+// transport returns a TCP, UDP or ICMP message with a checksum over the given pseudo-header sum.
 func transport(number uint8, flags byte, src, dst uint16, payload int, pseudo packet.Sum) []byte {
 	var h []byte
 	at := packet.TCPChecksum
@@ -49,7 +49,7 @@ func transport(number uint8, flags byte, src, dst uint16, payload int, pseudo pa
 	return h
 }
 
-// from6 returns a packet of the client's port 40000 to the server's port 443.
+// from6 returns a packet from the client's port 40000 to the server's port 443.
 func from6(number uint8, flags byte, payload int) []byte {
 	src, dst := clientAddr.As16(), serverAs6.As16()
 	m := transport(number, flags, 40000, 443, payload, packet.Sum(0).Addr6(&src).Addr6(&dst))
@@ -58,7 +58,7 @@ func from6(number uint8, flags byte, payload int) []byte {
 	return append(b, m...)
 }
 
-// from4 returns a packet of the server's port 443 to a transport address of pool4.
+// from4 returns a packet from the server's port 443 to a transport address of pool4.
 func from4(number uint8, flags byte, payload int, to uint16, df bool) []byte {
 	src, dst := serverAddr.As4(), poolAddr.As4()
 	m := transport(number, flags, 443, to, payload, packet.Sum(0).Addr4(&src).Addr4(&dst))
@@ -67,7 +67,7 @@ func from4(number uint8, flags byte, payload int, to uint16, df bool) []byte {
 	return append(b, m...)
 }
 
-// sport returns the source port of an IPv4 packet that came out.
+// sport returns the source port of the single IPv4 packet in got.
 func sport(t testing.TB, got []sent) uint16 {
 	return decoded(t, only(t, got, gateway.V4)).Src.Port()
 }
@@ -92,32 +92,32 @@ func icmp4(t testing.TB, got []sent, kind, code uint8) uint32 {
 	return uint32(p.ICMP4.Id)<<16 | uint32(p.ICMP4.Seq)
 }
 
-func TestTooBigIsAnsweredWithTheMTUThatFits(t *testing.T) {
+func TestTooBigErrorsReportMTU(t *testing.T) {
 	o := ordinary()
 	o.routes.mtu4, o.routes.mtu6 = 1400, 1450
 	s := newSetting(t, o)
 	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 1352))) // 1400 bytes of IPv6, 1380 of IPv4
 	if mtu := icmp6(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 1400)), 2, 0); mtu != 1420 {
-		t.Errorf("Packet Too Big says %d, want 1400 + 20", mtu)
+		t.Errorf("Packet Too Big reports %d, want 1400 + 20", mtu)
 	}
 	if mtu := icmp4(t, s.send(gateway.V4, from4(packet.NumUDP, 0, 1420, port, true)), 3, 4); mtu != 1430 {
-		t.Errorf("Fragmentation Needed says %d, want 1450 - 20", mtu)
+		t.Errorf("Fragmentation Needed reports %d, want 1450 - 20", mtu)
 	}
 	if n := s.Counters.Drops(drop.TooBig); n != 2 {
 		t.Errorf("%d packets were counted as too big, want 2", n)
 	}
 }
 
-func TestPacketTooBigNeverSaysLessThan1280(t *testing.T) {
+func TestPacketTooBigReportsAtLeast1280(t *testing.T) {
 	o := ordinary()
 	o.routes.mtu4 = 1000
 	s := newSetting(t, o)
 	if mtu := icmp6(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 1400)), 2, 0); mtu != 1280 {
-		t.Errorf("Packet Too Big says %d, want 1280", mtu)
+		t.Errorf("Packet Too Big reports %d, want 1280", mtu)
 	}
 }
 
-func TestHopLimitIsAnsweredOnBothSides(t *testing.T) {
+func TestHopLimitErrors(t *testing.T) {
 	s := newSetting(t, ordinary())
 	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 10)))
 	six, four := from6(packet.NumUDP, 0, 10), from4(packet.NumUDP, 0, 10, port, false)
@@ -138,7 +138,7 @@ func TestHopLimitIsAnsweredOnBothSides(t *testing.T) {
 	}
 }
 
-func TestFullPoolIsAnsweredAndRecovers(t *testing.T) {
+func TestFullPoolErrorAndRecovery(t *testing.T) {
 	o := ordinary()
 	o.ports = "7000-7001"
 	s := newSetting(t, o)
@@ -152,7 +152,7 @@ func TestFullPoolIsAnsweredAndRecovers(t *testing.T) {
 	if n := s.Counters.Drops(drop.PoolExhausted); n != 1 {
 		t.Errorf("%d refusals were counted", n)
 	}
-	sport(t, s.send(gateway.V6, udp(1))) // who has a port keeps it
+	sport(t, s.send(gateway.V6, udp(1))) // a client with a port keeps it
 	s.advance(301 * time.Second)
 	s.eventually(t, func() bool { return s.Bindings.Len(packet.UDP) == 0 })
 	sport(t, s.send(gateway.V6, udp(3)))
@@ -177,7 +177,7 @@ func TestSilentConnectionIsProbed(t *testing.T) {
 	}
 }
 
-func TestSuperPacketPassesWhole(t *testing.T) {
+func TestSuperPacketIsNotSegmented(t *testing.T) {
 	s := newSetting(t, ordinary())
 	port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
 	s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
@@ -190,7 +190,7 @@ func TestSuperPacketPassesWhole(t *testing.T) {
 	icmp6(t, s.sendFrames(gateway.V6, packet.Frame{Data: unfinished(from6(packet.NumTCP, packet.FlagACK, 60000)), Offload: off}), 2, 0)
 }
 
-func TestPausedGatewayIsSilent(t *testing.T) {
+func TestPausedGatewaySendsNothing(t *testing.T) {
 	s := newSetting(t, ordinary())
 	s.Pause()
 	if got := s.send(gateway.V6, from6(packet.NumUDP, 0, 4)); len(got) != 0 || s.Counters.Drops(drop.Paused) != 1 {
@@ -205,7 +205,7 @@ func TestPacketsWaitForANeighbour(t *testing.T) {
 	o.routes.pending.Store(true)
 	s := newSetting(t, o)
 	if got := s.send(gateway.V6, from6(packet.NumUDP, 0, 4), from6(packet.NumUDP, 0, 5)); len(got) != 0 {
-		t.Fatalf("%d packets came out although nobody knows where to", len(got))
+		t.Fatalf("%d packets came out although the neighbour is not resolved", len(got))
 	}
 	if n := o.routes.asked.Load(); n == 0 {
 		t.Error("the kernel was not asked for the neighbour")
@@ -218,8 +218,8 @@ func TestPacketsWaitForANeighbour(t *testing.T) {
 	}
 }
 
-// A sender that has been told 1280 bytes can do no more for an IPv4 link that carries less.
-func TestSuperPacketsFitALinkBelow1280(t *testing.T) {
+// A sender that has received 1280 as path MTU cannot send smaller packets for an IPv4 link with a lower MTU.
+func TestSuperPacketsAreSegmentedForLinkBelow1280(t *testing.T) {
 	o := ordinary()
 	o.routes.mtu4 = 1000
 	s := newSetting(t, o)
@@ -232,7 +232,7 @@ func TestSuperPacketsFitALinkBelow1280(t *testing.T) {
 	}
 	off = packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSOUDPL4, GSOSize: 1200, HdrLen: 48, CsumStart: 40, CsumOffset: 6}
 	got = s.sendFrames(gateway.V6, packet.Frame{Data: unfinished(from6(packet.NumUDP, 0, 3000)), Offload: off})
-	if len(got) != 5 { // two datagrams in two pieces, and one of 600 bytes that needs none
+	if len(got) != 5 { // two datagrams in two fragments each, and one of 600 bytes that needs no fragmentation
 		t.Fatalf("UDP: %d packets came out", len(got))
 	}
 	for i, size := range []int{996, 252, 996, 252, 628} {
@@ -242,8 +242,8 @@ func TestSuperPacketsFitALinkBelow1280(t *testing.T) {
 	}
 }
 
-// Datagrams that may be fragmented are, whether they were joined on the way or not (RFC 7915 section 4).
-func TestJoinedDatagramsAreCutLikeOthers(t *testing.T) {
+// Datagrams that may be fragmented are, whether or not they were coalesced before (RFC 7915 section 4).
+func TestCoalescedDatagramsAreFragmented(t *testing.T) {
 	s := newSetting(t, ordinary())
 	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 10)))
 	off := packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSOUDPL4, GSOSize: 1400, HdrLen: 28, CsumStart: 20, CsumOffset: 6}
@@ -265,7 +265,7 @@ func TestJoinedDatagramsAreCutLikeOthers(t *testing.T) {
 	if len(got) != 6 || len(ids) != 3 {
 		t.Errorf("%d pieces of %d datagrams came out, want 6 of 3", len(got), len(ids))
 	}
-	// The last datagram is shorter, and fits without being cut: its length is its own, as that of every packet is (see outputs).
+	// The last datagram is shorter and fits without fragmentation; outputs checks its length.
 	got = s.sendFrames(gateway.V4, packet.Frame{Data: unfinished(from4(packet.NumUDP, 0, 2*1400+100, port, false)), Offload: off})
 	if len(got) != 5 || len(got[4].ip) != packet.IPv6Len+packet.UDPLen+100 {
 		t.Errorf("%d pieces came out, want 5, the last one a datagram of 100 bytes: %+v", len(got), got)
@@ -276,7 +276,7 @@ func TestJoinedDatagramsAreCutLikeOthers(t *testing.T) {
 	}
 }
 
-func TestRSTOutsideOfTheWindowChangesNothing(t *testing.T) {
+func TestRSTOutsideWindowKeepsState(t *testing.T) {
 	for _, check := range []bool{false, true} {
 		o := ordinary()
 		o.conf = func(c *gateway.Config) { c.Session.CheckSequence = check }
@@ -288,7 +288,7 @@ func TestRSTOutsideOfTheWindowChangesNothing(t *testing.T) {
 			binary.BigEndian.PutUint32(b[packet.IPv4Len+4:], 1<<31)
 		})
 		if got := s.send(gateway.V4, rst); len(got) != 1 {
-			t.Fatalf("check %v: the receiver does not get to see the RST", check)
+			t.Fatalf("check %v: the RST is not forwarded", check)
 		}
 		want := map[bool]string{false: "TRANS", true: "ESTABLISHED"}[check]
 		buf := make([]session.Session, 2)

@@ -22,26 +22,26 @@ import (
 	"nat64d/test/dissect"
 )
 
-// discardPort is both sides of a binding of which only the markers of these tests make use.
+// discardPort is the port on both sides of a binding for the markers of these tests.
 const discardPort = 9
 
-// globalHost is an IPv4 address that may stand behind the well-known prefix, unlike those for documentation: a
-// globally reachable one of RFC 7535 that no packet of these tests gets near.
+// globalHost is an IPv4 address that is valid with the well-known prefix, unlike documentation addresses: a globally
+// reachable one of RFC 7535. No packet of these tests reaches it.
 var globalHost = netip.MustParseAddr("192.31.196.1")
 
-// wireFiles are the files of packets in and out, those last whose ICMP errors teach the gateway the MTUs of paths.
+// wireFiles are the files of packets in and out. Those whose ICMP errors set path MTUs in the gateway come last.
 var wireFiles = []string{
 	"v6_to_v4.json", "v4_to_v6.json", "prefix_lengths.json", "hairpin.json", "fragments.json", "icmp_errors_6to4.json", "icmp_errors_4to6.json",
 }
 
-// wireGroup are vectors that one daemon is given, one after the other.
+// wireGroup are vectors for one daemon, sent one after the other.
 type wireGroup struct {
-	config  string // as JSON: what makes them a group
+	config  string // JSON form, the same for the whole group
 	vectors []wireVector
 }
 
-// Every vector passes through the daemon as it is shipped, on sockets, whatever the engine: what goes in as a frame of
-// one veth end comes out as frames of both. No kernel but the gateway's own takes part.
+// Every vector passes through the released daemon on packet sockets, with every engine: input is a frame from one
+// veth end, output are frames at both ends. Only the gateway's own kernel is involved.
 func TestWireVectorsOnSockets(t *testing.T) {
 	binaries(t)
 	for i, group := range wireGroups(t) {
@@ -64,7 +64,7 @@ func TestWireVectorsOnSockets(t *testing.T) {
 	}
 }
 
-// wireGroups reads all vectors and puts those together that have the same configuration, the largest group first.
+// wireGroups reads all vectors and groups those with the same configuration, the largest group first.
 func wireGroups(t *testing.T) (groups []wireGroup) {
 	t.Helper()
 	for _, name := range wireFiles {
@@ -93,9 +93,9 @@ type wire struct {
 	g       *daemon
 	ends    [2]*link.Conn // by side
 	nics    [2]link.Addr  // the gateway's, by side
-	client  netip.Addr    // who sends the markers of the IPv6 side, from discardPort
-	mapped  netip.Addr    // of pool4, where that is bound
-	prefix  pool6.Prefix  // behind which globalHost is
+	client  netip.Addr    // sends the markers of the IPv6 side, from discardPort
+	mapped  netip.Addr    // of pool4, mapped from client and discardPort
+	prefix  pool6.Prefix  // the prefix of globalHost
 	markers uint64
 }
 
@@ -147,15 +147,15 @@ func (w *wire) listen(t *testing.T, l *lab.Lab) {
 	}
 }
 
-// strip takes the addresses of the ends away, so that their kernels are silent, and has the gateway send everything to
-// them: a packet that should not have come out cannot get lost for want of a neighbour.
+// strip removes the addresses of the ends, so that their kernels send nothing. It routes everything to them, so that
+// an unexpected packet is not lost because of an unresolved neighbour.
 func (w *wire) strip(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	if err := l.Client.SetSysctl("net/ipv6/conf/all/disable_ipv6", "1"); err != nil {
 		t.Fatal(err)
 	}
 	ip(t, l.Server, "addr flush dev eth0")
-	host := func(n byte) netip.Addr { // of the client's link
+	host := func(n byte) netip.Addr { // on the client's link
 		a := w.client.As16()
 		clear(a[8:])
 		a[15] = n
@@ -182,14 +182,14 @@ func (w *wire) strip(t *testing.T, l *lab.Lab) {
 	}
 }
 
-// yaml writes the configuration of a vector as the file of a daemon, with one more binding for the markers.
+// yaml returns the configuration file for a vector, with an additional binding for the markers.
 func (v *wireVector) yaml(t *testing.T) string {
 	t.Helper()
 	type section = map[string]any
 	var prefixes, addresses, bindings []section
 	for _, p := range v.Config.Pref64 {
 		policy := "allow"
-		if v.Config.Strict && p == lab.Prefix6 { // it is about the well-known prefix alone
+		if v.Config.Strict && p == lab.Prefix6 { // the vector is only about the well-known prefix
 			policy = "drop"
 		}
 		prefixes = append(prefixes, section{"prefix": p, "private_v4": policy})
@@ -210,7 +210,7 @@ func (v *wireVector) yaml(t *testing.T) string {
 		"translation": section{"lowest_ipv6_mtu": v.Config.Lowest},
 		"icmp":        section{"rate_per_second": 0, "rate_total": 0, "error_source": cmp.Or(v.Config.Reporter, "router")},
 	}) {
-		b, err := json.Marshal(value) // YAML contains JSON
+		b, err := json.Marshal(value) // YAML is a superset of JSON
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,8 +219,8 @@ func (v *wireVector) yaml(t *testing.T) string {
 	return text.String()
 }
 
-// send puts the packets of a vector on the wire and returns what they have caused, on both sides. Two markers follow
-// them, one of which is translated and one answered with time exceeded: when both have come out, nothing else will.
+// send sends the packets of a vector and returns the packets that they caused, on both sides. Two markers follow
+// them: one is translated, the other is answered with Time Exceeded. After both, no further packets can come.
 func (w *wire) send(t *testing.T, v *wireVector) (all []sent) {
 	t.Helper()
 	side := sideNames[v.Input.Side]
@@ -243,7 +243,7 @@ func (w *wire) send(t *testing.T, v *wireVector) (all []sent) {
 	return all
 }
 
-// marker returns a packet that carries a number that none before had.
+// marker returns a packet that carries a new number.
 func (w *wire) marker(side gateway.Side) []byte {
 	w.markers++
 	message := udp(discardPort, discardPort, 8)
@@ -261,7 +261,7 @@ func (w *wire) write(t *testing.T, side gateway.Side, b []byte) {
 	}
 }
 
-// read returns the packets that come out on a side before the one that carries a marker.
+// read returns the packets received on a side before the marker.
 func (w *wire) read(t *testing.T, side gateway.Side, marker []byte) (all [][]byte) {
 	t.Helper()
 	if err := w.ends[side].SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {

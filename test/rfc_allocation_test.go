@@ -11,7 +11,7 @@ import (
 	"nat64d/pool4"
 )
 
-// pool is four addresses of pool4.
+// pool is four addresses for pool4.
 var pool = []netip.Addr{
 	netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("203.0.113.2"),
 	netip.MustParseAddr("203.0.113.3"), netip.MustParseAddr("203.0.113.4"),
@@ -61,7 +61,7 @@ func portKeepsItsClass(t *testing.T) {
 		for _, port := range []uint16{1, 53, 1023, 1024, 40000, 65535} {
 			m := map[uint8][]byte{packet.NumTCP: tcp(port, 80, packet.FlagSYN), packet.NumUDP: udp(port, 80, 4)}[number]
 			if got := mapped(t, s, ip6(clientAddr, serverAs6, number, m)).Port(); (got < 1024) != (port < 1024) {
-				t.Errorf("protocol %d: port %d became %d, which is of the other class", number, port, got)
+				t.Errorf("protocol %d: port %d was mapped to %d, which is in the other class", number, port, got)
 			}
 		}
 	}
@@ -71,7 +71,7 @@ func portKeepsItsParity(t *testing.T) {
 	s := newSetting(t, ordinary())
 	for port := range uint16(1000) {
 		if got := mapped(t, s, ip6(clientAddr, serverAs6, packet.NumUDP, udp(1024+port, 80, 4))).Port(); got%2 != port%2 {
-			t.Fatalf("UDP port %d became %d, which is of the other parity", 1024+port, got)
+			t.Fatalf("UDP port %d was mapped to %d, which has the other parity", 1024+port, got)
 		}
 	}
 }
@@ -120,7 +120,7 @@ func rangesNeedNotBeAdjacent(t *testing.T) {
 		}
 	}
 	got := map[netip.AddrPort]bool{}
-	for host := range byte(4) { // a host has one address only
+	for host := range byte(4) { // a host has only one address
 		for try := range byte(16) {
 			a := clientAddr.As16()
 			a[14], a[15] = host, try
@@ -136,7 +136,7 @@ func rangesNeedNotBeAdjacent(t *testing.T) {
 	}
 }
 
-// poolOf is an ordinary setting with another pool4.
+// poolOf returns an ordinary setting with another pool4.
 func poolOf(ports string, pool ...netip.Addr) settingOptions {
 	o := ordinary()
 	o.ports, o.pool4 = ports, pool

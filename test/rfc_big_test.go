@@ -11,19 +11,19 @@ import (
 	"nat64d/packet"
 )
 
-// longest is how long the kernel makes a super-packet (GSO_MAX_SIZE).
+// longest is the maximum length of the kernel's super-packets (GSO_MAX_SIZE).
 const longest = 8 * 65535
 
-// longFrame makes the packet of a TCP connection, which has no payload yet, a super-packet with so much payload, segments of
-// size bytes, and the flags FIN, PSH, ACK and CWR. Its header has no length: an IPv4 packet never has one, an IPv6 packet has it
-// in a Jumbo Payload option if there is to be one.
+// longFrame adds a payload to a TCP packet without one. The result is a super-packet with segments of size bytes and
+// the flags FIN, PSH, ACK and CWR. Its IP header has no length; with option, an IPv6 packet has it in a Jumbo Payload
+// option.
 func longFrame(b []byte, payload, size int, option bool) packet.Frame {
 	l4, kind := packet.IPv6Len, packet.GSOTCPv6
 	if b[0]>>4 == 4 {
 		l4, kind = packet.IPv4Len, packet.GSOTCPv4
 	}
 	ip, tcp := bytes.Clone(b[:l4]), bytes.Clone(b[l4:])
-	binary.BigEndian.PutUint32(tcp[4:], 0xffff0000) // the sequence numbers come round
+	binary.BigEndian.PutUint32(tcp[4:], 0xffff0000) // the sequence numbers wrap
 	tcp[13] = packet.FlagACK | packet.FlagFIN | 0x08 | 0x80
 	if b[0]>>4 == 4 {
 		ip[2], ip[3], ip[10], ip[11] = 0, 0, 0, 0
@@ -45,9 +45,9 @@ func longFrame(b []byte, payload, size int, option bool) packet.Frame {
 	return f
 }
 
-// A TCP super-packet of more than 64 KiB comes out as several: all of the payload in order, each with lengths, checksums and
-// sequence numbers of its own, CWR on the first alone, PSH and FIN on the last.
-func TestBigTCPIsCut(t *testing.T) {
+// A TCP super-packet of more than 64 KiB is split into several: the whole payload in order, each with correct
+// lengths, checksums and sequence numbers, CWR only on the first, PSH and FIN only on the last.
+func TestBigTCPIsSplit(t *testing.T) {
 	for _, c := range []struct {
 		side    gateway.Side
 		payload int

@@ -20,7 +20,7 @@ func TestPortBlocks(t *testing.T) {
 	})
 }
 
-// blockBook is the blocks that clients have, according to the log.
+// blockBook contains the blocks of each client according to the log.
 type blockBook struct {
 	mu    sync.Mutex
 	has   map[netip.Addr][]pool4.Block // by client
@@ -38,14 +38,15 @@ func (l *blockBook) note(b pool4.Block, ended bool) {
 	l.has[client] = append(l.has[client], b)
 }
 
-// of returns the blocks that a client has had, and how many of all have ended.
+// of returns all blocks of a client, and the number of blocks that have ended, of any client.
 func (l *blockBook) of(client netip.Addr) (made []pool4.Block, ended int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.has[client]), l.ended
 }
 
-// clientsGetPortsInBlocks gives two networks so many flows that each needs several of the four blocks, and a third none.
+// clientsGetPortsInBlocks opens so many flows from two networks that each needs several of the four blocks, and a
+// third network gets none.
 func clientsGetPortsInBlocks(t *testing.T) {
 	book := &blockBook{has: map[netip.Addr][]pool4.Block{}}
 	o := with(func(c *session.Config) {

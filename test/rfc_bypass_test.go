@@ -10,7 +10,7 @@ import (
 	"nat64d/pool6"
 )
 
-func TestWhatIsNotTranslated(t *testing.T) {
+func TestExcludedDestinations(t *testing.T) {
 	rules(t, map[string]func(*testing.T){
 		"X79-4.6-01": moreSpecificRoutes,
 		"C68-06":     deniedPorts,
@@ -18,7 +18,7 @@ func TestWhatIsNotTranslated(t *testing.T) {
 	})
 }
 
-// moreSpecificRoutes leaves a part of a prefix to the host, and within that part a longer prefix to the translator.
+// moreSpecificRoutes leaves a part of a prefix to the host, but translates a longer prefix within that part.
 func moreSpecificRoutes(t *testing.T) {
 	o := ordinary()
 	o.pool6 = []string{"2001:db8:64::/96", "2001:db8:9000::/40", "2001:db8:9064::/96"}
@@ -83,7 +83,7 @@ func deniedPorts(t *testing.T) {
 	only(t, s.send(gateway.V6, ip6(clientAddr, behind64(away), packet.NumICMPv6, echo(packet.EchoRequest6, 7))), gateway.V4)
 }
 
-// subnetBroadcasts drops what claims to come from all hosts of a subnet, but translates the ICMP errors among it.
+// subnetBroadcasts drops packets from the broadcast address of a subnet, but translates ICMP errors among them.
 func subnetBroadcasts(t *testing.T) {
 	all := netip.MustParseAddr("198.51.100.255")
 	o := ordinary()
@@ -99,12 +99,12 @@ func subnetBroadcasts(t *testing.T) {
 	if src := netip.AddrFrom16(*packet.IPv6(passing).Src()); src != behind64(all) {
 		t.Errorf("the error comes from %v, want %v", src, behind64(all))
 	}
-	reporterBehindTheWellKnownPrefix(t, all)
+	reporterInWellKnownPrefix(t, all)
 }
 
-// reporterBehindTheWellKnownPrefix expects an error from whom the packet was for: no such address as that of its real
-// source may stand behind the Well-Known Prefix.
-func reporterBehindTheWellKnownPrefix(t *testing.T, from netip.Addr) {
+// reporterInWellKnownPrefix expects the destination of the quoted packet as source of the translated error,
+// because the well-known prefix must not represent the router's address.
+func reporterInWellKnownPrefix(t *testing.T, from netip.Addr) {
 	t.Helper()
 	o := ordinary()
 	o.pool6, o.policy = []string{pool6.WellKnown.String()}, gateway.Allow

@@ -25,7 +25,7 @@ func TestOwnErrorVectors(t *testing.T) {
 	}
 }
 
-// bound is a setting in which the client of from6 has port 5000 for all protocols.
+// bound returns a setting in which the client of from6 has port 5000 for all protocols.
 func bound(t *testing.T, o settingOptions) *setting {
 	t.Helper()
 	s := newSetting(t, o)
@@ -61,7 +61,7 @@ func sourceRoutes(t *testing.T) {
 		for _, options := range [][]byte{{kind, 7, 4, 192, 0, 2, 1, 0}, {1, kind, 7, 4, 192, 0, 2, 1}, {7, 4, 4, 0, kind, 3, 1, 0}} {
 			icmp4(t, s.send(gateway.V4, withOptions(b, options)), 3, 5)
 		}
-		only(t, s.send(gateway.V4, withOptions(b, []byte{kind, 7, 8, 192, 0, 2, 1, 0})), gateway.V6) // followed to its end
+		only(t, s.send(gateway.V4, withOptions(b, []byte{kind, 7, 8, 192, 0, 2, 1, 0})), gateway.V6) // source route followed to its end
 	}
 }
 
@@ -104,7 +104,7 @@ func headersOfErrors(t *testing.T) {
 
 func answersByReason(t *testing.T) {
 	none := drop.Answer{}
-	for r, want := range map[drop.Reason][2]drop.Answer{ // to IPv6 and to IPv4 senders
+	for r, want := range map[drop.Reason][2]drop.Answer{ // for IPv6 and for IPv4 senders
 		drop.HopLimit:         {{Type: 3}, {Type: 11}},
 		drop.TooBig:           {{Type: 2}, {Type: 3, Code: 4}},
 		drop.RoutingHeader:    {{Type: 4}, none},
@@ -123,7 +123,7 @@ func answersByReason(t *testing.T) {
 		drop.WellKnown:        {{Type: 1, Code: 1}, none},
 		drop.Denied4:          {{Type: 1, Code: 1}, {Type: 3, Code: 13}},
 		drop.Client6:          {{Type: 1, Code: 1}, none},
-		drop.NoBinding:        {none, {Type: 3, Code: 3}}, // if it is switched on, as is the next
+		drop.NoBinding:        {none, {Type: 3, Code: 3}}, // if enabled, like the next one
 		drop.FilteredAddress:  {none, {Type: 3, Code: 13}},
 		drop.HostAddress:      {{Type: 1, Code: 1}, {Type: 3, Code: 13}},
 		drop.IPsec:            {{Type: 1, Code: 1}, {Type: 3, Code: 13}},
@@ -141,7 +141,8 @@ func TestHairpinErrors(t *testing.T) {
 	})
 }
 
-// neighbours is a setting in which a packet from the client to port 6000 of pool4 turns round to the second client.
+// neighbours returns a setting in which a packet from the client to port 6000 of pool4 is hairpinned to the second
+// client.
 func neighbours(t *testing.T, mtu6 uint32) *setting {
 	t.Helper()
 	o := ordinary()
@@ -155,7 +156,7 @@ func hairpinTooBig(t *testing.T) {
 	s := neighbours(t, 1400)
 	big := ip6(clientAddr, behind64(poolAddr), packet.NumUDP, udp(40000, 6000, 1400))
 	if mtu := icmp6(t, s.send(gateway.V6, big), 2, 0); mtu != 1400 {
-		t.Errorf("Packet Too Big says %d, want 1400", mtu)
+		t.Errorf("Packet Too Big reports %d, want 1400", mtu)
 	}
 }
 
@@ -205,7 +206,7 @@ func translatedErrorOf576(t *testing.T) {
 	}
 }
 
-// extension is a structure of RFC 4884 section 7 with one object of n bytes of data.
+// extension returns a structure of RFC 4884 section 7 with one object with n bytes of data.
 func extension(n int) []byte {
 	b := append([]byte{0x20, 0, 0, 0, byte((n + 4) >> 8), byte(n + 4), 1, 1}, bytes.Repeat([]byte{0xab}, n)...)
 	binary.BigEndian.PutUint16(b[2:], packet.Sum(0).Bytes(b).Checksum())
@@ -230,7 +231,7 @@ func TestExtensions(t *testing.T) {
 }
 
 func lengthThatCannotBe(t *testing.T) {
-	for _, words := range []uint8{1, 31, 200, 255} { // less than 128 bytes, and more than there is
+	for _, words := range []uint8{1, 31, 200, 255} { // less than 128 bytes, and more than the body
 		got := extended4(t, words, 160, extension(8))
 		if length := got[44]; length != 0 {
 			t.Errorf("%d words: the translated length field says %d, want none", words, length)
@@ -249,7 +250,7 @@ func extensionThatIsTooLong(t *testing.T) {
 	if at := 48 + int(long[44])*8; len(long)-at != len(extension(256)) {
 		t.Errorf("the length field says that the extension begins at %d of %d", at, len(long))
 	}
-	huge := extended4(t, 32, 128, extension(1200)) // does not fit beside 128 bytes
+	huge := extended4(t, 32, 128, extension(1200)) // does not fit together with 128 bytes of the packet
 	if huge[44] != 0 || len(huge) != 40+8+128+20 {
 		t.Errorf("%d bytes came out with the length field %d, want the quoted packet alone", len(huge), huge[44])
 	}

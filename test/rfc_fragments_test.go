@@ -12,7 +12,7 @@ import (
 	"nat64d/packet"
 )
 
-// datagram6 is 1,008 bytes of UDP, which pieces6 cuts in two.
+// datagram6 is 1,008 bytes of UDP, which pieces6 splits into two fragments.
 func datagram6(client netip.Addr) []byte {
 	return ip6(client, serverAs6, packet.NumUDP, udp(40000, 443, 1000))
 }
@@ -70,7 +70,7 @@ func floodOfFragments(t *testing.T) {
 	s := newSetting(t, ordinary())
 	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
 	alone := datagram6(secondClient)
-	for id := range uint32(10000) { // one client, datagrams that never become whole
+	for id := range uint32(10000) { // one client, datagrams that are never complete
 		nothing(t, s.send(gateway.V6, fragment6(alone, id, 0, 512)))
 	}
 	if n := s.Counters.Drops(drop.FragmentSource); n < 9000 {

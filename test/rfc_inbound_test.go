@@ -12,14 +12,14 @@ import (
 	"nat64d/session"
 )
 
-// with is an ordinary setting whose sessions are configured otherwise.
+// with returns an ordinary setting with a change to the configuration of sessions.
 func with(change func(c *session.Config)) settingOptions {
 	o := ordinary()
 	o.conf = func(c *gateway.Config) { change(&c.Session) }
 	return o
 }
 
-// dependent is a setting with address-dependent filtering, storing one with endpoint-independent filtering.
+// dependent returns a setting with address-dependent filtering, storing one with endpoint-independent filtering.
 func dependent() settingOptions {
 	return storingSYNs(with(func(c *session.Config) { c.AddressDependent, c.InboundRefresh = true, true }), 16, 0, 0)
 }
@@ -52,7 +52,7 @@ func TestAddressDependentFilter(t *testing.T) {
 func strangersUDP(t *testing.T) {
 	s := newSetting(t, dependent())
 	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
-	only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(7, port, 4))), gateway.V6) // any port of it
+	only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(7, port, 4))), gateway.V6) // from any port of it
 	s.advance(100 * time.Second)
 	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumUDP, udp(443, port, 4))))
 	s.counted(t, drop.FilteredAddress, 0)
@@ -81,7 +81,7 @@ func strangersSYNIsStored(t *testing.T) {
 	s.counted(t, drop.StoredSYN, 0)
 	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagACK)))) // N64-3.5.2-08a
 	if all := s.StoredSYNs(); len(all) != 1 || all[0].State != session.V4Init {
-		t.Errorf("what is stored is %+v, want one session in V4_INIT", all)
+		t.Errorf("stored SYNs: %+v, want one session in V4_INIT", all)
 	}
 	only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumTCP, tcp(7, port, packet.FlagSYN))), gateway.V6) // a known address
 }
@@ -116,7 +116,7 @@ func nobodyOpensFromOutside(t *testing.T) {
 	nothing(t, s.send(gateway.V4, of4(packet.NumTCP, tcp(443, 5000, packet.FlagSYN))))
 	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))))
 	if n := len(s.StoredSYNs()); n != 0 {
-		t.Errorf("%d SYNs are stored although nobody may open from outside", n)
+		t.Errorf("%d SYNs are stored although connections from IPv4 are disabled", n)
 	}
 }
 
@@ -132,7 +132,7 @@ func storedSYNsAreBounded(t *testing.T) {
 			}
 		}
 	}
-	for i, want := range []int{8, 16, 16} { // to each address, then in all
+	for i, want := range []int{8, 16, 16} { // per address, then in total
 		flood(pool[i])
 		all := s.StoredSYNs()
 		if len(all) != want {
@@ -151,7 +151,7 @@ func storedSYNsAreBounded(t *testing.T) {
 	if n := s.Counters.Drops(drop.StoredSYNLimit); n != 3*64-16 {
 		t.Errorf("%d were refused, want all others", n)
 	}
-	sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0))) // the clients notice nothing
+	sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0))) // clients are not affected
 }
 
 func nothingIsBoundFromOutside(t *testing.T) {
@@ -168,8 +168,8 @@ func nothingIsBoundFromOutside(t *testing.T) {
 	}
 }
 
-// newFlows sends the first packets of n flows of a client, and returns how many of them passed. The others must have
-// been answered with 1/3.
+// newFlows sends the first packets of n flows of a client, and returns how many of them passed. The others must be
+// answered with 1/3.
 func newFlows(t *testing.T, s *setting, client netip.Addr, from uint16, n int) (passed int) {
 	t.Helper()
 	for i := range n {
@@ -209,7 +209,7 @@ func TestClientLimits(t *testing.T) {
 			if n := newFlows(t, s, stranger, 2000, 5); n != 5 {
 				t.Errorf("%d flows of another client passed, want 5", n)
 			}
-			if n := newFlows(t, s, clientAddr, 2000, 5); n != 5 { // C68-11: what there is stays
+			if n := newFlows(t, s, clientAddr, 2000, 5); n != 5 { // C68-11: existing flows continue
 				t.Errorf("%d of the client's old flows still pass, want all 5", n)
 			}
 		})
@@ -293,7 +293,7 @@ func releasedPortRests(t *testing.T) {
 
 func TestBindingLog(t *testing.T) {
 	t.Parallel()
-	// flow returns what is logged of one UDP flow that comes and goes.
+	// flow returns the log lines of one UDP flow from its begin to its end.
 	flow := func(t *testing.T, sessions bool) (lines []string) {
 		events := make(chan session.Event, 16)
 		s := newSetting(t, with(func(c *session.Config) {
@@ -312,7 +312,7 @@ func TestBindingLog(t *testing.T) {
 		}
 		return lines
 	}
-	t.Run("C68-12", func(t *testing.T) { // and C68-12a: no word of who the client speaks to
+	t.Run("C68-12", func(t *testing.T) { // and C68-12a: without the peers of the client
 		t.Parallel()
 		if got, want := fmt.Sprint(flow(t, false)), "[binding made false binding ended false]"; got != want {
 			t.Errorf("the log says %s, want %s", got, want)

@@ -16,13 +16,13 @@ import (
 	"testing"
 )
 
-// The page on RFCs, and the list of requirements that it answers.
+// The page on RFCs and the list of requirements.
 const (
 	rfcPage      = "../docs/rfc.md"
 	requirements = "testdata/requirements.txt"
 )
 
-// rfcRows returns the rows of the page's tables of requirements: ID, source, level, requirement, and what shows it.
+// rfcRows returns the rows of the tables of requirements: ID, source, level, requirement, and evidence.
 func rfcRows(t *testing.T) (rows [][]string) {
 	t.Helper()
 	for line := range strings.Lines(read(t, rfcPage)) {
@@ -37,7 +37,7 @@ func rfcRows(t *testing.T) (rows [][]string) {
 	return rows
 }
 
-// Every requirement of the list has its row on the page, in the list's words and order, and there are no others.
+// The page has one row for every requirement of the list, in the same words and order.
 func TestRFCPageHasEveryRequirement(t *testing.T) {
 	t.Parallel()
 	rows := map[string][]string{}
@@ -71,7 +71,7 @@ func TestRFCPageHasEveryRequirement(t *testing.T) {
 	}
 }
 
-// Every row of the page names tests that exist, or says why there are none.
+// Every row of the page names existing tests, or gives a reason why there are none.
 func TestRFCPageNamesTests(t *testing.T) {
 	t.Parallel()
 	known := declared(t)
@@ -103,18 +103,19 @@ func isTest(name string) bool {
 	return regexp.MustCompile(`^([a-z0-9/]+\.)?(Test|Fuzz|Benchmark)`).MatchString(name)
 }
 
-// tests are the test functions of the tree by name, such as session.TestModel, with what their subtests may be called.
+// tests are the test functions of the tree by name, such as session.TestModel, with the possible names of their
+// subtests.
 type tests map[string]map[string]bool
 
-// has says whether a test exists, which may be a subtest: one whose name is a string of the file that declares the
-// test, or the ID of a vector in a file that it reads.
+// has reports whether a test exists. A subtest exists if its name is a string in the file of the test, or the ID of a
+// vector in a file that the test reads.
 func (ts tests) has(name string) bool {
 	m := regexp.MustCompile(`^(.*?\b(?:Test|Fuzz|Benchmark)\w*)(?:/(.*))?$`).FindStringSubmatch(name)
 	subtests, ok := ts[m[1]]
 	return ok && (m[2] == "" || subtests[m[2]])
 }
 
-// declared reads the test files themselves; go test would not notice that they have changed.
+// declared parses the test files itself, because go test does not track changes to them.
 func declared(t *testing.T) tests {
 	t.Helper()
 	all := tests{}
@@ -137,8 +138,8 @@ func declared(t *testing.T) tests {
 	return all
 }
 
-// stringsOf returns the strings in a file, in the form that the names of subtests take, and the IDs of the vectors in
-// the files that they name.
+// stringsOf returns the strings in a file, in the form of subtest names, and the IDs of the vectors in the files that
+// it names.
 func stringsOf(t *testing.T, file *ast.File, folder string) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
@@ -160,7 +161,7 @@ func stringsOf(t *testing.T, file *ast.File, folder string) map[string]bool {
 	return names
 }
 
-// vectorIDs returns the IDs of the vectors in a file, if it is one of vectors.
+// vectorIDs returns the IDs of the vectors in a file, or none if it has no vectors.
 func vectorIDs(t *testing.T, path string) map[string]bool {
 	t.Helper()
 	ids := map[string]bool{}
@@ -196,7 +197,7 @@ func walk(t *testing.T, suffix string, f func(path string)) {
 	}
 }
 
-// The index at the end of the page has every RFC that the code cites.
+// The index at the end of the page contains every RFC cited in the code.
 func TestRFCIndexIsComplete(t *testing.T) {
 	t.Parallel()
 	indexed := map[string]bool{}

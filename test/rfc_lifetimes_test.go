@@ -12,13 +12,13 @@ import (
 
 func TestLifetimes(t *testing.T) {
 	rules(t, map[string]func(*testing.T){
-		"T53-05a":    openingAndClosingAreTimedApart,
-		"N64-5.3-04": theInternetProlongsNothing,
+		"T53-05a":    transitoryTimeouts,
+		"N64-5.3-04": internetSideDoesNotRefresh,
 	})
 }
 
-// theInternetProlongsNothing has the Internet on either side, and packets from both after a minute.
-func theInternetProlongsNothing(t *testing.T) {
+// internetSideDoesNotRefresh sends packets from both sides after a minute, with the Internet on either side.
+func internetSideDoesNotRefresh(t *testing.T) {
 	for _, six := range []bool{false, true} {
 		s := newSetting(t, with(func(c *session.Config) { c.InboundRefresh, c.InternetIsV6 = false, six }))
 		port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 0)))
@@ -40,8 +40,8 @@ func theInternetProlongsNothing(t *testing.T) {
 	}
 }
 
-// openingAndClosingAreTimedApart takes a connection from its SYN over a RST to its next SYN.
-func openingAndClosingAreTimedApart(t *testing.T) {
+// transitoryTimeouts takes a connection from its SYN through an RST to its next SYN.
+func transitoryTimeouts(t *testing.T) {
 	s := newSetting(t, with(func(c *session.Config) {
 		c.Timeouts.TCPOpening, c.Timeouts.TCPTransitory = 5*time.Minute, 10*time.Minute
 	}))

@@ -19,11 +19,11 @@ import (
 func TestLimits(t *testing.T) {
 	rules(t, map[string]func(*testing.T){
 		"LIM-02": limitsAreLogged,
-		"LIM-01": bindingHasSoManySessions, // and C68-05
+		"LIM-01": sessionsPerBinding, // and C68-05
 	})
 }
 
-func bindingHasSoManySessions(t *testing.T) {
+func sessionsPerBinding(t *testing.T) {
 	s := newSetting(t, with(func(c *session.Config) { c.MaxPerBinding = 5 }))
 	server := func(host byte) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, 100, host}) }
 	port := uint16(0)
@@ -39,13 +39,13 @@ func bindingHasSoManySessions(t *testing.T) {
 	if n := s.Counters.Drops(drop.BindingSessions); n != 4 {
 		t.Errorf("%d refusals were counted, want 4", n)
 	}
-	only(t, s.send(gateway.V4, ip4(server(1), poolAddr, packet.NumUDP, udp(53, port, 4))), gateway.V6) // what there is goes on
+	only(t, s.send(gateway.V4, ip4(server(1), poolAddr, packet.NumUDP, udp(53, port, 4))), gateway.V6) // existing flows continue
 	if n := newFlows(t, s, clientAddr, 2000, 5); n != 5 {
 		t.Errorf("%d flows through other bindings of the client passed, want 5", n)
 	}
 }
 
-// limitsAreLogged takes all ports of pool4 and most of the memory for fragments.
+// limitsAreLogged uses all ports of pool4 and most of the memory for fragments.
 func limitsAreLogged(t *testing.T) {
 	log := new(lines)
 	o := ordinary()
@@ -60,7 +60,7 @@ func limitsAreLogged(t *testing.T) {
 		s.advance(time.Second)
 		s.eventually(t, func() bool { return s.Counters.Event(e) == n })
 		if !strings.Contains(log.String(), text) {
-			t.Errorf("the log does not say %q:\n%s", text, log)
+			t.Errorf("the log lacks %q:\n%s", text, log)
 		}
 	}
 	newFlows(t, s, clientAddr, 2000, 8)
@@ -74,7 +74,7 @@ func limitsAreLogged(t *testing.T) {
 	tell(metrics.LimitNear, 2, `limit="fragment memory"`)
 }
 
-// lines is a log that may be read while it is written.
+// lines is a log that can be read concurrently with writes.
 type lines struct {
 	mu   sync.Mutex
 	text strings.Builder

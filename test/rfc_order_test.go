@@ -10,7 +10,7 @@ import (
 	"nat64d/packet"
 )
 
-// refusal is a packet that two checks would refuse, and the one that does: its reason, and the error that answers.
+// refusal is a packet that two checks would refuse, with the reason of the check that comes first and the ICMP error.
 type refusal struct {
 	name   string
 	packet []byte
@@ -18,7 +18,7 @@ type refusal struct {
 	answer drop.Answer // zero: none
 }
 
-// checkRefusals puts each packet in and expects its answer, its count, and no state.
+// checkRefusals sends each packet and expects its error, its count, and no new state.
 func checkRefusals(t *testing.T, s *setting, side gateway.Side, rows []refusal) {
 	t.Helper()
 	sessions := len(s.sessions())
@@ -35,7 +35,7 @@ func checkRefusals(t *testing.T, s *setting, side gateway.Side, rows []refusal) 
 		default:
 			at := map[gateway.Side]int{gateway.V6: packet.IPv6Len, gateway.V4: packet.IPv4Len}[side]
 			if a := (drop.Answer{Type: got[0].ip[at], Code: got[0].ip[at+1]}); a != r.answer {
-				t.Errorf("%s: answered %v, want %v", r.name, a, r.answer)
+				t.Errorf("%s: error %v, want %v", r.name, a, r.answer)
 			}
 		}
 		if n := s.Counters.Drops(r.reason) - before; n != 1 {
@@ -109,7 +109,7 @@ func withOptions(b, options []byte) []byte {
 	return seal(out)
 }
 
-// checkOrder sends 6,400 packets whose last four bytes are a number and expects them in their order.
+// checkOrder sends 6,400 packets whose last four bytes are a number and expects them in order.
 func checkOrder(t *testing.T, s *setting, side gateway.Side, b []byte) {
 	t.Helper()
 	want := uint32(0)
@@ -121,7 +121,7 @@ func checkOrder(t *testing.T, s *setting, side gateway.Side, b []byte) {
 		}
 		for _, g := range s.send(side, batch...) {
 			if got := binary.BigEndian.Uint32(g.ip[len(g.ip)-4:]); got != want {
-				t.Fatalf("packet %d came when it was the turn of %d", got, want)
+				t.Fatalf("got packet %d, want %d", got, want)
 			}
 			want++
 		}

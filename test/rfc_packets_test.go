@@ -14,7 +14,7 @@ import (
 	"nat64d/test/dissect"
 )
 
-// rules runs the tests of requirements, named by their IDs, side by side.
+// rules runs the tests of requirements, named by their IDs, in parallel.
 func rules(t *testing.T, tests map[string]func(*testing.T)) {
 	t.Helper()
 	t.Parallel()
@@ -26,7 +26,7 @@ func rules(t *testing.T, tests map[string]func(*testing.T)) {
 	}
 }
 
-// The transport addresses of a setting that is ordinary, beside those of pipeline_test.go.
+// Further transport addresses of an ordinary setting, see pipeline_test.go.
 var (
 	secondClient = netip.MustParseAddr("2001:db8:1::20")
 	secondServer = netip.MustParseAddr("198.51.100.21")
@@ -35,14 +35,14 @@ var (
 	routerOn4    = netip.MustParseAddr("192.0.2.254")
 )
 
-// behind64 is an IPv4 address as the clients of an ordinary setting see it.
+// behind64 returns the IPv6 address of an IPv4 host in an ordinary setting.
 func behind64(a netip.Addr) netip.Addr {
 	b, v4 := serverAs6.As16(), a.As4()
 	copy(b[12:], v4[:])
 	return netip.AddrFrom16(b)
 }
 
-// ip6 and ip4 return a packet that carries a message, with all checksums right. DF is not set.
+// ip6 and ip4 return a packet that carries a message, with correct checksums. DF is not set.
 func ip6(src, dst netip.Addr, number uint8, message []byte) []byte {
 	b := make([]byte, packet.IPv6Len)
 	s, d := src.As16(), dst.As16()
@@ -57,7 +57,7 @@ func ip4(src, dst netip.Addr, number uint8, message []byte) []byte {
 	return seal(append(b, message...))
 }
 
-// seal makes the checksums of a packet without extension headers right. Those of fragments it leaves alone.
+// seal corrects the checksums of a packet without extension headers. It does not change those of fragments.
 func seal(b []byte) []byte {
 	pseudo, number, at := packet.Sum(0), uint8(0), packet.IPv6Len
 	if b[0]>>4 == 6 {
@@ -120,7 +120,8 @@ func hops(b []byte, n byte) []byte {
 	return edited(b, func(b []byte) { b[at] = n })
 }
 
-// extended returns an IPv6 packet with an extension header right behind its IPv6 header, whose first byte it sets.
+// extended returns an IPv6 packet with an additional extension header after its IPv6 header, whose first byte it
+// sets.
 func extended(b []byte, number uint8, header ...byte) []byte {
 	h := slices.Clone(header)
 	h[0] = b[6]
@@ -130,7 +131,7 @@ func extended(b []byte, number uint8, header ...byte) []byte {
 	return out
 }
 
-// fragment6 returns a piece of an IPv6 packet: the bytes from up to to of its payload.
+// fragment6 returns a fragment of an IPv6 packet: the given range of bytes of its payload.
 func fragment6(b []byte, id uint32, from, to int) []byte {
 	more := uint16(0)
 	if to < len(b)-packet.IPv6Len {
@@ -142,7 +143,7 @@ func fragment6(b []byte, id uint32, from, to int) []byte {
 	return extended(slices.Concat(b[:packet.IPv6Len], b[packet.IPv6Len+from:packet.IPv6Len+to]), packet.NumFragment, h...)
 }
 
-// fragment4 returns a piece of an IPv4 packet without options.
+// fragment4 returns a fragment of an IPv4 packet without options.
 func fragment4(b []byte, id uint16, from, to int) []byte {
 	out := slices.Concat(b[:packet.IPv4Len], b[packet.IPv4Len+from:packet.IPv4Len+to])
 	word := binary.BigEndian.Uint16(b[6:])&0x4000 | uint16(from/8)
@@ -195,7 +196,7 @@ func addrs(t testing.TB, b []byte) (src, dst netip.AddrPort) {
 	return p.Src, p.Dst
 }
 
-// only returns the one packet that came out, which must have left on a side.
+// only returns the single packet that was sent, which must have left on the given side.
 func only(t testing.TB, got []sent, side gateway.Side) []byte {
 	t.Helper()
 	if len(got) != 1 || got[0].side != side {
@@ -204,7 +205,7 @@ func only(t testing.TB, got []sent, side gateway.Side) []byte {
 	return got[0].ip
 }
 
-// nothing expects that nothing came out.
+// nothing expects that no packet was sent.
 func nothing(t testing.TB, got []sent) {
 	t.Helper()
 	for _, g := range got {
@@ -212,7 +213,7 @@ func nothing(t testing.TB, got []sent) {
 	}
 }
 
-// mapped sends one packet of a client and returns the transport address, or the Identifier, that it got.
+// mapped sends one packet of a client and returns its mapped transport address or Identifier.
 func mapped(t testing.TB, s *setting, b []byte) netip.AddrPort {
 	t.Helper()
 	p := decoded(t, only(t, s.send(gateway.V6, b), gateway.V4))
@@ -222,7 +223,7 @@ func mapped(t testing.TB, s *setting, b []byte) netip.AddrPort {
 	return p.Src
 }
 
-// connect opens a TCP connection from the client of from6 and returns the port that it got.
+// connect opens a TCP connection from the client of from6 and returns its mapped port.
 func connect(t testing.TB, s *setting) uint16 {
 	t.Helper()
 	port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
@@ -242,7 +243,7 @@ func (s *setting) bindings() []bib.Binding {
 	return buf[:n]
 }
 
-// counted expects that one packet has been dropped for a reason since the counter stood at before.
+// counted expects that exactly one packet has been dropped for a reason since the counter was before.
 func (s *setting) counted(t testing.TB, r drop.Reason, before uint64) {
 	t.Helper()
 	if n := s.Counters.Drops(r) - before; n != 1 {

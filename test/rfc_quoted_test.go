@@ -13,7 +13,7 @@ import (
 	"nat64d/packet"
 )
 
-func TestErrorsAreJudgedByTheirQuote(t *testing.T) {
+func TestErrorsAreCheckedByQuote(t *testing.T) {
 	rules(t, map[string]func(*testing.T){
 		"ICM-06a": listsApplyToTheQuotedFlow,
 		"DEC-1":   reporterThatCannotBeMapped,
@@ -21,7 +21,7 @@ func TestErrorsAreJudgedByTheirQuote(t *testing.T) {
 	})
 }
 
-// unreachable6 and unreachable4 are errors about the flow of bound between client and server.
+// unreachable6 and unreachable4 return errors about the flow of bound between client and server.
 func unreachable6(src netip.Addr) []byte {
 	return ip6(src, serverAs6, packet.NumICMPv6, complaint(1, 4, 0, received()[1]))
 }
@@ -30,7 +30,7 @@ func unreachable4(src netip.Addr) []byte {
 	return ip4(src, poolAddr, packet.NumICMP, complaint(3, 1, 0, sentOn(map[packet.Proto]uint16{packet.UDP: 5000})[1]))
 }
 
-// listed is a setting in which clients other than one and some IPv4 hosts are refused, and told so.
+// listed returns a setting in which other clients, and some IPv4 hosts, are refused with an error.
 func listed(t *testing.T, client, denied string) *setting {
 	t.Helper()
 	o := ordinary()
@@ -75,8 +75,8 @@ func listsApplyToTheQuotedFlow(t *testing.T) {
 	refused(served, drop.Paused, gateway.V4, unreachable4(netip.MustParseAddr("192.0.2.254")))
 }
 
-// A fragmented error is judged when it is whole, like any other.
-func TestFragmentedErrorsAreJudgedByTheirQuote(t *testing.T) {
+// A fragmented error is checked after reassembly, like any other error.
+func TestFragmentedErrorsAreCheckedByQuote(t *testing.T) {
 	t.Parallel()
 	s := listed(t, clientAddr.String()+"/128", "192.0.0.0/9")
 	six, four := unreachable6(netip.MustParseAddr("fe80::1")), unreachable4(routerOn4)
@@ -86,7 +86,7 @@ func TestFragmentedErrorsAreJudgedByTheirQuote(t *testing.T) {
 	only(t, s.send(gateway.V4, fragment4(four, 7, 0, 16)), gateway.V6)
 }
 
-// reporterThatCannotBeMapped has the destination of the quoted packet as the source of the translated error.
+// reporterThatCannotBeMapped expects the destination of the quoted packet as the source of the translated error.
 func reporterThatCannotBeMapped(t *testing.T) {
 	server := netip.MustParseAddr("192.31.196.1") // global (RFC 7535)
 	o := ordinary()
@@ -96,7 +96,7 @@ func reporterThatCannotBeMapped(t *testing.T) {
 	about := ip4(poolAddr, server, packet.NumUDP, udp(5000, 443, 4))
 	for a, want := range map[string]string{
 		"192.31.196.2":   "64:ff9b::192.31.196.2",
-		"192.31.196.129": "64:ff9b::192.31.196.1", // the address behind the prefix is another host's (bypass)
+		"192.31.196.129": "64:ff9b::192.31.196.1", // the address in the prefix belongs to another host (bypass)
 		"10.0.0.1":       "64:ff9b::192.31.196.1",
 		"169.254.0.1":    "64:ff9b::192.31.196.1",
 		"127.0.0.1":      "64:ff9b::192.31.196.1",
@@ -107,14 +107,14 @@ func reporterThatCannotBeMapped(t *testing.T) {
 			t.Errorf("the error of %s comes from %v, want %s", a, src, want)
 		}
 	}
-	private := bound(t, ordinary()) // behind another prefix link-local addresses have no place either
+	private := bound(t, ordinary()) // link-local addresses are not represented in any prefix
 	got := packet.IPv6(only(t, private.send(gateway.V4, unreachable4(netip.MustParseAddr("169.254.0.1"))), gateway.V6))
 	if src := netip.AddrFrom16(*got.Src()); src != serverAs6 {
 		t.Errorf("the error of a link-local router comes from %v, want %v", src, serverAs6)
 	}
 }
 
-// quotesAsRoutersSendThem have a header checksum that is right, zero, or that from before the TTL was lowered.
+// quotesAsRoutersSendThem have a header checksum that is correct, zero, or from before the TTL was decremented.
 func quotesAsRoutersSendThem(t *testing.T) {
 	s := bound(t, ordinary())
 	for name, change := range map[string]func(b []byte){
@@ -133,7 +133,7 @@ func quotesAsRoutersSendThem(t *testing.T) {
 	}
 }
 
-// Every ICMP error that is refused, for whatever reason and behind whatever headers, is refused in silence.
+// Every refused ICMP error is dropped without an error in response, whatever the reason and the extension headers.
 func TestErrorsAreNeverAnswered(t *testing.T) {
 	t.Parallel()
 	s := listed(t, "2001:db8:ffff::/48", "198.51.100.0/24")
@@ -167,7 +167,7 @@ func TestErrorsAreNeverAnswered(t *testing.T) {
 			}
 		}
 	}
-	icmp6(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)), 1, 1) // a datagram is told
+	icmp6(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)), 1, 1) // a datagram is answered
 	four := map[string]func(b []byte) []byte{
 		"none":           func(b []byte) []byte { return b },
 		"source route":   func(b []byte) []byte { return withOptions(b, []byte{131, 7, 4, 192, 0, 2, 1, 0}) },
@@ -180,7 +180,7 @@ func TestErrorsAreNeverAnswered(t *testing.T) {
 	}
 	for name, change := range four {
 		for _, kind := range []uint8{3, 4, 5, 11, 12} {
-			for _, port := range []uint16{5000, 4000} { // one is bound
+			for _, port := range []uint16{5000, 4000} { // one of them is bound
 				about := sentOn(map[packet.Proto]uint16{packet.UDP: port})[1]
 				in := change(ip4(serverAddr, poolAddr, packet.NumICMP, complaint(kind, 4, 1300, about)))
 				if got := s.send(gateway.V4, in); len(got) != 0 {
@@ -191,8 +191,8 @@ func TestErrorsAreNeverAnswered(t *testing.T) {
 	}
 }
 
-// An error whose quote cannot be read is counted as such, though it was sent to an address that is the host's, too.
-func TestUnreadableErrorsAreCountedAsSuch(t *testing.T) {
+// An unreadable quote is counted as such, even if the error was sent to an address that is also the host's.
+func TestUnreadableQuoteIsCounted(t *testing.T) {
 	t.Parallel()
 	s := bound(t, ordinary())
 	for want, in := range map[drop.Reason][]byte{
@@ -205,8 +205,8 @@ func TestUnreadableErrorsAreCountedAsSuch(t *testing.T) {
 	}
 }
 
-// A Fragmentation Needed without MTU means the plateau below the packet's length: nothing less is told or learned. A
-// Packet Too Big cannot mean less than 1280.
+// A Fragmentation Needed without an MTU means the plateau below the packet's length: nat64d neither reports nor
+// caches less. A Packet Too Big cannot mean less than 1280.
 func TestErrorsWithoutMTU(t *testing.T) {
 	t.Parallel()
 	s := bound(t, ordinary())
@@ -215,17 +215,17 @@ func TestErrorsWithoutMTU(t *testing.T) {
 		in := ip4(routerOn4, poolAddr, packet.NumICMP, complaint(3, 4, 0, quote))
 		return icmp6(t, s.send(gateway.V4, in), 2, 0)
 	}
-	only(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)), gateway.V4) // learned is what a session has told
+	only(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)), gateway.V4) // a path MTU is only cached for a session
 	if got := mtu(1500); got != 1500 {
-		t.Errorf("about 1500 bytes the client is told %d, want 1500 (1492 are more in IPv6)", got)
+		t.Errorf("for 1500 bytes the client receives %d, want 1500 (1492 is more in IPv6)", got)
 	}
 	whole := from6(packet.NumUDP, 0, 1200)
 	only(t, s.send(gateway.V6, whole), gateway.V4)
 	if got := mtu(1250); got != 1280 {
-		t.Errorf("about 1250 bytes the client is told %d, want 1280", got)
+		t.Errorf("for 1250 bytes the client receives %d, want 1280", got)
 	}
 	if got := s.send(gateway.V6, whole); len(got) != 2 || len(got[0].ip) > 1006 {
-		t.Errorf("behind a plateau of 1006 bytes %d packets came out, the first of %d bytes", len(got), len(got[0].ip))
+		t.Errorf("with a plateau of 1006 bytes %d packets came out, the first of %d bytes", len(got), len(got[0].ip))
 	}
 	for _, said := range []uint32{0, 20, 1279} {
 		got := only(t, s.send(gateway.V6, ip6(routerOn6, serverAs6, packet.NumICMPv6, complaint(2, 0, said, received()[0]))), gateway.V4)
@@ -235,8 +235,8 @@ func TestErrorsWithoutMTU(t *testing.T) {
 	}
 }
 
-// The Total Length of a quoted packet does not wrap, however long the IPv6 packet says that it is.
-func TestQuoteOfTheLongestPacket(t *testing.T) {
+// The Total Length of a translated quote does not wrap, even for the maximum IPv6 payload length.
+func TestQuoteOfLongestPacket(t *testing.T) {
 	t.Parallel()
 	s := bound(t, ordinary())
 	for payload, want := range map[uint16]uint16{65515: 65535, 65516: 65535, 65535: 65535} {
@@ -249,25 +249,26 @@ func TestQuoteOfTheLongestPacket(t *testing.T) {
 	}
 }
 
-// A super-packet above 64 KiB has the length 0 on its way through a kernel, and so in a quote: the error is translated,
-// with the length of what is quoted.
+// A super-packet above 64 KiB has the length 0 inside a kernel, and so in a quote: the error is translated with the
+// length of the quoted bytes.
 func TestQuoteWithoutLength(t *testing.T) {
 	t.Parallel()
 	s := bound(t, ordinary())
 	six := raw(received()[0], func(b []byte) { b[4], b[5] = 0, 0 })
 	got := only(t, s.send(gateway.V6, ip6(routerOn6, serverAs6, packet.NumICMPv6, complaint(2, 0, 1300, six))), gateway.V4)
 	if n := packet.IPv4(got[28:]).TotalLen(); n != packet.IPv4Len+packet.TCPLen {
-		t.Errorf("the quoted IPv4 packet says that it has %d bytes", n)
+		t.Errorf("the quoted IPv4 packet has the length %d", n)
 	}
 	four := raw(sentOn(map[packet.Proto]uint16{packet.TCP: 5000})[0], func(b []byte) { b[2], b[3] = 0, 0 })
 	got = only(t, s.send(gateway.V4, ip4(routerOn4, poolAddr, packet.NumICMP, complaint(3, 4, 1300, four))), gateway.V6)
 	if n := packet.IPv6(got[48:]).PayloadLen(); n != packet.TCPLen {
-		t.Errorf("the quoted IPv6 packet says that it has %d bytes of payload", n)
+		t.Errorf("the quoted IPv6 packet has the payload length %d", n)
 	}
 }
 
-// A SYN that turns to a port of nobody's is stored like one from IPv4, and its sender told after six seconds in ICMPv6.
-func TestHairpinnedSYNIsAnsweredLate(t *testing.T) {
+// A hairpinned SYN to an unbound port is stored like one from IPv4; its sender gets an ICMPv6 error after six
+// seconds.
+func TestHairpinnedSYNIsStored(t *testing.T) {
 	t.Parallel()
 	s := newSetting(t, storing())
 	syn := ip6(clientAddr, behind64(poolAddr), packet.NumTCP, tcp(40000, 6000, packet.FlagSYN))

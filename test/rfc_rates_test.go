@@ -16,12 +16,12 @@ func TestOwnErrorPolicy(t *testing.T) {
 		"ICM-05":     errorsAreLimited,   // and X79-4.4-01, X79-5.4-01: limited
 		"X79-4.4-01": errorsWithoutLimit, // and X79-5.4-01: without limit
 		"X79-5.4-01": errorsSwitchedOff,  // and X79-4.4-01: none
-		"ICM-06a":    kindsOfErrorsAreLimitedApart,
+		"ICM-06a":    errorKindsAreLimitedSeparately,
 		"ICM-10":     errorsByChoice,
 	})
 }
 
-// errorsSwitchedOff leaves those that path MTU discovery depends on.
+// errorsSwitchedOff disables all errors except those that path MTU discovery depends on.
 func errorsSwitchedOff(t *testing.T) {
 	o := ordinary()
 	o.routes.mtu4, o.routes.mtu6 = 1400, 1400
@@ -37,7 +37,7 @@ func errorsSwitchedOff(t *testing.T) {
 	icmp4(t, s.send(gateway.V4, from4(packet.NumUDP, 0, 1400, 5000, true)), 3, 4)
 }
 
-// errorsByChoice are sent if, and only if, somebody has asked for them.
+// errorsByChoice are sent if, and only if, the configuration enables them.
 func errorsByChoice(t *testing.T) {
 	toStranger := func(s *setting) []sent {
 		port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
@@ -53,16 +53,16 @@ func errorsByChoice(t *testing.T) {
 		name   string
 		choice drop.Choice
 		send   func(*setting) []sent
-		want   drop.Answer // none: silent in any case
+		want   drop.Answer // none: never answered
 	}{
 		{"UDP that is filtered", drop.IfFiltered, toStranger, drop.Answer{Type: 3, Code: 13}},
-		{"UDP to nobody", drop.IfUnbound, fromStranger(packet.NumUDP, udp(443, 4000, 4)), drop.Answer{Type: 3, Code: 3}},
-		{"a ping to nobody", drop.IfUnbound, fromStranger(packet.NumICMP, echo(packet.EchoRequest4, 4000)), drop.Answer{Type: 3, Code: 1}},
-		{"TCP to nobody", drop.IfUnbound, fromStranger(packet.NumTCP, tcp(443, 4000, packet.FlagACK)), drop.Answer{}},
-		{"from who is denied", drop.IfDenied, func(s *setting) []sent {
+		{"UDP to an unbound port", drop.IfUnbound, fromStranger(packet.NumUDP, udp(443, 4000, 4)), drop.Answer{Type: 3, Code: 3}},
+		{"a ping to an unbound Identifier", drop.IfUnbound, fromStranger(packet.NumICMP, echo(packet.EchoRequest4, 4000)), drop.Answer{Type: 3, Code: 1}},
+		{"TCP to an unbound port", drop.IfUnbound, fromStranger(packet.NumTCP, tcp(443, 4000, packet.FlagACK)), drop.Answer{}},
+		{"from a denied host", drop.IfDenied, func(s *setting) []sent {
 			return s.send(gateway.V4, ip4(thirdServer, poolAddr, packet.NumUDP, udp(443, 4000, 4)))
 		}, drop.Answer{Type: 3, Code: 13}},
-		{"to who is denied", drop.IfDenied, denied, drop.Answer{Type: 1, Code: 1}},
+		{"to a denied host", drop.IfDenied, denied, drop.Answer{Type: 1, Code: 1}},
 	} {
 		for _, chosen := range []bool{false, true} {
 			o := dependent()
@@ -106,7 +106,7 @@ func errorsAreLimited(t *testing.T) {
 		gateway.V6: hops(from6(packet.NumUDP, 0, 4), 1), gateway.V4: hops(from4(packet.NumUDP, 0, 4, 5000, true), 1),
 	} {
 		if n := flood(side, b); n != 10 {
-			t.Errorf("side %v: 10,000 packets at once were answered %d times, want a burst of 10", side, n)
+			t.Errorf("side %v: %d errors for 10,000 packets at once, want a burst of 10", side, n)
 		}
 		s.advance(time.Second)
 		if n := flood(side, b); n != 10 {
@@ -116,16 +116,16 @@ func errorsAreLimited(t *testing.T) {
 	quote := sentOn(map[packet.Proto]uint16{packet.UDP: 5000})[1]
 	passing := ip4(routerOn4, poolAddr, packet.NumICMP, complaint(3, 1, 0, quote))
 	if n := flood(gateway.V4, passing); n != 10000/64*64 {
-		t.Errorf("of the errors that are passed on %d came out, want all", n)
+		t.Errorf("%d translated errors came out, want all", n)
 	}
 	if n := s.Counters.Event(metrics.ErrorLimited); n == 0 {
 		t.Error("no error was counted as limited")
 	}
 }
 
-// kindsOfErrorsAreLimitedApart has a flood of refusals and of Time Exceeded use up all that those may, and then sends
-// thousands of packets that are too large, as uploads that begin together do.
-func kindsOfErrorsAreLimitedApart(t *testing.T) {
+// errorKindsAreLimitedSeparately floods the gateway until the limits of refusals and Time Exceeded are reached, and
+// then sends thousands of packets that are too large, like simultaneous uploads.
+func errorKindsAreLimitedSeparately(t *testing.T) {
 	o := ordinary()
 	o.errors = 10
 	o.routes.mtu6, o.routes.mtu4 = 1400, 1400
@@ -157,7 +157,7 @@ func kindsOfErrorsAreLimitedApart(t *testing.T) {
 	}
 }
 
-// A traceroute with 60 probes under way gets 60 answers.
+// A traceroute with 60 probes in flight gets 60 replies.
 func TestTracerouteBurst(t *testing.T) {
 	t.Parallel()
 	o := ordinary()

@@ -9,8 +9,8 @@ import (
 	"nat64d/packet"
 )
 
-// linkLocalIsNeverTranslated in either direction, behind the well-known prefix and another one, though every address of
-// pool4 is private, and private addresses pass. That pool4 itself is link-local changes nothing for others.
+// linkLocalIsNeverTranslated checks both directions, with the well-known prefix and another one, though pool4 is
+// private and private addresses are allowed. A link-local pool4 does not change that for other addresses.
 func linkLocalIsNeverTranslated(t *testing.T) {
 	metadata, private := netip.MustParseAddr("169.254.169.254"), netip.MustParseAddr("10.9.9.9")
 	for _, pool := range []string{"10.0.2.15", "169.254.65.1"} {
@@ -36,7 +36,7 @@ func linkLocalIsNeverTranslated(t *testing.T) {
 	}
 }
 
-// Forged sources are refused, each for its reason, and nobody is told: the answer would go to somebody else.
+// Forged sources are dropped, each with its reason, and without an ICMP error, which would go to another host.
 func TestForgedSources(t *testing.T) {
 	own6, own4 := netip.MustParseAddr("2001:db8:1::1"), netip.MustParseAddr("192.0.2.1")
 	unrouted, elsewhere := netip.MustParseAddr("2001:db8:bad::1"), netip.MustParseAddr("2001:db8:e::1")
@@ -78,7 +78,8 @@ func TestForgedSources(t *testing.T) {
 	}
 }
 
-// ICMP errors are judged by what they quote, but one from an address of the gateway's own is forged in either family.
+// ICMP errors are checked by their quote, but an error from one of the gateway's own addresses is forged, in either
+// family.
 func TestForgedSourcesOfErrors(t *testing.T) {
 	own6, own4 := netip.MustParseAddr("2001:db8:1::1"), netip.MustParseAddr("192.0.2.1")
 	o := ordinary()
@@ -89,12 +90,13 @@ func TestForgedSourcesOfErrors(t *testing.T) {
 	s.counted(t, drop.OwnSource, 0)
 	nothing(t, s.send(gateway.V4, unreachable4(own4)))
 	s.counted(t, drop.OwnSource, 1)
-	only(t, s.send(gateway.V4, unreachable4(loopback)), gateway.V6) // some router's mistake, not ours
+	only(t, s.send(gateway.V4, unreachable4(loopback)), gateway.V6) // a misconfigured router, not a forgery
 	nothing(t, s.send(gateway.V4, unreachable4(poolAddr)))
 	s.counted(t, drop.SourceInPool4, 0)
 }
 
-// An address that allow_v4 does not have is denied, and so is one that deny_v4 has as well, in both directions.
+// nat64d denies addresses that are not in allow_v4, and those in deny_v4 even if allow_v4 contains them, in both
+// directions.
 func TestListOfReachableAddresses(t *testing.T) {
 	o := ordinary()
 	o.conf = func(c *gateway.Config) {

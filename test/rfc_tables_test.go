@@ -14,7 +14,7 @@ import (
 
 var protos = []packet.Proto{packet.TCP, packet.UDP, packet.ICMP}
 
-// firsts are the first packets of one conversation of each protocol.
+// firsts returns the first packet of a conversation of each protocol.
 func firsts(client, server netip.Addr) [][]byte {
 	return [][]byte{
 		ip6(client, server, packet.NumTCP, tcp(40000, 443, packet.FlagSYN)),
@@ -50,7 +50,7 @@ func rowsOfEachProtocol(t *testing.T) {
 	for _, x := range sessions {
 		remote := packet.Endpoint4{Addr: serverAddr.As4(), Port: 443}
 		if x.Proto == packet.ICMP {
-			remote.Port = 0 // the Identifier is in the binding
+			remote.Port = 0 // the binding contains the Identifier
 		}
 		if x.Remote != remote || x.Remaining <= 0 || (x.Proto == packet.TCP) != (x.State == session.V6Init) {
 			t.Errorf("the session is %+v, want one with %v", x, remote)
@@ -126,8 +126,7 @@ func segmentsWithoutSession(t *testing.T) {
 	}
 }
 
-// conversations is a setting in which one conversation of each protocol has been going on for 50 seconds, and the port
-// that each has.
+// conversations returns a setting with one conversation of each protocol, 50 seconds old, and their ports.
 func conversations(t *testing.T) (*setting, map[packet.Proto]uint16) {
 	t.Helper()
 	s := newSetting(t, ordinary())
@@ -140,7 +139,7 @@ func conversations(t *testing.T) (*setting, map[packet.Proto]uint16) {
 	return s, ports
 }
 
-// received are the packets that a client gets in conversations, sent those that a server gets.
+// received returns the packets that a client gets in conversations, sent those that a server gets.
 func received() [][]byte {
 	return [][]byte{
 		ip6(serverAs6, clientAddr, packet.NumTCP, tcp(443, 40000, packet.FlagACK)),
@@ -157,7 +156,7 @@ func sentOn(ports map[packet.Proto]uint16) [][]byte {
 	}
 }
 
-// errorsAbout sends errors about every conversation from both sides, which must all go through.
+// errorsAbout sends errors about every conversation from both sides; all must be translated.
 func errorsAbout(t *testing.T, s *setting, ports map[packet.Proto]uint16) {
 	t.Helper()
 	for _, q := range received() {
@@ -228,7 +227,7 @@ func errorsDoNotRefreshQueries(t *testing.T) {
 
 func reactionsDoNotRefresh(t *testing.T) {
 	s, ports := conversations(t)
-	for _, q := range received() { // the reaction to what came in
+	for _, q := range received() { // replies to received packets
 		only(t, s.send(gateway.V6, ip6(clientAddr, serverAs6, packet.NumICMPv6, complaint(1, 4, 0, q))), gateway.V4)
 	}
 	unasked := ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, ports[packet.TCP], packet.FlagSYN))
@@ -246,7 +245,7 @@ func reactionsDoNotRefresh(t *testing.T) {
 	}
 }
 
-// live counts the sessions of a protocol whose lifetime is not over.
+// live counts the unexpired sessions of a protocol.
 func (s *setting) live(p packet.Proto) (n int) {
 	for _, x := range s.sessions() {
 		if x.Proto == p {

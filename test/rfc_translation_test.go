@@ -178,7 +178,7 @@ func mssIsClamped(t *testing.T) {
 		o.conf = func(conf *gateway.Config) { conf.ClampMSS = c.clamp }
 		s := newSetting(t, o)
 		s.bind(t, packet.TCP, netip.AddrPortFrom(clientAddr, 40000), netip.AddrPortFrom(poolAddr, 5000))
-		options := []byte{1, 2, 4, byte(c.offer >> 8), byte(c.offer), 1, 1, 0} // behind a NOP, at an odd offset
+		options := []byte{1, 2, 4, byte(c.offer >> 8), byte(c.offer), 1, 1, 0} // after a NOP, at an odd offset
 		for side, b := range map[gateway.Side][]byte{
 			gateway.V6: of6(packet.NumTCP, tcp(40000, 443, c.flags, options...)),
 			gateway.V4: of4(packet.NumTCP, tcp(443, 5000, c.flags, options...)),

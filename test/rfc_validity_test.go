@@ -11,12 +11,12 @@ import (
 	"nat64d/packet"
 )
 
-// of6 and of4 are packets of an ordinary setting's client and server, of4 to a port that client has.
+// of6 and of4 return packets between client and server of an ordinary setting, of4 to a mapped port of the client.
 func of6(number uint8, message []byte) []byte { return ip6(clientAddr, serverAs6, number, message) }
 
 func of4(number uint8, message []byte) []byte { return ip4(serverAddr, poolAddr, number, message) }
 
-// invalid are packets that are dropped without an answer, by requirement.
+// invalid are packets that are dropped without an error, by requirement.
 var invalid = map[string]struct{ six, four []refusal }{
 	"N64-3.4-12": {
 		six: []refusal{
@@ -51,14 +51,14 @@ var invalid = map[string]struct{ six, four []refusal }{
 	},
 }
 
-// raw returns a packet after a change that leaves its checksums wrong.
+// raw returns a packet after a change, without corrected checksums.
 func raw(b []byte, change func(b []byte)) []byte {
 	b = slices.Clone(b)
 	change(b)
 	return b
 }
 
-// malformed are segments and datagrams that nobody can have meant, in packets whose IP header takes at bytes.
+// malformed returns malformed segments and datagrams in packets whose IP header takes at bytes.
 func malformed(in func(uint8, []byte) []byte, at int, src, dst uint16) []refusal {
 	var rows []refusal
 	header := func(name string, offset byte) {
@@ -81,7 +81,7 @@ func malformed(in func(uint8, []byte) []byte, at int, src, dst uint16) []refusal
 	return rows
 }
 
-// shortened makes the length in the IP header that of a packet that has been cut off.
+// shortened sets the length in the IP header to that of the truncated packet.
 func shortened(b []byte) []byte {
 	b = slices.Clone(b)
 	if b[0]>>4 == 6 {

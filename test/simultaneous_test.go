@@ -33,7 +33,7 @@ func TestStoredSYNIsAnsweredAfterSixSeconds(t *testing.T) {
 	}
 }
 
-func TestSimultaneousOpenDiscardsTheStoredSYN(t *testing.T) {
+func TestSimultaneousOpenDiscardsStoredSYN(t *testing.T) {
 	o := ordinary()
 	o.ports = "40000"
 	o.conf = func(c *gateway.Config) { c.SYNs.Total = 16 }
@@ -44,7 +44,7 @@ func TestSimultaneousOpenDiscardsTheStoredSYN(t *testing.T) {
 		t.Fatalf("the peer's second SYN made %d packets", len(got))
 	}
 	s.advance(10 * time.Second)
-	time.Sleep(300 * time.Millisecond) // three sweeps: time for an answer that must not come
+	time.Sleep(300 * time.Millisecond) // three sweeps: time for an answer that must not be sent
 	if got := s.send(gateway.V4); len(got) != 0 {
 		t.Errorf("the stored SYN was answered: %x", got[0].ip)
 	}

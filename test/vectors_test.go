@@ -15,7 +15,7 @@ import (
 	"nat64d/test/dissect"
 )
 
-// wireFile is a file of packets in and packets out; its README describes the fields.
+// wireFile is a file of packets in and out; its README describes the fields.
 type wireFile struct {
 	Format  string
 	Vectors []wireVector
@@ -118,7 +118,7 @@ func (v *wireVector) malformed(t *testing.T) bool {
 }
 
 func (v *wireVector) check(t *testing.T, got []sent) {
-	if v.Expect.Action == "drop" { // an error to the sender of a forbidden packet is permitted, a translation is not
+	if v.Expect.Action == "drop" { // an ICMP error to the sender is permitted, a translation is not
 		for _, g := range got {
 			if g.side != sideNames[v.Input.Side] {
 				t.Errorf("sent %x on side %v, want nothing", g.ip, g.side)
@@ -150,7 +150,7 @@ func (v *wireVector) check(t *testing.T, got []sent) {
 	}
 }
 
-// checkWhole compares datagrams, wherever they have been cut.
+// checkWhole compares datagrams after reassembly.
 func (v *wireVector) checkWhole(t *testing.T, got []sent) {
 	var g, w [][]byte
 	for _, s := range got {
@@ -166,7 +166,7 @@ func (v *wireVector) checkWhole(t *testing.T, got []sent) {
 		w = append(w, unhex(t, p.Hex))
 	}
 	a, b := join(t, g), join(t, w)
-	if a[0]>>4 == 4 && len(v.Input.Packets) == 1 { // it came whole: the Identification, and with it the checksum, is ours to choose
+	if a[0]>>4 == 4 && len(v.Input.Packets) == 1 { // unfragmented input: the gateway chooses the Identification, which changes the checksum
 		copy(a[4:6], b[4:6])
 		copy(a[10:12], b[10:12])
 	}
@@ -175,7 +175,7 @@ func (v *wireVector) checkWhole(t *testing.T, got []sent) {
 	}
 }
 
-// join makes a datagram of its pieces.
+// join reassembles a datagram.
 func join(t *testing.T, pieces [][]byte) []byte {
 	t.Helper()
 	whole, err := dissect.Whole(pieces...)

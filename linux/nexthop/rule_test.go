@@ -91,7 +91,7 @@ func TestRules(t *testing.T) {
 		{"another DSCP", ruleBytes(100, to, attribute(fraDSCP, 0x04)), false, 1, fieldTOS},
 		{"a DSCP by mask", ruleBytes(100, to, attribute(fraDSCP, 0x04), attribute(fraDSCPMask, 0x0f)), true, 1, fieldTOS},
 		{"something of a newer kernel's", ruleBytes(100, to, attribute(99, 1)), false, 0, 0},
-		{"who made the rule", ruleBytes(100, to, attribute(unix.FRA_PROTOCOL, 3)), true, 1, 0},
+		{"creator of the rule", ruleBytes(100, to, attribute(unix.FRA_PROTOCOL, 3)), true, 1, 0},
 		{"prohibited", ruleBytes(0, unix.FR_ACT_PROHIBIT), false, 1, 0},
 		{"nothing", ruleBytes(0, unix.FR_ACT_NOP), false, 1, 0},
 		{"a jump to nowhere", ruleBytes(0, goTo, number32(unix.FRA_GOTO, 9999)), false, 1, 0},
