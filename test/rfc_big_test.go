@@ -103,7 +103,7 @@ func TestBigTCPIsSplit(t *testing.T) {
 	}
 }
 
-// What is longer than 64 KiB and cannot be cut is dropped for that, or left to the host if it is the host's.
+// A packet of more than 64 KiB that cannot be split is dropped with a specific reason, or left to the host if it is for the host.
 func TestPacketsBeyond64KiBAreRefused(t *testing.T) {
 	t.Parallel()
 	s := newSetting(t, ordinary())

@@ -97,7 +97,7 @@ func answerUsesTheClientsPrefix(t *testing.T) {
 	}
 	unasked := only(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumUDP, udp(443, port, 4))), gateway.V6)
 	if src, _ := addrs(t, unasked); src.Addr() != behind64(secondServer) {
-		t.Errorf("who the client has not spoken to appears as %v, want the first prefix", src.Addr())
+		t.Errorf("an unknown host appears as %v, want the first prefix", src.Addr())
 	}
 }
 
