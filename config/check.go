@@ -21,7 +21,7 @@ func (d *document) check(f *file) *Config {
 		Interfaces: Interfaces{
 			V6:         Interface{Name: f.Interfaces.V6.Name, MTU: d.mtu("interfaces.v6.mtu", f.Interfaces.V6.MTU, minMTU6)},
 			V4:         Interface{Name: f.Interfaces.V4.Name, MTU: d.mtu("interfaces.v4.mtu", f.Interfaces.V4.MTU, minMTU4)},
-			Engine:     oneOf(d, "interfaces.engine", f.Interfaces.Engine, EngineAuto, EngineRing, EngineMmsg, EngineSimple),
+			Engine:     oneOf(d, "interfaces.engine", f.Interfaces.Engine, "auto", "ring", "mmsg", "simple"),
 			Workers:    d.within("interfaces.workers", int(f.Interfaces.Workers), 0, 256),
 			Pin:        d.pin(f.Interfaces.Pin),
 			Coalesce:   f.Interfaces.Coalesce,
@@ -39,7 +39,7 @@ func (d *document) check(f *file) *Config {
 			ReservePorts:    f.Host.ReservePorts,
 			Force:           f.Host.Force,
 			ShareInterfaces: f.Host.ShareInterfaces,
-			AnswerARP:       oneOf(d, "host.answer_arp", onOff(f.Host.AnswerARP), AnswerARPAuto, AnswerARPOn, AnswerARPOff),
+			AnswerARP:       oneOf(d, "host.answer_arp", onOff(f.Host.AnswerARP), "auto", "on", "off"),
 		},
 		Sessions:    d.sessions(f),
 		Fragments:   d.fragments(f.Fragments),
@@ -67,7 +67,7 @@ func (d *document) check(f *file) *Config {
 
 // settle writes back what a file may write in several ways, so that equal configurations show equal values.
 func (f *file) settle(c *Config) {
-	f.Host.AnswerARP = string(c.Host.AnswerARP)
+	f.Host.AnswerARP = c.Host.AnswerARP
 	f.ICMP.Errors = string(c.ICMP.Errors)
 	f.Sessions.AllowUnsafeTimeouts = f.Sessions.AllowUnsafeTimeouts || f.AllowUnsafeTimeouts
 	f.AllowUnsafeTimeouts = false
@@ -79,7 +79,7 @@ func (f *file) settle(c *Config) {
 	}
 	f.Pool6 = make([]rawPool6, len(c.Pool6))
 	for i, p := range c.Pool6 {
-		f.Pool6[i] = rawPool6{Prefix: p.String(), PrivateV4: string(c.PrivateV4[i])}
+		f.Pool6[i] = rawPool6{Prefix: p.String(), PrivateV4: c.PrivateV4[i].String()}
 	}
 }
 
@@ -224,7 +224,7 @@ func (d *document) sessions(f *file) Sessions {
 		MaxStoredSYNsPerSource: d.within("sessions.max_stored_syns_per_source", s.MaxStoredSYNsPerSource, 1, 1_000_000),
 		MaxStoredSYNsPerPool4:  d.within("sessions.max_stored_syns_per_pool4_address", s.MaxStoredSYNsPerPool4, 0, 1_000_000),
 		PortBlockSize:          d.blockSize(s.PortBlockSize),
-		PortHashFields:         HashFields(d.within("sessions.port_hash_fields", s.PortHashFields, 0, 15)),
+		PortHashFields:         pool4.Fields(d.within("sessions.port_hash_fields", s.PortHashFields, 0, int(pool4.AllFields))),
 	}
 }
 
@@ -263,7 +263,7 @@ func (d *document) fragments(f rawFragments) Fragments {
 
 func (d *document) filtering(f rawFiltering) Filtering {
 	return Filtering{
-		SourceCheck:      oneOf(d, "filtering.source_check", onOff(f.SourceCheck), SourceCheckOff, SourceCheckLoose, SourceCheckStrict),
+		SourceCheck:      valueOf(d, "filtering.source_check", onOff(f.SourceCheck), SourceCheckOff, SourceCheckLoose, SourceCheckStrict),
 		AddressDependent: oneOf(d, "filtering.mode", f.Mode, endpointIndependent, addressDependent) == addressDependent,
 		AllowInboundTCP:  f.AllowInboundTCP,
 		DropICMPv6Info:   oneOf(d, "filtering.icmpv6_info", f.ICMPv6Info, passInfo, dropInfo) == dropInfo,
@@ -286,7 +286,7 @@ func (d *document) icmp(i rawICMP) ICMP {
 func (d *document) translation(t rawXlat) Translation {
 	return Translation{
 		LowestIPv6MTU:    d.within("translation.lowest_ipv6_mtu", t.LowestIPv6MTU, minMTU6, maxMTU),
-		ZeroUDPChecksum:  oneOf(d, "translation.zero_udp_checksum", t.ZeroUDPChecksum, ZeroUDPChecksumCompute, ZeroUDPChecksumDrop),
+		ZeroUDPDrop:      oneOf(d, "translation.zero_udp_checksum", t.ZeroUDPChecksum, computeChecksum, dropChecksum) == dropChecksum,
 		CopyTOS:          t.TOS == copied,
 		TOS:              t.TOS.value(),
 		CopyTrafficClass: t.TrafficClass == copied,

@@ -30,7 +30,7 @@ func (d *document) pool6(rows []rawPool6) ([]pool6.Prefix, []PrivateV4) {
 	var prefixes []pool6.Prefix
 	var private []PrivateV4
 	for i, r := range rows {
-		choice := oneOf(d, rowKey("pool6", i)+".private_v4", cmp.Or(r.PrivateV4, string(PrivateV4Auto)), PrivateV4Auto, PrivateV4Allow, PrivateV4Drop)
+		choice := valueOf(d, rowKey("pool6", i)+".private_v4", cmp.Or(r.PrivateV4, PrivateV4Auto.String()), PrivateV4Auto, PrivateV4Allow, PrivateV4Drop)
 		if p, ok := d.pool6Row(rowKey("pool6", i)+".prefix", r.Prefix, prefixes); ok {
 			prefixes, private = append(prefixes, p), append(private, choice)
 		}

@@ -44,8 +44,8 @@ type Config struct {
 
 // Interfaces names the two sides and how frames are moved.
 type Interfaces struct {
-	V6, V4     Interface // may be one and the same
-	Engine     Engine
+	V6, V4     Interface     // may be one and the same
+	Engine     string        // auto, ring, mmsg or simple: a word of package afpacket
 	Workers    int           // threads that carry the packets of each side; 0: one for four processors
 	Pin        []int         // the processors of the workers, in turn; empty: any
 	Coalesce   bool          // consecutive packets of a flow leave as one super-packet
@@ -61,17 +61,6 @@ type Interface struct {
 	MTU  int // 0: the MTU that the kernel reports
 }
 
-// Engine says how frames pass between the kernel and the gateway.
-type Engine string
-
-// The engines. EngineAuto takes the best that the kernel offers.
-const (
-	EngineAuto   Engine = "auto"
-	EngineRing   Engine = "ring"
-	EngineMmsg   Engine = "mmsg"
-	EngineSimple Engine = "simple"
-)
-
 // Offloads says who sets the offloads of the interfaces.
 type Offloads string
 
@@ -81,35 +70,12 @@ const (
 	OffloadsManage Offloads = "manage"
 )
 
-// PrivateV4 says whether a non-global IPv4 address may stand behind a prefix. RFC 6052 section 3.1 forbids it for the
-// Well-Known Prefix only.
-type PrivateV4 string
-
-// The choices. PrivateV4Auto drops behind the Well-Known Prefix and allows behind others; and it allows behind all when
-// every address of pool4 is itself non-global, for then the gateway evidently stands behind another NAT or in a
-// laboratory.
-const (
-	PrivateV4Auto  PrivateV4 = "auto"
-	PrivateV4Allow PrivateV4 = "allow"
-	PrivateV4Drop  PrivateV4 = "drop"
-)
-
-// AnswerARP says whether nat64d answers ARP requests for pool4 addresses that no interface of the host owns.
-type AnswerARP string
-
-// The choices. AnswerARPAuto answers for addresses of the IPv4 interface's own subnets; others are routed here.
-const (
-	AnswerARPAuto AnswerARP = "auto"
-	AnswerARPOn   AnswerARP = "on"
-	AnswerARPOff  AnswerARP = "off"
-)
-
 // Host is how nat64d lives beside the host's own IP stack.
 type Host struct {
-	Guard        bool // keep the host from answering for pool4 and pool6
-	ReservePorts bool // keep the host's programs from picking ports of pool4
-	Force        bool // do so even when that leaves the host too few ports
-	AnswerARP    AnswerARP
+	Guard        bool   // keep the host from answering for pool4 and pool6
+	ReservePorts bool   // keep the host's programs from picking ports of pool4
+	Force        bool   // do so even when that leaves the host too few ports
+	AnswerARP    string // auto, on or off: a word of package nexthop
 
 	ShareInterfaces bool // start beside another nat64d on the same interfaces
 }
@@ -136,20 +102,9 @@ type Sessions struct {
 	MaxStoredSYNs          int           // SYNs from IPv4 that wait for the client's (RFC 6146 section 3.5.2); 0: none
 	MaxStoredSYNsPerSource int           // of one IPv4 address
 	MaxStoredSYNsPerPool4  int           // to one address of pool4; 0: no limit but MaxStoredSYNs
-	PortHashFields         HashFields
+	PortHashFields         pool4.Fields
 	PortBlockSize          int // consecutive ports that a client gets for itself at a time; 0: single ports
 }
-
-// HashFields says what the choice of a port depends on (RFC 6056 section 3.3.3): a sum of the bits below.
-type HashFields uint8
-
-// The fields. Their numbers are those of Jool's f-args.
-const (
-	HashPeerPort HashFields = 1 << iota
-	HashPeerAddress
-	HashClientPort
-	HashClientAddress
-)
 
 // Fragments bounds what waits for the rest of its datagram; for how long is among the Timeouts.
 type Fragments struct {
@@ -157,16 +112,6 @@ type Fragments struct {
 	MemoryPerSource int // bytes of one source
 	PerSource       int // fragments of one source; 0: no limit but that of memory
 }
-
-// SourceCheck says what the kernel's route to the source of a packet from IPv6 has to be (RFC 3704 section 2).
-type SourceCheck string
-
-// The checks.
-const (
-	SourceCheckOff    SourceCheck = "off"
-	SourceCheckLoose  SourceCheck = "loose"  // there is one
-	SourceCheckStrict SourceCheck = "strict" // it leads out of the v6 interface
-)
 
 // Filtering says what may come in through a binding (RFC 6146 section 3.5).
 type Filtering struct {
@@ -189,8 +134,8 @@ type Timeouts struct {
 
 // Translation is what RFC 7915 leaves to the operator.
 type Translation struct {
-	LowestIPv6MTU    int // largest IPv6 packet made of an IPv4 packet that may be fragmented; at least 1280
-	ZeroUDPChecksum  ZeroUDPChecksum
+	LowestIPv6MTU    int   // largest IPv6 packet made of an IPv4 packet that may be fragmented; at least 1280
+	ZeroUDPDrop      bool  // drop an IPv4 UDP packet without a checksum (RFC 7915 section 4.5) instead of computing one
 	CopyTOS          bool  // from IPv6 to IPv4: the TOS octet is the traffic class
 	TOS              uint8 // what to write when it is not
 	CopyTrafficClass bool  // from IPv4 to IPv6: the traffic class is the TOS octet
@@ -203,15 +148,6 @@ type Translation struct {
 const (
 	MSSOff  = 0
 	MSSAuto = -1 // what fits the MTUs of both sides
-)
-
-// ZeroUDPChecksum says what becomes of an IPv4 UDP packet without a checksum (RFC 7915 section 4.5).
-type ZeroUDPChecksum string
-
-// The choices.
-const (
-	ZeroUDPChecksumCompute ZeroUDPChecksum = "compute"
-	ZeroUDPChecksumDrop    ZeroUDPChecksum = "drop"
 )
 
 // ICMP is about the errors that the gateway itself sends, and the source of those that it translates.

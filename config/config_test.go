@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"nat64d/config"
+	"nat64d/pool4"
 	"nat64d/pool6"
 )
 
@@ -90,11 +91,11 @@ func TestValues(t *testing.T) {
 		}},
 		{"MTU", "interfaces: { v6: { mtu: 9000 } }", func(c *config.Config) bool { return c.Interfaces.V6.MTU == 9000 }},
 		{"workers", "interfaces: { workers: 3, engine: mmsg }", func(c *config.Config) bool {
-			return c.Interfaces.Workers == 3 && c.Interfaces.Engine == config.EngineMmsg
+			return c.Interfaces.Workers == 3 && c.Interfaces.Engine == "mmsg"
 		}},
 		{"TOS", "translation: { tos: 46 }", func(c *config.Config) bool { return !c.Translation.CopyTOS && c.Translation.TOS == 46 }},
-		{"ARP as a word", "host: { answer_arp: off }", func(c *config.Config) bool { return c.Host.AnswerARP == config.AnswerARPOff }},
-		{"ARP as a boolean", "host: { answer_arp: true }", func(c *config.Config) bool { return c.Host.AnswerARP == config.AnswerARPOn }},
+		{"ARP as a word", "host: { answer_arp: off }", func(c *config.Config) bool { return c.Host.AnswerARP == "off" }},
+		{"ARP as a boolean", "host: { answer_arp: true }", func(c *config.Config) bool { return c.Host.AnswerARP == "on" }},
 		{"ICMP", "icmp: { source_v6: 2001:db8::1, source_v4: 192.0.2.1, rate_per_second: 0, rate_total: 7, rate_too_big: 9, error_source: literal, errors: no, answer_denied: no, answer_unbound: yes }", func(c *config.Config) bool {
 			return c.ICMP == config.ICMP{
 				SourceV6: netip.MustParseAddr("2001:db8::1"), SourceV4: netip.MustParseAddr("192.0.2.1"), RateTotal: 7, RateTooBig: 9, LiteralSource: true,
@@ -126,7 +127,7 @@ func TestValues(t *testing.T) {
 		{"limits", "sessions: { max_per_client: 1, max_bindings_per_client: 2, max_per_binding: 7, max_inbound: 8, max_inbound_per_client: 9, max_inbound_per_binding: auto, new_per_second: 3, client_prefix_len: 56, max_stored_syns: 0, max_stored_syns_per_source: 5, max_stored_syns_per_pool4_address: 6, port_hash_fields: 11 }", func(c *config.Config) bool {
 			s := c.Sessions
 			return s.MaxPerClient == 1 && s.MaxBindingsPerClient == 2 && s.MaxPerBinding == 7 && s.MaxInbound == 8 && s.MaxInboundPerClient == 9 && s.MaxInboundPerBinding == 0 && s.NewPerSecond == 3 && s.ClientPrefixLen == 56 && s.MaxStoredSYNs == 0 &&
-				s.MaxStoredSYNsPerSource == 5 && s.MaxStoredSYNsPerPool4 == 6 && s.PortHashFields == config.HashClientAddress|config.HashPeerAddress|config.HashPeerPort
+				s.MaxStoredSYNsPerSource == 5 && s.MaxStoredSYNsPerPool4 == 6 && s.PortHashFields == pool4.ClientAddress|pool4.PeerAddress|pool4.PeerPort
 		}},
 		{"ports that rest", "sessions: { max_held_ports: 8, hold_after_start: yes }", func(c *config.Config) bool {
 			return c.Sessions.MaxHeldPorts == 8 && c.Sessions.HoldAfterStart
@@ -404,7 +405,7 @@ func TestOverrides(t *testing.T) {
 		t.Fatal(err)
 	}
 	switch {
-	case c.Interfaces.V6.Name != "ens4" || c.Interfaces.V4.Name != "ens5" || c.Interfaces.Engine != config.EngineSimple:
+	case c.Interfaces.V6.Name != "ens4" || c.Interfaces.V4.Name != "ens5" || c.Interfaces.Engine != "simple":
 		t.Errorf("interfaces are %v", c.Interfaces)
 	case len(c.Pool4) != 6 || c.Pool4[0].Hi != 8000 || c.Pool4[3].Lo != 1024:
 		t.Errorf("pool4 is %v", c.Pool4)

@@ -21,7 +21,7 @@ type DNS64 struct {
 	Clients   []netip.Prefix // who is answered; empty: those that can be derived from the rest
 	Open      bool           // this may be everybody
 
-	PrefixPolicy  PrefixPolicy
+	PrefixPolicy  string // first, all, round_robin, random or client_hash: dns64.Choice
 	Ranges        []DNS64Range
 	Exclude       []netip.Prefix // IPv6 addresses that count as if they were not there
 	Mapped        []netip.Prefix // IPv4 addresses that may be embedded; empty: all
@@ -45,18 +45,6 @@ type DNSCache struct {
 	Prefetch, ServeStale           bool
 }
 
-// PrefixPolicy says which of several prefixes a name is given addresses behind.
-type PrefixPolicy string
-
-// The policies. PrefixAll gives an address behind each of them.
-const (
-	PrefixFirst      PrefixPolicy = "first"
-	PrefixAll        PrefixPolicy = "all"
-	PrefixRoundRobin PrefixPolicy = "round_robin"
-	PrefixRandom     PrefixPolicy = "random"
-	PrefixClientHash PrefixPolicy = "client_hash"
-)
-
 // DNS64Range gives IPv4 addresses a prefix of their own.
 type DNS64Range struct {
 	V4     netip.Prefix
@@ -66,19 +54,9 @@ type DNS64Range struct {
 // String writes the range as a file does.
 func (r DNS64Range) String() string { return r.V4.String() + "=" + r.Prefix.String() }
 
-// Transport is how an upstream is asked.
-type Transport string
-
-// The transports.
-const (
-	TransportUDP Transport = "udp"
-	TransportTCP Transport = "tcp"
-	TransportTLS Transport = "tls" // RFC 7858
-)
-
 // Upstream is a resolver that is asked.
 type Upstream struct {
-	Transport Transport
+	Transport string // udp, tcp or tls: dns64.Transport
 	Addr      netip.AddrPort
 	Name      string // that its certificate must have; empty: its address
 }
@@ -86,8 +64,8 @@ type Upstream struct {
 // String writes the upstream as a file does.
 func (u Upstream) String() string {
 	s := u.Addr.String()
-	if u.Transport != TransportUDP {
-		s = string(u.Transport) + "://" + s
+	if u.Transport != "udp" {
+		s = u.Transport + "://" + s
 	}
 	if u.Name != "" {
 		s += "#" + u.Name
@@ -99,7 +77,7 @@ func (u Upstream) String() string {
 func (d *document) dns64(r *rawDNS64, c *Config) DNS64 {
 	n := DNS64{
 		Enabled: r.Enabled, Race: r.Race, Open: r.Open,
-		PrefixPolicy:  oneOf(d, "dns64.prefix_policy", r.PrefixPolicy, PrefixFirst, PrefixAll, PrefixRoundRobin, PrefixRandom, PrefixClientHash),
+		PrefixPolicy:  oneOf(d, "dns64.prefix_policy", r.PrefixPolicy, "first", "all", "round_robin", "random", "client_hash"),
 		ServfailError: oneOf(d, "dns64.on_aaaa_error", r.OnAAAAError, synthesizeOnError, servfailOnError) == servfailOnError,
 		BreakDNSSEC:   r.BreakDNSSEC, Validated: r.UpstreamsValidate, RecursiveOnly: r.RecursiveOnly,
 		Mapped:        d.prefixes("dns64.mapped", r.Mapped, "IPv4", netip.Addr.Is4),
@@ -176,19 +154,19 @@ func Everybody(p netip.Prefix) bool {
 
 // upstream reads 192.0.2.53, [2001:db8::53]:5353, [fe80::1%eth0]:53, tcp://192.0.2.53 or tls://192.0.2.53#dns.example.
 func (d *document) upstream(key, text string) Upstream {
-	u := Upstream{Transport: TransportUDP}
+	u := Upstream{Transport: "udp"}
 	rest := text
 	if scheme, after, ok := strings.Cut(text, "://"); ok {
-		u.Transport, rest = Transport(scheme), after
+		u.Transport, rest = scheme, after
 	}
 	var named bool
 	rest, u.Name, named = strings.Cut(rest, "#")
-	port, known := map[Transport]uint16{TransportUDP: 53, TransportTCP: 53, TransportTLS: 853}[u.Transport]
+	port, known := map[string]uint16{"udp": 53, "tcp": 53, "tls": 853}[u.Transport]
 	_, valid := domain(u.Name)
 	switch {
 	case !known:
 		d.problem(key, "is %q, but must begin with udp://, tcp://, tls:// or the address", text)
-	case named && u.Transport != TransportTLS:
+	case named && u.Transport != "tls":
 		d.problem(key, "is %q, but a name behind # is that of a certificate, which tls:// alone has", text)
 	case named && (!valid || u.Name == ""):
 		d.problem(key, "is %q, but behind # must be a name such as dns.example", text)

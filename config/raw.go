@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"nat64d/pool4"
+)
 
 // file mirrors the layout of a configuration file: the tags are its keys, and the value that fresh returns holds its
 // defaults. It is the one list of the keys that exist. Fields of features that this version does not have yet are
@@ -249,14 +253,16 @@ const (
 	servfailOnError     = "servfail"
 	reportingRouter     = "router"
 	literalDestination  = "literal"
+	computeChecksum     = "compute"
+	dropChecksum        = "drop"
 )
 
 // fresh returns the defaults. Lists of rows are empty.
 func fresh() *file {
 	return &file{
 		Version:    1,
-		Interfaces: rawIfaces{Engine: string(EngineAuto), Pin: []int{}, Coalesce: true, Bursts: true, Offloads: string(OffloadsLeave)},
-		Host:       rawHost{Guard: true, ReservePorts: true, AnswerARP: string(AnswerARPAuto)},
+		Interfaces: rawIfaces{Engine: "auto", Pin: []int{}, Coalesce: true, Bursts: true, Offloads: string(OffloadsLeave)},
+		Host:       rawHost{Guard: true, ReservePorts: true, AnswerARP: "auto"},
 		Sessions: rawSessions{
 			Max:             4_000_000,
 			ClientPrefixLen: 64,
@@ -276,14 +282,14 @@ func fresh() *file {
 			MaxStoredSYNs:          4096,
 			MaxStoredSYNsPerSource: 64,
 			MaxStoredSYNsPerPool4:  64,
-			PortHashFields:         int(HashClientAddress | HashClientPort | HashPeerAddress | HashPeerPort),
+			PortHashFields:         int(pool4.AllFields),
 		},
 		Fragments: rawFragments{Memory: 16 << 20, MemoryPerSource: memoryPerSource},
-		Filtering: rawFiltering{Mode: endpointIndependent, AllowInboundTCP: true, ICMPv6Info: passInfo, SourceCheck: string(SourceCheckLoose)},
+		Filtering: rawFiltering{Mode: endpointIndependent, AllowInboundTCP: true, ICMPv6Info: passInfo, SourceCheck: SourceCheckLoose.String()},
 		Translation: rawXlat{
 			LowestIPv6MTU:   1280,
 			TCPMSSClamp:     MSSOff,
-			ZeroUDPChecksum: string(ZeroUDPChecksumCompute),
+			ZeroUDPChecksum: computeChecksum,
 			TOS:             copied,
 			TrafficClass:    copied,
 			MTUPlateaus:     []int{65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68},
@@ -292,7 +298,7 @@ func fresh() *file {
 		Logging: rawLogging{Level: "info", Format: "auto"},
 		NATLog:  rawNATLog{Events: string(NATEventsNone)},
 		DNS64: rawDNS64{
-			Listen: []string{"[::]:53"}, PrefixPolicy: string(PrefixFirst), Exclude: words{"::ffff:0:0/96"}, Suffix: "::", OnAAAAError: synthesizeOnError,
+			Listen: []string{"[::]:53"}, PrefixPolicy: "first", Exclude: words{"::ffff:0:0/96"}, Suffix: "::", OnAAAAError: synthesizeOnError,
 			MaxInFlight: 1000, UDPSize: 1232, RatePerSecond: 5000,
 			Cache: rawDNSCache{Size: 10_000, MaxTTL: interval(24 * time.Hour), MaxNegativeTTL: interval(time.Hour), Prefetch: true},
 		},

@@ -45,7 +45,7 @@ func workers(c *config.Interfaces) int {
 	switch {
 	case c.Workers > 0:
 		return c.Workers
-	case c.Engine == config.EngineSimple: // it knows no groups
+	case c.Engine == afpacket.Simple.String(): // it knows no groups
 		return 1
 	}
 	return min(max(runtime.NumCPU()/4, 1), most)
@@ -156,7 +156,7 @@ func (p *Daemon) serve(ctx context.Context) (err error) {
 // build makes the parts, in the order in which they need each other. Nothing outside the process is changed yet.
 func (p *Daemon) build() (err error) {
 	c := p.config()
-	mode, err := nexthop.ParseAnswerARP(string(c.Host.AnswerARP))
+	mode, err := nexthop.ParseAnswerARP(c.Host.AnswerARP)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (p *Daemon) build() (err error) {
 	if err := errors.Join(p.checkPool6(c), checkZones(nil, c)); err != nil {
 		return err
 	}
-	if p.engine, err = afpacket.ParseEngine(string(c.Interfaces.Engine)); err != nil {
+	if p.engine, err = afpacket.ParseEngine(c.Interfaces.Engine); err != nil {
 		return err
 	}
 	var key [16]byte

@@ -20,14 +20,6 @@ import (
 	"nat64d/xlat"
 )
 
-var policies = map[config.PrivateV4]gateway.Policy{
-	config.PrivateV4Auto: gateway.Auto, config.PrivateV4Allow: gateway.Allow, config.PrivateV4Drop: gateway.Refuse,
-}
-
-var sourceChecks = map[config.SourceCheck]gateway.SourceCheck{
-	config.SourceCheckOff: gateway.SourceCheckOff, config.SourceCheckLoose: gateway.SourceLoose, config.SourceCheckStrict: gateway.SourceStrict,
-}
-
 // coalescing says what is coalesced, if it is asked for, on a kernel with or without super-packets of UDP.
 func coalescing(asked, udp bool) gateway.Coalescing {
 	switch {
@@ -73,10 +65,7 @@ func (p *Daemon) gatewayConfig(c *config.Config) gateway.Config {
 	}
 	g.Allow4 = c.AllowV4
 	g.Deny4, g.DenyPorts = denied(c.DenyV4)
-	g.SourceCheck = sourceChecks[c.Filtering.SourceCheck]
-	for _, private := range c.PrivateV4 {
-		g.Private = append(g.Private, policies[private])
-	}
+	g.SourceCheck, g.Private = c.Filtering.SourceCheck, c.PrivateV4
 	for _, mtu := range c.Translation.MTUPlateaus {
 		g.Plateaus = append(g.Plateaus, uint16(mtu))
 	}
@@ -113,7 +102,7 @@ func denied(rows []config.Deny) (hosts []netip.Prefix, ports []gateway.PortRule)
 }
 
 func xlatConfig(t *config.Translation) xlat.Config {
-	x := xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS, ZeroUDPDrop: t.ZeroUDPChecksum == config.ZeroUDPChecksumDrop}
+	x := xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS, ZeroUDPDrop: t.ZeroUDPDrop}
 	if !t.CopyTOS {
 		x.TOS = int(t.TOS)
 	}
@@ -147,7 +136,7 @@ func (p *Daemon) sessionConfig(c *config.Config) session.Config {
 		MaxHeldPorts:         s.MaxHeldPorts,
 		PortBlockSize:        s.PortBlockSize,
 		PortHoldDown:         s.PortHoldDown,
-		HashFields:           uint8(s.PortHashFields),
+		HashFields:           s.PortHashFields,
 		LogSessions:          c.NATEvents == config.NATEventsSessions,
 	}
 	switch c.NATEvents {

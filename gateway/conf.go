@@ -6,6 +6,7 @@ import (
 
 	"github.com/gaissmai/bart"
 
+	"nat64d/config"
 	"nat64d/egress"
 	"nat64d/packet"
 	"nat64d/pool6"
@@ -53,7 +54,7 @@ func (g *Gateway) Configure(c Config) {
 	}
 }
 
-// Pool4Changed draws the conclusions of a change of pool4 for the policies that are Auto.
+// Pool4Changed draws the conclusions of a change of pool4 for prefixes whose PrivateV4 is auto.
 func (g *Gateway) Pool4Changed() {
 	g.admin.Lock()
 	defer g.admin.Unlock()
@@ -66,11 +67,11 @@ func (g *Gateway) refuses(c *conf) []bool {
 	global := g.anyGlobal()
 	list := make([]bool, len(c.prefixes))
 	for i := range c.prefixes {
-		policy := Auto
+		policy := config.PrivateV4Auto
 		if at := slices.Index(c.Pool6, c.prefixes[i]); at >= 0 && at < len(c.Private) {
 			policy = c.Private[at]
 		}
-		list[i] = policy == Refuse || policy == Auto && global && c.prefixes[i].IsWellKnown()
+		list[i] = policy == config.PrivateV4Drop || policy == config.PrivateV4Auto && global && c.prefixes[i].IsWellKnown()
 	}
 	return list
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"nat64d/bib"
+	"nat64d/config"
 	"nat64d/drop"
 	"nat64d/egress"
 	"nat64d/fragment"
@@ -40,21 +41,21 @@ func (s Side) String() string { return [...]string{"v6", "v4"}[s] }
 
 // Config is what may be replaced while packets flow. It is immutable once given to the gateway.
 type Config struct {
-	Pool6           []pool6.Prefix // at least one; the first is that of sessions which IPv4 hosts begin
-	Private         []Policy       // for each prefix of Pool6; those that are missing are Auto
+	Pool6           []pool6.Prefix     // at least one; the first is that of sessions which IPv4 hosts begin
+	Private         []config.PrivateV4 // for each prefix of Pool6; those that are missing are Auto
 	Xlat            xlat.Config
-	Bypass          []netip.Prefix // parts of the prefixes that are the host's to forward, unless a prefix inside has them
-	Allow4          []netip.Prefix // IPv4 destinations that may be reached; empty: all
-	Deny4           []netip.Prefix // IPv4 destinations that may not be reached, even if they are in Allow4
-	DenyPorts       []PortRule     // some of whose ports may not be reached
-	Broadcasts      []packet.Addr4 // of the IPv4 interface's own subnets: nothing comes from them (RFC 1812 section 5.3.7)
-	Allow6          []netip.Prefix // clients that may use the gateway; empty: all
-	SourceCheck     SourceCheck    // of packets from IPv6
-	NoEcho          bool           // refuse ICMPv6 echo (RFC 6146 section 3.5.3)
-	MTU6, MTU4      uint32         // of the two links, in bytes, where they are less than the kernel says; 0: as it says
-	LowestIPv6MTU   int            // largest IPv6 packet made of an IPv4 packet that may be fragmented, in bytes
-	ClampMSS        int            // upper bound of the TCP MSS option; 0: none, AutoMSS: what the links carry
-	Plateaus        []uint16       // MTUs that a router which reports none may have meant (RFC 1191 section 7)
+	Bypass          []netip.Prefix     // parts of the prefixes that are the host's to forward, unless a prefix inside has them
+	Allow4          []netip.Prefix     // IPv4 destinations that may be reached; empty: all
+	Deny4           []netip.Prefix     // IPv4 destinations that may not be reached, even if they are in Allow4
+	DenyPorts       []PortRule         // some of whose ports may not be reached
+	Broadcasts      []packet.Addr4     // of the IPv4 interface's own subnets: nothing comes from them (RFC 1812 section 5.3.7)
+	Allow6          []netip.Prefix     // clients that may use the gateway; empty: all
+	SourceCheck     config.SourceCheck // of packets from IPv6
+	NoEcho          bool               // refuse ICMPv6 echo (RFC 6146 section 3.5.3)
+	MTU6, MTU4      uint32             // of the two links, in bytes, where they are less than the kernel says; 0: as it says
+	LowestIPv6MTU   int                // largest IPv6 packet made of an IPv4 packet that may be fragmented, in bytes
+	ClampMSS        int                // upper bound of the TCP MSS option; 0: none, AutoMSS: what the links carry
+	Plateaus        []uint16           // MTUs that a router which reports none may have meant (RFC 1191 section 7)
 	Fragments       fragment.Limits
 	Coalesce        Coalescing         // which packets of a flow leave as one super-packet
 	Moderation      time.Duration      // how long the next packets may gather after some came together; 0: not at all
@@ -89,17 +90,6 @@ const (
 	CoalesceNone Coalescing = iota
 	CoalesceTCP             // for kernels that take no other super-packets
 	CoalesceAll
-)
-
-// Policy says what becomes of a packet that pairs a prefix with a non-global IPv4 address.
-type Policy uint8
-
-// The policies. Auto refuses behind the Well-Known Prefix (RFC 6052 section 3.1), unless every address of pool4 is itself
-// non-global: then the gateway evidently stands behind another NAT or in a laboratory.
-const (
-	Auto Policy = iota
-	Allow
-	Refuse
 )
 
 // Routes knows the host's routes, neighbours and addresses; it is implemented by nexthop.Table. All methods are for any

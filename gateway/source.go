@@ -1,19 +1,10 @@
 package gateway
 
 import (
+	"nat64d/config"
 	"nat64d/drop"
 	"nat64d/packet"
 	"nat64d/pool6"
-)
-
-// SourceCheck says what the host's route to the source of a packet from IPv6 has to be (RFC 3704 section 2).
-type SourceCheck uint8
-
-// The checks.
-const (
-	SourceCheckOff SourceCheck = iota
-	SourceLoose                // there is one
-	SourceStrict               // it leads out of the v6 interface
 )
 
 // verify6 refuses sources that no client can have, and forged ones. It asks for the way of an answer, once for each source
@@ -41,8 +32,8 @@ func (w *worker) verify6(v *packet.View, quotes bool) drop.Reason {
 		return drop.OwnSource
 	case quotes:
 		return drop.None
-	case check == SourceCheckOff:
-	case r == drop.NoRoute, r == drop.OtherInterface && check == SourceStrict:
+	case check == config.SourceCheckOff:
+	case r == drop.NoRoute, r == drop.OtherInterface && check == config.SourceCheckStrict:
 		return drop.UnroutedSource
 	}
 	if w.hops.ByDestination() { // else the answer to another packet may go another way

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"nat64d/config"
 	"nat64d/drop"
 	"nat64d/packet"
 	"nat64d/pool4"
@@ -35,7 +36,7 @@ func (c changing) Hop4(*packet.Selector4) (packet.Hop, bool, drop.Reason) {
 func TestSourcesAreCheckedAgainAfterChanges(t *testing.T) {
 	routes := changing{change: new(change)}
 	g := stillWith(t, func(o *Options) {
-		o.Config.SourceCheck = SourceLoose
+		o.Config.SourceCheck = config.SourceCheckLoose
 		o.Routes, o.Hops = routes, func() Hops { return routes }
 	})
 	six, four := clients(1), []packet.Frame(nil)

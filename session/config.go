@@ -44,7 +44,7 @@ type Config struct {
 	MaxHeldPorts  int           // ports and Identifiers that rest at most, the oldest are let go; 0: no limit
 	PortHoldDown  time.Duration // for how long a released UDP port or Identifier is not used again; 0: not at all
 	PortBlockSize int           // consecutive ports that a client gets for itself at a time: pool4.Config.BlockSize
-	HashFields    uint8         // what the choice of a port depends on: pool4.Fields
+	HashFields    pool4.Fields  // what the choice of a port depends on
 
 	Log         func(Event) // told of bindings that begin and end; nil: nobody is
 	LogSessions bool        // Log is told of sessions, too
@@ -149,7 +149,7 @@ func (c *Config) bindings() bib.Config {
 			MaxHeld:   c.MaxHeldPorts,
 			BlockSize: c.PortBlockSize,
 			LogBlock:  c.LogBlock,
-			Fields:    pool4.Fields(c.HashFields),
+			Fields:    c.HashFields,
 		},
 	}
 	if log := c.Log; log != nil {

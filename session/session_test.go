@@ -28,7 +28,7 @@ var defaults = session.Config{
 	RSTDuringFIN:    true,
 
 	StoreSYNs:  true,
-	HashFields: uint8(pool4.AllFields),
+	HashFields: pool4.AllFields,
 }
 
 // synLimits bound the stored SYNs of newGateway.

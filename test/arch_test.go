@@ -34,7 +34,7 @@ var imports = map[string]string{
 	"config":         "pool4 pool6",
 	"dns64":          "pool6",
 	"egress":         "fragment icmp xlat packet ops/metrics drop",
-	"gateway":        "bib drop egress fragment icmp ops/metrics packet pool4 pool6 session synstore table xlat",
+	"gateway":        "bib config drop egress fragment icmp ops/metrics packet pool4 pool6 session synstore table xlat",
 	"daemon":         "linux/afpacket bib config ops/control dns64 drop fragment gateway linux/guard ops/metrics linux/nexthop linux/nic packet pool4 pool6 session synstore table xlat",
 	"demo":           "lab ops/control",
 	"cmd/nat64d":     "daemon demo config ops/control",

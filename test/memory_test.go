@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"nat64d/config"
 	"nat64d/drop"
 	"nat64d/gateway"
 	"nat64d/icmp"
@@ -178,7 +179,7 @@ type settingOptions struct {
 	pool4   []netip.Addr
 	ports   string // of each address; empty: all
 	routes  *plain
-	policy  gateway.Policy
+	policy  config.PrivateV4
 	errors  int
 	literal bool                  // LiteralReporter
 	log     *slog.Logger          // nil: nothing is logged
@@ -243,11 +244,11 @@ func newSetting(t testing.TB, o settingOptions) *setting {
 }
 
 // policyOf applies a policy for the Well-Known Prefix.
-func policyOf(p gateway.Policy, prefix pool6.Prefix) gateway.Policy {
+func policyOf(p config.PrivateV4, prefix pool6.Prefix) config.PrivateV4 {
 	if prefix.IsWellKnown() {
 		return p
 	}
-	return gateway.Auto
+	return config.PrivateV4Auto
 }
 
 func (s *setting) port(side gateway.Side, send bool) gateway.Port {

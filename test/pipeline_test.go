@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/gopacket/layers"
 
+	"nat64d/config"
 	"nat64d/drop"
 	"nat64d/gateway"
 	"nat64d/packet"
@@ -23,7 +24,7 @@ var (
 
 func ordinary() settingOptions {
 	return settingOptions{
-		pool6: []string{"2001:db8:64::/96"}, pool4: []netip.Addr{poolAddr}, errors: 1000, policy: gateway.Refuse,
+		pool6: []string{"2001:db8:64::/96"}, pool4: []netip.Addr{poolAddr}, errors: 1000, policy: config.PrivateV4Drop,
 		routes: &plain{
 			mtu6: 1500, mtu4: 1500, gw6: netip.MustParseAddr("2001:db8:1::1").As16(), gw4: netip.MustParseAddr("192.0.2.1").As4(),
 		},

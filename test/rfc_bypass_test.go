@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"nat64d/config"
 	"nat64d/drop"
 	"nat64d/gateway"
 	"nat64d/packet"
@@ -107,7 +108,7 @@ func subnetBroadcasts(t *testing.T) {
 func reporterInWellKnownPrefix(t *testing.T, from netip.Addr) {
 	t.Helper()
 	o := ordinary()
-	o.pool6, o.policy = []string{pool6.WellKnown.String()}, gateway.Allow
+	o.pool6, o.policy = []string{pool6.WellKnown.String()}, config.PrivateV4Allow
 	o.conf = func(c *gateway.Config) { c.Broadcasts = []packet.Addr4{from.As4()} }
 	s := bound(t, o)
 	quote := ip4(poolAddr, serverAddr, packet.NumUDP, udp(5000, 443, 4))

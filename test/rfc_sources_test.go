@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"nat64d/config"
 	"nat64d/drop"
 	"nat64d/gateway"
 	"nat64d/packet"
@@ -14,7 +15,7 @@ import (
 func linkLocalIsNeverTranslated(t *testing.T) {
 	metadata, private := netip.MustParseAddr("169.254.169.254"), netip.MustParseAddr("10.9.9.9")
 	for _, pool := range []string{"10.0.2.15", "169.254.65.1"} {
-		for _, policy := range []gateway.Policy{gateway.Auto, gateway.Allow} {
+		for _, policy := range []config.PrivateV4{config.PrivateV4Auto, config.PrivateV4Allow} {
 			o := poolOf("", netip.MustParseAddr(pool))
 			o.pool6, o.policy = []string{"64:ff9b::/96", "2001:db8:64::/96"}, policy
 			s := newSetting(t, o)
@@ -40,7 +41,7 @@ func linkLocalIsNeverTranslated(t *testing.T) {
 func TestForgedSources(t *testing.T) {
 	own6, own4 := netip.MustParseAddr("2001:db8:1::1"), netip.MustParseAddr("192.0.2.1")
 	unrouted, elsewhere := netip.MustParseAddr("2001:db8:bad::1"), netip.MustParseAddr("2001:db8:e::1")
-	for _, check := range []gateway.SourceCheck{gateway.SourceCheckOff, gateway.SourceLoose, gateway.SourceStrict} {
+	for _, check := range []config.SourceCheck{config.SourceCheckOff, config.SourceCheckLoose, config.SourceCheckStrict} {
 		o := ordinary()
 		o.routes.ways = map[netip.Addr]drop.Reason{
 			own6: drop.HostAddress, own4: drop.HostAddress, unrouted: drop.NoRoute, elsewhere: drop.OtherInterface,
@@ -52,10 +53,10 @@ func TestForgedSources(t *testing.T) {
 			own6: drop.OwnSource, netip.MustParseAddr("::ffff:192.0.2.9"): drop.MappedSource, netip.MustParseAddr("::192.0.2.9"): drop.Source6,
 			own4: drop.OwnSource, poolAddr: drop.SourceInPool4,
 		}
-		if check != gateway.SourceCheckOff {
+		if check != config.SourceCheckOff {
 			refused[unrouted] = drop.UnroutedSource
 		}
-		if check == gateway.SourceStrict {
+		if check == config.SourceCheckStrict {
 			refused[elsewhere] = drop.UnroutedSource
 		}
 		for _, src := range []netip.Addr{own6, netip.MustParseAddr("::ffff:192.0.2.9"), netip.MustParseAddr("::192.0.2.9"), unrouted, elsewhere, own4, poolAddr} {

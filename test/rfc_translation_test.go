@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"nat64d/config"
 	"nat64d/drop"
 	"nat64d/gateway"
 	"nat64d/packet"
@@ -139,7 +140,7 @@ func privateBehindTheWellKnownPrefix(t *testing.T) {
 	private, global := netip.MustParseAddr("10.0.2.15"), netip.MustParseAddr("192.88.99.1")
 	for pool, passes := range map[netip.Addr]bool{private: true, poolAddr: true, global: false} {
 		o := poolOf("", pool)
-		o.pool6, o.policy = []string{"64:ff9b::/96"}, gateway.Auto
+		o.pool6, o.policy = []string{"64:ff9b::/96"}, config.PrivateV4Auto
 		s := newSetting(t, o)
 		got := s.send(gateway.V6, ip6(clientAddr, netip.MustParseAddr("64:ff9b::10.9.9.9"), packet.NumUDP, udp(40000, 443, 4)))
 		if passes {

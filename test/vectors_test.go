@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 
+	"nat64d/config"
 	"nat64d/gateway"
 	"nat64d/packet"
 	"nat64d/test/dissect"
@@ -90,9 +91,9 @@ var sideNames = map[string]gateway.Side{"v6": gateway.V6, "v4": gateway.V4}
 
 func (v *wireVector) run(t *testing.T) {
 	routes := &plain{mtu6: v.Config.MTU6, mtu4: v.Config.MTU4, gw6: v.Config.GW6.As16(), gw4: v.Config.GW4.As4()}
-	policy := gateway.Allow
+	policy := config.PrivateV4Allow
 	if v.Config.Strict {
-		policy = gateway.Refuse
+		policy = config.PrivateV4Drop
 	}
 	s := newSetting(t, settingOptions{
 		pool6: v.Config.Pref64, pool4: v.Config.Pool4, routes: routes, policy: policy, errors: 10, literal: v.Config.Reporter == "literal", lowest: v.Config.Lowest,
