@@ -92,7 +92,7 @@ func start(o *packet.Out, v *packet.View, off *packet.Offload, ipLen int) drop.R
 	copy(o.Head[at:], v.Data[v.L4:v.L4+v.L4Len])
 	o.Payload = v.Data[v.L4+v.L4Len:]
 	o.Offload, o.Inner = packet.Offload{}, packet.Inner{}
-	if int(off.CsumStart) > v.L4 && v.Proto == packet.UDP && off.GSO == packet.GSONone && off.Checksum == packet.ChecksumPartial {
+	if v.Proto == packet.UDP && off.GSO == packet.GSONone && off.Checksum == packet.ChecksumPartial {
 		o.Inner = inner(v, off)
 	}
 	if off.GSO != packet.GSONone && off.Checksum == packet.ChecksumGood {
@@ -101,12 +101,12 @@ func start(o *packet.Out, v *packet.View, off *packet.Offload, ipLen int) drop.R
 	return offload(o, v, *off, ipLen)
 }
 
-// inner computes the checksum of a packet tunnelled in a UDP datagram if the sender left it to the NIC. The checksum
-// of the datagram already covers the completed one, and is then treated like any other.
+// inner computes the checksum of a packet tunnelled in a UDP datagram if the sender left that one to the NIC. The
+// checksum of the datagram already covers the completed one, and is then treated like any other.
 func inner(v *packet.View, off *packet.Offload) packet.Inner {
 	from, at := int(off.CsumStart), int(off.CsumStart)+int(off.CsumOffset)
 	if from < v.L4+packet.UDPLen || at+2 > len(v.Data) {
-		return packet.Inner{} // offload refuses it
+		return packet.Inner{} // the checksum of the datagram itself, or one that offload refuses
 	}
 	c := packet.Sum(0).Bytes(v.Data[from:]).Checksum()
 	if c == 0 {

@@ -251,12 +251,81 @@ func TestTunnelledPartialChecksum(t *testing.T) {
 	if sum := packet.Sum(0).Addr4(&mapped).Addr4(&server).Pseudo(len(b)-packet.IPv4Len, packet.NumUDP).Bytes(b[packet.IPv4Len:]).Fold(); sum != 0xffff {
 		t.Errorf("the sum of the datagram is %04x, want ffff", sum)
 	}
-	for _, bad := range []packet.Offload{
-		{Checksum: packet.ChecksumPartial, CsumStart: packet.IPv6Len + 2, CsumOffset: 6},
-		{Checksum: packet.ChecksumPartial, CsumStart: uint16(len(in) - 2), CsumOffset: 2},
+	for _, c := range []struct {
+		number uint8
+		off    packet.Offload
+		want   drop.Reason
+		inner  bool
+	}{
+		{packet.NumUDP, packet.Offload{Checksum: packet.ChecksumPartial, CsumStart: packet.IPv6Len, CsumOffset: 6}, drop.None, false},
+		{packet.NumUDP, packet.Offload{Checksum: packet.ChecksumPartial, CsumStart: packet.IPv6Len + 7, CsumOffset: 6}, drop.Offload, false},
+		{packet.NumUDP, packet.Offload{Checksum: packet.ChecksumPartial, CsumStart: packet.IPv6Len + 8, CsumOffset: 6}, drop.None, true},
+		{packet.NumUDP, packet.Offload{Checksum: packet.ChecksumPartial, CsumStart: uint16(len(in) - 4), CsumOffset: 2}, drop.None, true},
+		{packet.NumUDP, packet.Offload{Checksum: packet.ChecksumPartial, CsumStart: uint16(len(in) - 4), CsumOffset: 3}, drop.Offload, false},
+		{packet.NumUDP, packet.Offload{CsumStart: uint16(at), CsumOffset: packet.TCPChecksum}, drop.None, false},
+		{packet.NumUDP, packet.Offload{Checksum: packet.ChecksumPartial, CsumStart: uint16(at), CsumOffset: 16, GSO: packet.GSOUDPL4, GSOSize: 20}, drop.Offload, false},
+		{packet.NumTCP, packet.Offload{Checksum: packet.ChecksumPartial, CsumStart: uint16(at), CsumOffset: 2}, drop.Offload, false},
 	} {
-		if _, r := to4(in, bad); r != drop.Offload {
-			t.Errorf("%+v: %v", bad, r)
+		o, r := to4(ip6(c.number, transport6(c.number, tunnel)), c.off)
+		if r != c.want || r == drop.None && (o.Inner != packet.Inner{}) != c.inner {
+			t.Errorf("protocol %d, %+v: %v, tunnelled checksum %+v; want %v, %v", c.number, c.off, r, o.Inner, c.want, c.inner)
+		}
+	}
+}
+
+// A UDP datagram over IPv4 may have no checksum, and gets one (RFC 7915 section 4.5), unless the configuration refuses it. A
+// partial checksum of 0 is not a missing one: it is the sum of the pseudo-header.
+func TestUDPWithoutChecksum(t *testing.T) {
+	defer func(c xlat.Config) { conf = c }(conf)
+	translated, _ := to4(ip6(packet.NumUDP, transport6(packet.NumUDP, []byte("data"))), packet.Offload{})
+	in := swap4(join(translated))
+	binary.BigEndian.PutUint16(in[packet.IPv4Len+packet.UDPChecksum:], 0)
+	o, r := to6(in, packet.Offload{})
+	if r != drop.None {
+		t.Fatal(r)
+	}
+	verify(t, join(o))
+	conf.ZeroUDPDrop = true
+	if _, r := to6(in, packet.Offload{}); r != drop.UDPZeroChecksum {
+		t.Errorf("%v, want %v", r, drop.UDPZeroChecksum)
+	}
+	partial := packet.Offload{Checksum: packet.ChecksumPartial, CsumStart: packet.IPv4Len, CsumOffset: packet.UDPChecksum}
+	if o, r := to6(in, partial); r != drop.None || o.Offload.Checksum != packet.ChecksumPartial {
+		t.Errorf("a partial checksum of 0: %v, metadata %+v", r, o.Offload)
+	}
+}
+
+// The kind of a super-packet must fit the protocol; the kinds of TCP change places.
+func TestKindsOfSuperPackets(t *testing.T) {
+	for _, c := range []struct {
+		number   uint8
+		kind     packet.GSO // over IPv4
+		good     bool
+		becomes  packet.GSO
+		checksum packet.Checksum
+	}{
+		{packet.NumTCP, packet.GSOTCPv4, true, packet.GSOTCPv6, packet.ChecksumGood},
+		{packet.NumTCP, packet.GSOTCPv4, true, packet.GSOTCPv6, packet.ChecksumPartial},
+		{packet.NumUDP, packet.GSOUDPL4, true, packet.GSOUDPL4, packet.ChecksumGood},
+		{packet.NumUDP, packet.GSOUDPL4, true, packet.GSOUDPL4, packet.ChecksumPartial},
+		{packet.NumUDP, packet.GSOTCPv4, false, 0, packet.ChecksumPartial},
+		{packet.NumTCP, packet.GSOUDPL4, false, 0, packet.ChecksumPartial},
+	} {
+		translated, _ := to4(ip6(c.number, transport6(c.number, make([]byte, 3000))), packet.Offload{})
+		in := swap4(join(translated))
+		off := packet.Offload{Checksum: c.checksum, GSO: c.kind, GSOSize: 1000, HdrLen: 40}
+		if at := map[uint8]uint16{packet.NumTCP: packet.TCPChecksum, packet.NumUDP: packet.UDPChecksum}[c.number]; c.checksum == packet.ChecksumPartial {
+			off.CsumStart, off.CsumOffset = packet.IPv4Len, at
+			h := packet.IPv4(in)
+			binary.BigEndian.PutUint16(in[packet.IPv4Len+at:], packet.Sum(0).Addr4(h.Src()).Addr4(h.Dst()).Pseudo(len(in)-packet.IPv4Len, c.number).Fold())
+		}
+		o, r := to6(in, off)
+		if (r == drop.None) != c.good || c.good && (o.Offload.GSO != c.becomes || o.Offload.Checksum != packet.ChecksumPartial) {
+			t.Errorf("protocol %d, kind %d: %v, %+v", c.number, c.kind, r, o.Offload)
+			continue
+		}
+		if c.good {
+			verify(t, dissect.Finish(join(o), int(o.Offload.CsumStart), int(o.Offload.CsumOffset)))
 		}
 	}
 }
