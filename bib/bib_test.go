@@ -91,8 +91,8 @@ func TestBindingLivesAsLongAsItIsHeld(t *testing.T) {
 	if got, ok := b.Lookup4(packet.UDP, m); ok {
 		t.Errorf("Lookup4 without a session: %v", got)
 	}
-	if b.Len(packet.UDP) != 0 || b.pool.Entries()[1].Used != 0 {
-		t.Errorf("%d bindings, pool %v", b.Len(packet.UDP), b.pool.Entries())
+	if b.Len(packet.UDP) != 0 || b.pool.Usage()[1].Used != 0 {
+		t.Errorf("%d bindings, pool %v", b.Len(packet.UDP), b.pool.Usage())
 	}
 }
 
@@ -311,7 +311,7 @@ func TestConcurrentUse(t *testing.T) {
 	if n := b.Len(packet.UDP); n != 0 {
 		t.Errorf("%d bindings are left", n)
 	}
-	for _, u := range b.pool.Entries() {
+	for _, u := range b.pool.Usage() {
 		if u.Used != 0 {
 			t.Errorf("%v: %d ports are still in use", u.Entry, u.Used)
 		}

@@ -195,7 +195,7 @@ func (m *model) compare(t *rapid.T) {
 	}
 	m.strangers(t)
 	used := 0
-	for _, u := range m.pool.Entries() {
+	for _, u := range m.pool.Usage() {
 		used += u.Used
 	}
 	inRange := 0

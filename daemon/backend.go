@@ -70,7 +70,7 @@ func (b *backend) usage() []control.Protocol {
 		ps[i] = control.Protocol{Protocol: p.String(), Bindings: b.gateway.Bindings.Len(p), Sessions: b.gateway.Sessions.Len(p)}
 	}
 	last := make([]netip.Addr, len(protocols))
-	for _, u := range b.pool.Entries() {
+	for _, u := range b.pool.Usage() {
 		p := &ps[u.Proto]
 		p.Pool4Ports += ports(u.Entry)
 		p.Pool4Used += u.Used
@@ -107,7 +107,7 @@ func (b *backend) Pool4() []control.Pool4Entry {
 	for _, a := range b.routes.Addresses() {
 		states[a.Addr] = a.State
 	}
-	for _, u := range b.pool.Entries() {
+	for _, u := range b.pool.Usage() {
 		state, known := states[u.Addr]
 		if !known { // it has just come
 			state = nexthop.AddressWaiting
@@ -200,7 +200,7 @@ func (b *backend) RemovePool4(c control.Pool4Change) (control.Pool4Result, error
 func (b *backend) FlushPool4() (control.Pool4Result, error) {
 	b.admin.Lock()
 	defer b.admin.Unlock()
-	all := entries(b.pool)
+	all := b.pool.Entries()
 	b.pool.Flush()
 	return b.removed(all)
 }
@@ -219,7 +219,7 @@ func (b *backend) removed(gone []pool4.Entry) (control.Pool4Result, error) {
 // whole returns what pool4 has of the addresses and protocols wanted, whatever the ports, or those if it has
 // nothing.
 func (b *backend) whole(wanted []pool4.Entry) (all []pool4.Entry) {
-	for _, have := range entries(b.pool) {
+	for _, have := range b.pool.Entries() {
 		if slices.ContainsFunc(wanted, func(e pool4.Entry) bool { return e.Addr == have.Addr && e.Proto == have.Proto }) {
 			all = append(all, have)
 		}

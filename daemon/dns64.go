@@ -20,7 +20,6 @@ import (
 	"nat64d/config"
 	"nat64d/dns64"
 	"nat64d/ops/control"
-	"nat64d/pool4"
 	"nat64d/pool6"
 )
 
@@ -39,7 +38,7 @@ type dns64Service struct {
 // basis is what the forwarder's configuration is made of.
 type basis struct {
 	conf   *config.Config
-	pool   []pool4.Entry  // what pool4 has at present
+	pool4  []netip.Addr   // the addresses of pool4 at present
 	routed []netip.Prefix // out of the v6 interface
 }
 
@@ -194,12 +193,12 @@ func (b *basis) private(p pool6.Prefix, choice config.PrivateV4) bool {
 	if !p.IsWellKnown() {
 		return true
 	}
-	return len(b.pool) > 0 && !slices.ContainsFunc(b.pool, func(e pool4.Entry) bool { return pool6.Global4(e.Addr.As4()) })
+	return len(b.pool4) > 0 && !slices.ContainsFunc(b.pool4, func(a netip.Addr) bool { return pool6.Global4(a.As4()) })
 }
 
 // basis returns what the forwarder's configuration is to be made of. The caller holds p.admin, unless nothing runs yet.
 func (p *Daemon) basis() basis {
-	return basis{conf: p.config(), pool: entries(p.pool), routed: p.routes.Behind6()}
+	return basis{conf: p.config(), pool4: p.pool.Addresses(), routed: p.routes.Behind6()}
 }
 
 // off is the error of what needs a forwarder that is off.

@@ -153,7 +153,10 @@ func (a *DNS64) reload(watch func(*nexthop.Table)) error {
 // basis returns what the forwarder's configuration is to be made of. The pool is the one of the file: what was added to a
 // running gateway is not known here.
 func (a *DNS64) basis() basis {
-	b := basis{conf: a.conf, pool: a.conf.Pool4}
+	b := basis{conf: a.conf}
+	for _, e := range a.conf.Pool4 {
+		b.pool4 = append(b.pool4, e.Addr)
+	}
 	if a.routes != nil {
 		b.routed = a.routes.Behind6()
 	}

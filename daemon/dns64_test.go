@@ -20,7 +20,6 @@ import (
 	"nat64d/config"
 	"nat64d/dns64"
 	"nat64d/ops/control"
-	"nat64d/pool4"
 	"nat64d/pool6"
 )
 
@@ -79,7 +78,7 @@ func TestPrivateAddressesBehindAPrefix(t *testing.T) {
 	} {
 		var b basis
 		for _, a := range row.pool {
-			b.pool = append(b.pool, pool4.Entry{Addr: netip.MustParseAddr(a)})
+			b.pool4 = append(b.pool4, netip.MustParseAddr(a))
 		}
 		prefix, err := pool6.ParsePrefix(row.prefix)
 		if err != nil {

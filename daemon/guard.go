@@ -123,7 +123,7 @@ func (p *Daemon) covered(more []pool4.Entry, bound rows, prefixes []pool6.Prefix
 	static := maps.Clone(p.static)
 	maps.Copy(static, bound)
 	c := guard.Covered{
-		Pool4:  merged(slices.Concat(entries(p.pool), mapped(static), more)),
+		Pool4:  merged(slices.Concat(p.pool.Entries(), mapped(static), more)),
 		Pool6:  merge(p.config().Pool6, prefixes),
 		Bypass: bypass,
 	}
@@ -204,7 +204,7 @@ func (g *guarded) readNAT() (fresh []string) {
 	if g.g == nil || began.Before(g.nat.next) || !g.nat.stale.Swap(false) {
 		return nil
 	}
-	found, err := g.g.Masqueraded(entries(g.p.pool))
+	found, err := g.g.Masqueraded(g.p.pool.Entries())
 	g.nat.next = time.Now().Add(natShare * time.Since(began))
 	if err != nil {
 		return []string{"the host's NAT rules cannot be read, and may take ports of pool4: " + err.Error()}

@@ -72,7 +72,7 @@ func minus(a, b []pool4.Entry) []pool4.Entry {
 	rest := pool4.New([16]byte{}) // it knows how to merge and to cut
 	_, _, _ = rest.Add(a)
 	cutOut(rest, b)
-	return entries(rest)
+	return rest.Entries()
 }
 
 // cutOut takes transport addresses out of a pool, as far as they are there.
@@ -86,7 +86,7 @@ func cutOut(pool *pool4.Pool, es []pool4.Entry) {
 		byRow[row{e.Addr, e.Proto}] = append(byRow[row{e.Addr, e.Proto}], e)
 	}
 	var gone []pool4.Entry
-	for _, have := range entries(pool) {
+	for _, have := range pool.Entries() {
 		for _, e := range byRow[row{have.Addr, have.Proto}] {
 			if have.Lo <= e.Hi && e.Lo <= have.Hi {
 				gone = append(gone, pool4.Entry{Addr: e.Addr, Proto: e.Proto, Lo: max(have.Lo, e.Lo), Hi: min(have.Hi, e.Hi)})
@@ -94,16 +94,6 @@ func cutOut(pool *pool4.Pool, es []pool4.Entry) {
 		}
 	}
 	_, _ = pool.Remove(gone) // all of it is there: whoever holds admin alone changes pool4
-}
-
-// entries returns the ranges of a pool without their usage.
-func entries(pool *pool4.Pool) []pool4.Entry {
-	us := pool.Entries()
-	es := make([]pool4.Entry, len(us))
-	for i := range us {
-		es[i] = us[i].Entry
-	}
-	return es
 }
 
 // rows are static bindings: single transport addresses to clients.
@@ -195,7 +185,7 @@ func mapped(rs rows) []pool4.Entry { return slices.Collect(maps.Keys(rs)) }
 func merged(es []pool4.Entry) []pool4.Entry { return minus(es, nil) }
 
 // taken returns the transport addresses that are ours and not the host's: pool4 and static rows.
-func (p *Daemon) taken() []pool4.Entry { return merged(append(entries(p.pool), mapped(p.static)...)) }
+func (p *Daemon) taken() []pool4.Entry { return merged(append(p.pool.Entries(), mapped(p.static)...)) }
 
 // reload reads the configuration again, as at the start, and makes what differs effective.
 func (p *Daemon) reload() ([]config.Change, error) {

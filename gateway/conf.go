@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
 	"github.com/gaissmai/bart"
@@ -77,12 +78,7 @@ func (g *Gateway) refuses(c *conf) []bool {
 }
 
 func (g *Gateway) anyGlobal() bool {
-	for _, u := range g.Pool4.Entries() {
-		if pool6.Global4(u.Addr.As4()) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(g.Pool4.Addresses(), func(a netip.Addr) bool { return pool6.Global4(a.As4()) })
 }
 
 // LetsPrivatePass says whether packets that pair the Well-Known Prefix with a non-global IPv4 address are translated at

@@ -287,7 +287,7 @@ func FuzzPipeline(f *testing.F) {
 				t.Fatalf("%v: %d bindings and %d sessions are left", p, b, s)
 			}
 		}
-		for _, u := range r.g.Pool4.Entries() {
+		for _, u := range r.g.Pool4.Usage() {
 			if u.Used != 0 {
 				t.Fatalf("%v: %d ports are left in use", u.Entry, u.Used)
 			}

@@ -139,7 +139,3 @@ func (e Entry) span() span { return span{e.Lo, e.Hi} }
 func (k rowKey) entry(s span) Entry {
 	return Entry{Addr: addrOf(k.addr), Proto: k.proto, Lo: s.lo, Hi: s.hi}
 }
-
-func sortUsage(list []Usage) {
-	slices.SortFunc(list, func(a, b Usage) int { return a.Compare(b.Entry) })
-}

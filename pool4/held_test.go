@@ -32,7 +32,7 @@ func TestHoldDown(t *testing.T) {
 		if again(2*time.Second) || again(122*time.Second) {
 			t.Errorf("%v: a held port is chosen", proto)
 		}
-		if u := p.Entries()[proto]; u.Used != 0 || u.Held != 1 {
+		if u := p.Usage()[proto]; u.Used != 0 || u.Held != 1 {
 			t.Errorf("%v: %d used, %d held", proto, u.Used, u.Held)
 		}
 		if !again(122*time.Second + 1) {
@@ -85,8 +85,8 @@ func TestManyHeldPorts(t *testing.T) {
 		steps := 1
 		for ; p.Expire(now+30*time.Minute, budget); steps++ {
 		}
-		if steps != n/budget+1 || p.Entries()[packet.UDP].Held != 0 {
-			t.Errorf("after %d steps, %d are held", steps, p.Entries()[packet.UDP].Held)
+		if steps != n/budget+1 || p.Usage()[packet.UDP].Held != 0 {
+			t.Errorf("after %d steps, %d are held", steps, p.Usage()[packet.UDP].Held)
 		}
 	}
 }

@@ -251,7 +251,7 @@ func (m *model) compareFree(t *rapid.T) {
 
 func (m *model) compare(t *rapid.T) {
 	in := make(map[transport]bool)
-	for _, u := range m.pool.Entries() {
+	for _, u := range m.pool.Usage() {
 		used, held := 0, 0
 		each(u.Entry, func(x transport) {
 			in[x] = true

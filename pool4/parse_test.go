@@ -131,8 +131,8 @@ func TestAddRefusesBadEntries(t *testing.T) {
 		if _, _, err := p.Add([]Entry{{Addr: good, Lo: 1, Hi: 2}, e}); err == nil {
 			t.Errorf("Add(%+v) succeeds", e)
 		}
-		if len(p.Entries()) != 0 {
-			t.Errorf("Add(%+v) fails, but leaves %v", e, p.Entries())
+		if len(p.Usage()) != 0 {
+			t.Errorf("Add(%+v) fails, but leaves %v", e, p.Usage())
 		}
 		if _, err := p.Remove([]Entry{e}); err == nil {
 			t.Errorf("Remove(%+v) succeeds", e)

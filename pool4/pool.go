@@ -379,18 +379,44 @@ func (p *Pool) Free(proto packet.Proto) (free, all int) {
 	return free, all
 }
 
-// Entries returns what the pool holds, sorted by address, protocol and port, ranges merged.
-func (p *Pool) Entries() []Usage {
-	var list []Usage
-	for proto, a := range p.view.Load() {
-		for i, r := range a.rows {
-			spans, used, held := r.usage()
-			for j, s := range spans {
-				e := Entry{Addr: addrOf(a.addrs[i]), Proto: packet.Proto(proto), Lo: s.lo, Hi: s.hi}
-				list = append(list, Usage{e, used[j], held[j]})
+// Addresses returns the addresses that the pool holds for any protocol, sorted. It takes no lock.
+func (p *Pool) Addresses() (list []netip.Addr) {
+	v := p.view.Load()
+	for proto := range v {
+		for _, n := range v[proto].addrs {
+			list = append(list, addrOf(n))
+		}
+	}
+	slices.SortFunc(list, netip.Addr.Compare)
+	return slices.Compact(list)
+}
+
+// Entries returns what the pool holds, sorted by address, protocol and port, ranges merged. It takes no lock.
+func (p *Pool) Entries() (list []Entry) {
+	v := p.view.Load()
+	for proto := range v {
+		for i, spans := range v[proto].spans {
+			for _, s := range spans {
+				list = append(list, rowKey{packet.Proto(proto), v[proto].addrs[i]}.entry(s))
 			}
 		}
 	}
-	sortUsage(list)
+	slices.SortFunc(list, Entry.Compare)
+	return list
+}
+
+// Usage returns the entries of the pool, in the order of Entries, and how much of each is in use. It takes the lock of each
+// address for a moment.
+func (p *Pool) Usage() (list []Usage) {
+	v := p.view.Load()
+	for proto := range v {
+		for i, r := range v[proto].rows {
+			spans, used, held := r.usage()
+			for j, s := range spans {
+				list = append(list, Usage{rowKey{packet.Proto(proto), v[proto].addrs[i]}.entry(s), used[j], held[j]})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b Usage) int { return a.Compare(b.Entry) })
 	return list
 }

@@ -3,6 +3,7 @@ package pool4
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -56,8 +57,8 @@ func TestAddMergesAndSaysSo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if list(added) != c.added || c.merged != list(merged) && c.merged != c.ports || list(entriesOf(p)) != c.all {
-			t.Errorf("add %s: added %q, merged %q, now %q; want %+v", c.ports, list(added), list(merged), list(entriesOf(p)), c)
+		if list(added) != c.added || c.merged != list(merged) && c.merged != c.ports || list(p.Entries()) != c.all {
+			t.Errorf("add %s: added %q, merged %q, now %q; want %+v", c.ports, list(added), list(merged), list(p.Entries()), c)
 		}
 	}
 }
@@ -81,7 +82,7 @@ func TestRemovePunchesHoles(t *testing.T) {
 		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("remove %s: error %v, want %q", c.ports, err, c.err)
 		}
-		if got := list(entriesOf(p)); got != c.all {
+		if got := list(p.Entries()); got != c.all {
 			t.Errorf("remove %s: now %q, want %q", c.ports, got, c.all)
 		}
 	}
@@ -90,20 +91,13 @@ func TestRemovePunchesHoles(t *testing.T) {
 func TestRemoveIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, "192.0.2.1", "7000-8000")
-	before := p.Entries()
+	before := p.Usage()
 	if _, err := p.Remove(append(parse(t, "192.0.2.1", "7000"), parse(t, "192.0.2.2", "7000")...)); err == nil {
 		t.Error("no error")
 	}
-	if !slices.Equal(p.Entries(), before) {
-		t.Errorf("now %v", p.Entries())
+	if !slices.Equal(p.Usage(), before) {
+		t.Errorf("now %v", p.Usage())
 	}
-}
-
-func entriesOf(p *Pool) (entries []Entry) {
-	for _, u := range p.Entries() {
-		entries = append(entries, u.Entry)
-	}
-	return entries
 }
 
 func list(entries []Entry) string {
@@ -113,6 +107,26 @@ func list(entries []Entry) string {
 		all = append(all, f[len(f)-1])
 	}
 	return strings.Join(all, " ")
+}
+
+func TestAddressesAndEntriesAreSorted(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, "192.0.2.9", "80", "192.0.2.1", "7000-8000", "192.0.2.9", "8001-9000")
+	if _, err := p.Remove(parse(t, "192.0.2.1", "7000-8000", packet.ICMP)); err != nil {
+		t.Fatal(err)
+	}
+	want := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.9")}
+	if got := p.Addresses(); !slices.Equal(got, want) {
+		t.Errorf("addresses %v, want %v", got, want)
+	}
+	entries := p.Entries()
+	if len(entries) != 2+3*2 || !slices.IsSortedFunc(entries, Entry.Compare) {
+		t.Errorf("entries %v, want 8, sorted", entries)
+	}
+	p.Flush()
+	if a, e := p.Addresses(), p.Entries(); len(a) != 0 || len(e) != 0 {
+		t.Errorf("an empty pool has addresses %v and entries %v", a, e)
+	}
 }
 
 // TestClassAndParity uses up a pool of ten ports on either side of 1024: RFC 6146 section 3.5.1.1 for UDP, section
@@ -286,7 +300,7 @@ func TestConcurrentUse(t *testing.T) {
 			if _, err := p.Remove(hole); err != nil {
 				t.Error(err)
 			}
-			p.Entries()
+			p.Usage()
 			if _, _, err := p.Add(hole); err != nil {
 				t.Error(err)
 			}

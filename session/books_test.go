@@ -73,7 +73,7 @@ func concurrentConfiguration(t *testing.T, block int) {
 	if n := log.blocks.Load(); n != 0 {
 		t.Errorf("the log has %d port blocks too many", n)
 	}
-	for _, u := range g.pool.Entries() {
+	for _, u := range g.pool.Usage() {
 		if u.Used != 0 || u.Held != 0 {
 			t.Errorf("%v: %d ports are still in use, %d held", u.Entry, u.Used, u.Held)
 		}

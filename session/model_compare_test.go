@@ -126,7 +126,7 @@ func (m *model) compareSYNs(t *rapid.T) {
 
 // comparePool compares what pool4 says of its ports.
 func (m *model) comparePool(t *rapid.T) {
-	for _, u := range m.pool.Entries() {
+	for _, u := range m.pool.Usage() {
 		used, held := 0, 0
 		for port := u.Lo; port <= u.Hi; port++ {
 			at := endpoint4("192.0.2.1", port)

@@ -248,7 +248,7 @@ func TestConcurrentUse(t *testing.T) {
 	if s, b := g.sizes(); s != 0 || b != 0 {
 		t.Errorf("%d sessions and %d bindings are left", s, b)
 	}
-	for _, u := range g.pool.Entries() {
+	for _, u := range g.pool.Usage() {
 		if u.Used != 0 {
 			t.Errorf("%v: %d ports are still in use", u.Entry, u.Used)
 		}
