@@ -1,4 +1,4 @@
-# The project's tasks. Go 1.26 or newer and make are all that has to be there, and perf for make profile; the rest is fetched.
+# The project's tasks. They need Go 1.26 or newer, make, and for make profile perf; they install the other programs.
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -8,7 +8,7 @@ FUZZTIME    ?= 10s
 
 # Namespaces and packet sockets need root; compiling does not.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-# A test that runs as root must not compile as root, so it is given the binaries and the place of the servers.
+# Root runs the tests, but must not compile; the variables name the compiled binaries and the unpacked servers.
 AS_ROOT := $(if $(SUDO),-exec "sudo env PATH=$$PATH NAT64D_BIN=$(CURDIR)/bin NAT64D_CACHE=$(CACHE)")
 
 .DEFAULT_GOAL := help
@@ -20,10 +20,10 @@ help: ## list the targets
 build: ## build bin/nat64d and bin/nat64ctl, static
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ ./cmd/...
 
-demo: build ## watch an IPv6-only host talk to an IPv4-only one, in namespaces of its own (needs root)
+demo: build ## show an IPv6-only host and an IPv4-only one communicating, in network namespaces (needs root)
 	$(SUDO) bin/nat64d demo $(DEMO)
 
-test: deps build check unit ## everything that has to hold: what continuous integration runs (needs root)
+test: deps build check unit ## all checks and tests, as run by continuous integration (needs root)
 
 check: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); \
@@ -31,15 +31,15 @@ check: ## gofmt, go vet, staticcheck
 	go vet -tags long ./...
 	go run $(STATICCHECK) -tags long ./...
 
-# One package at a time: the end-to-end tests measure loss, and a neighbour's load would be measured with it. The tables get
-# their memory from Go under the race detector and from the kernel otherwise, so they are tested both ways.
-unit: deps build ## the tests alone, under the race detector (needs root)
+# One package at a time, because the load of other packages would disturb the end-to-end tests that measure loss. The
+# tables use memory of Go under the race detector and of the kernel otherwise, so both are tested.
+unit: deps build ## the tests, with the race detector (needs root)
 	go test -count 1 ./table ./bib ./session
 	CGO_ENABLED=1 go build -race ./...
 	CGO_ENABLED=1 go test -race -p 1 -count 1 -timeout 20m $(AS_ROOT) ./...
 
 # Tests that take minutes are in files with the build tag long, and their names begin with TestLong.
-test-long: deps build ## the tests that take minutes: floods, hundreds of changes under load (needs root)
+test-long: deps build ## tests that take minutes: floods, hundreds of changes under load (needs root)
 	go test -tags long -p 1 -count 1 -timeout 60m -run '^TestLong' -v $(AS_ROOT) ./...
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
@@ -50,18 +50,18 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 		done; \
 	done
 
-bench: deps build ## measure beside the kernel and Tayga, three times, a quarter of an hour; BENCH=-help lists flags (needs root)
+bench: deps build ## compare with the kernel and Tayga, three rounds, 15 minutes; BENCH=-help lists flags (needs root)
 	go build -o bin/ ./test/bench
 	$(SUDO) bin/bench -reps 3 -cache "$(CACHE)" $(BENCH)
 
-bench-quick: deps build ## the same in two minutes, less exact (needs root)
+bench-quick: deps build ## the same in two minutes, less precise (needs root)
 	go build -o bin/ ./test/bench
 	$(SUDO) bin/bench -quick -cache "$(CACHE)" $(BENCH)
 
-bench-dns: deps build ## measure DNS64 beside BIND and Unbound, two minutes
+bench-dns: deps build ## compare DNS64 with BIND and Unbound, two minutes
 	scripts/bench-dns bin "$(CACHE)"
 
-# nat64d is built with its symbols here, or the profile would have no names.
+# This build of nat64d keeps its symbols, which the profile needs.
 profile: deps ## CPU profiles of nat64d under load, kernel included, and of its Go benchmarks, in .cache/profile (needs root)
 	mkdir -p "$(CACHE)/profile"
 	CGO_ENABLED=0 go build -o "$(CACHE)/profile/" ./cmd/nat64d ./test/bench
@@ -73,12 +73,12 @@ profile: deps ## CPU profiles of nat64d under load, kernel included, and of its 
 	done
 	go tool pprof -top -nodecount 15 "$(CACHE)/profile/gateway.test" "$(CACHE)/profile/gateway.pprof"
 
-deps: ## get the programs that the tests use, if they are missing (needs root)
+deps: ## install or unpack missing programs for the tests (needs root)
 	@scripts/deps "$(CACHE)"
 
 install: build ## copy the programs to PREFIX/sbin (/usr/local)
 	install -d "$(DESTDIR)$(PREFIX)/sbin"
 	install -m 755 bin/nat64d bin/nat64ctl "$(DESTDIR)$(PREFIX)/sbin/"
 
-clean: ## remove what make made
+clean: ## remove the files that make created
 	rm -rf bin .cache

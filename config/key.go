@@ -84,7 +84,7 @@ var keys = []Key{
 	{Name: "fragments.memory", Live: true, Help: "bytes of all fragments that wait for the rest of their datagram"},
 	{Name: "fragments.memory_per_source", Live: true, Help: "of them, from one source"},
 	{Name: "fragments.per_source", Live: true, Help: "fragments of one source that wait; 0: as many as its memory holds"},
-	{Name: "filtering.mode", Live: true, Help: "who may send to a bound port: anybody (endpoint_independent), or addresses the client has a session with (address_dependent)"},
+	{Name: "filtering.mode", Live: true, Help: "who may send to a bound port: any IPv4 host (endpoint_independent), or hosts that the client has a session with (address_dependent)"},
 	{Name: "filtering.allow_inbound_tcp", Live: true, Help: "IPv4 hosts may open connections to bound ports"},
 	{Name: "filtering.icmpv6_info", Live: true, Help: "pings of IPv6 clients: pass or drop"},
 	{Name: "filtering.source_check", Live: true, Help: "packets from IPv6 need a route to their source: off, loose (any) or strict (out of the v6 interface)"},

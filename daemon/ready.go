@@ -113,7 +113,7 @@ func (p *Daemon) notReady(st *control.Status, addresses []nexthop.Address) (why 
 	}
 	why = append(why, unreachable(addresses)...)
 	if st.Paused {
-		why = append(why, "translation is paused: nat64ctl resume goes on")
+		why = append(why, "translation is paused: nat64ctl resume continues")
 	}
 	return why
 }

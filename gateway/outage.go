@@ -31,7 +31,7 @@ func (o *outage) stalled() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.missing++
-	o.log.Warn("the kernel drops the NIC's packets for want of room and none is received: opening the port anew")
+	o.log.Warn("the receive ring of the NIC is full and the kernel delivers nothing: opening the port again")
 }
 
 // found notes that one has been opened, and says whether it was the last that was missing.

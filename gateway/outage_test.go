@@ -110,7 +110,7 @@ func TestAStalledPortIsOpenedAnew(t *testing.T) {
 	if room, offload, large := c.Drops(drop.Ring), c.Drops(drop.Offload), c.Drops(drop.Large); room != 2+3 || offload != 2*room || large != 3*room {
 		t.Errorf("%d packets lost for want of room, %d for their kind and %d for their length; want 5, 10 and 15", room, offload, large)
 	}
-	if n := strings.Count(said.String(), "opening the port anew"); n != 1 {
+	if n := strings.Count(said.String(), "opening the port again"); n != 1 {
 		t.Errorf("the log says %d times that the port has stalled:\n%s", n, &said)
 	}
 }

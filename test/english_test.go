@@ -21,7 +21,7 @@ var phrases = []advice{
 	{`\b(says?|tells?) (whether|if)\b`, "reports whether"},
 	{`^\w+ says (what|which|how|where|when|why|who)\b`, "returns, selects or holds: the verb for what the code does"},
 	{`(^|\n\n|[.:;] )(who|whoever) \w+`, "name the actor: a host that …, the caller"},
-	{`(^|\n\n|\. )what [^?.:]*[.,;]`, "begin with a noun, not with a clause"},
+	{`(^|\n\n|\. )what [^?.:#|]*[.,;]`, "begin with a noun, not with a clause"},
 	{`\b(whoever|whosoever|whomever|whatsoever)\b`, "name the actor"},
 	{`\b(nobody|somebody|everybody|anybody)\b`, "name the actor: no client, every process, another station"},
 	{`\bbut for\b`, "except for"},
@@ -65,6 +65,7 @@ var identifiers = map[string]map[string]string{
 // cleaned are the folders whose sentences have been rewritten; the test covers no others.
 var cleaned = []string{
 	"drop", "packet", "icmp", "xlat", "pool6", "lab", "linux/ethtool", "linux/nic", "linux/nexthop", "linux/guard", "ops/control", "test",
+	"scripts", "deploy/systemd", "README.md", "Makefile", "docs/appliance.md", "docs/nat64ctl.md", "docs/performance.md", "docs/troubleshooting.md",
 }
 
 // text is a piece of prose and where it begins.

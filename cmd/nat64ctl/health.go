@@ -22,7 +22,7 @@ type health struct {
 func (h health) String() string {
 	switch {
 	case h.Paused:
-		return "paused: nat64ctl resume goes on"
+		return "paused: nat64ctl resume continues"
 	case !h.Ready:
 		return "not ready: " + strings.ReplaceAll(strings.Join(h.Reasons, "; "), "\n", "; ") // joined errors have lines
 	}

@@ -237,7 +237,7 @@ drops,"{reason=""hop_limit""}",3,drop,"hop limit used up, ""traceroute"""
 drops,"{reason=""no_route""}",0,drop,no route
 `},
 		{"pause", `
-paused; nat64ctl resume takes it up again
+paused; nat64ctl resume continues translation
 `},
 		{"--version", `
 nat64ctl v9.8.7

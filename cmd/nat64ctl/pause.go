@@ -10,7 +10,7 @@ import (
 )
 
 func newPause(a *app) *cobra.Command {
-	return newSwitch(a, "pause", "stop translating; bindings and sessions stay", "paused; nat64ctl resume takes it up again", (*control.Client).Pause)
+	return newSwitch(a, "pause", "stop translating; bindings and sessions stay", "paused; nat64ctl resume continues translation", (*control.Client).Pause)
 }
 
 // newSwitch returns a command that has the daemon do something, and says that it is done.
