@@ -29,10 +29,10 @@ type conf struct {
 
 // Configure replaces the configuration from the next batch on. Sessions go on, but for those of prefixes that are gone.
 func (g *Gateway) Configure(c Config) {
-	g.admin.Lock()
-	defer g.admin.Unlock()
+	g.settings.admin.Lock()
+	defer g.settings.admin.Unlock()
 	var old []pool6.Prefix
-	if before := g.conf.Load(); before != nil {
+	if before := g.settings.conf.Load(); before != nil {
 		old = before.prefixes
 	}
 	c.Session.StoreSYNs = c.SYNs.Total > 0
@@ -46,7 +46,7 @@ func (g *Gateway) Configure(c Config) {
 	}
 	g.SYNs.Configure(c.SYNs)
 	g.Sessions.Configure(c.Session)
-	g.conf.Store(next)
+	g.settings.conf.Store(next)
 	g.epochs.Wait() // the last batch with the old prefixes is over
 	for i := range old {
 		if old[i] != next.prefixes[i] {
@@ -57,11 +57,11 @@ func (g *Gateway) Configure(c Config) {
 
 // Pool4Changed draws the conclusions of a change of pool4 for prefixes whose PrivateV4 is auto.
 func (g *Gateway) Pool4Changed() {
-	g.admin.Lock()
-	defer g.admin.Unlock()
-	next := *g.conf.Load()
+	g.settings.admin.Lock()
+	defer g.settings.admin.Unlock()
+	next := *g.settings.conf.Load()
 	next.refuses = g.refuses(&next)
-	g.conf.Store(&next)
+	g.settings.conf.Store(&next)
 }
 
 func (g *Gateway) refuses(c *conf) []bool {
@@ -84,7 +84,7 @@ func (g *Gateway) anyGlobal() bool {
 // LetsPrivatePass says whether packets that pair the Well-Known Prefix with a non-global IPv4 address are translated at
 // present, against RFC 6052 section 3.1.
 func (g *Gateway) LetsPrivatePass() bool {
-	c := g.conf.Load()
+	c := g.settings.conf.Load()
 	for i := range c.prefixes {
 		if c.prefixes[i].IsWellKnown() {
 			return !c.refuses[i]
@@ -95,7 +95,7 @@ func (g *Gateway) LetsPrivatePass() bool {
 
 // Prefix returns the prefix that sessions call number n.
 func (g *Gateway) Prefix(n uint8) pool6.Prefix {
-	c := g.conf.Load()
+	c := g.settings.conf.Load()
 	return c.prefixes[c.number(n)]
 }
 

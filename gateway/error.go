@@ -69,88 +69,83 @@ func (m *message) foreign() bool {
 	return m.quote.Data != nil
 }
 
-// error6 takes an ICMPv6 error from an IPv6 node to the IPv4 host that sent the quoted packet. It creates and refreshes
-// no state (RFC 6146 section 3.5).
-func (w *worker) error6(v *packet.View, off packet.Offload, pref uint8) drop.Reason {
-	var m message
-	if r := m.read6(v, off); r != drop.None {
-		return r
-	}
-	q := m.quote.IP6()
-	client := packet.Endpoint6{Addr: *q.Dst(), Port: m.quote.DstPort}
-	mapped, ok := w.g.Bindings.Lookup6(m.quote.Proto, client)
+// quoted6 finds the flow of the packet that an ICMPv6 error quotes, which came to the client from behind the prefix of that number.
+func (w *worker) quoted6(p *inflight, m *message, pref uint8) (f session.Flow, r drop.Reason) {
+	q, ok := m.quote.IP6(), false
+	f = session.Flow{Proto: m.quote.Proto, Client: packet.Endpoint6{Addr: *q.Dst(), Port: m.quote.DstPort}, Prefix: pref}
+	f.Remote = packet.Endpoint4{Addr: w.conf.prefixes[pref].Extract(q.Src()), Port: m.quote.SrcPort}
+	f.Mapped, ok = w.g.Bindings.Lookup6(f.Proto, f.Client)
 	switch {
 	case !ok:
-		return drop.ICMPErrorUnbound
-	case *q.Src() != *v.IP6().Dst(): // the error does not go to the sender of the quoted packet
-		return drop.ICMPErrorInner
+		return f, drop.ICMPErrorUnbound
+	case *q.Src() != *p.view.IP6().Dst(): // the error does not go to the sender of the quoted packet
+		return f, drop.ICMPErrorInner
 	}
-	peer := w.conf.prefixes[pref].Extract(q.Src())
-	if r := w.flow(m.quote.Proto, &client.Addr, packet.Endpoint4{Addr: peer, Port: m.quote.SrcPort}, pref); r != drop.None {
-		return r
+	return f, drop.None
+}
+
+// quoted4 finds the flow of the packet that an ICMPv4 error quotes, as quoted6 does.
+func (w *worker) quoted4(p *inflight, m *message) (f session.Flow, r drop.Reason) {
+	q := m.quote.IP4()
+	f = session.Flow{Proto: m.quote.Proto, Mapped: packet.Endpoint4{Addr: *q.Src(), Port: m.quote.SrcPort}}
+	f.Remote = packet.Endpoint4{Addr: *q.Dst(), Port: m.quote.DstPort}
+	switch {
+	case !w.g.Sessions.Peek4(&f):
+		return f, drop.ICMPErrorUnbound
+	case *q.Src() != *p.view.IP4().Dst(): // the error does not go to the sender of the quoted packet
+		return f, drop.ICMPErrorInner
 	}
-	answer, pointer, ok := icmp.To4(m.kind, m.rest)
+	f.Prefix = w.conf.number(f.Prefix)
+	return f, drop.None
+}
+
+// error6 translates an ICMPv6 error about a packet of f.
+func (w *worker) error6(p *inflight, m *message, f *session.Flow) (*packet.Out, drop.Reason) {
+	v := &p.view
+	answer, rest, ok := icmp.To4(m.kind, m.rest)
 	if !ok {
-		return drop.ICMPType
+		return nil, drop.ICMPType
 	}
 	if icmp.IsTooBig6(m.kind) {
-		out := w.out.Select4(packet.Selector4{Src: mapped.Addr, Dst: peer, Proto: packet.NumICMP, Origin: w.origin()})
-		pointer = icmp.MTU4(m.rest, w.out.MTU6(w.out.Reply6(v)), w.out.MTU4(out), m.quote.Fragmented)
+		out := w.out.Select4(packet.Selector4{Src: f.Mapped.Addr, Dst: f.Remote.Addr, Proto: packet.NumICMP, Origin: w.origin()})
+		rest = icmp.MTU4(m.rest, w.out.MTU6(w.out.Reply6(v)), w.out.MTU4(out), m.quote.Fragmented)
 	}
-	e := xlat.Error{Answer: answer, Rest: pointer, Quote: &m.quote}
+	e := xlat.Error{Answer: answer, Rest: rest, Quote: &m.quote}
 	if icmp.Extensible4(answer) && !icmp.IsTooBig6(m.kind) {
 		e.Extensions = m.extensions
 	}
 	o := w.out.Large4()
-	t := packet.Tuple4{Src: packet.Endpoint4{Addr: peer, Port: m.quote.SrcPort}, Dst: mapped} // the quoted packet came to us like this
-	out := packet.Tuple4{Src: mapped, Dst: t.Src}
-	w.conf.Xlat.ErrorTo4(o, v, e, &mapped.Addr, &peer, t, w.out.ID(&out, packet.ICMP, packet.Offload{}))
-	if w.turns(m.quote.Proto, &out) {
-		return w.turn(o)
-	}
-	return w.leave4(v, o)
+	quoted := packet.Tuple4{Src: f.Remote, Dst: f.Mapped} // the quoted packet came to us like this
+	id := w.out.ID(&packet.Tuple4{Src: f.Mapped, Dst: f.Remote}, packet.ICMP, packet.Offload{})
+	w.conf.Xlat.ErrorTo4(o, v, e, &f.Mapped.Addr, &f.Remote.Addr, quoted, id)
+	return o, drop.None
 }
 
-// error4 takes an ICMP error from the IPv4 network to the client that sent the quoted packet. It creates and refreshes no
-// state (RFC 6146 section 3.5).
-func (w *worker) error4(v *packet.View, m *message) drop.Reason {
-	q := m.quote.IP4()
-	mapped := packet.Endpoint4{Addr: *q.Src(), Port: m.quote.SrcPort}
-	remote := packet.Endpoint4{Addr: *q.Dst(), Port: m.quote.DstPort}
-	flow := session.Flow{Proto: m.quote.Proto, Mapped: mapped, Remote: remote}
-	switch {
-	case !w.g.Sessions.Peek4(&flow):
-		return drop.ICMPErrorUnbound
-	case *q.Src() != *v.IP4().Dst(): // the error does not go to the sender of the quoted packet
-		return drop.ICMPErrorInner
-	}
-	pref := w.conf.number(flow.Prefix)
-	if r := w.flow(m.quote.Proto, &flow.Client.Addr, remote, pref); r != drop.None {
-		return r
-	}
-	answer, pointer, ok := icmp.To6(m.kind, m.rest)
+// error4 translates an ICMPv4 error about a packet of f, and learns what it says of the path.
+func (w *worker) error4(p *inflight, m *message, f *session.Flow) (*packet.Out, drop.Reason) {
+	v := &p.view
+	answer, rest, ok := icmp.To6(m.kind, m.rest)
 	if !ok {
-		return drop.ICMPType
+		return nil, drop.ICMPType
 	}
-	prefix := &w.conf.prefixes[pref]
+	peer := w.conf.prefixes[f.Prefix].Embed(f.Remote.Addr)
 	if icmp.IsTooBig4(m.kind) {
-		mtu := icmp.Plateau(m.rest&0xffff, q.TotalLen(), w.conf.Plateaus)
-		out := w.out.Select6(packet.Selector6{Src: prefix.Embed(*q.Dst()), Dst: flow.Client.Addr, Proto: packet.NumICMPv6, Origin: w.origin()})
-		pointer = icmp.MTU6(mtu, w.out.MTU6(out), w.out.MTU4(w.out.Reply4(v)))
-		if flow.Slot() != 0 { // others could name any destination
-			w.g.paths.Learn(*q.Dst(), mtu, w.now)
+		mtu := icmp.Plateau(m.rest&0xffff, m.quote.IP4().TotalLen(), w.conf.Plateaus)
+		out := w.out.Select6(packet.Selector6{Src: peer, Dst: f.Client.Addr, Proto: packet.NumICMPv6, Origin: w.origin()})
+		rest = icmp.MTU6(mtu, w.out.MTU6(out), w.out.MTU4(w.out.Reply4(v)))
+		if f.Slot() != 0 { // others could name any destination
+			w.g.paths.Learn(f.Remote.Addr, mtu, w.now)
 		}
 	}
-	e := xlat.Error{Answer: answer, Rest: pointer, Quote: &m.quote}
+	e := xlat.Error{Answer: answer, Rest: rest, Quote: &m.quote}
 	if icmp.Extensible6(answer) {
 		e.Extensions = m.extensions
 	}
-	peer := prefix.Embed(*q.Dst())
-	src := w.reporter(v, pref, peer)
+	src := w.reporter(v, f.Prefix, peer)
 	o := w.out.Large6()
-	t := packet.Tuple6{Src: flow.Client, Dst: packet.Endpoint6{Addr: peer, Port: m.quote.DstPort}}
-	w.conf.Xlat.ErrorTo6(o, v, e, &src, &flow.Client.Addr, t)
-	return w.leave6(v, o)
+	quoted := packet.Tuple6{Src: f.Client, Dst: packet.Endpoint6{Addr: peer, Port: f.Remote.Port}}
+	w.conf.Xlat.ErrorTo6(o, v, e, &src, &f.Client.Addr, quoted)
+	return o, drop.None
 }
 
 // reporter returns the source of a translated ICMP error: the router that reports it, so that traceroute shows it, or,

@@ -119,7 +119,7 @@ func (r *rig) check(c caught, from Side, good, errorIn bool) {
 
 // hairpinned says whether an IPv6 packet that left comes from behind a NAT64 prefix, so that it was not made here.
 func (r *rig) hairpinned(v *packet.View) bool {
-	return v.Data[0]>>4 == 6 && r.g.conf.Load().prefixes[0].Contains(v.IP6().Src())
+	return v.Data[0]>>4 == 6 && r.g.settings.conf.Load().prefixes[0].Contains(v.IP6().Src())
 }
 
 // mirror makes the last packet its own answer.
@@ -258,7 +258,7 @@ func (r *rig) step(in []byte) []byte {
 
 func (r *rig) sweep() {
 	for range 4 {
-		for r.g.Sessions.Sweep(table.Time(r.now/table.Tick), sweepBudget, r.g.probes.put) {
+		for r.g.Sessions.Sweep(table.Time(r.now/table.Tick), sweepBudget, r.g.mail.probes.put) {
 		}
 		for r.g.sweepSYNs(r.now) {
 		}

@@ -161,8 +161,8 @@ func (w *worker) takeParts(l *long) drop.Reason {
 			w.out.Flush()
 		}
 		part := l.part(from, min(from+step, size))
-		w.hint = nil
-		r := w.take(&part)
+		p := newInflight(part)
+		r := w.take(&p)
 		switch {
 		case r == drop.NotPool6 || r == drop.NotPool4 || r == drop.Bypassed:
 			return r

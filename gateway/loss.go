@@ -24,7 +24,7 @@ type loss struct {
 
 // check logs the advice at the end of a window in which more than one in a hundred packets was lost.
 func (l *loss) check(g *Gateway, now time.Duration) {
-	if g.ringAdvice == "" || l.start != 0 && now-l.start < lossWindow {
+	if g.upkeep.ringAdvice == "" || l.start != 0 && now-l.start < lossWindow {
 		return
 	}
 	lost, arrived := g.Counters.Drops(drop.Ring), g.arrived()
@@ -35,7 +35,7 @@ func (l *loss) check(g *Gateway, now time.Duration) {
 		return
 	}
 	l.logged = now
-	g.log.Warn(g.ringAdvice, "lost", newLost, "of", newArrived, "within", lossWindow)
+	g.upkeep.log.Warn(g.upkeep.ringAdvice, "lost", newLost, "of", newArrived, "within", lossWindow)
 }
 
 // arrived counts the packets that have come in, as they came: a super-packet is one.

@@ -26,7 +26,7 @@ func (g *Gateway) maintain(ctx context.Context) error {
 		case <-tick.C:
 		}
 		now := g.clock()
-		for g.Sessions.Sweep(table.Time(now/table.Tick), sweepBudget, g.probes.put) && ctx.Err() == nil {
+		for g.Sessions.Sweep(table.Time(now/table.Tick), sweepBudget, g.mail.probes.put) && ctx.Err() == nil {
 		}
 		for g.sweepSYNs(now) && ctx.Err() == nil {
 		}

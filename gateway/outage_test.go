@@ -96,7 +96,7 @@ func TestAStalledPortIsOpenedAnew(t *testing.T) {
 		t.Fatal("it was not opened anew")
 	}
 	for range 3 {
-		w.received = true
+		w.in.received = true
 		second()
 	}
 	if ports[1].closed != 0 {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"nat64d/drop"
-	"nat64d/fragment"
 	"nat64d/ops/metrics"
 	"nat64d/packet"
 )
@@ -18,18 +17,19 @@ const (
 	askEvery = 100 * time.Millisecond
 )
 
-// park keeps the packet at hand, as it arrived or was made whole, until the way that was looked up last is known.
-func (w *worker) park() drop.Reason {
-	until := w.now + parkTime
-	if w.again != 0 {
-		until = w.again
+// park keeps a copy of a packet until the next hop of y is known, on behalf of its sender.
+func (w *worker) park(p *inflight, y way) drop.Reason {
+	until := p.until
+	if until == 0 {
+		until = w.now + parkTime
 	}
 	if w.now >= until {
 		return drop.Neighbour
 	}
+	y.client = w.sender(p)
 	f := parkedFrame{
-		frame: packet.Frame{Data: slices.Clone(w.top.Data), Offload: w.top.Offload},
-		whole: w.whole, way: w.wanted, until: until,
+		frame: packet.Frame{Data: slices.Clone(p.arrived.Data), Offload: p.arrived.Offload},
+		whole: p.whole, way: y, until: until,
 	}
 	if f.whole.Data != nil {
 		f.whole.Data = f.frame.Data
@@ -37,66 +37,53 @@ func (w *worker) park() drop.Reason {
 	if n := w.parked.add(f); n > 0 {
 		w.count.Dropped(drop.NeighbourQueue, uint64(n))
 	}
-	if w.again == 0 {
+	if p.until == 0 {
 		w.count.Happened(metrics.Parked)
 	}
 	return drop.None
 }
 
-// sender returns who sent the packet at hand.
-func (w *worker) sender() packet.Client {
-	if w.side == V4 {
-		return w.host(*packet.IPv4(w.top.Data).Src())
+// sender returns the client or host that has sent a packet.
+func (w *worker) sender(p *inflight) packet.Client {
+	if data := p.arrived.Data; data[0]>>4 == 6 {
+		return w.client(*packet.IPv6(data).Src())
 	}
-	return w.client(*packet.IPv6(w.top.Data).Src())
+	a := mapped4(*packet.IPv4(p.arrived.Data).Src())
+	return packet.Client{Addr: a, Prefix: a}
 }
 
-// client and host return an IPv6 and an IPv4 address as one on whose behalf ways are looked for.
+// client returns an IPv6 address as one on whose behalf next hops are resolved.
 func (w *worker) client(a packet.Addr6) packet.Client {
 	return packet.Client{Addr: a, Prefix: packet.Mask6(a, w.conf.clientBits)}
 }
 
-func (w *worker) host(a packet.Addr4) packet.Client {
-	return packet.Client{Addr: mapped4(a), Prefix: mapped4(a)}
+// behind reports whether packets wait that might go by now: what comes later goes behind them, lest it overtake its flow.
+func (w *worker) behind() bool {
+	return w.parked.len() > 0 && w.parked.routes != w.g.routes.Generation()
 }
 
-// behind says whether packets wait that might go by now: what comes later goes behind them, lest it overtake its flow.
-func (w *worker) behind() bool { return w.parked.len() > 0 && w.routes != w.g.routes.Generation() }
-
-// unpark takes the packets whose way has become known through the gateway once more, from the start, and those that have
-// waited too long, which are refused.
-func (w *worker) unpark() {
-	generation := w.g.routes.Generation()
-	changed := generation != w.routes
-	w.routes = generation
-	if w.parked.len() == 0 {
-		return
+// ready takes the packets from the parking that need not wait any longer, in the order in which they came: those whose next hop has
+// become known, and those that have waited too long. It asks the routes for what the others wait for.
+func (w *worker) ready() (list []parkedFrame) {
+	q, generation := &w.parked, w.g.routes.Generation()
+	changed := generation != q.routes
+	q.routes = generation
+	if q.len() == 0 {
+		return nil
 	}
-	ask := w.now-w.parked.asked >= askEvery
-	if !changed && !ask && !w.parked.late(w.now) {
-		return
+	ask := w.now-q.asked >= askEvery
+	if !changed && !ask && !q.late(w.now) {
+		return nil
 	}
 	if ask {
-		w.parked.asked = w.now
+		q.asked = w.now
 	}
-	for _, p := range w.ready(ask) {
-		w.again, w.whole = p.until, p.whole
-		w.one(&p.frame)
-	}
-	w.again, w.whole = 0, fragment.Whole{}
-	w.out.Flush() // before the memory of the packets is gone
-}
-
-// ready takes the packets from the parking that need not wait any longer, in the order in which they came. With ask it asks
-// the routes for what the others wait for.
-func (w *worker) ready(ask bool) (list []parkedFrame) {
-	p := &w.parked
-	for n := p.oldest(); n != 0; {
-		e := &p.slots[n]
+	for n := q.oldest(); n != 0; {
+		e := &q.slots[n]
 		next := e.links[ofAll].newer
 		switch {
 		case w.now >= e.until || !w.unknown(&e.way):
-			list = append(list, p.take(n))
+			list = append(list, q.take(n))
 		case ask:
 			w.ask(&e.way)
 		}
@@ -124,29 +111,20 @@ func (w *worker) ask(y *way) {
 	}
 }
 
-// hop6 and hop4 return the next hop of a packet that is about to leave, on behalf of a client. They have its link address looked for if
-// that is not known, and again if the next hop did not answer the last time. With pending the packet has to wait.
-func (w *worker) hop6(f *packet.Selector6, client packet.Client) (h packet.Hop, pending bool, r drop.Reason) {
-	h, pending, r = w.out.Hop6(f)
-	if pending || r == drop.Neighbour || w.behind() {
-		pending = w.want(way{side: V6, six: *f, client: client}, pending, r)
+// hop6 and hop4 return the next hop of p's translation, or of an answer to p. They have its link address resolved if that is not
+// known, and again if the next hop did not answer the last time. wait means that the packet has to be parked.
+func (w *worker) hop6(p *inflight, f *packet.Selector6) (h packet.Hop, wait bool, r drop.Reason) {
+	h, wait, r = w.out.Hop6(f)
+	if wait || r == drop.Neighbour {
+		w.g.routes.Resolve6(*f, w.sender(p))
 	}
-	return h, pending, r
+	return h, wait || w.behind(), r
 }
 
-func (w *worker) hop4(f *packet.Selector4, client packet.Client) (h packet.Hop, pending bool, r drop.Reason) {
-	h, pending, r = w.out.Hop4(f)
-	if pending || r == drop.Neighbour || w.behind() {
-		pending = w.want(way{side: V4, four: *f, client: client}, pending, r)
+func (w *worker) hop4(p *inflight, f *packet.Selector4) (h packet.Hop, wait bool, r drop.Reason) {
+	h, wait, r = w.out.Hop4(f)
+	if wait || r == drop.Neighbour {
+		w.g.routes.Resolve4(*f, w.sender(p))
 	}
-	return h, pending, r
-}
-
-// want has a way looked for, unless it is known, and reports whether the packet has to wait.
-func (w *worker) want(y way, pending bool, r drop.Reason) (wait bool) {
-	w.wanted = y
-	if pending || r == drop.Neighbour {
-		w.ask(&w.wanted)
-	}
-	return pending || w.behind()
+	return h, wait || w.behind(), r
 }

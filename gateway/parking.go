@@ -91,6 +91,7 @@ type parking struct {
 	slots  []parkedFrame // slot 0 is not used
 	free   []int
 	shares map[shareKey]*share
+	routes uint64        // the generation of the routes when the packets were last looked at
 	asked  time.Duration // when the routes were last asked for what the packets wait for
 }
 

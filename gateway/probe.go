@@ -17,9 +17,9 @@ const (
 
 // sendProbes sends the waiting TCP probes to their IPv6 clients.
 func (w *worker) sendProbes() {
-	w.probes = w.g.probes.take(w.probes)
-	for i := range w.probes {
-		w.sendProbe(&w.probes[i])
+	w.swept.probes = w.g.mail.probes.take(w.swept.probes)
+	for i := range w.swept.probes {
+		w.sendProbe(&w.swept.probes[i])
 	}
 }
 
@@ -34,7 +34,7 @@ func (w *worker) sendProbe(p *session.Probe) {
 	switch {
 	case pending: // it is tried again in the next batch, until the neighbour answers or is given up
 		w.g.routes.Resolve6(*f, w.client(p.Client.Addr))
-		w.g.probes.put(*p)
+		w.g.mail.probes.put(*p)
 		return
 	case r != drop.None:
 		return // the session is given up after the transitory timeout, as if the client had not answered

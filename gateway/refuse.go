@@ -18,48 +18,49 @@ type limiter struct {
 
 // refuse6 tells the sender of an IPv6 packet why it is not forwarded, if an ICMPv6 error is due for r, and returns r.
 // rest is the error's second word: the MTU of a Packet Too Big.
-func (w *worker) refuse6(v *packet.View, r drop.Reason, rest uint32) drop.Reason {
+func (w *worker) refuse6(p *inflight, r drop.Reason, rest uint32) drop.Reason {
 	if r == drop.RoutingHeader {
-		rest = uint32(v.Routing)
+		rest = uint32(p.view.Routing)
 	}
-	if w.tell6(v, r, r.Answer6(), rest) {
-		return w.refuseLater(r)
+	if f := w.tell6(p, r, r.Answer6(), rest); f != nil {
+		return w.refuseLater(p, way{side: V6, six: *f}, r)
 	}
 	return r
 }
 
-// tell6 answers an IPv6 packet that is refused for r with a, if it may be answered, and reports whether the link address
-// of its sender is still being asked for, so that it has not been answered yet.
-func (w *worker) tell6(v *packet.View, r drop.Reason, a drop.Answer, rest uint32) (pending bool) {
+// tell6 answers an IPv6 packet that is refused for r with a, if it may be answered. If the link address of its sender is still being
+// resolved, it does not answer, and returns the selector of the answer.
+func (w *worker) tell6(p *inflight, r drop.Reason, a drop.Answer, rest uint32) (wait *packet.Selector6) {
+	v := &p.view
 	if a == (drop.Answer{}) || !w.answers(r) || !icmp.Answerable6(v) {
-		return false
+		return nil
 	}
 	dst := *v.IP6().Src()
 	src, ok := w.source6(dst)
 	f := w.out.Select6(own6(src, dst, a))
-	hop, pending, no := w.hop6(f, w.client(dst))
+	hop, pending, no := w.hop6(p, f)
 	switch {
 	case pending:
-		return true
+		return f
 	case w.withheld(ok && no == drop.None, &w.limit.to6, r, v, dst[:]):
-		return false
+		return nil
 	}
 	o := w.out.Next6()
 	icmp.Error{Answer: a, Rest: rest, Quote: v.Data}.Put6(o, &src, &dst)
 	w.count.Happened(metrics.ErrorSent6)
 	w.out.Post6(o, &hop)
-	return false
+	return nil
 }
 
 // refuse4 tells the sender of an IPv4 packet why it is not forwarded, if an ICMPv4 error is due for r, and returns r.
 // rest is the error's second word: the MTU of a Fragmentation Needed. The sender of a hairpinned packet is an IPv6 client
 // and is told in its own language.
-func (w *worker) refuse4(v *packet.View, r drop.Reason, rest uint32) drop.Reason {
-	if w.hairpin {
-		return w.refuseTurned(r, rest)
+func (w *worker) refuse4(p *inflight, r drop.Reason, rest uint32) drop.Reason {
+	if p.hairpin {
+		return w.refuseTurned(p, r, rest)
 	}
-	if w.tell4(v, r, answerTo4(v.Proto, r), rest) {
-		return w.refuseLater(r)
+	if f := w.tell4(p, r, answerTo4(p.view.Proto, r), rest); f != nil {
+		return w.refuseLater(p, way{side: V4, four: *f}, r)
 	}
 	return r
 }
@@ -83,31 +84,32 @@ func answerTo4(p packet.Proto, r drop.Reason) drop.Answer {
 }
 
 // tell4 does for an IPv4 packet what tell6 does for an IPv6 one.
-func (w *worker) tell4(v *packet.View, r drop.Reason, a drop.Answer, rest uint32) (pending bool) {
+func (w *worker) tell4(p *inflight, r drop.Reason, a drop.Answer, rest uint32) (wait *packet.Selector4) {
+	v := &p.view
 	if a == (drop.Answer{}) || !w.answers(r) || !icmp.Answerable4(v) {
-		return false
+		return nil
 	}
 	dst := *v.IP4().Src()
 	src, ok := w.source4(dst)
 	f := w.out.Select4(own4(src, dst, a))
-	hop, pending, no := w.hop4(f, w.host(dst))
+	hop, pending, no := w.hop4(p, f)
 	switch {
 	case pending:
-		return true
+		return f
 	case w.withheld(ok && no == drop.None, &w.limit.to4, r, v, dst[:]):
-		return false
+		return nil
 	}
 	o := w.out.Next4()
 	icmp.Error{Answer: a, Rest: rest, Quote: v.Data}.Put4(o, &src, &dst)
 	w.count.Happened(metrics.ErrorSent4)
 	w.out.Post4(o, &hop)
-	return false
+	return nil
 }
 
-// refuseLater keeps the packet at hand, to be refused once more when the way to its sender is known. If it has waited too
-// long, it is refused for r without an answer.
-func (w *worker) refuseLater(r drop.Reason) drop.Reason {
-	if w.park() == drop.None {
+// refuseLater keeps a packet, to be refused once more when y, the way to its sender, is known. If it has waited too long, it is
+// refused for r without an answer.
+func (w *worker) refuseLater(p *inflight, y way, r drop.Reason) drop.Reason {
+	if w.park(p, y) == drop.None {
 		return drop.None
 	}
 	return r
@@ -140,26 +142,16 @@ func first(transport []byte) []byte { return transport[:min(len(transport), 8)] 
 
 func (l *limiter) hash(b []byte) uint32 { return uint32(maphash.Bytes(l.secret, b)) }
 
-// refuseTurned refuses the packet at hand, which was refused when it had turned, as the IPv6 packet that it came as.
-func (w *worker) refuseTurned(r drop.Reason, rest uint32) drop.Reason {
-	w.hairpin = false
-	var v packet.View
-	if v.Parse6(w.top.Data) != drop.None || v.Extensions6() != drop.None {
+// refuseTurned refuses a packet that hairpins, as the IPv6 packet that it came as.
+func (w *worker) refuseTurned(p *inflight, r drop.Reason, rest uint32) drop.Reason {
+	six := inflight{arrived: p.arrived, frame: p.arrived, whole: p.whole, until: p.until}
+	if six.view.Parse6(six.frame.Data) != drop.None || six.view.Extensions6() != drop.None {
 		return r // it has passed both when it came
 	}
 	if r == drop.TooBig {
 		rest += packet.IPv6Len - packet.IPv4Len
 	}
-	return w.refuse6(&v, r, rest)
-}
-
-// arrived returns the packet in v as it arrived: if it has turned, the IPv6 packet that it came as.
-func (w *worker) arrived(v *packet.View) []byte {
-	var six packet.View
-	if !w.hairpin || six.Parse6(w.top.Data) != drop.None {
-		return v.Data
-	}
-	return six.Data
+	return w.refuse6(&six, r, rest)
 }
 
 // portUnreachable4 and portUnreachable6 answer a stored SYN whose client has not opened the connection (RFC 6146 section
@@ -173,24 +165,23 @@ var (
 // refuseSYNs answers the stored SYNs whose time is over. One whose sender's link address is not known yet is tried again in
 // the next batch.
 func (w *worker) refuseSYNs() {
-	w.syns = w.g.syns.take(w.syns)
-	w.hairpin = false
-	for i := range w.syns {
-		if w.refuseSYN(w.syns[i].Packet) {
-			w.g.syns.put(w.syns[i])
+	w.swept.syns = w.g.mail.syns.take(w.swept.syns)
+	for i := range w.swept.syns {
+		if w.refuseSYN(w.swept.syns[i].Packet) {
+			w.g.mail.syns.put(w.swept.syns[i])
 		}
 	}
 }
 
 // refuseSYN answers a stored SYN, which has been parsed when it came, and may be cut.
 func (w *worker) refuseSYN(syn []byte) (pending bool) {
-	v := packet.View{Data: syn, Number: packet.NumTCP}
+	p := newInflight(packet.Frame{Data: syn})
+	p.view = packet.View{Data: syn, Number: packet.NumTCP, L4: packet.IPv4Len}
 	if syn[0]>>4 == 6 { // it had turned: its sender is a client
-		v.L4 = packet.IPv6Len
-		return w.tell6(&v, drop.StoredSYN, portUnreachable6, 0)
+		p.view.L4 = packet.IPv6Len
+		return w.tell6(&p, drop.StoredSYN, portUnreachable6, 0) != nil
 	}
-	v.L4 = packet.IPv4Len
-	return w.tell4(&v, drop.StoredSYN, portUnreachable4, 0)
+	return w.tell4(&p, drop.StoredSYN, portUnreachable4, 0) != nil
 }
 
 func (w *worker) rates() icmp.Rates {

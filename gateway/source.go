@@ -43,10 +43,11 @@ func (w *worker) verify6(v *packet.View, quotes bool) drop.Reason {
 }
 
 // verify4 refuses sources that no host outside can have, and forged ones. A hairpinned packet has one of pool4 by rights.
-func (w *worker) verify4(v *packet.View, quotes bool) drop.Reason {
+func (w *worker) verify4(p *inflight, quotes bool) drop.Reason {
+	v := &p.view
 	src := *v.IP4().Src()
 	switch {
-	case w.hairpin, !quotes && w.verified.has4(src):
+	case p.hairpin, !quotes && w.verified.has4(src):
 		return drop.None
 	case w.pooled(src):
 		return drop.SourceInPool4

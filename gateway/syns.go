@@ -15,7 +15,7 @@ func (g *Gateway) sweepSYNs(now time.Duration) (more bool) {
 		known := false
 		g.epochs.Read(func() { known = g.Sessions.Known(session.Flow{Proto: packet.TCP, Mapped: s.Dst, Remote: s.Src}) })
 		if !known {
-			g.syns.put(s)
+			g.mail.syns.put(s)
 		}
 	}
 	return len(all) == sweepBudget

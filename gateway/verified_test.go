@@ -75,7 +75,7 @@ func TestSourcesAreCheckedAgainAfterChanges(t *testing.T) {
 	}
 	routes.refined, routes.reason = false, drop.None
 	drops(drop.OwnSource)
-	c := g.conf.Load().Config
+	c := g.settings.conf.Load().Config
 	c.Broadcasts = []packet.Addr4{{198, 51, 100, 20}}
 	g.Configure(c)
 	if n := drops(drop.Source4); n != 1 {

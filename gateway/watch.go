@@ -51,7 +51,7 @@ func (g *Gateway) useOfSessions() (n, most int) {
 	for p := range packet.Protos {
 		n += g.Sessions.Len(p)
 	}
-	return n, g.max
+	return n, g.upkeep.max
 }
 
 func (g *Gateway) useOfInbound() (n, most int) {
@@ -62,7 +62,7 @@ func (g *Gateway) useOfBindings() (n, most int) {
 	for p := range packet.Protos {
 		n += g.Bindings.Len(p)
 	}
-	return n, g.max
+	return n, g.upkeep.max
 }
 
 // useOfPool4 counts ports that are held down as used: nobody can have them.
@@ -74,12 +74,12 @@ func useOfPool4(p packet.Proto) func(*Gateway) (n, most int) {
 }
 
 func (g *Gateway) useOfSYNs() (n, most int) {
-	return g.SYNs.Len(), g.conf.Load().SYNs.Total
+	return g.SYNs.Len(), g.settings.conf.Load().SYNs.Total
 }
 
 // useOfFragments returns the use of the fullest of those that put datagrams together, since each has all of the limit.
 func (g *Gateway) useOfFragments() (n, most int) {
-	return g.Counters.FragmentBytes(), g.conf.Load().Fragments.Bytes
+	return g.Counters.FragmentBytes(), g.settings.conf.Load().Fragments.Bytes
 }
 
 // watch is what has been logged of a limit.
@@ -121,8 +121,8 @@ func (w *watch) checkUse(g *Gateway, l *limit, now time.Duration) {
 		return
 	}
 	w.near, w.nearAt = true, now
-	g.log.Warn("80 % or more of a limit are in use", "limit", l.name, "used", n, "of", most)
-	g.upkeep.Happened(metrics.LimitNear)
+	g.upkeep.log.Warn("80 % or more of a limit are in use", "limit", l.name, "used", n, "of", most)
+	g.upkeep.count.Happened(metrics.LimitNear)
 }
 
 // checkRefusals logs how many have been refused since that was logged last.
@@ -134,8 +134,8 @@ func (w *watch) checkRefusals(g *Gateway, l *limit, now time.Duration) {
 	if n == w.refusals || !rested(w.fullAt, now) {
 		return
 	}
-	g.log.Warn(l.full, "count", n-w.refusals)
-	g.upkeep.Happened(metrics.LimitReached)
+	g.upkeep.log.Warn(l.full, "count", n-w.refusals)
+	g.upkeep.count.Happened(metrics.LimitReached)
 	w.refusals, w.fullAt = n, now
 }
 

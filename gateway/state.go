@@ -10,22 +10,24 @@ const scaleLen = 3 // bytes of the window scale option
 
 // state6 and state4 are filtering and updating (RFC 6146 section 3.5). Only where sequence numbers are checked is the TCP
 // header read once more.
-func (w *worker) state6(v *packet.View, f *session.Flow) drop.Reason {
-	p := session.Packet{Event: v.Event, Now: w.tables(), Hint: w.hint}
+func (w *worker) state6(p *inflight, f *session.Flow) drop.Reason {
+	v := &p.view
+	q := session.Packet{Event: v.Event, Now: w.tables(), Hint: p.hint}
 	if v.Proto == packet.TCP && w.conf.Session.CheckSequence {
 		s := segment(v)
-		p.Segment = &s
+		q.Segment = &s
 	}
-	return w.g.Sessions.From6(f, &p)
+	return w.g.Sessions.From6(f, &q)
 }
 
-func (w *worker) state4(v *packet.View, f *session.Flow) drop.Reason {
-	p := session.Packet{Event: v.Event, Now: w.tables(), Hint: w.hint}
+func (w *worker) state4(p *inflight, f *session.Flow) drop.Reason {
+	v := &p.view
+	q := session.Packet{Event: v.Event, Now: w.tables(), Hint: p.hint}
 	if v.Proto == packet.TCP && w.conf.Session.CheckSequence {
 		s := segment(v)
-		p.Segment = &s
+		q.Segment = &s
 	}
-	return w.g.Sessions.From4(f, &p)
+	return w.g.Sessions.From4(f, &q)
 }
 
 // segment returns what the check of sequence numbers needs.

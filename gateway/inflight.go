@@ -1,0 +1,64 @@
+package gateway
+
+import (
+	"time"
+
+	"nat64d/drop"
+	"nat64d/fragment"
+	"nat64d/ops/metrics"
+	"nat64d/packet"
+	"nat64d/session"
+	"nat64d/table"
+)
+
+// inflight is one packet on its way through the gateway, with all that is known of it. Each run begins with a new value, on the
+// stack of the worker, so that a packet never sees what was left of another one.
+type inflight struct {
+	arrived packet.Frame   // the packet as it arrived, or as it was reassembled; a packet that has to wait is kept in this form
+	frame   packet.Frame   // the packet to translate: arrived, or the IPv4 form of a packet that hairpins
+	view    packet.View    // the headers of frame
+	whole   fragment.Whole // the fragments that it was reassembled from; zero: it arrived whole
+	until   time.Duration  // until when it may wait for a next hop; 0: it has not waited yet
+	hint    *session.Hint  // where its session probably is; nil: nobody has looked
+	hairpin bool           // it has been translated to IPv4 and is on its way back to IPv6
+	again   bool           // frame is new, and has to go through the gateway
+}
+
+// newInflight returns a packet that has just arrived.
+func newInflight(f packet.Frame) inflight { return inflight{arrived: f, frame: f} }
+
+// pieces returns the fragments that the packet was reassembled from; nil if its translation need not be split like them: it
+// arrived whole, or it is an ICMP error, which is trimmed to what every link carries.
+func (p *inflight) pieces() *fragment.Whole {
+	if p.whole.Data == nil || p.view.Error {
+		return nil
+	}
+	return &p.whole
+}
+
+// direction returns d, or metrics.Hairpin for a packet that hairpins.
+func (p *inflight) direction(d metrics.Direction) metrics.Direction {
+	if p.hairpin {
+		return metrics.Hairpin
+	}
+	return d
+}
+
+// received returns the packet as its sender sent it, without what the link added behind it: of one that hairpins, the IPv6 packet.
+func (p *inflight) received() []byte {
+	var six packet.View
+	if !p.hairpin || six.Parse6(p.arrived.Data) != drop.None {
+		return p.view.Data
+	}
+	return six.Data
+}
+
+// batchState holds what is read once for all packets of a batch.
+type batchState struct {
+	conf   *conf
+	now    time.Duration
+	paused bool
+}
+
+// tables returns the time of the batch for the tables.
+func (b *batchState) tables() table.Time { return table.Time(b.now / table.Tick) }

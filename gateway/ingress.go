@@ -1,0 +1,56 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"nat64d/drop"
+	"nat64d/ops/metrics"
+	"nat64d/packet"
+)
+
+// ingress is where a worker receives.
+type ingress struct {
+	link
+	frames   []packet.Frame
+	asked    time.Duration // when the port was last asked for its drops
+	said     packet.Drops  // what it said
+	received bool          // it has handed packets over since
+	dense    bool          // packets come so fast that it pays to let them gather
+}
+
+// lose gives up a port that has failed.
+func (w *worker) lose(err error) {
+	w.g.outages[w.side].lost(err)
+	w.in.close()
+}
+
+// reopen tries to open the port again, and waits a little if it cannot be.
+func (w *worker) reopen(ctx context.Context) bool {
+	if err := w.in.again(); err != nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(retry):
+		}
+		return false
+	}
+	if w.g.outages[w.side].found() {
+		w.count.Happened(metrics.Reopened)
+	}
+	return true
+}
+
+// account takes over what the port says it has lost, and opens it anew if it has lost packets and handed over none: whatever the
+// reason, it will not go on by itself.
+func (w *worker) account(lost packet.Drops) {
+	w.count.RingDrops(lost.Room)
+	w.count.Dropped(drop.Offload, lost.Offload-w.in.said.Offload)
+	w.count.Dropped(drop.Large, lost.Large-w.in.said.Large)
+	stalled := lost.Room > w.in.said.Room && !w.in.received
+	w.in.said, w.in.received = lost, false
+	if stalled && w.in.port != nil {
+		w.count.Happened(metrics.Stalled)
+		w.g.outages[w.side].stalled()
+		w.in.close()
+	}
+}

@@ -1,0 +1,36 @@
+package gateway
+
+import (
+	"nat64d/packet"
+)
+
+// Side is one of the two networks.
+type Side uint8
+
+// The sides.
+const (
+	V6 Side = iota
+	V4
+)
+
+// String returns v6 or v4.
+func (s Side) String() string { return [...]string{"v6", "v4"}[s] }
+
+const sides = 2
+
+// place says which worker of how many of a side one is.
+type place struct {
+	side  Side
+	i, of int
+}
+
+// number returns the number of the worker among those of both sides.
+func (p place) number() int { return int(p.side)*p.of + p.i }
+
+// origin returns where the worker's packets arrive.
+func (p place) origin() packet.Origin {
+	if p.side == V6 {
+		return packet.FromV6
+	}
+	return packet.FromV4
+}
