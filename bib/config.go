@@ -13,21 +13,10 @@ type Config struct {
 // Limits bound what one client may have, a client being all IPv6 addresses of one prefix (RFC 6888 REQ-4 and REQ-5).
 // Bindings that the administrator has made do not count. A limit that is lowered ends nothing.
 type Limits struct {
-	PrefixLen    int // the bits of an address that make a client; 0: 64
+	PrefixLen    int // the bits of an address that make a client
 	Bindings     int // dynamic bindings; 0: no limit
 	Sessions     int // sessions, whoever began them; 0: no limit
 	NewPerSecond int // sessions that the client begins, in a second, and at once; 0: no limit
-}
-
-// defaultPrefixLen makes a client of one link (RFC 4291 section 2.5.4).
-const defaultPrefixLen = 64
-
-// Bits returns the length of the prefix of a client.
-func (l *Limits) Bits() int {
-	if l.PrefixLen == 0 {
-		return defaultPrefixLen
-	}
-	return l.PrefixLen
 }
 
 func (l *Limits) any() bool { return l.Bindings != 0 || l.Sessions != 0 || l.NewPerSecond != 0 }
@@ -35,7 +24,7 @@ func (l *Limits) any() bool { return l.Bindings != 0 || l.Sessions != 0 || l.New
 // counts reports whether Configure will need other subscribers for these limits.
 func (t *Table) needsRecount(l *Limits) bool {
 	old := t.subscribers.Load()
-	return l.any() && (old == nil || old.bits != l.Bits())
+	return l.any() && (old == nil || old.bits != l.PrefixLen)
 }
 
 // Prepare reserves the memory that Configure will need for c, and gives up what it has reserved before. It panics with
@@ -43,7 +32,7 @@ func (t *Table) needsRecount(l *Limits) bool {
 func (t *Table) Prepare(c Config) {
 	t.prepared = nil
 	if t.needsRecount(&c.Limits) {
-		t.prepared = t.makeSubscribers(c.Limits.Bits())
+		t.prepared = t.makeSubscribers(c.Limits.PrefixLen)
 	}
 }
 
@@ -62,7 +51,7 @@ func (t *Table) Configure(c Config, recount func()) {
 		unlimited := c
 		unlimited.Limits = Limits{PrefixLen: c.Limits.PrefixLen}
 		t.conf.Store(&unlimited)
-		t.subscribers.Store(t.newSubscribers(c.Limits.Bits()))
+		t.subscribers.Store(t.newSubscribers(c.Limits.PrefixLen))
 		t.recount()
 		recount()
 	}

@@ -24,7 +24,7 @@ func TestFullShardRefusesBindings(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := New(pool, table.NewEpochs(1), 1000, [16]byte{2})
-	b.Configure(Config{Limits: Limits{Bindings: 1000}}, func() {})
+	b.Configure(Config{Limits: Limits{PrefixLen: 64, Bindings: 1000}}, func() {})
 	next := clientsOf(b, 0)
 	var ids []ID
 	last := drop.None
@@ -150,7 +150,7 @@ func TestSubscriberGenerationsWrap(t *testing.T) {
 		if _, r := acquire(b, packet.Endpoint6{Addr: c, Port: uint16(i)}); r != drop.None {
 			t.Fatal(r)
 		}
-		b.Configure(Config{Limits: Limits{Bindings: 10}}, recount)
+		b.Configure(Config{Limits: Limits{PrefixLen: 64, Bindings: 10}}, recount)
 		s := b.subscribers.Load()
 		row := s.rows.Find(s.key(c))
 		if s.generation == 0 || session != s.generation || row == nil || row.counts != [things]uint32{uint32(i + 1), 1} {

@@ -60,7 +60,7 @@ func (t *Table) allocate(hint uint32, q pool4.Request) (slot uint32, m packet.En
 		return 0, m, drop.BindingLimit
 	}
 	if c := t.conf.Load(); c.Pool.BlockSize != 0 {
-		q.Owner = packet.Mask6(q.Client.Addr, c.Limits.Bits())
+		q.Owner = packet.Mask6(q.Client.Addr, c.Limits.PrefixLen)
 	}
 	if m, r = t.clients.allocate(t.pool, q); r != drop.None {
 		t.entries.Retire(slot)

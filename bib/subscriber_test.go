@@ -41,7 +41,7 @@ func TestTokenBucket(t *testing.T) {
 func TestSubscribersAreForgotten(t *testing.T) {
 	t.Parallel()
 	b := New(pool4.New([16]byte{}), table.NewEpochs(1), 100, [16]byte{})
-	b.Configure(Config{Limits: Limits{Sessions: 5}}, func() {})
+	b.Configure(Config{Limits: Limits{PrefixLen: 64, Sessions: 5}}, func() {})
 	c := packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 1}
 	var counted []table.Generation
 	for range 5 {
@@ -63,7 +63,7 @@ func TestSubscribersAreForgotten(t *testing.T) {
 	b.Leave(c, 0) // what nobody counts
 	b.Configure(Config{}, nil)
 	b.Leave(c, counted[0])
-	b.Configure(Config{Limits: Limits{Sessions: 5}}, func() {})
+	b.Configure(Config{Limits: Limits{PrefixLen: 64, Sessions: 5}}, func() {})
 	b.Leave(c, counted[0]) // what an earlier generation counted
 	if n := b.subscribers.Load().rows.Len(); n != 0 {
 		t.Errorf("%d rows, though nobody has anything", n)

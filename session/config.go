@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"time"
 
 	"nat64d/bib"
@@ -93,7 +94,7 @@ func (t *Table) Configure(c Config) {
 	defer t.configuring.Unlock()
 	b := c.bindings()
 	t.bib.Configure(b, t.countClients)
-	t.inbound.configure(c.inboundQuotas(t.max), b.Limits.Bits())
+	t.inbound.configure(c.inboundQuotas(t.max), b.Limits.PrefixLen)
 	p := &policy{
 		steps: steps.with(&c),
 		limits: limits{
@@ -133,11 +134,14 @@ func (c *Config) inboundQuotas(max int64) (q [scopes]uint32) {
 	return q
 }
 
+// defaultPrefixLen makes a client of one link (RFC 4291 section 2.5.4).
+const defaultPrefixLen = 64
+
 // bindings returns what concerns bindings and pool4.
 func (c *Config) bindings() bib.Config {
 	b := bib.Config{
 		Limits: bib.Limits{
-			PrefixLen:    c.ClientPrefixLen,
+			PrefixLen:    cmp.Or(c.ClientPrefixLen, defaultPrefixLen),
 			Bindings:     c.MaxBindingsPerClient,
 			Sessions:     c.MaxPerClient,
 			NewPerSecond: c.NewPerSecond,

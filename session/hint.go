@@ -21,13 +21,11 @@ type Hint struct {
 func (t *Table) Ahead6(flows []Flow, hints []Hint) {
 	var lines table.Lines
 	for i := range flows {
-		home, line := t.bib.Line6(flows[i].Proto, &flows[i].Client)
-		hints[i].home = home
-		lines.Add(line)
+		hints[i].home = t.bib.Ahead6(flows[i].Proto, &flows[i].Client, &lines)
 	}
 	lines.Fetch()
 	for i := range flows {
-		t.guess(&hints[i], t.bib.Guess6(hints[i].home), peer(flows[i].Proto, flows[i].Remote), &lines)
+		t.guess(&hints[i], t.bib.Guess6(hints[i].home, &lines), peer(flows[i].Proto, flows[i].Remote), &lines)
 	}
 	t.guessSessions(hints[:len(flows)], &lines)
 }
@@ -36,11 +34,11 @@ func (t *Table) Ahead6(flows []Flow, hints []Hint) {
 func (t *Table) Ahead4(flows []Flow, hints []Hint) {
 	var lines table.Lines
 	for i := range flows {
-		lines.Add(t.bib.Line4(flows[i].Proto, flows[i].Mapped))
+		t.bib.Ahead4(flows[i].Proto, flows[i].Mapped, &lines)
 	}
 	lines.Fetch()
 	for i := range flows {
-		t.guess(&hints[i], t.bib.Guess4(flows[i].Proto, flows[i].Mapped), peer(flows[i].Proto, flows[i].Remote), &lines)
+		t.guess(&hints[i], t.bib.Guess4(flows[i].Proto, flows[i].Mapped, &lines), peer(flows[i].Proto, flows[i].Remote), &lines)
 	}
 	t.guessSessions(hints[:len(flows)], &lines)
 }
@@ -51,7 +49,6 @@ func (t *Table) guess(h *Hint, id bib.ID, remote packet.Endpoint4, lines *table.
 	if id == 0 {
 		return
 	}
-	lines.Add(t.bib.Line(id))
 	h.home = t.index.Home(t.hash(id, remote))
 	lines.Add(t.index.Line(h.home))
 }
@@ -69,6 +66,14 @@ func (t *Table) guessSessions(hints []Hint, lines *table.Lines) {
 		}
 	}
 	lines.Fetch()
+}
+
+// guessed returns the binding of a hint, or 0.
+func (h *Hint) guessed() bib.ID {
+	if h == nil {
+		return 0
+	}
+	return h.binding
 }
 
 // hinted returns the session of a hint if it is the one that is looked for, and has not ended.

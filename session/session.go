@@ -111,12 +111,7 @@ func (t *Table) From6(f *Flow, p *Packet) drop.Reason {
 
 // enter6 takes a packet from IPv6 through its binding and its session, and makes them if need be.
 func (t *Table) enter6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
-	var id bib.ID
-	if h := q.hint; h != nil && h.binding != 0 && t.bib.Matches6(h.binding, q.proto, src) {
-		id = h.binding
-	} else {
-		id = t.bib.Find6(q.proto, src)
-	}
+	id := t.bib.Confirm6(q.hint.guessed(), q.proto, src)
 	switch {
 	case id != 0 && t.pass(id, q):
 		return id, drop.None
@@ -149,12 +144,7 @@ func (t *Table) From4(f *Flow, p *Packet) drop.Reason {
 
 // enter4 takes a packet from IPv4 through its binding and its session, which it makes if that is allowed.
 func (t *Table) enter4(dst packet.Endpoint4, q *event) (bib.ID, drop.Reason) {
-	var id bib.ID
-	if h := q.hint; h != nil && h.binding != 0 && t.bib.Matches4(h.binding, q.proto, dst) {
-		id = h.binding
-	} else {
-		id = t.bib.Find4(q.proto, dst)
-	}
+	id := t.bib.Confirm4(q.hint.guessed(), q.proto, dst)
 	switch {
 	case id == 0:
 		return 0, t.unbound(q.proto, dst, q.tcp)
