@@ -3,14 +3,10 @@
 package daemon
 
 import (
-	"context"
-	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 	"time"
 
-	"nat64d/bib"
 	"nat64d/drop"
 	"nat64d/gateway"
 	"nat64d/linux/afpacket"
@@ -18,13 +14,7 @@ import (
 	"nat64d/linux/nic"
 	"nat64d/ops/control"
 	"nat64d/ops/metrics"
-	"nat64d/packet"
-	"nat64d/pool4"
-	"nat64d/session"
 )
-
-// page is how many rows of a table are copied at a time, so that a listing never holds up packets.
-const page = 1024
 
 // backend shows and changes the running gateway.
 type backend struct{ *Daemon }
@@ -51,28 +41,28 @@ func (b *backend) Status() control.Status {
 			st.Drops += b.gateway.Counters.Drops(r)
 		}
 	}
-	addresses := b.routes.Addresses()
-	st.NotReady = b.notReady(&st, addresses)
+	st.NotReady = b.readiness.reasons()
 	st.Ready = len(st.NotReady) == 0
-	st.Warnings = append(b.warnings(), contested(addresses)...)
+	st.Warnings = append(b.warnings(), contested(b.routes.Addresses())...)
 	return st
 }
 
 func (b *backend) link(s gateway.Side, l nexthop.Link) control.Interface {
-	engine := afpacket.Engine(b.engines[s].Load()).String()
+	engine := afpacket.Engine(b.ports.sides[s].engine.Load()).String()
 	offloads, _ := nic.On(l.Name) // as far as they can be told, and of a NIC that is there
-	return control.Interface{Side: s.String(), Name: l.Name, MTU: int(l.MTU), Up: l.Up, Engine: engine, Bursts: b.bursts[s].Load(), Offloads: offloads}
+	return control.Interface{Side: s.String(), Name: l.Name, MTU: int(l.MTU), Up: l.Up, Engine: engine, Bursts: b.ports.sides[s].bursts.Load(), Offloads: offloads}
 }
 
-func (b *backend) usage() []control.Protocol {
+// usage returns how full pool4 and the tables are.
+func (d *Daemon) usage() []control.Protocol {
 	ps := make([]control.Protocol, len(protocols))
 	for i, p := range protocols {
-		ps[i] = control.Protocol{Protocol: p.String(), Bindings: b.gateway.Bindings.Len(p), Sessions: b.gateway.Sessions.Len(p)}
+		ps[i] = control.Protocol{Protocol: p.String(), Bindings: d.gateway.Bindings.Len(p), Sessions: d.gateway.Sessions.Len(p)}
 	}
 	last := make([]netip.Addr, len(protocols))
-	for _, u := range b.pool.Usage() {
+	for _, u := range d.pool.Usage() {
 		p := &ps[u.Proto]
-		p.Pool4Ports += ports(u.Entry)
+		p.Pool4Ports += portCount(u.Entry)
 		p.Pool4Used += u.Used
 		if last[u.Proto] != u.Addr {
 			last[u.Proto] = u.Addr
@@ -81,8 +71,6 @@ func (b *backend) usage() []control.Protocol {
 	}
 	return ps
 }
-
-func ports(e pool4.Entry) int { return int(e.Hi) - int(e.Lo) + 1 }
 
 func (b *backend) warnings() (ws []string) {
 	ws = append(ws, b.log.warnings()...)
@@ -96,231 +84,8 @@ func (b *backend) warnings() (ws []string) {
 	if b.routes.Blind() {
 		ws = append(ws, "nat64d may not read the IPsec policies of this machine (CAP_NET_ADMIN): packets that they cover leave in clear")
 	}
-	ws = append(ws, b.names.warnings()...)
-	return append(ws, b.overlaps.warnings()...)
-}
-
-// Pool4 implements control.Backend.
-func (b *backend) Pool4() []control.Pool4Entry {
-	var es []control.Pool4Entry
-	states := make(map[netip.Addr]nexthop.AddressState)
-	for _, a := range b.routes.Addresses() {
-		states[a.Addr] = a.State
-	}
-	for _, u := range b.pool.Usage() {
-		state, known := states[u.Addr]
-		if !known { // it has just come
-			state = nexthop.AddressWaiting
-		}
-		es = append(es, control.Pool4Entry{
-			Pool4Range: pool4Range(u.Entry), Used: u.Used, Free: ports(u.Entry) - u.Used, State: state.String(),
-		})
-	}
-	return es
-}
-
-func pool4Range(e pool4.Entry) control.Pool4Range {
-	r := control.Pool4Range{Address: e.Addr, Protocol: e.Proto.String(), Ports: fmt.Sprintf("%d-%d", e.Lo, e.Hi)}
-	if e.Lo == e.Hi {
-		r.Ports = fmt.Sprint(e.Lo)
-	}
-	return r
-}
-
-func pool4Ranges(es []pool4.Entry) []control.Pool4Range {
-	rs := make([]control.Pool4Range, len(es))
-	for i := range es {
-		rs[i] = pool4Range(es[i])
-	}
-	return rs
-}
-
-func parseChange(c control.Pool4Change) ([]pool4.Entry, error) {
-	var protos []packet.Proto
-	for _, name := range c.Protocols {
-		p, err := parseProto(name)
-		if err != nil {
-			return nil, err
-		}
-		protos = append(protos, p)
-	}
-	return pool4.ParseRange(c.Addresses, c.Ports, protos...)
-}
-
-func parseProto(name string) (packet.Proto, error) {
-	for _, p := range protocols {
-		if p.String() == name {
-			return p, nil
-		}
-	}
-	return 0, fmt.Errorf("protocol %q: must be tcp, udp or icmp", name)
-}
-
-// AddPool4 implements control.Backend.
-func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
-	wanted, err := parseChange(c)
-	if err != nil {
-		return control.Pool4Result{}, err
-	}
-	b.admin.Lock()
-	defer b.admin.Unlock()
-	if err := b.guard.refuse(wanted, c.Force); err != nil {
-		return control.Pool4Result{}, err
-	}
-	if err := b.guard.cover(wanted, nil, nil, b.near.bypass); err != nil {
-		return control.Pool4Result{}, fmt.Errorf("nothing was added: %w", err)
-	}
-	added, merged, err := b.pool.Add(wanted)
-	r := control.Pool4Result{Added: pool4Ranges(added), Merged: pool4Ranges(merged)}
-	if warning := b.settled(); warning != nil {
-		r.Warnings = append(r.Warnings, warning.Error())
-	}
-	return r, err
-}
-
-// RemovePool4 implements control.Backend.
-func (b *backend) RemovePool4(c control.Pool4Change) (control.Pool4Result, error) {
-	wanted, err := parseChange(c)
-	if err != nil {
-		return control.Pool4Result{}, err
-	}
-	b.admin.Lock()
-	defer b.admin.Unlock()
-	if c.Ports == "" {
-		wanted = b.whole(wanted)
-	}
-	removed, err := b.pool.Remove(wanted)
-	if err != nil {
-		return control.Pool4Result{}, err
-	}
-	return b.removed(removed)
-}
-
-// FlushPool4 implements control.Backend.
-func (b *backend) FlushPool4() (control.Pool4Result, error) {
-	b.admin.Lock()
-	defer b.admin.Unlock()
-	all := b.pool.Entries()
-	b.pool.Flush()
-	return b.removed(all)
-}
-
-// removed ends the bindings that have lost their transport address. The guard is lifted last: the host must not see the
-// packets of a connection that is still translated.
-func (b *backend) removed(gone []pool4.Entry) (control.Pool4Result, error) {
-	bindings, sessions := b.purge()
-	r := control.Pool4Result{Removed: pool4Ranges(gone), Bindings: bindings, Sessions: sessions}
-	if err := b.settled(); err != nil {
-		r.Warnings = append(r.Warnings, err.Error())
-	}
-	return r, nil
-}
-
-// whole returns what pool4 has of the addresses and protocols wanted, whatever the ports, or those if it has
-// nothing.
-func (b *backend) whole(wanted []pool4.Entry) (all []pool4.Entry) {
-	for _, have := range b.pool.Entries() {
-		if slices.ContainsFunc(wanted, func(e pool4.Entry) bool { return e.Addr == have.Addr && e.Proto == have.Proto }) {
-			all = append(all, have)
-		}
-	}
-	if len(all) == 0 {
-		return wanted
-	}
-	return all
-}
-
-// Pool6 implements control.Backend.
-func (b *backend) Pool6() []control.Pool6Entry {
-	var es []control.Pool6Entry
-	for _, p := range b.config().Pool6 {
-		es = append(es, control.Pool6Entry{Prefix: p.Prefix()})
-	}
-	return es
-}
-
-// Bindings implements control.Backend.
-func (b *backend) Bindings(ctx context.Context, f control.Filter, yield func(control.Binding) error) error {
-	return pages(ctx, b.gateway.Bindings.List, func(row *bib.Binding) error {
-		if !f.Match(row.Proto.String(), netip.AddrFrom16(row.Client.Addr), netip.Addr{}) {
-			return nil
-		}
-		return yield(control.Binding{
-			Protocol: row.Proto.String(), Client: addrPort6(row.Client), Mapped: addrPort4(row.Mapped),
-			Static: row.Static, Sessions: row.Sessions,
-		})
-	})
-}
-
-// Sessions implements control.Backend.
-func (b *backend) Sessions(ctx context.Context, f control.Filter, yield func(control.Session) error) error {
-	list := func(cursor uint32, buf []session.Session) (int, uint32) {
-		return b.gateway.Sessions.List(cursor, buf, b.gateway.Now())
-	}
-	each := func(row *session.Session) error {
-		s := b.session(row)
-		if !f.Match(s.Protocol, s.Client.Addr(), s.Peer.Addr()) {
-			return nil
-		}
-		return yield(s)
-	}
-	if err := pages(ctx, list, each); err != nil {
-		return err
-	}
-	for _, row := range b.gateway.StoredSYNs() {
-		if err := each(&row); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (b *backend) session(row *session.Session) control.Session {
-	prefix := b.gateway.Prefix(row.Prefix)
-	s := control.Session{
-		Protocol: row.Proto.String(), Mapped: addrPort4(row.Mapped), Peer: addrPort4(row.Remote),
-		Peer6:   netip.AddrPortFrom(netip.AddrFrom16(prefix.Embed(row.Remote.Addr)), row.Remote.Port),
-		Expires: control.Seconds(row.Remaining),
-	}
-	if row.Client != (packet.Endpoint6{}) { // else it is a stored SYN
-		s.Client = addrPort6(row.Client)
-	}
-	if row.Proto == packet.TCP {
-		s.State = row.State.String()
-	}
-	return s
-}
-
-// pages copies a table page by page and hands the rows out between the pages.
-func pages[T any](ctx context.Context, list func(cursor uint32, buf []T) (int, uint32), each func(*T) error) error {
-	rows := make([]T, page)
-	for cursor := uint32(0); ; {
-		var n int
-		n, cursor = list(cursor, rows)
-		for i := range rows[:n] {
-			if err := each(&rows[i]); err != nil {
-				return err
-			}
-		}
-		if cursor == 0 {
-			return nil
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-	}
-}
-
-func addrPort6(e packet.Endpoint6) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom16(e.Addr), e.Port)
-}
-
-func endpoint6(a netip.AddrPort) packet.Endpoint6 {
-	return packet.Endpoint6{Addr: a.Addr().As16(), Port: a.Port()}
-}
-
-func addrPort4(e packet.Endpoint4) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4(e.Addr), e.Port)
+	ws = append(ws, b.dns64.warnings()...)
+	return append(ws, b.sockets.warnings()...)
 }
 
 // Stats implements control.Backend.
@@ -355,7 +120,7 @@ func (b *backend) Stats() []control.Counter {
 		Help: "times the guard's nftables table was changed or deleted by somebody else, and restored"})
 	cs = append(cs, control.Counter{Name: "arp_conflicts", Value: b.routes.AddressConflicts(), Kind: "error",
 		Help: "times another station was found to have an address of pool4 (RFC 5227)"})
-	return append(cs, b.names.Counters()...)
+	return append(cs, b.dns64.Counters()...)
 }
 
 // Pause implements control.Backend.

@@ -33,12 +33,12 @@ func coalescing(asked, udp bool) gateway.Coalescing {
 
 // gatewayConfig translates the file's view, and what surrounds the gateway, into the data path's. The caller holds p.admin,
 // unless nothing runs yet.
-func (p *Daemon) gatewayConfig(c *config.Config) gateway.Config {
+func (d *Daemon) gatewayConfig(c *config.Config) gateway.Config {
 	g := gateway.Config{
 		Pool6:           c.Pool6,
 		Xlat:            xlatConfig(&c.Translation),
-		Bypass:          p.near.bypass,
-		Broadcasts:      p.near.broadcasts,
+		Bypass:          d.admin.local.bypass,
+		Broadcasts:      d.admin.local.broadcasts,
 		Allow6:          c.AllowV6,
 		NoEcho:          c.Filtering.DropICMPv6Info,
 		MTU6:            uint32(c.Interfaces.V6.MTU),
@@ -49,7 +49,7 @@ func (p *Daemon) gatewayConfig(c *config.Config) gateway.Config {
 		LiteralReporter: c.ICMP.LiteralSource,
 		Coalesce:        coalescing(c.Interfaces.Coalesce, afpacket.UDPSuperPackets()),
 		Moderation:      c.Interfaces.Moderation,
-		Session:         p.sessionConfig(c),
+		Session:         d.sessionConfig(c),
 		SYNs: synstore.Limits{
 			Total: c.Sessions.MaxStoredSYNs, PerSource: c.Sessions.MaxStoredSYNsPerSource,
 			PerPool4: c.Sessions.MaxStoredSYNsPerPool4, Lifetime: c.Sessions.Timeouts.TCPSyn,
@@ -112,7 +112,7 @@ func xlatConfig(t *config.Translation) xlat.Config {
 	return x
 }
 
-func (p *Daemon) sessionConfig(c *config.Config) session.Config {
+func (d *Daemon) sessionConfig(c *config.Config) session.Config {
 	s, t := &c.Sessions, &c.Sessions.Timeouts
 	conf := session.Config{
 		Timeouts: session.Timeouts{
@@ -141,21 +141,21 @@ func (p *Daemon) sessionConfig(c *config.Config) session.Config {
 	}
 	switch c.NATEvents {
 	case config.NATEventsBindings, config.NATEventsSessions:
-		conf.Log = p.logEvent
+		conf.Log = d.logEvent
 	case config.NATEventsBlocks:
-		conf.LogBlock = p.logBlock
+		conf.LogBlock = d.logBlock
 	}
 	return conf
 }
 
 // logEvent writes an event of the tables to the log: who had which IPv4 transport address, and when.
-func (p *Daemon) logEvent(e session.Event) {
+func (d *Daemon) logEvent(e session.Event) {
 	attrs := append([]slog.Attr{slog.String("protocol", e.Proto.String())}, endpoint("client", addrPort6(e.Client))...)
 	attrs = append(attrs, endpoint("mapped", addrPort4(e.Mapped))...)
 	if e.Remote != (packet.Endpoint4{}) {
 		attrs = append(attrs, endpoint("peer", addrPort4(e.Remote))...)
 	}
-	p.log.nat.LogAttrs(context.Background(), slog.LevelInfo, e.Kind.String(), attrs...)
+	d.log.nat.LogAttrs(context.Background(), slog.LevelInfo, e.Kind.String(), attrs...)
 }
 
 // endpoint returns a transport address as two values, so that a reader of the log need not take it apart.
@@ -164,11 +164,11 @@ func endpoint(name string, a netip.AddrPort) []slog.Attr {
 }
 
 // logBlock writes that a client has got a port block, or lost it with its last port. It stands for all bindings in it.
-func (p *Daemon) logBlock(b pool4.Block, ended bool) {
+func (d *Daemon) logBlock(b pool4.Block, ended bool) {
 	what := "port block made"
 	if ended {
 		what = "port block ended"
 	}
-	p.log.nat.LogAttrs(context.Background(), slog.LevelInfo, what, slog.String("protocol", b.Proto.String()),
+	d.log.nat.LogAttrs(context.Background(), slog.LevelInfo, what, slog.String("protocol", b.Proto.String()),
 		slog.Any("client", netip.AddrFrom16(b.Client)), slog.Any("mapped", b.Addr), slog.String("ports", fmt.Sprintf("%d-%d", b.Lo, b.Hi)))
 }

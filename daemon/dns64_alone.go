@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"strings"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
-	"golang.org/x/sync/errgroup"
 
 	"nat64d/config"
 	"nat64d/linux/nexthop"
@@ -24,25 +24,27 @@ type DNS64 struct {
 	conf    *config.Config
 	log     *logs
 	routes  *nexthop.Table // nil: they do not matter
-	names   *dns64Service
-	reloads chan struct{} // the configuration is to be read again
+	service *dns64Service
+	begin   chan *nexthop.Table // routes that begin to matter, once at most
+	moved   event               // the routes have changed
+	reloads event               // the configuration is to be read again
 }
 
-// aloneNames adds what the process counts beside the forwarder, for which a gateway has statistics of its own.
-type aloneNames struct {
+// standalone adds what the process counts beside the forwarder, for which a gateway has statistics of its own.
+type standalone struct {
 	*dns64Service
 	log *logs
 }
 
 // Counters implements control.Names.
-func (n aloneNames) Counters() []control.Counter {
+func (n standalone) Counters() []control.Counter {
 	return append(n.dns64Service.Counters(), n.log.counter())
 }
 
 // NewDNS64 reads the configuration.
 func NewDNS64(o Options) (*DNS64, error) {
 	o.Overrides.DNS64 = true
-	a := &DNS64{options: o, reloads: make(chan struct{}, 1)}
+	a := &DNS64{options: o, begin: make(chan *nexthop.Table, 1), moved: newEvent(), reloads: newEvent()}
 	var err error
 	if a.conf, err = o.load(); err != nil {
 		return nil, err
@@ -52,7 +54,7 @@ func NewDNS64(o Options) (*DNS64, error) {
 }
 
 // Reload has the forwarder read its configuration again; the log says what came of it.
-func (a *DNS64) Reload() { notify(a.reloads)() }
+func (a *DNS64) Reload() { a.reloads.signal() }
 
 // Run runs the forwarder until ctx ends. Its error says what would help.
 func (a *DNS64) Run(ctx context.Context) error {
@@ -64,6 +66,9 @@ func (a *DNS64) Run(ctx context.Context) error {
 	return err
 }
 
+// Logger returns the forwarder's log.
+func (a *DNS64) Logger() *slog.Logger { return a.log.Logger }
+
 func (a *DNS64) serve(ctx context.Context) error {
 	l, err := control.Listen(a.conf.Socket, a.conf.Group)
 	if err != nil {
@@ -73,56 +78,57 @@ func (a *DNS64) serve(ctx context.Context) error {
 	if err := checkZones(nil, a.conf); err != nil {
 		return err
 	}
-	if a.routes, err = a.routesFor(a.conf); err != nil {
+	if err := a.mirrorRoutes(a.conf); err != nil {
 		return err
 	}
-	if a.names, err = newDNS64Service(a.basis(), a.options.Version, a.log.Logger); err != nil {
+	if a.service, err = newDNS64Service(a.basis(), a.options.Version, a.log.Logger); err != nil {
 		return err
 	}
-	defer a.names.close()
+	defer a.service.close()
 	return a.run(ctx, l)
 }
 
-// run starts what lives as long as the process.
-func (a *DNS64) run(ctx context.Context, l net.Listener) error {
-	moved := make(chan struct{}, 1)
-	group, ctx := errgroup.WithContext(ctx)
-	watch := func(t *nexthop.Table) {
-		t.OnSurroundings(notify(moved))
-		group.Go(func() error { return t.Run(ctx) })
-	}
-	if a.routes != nil {
-		watch(a.routes)
-	}
-	group.Go(func() error {
-		return control.Serve(ctx, l, control.NewServer(nil, aloneNames{a.names, a.log}, a.log.Logger))
-	})
-	group.Go(func() error { return a.names.run(ctx) })
-	group.Go(func() error { return a.follow(ctx, moved, watch) })
+// run runs the tasks until ctx is done or one fails.
+func (a *DNS64) run(ctx context.Context, listener net.Listener) error {
+	server := control.NewServer(nil, standalone{a.service, a.log}, a.log.Logger)
 	_, _ = systemd.SdNotify(false, systemd.SdNotifyReady) // without systemd there is nobody to tell
-	return group.Wait()
+	return runTasks(ctx, []task{
+		{name: "routes", run: a.runRoutes},
+		{name: "DNS64", run: a.service.run},
+		{name: "control socket", run: func(ctx context.Context) error { return control.Serve(ctx, listener, server) }},
+		{name: "reload", run: a.follow},
+	})
 }
 
-// follow has the forwarder follow the routes and, after Reload, the configuration, until ctx is done. watch follows routes that
-// begin to matter.
-func (a *DNS64) follow(ctx context.Context, moved <-chan struct{}, watch func(*nexthop.Table)) error {
+// runRoutes follows the kernel's routes as soon as they matter.
+func (a *DNS64) runRoutes(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case t := <-a.begin:
+		return t.Run(ctx)
+	}
+}
+
+// follow has the forwarder follow the routes and, after Reload, the configuration, until ctx is done.
+func (a *DNS64) follow(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-moved:
+		case <-a.moved:
 		case <-a.reloads:
-			if err := a.reload(watch); err != nil {
+			if err := a.reload(); err != nil {
 				a.log.Error("the configuration stays as it is", "error", err)
 				continue
 			}
 		}
-		a.names.follow(a.basis())
+		a.service.follow(a.basis())
 	}
 }
 
 // reload reads the configuration again.
-func (a *DNS64) reload(watch func(*nexthop.Table)) error {
+func (a *DNS64) reload() error {
 	next, err := a.options.load()
 	if err != nil {
 		return err
@@ -136,13 +142,8 @@ func (a *DNS64) reload(watch func(*nexthop.Table)) error {
 	if err := checkZones(a.conf, next); err != nil {
 		return err
 	}
-	if a.routes == nil {
-		if a.routes, err = a.routesFor(next); err != nil {
-			return err
-		}
-		if a.routes != nil {
-			watch(a.routes)
-		}
+	if err := a.mirrorRoutes(next); err != nil {
+		return err
 	}
 	a.conf = next
 	a.log.level.Set(levelOf(next.Log))
@@ -163,14 +164,19 @@ func (a *DNS64) basis() basis {
 	return b
 }
 
-// routesFor returns the kernel's routes, if it takes them to know who the clients of a configuration are.
-func (a *DNS64) routesFor(c *config.Config) (*nexthop.Table, error) {
-	if len(c.DNS64.Clients) > 0 || len(c.AllowV6) > 0 {
-		return nil, nil
+// mirrorRoutes mirrors the kernel's routes, unless that is done already, if they decide who the clients of a configuration are.
+func (a *DNS64) mirrorRoutes(c *config.Config) (err error) {
+	if a.routes != nil || len(c.DNS64.Clients) > 0 || len(c.AllowV6) > 0 {
+		return nil
 	}
 	nic := c.Interfaces.V6.Name
 	if nic == "" {
-		return nil, errors.New("who is to be answered? dns64.clients, allow_v6 or the name of the v6 interface must say so")
+		return errors.New("who is to be answered? dns64.clients, allow_v6 or the name of the v6 interface must say so")
 	}
-	return nexthop.New(nexthop.Interfaces{V6: nic, V4: nic}, nexthop.ARPOff, a.log.Logger)
+	if a.routes, err = nexthop.New(nexthop.Interfaces{V6: nic, V4: nic}, nexthop.ARPOff, a.log.Logger); err != nil {
+		return err
+	}
+	a.routes.OnSurroundings(a.moved.signal)
+	a.begin <- a.routes
+	return nil
 }

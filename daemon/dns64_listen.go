@@ -93,27 +93,3 @@ func (n *dns64Service) listening() (open []netip.AddrPort, closed []control.DNS6
 	}
 	return open, closed
 }
-
-// warnings returns what of DNS64 does not work, a sentence each.
-func (n *dns64Service) warnings() (ws []string) {
-	if n.f == nil {
-		return nil
-	}
-	_, closed := n.listening()
-	for _, c := range closed {
-		ws = append(ws, fmt.Sprintf("DNS64 does not answer on %v, and tries again every %v: %s", c.Address, listenAgain, c.Error))
-	}
-	list := n.f.Config().Upstreams.State()
-	up := 0
-	for _, u := range list {
-		if u.Up {
-			up++
-			continue
-		}
-		ws = append(ws, fmt.Sprintf("DNS64 upstream %v does not answer since %s: %s", u.Upstream, u.Since.Format(time.RFC3339), u.Error))
-	}
-	if up == 0 {
-		ws = append(ws, "no upstream of DNS64 answers: names that are not remembered fail")
-	}
-	return ws
-}

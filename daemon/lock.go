@@ -96,9 +96,9 @@ func (c claims) release() {
 	}
 }
 
-// claimNICs makes sure that no other nat64d carries packets on the same interfaces: both would translate each of them.
-func (p *Daemon) claimNICs() (held claims, err error) {
-	c := p.config()
+// lockNICs makes sure that no other nat64d carries packets on the same interfaces: both would translate each of them.
+func (d *Daemon) lockNICs() (held claims, err error) {
+	c := d.config()
 	names := []string{c.Interfaces.V6.Name}
 	if c.Interfaces.V4.Name != names[0] {
 		names = append(names, c.Interfaces.V4.Name)
@@ -111,7 +111,7 @@ func (p *Daemon) claimNICs() (held claims, err error) {
 			held = append(held, l)
 		case c.Host.ShareInterfaces:
 		case errors.As(err, &other) && !other.nat64d:
-			p.log.Warn("a program without privileges has the name by which a second nat64d would be noticed", "interface", name, "pid", other.pid)
+			d.log.Warn("a program without privileges has the name by which a second nat64d would be noticed", "interface", name, "pid", other.pid)
 		case other != nil:
 			held.release()
 			return nil, fmt.Errorf("%w carries packets on interface %s: stop it first, or set host.share_interfaces (--share-interfaces) if both are meant to", err, name)

@@ -27,15 +27,13 @@ type logs struct {
 	queue *LogQueue
 }
 
-// newLogs returns a log as the configuration wants it. What libraries log by way of package log goes there, too: nothing
-// else may write to standard error, and wait for its reader.
+// newLogs returns a log as the configuration wants it.
 func newLogs(c config.Log, q *LogQueue) *logs {
 	l := &logs{level: new(slog.LevelVar), queue: q}
 	l.level.Set(levelOf(c))
 	asJSON := c.Format == "json" || c.Format == "auto" && !isTerminal(q.out) && os.Getenv("JOURNAL_STREAM") != ""
 	l.Logger = slog.New(newHandler(asJSON, l.level, q))
 	l.nat = slog.New(newHandler(asJSON, slog.Level(math.MinInt), q))
-	slog.SetDefault(l.Logger) // of package log, too
 	notice := func(lost uint64) []byte {
 		var b bytes.Buffer
 		slog.New(newHandler(asJSON, nil, &b)).Warn("lines of the log were lost: its reader was too slow, or gone", "lines", lost)
@@ -108,4 +106,9 @@ func words(v reflect.Value) any {
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func levelOf(c config.Log) (l slog.Level) {
+	_ = l.UnmarshalText([]byte(c.Level)) // config has checked it
+	return l
 }

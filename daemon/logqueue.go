@@ -24,7 +24,7 @@ const (
 // reported in a line of the log as soon as one can be written.
 type LogQueue struct {
 	out  io.Writer
-	wake chan struct{}
+	wake event
 	done chan struct{} // closed when all is written and nothing more will be
 	lost atomic.Uint64 // lines
 	busy atomic.Int64  // when the write that goes on began, in Unix nanoseconds; 0: none goes on
@@ -41,7 +41,7 @@ type LogQueue struct {
 
 // NewLogQueue starts the goroutine that writes to out.
 func NewLogQueue(out io.Writer) *LogQueue {
-	q := &LogQueue{out: out, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	q := &LogQueue{out: out, wake: newEvent(), done: make(chan struct{})}
 	go q.run()
 	return q
 }
@@ -62,7 +62,7 @@ func (q *LogQueue) Write(b []byte) (int, error) {
 	}
 	q.chunks[last] = append(q.chunks[last], b...)
 	q.size += len(b)
-	notify(q.wake)()
+	q.wake.signal()
 	return len(b), nil
 }
 
@@ -89,7 +89,7 @@ func (q *LogQueue) Close(within time.Duration) {
 	q.mu.Lock()
 	q.closed = true
 	q.mu.Unlock()
-	notify(q.wake)()
+	q.wake.signal()
 	select {
 	case <-q.done:
 	case <-time.After(within):

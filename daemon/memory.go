@@ -30,12 +30,12 @@ func CheckMemory() error {
 }
 
 // affordable makes the gateway, and returns an error if its tables do not fit, or leave too little for the rest.
-func (p *Daemon) affordable(c *config.Config, o gateway.Options) error {
+func (d *Daemon) affordable(c *config.Config, o gateway.Options) error {
 	rest := goMemory + 2*o.Workers*perPort + c.Fragments.Memory
 	if err := table.Room(rest); err != nil {
 		return fmt.Errorf("packets and fragments do not fit: %w. Raise %s", err, limits)
 	}
-	err := table.Reserved(func() { p.gateway = gateway.New(o) })
+	err := table.Reserved(func() { d.gateway = gateway.New(o) })
 	if err == nil {
 		err = table.Room(rest)
 	}
@@ -43,8 +43,8 @@ func (p *Daemon) affordable(c *config.Config, o gateway.Options) error {
 }
 
 // afford reserves what the tables of a running gateway need in addition for next.
-func (p *Daemon) afford(next *config.Config) error {
-	return tooLarge(next, p.gateway.Sessions.Prepare(p.sessionConfig(next)))
+func (d *Daemon) afford(next *config.Config) error {
+	return tooLarge(next, d.gateway.Sessions.Prepare(d.sessionConfig(next)))
 }
 
 func tooLarge(c *config.Config, err error) error {

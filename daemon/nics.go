@@ -14,12 +14,12 @@ var ringAdvice = map[config.Offloads]string{
 }
 
 // manageNICs sets the NICs up if that is asked for. Whatever a daemon before this one has left is put back.
-func (p *Daemon) manageNICs() error {
-	old, err := p.guard.kept()
+func (d *Daemon) manageNICs() error {
+	old, err := d.guard.kept()
 	if err != nil {
 		return err
 	}
-	c := &p.config().Interfaces
+	c := &d.config().Interfaces
 	var names []string
 	if c.Offloads == config.OffloadsManage {
 		names = []string{c.V6.Name, c.V4.Name}
@@ -28,25 +28,25 @@ func (p *Daemon) manageNICs() error {
 	if !afpacket.UDPSuperPackets() {
 		leave = []string{nic.UDPForwarding} // it would join datagrams that could not be received then
 	}
-	p.nics = nic.New(names, leave, old, p.guard.keep)
-	p.setUpNICs()
+	d.nics = nic.New(names, leave, old, d.guard.keep)
+	d.setUpNICs()
 	return nil
 }
 
 // setUpNICs sets up the NICs that are not. That one cannot be is no reason to carry no packets.
-func (p *Daemon) setUpNICs() {
-	changed, warnings := p.nics.SetUp()
+func (d *Daemon) setUpNICs() {
+	changed, warnings := d.nics.SetUp()
 	for _, w := range warnings {
-		p.log.Warn("offloads: " + w.Error())
+		d.log.Warn("offloads: " + w.Error())
 	}
 	if len(changed) > 0 {
-		p.log.Info("settings of interfaces were changed", "now", changed)
+		d.log.Info("settings of interfaces were changed", "now", changed)
 	}
 }
 
 // putBackNICs gives the NICs back what they had.
-func (p *Daemon) putBackNICs() {
-	if err := p.nics.PutBack(); err != nil {
-		p.log.Warn("not all settings of interfaces could be put back", "error", err)
+func (d *Daemon) putBackNICs() {
+	if err := d.nics.PutBack(); err != nil {
+		d.log.Warn("not all settings of interfaces could be put back", "error", err)
 	}
 }

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 
 	"nat64d/linux/nexthop"
-	"nat64d/ops/control"
 )
 
 // Our own choices: how often the daemon looks whether it is ready, and for how long after the start it does not complain:
@@ -23,18 +23,35 @@ const (
 	startQuietly = time.Second
 )
 
+// readiness is what the status and the service manager are told.
+type readiness struct {
+	tasks   []task        // set before the tasks run
+	reached chan struct{} // closed when the daemon is ready for the first time
+}
+
+// reasons returns why packets of some protocol cannot be translated, a sentence each.
+func (r *readiness) reasons() (why []string) {
+	for _, t := range r.tasks {
+		if t.notReady != nil {
+			why = append(why, t.notReady()...)
+		}
+	}
+	return why
+}
+
 // announce tells the service manager that the daemon runs, and logs whenever it becomes ready or ceases to be, until ctx
 // ends. READY=1 does not wait for interfaces, addresses or probes, which may be a long time coming: nat64ctl answers, the
 // guard is in place, and packets flow as soon as they can. STATUS= has what is missing.
-func (p *Daemon) announce(ctx context.Context) error {
+func (d *Daemon) announce(ctx context.Context) error {
 	_, _ = systemd.SdNotify(false, systemd.SdNotifyReady) // without systemd there is nobody to tell
-	for _, w := range (&backend{Daemon: p}).Status().Warnings {
-		p.log.Warn(w)
+	for _, w := range (&backend{Daemon: d}).Status().Warnings {
+		d.log.Warn(w)
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var told []string
 	ready := false
+	var once sync.Once
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,17 +59,18 @@ func (p *Daemon) announce(ctx context.Context) error {
 		case <-timer.C:
 		}
 		start, wait := time.Now(), lookAtReady
-		p.avoidUnreachable()
-		why := p.readiness()
+		d.avoidUnreachable()
+		why := d.readiness.reasons()
 		switch {
 		case len(why) == 0 && !ready:
 			ready, told = true, nil
-			p.log.Info("ready", p.identity()...)
+			once.Do(func() { close(d.readiness.reached) })
+			d.log.Info("ready", d.identity()...)
 			_, _ = systemd.SdNotify(false, "STATUS=ready")
-		case len(why) > 0 && time.Since(p.started) < startQuietly:
+		case len(why) > 0 && time.Since(d.started) < startQuietly:
 			wait = lookAtStart
 		case len(why) > 0:
-			p.complain(why, told, ready || told == nil)
+			d.complain(why, told, ready || told == nil)
 			ready, told = false, why
 		}
 		timer.Reset(max(wait, 100*time.Since(start)))
@@ -61,26 +79,26 @@ func (p *Daemon) announce(ctx context.Context) error {
 
 // avoidUnreachable has new bindings get no address that replies do not reach: one that the host has lost, that another
 // station has, or that is still being probed.
-func (p *Daemon) avoidUnreachable() {
+func (d *Daemon) avoidUnreachable() {
 	var avoid []netip.Addr
-	for _, a := range p.routes.Addresses() {
+	for _, a := range d.routes.Addresses() {
 		switch a.State {
 		case nexthop.AddressLost, nexthop.AddressConflict, nexthop.AddressWaiting:
 			avoid = append(avoid, a.Addr)
 		}
 	}
-	p.pool.Avoid(avoid)
+	d.pool.Avoid(avoid)
 }
 
 // complain logs those reasons against being ready that are new.
-func (p *Daemon) complain(why, told []string, first bool) {
+func (d *Daemon) complain(why, told []string, first bool) {
 	for _, w := range why {
 		if !slices.Contains(told, w) {
-			p.log.Warn("not ready: " + w)
+			d.log.Warn("not ready: " + w)
 		}
 	}
 	if first {
-		p.log.Info("running, but not ready", p.identity()...)
+		d.log.Info("running, but not ready", d.identity()...)
 	}
 	if !slices.Equal(why, told) {
 		_, _ = systemd.SdNotify(false, "STATUS=not ready: "+why[0])
@@ -88,34 +106,28 @@ func (p *Daemon) complain(why, told []string, first bool) {
 }
 
 // identity returns what the log says of a gateway.
-func (p *Daemon) identity() []any {
-	c := p.config()
-	return []any{"v6", c.Interfaces.V6.Name, "v4", c.Interfaces.V4.Name, "pool6", c.Pool6, "pool4_ranges", len(p.pool.Entries()), "socket", c.Socket}
+func (d *Daemon) identity() []any {
+	c := d.config()
+	return []any{"v6", c.Interfaces.V6.Name, "v4", c.Interfaces.V4.Name, "pool6", c.Pool6, "pool4_ranges", len(d.pool.Entries()), "socket", c.Socket}
 }
 
-// readiness returns why packets of some protocol cannot be translated, a sentence each; nil: they can.
-func (p *Daemon) readiness() []string {
-	b := &backend{Daemon: p}
-	st := control.Status{Paused: p.gateway.Paused(), Protocols: b.usage()}
-	return p.notReady(&st, p.routes.Addresses())
-}
-
-func (p *Daemon) notReady(st *control.Status, addresses []nexthop.Address) (why []string) {
-	for _, u := range st.Protocols {
+// tablesNotReady returns what the tables lack.
+func (d *Daemon) tablesNotReady() (why []string) {
+	for _, u := range d.usage() {
 		if u.Pool4Ports == 0 {
 			why = append(why, fmt.Sprintf("pool4 has no address for %s: add one with nat64ctl pool4 add", u.Protocol))
 		}
 	}
-	why = append(why, unconnected("v6", p.routes.Link6(), p.routes.Connected6())...)
-	why = append(why, unconnected("v4", p.routes.Link4(), p.routes.Connected4())...)
-	if err := p.guard.state(); err != nil {
-		why = append(why, "the host may answer for pool4 and pool6, for the guard is not what it should be: "+err.Error())
-	}
-	why = append(why, unreachable(addresses)...)
-	if st.Paused {
+	if d.gateway.Paused() {
 		why = append(why, "translation is paused: nat64ctl resume continues")
 	}
 	return why
+}
+
+// routesNotReady returns what the interfaces and the addresses of pool4 lack.
+func (d *Daemon) routesNotReady() []string {
+	return slices.Concat(unconnected("v6", d.routes.Link6(), d.routes.Connected6()),
+		unconnected("v4", d.routes.Link4(), d.routes.Connected4()), unreachable(d.routes.Addresses()))
 }
 
 // unconnected says what an interface lacks.

@@ -21,11 +21,9 @@ const (
 	socketsNamed  = 5
 )
 
-// overlaps are the host's sockets on transport addresses of pool4 that the guard cuts off: those that were forced, and
+// hostSockets are the host's sockets on transport addresses of pool4 that the guard cuts off: those that were forced, and
 // those that have come since. Any goroutine may use it.
-type overlaps struct {
-	look chan struct{} // pool4 has changed: do not wait for the next look
-
+type hostSockets struct {
 	mu    sync.Mutex
 	known map[overlap]bool
 	told  []string // sentences for the status
@@ -38,14 +36,14 @@ type overlap struct {
 }
 
 // warnings returns a sentence for each of the first sockets.
-func (o *overlaps) warnings() []string {
+func (o *hostSockets) warnings() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.told
 }
 
 // take replaces the sockets and returns a sentence for each that is new.
-func (o *overlaps) take(found []guard.Socket) (news []string) {
+func (o *hostSockets) take(found []guard.Socket) (news []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	next := make(map[overlap]bool)
@@ -81,8 +79,8 @@ func cutOff(list []guard.Socket) (sentences []string) {
 }
 
 // watchSockets warns of the host's sockets on ports of pool4 until ctx ends.
-func (p *Daemon) watchSockets(ctx context.Context) error {
-	if p.guard.g == nil {
+func (d *Daemon) watchSockets(ctx context.Context) error {
+	if d.guard.g == nil {
 		return nil // nothing is cut off
 	}
 	timer := time.NewTimer(0)
@@ -92,19 +90,19 @@ func (p *Daemon) watchSockets(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
-		case <-p.overlaps.look:
+		case <-d.events.pool4:
 		}
 		start := time.Now()
-		p.admin.Lock()
-		entries := p.taken()
-		p.admin.Unlock()
-		found, err := p.guard.g.Sockets(entries)
+		d.admin.Lock()
+		entries := d.taken()
+		d.admin.Unlock()
+		found, err := d.guard.g.Sockets(entries)
 		if err == nil {
-			for _, sentence := range p.overlaps.take(found) {
-				p.log.Warn(sentence)
+			for _, sentence := range d.sockets.take(found) {
+				d.log.Warn(sentence)
 			}
 		} else {
-			p.log.Debug("cannot list the sockets of this host, trying again", "error", err)
+			d.log.Debug("cannot list the sockets of this host, trying again", "error", err)
 		}
 		timer.Reset(max(lookAtSockets, socketsShare*time.Since(start)))
 	}

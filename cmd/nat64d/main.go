@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"os/signal"
 	"slices"
@@ -26,6 +27,7 @@ const flushWithin = time.Second
 func main() {
 	signal.Ignore(syscall.SIGPIPE) // a dead reader of standard error must not end what carries packets
 	stderr := daemon.NewLogQueue(os.Stderr)
+	log.SetOutput(stderr) // nothing else may write to standard error, and wait for its reader
 	code := run(stderr)
 	stderr.Close(flushWithin)
 	os.Exit(code)

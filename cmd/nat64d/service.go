@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 type service interface {
 	Run(context.Context) error
 	Reload()
+	Logger() *slog.Logger
 }
 
 // serve makes a service and runs it until ctx ends. SIGHUP has it read its configuration again.
@@ -25,6 +27,7 @@ func serve[S service](ctx context.Context, o daemon.Options, newService func(dae
 	if err != nil {
 		return err
 	}
+	slog.SetDefault(s.Logger()) // libraries write there, by way of package log, too
 	go func() {
 		for range hangup {
 			s.Reload()

@@ -1,0 +1,147 @@
+//go:build linux
+
+package daemon
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"nat64d/linux/nexthop"
+	"nat64d/ops/control"
+	"nat64d/packet"
+	"nat64d/pool4"
+)
+
+// Pool4 implements control.Backend.
+func (b *backend) Pool4() []control.Pool4Entry {
+	var es []control.Pool4Entry
+	states := make(map[netip.Addr]nexthop.AddressState)
+	for _, a := range b.routes.Addresses() {
+		states[a.Addr] = a.State
+	}
+	for _, u := range b.pool.Usage() {
+		state, known := states[u.Addr]
+		if !known { // it has just come
+			state = nexthop.AddressWaiting
+		}
+		es = append(es, control.Pool4Entry{
+			Pool4Range: pool4Range(u.Entry), Used: u.Used, Free: portCount(u.Entry) - u.Used, State: state.String(),
+		})
+	}
+	return es
+}
+
+// AddPool4 implements control.Backend.
+func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
+	wanted, err := parseChange(c)
+	if err != nil {
+		return control.Pool4Result{}, err
+	}
+	b.admin.Lock()
+	defer b.admin.Unlock()
+	if err := b.guard.refuse(wanted, c.Force); err != nil {
+		return control.Pool4Result{}, err
+	}
+	if err := b.coverMore(additions{pool4: wanted}, b.admin.local.bypass); err != nil {
+		return control.Pool4Result{}, fmt.Errorf("nothing was added: %w", err)
+	}
+	added, merged, err := b.pool.Add(wanted)
+	r := control.Pool4Result{Added: pool4Ranges(added), Merged: pool4Ranges(merged)}
+	if warning := b.settled(); warning != nil {
+		r.Warnings = append(r.Warnings, warning.Error())
+	}
+	return r, err
+}
+
+// RemovePool4 implements control.Backend.
+func (b *backend) RemovePool4(c control.Pool4Change) (control.Pool4Result, error) {
+	wanted, err := parseChange(c)
+	if err != nil {
+		return control.Pool4Result{}, err
+	}
+	b.admin.Lock()
+	defer b.admin.Unlock()
+	if c.Ports == "" {
+		wanted = b.whole(wanted)
+	}
+	removed, err := b.pool.Remove(wanted)
+	if err != nil {
+		return control.Pool4Result{}, err
+	}
+	return b.removed(removed)
+}
+
+// FlushPool4 implements control.Backend.
+func (b *backend) FlushPool4() (control.Pool4Result, error) {
+	b.admin.Lock()
+	defer b.admin.Unlock()
+	all := b.pool.Entries()
+	b.pool.Flush()
+	return b.removed(all)
+}
+
+// removed ends the bindings that have lost their transport address. The guard is lifted last: the host must not see the
+// packets of a connection that is still translated.
+func (b *backend) removed(gone []pool4.Entry) (control.Pool4Result, error) {
+	bindings, sessions := b.purge()
+	r := control.Pool4Result{Removed: pool4Ranges(gone), Bindings: bindings, Sessions: sessions}
+	if err := b.settled(); err != nil {
+		r.Warnings = append(r.Warnings, err.Error())
+	}
+	return r, nil
+}
+
+// whole returns what pool4 has of the addresses and protocols wanted, whatever the ports, or those if it has
+// nothing.
+func (b *backend) whole(wanted []pool4.Entry) (all []pool4.Entry) {
+	for _, have := range b.pool.Entries() {
+		if slices.ContainsFunc(wanted, func(e pool4.Entry) bool { return e.Addr == have.Addr && e.Proto == have.Proto }) {
+			all = append(all, have)
+		}
+	}
+	if len(all) == 0 {
+		return wanted
+	}
+	return all
+}
+
+func parseChange(c control.Pool4Change) ([]pool4.Entry, error) {
+	var protos []packet.Proto
+	for _, name := range c.Protocols {
+		p, err := parseProto(name)
+		if err != nil {
+			return nil, err
+		}
+		protos = append(protos, p)
+	}
+	return pool4.ParseRange(c.Addresses, c.Ports, protos...)
+}
+
+func parseProto(name string) (packet.Proto, error) {
+	for _, p := range protocols {
+		if p.String() == name {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("protocol %q: must be tcp, udp or icmp", name)
+}
+
+// protocols in the order in which they are shown.
+var protocols = []packet.Proto{packet.TCP, packet.UDP, packet.ICMP}
+
+func pool4Range(e pool4.Entry) control.Pool4Range {
+	r := control.Pool4Range{Address: e.Addr, Protocol: e.Proto.String(), Ports: fmt.Sprintf("%d-%d", e.Lo, e.Hi)}
+	if e.Lo == e.Hi {
+		r.Ports = fmt.Sprint(e.Lo)
+	}
+	return r
+}
+
+func pool4Ranges(es []pool4.Entry) []control.Pool4Range {
+	rs := make([]control.Pool4Range, len(es))
+	for i := range es {
+		rs[i] = pool4Range(es[i])
+	}
+	return rs
+}

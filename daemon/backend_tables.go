@@ -1,0 +1,100 @@
+//go:build linux
+
+package daemon
+
+import (
+	"context"
+	"net/netip"
+
+	"nat64d/bib"
+	"nat64d/ops/control"
+	"nat64d/packet"
+	"nat64d/session"
+)
+
+// page is how many rows of a table are copied at a time, so that a listing never holds up packets.
+const page = 1024
+
+// Bindings implements control.Backend.
+func (b *backend) Bindings(ctx context.Context, f control.Filter, yield func(control.Binding) error) error {
+	return pages(ctx, b.gateway.Bindings.List, func(row *bib.Binding) error {
+		if !f.Match(row.Proto.String(), netip.AddrFrom16(row.Client.Addr), netip.Addr{}) {
+			return nil
+		}
+		return yield(control.Binding{
+			Protocol: row.Proto.String(), Client: addrPort6(row.Client), Mapped: addrPort4(row.Mapped),
+			Static: row.Static, Sessions: row.Sessions,
+		})
+	})
+}
+
+// Sessions implements control.Backend.
+func (b *backend) Sessions(ctx context.Context, f control.Filter, yield func(control.Session) error) error {
+	list := func(cursor uint32, buf []session.Session) (int, uint32) {
+		return b.gateway.Sessions.List(cursor, buf, b.gateway.Now())
+	}
+	each := func(row *session.Session) error {
+		s := b.session(row)
+		if !f.Match(s.Protocol, s.Client.Addr(), s.Peer.Addr()) {
+			return nil
+		}
+		return yield(s)
+	}
+	if err := pages(ctx, list, each); err != nil {
+		return err
+	}
+	for _, row := range b.gateway.StoredSYNs() {
+		if err := each(&row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *backend) session(row *session.Session) control.Session {
+	prefix := b.gateway.Prefix(row.Prefix)
+	s := control.Session{
+		Protocol: row.Proto.String(), Mapped: addrPort4(row.Mapped), Peer: addrPort4(row.Remote),
+		Peer6:   netip.AddrPortFrom(netip.AddrFrom16(prefix.Embed(row.Remote.Addr)), row.Remote.Port),
+		Expires: control.Seconds(row.Remaining),
+	}
+	if row.Client != (packet.Endpoint6{}) { // else it is a stored SYN
+		s.Client = addrPort6(row.Client)
+	}
+	if row.Proto == packet.TCP {
+		s.State = row.State.String()
+	}
+	return s
+}
+
+// pages copies a table page by page and hands the rows out between the pages.
+func pages[T any](ctx context.Context, list func(cursor uint32, buf []T) (int, uint32), each func(*T) error) error {
+	rows := make([]T, page)
+	for cursor := uint32(0); ; {
+		var n int
+		n, cursor = list(cursor, rows)
+		for i := range rows[:n] {
+			if err := each(&rows[i]); err != nil {
+				return err
+			}
+		}
+		if cursor == 0 {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+func addrPort6(e packet.Endpoint6) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16(e.Addr), e.Port)
+}
+
+func endpoint6(a netip.AddrPort) packet.Endpoint6 {
+	return packet.Endpoint6{Addr: a.Addr().As16(), Port: a.Port()}
+}
+
+func addrPort4(e packet.Endpoint4) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4(e.Addr), e.Port)
+}

@@ -1,0 +1,97 @@
+//go:build linux
+
+package daemon
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"nat64d/config"
+	"nat64d/gateway"
+	"nat64d/linux/afpacket"
+	"nat64d/linux/nexthop"
+	"nat64d/pool4"
+)
+
+// ioThreads is how many threads of one worker a side may wait in the kernel at once: GOMAXPROCS must exceed them, or a woken
+// thread waits for the scheduler to notice (measured: p99 of the round trip doubles).
+const ioThreads = 2
+
+// workers returns how many threads carry the packets of each side. By default that is one for four of the processors
+// that the daemon may use: the kernel's receiving and sending, and the other side, want as much each.
+func workers(c *config.Interfaces) int {
+	const most = 8
+	switch {
+	case c.Workers > 0:
+		return c.Workers
+	case c.Engine == afpacket.Simple.String(): // it knows no groups
+		return 1
+	}
+	return min(max(runtime.NumCPU()/4, 1), most)
+}
+
+// build makes the parts, in the order in which they need each other. Nothing outside the process is changed yet.
+func (d *Daemon) build() (err error) {
+	c := d.config()
+	mode, err := nexthop.ParseAnswerARP(c.Host.AnswerARP)
+	if err != nil {
+		return err
+	}
+	d.routes, err = nexthop.New(nexthop.Interfaces{V6: c.Interfaces.V6.Name, V4: c.Interfaces.V4.Name}, mode, d.log.Logger)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(d.checkPool6(c), checkZones(nil, c)); err != nil {
+		return err
+	}
+	engine, err := afpacket.ParseEngine(c.Interfaces.Engine)
+	if err != nil {
+		return err
+	}
+	var key [16]byte
+	_, _ = rand.Read(key[:])                            // it never fails
+	group := binary.BigEndian.Uint16(key[:])&0xfffe | 2 // even, and not 0: another process is unlikely to have it
+	d.pool = pool4.New(key)
+	if _, _, err := d.pool.Add(c.Pool4); err != nil {
+		return err
+	}
+	if c.Sessions.HoldAfterStart {
+		d.pool.HoldDownAll()
+	}
+	d.admin.local = d.localRoutesFor(c)
+	d.guard = newHostGuard(c, d.pool, d.log.Logger)
+	d.ports = &ports{log: d.log, conf: func() *config.Interfaces { return &d.config().Interfaces }, guard: d.guard, engine: engine, group: group}
+	if err := d.guard.refuse(c.Pool4, c.Host.Force); err != nil {
+		return err
+	}
+	_, _ = rand.Read(key[:])
+	options := gateway.Options{
+		Config: d.gatewayConfig(c), Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key,
+		Pool4: d.pool, Routes: d.routes, Hops: func() gateway.Hops { return nexthop.NewCache(d.routes) },
+		Open: d.ports.open, Settle: d.ports.prepareThread,
+		Log: d.log.Logger, RingAdvice: ringAdvice[c.Interfaces.Offloads],
+	}
+	if err := d.affordable(c, options); err != nil {
+		return err
+	}
+	if err := d.bind(expand(c.Bindings), c.Host.Force); err != nil {
+		return err
+	}
+	d.dns64, _ = newDNS64Service(d.basis(), d.options.Version, d.log.Logger) // what it cannot listen on is tried again, and shown
+	return nil
+}
+
+// checkPool6 refuses a prefix that contains an address of the host: its own traffic would be translated away.
+func (d *Daemon) checkPool6(c *config.Config) error {
+	for _, prefix := range c.Pool6 {
+		for _, a := range d.routes.HostAddresses() {
+			if prefix.Prefix().Contains(a) {
+				return fmt.Errorf("pool6 %v contains %v, an address of this machine: choose a prefix that no host uses", prefix, a)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+//go:build linux
+
+package daemon
+
+import (
+	"errors"
+	"maps"
+	"net/netip"
+
+	"nat64d/config"
+	"nat64d/linux/guard"
+	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/pool6"
+)
+
+// config returns the configuration in use.
+func (d *Daemon) config() *config.Config { return d.conf.Load() }
+
+// change makes next the configuration in use, packets flowing and sessions going on. With an error nothing has changed,
+// but that static rows which next moves to other clients have lost their sessions. Ranges and static rows that were
+// added at run time stay, unless next takes away what they are part of. The caller holds d.admin.
+func (d *Daemon) change(next *config.Config) error {
+	old := d.config()
+	if err := errors.Join(d.checkPool6(next), checkZones(old, next)); err != nil {
+		return err
+	}
+	come := minus(next.Pool4, old.Pool4)
+	if err := d.guard.refuse(come, next.Host.Force); err != nil {
+		return err
+	}
+	if err := d.afford(next); err != nil {
+		return err
+	}
+	local := d.localRoutesFor(next)
+	if err := d.coverMore(additions{come, expand(next.Bindings), next.Pool6}, d.admin.local.kept(&local)); err != nil {
+		return err
+	}
+	if err := d.take(come, expand(old.Bindings), expand(next.Bindings)); err != nil {
+		_ = d.afford(old)   // gives up what was reserved for next
+		_ = d.settleGuard() // back to what it was; the status tells if it cannot be
+		return err
+	}
+	d.commit(old, next, local)
+	return nil
+}
+
+// take adds ranges to pool4 and replaces static rows, or does neither.
+func (d *Daemon) take(come []pool4.Entry, old, next rows) error {
+	added, _, err := d.pool.Add(come)
+	if err != nil {
+		return err
+	}
+	if err := d.rebind(old, next); err != nil {
+		_, _ = d.pool.Remove(added) // they are there: only the holder of d.admin changes pool4
+		return err
+	}
+	return nil
+}
+
+// commit is the part of a change that cannot fail.
+func (d *Daemon) commit(old, next *config.Config, local localRoutes) {
+	d.conf.Store(next)
+	d.admin.local = local
+	d.log.level.Set(levelOf(next.Log))
+	d.gateway.Configure(d.gatewayConfig(next))
+	cutOut(d.pool, minus(old.Pool4, next.Pool4))
+	d.purge()
+	if err := d.settled(); err != nil {
+		d.log.Error("the host may answer for pool4 and pool6: the guard is not what it should be", "error", err)
+	}
+}
+
+// settled tells all parts of a change of pool4, static rows or pool6 that has been made. Its error is a warning.
+func (d *Daemon) settled() error {
+	d.gateway.Pool4Changed()
+	d.routes.SetProxied(d.proxied())
+	d.dns64.follow(d.basis())
+	d.events.pool4.signal()
+	return d.settleGuard()
+}
+
+// purge ends the bindings whose transport address pool4 has no longer, and their sessions.
+func (d *Daemon) purge() (bindings, sessions int) {
+	maps.DeleteFunc(d.admin.static, func(e pool4.Entry, _ netip.AddrPort) bool { return !d.pool.Has(e.Addr.As4()) })
+	return d.gateway.Sessions.Purge(d.gateway.Bindings.Orphan)
+}
+
+// additions are what a change adds to what the guard covers.
+type additions struct {
+	pool4  []pool4.Entry
+	static rows
+	pool6  []pool6.Prefix
+}
+
+// coverMore puts the guard over what it covers and over more, so that the host is blind before the first packet of it is
+// translated. Of the prefixes only bypass stays the host's. With an error nothing has changed.
+func (d *Daemon) coverMore(more additions, bypass []netip.Prefix) error {
+	return d.guard.cover(d.covered(more, bypass))
+}
+
+// settleGuard puts the guard over pool4, static rows and pool6 as they are now. The status shows its error: what is translated
+// has changed already.
+func (d *Daemon) settleGuard() error {
+	return d.guard.settle(d.covered(additions{}, d.admin.local.bypass))
+}
+
+// covered returns what the guard has to cover now, and more.
+func (d *Daemon) covered(more additions, bypass []netip.Prefix) guard.Covered {
+	static := maps.Clone(d.admin.static)
+	maps.Copy(static, more.static)
+	c := guard.Covered{
+		Pool4:  merged(append(append(d.pool.Entries(), mapped(static)...), more.pool4...)),
+		Pool6:  union(d.config().Pool6, more.pool6),
+		Bypass: bypass,
+	}
+	for e := range static {
+		if e.Proto == packet.ICMP {
+			c.Echo = append(c.Echo, e)
+		}
+	}
+	return c
+}

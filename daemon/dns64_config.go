@@ -1,0 +1,115 @@
+//go:build linux
+
+package daemon
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"nat64d/config"
+	"nat64d/dns64"
+	"nat64d/pool6"
+)
+
+// basis is what the forwarder's configuration is made of.
+type basis struct {
+	conf   *config.Config
+	pool4  []netip.Addr   // the addresses of pool4 at present
+	routed []netip.Prefix // out of the v6 interface
+}
+
+// basis returns what the forwarder's configuration is to be made of. The caller holds p.admin, unless nothing runs yet.
+func (d *Daemon) basis() basis {
+	return basis{conf: d.config(), pool4: d.pool.Addresses(), routed: d.routes.Behind6()}
+}
+
+// config returns the forwarder's configuration. Upstreams that stay as they are in old keep their connections.
+func (b *basis) config(old *dns64.Config) dns64.Config {
+	c := &b.conf.DNS64
+	next := dns64.Config{
+		Policy: b.policy(), Clients: b.clients(), InFlight: c.MaxInFlight, Bits: b.conf.Sessions.ClientPrefixLen, Rate: c.RatePerSecond, Size: uint16(c.UDPSize),
+		Cache: dns64.CacheLimits{
+			Size: c.Cache.Size, MinTTL: c.Cache.MinTTL, MaxTTL: c.Cache.MaxTTL, MaxNegativeTTL: c.Cache.MaxNegativeTTL,
+			Prefetch: c.Cache.Prefetch, ServeStale: c.Cache.ServeStale,
+		},
+	}
+	var list []dns64.Upstream
+	for _, u := range c.Upstreams {
+		list = append(list, dns64.Upstream{Transport: dns64.Transport(u.Transport), Addr: u.Addr, Name: u.Name})
+	}
+	if old != nil && old.Upstreams.Are(list, c.Race) {
+		next.Upstreams = old.Upstreams
+	} else {
+		next.Upstreams = dns64.NewUpstreams(list, c.Race, nil)
+	}
+	return next
+}
+
+// policy returns what is made of which names.
+func (b *basis) policy() dns64.Policy {
+	c := &b.conf.DNS64
+	p := dns64.Policy{
+		Choice: dns64.Choice(c.PrefixPolicy), Exclude: c.Exclude, Mapped: c.Mapped, TranslateAll: c.TranslateAll, Suffix: c.Suffix,
+		ServfailOnError: c.ServfailError, BreakDNSSEC: c.BreakDNSSEC, Validated: c.Validated, RecursiveOnly: c.RecursiveOnly,
+	}
+	for i, prefix := range b.conf.Pool6 {
+		p.Prefixes = append(p.Prefixes, dns64.Prefix{Prefix: prefix, Private: b.private(prefix, b.conf.PrivateV4[i])})
+		for _, r := range c.Ranges {
+			if r.Prefix == prefix {
+				p.Ranges = append(p.Ranges, dns64.Range{V4: r.V4, Prefix: i})
+			}
+		}
+	}
+	return p
+}
+
+// clients returns who is answered: those that are named, or those that packets are carried for, or those that are there.
+func (b *basis) clients() []netip.Prefix {
+	switch {
+	case len(b.conf.DNS64.Clients) > 0:
+		return b.conf.DNS64.Clients
+	case len(b.conf.AllowV6) > 0:
+		return b.conf.AllowV6
+	}
+	return slices.DeleteFunc(slices.Clone(b.routed), b.leadsAway)
+}
+
+// leadsAway says whether a route is one to everybody by another name than ::/0, such as 2000::/3 or the halves that a VPN
+// has: whoever is there is not a client, unless the configuration says that everybody may be.
+func (b *basis) leadsAway(p netip.Prefix) bool { return !b.conf.DNS64.Open && config.Everybody(p) }
+
+// private says whether non-global IPv4 addresses may stand behind a prefix: no name must have an address to which packets
+// are dropped. Without a pool, as beside a gateway elsewhere, it is not known whether it is one within a network of such
+// addresses, and RFC 6052 section 3.1 holds.
+func (b *basis) private(p pool6.Prefix, choice config.PrivateV4) bool {
+	if choice != config.PrivateV4Auto {
+		return choice == config.PrivateV4Allow
+	}
+	if !p.IsWellKnown() {
+		return true
+	}
+	return len(b.pool4) > 0 && !slices.ContainsFunc(b.pool4, func(a netip.Addr) bool { return pool6.Global4(a.As4()) })
+}
+
+// checkZones refuses upstreams behind interfaces that are not there, unless these were asked before. The gateway waits for its
+// own interfaces, and so do these.
+func checkZones(old, next *config.Config) error {
+	for _, u := range next.DNS64.Upstreams {
+		zone := u.Addr.Addr().Zone()
+		if zone == "" || zone == next.Interfaces.V6.Name || zone == next.Interfaces.V4.Name || !next.DNS64.Enabled ||
+			old != nil && slices.Contains(old.DNS64.Upstreams, u) {
+			continue
+		}
+		_, err := net.InterfaceByName(zone)
+		if index, numeric := strconv.Atoi(zone); numeric == nil {
+			_, err = net.InterfaceByIndex(index)
+		}
+		if err != nil {
+			return fmt.Errorf("dns64.upstreams: %v: there is no interface %q; ip link shows those that there are", u, zone)
+		}
+	}
+	return nil
+}

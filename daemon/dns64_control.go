@@ -1,0 +1,185 @@
+//go:build linux
+
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"nat64d/dns64"
+	"nat64d/ops/control"
+)
+
+// off is the error of what needs a forwarder that is off.
+func (n *dns64Service) off() error {
+	if n.f != nil {
+		return nil
+	}
+	return &control.Error{Message: "DNS64 is off", Hint: "dns64.enabled: true in the configuration file, and a restart, switch it on"}
+}
+
+// DNS64 implements control.Names.
+func (n *dns64Service) DNS64() (st control.DNS64Status, err error) {
+	if err := n.off(); err != nil {
+		return st, err
+	}
+	c := n.f.Config()
+	open, closed := n.listening()
+	st = control.DNS64Status{Listen: open, Closed: closed, Clients: c.Clients, Limited: n.f.Limited(), Cached: n.f.Remembered(), Counters: n.Counters()}
+	for _, p := range c.Policy.Prefixes {
+		st.Prefixes = append(st.Prefixes, p.Prefix.Prefix())
+	}
+	for _, u := range c.Upstreams.State() {
+		since := ""
+		if !u.Up {
+			since = u.Since.Format(time.RFC3339)
+		}
+		st.Upstreams = append(st.Upstreams, control.DNS64Upstream{
+			Since: since, Upstream: u.String(), Up: u.Up, Error: u.Error, Asked: u.Asked, Failed: u.Failed, Latency: control.Seconds(u.Recent),
+		})
+	}
+	return st, nil
+}
+
+// Version implements control.Names.
+func (n *dns64Service) Version() control.Version { return n.version }
+
+// Counters implements control.Names. There are none if the forwarder is off.
+func (n *dns64Service) Counters() (list []control.Counter) {
+	if n.f == nil {
+		return nil
+	}
+	for _, c := range n.f.Stats.All() {
+		list = append(list, control.Counter{Name: c.Name, Labels: c.Labels, Value: c.Value, Help: c.Help, Kind: "dns64"})
+	}
+	for _, u := range n.f.Config().Upstreams.State() {
+		list = append(list, upstreamCounters(u)...)
+	}
+	return list
+}
+
+// upstreamCounters returns what is counted about an upstream. How long answers take is a histogram as Prometheus has them.
+func upstreamCounters(u dns64.UpstreamState) (list []control.Counter) {
+	add := func(name string, value uint64, help string, labels ...string) {
+		of := map[string]string{"upstream": u.String()}
+		for i := 0; i < len(labels); i += 2 {
+			of[labels[i]] = labels[i+1]
+		}
+		list = append(list, control.Counter{Name: name, Labels: of, Value: value, Help: help, Kind: "dns64"})
+	}
+	add("dns64_upstream_queries", u.Asked, "questions to an upstream")
+	add("dns64_upstream_failures", u.Failed, "questions that an upstream did not answer")
+	var all uint64
+	for _, l := range u.Latency {
+		le := "+Inf"
+		if l.Within > 0 {
+			le = strconv.FormatInt(l.Within.Microseconds(), 10)
+		}
+		add("dns64_upstream_microseconds_bucket", l.Count, "answers of an upstream that took no longer than so many microseconds", "le", le)
+		all = l.Count
+	}
+	add("dns64_upstream_microseconds_sum", uint64(u.Elapsed.Microseconds()), "how long an upstream took for all its answers together")
+	add("dns64_upstream_microseconds_count", all, "answers of an upstream")
+	return list
+}
+
+// DNS64Cache implements control.Names.
+func (n *dns64Service) DNS64Cache() (list []control.DNS64Cached, err error) {
+	if err := n.off(); err != nil {
+		return nil, err
+	}
+	for _, c := range n.f.Cached() {
+		kind := "upstream"
+		if c.Made {
+			kind = "answer"
+		}
+		list = append(list, control.DNS64Cached{
+			Name: c.Name, Type: c.Type, Result: c.Result, Kind: kind, TTL: control.Seconds(c.TTL), Hits: c.Hits, Records: c.Records,
+		})
+	}
+	return list, nil
+}
+
+// FlushDNS64 implements control.Names.
+func (n *dns64Service) FlushDNS64() (control.DNS64Flushed, error) {
+	if err := n.off(); err != nil {
+		return control.DNS64Flushed{}, err
+	}
+	return control.DNS64Flushed{Forgotten: n.f.Flush()}, nil
+}
+
+// QueryDNS64 implements control.Names.
+func (n *dns64Service) QueryDNS64(ctx context.Context, q control.DNS64Query) (a control.DNS64Answer, err error) {
+	if err := n.off(); err != nil {
+		return a, err
+	}
+	kind := uint16(dns.TypeAAAA)
+	if q.Type != "" {
+		if kind, err = recordType(q.Type); err != nil {
+			return a, err
+		}
+	}
+	if _, ok := dns.IsDomainName(q.Name); !ok || q.Name == "" {
+		return a, &control.Error{Message: fmt.Sprintf("%q is not a name", q.Name), Hint: "use one such as www.example.net"}
+	}
+	if !q.Client.IsValid() {
+		q.Client = netip.IPv6Unspecified()
+	}
+	began := time.Now()
+	m, attempts, err := n.f.Query(ctx, q.Client, q.Name, kind)
+	if err != nil {
+		return a, err
+	}
+	a = control.DNS64Answer{Result: dns.RcodeToString[m.Rcode], Answer: []string{}, Elapsed: control.Seconds(time.Since(began))}
+	for _, u := range attempts {
+		a.Upstreams = append(a.Upstreams, control.DNS64Attempt{
+			Upstream: u.Upstream, Name: u.Name, Type: u.Type, Outcome: u.Outcome, Failed: u.Failed, Elapsed: control.Seconds(u.Took),
+		})
+	}
+	for _, rr := range m.Answer {
+		a.Answer = append(a.Answer, rr.String())
+	}
+	for _, rr := range m.Ns {
+		a.Authority = append(a.Authority, rr.String())
+	}
+	return a, nil
+}
+
+// recordType reads the name of a type, or its number as RFC 3597 section 5 writes it.
+func recordType(text string) (uint16, error) {
+	kind, known := dns.StringToType[text]
+	if number, is := strings.CutPrefix(text, "TYPE"); is && !known {
+		n, err := strconv.ParseUint(number, 10, 16)
+		kind, known = uint16(n), err == nil
+	}
+	switch {
+	case !known:
+		return 0, &control.Error{Message: fmt.Sprintf("there is no type %q of records", text), Hint: "use one such as AAAA, A, PTR, TXT or TYPE65"}
+	case dns64.Transfer(kind):
+		return 0, &control.Error{Message: text + " asks for a whole zone, which clients are refused: none is here", Hint: "ask the name server of the zone"}
+	}
+	return kind, nil
+}
+
+// Snippet implements control.Names.
+func (n *dns64Service) Snippet(server string) (control.DNS64Snippet, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.basis.policy()
+	s := dns64.Surroundings{Clients: n.basis.clients(), Interface: n.basis.conf.Interfaces.V6.Name}
+	for _, a := range n.basis.conf.DNS64.Listen {
+		if ip := a.Addr(); n.f != nil && ip.Is6() && !ip.IsUnspecified() && !ip.IsLoopback() && a.Port() == 53 {
+			s.Resolver = ip
+		}
+	}
+	text, err := p.Snippet(server, s)
+	return control.DNS64Snippet{Server: server, Text: text}, err
+}
+
+var _ control.Names = (*dns64Service)(nil)

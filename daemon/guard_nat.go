@@ -1,0 +1,56 @@
+//go:build linux
+
+package daemon
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// natRules are warnings about NAT rules of the host.
+type natRules struct {
+	stale    atomic.Bool // the rules, or pool4, have changed since they were read
+	next     time.Time   // they are not read before
+	warnings []string
+}
+
+// natShare is the part of the time, 1 in so many, that reading NAT rules may take where they change all the time.
+const natShare = 50
+
+// readNAT looks for NAT rules of the host that take ports of pool4, if something has changed since the last time, and returns
+// warnings about those that are new. Reading a large ruleset takes long, so that the guard is not held meanwhile. One goroutine
+// at a time may call it.
+func (g *hostGuard) readNAT() (fresh []string) {
+	began := time.Now()
+	if g.g == nil || began.Before(g.nat.next) || !g.nat.stale.Swap(false) {
+		return nil
+	}
+	found, err := g.g.Masqueraded(g.pool.Entries())
+	g.nat.next = time.Now().Add(natShare * time.Since(began))
+	if err != nil {
+		return []string{"the host's NAT rules cannot be read, and may take ports of pool4: " + err.Error()}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old := g.nat.warnings
+	g.nat.warnings = found
+	return slices.DeleteFunc(slices.Clone(found), func(w string) bool { return slices.Contains(old, w) })
+}
+
+// watchNAT warns of NAT rules that take ports of pool4 until ctx is done.
+func (g *hostGuard) watchNAT(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			for _, w := range g.readNAT() {
+				g.log.Warn(w)
+			}
+		}
+	}
+}

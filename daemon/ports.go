@@ -1,0 +1,106 @@
+//go:build linux
+
+package daemon
+
+import (
+	"fmt"
+	"io/fs"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"nat64d/config"
+	"nat64d/gateway"
+	"nat64d/linux/afpacket"
+)
+
+// ports opens packet sockets for the gateway, also those of an interface that comes late or comes back. Its methods may be
+// called by any goroutine.
+type ports struct {
+	log    *logs
+	conf   func() *config.Interfaces
+	guard  *hostGuard
+	engine afpacket.Engine // the one asked for
+	group  uint16          // fanout group of the IPv6 side; the next number is that of the IPv4 side
+	sides  [2]portSide
+}
+
+// portSide is what is known of the ports of a side.
+type portSide struct {
+	engine atomic.Int32 // the one in use, an afpacket.Engine
+	bursts atomic.Bool  // packets leave in bursts
+
+	warnBursts, warnEngine sync.Once
+}
+
+// noNIC is the name of an interface that does not exist at the moment.
+type noNIC string
+
+func (n noNIC) Error() string { return fmt.Sprintf("interface %s does not exist", string(n)) }
+
+// Is makes it fs.ErrNotExist, for which the gateway waits.
+func (n noNIC) Is(target error) bool { return target == fs.ErrNotExist }
+
+// open opens a port that receives, or one that sends. The guard covers the interface first.
+func (p *ports) open(s gateway.Side, send bool) (gateway.Port, error) {
+	c := p.conf()
+	o := afpacket.Options{Interface: c.V6.Name, Family: afpacket.IPv6, Engine: p.engine, BusyPoll: c.BusyPoll, NoBursts: !c.Bursts}
+	if s == gateway.V4 {
+		o.Interface, o.Family = c.V4.Name, afpacket.IPv4
+	}
+	if _, err := net.InterfaceByName(o.Interface); err != nil {
+		return nil, noNIC(o.Interface)
+	}
+	p.guard.coverNICs()
+	if workers(c) > 1 {
+		o.Group = p.group + uint16(s)
+	}
+	if send {
+		return p.openSender(s, o)
+	}
+	port, err := afpacket.Open(o)
+	if err != nil {
+		return nil, err
+	}
+	side := &p.sides[s]
+	side.engine.Store(int32(port.Engine()))
+	if err := port.Fallback(); err != nil {
+		side.warnEngine.Do(func() {
+			p.log.Warn("PACKET_RX_RING unavailable, falling back to a slower engine", "side", s, "engine", port.Engine(), "reason", err)
+		})
+	}
+	return port, nil
+}
+
+func (p *ports) openSender(s gateway.Side, o afpacket.Options) (gateway.Port, error) {
+	port, err := afpacket.OpenSender(o)
+	if err != nil {
+		return nil, err
+	}
+	side := &p.sides[s]
+	side.bursts.Store(port.Bursts())
+	if err := port.NoBursts(); err != nil {
+		side.warnBursts.Do(func() {
+			p.log.Warn("packets leave one by one, which is slower: the kernel takes no bursts (CAP_BPF, Linux 5.13)", "side", s, "reason", err)
+		})
+	}
+	return port, nil
+}
+
+// prepareThread prepares the calling thread for the i-th worker of a side: short sleeps become exact, and interfaces.pin is
+// applied.
+func (p *ports) prepareThread(s gateway.Side, i int) {
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // if it fails, packets gather 50 µs longer
+	pin := p.conf().Pin
+	if len(pin) == 0 {
+		return
+	}
+	cpu := pin[(i*2+int(s))%len(pin)]
+	var set unix.CPUSet
+	set.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		p.log.Warn("cannot bind a worker to its processor", "side", s, "processor", cpu, "error", err)
+	}
+}

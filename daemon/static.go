@@ -1,0 +1,99 @@
+//go:build linux
+
+package daemon
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"nat64d/bib"
+	"nat64d/config"
+	"nat64d/packet"
+	"nat64d/pool4"
+)
+
+// rows are static bindings: single transport addresses to clients.
+type rows map[pool4.Entry]netip.AddrPort
+
+func expand(ranges []config.Binding) rows {
+	rs := make(rows)
+	for _, b := range ranges {
+		for n := range uint16(portCount(b.Mapped)) {
+			e := b.Mapped
+			e.Lo += n
+			e.Hi = e.Lo
+			rs[e] = netip.AddrPortFrom(b.Client.Addr(), b.Client.Port()+n)
+		}
+	}
+	return rs
+}
+
+// minus returns the rows of rs that other has not.
+func (rs rows) minus(other rows) rows {
+	rest := maps.Clone(rs)
+	maps.DeleteFunc(rest, func(e pool4.Entry, client netip.AddrPort) bool { return other[e] == client })
+	return rest
+}
+
+// on reports whether a row has an address.
+func (rs rows) on(a netip.Addr) bool {
+	for e := range rs {
+		if e.Addr == a {
+			return true
+		}
+	}
+	return false
+}
+
+// mapped returns the transport addresses of rows.
+func mapped(rs rows) []pool4.Entry { return slices.Collect(maps.Keys(rs)) }
+
+func endpoint4(e pool4.Entry) packet.Endpoint4 {
+	return packet.Endpoint4{Addr: e.Addr.As4(), Port: e.Lo}
+}
+
+// rebind replaces static rows, all of them or none.
+func (d *Daemon) rebind(old, next rows) error {
+	gone := old.minus(next)
+	d.unbind(gone)
+	if err := d.bind(next.minus(old), d.config().Host.Force); err != nil {
+		_ = d.bind(gone, true) // they fitted before
+		return err
+	}
+	return nil
+}
+
+// bind adds static rows, all of them or none; force takes ports that the host needs.
+func (d *Daemon) bind(rs rows, force bool) error {
+	if err := d.guard.refuse(merged(mapped(rs)), force); err != nil {
+		return err
+	}
+	done := make(rows)
+	for e, client := range rs {
+		if err := d.gateway.Sessions.AddStatic(e.Proto, endpoint6(client), endpoint4(e)); err != nil {
+			d.unbind(done)
+			return err
+		}
+		done[e], d.admin.static[e] = client, client
+	}
+	return nil
+}
+
+// unbind ends static rows, as far as they are there, and their sessions.
+func (d *Daemon) unbind(rs rows) {
+	type key struct {
+		proto packet.Proto
+		packet.Endpoint4
+	}
+	ends := make(map[key]bool)
+	for e, client := range rs {
+		if d.admin.static[e] == client {
+			ends[key{e.Proto, endpoint4(e)}] = true
+			delete(d.admin.static, e)
+		}
+	}
+	if len(ends) > 0 {
+		d.gateway.Sessions.Purge(func(b bib.Binding) bool { return ends[key{b.Proto, b.Mapped}] })
+	}
+}

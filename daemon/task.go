@@ -1,0 +1,47 @@
+//go:build linux
+
+package daemon
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// task is work that lasts as long as the daemon.
+type task struct {
+	name string
+	// run works until ctx is done and then returns nil. An error stops the daemon. A task that has nothing to do returns nil early.
+	run func(ctx context.Context) error
+	// notReady returns why packets cannot be translated, as far as this task knows: a sentence for each reason, none when it is
+	// ready. Nil stands for a task that is always ready. Any goroutine may call it.
+	notReady func() []string
+}
+
+// runTasks runs tasks until ctx is done or the first of them fails, and returns when all have ended. The error names the task.
+func runTasks(ctx context.Context, tasks []task) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, t := range tasks {
+		group.Go(func() error {
+			if err := t.run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// event tells one goroutine that something has changed. Changes that it has not seen yet are one.
+type event chan struct{}
+
+func newEvent() event { return make(event, 1) }
+
+// signal never blocks.
+func (e event) signal() {
+	select {
+	case e <- struct{}{}:
+	default: // one is pending
+	}
+}
