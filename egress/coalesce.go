@@ -30,7 +30,7 @@ type merger struct {
 	payload [batch][]byte
 }
 
-// slot says which packet of the batch a flow's next packet may join. It is empty unless stamp is the merger's.
+// slot holds the packet of the batch that a flow's next packet may join. It is empty unless stamp is the merger's.
 type slot struct {
 	stamp  uint32
 	leader int32
@@ -81,9 +81,9 @@ func (m *merger) merge(outs []packet.Out, id func(o *packet.Out, n int) uint16) 
 	return outs[:left]
 }
 
-// group finds for each packet the one that it joins and says whether any joins another.
+// group finds for each packet the one that it joins and reports whether any joins another.
 func (m *merger) group(outs []packet.Out) (any bool) {
-	if m.stamp > math.MaxUint32-2*batch { // it shall not come round to that of an old slot
+	if m.stamp > math.MaxUint32-2*batch { // it must not wrap to that of an old slot
 		clear(m.slots[:])
 		m.stamp = 0
 	}
@@ -94,7 +94,7 @@ func (m *merger) group(outs []packet.Out) (any bool) {
 		*f = flow{}
 		known := f.read(o)
 		if !known {
-			m.stamp++ // whose it is does not show: nothing overtakes it
+			m.stamp++ // its flow is unknown: no later packet may overtake it
 			continue
 		}
 		s := &m.slots[f.hash(o)%uint32(len(m.slots))]
@@ -119,7 +119,7 @@ func (m *merger) group(outs []packet.Out) (any bool) {
 	return any
 }
 
-// read looks at an outgoing packet and says whether it shows which flow it belongs to. It can be part of a super-packet if
+// read reads an outgoing packet and reports whether its headers show its flow. It can be part of a super-packet if
 // it is UDP, or TCP that only carries data, and not a super-packet or a fragment already.
 func (f *flow) read(o *packet.Out) (known bool) {
 	ip := o.Head[packet.Headroom:]
@@ -162,7 +162,7 @@ func (f *flow) hash(o *packet.Out) uint32 {
 	return (h ^ h>>15) * 0x85ebca6b >> 16
 }
 
-// joins says whether o, of which g is known, continues the packets led by lead: the same headers but for what differs
+// joins reports whether o, of which g is known, continues the packets led by lead: the same headers except for what differs
 // from segment to segment, in sequence, and no larger.
 func (f *flow) joins(lead, o *packet.Out, g *flow) bool {
 	a, b := lead.Head[packet.Headroom:], o.Head[packet.Headroom:]
@@ -195,7 +195,7 @@ func (f *flow) add(lead, o *packet.Out, g *flow) {
 	}
 }
 
-// sound says whether a packet's transport checksum is right, or will be.
+// sound reports whether a packet's transport checksum is right, or will be.
 func sound(o *packet.Out, ipLen int) bool {
 	if o.Offload.Checksum != packet.ChecksumUnknown {
 		return true

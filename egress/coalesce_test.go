@@ -192,8 +192,8 @@ func TestACorruptPacketIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestWhatKeepsPacketsApart changes one thing in the second of two packets that would be joined otherwise.
-func TestWhatKeepsPacketsApart(t *testing.T) {
+// TestJoinsRefusesDifferentHeaders changes one thing in the second of two packets that would be joined otherwise.
+func TestJoinsRefusesDifferentHeaders(t *testing.T) {
 	const tcp, udp = packet.NumTCP, packet.NumUDP
 	type change = func(ip, h []byte)
 	at := func(i int) change { return func(ip, _ []byte) { ip[i] ^= 1 } }
@@ -281,8 +281,8 @@ func TestBoundsOfASuperPacket(t *testing.T) {
 	}
 }
 
-// TestStampsComeRound: those that have been used once do not take what is in old slots for a packet of this batch.
-func TestStampsComeRound(t *testing.T) {
+// When stamps wrap, merge does not treat an old slot as one of this batch.
+func TestMergeClearsSlotsBeforeStampsWrap(t *testing.T) {
 	i := newIDs()
 	for back := range uint32(3 * batch) {
 		m := merger{stamp: -back}
@@ -298,8 +298,8 @@ func TestStampsComeRound(t *testing.T) {
 	}
 }
 
-// TestWhatIsKnownIsNotVerified: a checksum that the NIC has found good is not computed once more.
-func TestWhatIsKnownIsNotVerified(t *testing.T) {
+// TestMergeTrustsVerifiedChecksums: merge does not compute a checksum again that the NIC has verified.
+func TestMergeTrustsVerifiedChecksums(t *testing.T) {
 	for known, left := range map[packet.Checksum]int{packet.ChecksumUnknown: 3, packet.ChecksumGood: 1, packet.ChecksumPartial: 1} {
 		outs := burst(3, packet.NumUDP)
 		for i := range outs {

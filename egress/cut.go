@@ -24,7 +24,7 @@ func (s *Sender) cut(f family, p *Packet, o *packet.Out, limit int, id uint32) (
 }
 
 // cutDatagrams sends the datagrams of a UDP super-packet one by one, each in fragments: as the NIC or the kernel joined
-// them, they would have come one by one without it. It is not fast.
+// them, they would have come one by one without it. This path is not optimized.
 func (s *Sender) cutDatagrams(f family, p *Packet, limit int, id uint32) drop.Reason {
 	o := p.Out
 	ipLen, payload, size := int(o.Offload.CsumStart), o.Payload, int(o.Offload.GSOSize)

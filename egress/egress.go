@@ -2,7 +2,7 @@
 // IPv4 packets, joins consecutive packets of a flow into super-packets, and keeps what is ready in outboxes until the batch ends.
 //
 //	hop.go             next hops, their MTU, and the link header
-//	send.go            which size a packet may leave in, and what its sender is told if it may not
+//	send.go            how large a packet may leave, and the MTU to report if it is larger
 //	cut.go             fragments, and the datagrams of a UDP super-packet
 //	identification.go  IPv4 Identifications
 //	pathmtu.go         path MTUs below those that IPv6 knows

@@ -15,8 +15,8 @@ type Hops interface {
 }
 
 // selectors is the memory of the selectors that Hops is asked with, one of each family. A local variable would be allocated,
-// because Hops is an interface, and a copy of what has just been written in small pieces makes the processor wait. Whoever returns
-// a pointer to one has written all of its fields; the next selector of the family takes its place.
+// because Hops is an interface, and a copy of what has just been written in small pieces makes the processor wait. Each method
+// that returns a pointer to one writes all of its fields; the next call for the family overwrites it.
 type selectors struct {
 	six  packet.Selector6
 	four packet.Selector4

@@ -8,19 +8,19 @@ import (
 	"nat64d/packet"
 )
 
-// Bounds of what is learned of IPv4 paths: our own choices, but for the lifetime, which RFC 1191 section 6.3 suggests.
+// Bounds of what is learned of IPv4 paths: our own choices, except for the lifetime, which RFC 1191 section 6.3 suggests.
 const (
 	pathSlots = 1024 // of two destinations that share one, the last learned counts
 	pathLife  = 10 * time.Minute
-	// minMTU4 is the least that is believed, as by Linux: less is sooner an attack than a link, and would have every packet
-	// to the destination cut into crumbs.
+	// minMTU4 is the smallest MTU that is accepted, as in Linux: a smaller one is more likely an attack than a link, and every
+	// packet to the destination would be cut into tiny fragments.
 	minMTU4 = 552
 )
 
-// Paths remembers IPv4 path MTUs below 1260 bytes. Their IPv6 senders cannot be told, since no Packet Too Big may say
-// less than 1280 (RFC 8021): their packets are fragmented here instead (RFC 7915 section 5.1). Any goroutine may use it.
+// Paths remembers IPv4 path MTUs below 1260 bytes. No Packet Too Big may carry them to IPv6 senders, because
+// it never says less than 1280 (RFC 8021): the gateway fragments the packets instead (RFC 7915 section 5.1). Any goroutine may use it.
 type Paths struct {
-	known atomic.Bool // something has ever been learned; until then nobody looks any further
+	known atomic.Bool // an MTU has been learned; until then limit reads no slot
 	slots [pathSlots]atomic.Uint64
 }
 

@@ -27,7 +27,7 @@ type Packet struct {
 }
 
 // Send4 sends a packet into the IPv4 network, in pieces where it must and may: a datagram that came in pieces, and one that its
-// sender cannot make smaller (RFC 7915 section 5.1). For drop.TooBig it returns the MTU that the sender is to be told; 0: none.
+// sender cannot make smaller (RFC 7915 section 5.1). For drop.TooBig it returns the MTU to report to the sender; 0: none.
 func (s *Sender) Send4(p *Packet) (mtu uint32, r drop.Reason) {
 	s.clamp(p)
 	h := packet.IPv4(p.Out.Head[packet.Headroom:])

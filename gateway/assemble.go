@@ -10,7 +10,7 @@ import (
 // a system call for every few packets.
 const maxHeld = 256 << 10
 
-// assemble6 keeps an IPv6 fragment until its datagram is whole, which then goes on as one (RFC 6146 section 3.4).
+// assemble6 keeps an IPv6 fragment until its datagram is whole, which then continues as one packet (RFC 6146 section 3.4).
 func (w *worker) assemble6(p *inflight) drop.Reason {
 	whole, r := w.reassembler.Add6(&p.view, w.now)
 	if r != drop.None {
@@ -45,7 +45,7 @@ func (p *inflight) assembled(whole fragment.Whole) {
 	*p = inflight{arrived: f, frame: f, whole: whole, again: true}
 }
 
-// expire frees fragments whose time is over, and counts those and the ones that have made way for others.
+// expire frees fragments whose time is over, and counts those and the ones that were evicted.
 func (w *worker) expire() {
 	lost := w.reassembler.Expire(w.now)
 	if lost == (fragment.Lost{}) {

@@ -93,7 +93,7 @@ func (w *worker) private(p *inflight, a packet.Addr4, prefix uint8) bool {
 func (w *worker) ours4(v *packet.View, bad drop.Reason) bool {
 	dst := packet.Endpoint4{Addr: *v.IP4().Dst(), Port: v.DstPort}
 	switch {
-	case bad == drop.Fragment: // whose it is shows when the datagram is whole
+	case bad == drop.Fragment: // the ports, and with them the owner, show when the datagram is whole
 		return w.pooled(dst.Addr)
 	case bad != drop.None:
 		return w.pooled(dst.Addr) && !w.hosts(dst.Addr)

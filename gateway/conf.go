@@ -27,7 +27,7 @@ type conf struct {
 	clientBits int // of an IPv6 address that make a client
 }
 
-// Configure replaces the configuration from the next batch on. Sessions go on, but for those of prefixes that are gone.
+// Configure replaces the configuration from the next batch on. Sessions continue, except for those of prefixes that are gone.
 func (g *Gateway) Configure(c Config) {
 	g.settings.admin.Lock()
 	defer g.settings.admin.Unlock()
@@ -81,7 +81,7 @@ func (g *Gateway) anyGlobal() bool {
 	return slices.ContainsFunc(g.Pool4.Addresses(), func(a netip.Addr) bool { return pool6.Global4(a.As4()) })
 }
 
-// LetsPrivatePass says whether packets that pair the Well-Known Prefix with a non-global IPv4 address are translated at
+// LetsPrivatePass reports whether packets that pair the Well-Known Prefix with a non-global IPv4 address are translated at
 // present, against RFC 6052 section 3.1.
 func (g *Gateway) LetsPrivatePass() bool {
 	c := g.settings.conf.Load()

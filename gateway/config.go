@@ -58,7 +58,7 @@ type PortRule struct {
 // AutoMSS as Config.ClampMSS keeps TCP segments within the MTUs of both links.
 const AutoMSS = egress.AutoMSS
 
-// Coalescing says which protocols' packets leave as one super-packet when they are consecutive ones of a flow.
+// Coalescing selects the protocols whose packets leave as one super-packet when they are consecutive ones of a flow.
 type Coalescing uint8
 
 // The kinds of coalescing.

@@ -2,22 +2,22 @@
 // the data path.
 //
 // A packet in flight is an inflight, which every step takes as its argument. The files stand in the order in which a packet meets
-// them; a file calls only into files below it, which a test holds. What a packet needs twice, since it has been reassembled or
-// hairpins, is a loop in take.
+// them; a file calls only into files below it, which a test holds. take runs a packet again in a loop when it has been
+// reassembled and when it hairpins.
 //
 //	gateway.go    makes the gateway, and starts and stops it
 //	maintain.go   sweeps the tables
-//	watch.go      tells the operator that a limit is near
-//	loss.go       tells the operator that the kernel loses packets
+//	watch.go      logs that a limit is near or reached
+//	loss.go       logs that the kernel loses packets
 //	syns.go       stored SYNs whose lifetime is over
 //	worker.go     takes batches from a port to the outboxes
-//	ingress.go    opens the port that packets arrive at anew when it fails
+//	ingress.go    the port that packets arrive at, which is opened again when it fails
 //	ahead.go      looks the sessions of a batch up together
 //	long.go       cuts TCP super-packets above 64 KiB into some that IP can carry
 //	probe.go      TCP probes of idle connections
 //	path.go       RFC 6146 section 3, a step a line
 //	assemble.go   fragments (section 3.4)
-//	check.go      what is for the gateway, and what its headers are refused for
+//	check.go      which packets are for the gateway, and which are refused for their headers
 //	source.go     forged sources
 //	state.go      filtering and updating (section 3.5)
 //	refuse.go     ICMP errors of the gateway's own
@@ -29,10 +29,10 @@
 //	own.go        which addresses are the gateway's, and which the host's
 //	verified.go   sources that have passed
 //	link.go       ports that are opened again
-//	outage.go     what the log says of them
+//	outage.go     their log messages
 //	mailbox.go    hands what the sweep finds to a worker
-//	config.go     what may be configured
-//	conf.go       what follows from that
+//	config.go     the configuration
+//	conf.go       tables and values that follow from the configuration
 //	policy.go     lists of addresses and ports
 //	side.go       the two networks
 //	port.go       the interface to a network interface

@@ -33,7 +33,7 @@ func (c *catch) Send(out []packet.Out) (int, error) {
 	return 0, nil
 }
 
-// intact says whether the transport checksum of a whole packet is right; fragments are taken to be.
+// intact reports whether the transport checksum of a whole packet is right; fragments are taken to be.
 func intact(ip []byte) bool {
 	var v packet.View
 	if ip[0]>>4 == 4 {
@@ -54,7 +54,7 @@ func intact(ip []byte) bool {
 	return packet.Sum(0).Addr6(h.Src()).Addr6(h.Dst()).Pseudo(len(v.Transport()), v.Number).Bytes(v.Transport()).Fold() == 0xffff
 }
 
-// isError says whether a packet is an ICMP error, whatever its checksum.
+// isError reports whether a packet is an ICMP error, whatever its checksum.
 func isError(ip []byte) bool {
 	var v packet.View
 	if ip[0]>>4 == 4 {
@@ -117,7 +117,7 @@ func (r *rig) check(c caught, from Side, good, errorIn bool) {
 	}
 }
 
-// hairpinned says whether an IPv6 packet that left comes from behind a NAT64 prefix, so that it was not made here.
+// hairpinned reports whether an IPv6 packet that left comes from behind a NAT64 prefix, so that it was not made here.
 func (r *rig) hairpinned(v *packet.View) bool {
 	return v.Data[0]>>4 == 6 && r.g.settings.conf.Load().prefixes[0].Contains(v.IP6().Src())
 }

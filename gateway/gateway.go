@@ -60,14 +60,14 @@ type Gateway struct {
 	mail     mail
 }
 
-// settings are read by each batch anew.
+// settings are read once for each batch.
 type settings struct {
 	admin  sync.Mutex // held while conf is replaced
 	conf   atomic.Pointer[conf]
 	paused atomic.Bool
 }
 
-// upkeep is what the goroutine that maintains needs to tell the operator.
+// upkeep is what maintain counts and logs with.
 type upkeep struct {
 	count      *metrics.Worker
 	max        int // bindings and sessions that fit
@@ -111,13 +111,13 @@ func New(o Options) *Gateway {
 // Now returns the time of the tables.
 func (g *Gateway) Now() table.Time { return table.Time(g.clock() / table.Tick) }
 
-// Pause stops translating; sessions live on until they expire. Resume goes on.
+// Pause stops translating; sessions live on until they expire. Resume continues.
 func (g *Gateway) Pause() { g.settings.paused.Store(true) }
 
 // Resume ends a Pause.
 func (g *Gateway) Resume() { g.settings.paused.Store(false) }
 
-// Paused says whether translation is paused.
+// Paused reports whether translation is paused.
 func (g *Gateway) Paused() bool { return g.settings.paused.Load() }
 
 // Open opens all ports, so that a NIC that cannot be used is known before the gateway says that it is ready. One that is not

@@ -19,7 +19,7 @@ type inflight struct {
 	view    packet.View    // the headers of frame
 	whole   fragment.Whole // the fragments that it was reassembled from; zero: it arrived whole
 	until   time.Duration  // until when it may wait for a next hop; 0: it has not waited yet
-	hint    *session.Hint  // where its session probably is; nil: nobody has looked
+	hint    *session.Hint  // where its session probably is; nil: it has not been looked up ahead
 	hairpin bool           // it has been translated to IPv4 and is on its way back to IPv6
 	again   bool           // frame is new, and has to go through the gateway
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // A stored SYN keeps the packet that its sender sent: of a packet that hairpins the IPv6 one, without the link's padding.
-func TestReceivedIsWhatTheSenderSent(t *testing.T) {
+func TestReceivedReturnsIPv6FormOfHairpin(t *testing.T) {
 	t.Parallel()
 	six, four := udp6(1), synTo4(packet.Addr4{198, 51, 100, 20}, packet.Addr4{192, 0, 2, 1})
 	padded := append(bytes.Clone(six), 0, 0)

@@ -14,7 +14,7 @@ type ingress struct {
 	link
 	frames   []packet.Frame
 	asked    time.Duration // when the port was last asked for its drops
-	said     packet.Drops  // what it said
+	said     packet.Drops  // its answer
 	received bool          // it has handed packets over since
 	dense    bool          // packets come so fast that it pays to let them gather
 }
@@ -40,8 +40,8 @@ func (w *worker) reopen(ctx context.Context) bool {
 	return true
 }
 
-// account takes over what the port says it has lost, and opens it anew if it has lost packets and handed over none: whatever the
-// reason, it will not go on by itself.
+// account adds what the port reports as lost to the counters. It closes a port that has lost packets and handed over none, so that
+// it is opened again: such a port does not recover by itself.
 func (w *worker) account(lost packet.Drops) {
 	w.count.RingDrops(lost.Room)
 	w.count.Dropped(drop.Offload, lost.Offload-w.in.said.Offload)

@@ -33,7 +33,7 @@ func (l *link) first() error {
 	return nil
 }
 
-// again is ensure for a port that is missed: it tells what came of it.
+// again is ensure for a port that is missed: it logs the result.
 func (l *link) again() error {
 	err := l.ensure()
 	l.outage.tried(err)
@@ -75,8 +75,8 @@ func (l *link) ready(now time.Duration) bool {
 	return l.port != nil
 }
 
-// failed closes a port that could not send, and says so. One that also receives is left to who receives, which notices as
-// well, and says what happened; until then the packets of a batch lie in its memory.
+// failed closes a port that could not send, and reports whether it did. It leaves a port that also receives to ingress, which
+// notices the failure as well and logs it; until then the packets of a batch lie in its memory.
 func (l *link) failed() bool {
 	if !l.receives {
 		l.close()
@@ -87,7 +87,7 @@ func (l *link) failed() bool {
 func (l *link) close() {
 	if l.port != nil {
 		l.lost.Add(l.port.Drops())
-		_ = l.port.Close() // there is nothing to be done about a NIC that is gone
+		_ = l.port.Close() // the NIC may be gone: an error changes nothing
 		l.port = nil
 	}
 }

@@ -24,8 +24,8 @@ func (g *gone) Send(out []packet.Out) (int, error) {
 
 func (g *gone) Close() error { g.closed = true; return nil }
 
-// TestTheNextPortSendsWhatOneCouldNot, unless some of it has been sent.
-func TestTheNextPortSendsWhatOneCouldNot(t *testing.T) {
+// A batch that a port could not send leaves through the next port, unless part of it has been sent.
+func TestLinkResendsBatchThroughNextPort(t *testing.T) {
 	for _, c := range []struct {
 		half, still bool // the successor is gone as well
 		sent, lost  int
@@ -52,8 +52,8 @@ func TestTheNextPortSendsWhatOneCouldNot(t *testing.T) {
 	}
 }
 
-// TestAPortThatReceivesIsLeftToItsReceiver when it cannot send: packets of the batch still lie in its memory.
-func TestAPortThatReceivesIsLeftToItsReceiver(t *testing.T) {
+// A port that receives stays open when it cannot send: packets of the batch still lie in its memory.
+func TestLinkKeepsReceivingPortOpen(t *testing.T) {
 	port := &gone{}
 	g := stillWith(t, func(o *Options) {
 		o.Config.Source6, o.Config.ErrorsTotal = packet.Addr6{0x20, 1, 15: 1}, 10

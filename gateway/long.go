@@ -95,7 +95,7 @@ func (l *long) read(f *packet.Frame) drop.Reason {
 		return drop.TCPHeader
 	}
 	l.payload = at + l.tcp
-	// A checksum that nobody has verified cannot be trusted to be that of the whole; the kernel leaves that of every
+	// An unverified checksum may not be that of the whole; the kernel leaves that of every
 	// super-packet half done.
 	partial := f.Offload.Checksum == packet.ChecksumPartial && int(f.Offload.CsumStart) == at && f.Offload.CsumOffset == packet.TCPChecksum
 	if !partial && f.Offload.Checksum != packet.ChecksumGood || l.partLen() <= 0 {

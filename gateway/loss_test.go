@@ -8,7 +8,7 @@ import (
 	"nat64d/ops/metrics"
 )
 
-// TestALossyRingIsLoggedOnceAnHour has each ten seconds lose one in fifty packets, but for those that lose just one in a
+// TestALossyRingIsLoggedOnceAnHour has each ten seconds lose one in fifty packets, except for those that lose just one in a
 // hundred.
 func TestALossyRingIsLoggedOnceAnHour(t *testing.T) {
 	t.Parallel()

@@ -7,14 +7,14 @@ import (
 	"sync"
 )
 
-// outage tells of the ports of one side that are missing, and tells it once, however many workers miss theirs. Any goroutine may
-// use it; packets never do.
+// outage logs once that ports of one side are missing, however many workers have lost theirs. Any goroutine may use it; the packet
+// path does not.
 type outage struct {
 	log *slog.Logger // with the side
 
 	mu      sync.Mutex
 	missing int    // ports to receive from that have been lost and not been opened again
-	why     string // the reason, told last, why a port could not be opened
+	why     string // the error logged last for a port that could not be opened
 }
 
 // lost notes that a port to receive from has failed.
@@ -34,7 +34,7 @@ func (o *outage) stalled() {
 	o.log.Warn("the receive ring of the NIC is full and the kernel delivers nothing: opening the port again")
 }
 
-// found notes that one has been opened, and says whether it was the last that was missing.
+// found notes that one has been opened, and reports whether it was the last that was missing.
 func (o *outage) found() (whole bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -48,7 +48,7 @@ func (o *outage) found() (whole bool) {
 	return true
 }
 
-// tried notes what came of opening a port.
+// tried notes the result of opening a port.
 func (o *outage) tried(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -56,8 +56,8 @@ func (o *outage) tried(err error) {
 	if err != nil {
 		why = err.Error()
 	}
-	if why != "" && why != o.why && !errors.Is(err, fs.ErrNotExist) { // that it is missing has been told
-		o.log.Warn("the NIC cannot be opened: trying again and again", "error", err)
+	if why != "" && why != o.why && !errors.Is(err, fs.ErrNotExist) { // a missing NIC has been logged
+		o.log.Warn("cannot open the NIC, retrying", "error", err)
 	}
 	o.why = why
 }

@@ -14,8 +14,8 @@ import (
 	"nat64d/packet"
 )
 
-// TestAnOutageIsToldOnce, not by every worker, with each reason why it lasts.
-func TestAnOutageIsToldOnce(t *testing.T) {
+// The outage of a NIC is logged once, not by every worker, with each error that prolongs it.
+func TestOutageIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	first, second := errors.New("first"), errors.New("second")
 	answers := []error{nil, nil, first, first, second, nil, nil} // of opening the ports to receive from
@@ -68,8 +68,8 @@ func (p *stuck) Drops() packet.Drops {
 
 func (p *stuck) Close() error { p.closed++; return nil }
 
-// TestAStalledPortIsOpenedAnew lets a port lose packets while it hands none over, and then while it does.
-func TestAStalledPortIsOpenedAnew(t *testing.T) {
+// TestStalledPortIsReopened lets a port lose packets while it hands none over, and then while it does.
+func TestStalledPortIsReopened(t *testing.T) {
 	t.Parallel()
 	var said bytes.Buffer
 	var ports []*stuck
@@ -93,7 +93,7 @@ func TestAStalledPortIsOpenedAnew(t *testing.T) {
 		t.Fatalf("the port that has stalled was closed %d times, want once", ports[0].closed)
 	}
 	if !w.reopen(context.Background()) || len(ports) != 2 {
-		t.Fatal("it was not opened anew")
+		t.Fatal("it was not opened again")
 	}
 	for range 3 {
 		w.in.received = true
@@ -108,7 +108,7 @@ func TestAStalledPortIsOpenedAnew(t *testing.T) {
 	}
 	// The first port was asked twice: the second time when it was closed.
 	if room, offload, large := c.Drops(drop.Ring), c.Drops(drop.Offload), c.Drops(drop.Large); room != 2+3 || offload != 2*room || large != 3*room {
-		t.Errorf("%d packets lost for want of room, %d for their kind and %d for their length; want 5, 10 and 15", room, offload, large)
+		t.Errorf("%d packets lost because the ring was full, %d for their kind and %d for their length; want 5, 10 and 15", room, offload, large)
 	}
 	if n := strings.Count(said.String(), "opening the port again"); n != 1 {
 		t.Errorf("the log says %d times that the port has stalled:\n%s", n, &said)

@@ -57,7 +57,8 @@ func (w *worker) client(a packet.Addr6) packet.Client {
 	return packet.Client{Addr: a, Prefix: packet.Mask6(a, w.conf.clientBits)}
 }
 
-// behind reports whether packets wait that might go by now: what comes later goes behind them, lest it overtake its flow.
+// behind reports whether packets wait whose next hop may be known by now. Later packets queue behind them, so that none overtakes
+// its flow.
 func (w *worker) behind() bool {
 	return w.parked.len() > 0 && w.parked.routes != w.g.routes.Generation()
 }

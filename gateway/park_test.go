@@ -116,7 +116,7 @@ func TestParkingSharesItsRoom(t *testing.T) {
 	p.add(parkedOf(2, 2, 'b'))
 	for i := range 2 * share { // a client scans
 		if gone := p.add(parkedOf(3, byte(3+i%200), 'c')); gone != min(max(i+1-few, 0), 1) {
-			t.Fatalf("%d packets made way for the client's packet %d", gone, i)
+			t.Fatalf("%d packets were evicted for the client's packet %d", gone, i)
 		}
 	}
 	if p.len() != few+2 || p.shares[shareKey{ofAddress, packet.Addr6{3}}].packets != few {
@@ -157,7 +157,7 @@ func TestParkingIsBounded(t *testing.T) {
 	}
 	list := p.names()
 	if gone != maxParked || len(list) != maxParked || list[0] != 128 || !slices.IsSorted(list) {
-		t.Errorf("%d packets made way, %d waited, the oldest was number %d", gone, len(list), list[0])
+		t.Errorf("%d packets were evicted, %d waited, the oldest was number %d", gone, len(list), list[0])
 	}
 	if len(p.slots) != maxParked+1 {
 		t.Errorf("%d slots for %d packets", len(p.slots), maxParked)
@@ -173,6 +173,6 @@ func TestParkingIsBounded(t *testing.T) {
 	f := parkedOf(0, 0, 0)
 	f.frame.Data = make([]byte, maxParkedBytes+1)
 	if p.add(f); p.len() != 1 { // alone, as no ring hands over such a packet
-		t.Errorf("%d packets wait beside one that fills all of it", p.len())
+		t.Errorf("%d packets wait together with one that fills all of it", p.len())
 	}
 }

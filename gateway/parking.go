@@ -42,7 +42,7 @@ func mapped4(a packet.Addr4) packet.Addr6 {
 // parkedFrame is a copy of a received packet. It stands in the queues of three shares.
 type parkedFrame struct {
 	frame packet.Frame
-	whole fragment.Whole // what it was before it was whole; its Data are the frame's
+	whole fragment.Whole // the fragments that it was reassembled from; its Data are the frame's
 	way   way
 	until time.Duration
 	in    [shares]*share
@@ -85,7 +85,7 @@ func (s *share) full(kind, size int) bool {
 	return s.packets >= maxParked/part || s.packets > 0 && s.bytes+size > maxParkedBytes/part
 }
 
-// parking holds the packets that wait for a link address. Where a share is full the oldest packet of that share makes way.
+// parking holds the packets that wait for a link address. Where a share is full the oldest packet of that share is evicted.
 // It allocates: the first packet to a neighbour is not the packet path.
 type parking struct {
 	slots  []parkedFrame // slot 0 is not used
@@ -116,7 +116,7 @@ func (p *parking) late(now time.Duration) bool {
 	return n != 0 && now >= p.slots[n].until
 }
 
-// add keeps f, whose memory is its own, and returns how many packets have made way for it.
+// add keeps f, whose memory is its own, and returns how many packets were evicted for it.
 func (p *parking) add(f parkedFrame) (gone int) {
 	keys := f.way.shares()
 	for kind, key := range keys {
@@ -133,7 +133,7 @@ func (p *parking) add(f parkedFrame) (gone int) {
 	return gone
 }
 
-// victim returns the packet of s that makes way for one of a client. At a destination that is the client's own, if it has
+// victim returns the packet of s to evict for one of a client. At a destination that is the client's own, if it has
 // one there: a client that floods a host which is about to answer only displaces its own packets.
 func (p *parking) victim(s *share, kind int, client packet.Addr6) int {
 	if kind == ofDestination {

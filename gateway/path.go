@@ -19,11 +19,11 @@ func (w *worker) take(p *inflight) (r drop.Reason) {
 			r = w.from4(p)
 		}
 	}
-	switch {
-	case p.hairpin: // the next hairpinned packet uses the same memory
+	full := p.whole.Data != nil && w.reassembler.Held() > maxHeld
+	if p.hairpin || full { // the next packet that hairpins uses the same memory
 		w.out.Flush()
-	case p.whole.Data != nil && w.reassembler.Held() > maxHeld:
-		w.out.Flush()
+	}
+	if full {
 		w.reassembler.Release()
 	}
 	return r

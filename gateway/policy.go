@@ -11,7 +11,7 @@ import (
 	"nat64d/pool6"
 )
 
-// allows says whether an IPv6 client may use the gateway, denies whether an IPv4 host may not be reached.
+// allows reports whether an IPv6 client may use the gateway, denies whether an IPv4 host may not be reached.
 func (c *conf) allows(a *packet.Addr6) bool {
 	return c.allowed == nil || c.allowed.Contains(netip.AddrFrom16(*a))
 }
@@ -49,7 +49,7 @@ func bypasses(c *Config) *bart.Table[bool] {
 	return t
 }
 
-// bypassed says whether an IPv6 packet into a NAT64 prefix is the host's to forward.
+// bypassed reports whether an IPv6 packet into a NAT64 prefix is the host's to forward.
 func (c *conf) bypassed(dst *packet.Addr6) bool {
 	if c.bypass == nil {
 		return false
@@ -104,7 +104,7 @@ func portSpans(rules []PortRule) (spans [packet.Protos][]portSpan) {
 	return spans
 }
 
-// deniesPort says whether a transport address of an IPv4 host may not be reached (RFC 6888 REQ-6).
+// deniesPort reports whether a transport address of an IPv4 host may not be reached (RFC 6888 REQ-6).
 func (c *conf) deniesPort(p packet.Proto, e packet.Endpoint4) bool {
 	if len(c.ports[p]) == 0 {
 		return false

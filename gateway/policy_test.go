@@ -34,7 +34,7 @@ func TestManyRowsAreOneAnswer(t *testing.T) {
 		}
 	}
 	if none := (conf{denied: hosts(nil), allowed: hosts(nil)}); none.denies(packet.Addr4{}) || !none.allows(new(packet.Addr6)) {
-		t.Error("without rows somebody is refused")
+		t.Error("without rows an address is refused")
 	}
 }
 

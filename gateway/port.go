@@ -16,7 +16,7 @@ type Port interface {
 	// Gather lets packets come together for d; it may return at once.
 	Gather(d time.Duration)
 	// Send transmits the packets in their order and returns how many of them the kernel refused, each of More being one;
-	// the rest go on. An error means that the port is of no more use.
+	// it sends the rest. An error means that the port is of no more use.
 	Send(out []packet.Out) (refused int, err error)
 	// Drops returns how many packets have arrived since the port was opened and were not handed over.
 	Drops() packet.Drops

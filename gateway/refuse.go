@@ -54,7 +54,7 @@ func (w *worker) tell6(p *inflight, r drop.Reason, a drop.Answer, rest uint32) (
 
 // refuse4 tells the sender of an IPv4 packet why it is not forwarded, if an ICMPv4 error is due for r, and returns r.
 // rest is the error's second word: the MTU of a Fragmentation Needed. The sender of a hairpinned packet is an IPv6 client
-// and is told in its own language.
+// and gets an ICMPv6 error.
 func (w *worker) refuse4(p *inflight, r drop.Reason, rest uint32) drop.Reason {
 	if p.hairpin {
 		return w.refuseTurned(p, r, rest)
@@ -71,7 +71,7 @@ func (w *worker) answers(r drop.Reason) bool {
 	return c == drop.Always || w.conf.Answers[c]
 }
 
-// answerTo4 returns the answer to an IPv4 packet. Where that is for a packet that nobody has asked for, it depends on the
+// answerTo4 returns the answer to an IPv4 packet. For an unsolicited packet it depends on the
 // protocol: a TCP segment is dropped silently (RFC 6146 section 3.5.2.2), and a ping is not to a port (section 3.5.3).
 func answerTo4(p packet.Proto, r drop.Reason) drop.Answer {
 	switch c := r.Choice(); {
@@ -155,7 +155,7 @@ func (w *worker) refuseTurned(p *inflight, r drop.Reason, rest uint32) drop.Reas
 }
 
 // portUnreachable4 and portUnreachable6 answer a stored SYN whose client has not opened the connection (RFC 6146 section
-// 3.5.2.2), hostUnreachable a ping to an Identifier of nobody's (section 3.5.3).
+// 3.5.2.2), hostUnreachable a ping to an Identifier without a binding (section 3.5.3).
 var (
 	portUnreachable4 = drop.Answer{Type: icmp.Unreachable4, Code: 3}
 	portUnreachable6 = drop.Answer{Type: icmp.Unreachable6, Code: 4}

@@ -99,7 +99,7 @@ func FuzzAnswerable(f *testing.F) {
 	})
 }
 
-// What answers a packet that nobody asked for depends on the protocol; other refusals have the answer of the table.
+// The answer to an unsolicited packet depends on the protocol; other refusals have the answer of the table.
 func TestAnswerToUnboundDependsOnProtocol(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -18,7 +18,7 @@ func (s Side) String() string { return [...]string{"v6", "v4"}[s] }
 
 const sides = 2
 
-// place says which worker of how many of a side one is.
+// place is the position of a worker: number i of the workers of a side.
 type place struct {
 	side  Side
 	i, of int

@@ -8,8 +8,8 @@ import (
 )
 
 // verify6 refuses sources that no client can have, and forged ones. It asks for the way of an answer, once for each source
-// as long as nothing changes, if the way depends on the source alone. Of an ICMP error, which quotes says the packet may be, the route does not matter, and a
-// router may have a link-local address only.
+// as long as nothing changes, if the way depends on the source alone. With quotes the packet may be an ICMP error: its route
+// does not matter, and its sender, a router, may have a link-local address only.
 func (w *worker) verify6(v *packet.View, quotes bool) drop.Reason {
 	src := v.IP6().Src()
 	if !quotes && w.verified.has6(src) {

@@ -7,8 +7,8 @@ import (
 	"nat64d/session"
 )
 
-// sweepSYNs has the stored SYNs answered whose lifetime is over, and reports whether there may be more. A SYN whose
-// connection has come about after all, by a second SYN, needs no answer.
+// sweepSYNs passes the stored SYNs whose lifetime is over to the worker that answers them, and reports whether there may be more. A
+// SYN whose connection has been opened by a second SYN needs no answer.
 func (g *Gateway) sweepSYNs(now time.Duration) (more bool) {
 	all := g.SYNs.Expire(now, sweepBudget)
 	for _, s := range all {

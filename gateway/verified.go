@@ -18,7 +18,7 @@ type verified struct {
 // verifiedLen is a power of two: our own choice, 20 KiB.
 const verifiedLen = 1 << 10
 
-// circumstances are what the checks depend on beside the source.
+// circumstances are what the checks depend on besides the source.
 type circumstances struct {
 	conf   *conf
 	routes uint64 // the generation of the routes

@@ -17,7 +17,7 @@ const (
 
 // limit is something that can be full, which an operator wants to know before it is.
 type limit struct {
-	name    string                       // what is limited, for the log
+	name    string                       // for the log
 	use     func(*Gateway) (n, most int) // how much is in use, of how much; 0: no limit. nil: refusals say it all
 	refused func(*Gateway) uint64        // counts what was refused for it; nil: another row has that
 	full    string                       // what to log of refusals
@@ -29,7 +29,7 @@ var limits = [...]limit{
 	{"sessions begun from IPv4", (*Gateway).useOfInbound, drops(drop.InboundLimit),
 		"IPv4 hosts have begun as many sessions as they may: new ones from IPv4 are refused; see sessions.max_inbound"},
 	{"unanswered sessions", nil, func(g *Gateway) uint64 { return g.Sessions.Evicted() },
-		"IPv4 hosts begin more sessions than they may: the oldest that no client has answered have made way; somebody floods or scans bound ports"},
+		"IPv4 hosts begin more sessions than they may: the oldest that no client has answered are evicted; a host floods or scans bound ports"},
 	{"bindings", (*Gateway).useOfBindings, drops(drop.BindingLimit), "the table of bindings is full: new ones are refused; raise sessions.max"},
 	{"tcp ports of pool4", useOfPool4(packet.TCP), nil, ""},
 	{"udp ports of pool4", useOfPool4(packet.UDP), nil, ""},
@@ -37,7 +37,7 @@ var limits = [...]limit{
 	{"ports of pool4", nil, drops(drop.PoolExhausted),
 		"no free port is left in pool4: new flows are refused; add ports or addresses, or shorten timeouts"},
 	{"stored SYNs", (*Gateway).useOfSYNs, drops(drop.StoredSYNLimit),
-		"too many SYNs from IPv4 wait for a client's: new ones are refused; somebody scans pool4, or sessions.max_stored_syns and those that begin like it are low"},
+		"too many SYNs from IPv4 wait for a client's: new ones are refused; a host scans pool4, or sessions.max_stored_syns and those that begin like it are low"},
 	{"fragment memory", (*Gateway).useOfFragments, drops(drop.FragmentMemory),
 		"too many fragments wait for the rest of their datagrams: the oldest are discarded; raise fragments.memory"},
 }
@@ -65,7 +65,7 @@ func (g *Gateway) useOfBindings() (n, most int) {
 	return n, g.upkeep.max
 }
 
-// useOfPool4 counts ports that are held down as used: nobody can have them.
+// useOfPool4 counts ports that are held down as used: no client can have them.
 func useOfPool4(p packet.Proto) func(*Gateway) (n, most int) {
 	return func(g *Gateway) (n, most int) {
 		free, all := g.Pool4.Free(p)
@@ -84,7 +84,7 @@ func (g *Gateway) useOfFragments() (n, most int) {
 
 // watch is what has been logged of a limit.
 type watch struct {
-	near           bool          // that 80 % are in use has been logged, and it has not been less since
+	warned         bool          // 80 % have been in use ever since that was logged
 	nearAt, fullAt time.Duration // when either was logged last; 0: never
 	refusals       uint64        // how many had been counted when they were
 }
@@ -95,7 +95,7 @@ type watches struct {
 	last time.Duration
 }
 
-// check logs what there is to say of the limits, if it is time.
+// check logs limits that are near or reached, once a second at most.
 func (ws *watches) check(g *Gateway, now time.Duration) {
 	if ws.last != 0 && now-ws.last < watchEvery {
 		return
@@ -114,13 +114,13 @@ func (w *watch) checkUse(g *Gateway, l *limit, now time.Duration) {
 	}
 	n, most := l.use(g)
 	if most == 0 || n*5 < most*4 {
-		w.near = false
+		w.warned = false
 		return
 	}
-	if w.near || !rested(w.nearAt, now) {
+	if w.warned || !rested(w.nearAt, now) {
 		return
 	}
-	w.near, w.nearAt = true, now
+	w.warned, w.nearAt = true, now
 	g.upkeep.log.Warn("80 % or more of a limit are in use", "limit", l.name, "used", n, "of", most)
 	g.upkeep.count.Happened(metrics.LimitNear)
 }

@@ -38,7 +38,7 @@ func TestAFullPoolIsLoggedOnceAMinute(t *testing.T) {
 	ws.check(g, time.Hour)
 	ws.check(g, 2*time.Hour)
 	if n := strings.Count(log.String(), "\n"); n != 4 || g.Counters.Event(metrics.LimitReached) != 4 {
-		t.Errorf("%d lines, want 4, all of them counted: one for the refusals that had not been told, none without any", n)
+		t.Errorf("%d lines, want 4, all of them counted: one for the refusals that had not been logged, none without any", n)
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 	"nat64d/synstore"
 )
 
-// Our own choices: packets in a batch, and how long a worker sleeps at most. The latter bounds how late it notices that
-// it is to stop, or that a probe is to be sent.
+// Our own choices: packets in a batch, and how long a worker sleeps at most. The latter bounds the delay of a stop
+// and of a probe.
 const (
 	batch    = 64
 	idleWait = 100 * time.Millisecond
@@ -26,7 +26,7 @@ const (
 )
 
 // worker carries the packets that arrive on one side. Everything in it belongs to its goroutine, which is locked to a
-// thread. What concerns one packet is in its inflight.
+// thread. The state of one packet is in its inflight.
 type worker struct {
 	g *Gateway
 	place
@@ -112,7 +112,7 @@ func (w *worker) patience() time.Duration {
 // serve them all.
 func (w *worker) batch(fs []packet.Frame) {
 	w.now = w.g.clock()
-	w.g.epochs.Enter(w.number()) // before the configuration is read: who replaces it waits for this batch
+	w.g.epochs.Enter(w.number()) // before the configuration is read: Configure waits for this batch
 	w.configure(w.g.settings.conf.Load())
 	w.out.Begin(w.now, &w.conf.egress)
 	w.paused = w.g.settings.paused.Load()
@@ -132,7 +132,7 @@ func (w *worker) batch(fs []packet.Frame) {
 	w.expire()
 	w.g.epochs.Leave(w.number())
 	switch {
-	case w.i > 0: // the first worker of a side does what is to be done once
+	case w.i > 0: // the first worker of a side does what one worker must do
 	case w.side == V6 && w.g.mail.probes.any.Load():
 		w.sendProbes()
 	case w.side == V4 && w.g.mail.syns.any.Load():
