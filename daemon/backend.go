@@ -89,38 +89,21 @@ func (b *backend) warnings() (ws []string) {
 }
 
 // Stats implements control.Backend.
-func (b *backend) Stats() []control.Counter {
-	var cs []control.Counter
-	for _, c := range b.gateway.Counters.All() {
-		n := control.Counter{Name: c.Name, Value: c.Value, Help: c.Help, Kind: c.Kind}
-		if c.Label != "" {
-			n.Labels = map[string]string{c.Label: c.LabelValue}
-		}
-		cs = append(cs, n)
-	}
+func (b *backend) Stats() (list []control.Counter) {
+	counters := b.gateway.Counters.All()
 	for _, p := range b.usage() {
-		labels := map[string]string{"protocol": p.Protocol}
-		for _, row := range []struct {
-			name, help string
-			value      int
-		}{
-			{"bindings", "bindings at present", p.Bindings},
-			{"sessions", "sessions at present", p.Sessions},
-			{"pool4_ports", "transport addresses in pool4", p.Pool4Ports},
-			{"pool4_used", "transport addresses of pool4 that are bound", p.Pool4Used},
-		} {
-			cs = append(cs, control.Counter{Name: row.name, Labels: labels, Value: uint64(row.value), Help: row.help, Kind: "table"})
-		}
+		counters = append(counters,
+			metrics.Bindings.With(uint64(p.Bindings), p.Protocol), metrics.Sessions.With(uint64(p.Sessions), p.Protocol),
+			metrics.Pool4Ports.With(uint64(p.Pool4Ports), p.Protocol), metrics.Pool4Used.With(uint64(p.Pool4Used), p.Protocol))
 	}
-	cs = append(cs,
-		control.Counter{Name: "inbound_sessions", Value: uint64(b.gateway.Sessions.InboundLen()), Help: "sessions at present that IPv4 hosts have begun", Kind: "table"},
-		control.Counter{Name: "inbound_sessions_evicted", Value: b.gateway.Sessions.Evicted(), Help: "sessions begun by IPv4 hosts that made way for newer ones (sessions.max_inbound)", Kind: "table"})
-	cs = append(cs, b.log.counter())
-	cs = append(cs, control.Counter{Name: "guard_repairs", Value: b.guard.repaired(), Kind: "error",
-		Help: "times the guard's nftables table was changed or deleted by somebody else, and restored"})
-	cs = append(cs, control.Counter{Name: "arp_conflicts", Value: b.routes.AddressConflicts(), Kind: "error",
-		Help: "times another station was found to have an address of pool4 (RFC 5227)"})
-	return append(cs, b.dns64.Counters()...)
+	counters = append(counters,
+		metrics.InboundSessions.With(uint64(b.gateway.Sessions.InboundLen())), metrics.InboundEvicted.With(b.gateway.Sessions.Evicted()))
+	for _, c := range counters {
+		list = append(list, control.Counter(c))
+	}
+	list = append(list, b.log.counter(),
+		control.Counter(metrics.GuardRepairs.With(b.guard.repaired())), control.Counter(metrics.ARPConflicts.With(b.routes.AddressConflicts())))
+	return append(list, b.dns64.Counters()...)
 }
 
 // Pause implements control.Backend.

@@ -14,6 +14,7 @@ import (
 
 	"nat64d/dns64"
 	"nat64d/ops/control"
+	"nat64d/ops/metrics"
 )
 
 // off is the error of what needs a forwarder that is off.
@@ -55,38 +56,42 @@ func (n *dns64Service) Counters() (list []control.Counter) {
 	if n.f == nil {
 		return nil
 	}
-	for _, c := range n.f.Stats.All() {
-		list = append(list, control.Counter{Name: c.Name, Labels: c.Labels, Value: c.Value, Help: c.Help, Kind: "dns64"})
-	}
+	counters := forwarderCounters(n.f.Stats.Totals())
 	for _, u := range n.f.Config().Upstreams.State() {
-		list = append(list, upstreamCounters(u)...)
+		counters = append(counters, upstreamCounters(u)...)
+	}
+	for _, c := range counters {
+		list = append(list, control.Counter(c))
 	}
 	return list
 }
 
-// upstreamCounters returns what is counted about an upstream. How long answers take is a histogram as Prometheus has them.
-func upstreamCounters(u dns64.UpstreamState) (list []control.Counter) {
-	add := func(name string, value uint64, help string, labels ...string) {
-		of := map[string]string{"upstream": u.String()}
-		for i := 0; i < len(labels); i += 2 {
-			of[labels[i]] = labels[i+1]
-		}
-		list = append(list, control.Counter{Name: name, Labels: of, Value: value, Help: help, Kind: "dns64"})
+// forwarderCounters returns what the forwarder counts about queries.
+func forwarderCounters(t dns64.Totals) (list []metrics.Counter) {
+	for _, a := range t.Answers {
+		list = append(list, metrics.DNS64Queries.With(a.Count, a.Type, a.Result))
 	}
-	add("dns64_upstream_queries", u.Asked, "questions to an upstream")
-	add("dns64_upstream_failures", u.Failed, "questions that an upstream did not answer")
+	return append(list,
+		metrics.DNS64CacheHits.With(t.CacheHits), metrics.DNS64CacheMisses.With(t.CacheMisses), metrics.DNS64Synthesized.With(t.Synthesized),
+		metrics.DNS64Prefetches.With(t.Prefetches), metrics.DNS64Stale.With(t.Stale), metrics.DNS64Truncated.With(t.Truncated),
+		metrics.DNS64Denied.With(t.Denied), metrics.DNS64RateLimited.With(t.RateLimited), metrics.DNS64Busy.With(t.Busy),
+		metrics.DNS64Panics.With(t.Panics))
+}
+
+// upstreamCounters returns what is counted about an upstream. The latency of its answers is a histogram as Prometheus has them.
+func upstreamCounters(u dns64.UpstreamState) []metrics.Counter {
+	name := u.String()
+	list := []metrics.Counter{metrics.DNS64UpstreamQueries.With(u.Asked, name), metrics.DNS64UpstreamFailures.With(u.Failed, name)}
 	var all uint64
 	for _, l := range u.Latency {
 		le := "+Inf"
 		if l.Within > 0 {
 			le = strconv.FormatInt(l.Within.Microseconds(), 10)
 		}
-		add("dns64_upstream_microseconds_bucket", l.Count, "answers of an upstream that took no longer than so many microseconds", "le", le)
+		list = append(list, metrics.DNS64UpstreamBucket.With(l.Count, name, le))
 		all = l.Count
 	}
-	add("dns64_upstream_microseconds_sum", uint64(u.Elapsed.Microseconds()), "how long an upstream took for all its answers together")
-	add("dns64_upstream_microseconds_count", all, "answers of an upstream")
-	return list
+	return append(list, metrics.DNS64UpstreamSum.With(uint64(u.Elapsed.Microseconds()), name), metrics.DNS64UpstreamCount.With(all, name))
 }
 
 // DNS64Cache implements control.Names.

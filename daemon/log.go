@@ -17,6 +17,7 @@ import (
 
 	"nat64d/config"
 	"nat64d/ops/control"
+	"nat64d/ops/metrics"
 )
 
 // logs are the daemon's log: text for people, JSON for machines.
@@ -45,10 +46,7 @@ func newLogs(c config.Log, q *LogQueue) *logs {
 
 // counter returns how many lines were lost.
 func (l *logs) counter() control.Counter {
-	return control.Counter{
-		Name: "log_lines_lost", Value: l.queue.lost.Load(), Kind: "error",
-		Help: "lines of the log, events of nat_log included, that were lost because the reader of standard error was too slow, or gone",
-	}
+	return control.Counter(metrics.LogLinesLost.With(l.queue.lost.Load()))
 }
 
 // warnings returns what an operator should know about the log.

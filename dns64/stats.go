@@ -35,27 +35,6 @@ const (
 	counterCount
 )
 
-var counterWords = [counterCount]struct{ name, help string }{
-	hits:        {"dns64_cache_hits", "queries that were answered from the cache"},
-	misses:      {"dns64_cache_misses", "queries that were not in the cache"},
-	made:        {"dns64_synthesized", "answers with addresses or names that were made up"},
-	prefetched:  {"dns64_prefetches", "names that were asked for again before they expired"},
-	staleServed: {"dns64_stale", "answers of upstreams that were used although they had expired"},
-	truncated:   {"dns64_truncated", "answers that did not fit UDP, for the client to ask over TCP"},
-	denied:      {"dns64_denied", "queries of clients that are not served"},
-	limited:     {"dns64_rate_limited", "answers over UDP that were cut down or not sent: too many to one network"},
-	busy:        {"dns64_busy", "queries that were answered SERVFAIL because too many were under way"},
-	panics:      {"dns64_panics", "queries that nat64d stumbled over; please report it"},
-}
-
-// Count is one number with what it means.
-type Count struct {
-	Name   string
-	Labels map[string]string
-	Value  uint64
-	Help   string
-}
-
 func (s *Stats) add(c counter) { s.counters[c].Add(1) }
 
 // answered counts an answer by type and result.
@@ -74,22 +53,48 @@ func (s *Stats) answered(kind uint16, rcode int) {
 	s.queries[t][r].Add(1)
 }
 
-// All returns the counters, always in the same order.
-func (s *Stats) All() (list []Count) {
+// Totals is what Stats has counted.
+type Totals struct {
+	Answers     []Answers // by type and result, always in the same order
+	CacheHits   uint64    // queries that were answered from the cache
+	CacheMisses uint64
+	Synthesized uint64 // answers with synthesized addresses or names
+	Prefetches  uint64 // names that were queried again before they expired
+	Stale       uint64 // expired answers of upstreams that were used
+	Truncated   uint64
+	Denied      uint64 // queries of clients that are not served
+	RateLimited uint64
+	Busy        uint64 // queries answered SERVFAIL because too many were under way
+	Panics      uint64
+}
+
+// Answers is how many queries of a type had a result. Either may be "other".
+type Answers struct {
+	Type, Result string
+	Count        uint64
+}
+
+// Totals returns what was counted.
+func (s *Stats) Totals() Totals {
+	of := func(c counter) uint64 { return s.counters[c].Load() }
+	return Totals{
+		Answers: s.answers(), CacheHits: of(hits), CacheMisses: of(misses), Synthesized: of(made), Prefetches: of(prefetched), Stale: of(staleServed),
+		Truncated: of(truncated), Denied: of(denied), RateLimited: of(limited), Busy: of(busy), Panics: of(panics),
+	}
+}
+
+func (s *Stats) answers() (list []Answers) {
 	for t := range s.queries {
 		for r := range s.queries[t] {
-			labels := map[string]string{"type": "other", "result": "other"}
+			a := Answers{"other", "other", s.queries[t][r].Load()}
 			if t < len(countedTypes) {
-				labels["type"] = dns.TypeToString[countedTypes[t]]
+				a.Type = dns.TypeToString[countedTypes[t]]
 			}
 			if r < len(countedResults) {
-				labels["result"] = dns.RcodeToString[countedResults[r]]
+				a.Result = dns.RcodeToString[countedResults[r]]
 			}
-			list = append(list, Count{"dns64_queries", labels, s.queries[t][r].Load(), "queries that were answered, by type and result"})
+			list = append(list, a)
 		}
-	}
-	for c := range counterCount {
-		list = append(list, Count{Name: counterWords[c].name, Value: s.counters[c].Load(), Help: counterWords[c].help})
 	}
 	return list
 }

@@ -1,4 +1,4 @@
-// Package metrics counts what the gateway does: one set of counters for each worker, so that no core waits for
+// Package metrics has the catalogue of all counters, and counts what workers do: one set for each, so that no core waits for
 // another's cache line, added up when somebody asks (RFC 6146 asks for no particular counters; their names and
 // sentences are ours).
 package metrics
@@ -22,37 +22,6 @@ const (
 
 // String returns 6to4, 4to6 or hairpin.
 func (d Direction) String() string { return [directions]string{"6to4", "4to6", "hairpin"}[d] }
-
-// Event is something that is worth counting and is neither a forwarded packet nor a drop.
-type Event uint8
-
-// The events.
-const (
-	ErrorSent6 Event = iota
-	ErrorSent4
-	ErrorLimited
-	ErrorNoSource
-	Parked
-	Probe
-	Reopened
-	Stalled
-	LimitNear
-	LimitReached
-	events
-)
-
-var eventRows = [events]struct{ name, kind, help string }{
-	ErrorSent6:    {"icmp_errors_sent_v6", "error", "ICMPv6 errors that the gateway originated"},
-	ErrorSent4:    {"icmp_errors_sent_v4", "error", "ICMPv4 errors that the gateway originated"},
-	ErrorLimited:  {"icmp_errors_limited", "error", "ICMP errors not sent because their destination had been sent enough (icmp.rate_per_second, icmp.rate_too_big), or all together (icmp.rate_total)"},
-	ErrorNoSource: {"icmp_errors_no_source", "error", "ICMP errors not sent because the host has no address to send them from, or no route to their destination"},
-	Parked:        {"neighbour_waits", "packets", "packets that waited for a next hop's link address"},
-	Probe:         {"tcp_probes", "packets", "keep-alive probes sent for TCP connections that fell silent (RFC 6146 section 3.5.2.2)"},
-	Reopened:      {"ports_reopened", "error", "times a NIC had vanished, or a port had stalled, and was opened again"},
-	Stalled:       {"ports_stalled", "error", "times a port had lost packets for want of room while none was received, and was given up to be opened again"},
-	LimitNear:     {"limits_near", "error", "warnings in the log that 80 % of a limit are in use"},
-	LimitReached:  {"limits_reached", "error", "warnings in the log that something is refused because a limit is reached"},
-}
 
 // Worker is the counters of one worker, who alone adds to them; anybody may read.
 type Worker struct {
@@ -132,29 +101,18 @@ func (s *Set) FragmentBytes() (n int) {
 	return n
 }
 
-// Counter is one number with what it means.
-type Counter struct {
-	Name, Label, LabelValue string // Label is empty for a counter that stands alone
-	Value                   uint64
-	Help                    string
-	Kind                    string // packets, drop or error
-}
-
-// All returns every counter in a fixed order.
+// All returns every counter that workers keep, in a fixed order.
 func (s *Set) All() []Counter {
 	var cs []Counter
 	for d := range directions {
 		p, b := s.Traffic(d)
-		cs = append(cs,
-			Counter{"translated_packets", "direction", d.String(), p, "packets translated; a super-packet of the NIC counts once", "packets"},
-			Counter{"translated_bytes", "direction", d.String(), b, "bytes of translated IP packets, as they left", "packets"})
+		cs = append(cs, TranslatedPackets.With(p, d.String()), TranslatedBytes.With(b, d.String()))
 	}
 	for e := range events {
-		row := &eventRows[e]
-		cs = append(cs, Counter{Name: row.name, Value: s.Event(e), Help: row.help, Kind: row.kind})
+		cs = append(cs, e.With(s.Event(e)))
 	}
 	for r := drop.None + 1; r < drop.Count; r++ {
-		cs = append(cs, Counter{"drops", "reason", r.String(), s.Drops(r), r.Help(), "drop"})
+		cs = append(cs, dropped(r, s.Drops(r)))
 	}
 	return cs
 }
