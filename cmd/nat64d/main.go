@@ -21,15 +21,12 @@ import (
 	"nat64d/daemon"
 )
 
-// flushWithin is how long the end of the process waits for the reader of standard error.
-const flushWithin = time.Second
-
 func main() {
 	signal.Ignore(syscall.SIGPIPE) // a dead reader of standard error must not end what carries packets
 	stderr := daemon.NewLogQueue(os.Stderr)
 	log.SetOutput(stderr) // nothing else may write to standard error, and wait for its reader
 	code := run(stderr)
-	stderr.Close(flushWithin)
+	stderr.Close(time.Second) // its reader may be stuck
 	os.Exit(code)
 }
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -17,10 +18,9 @@ var version = ""
 // versionCommand prints what nat64d --version does: people try both.
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of this program",
-		Args:  noArguments,
-
+		Use:               "version",
+		Short:             "Print the version of this program",
+		Args:              noArguments,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return nil }, // unlike the others, it takes no memory
 		RunE: func(c *cobra.Command, _ []string) error {
 			v := buildVersion()
@@ -36,12 +36,11 @@ func versionCommand() *cobra.Command {
 
 // buildVersion returns what this binary was built from.
 func buildVersion() control.Version {
-	v := control.Version{Version: version, Go: "unknown"}
+	v := control.Version{Version: version, Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
 	}
-	v.Go = info.GoVersion
 	if v.Version == "" {
 		v.Version = info.Main.Version
 	}
