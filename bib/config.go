@@ -7,8 +7,18 @@ type Config struct {
 	Limits             Limits
 	SessionsPerBinding int // of any binding, whoever began them (RFC 6888 REQ-5); a lower number ends none; 0: no limit
 	Pool               pool4.Config
-	Log                func(b Binding, ended bool) // told of bindings that begin and end, outside of locks; nil: nobody is
+	Log                func(Binding, Change) // called with bindings that begin and end, outside of locks; it must not wait; may be nil
 }
+
+// Change is what has happened to a binding.
+type Change uint8
+
+// The changes.
+const (
+	Made     Change = iota
+	Idle            // a dynamic binding has ended with its last session
+	Unlinked        // Unlink has ended it
+)
 
 // Limits bound what one client may have, a client being all IPv6 addresses of one prefix (RFC 6888 REQ-4 and REQ-5).
 // Bindings that the administrator has made do not count. A limit that is lowered ends nothing.
@@ -76,8 +86,8 @@ func (t *Table) recountShard(i int) {
 }
 
 // log tells of a binding that has begun or ended. The caller holds no lock.
-func (t *Table) log(b Binding, ended bool) {
+func (t *Table) log(b Binding, what Change) {
 	if log := t.conf.Load().Log; log != nil {
-		log(b, ended)
+		log(b, what)
 	}
 }

@@ -18,7 +18,7 @@ func (t *Table) Acquire6(q pool4.Request) (ID, drop.Reason) {
 	}
 	id, made, r := t.make6(q)
 	if made {
-		t.log(t.At(id), false)
+		t.log(t.At(id), Made)
 	}
 	return id, r
 }
@@ -88,7 +88,7 @@ func (t *Table) Release(id ID) {
 		return
 	}
 	if e, ended := t.releaseLast(id); ended {
-		t.finalize(e)
+		t.finalize(e, Idle)
 	}
 }
 
@@ -120,7 +120,7 @@ func (t *Table) Unlink(match func(Binding) bool) (n int) {
 	for i := range t.index6.Shards() {
 		ends = t.unlinkShard(i, match, ends[:0])
 		for _, e := range ends {
-			t.finalize(e)
+			t.finalize(e, Unlinked)
 		}
 		n += len(ends)
 	}
@@ -187,8 +187,8 @@ func (t *Table) unlinkLocked(s *table.Shard, h uint64, slot uint32, free bool) e
 
 // finalize gives back all that a binding had. The log comes before that: whoever gets the transport address next is in
 // the log after its last owner.
-func (t *Table) finalize(e end) {
-	t.log(e.Binding, true)
+func (t *Table) finalize(e end, why Change) {
+	t.log(e.Binding, why)
 	if e.Static {
 		t.pool.Release(e.Proto, e.Mapped)
 	} else {

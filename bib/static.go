@@ -21,7 +21,7 @@ func (t *Table) AddStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4
 		return err
 	}
 	if made {
-		t.log(Binding{Proto: p, Client: c, Mapped: m, Static: true}, false)
+		t.log(Binding{Proto: p, Client: c, Mapped: m, Static: true}, Made)
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func (b *backend) Stats() (list []control.Counter) {
 	for _, c := range counters {
 		list = append(list, control.Counter(c))
 	}
-	list = append(list, b.log.counter(),
+	list = append(list, control.Counter(metrics.NATEventsLost.With(b.natEventsLost())), b.log.counter(),
 		control.Counter(metrics.GuardRepairs.With(b.guard.repaired())), control.Counter(metrics.ARPConflicts.With(b.routes.AddressConflicts())))
 	return append(list, b.dns64.Counters()...)
 }

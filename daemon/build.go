@@ -77,6 +77,7 @@ func (d *Daemon) build() (err error) {
 	if err := d.affordable(c, options); err != nil {
 		return err
 	}
+	d.observe(c)
 	if err := d.bind(expand(c.Bindings), c.Host.Force); err != nil {
 		return err
 	}

@@ -64,6 +64,7 @@ func (d *Daemon) commit(old, next *config.Config, local localRoutes) {
 	d.admin.local = local
 	d.log.level.Set(levelOf(next.Log))
 	d.gateway.Configure(d.gatewayConfig(next))
+	d.log.observer.Configure(natKinds[next.NATEvents])
 	cutOut(d.pool, minus(old.Pool4, next.Pool4))
 	d.purge()
 	if err := d.settled(); err != nil {

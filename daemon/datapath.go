@@ -3,9 +3,6 @@
 package daemon
 
 import (
-	"context"
-	"fmt"
-	"log/slog"
 	"net/netip"
 
 	"nat64d/config"
@@ -13,8 +10,6 @@ import (
 	"nat64d/fragment"
 	"nat64d/gateway"
 	"nat64d/linux/afpacket"
-	"nat64d/packet"
-	"nat64d/pool4"
 	"nat64d/session"
 	"nat64d/synstore"
 	"nat64d/xlat"
@@ -114,7 +109,7 @@ func xlatConfig(t *config.Translation) xlat.Config {
 
 func (d *Daemon) sessionConfig(c *config.Config) session.Config {
 	s, t := &c.Sessions, &c.Sessions.Timeouts
-	conf := session.Config{
+	return session.Config{
 		Timeouts: session.Timeouts{
 			UDP: t.UDP, ICMP: t.ICMP, TCPEstablished: t.TCPEstablished, TCPOpening: t.TCPOpening,
 			TCPTransitory: t.TCPTransitory,
@@ -137,38 +132,5 @@ func (d *Daemon) sessionConfig(c *config.Config) session.Config {
 		PortBlockSize:        s.PortBlockSize,
 		PortHoldDown:         s.PortHoldDown,
 		HashFields:           s.PortHashFields,
-		LogSessions:          c.NATEvents == config.NATEventsSessions,
 	}
-	switch c.NATEvents {
-	case config.NATEventsBindings, config.NATEventsSessions:
-		conf.Log = d.logEvent
-	case config.NATEventsBlocks:
-		conf.LogBlock = d.logBlock
-	}
-	return conf
-}
-
-// logEvent writes an event of the tables to the log: who had which IPv4 transport address, and when.
-func (d *Daemon) logEvent(e session.Event) {
-	attrs := append([]slog.Attr{slog.String("protocol", e.Proto.String())}, endpoint("client", addrPort6(e.Client))...)
-	attrs = append(attrs, endpoint("mapped", addrPort4(e.Mapped))...)
-	if e.Remote != (packet.Endpoint4{}) {
-		attrs = append(attrs, endpoint("peer", addrPort4(e.Remote))...)
-	}
-	d.log.nat.LogAttrs(context.Background(), slog.LevelInfo, e.Kind.String(), attrs...)
-}
-
-// endpoint returns a transport address as two values, so that a reader of the log need not take it apart.
-func endpoint(name string, a netip.AddrPort) []slog.Attr {
-	return []slog.Attr{slog.Any(name, a.Addr()), slog.Int(name+"_port", int(a.Port()))}
-}
-
-// logBlock writes that a client has got a port block, or lost it with its last port. It stands for all bindings in it.
-func (d *Daemon) logBlock(b pool4.Block, ended bool) {
-	what := "port block made"
-	if ended {
-		what = "port block ended"
-	}
-	d.log.nat.LogAttrs(context.Background(), slog.LevelInfo, what, slog.String("protocol", b.Proto.String()),
-		slog.Any("client", netip.AddrFrom16(b.Client)), slog.Any("mapped", b.Addr), slog.String("ports", fmt.Sprintf("%d-%d", b.Lo, b.Hi)))
 }

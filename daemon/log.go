@@ -18,6 +18,7 @@ import (
 	"nat64d/config"
 	"nat64d/ops/control"
 	"nat64d/ops/metrics"
+	"nat64d/session"
 )
 
 // logs are the daemon's log: text for people, JSON for machines.
@@ -26,6 +27,8 @@ type logs struct {
 	nat   *slog.Logger // events of the tables, which logging.level does not hold back
 	level *slog.LevelVar
 	queue *LogQueue
+
+	observer *session.Observer // has the tables' events written to nat; nil in a process without tables
 }
 
 // newLogs returns a log as the configuration wants it.

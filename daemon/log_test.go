@@ -23,6 +23,7 @@ import (
 	"nat64d/pool4"
 	"nat64d/pool6"
 	"nat64d/session"
+	"nat64d/table"
 )
 
 // reader is the other end of standard error.
@@ -157,14 +158,18 @@ func TestNATLogIgnoresTheLevel(t *testing.T) {
 		q := NewLogQueue(r)
 		p := &Daemon{log: newLogs(config.Log{Level: "error", Format: format}, q)}
 		p.log.Warn("held back")
+		var all []session.Event
 		for k := session.BindingMade; k <= session.SessionEnded; k++ {
 			for _, proto := range protocols {
-				p.logEvent(session.Event{Kind: k, Proto: proto, Client: packet.Endpoint6{Port: 1}, Remote: packet.Endpoint4{Port: 2}})
+				all = append(all, session.Event{Kind: k, Flow: session.Flow{Proto: proto, Client: packet.Endpoint6{Port: 1}, Remote: packet.Endpoint4{Port: 2}}})
 			}
 		}
-		p.logBlock(pool4.Block{Proto: packet.UDP, Addr: netip.MustParseAddr("192.0.2.1"), Lo: 1024, Hi: 2047}, false)
+		all = append(all, session.Event{Kind: session.BlockMade, At: table.TimeOf(time.Second), Flow: session.Flow{Mapped: packet.Endpoint4{Port: 1024}}, LastPort: 2047})
+		start := time.Date(2026, 11, 21, 3, 35, 11, 0, time.UTC)
+		p.log.events(all, 5, start)
 		q.Close(time.Minute)
-		if text := r.read(); strings.Count(text, "\n") != 13 || strings.Contains(text, "held back") {
+		if text := r.read(); strings.Count(text, "\n") != 14 || strings.Contains(text, "held back") ||
+			!strings.Contains(text, "2026-11-21T03:35:12") || !strings.Contains(text, "1024-2047") || !strings.Contains(text, "events of nat_log were lost") {
 			t.Errorf("got %s", text)
 		}
 	}

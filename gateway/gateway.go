@@ -132,8 +132,9 @@ func (g *Gateway) Open() error {
 	return nil
 }
 
-// Close closes the ports of a gateway that is not running.
+// Close closes the ports of a gateway that is not running, and delivers the events that others than packets have caused.
 func (g *Gateway) Close() {
+	g.Sessions.Deliver()
 	for _, w := range g.workers {
 		w.close()
 	}
@@ -146,5 +147,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		group.Go(func() error { return w.run(ctx) })
 	}
 	group.Go(func() error { return g.maintain(ctx) })
+	stop := g.deliver()
+	defer stop() // after the last event
 	return group.Wait()
 }

@@ -163,7 +163,6 @@ func (m *blockModel) forget() {
 func (m *blockModel) compareBlocks(t *rapid.T) {
 	m.forget()
 	m.checkLists(t)
-	m.pool.log.drain(m.log)
 	owners := m.owners(t)
 	if len(owners) != len(m.logged) {
 		t.Fatalf("logged %v, want %v", m.logged, owners)

@@ -41,9 +41,11 @@ type Config struct {
 	// BlockSize is how many consecutive ports a client gets for itself at a time: Block. It is a power of two from MinBlock
 	// to MaxBlock, and the same from the beginning on; 0: there are no blocks.
 	BlockSize int
-	LogBlock  func(b Block, ended bool) // told by Expire, in their order, of blocks that get and lose their owner; nil: nobody is
-	MaxHeld   int                       // how many are held down at most: those that have been for the longest are let go; 0: no limit
-	Fields    Fields                    // what the choice of a port depends on
+	// LogBlock is called, under the lock of one address, with each block that gets or loses its owner, so it must neither
+	// wait nor call the pool; may be nil.
+	LogBlock func(b Block, ended bool)
+	MaxHeld  int    // how many are held down at most: those that have been for the longest are let go; 0: no limit
+	Fields   Fields // what the choice of a port depends on
 }
 
 // Fields says which parts of a flow go into the keyed hash F of RFC 6056 section 3.3.3: a sum of the bits below. The
@@ -75,7 +77,7 @@ func New(key [16]byte) *Pool {
 // valid for the ports that are held already.
 func (p *Pool) Configure(c Config) {
 	p.conf.Store(&c)
-	p.log.wanted.Store(c.LogBlock != nil)
+	p.log.configure(c.LogBlock)
 }
 
 // Contains reports whether a transport address is in the pool, free or in use.
@@ -333,9 +335,6 @@ func (p *Pool) Expire(now time.Duration, budget int) (more bool) {
 	ports, more := p.held.pop(now, c.HoldDown, c.MaxHeld, budget)
 	for _, h := range ports {
 		p.endHoldDown(h)
-	}
-	if c.LogBlock != nil {
-		p.log.drain(c.LogBlock)
 	}
 	return more
 }

@@ -10,7 +10,6 @@ import (
 	"nat64d/bib"
 	"nat64d/drop"
 	"nat64d/packet"
-	"nat64d/pool4"
 	"nat64d/session"
 	"nat64d/table"
 )
@@ -34,17 +33,20 @@ func concurrentConfiguration(t *testing.T, block int) {
 	)
 	var log ledger
 	c := defaults
-	c.PortBlockSize, c.LogBlock = block, log.noteBlock
+	c.PortBlockSize = block
 	c.MaxPerClient, c.AddressDependent = 1000, true
 	c.MaxInbound, c.MaxInboundPerClient, c.MaxInboundPerBinding = 40, 30, 4
-	c.Log, c.LogSessions = log.note, true
 	g := newGateway(t, workers, 1000, c, "192.0.2.1", "2000-2039")
+	g.sessions.Observe(^session.Kinds(0), log.note)
 	clock := fastClock()
 	var wg, others sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
 			for i := range rounds {
 				g.mix(w, i, clock)
+				if i%64 == 0 {
+					g.sessions.Deliver()
+				}
 			}
 		})
 	}
@@ -58,8 +60,10 @@ func concurrentConfiguration(t *testing.T, block int) {
 	g.sessions.Configure(c)
 	g.checkLimits(t, c, clock())
 	g.checkPeers(t, clock())
-	if s, b := g.sizes(); log.sessions.Load() != int64(s) || log.bindings.Load() != int64(b) {
-		t.Errorf("%d sessions and %d bindings, the log has %d and %d", s, b, log.sessions.Load(), log.bindings.Load())
+	g.sessions.Deliver()
+	sessions, bindings := log.alive(session.SessionMade, session.SessionEnded), log.alive(session.BindingMade, session.BindingEnded)
+	if s, b := g.sizes(); sessions != s || bindings != b || log.lost.Load() != 0 {
+		t.Errorf("%d sessions and %d bindings, by the events %d and %d; %d were lost", s, b, sessions, bindings, log.lost.Load())
 	}
 	g.sweep(clock() + seconds(8000)) // ESTABLISHED for two hours, TRANS for four minutes
 	g.sweep(clock() + seconds(9000)) // and held ports
@@ -70,7 +74,8 @@ func concurrentConfiguration(t *testing.T, block int) {
 	if s, b := g.sizes(); s != 0 || b != 0 || g.syns.Len() != 0 {
 		t.Errorf("%d sessions and %d bindings are left", s, b)
 	}
-	if n := log.blocks.Load(); n != 0 {
+	g.sessions.Deliver()
+	if n := log.alive(session.BlockMade, session.BlockEnded); n != 0 {
 		t.Errorf("the log has %d port blocks too many", n)
 	}
 	for _, u := range g.pool.Usage() {
@@ -81,27 +86,21 @@ func concurrentConfiguration(t *testing.T, block int) {
 }
 
 // ledger counts what lives according to the log.
-type ledger struct{ bindings, sessions, blocks atomic.Int64 }
+type ledger struct {
+	counts [session.BlockEnded + 1]atomic.Int64
+	lost   atomic.Int64
+}
 
-func (l *ledger) noteBlock(_ pool4.Block, ended bool) {
-	if ended {
-		l.blocks.Add(-1)
-	} else {
-		l.blocks.Add(1)
+func (l *ledger) note(batch []session.Event, lost uint64) {
+	l.lost.Add(int64(lost))
+	for _, e := range batch {
+		l.counts[e.Kind].Add(1)
 	}
 }
 
-func (l *ledger) note(e session.Event) {
-	switch e.Kind {
-	case session.BindingMade:
-		l.bindings.Add(1)
-	case session.BindingEnded:
-		l.bindings.Add(-1)
-	case session.SessionMade:
-		l.sessions.Add(1)
-	case session.SessionEnded:
-		l.sessions.Add(-1)
-	}
+// alive returns how many things live, as two kinds of events tell.
+func (l *ledger) alive(made, ended session.EventKind) int {
+	return int(l.counts[made].Load() - l.counts[ended].Load())
 }
 
 // mix sends a packet from a client, an answer from the same address and another port, and a SYN from a stranger.

@@ -47,10 +47,6 @@ type Config struct {
 	PortBlockSize int           // consecutive ports that a client gets for itself at a time: pool4.Config.BlockSize
 	HashFields    pool4.Fields  // what the choice of a port depends on
 
-	Log         func(Event) // told of bindings that begin and end; nil: nobody is
-	LogSessions bool        // Log is told of sessions, too
-
-	LogBlock func(b pool4.Block, ended bool) // told of port blocks that get and lose their client; nil: nobody is
 }
 
 // policy is a Config in the form that packets need.
@@ -59,9 +55,8 @@ type policy struct {
 	limits  limits
 	inbound bool
 	stores  bool
-	peers   *peers      // nil: endpoint-independent filtering
-	windows *windows    // nil: sequence numbers do not matter
-	log     func(Event) // of sessions
+	peers   *peers   // nil: endpoint-independent filtering
+	windows *windows // nil: sequence numbers do not matter
 }
 
 // Prepare reserves the memory that Configure will need for c, so that Configure cannot fail. It returns a *table.NoMemory
@@ -93,6 +88,7 @@ func (t *Table) Configure(c Config) {
 	t.configuring.Lock()
 	defer t.configuring.Unlock()
 	b := c.bindings()
+	b.Log, b.Pool.LogBlock = t.bindingChanged, t.blockChanged
 	t.bib.Configure(b, t.countClients)
 	t.inbound.configure(c.inboundQuotas(t.max), b.Limits.PrefixLen)
 	p := &policy{
@@ -103,6 +99,7 @@ func (t *Table) Configure(c Config) {
 			lifeEstablished: table.TimeOf(c.Timeouts.TCPEstablished),
 			lifeOpening:     table.TimeOf(c.Timeouts.TCPOpening),
 			lifeTransitory:  table.TimeOf(c.Timeouts.TCPTransitory),
+			lifeIdle:        table.TimeOf(c.Timeouts.TCPTransitory),
 		},
 		inbound: c.AllowInboundTCP,
 		stores:  c.StoreSYNs,
@@ -112,9 +109,6 @@ func (t *Table) Configure(c Config) {
 	}
 	if c.CheckSequence {
 		p.windows = t.knowWindows()
-	}
-	if c.LogSessions {
-		p.log = c.Log
 	}
 	t.policy.Store(p)
 	t.peers.Store(p.peers)
@@ -152,18 +146,8 @@ func (c *Config) bindings() bib.Config {
 			HoldDown:  c.PortHoldDown,
 			MaxHeld:   c.MaxHeldPorts,
 			BlockSize: c.PortBlockSize,
-			LogBlock:  c.LogBlock,
 			Fields:    c.HashFields,
 		},
-	}
-	if log := c.Log; log != nil {
-		b.Log = func(b bib.Binding, ended bool) {
-			e := Event{Kind: BindingMade, Proto: b.Proto, Client: b.Client, Mapped: b.Mapped, Static: b.Static}
-			if ended {
-				e.Kind = BindingEnded
-			}
-			log(e)
-		}
 	}
 	return b
 }

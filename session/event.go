@@ -1,46 +1,157 @@
 package session
 
 import (
+	"encoding/binary"
+
 	"nat64d/bib"
 	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/table"
 )
 
-// Event is the beginning or the end of a binding or a session, for a log of who had which transport address (RFC 6888
-// section 4). Its receiver is called by whoever makes or ends the thing, many workers at once, in a batch but outside of
-// all locks that packets wait for; it must neither block nor call the tables. The end of a binding comes before the
-// beginning of the next one with the same transport address. Only when a purge meets a binding that is being made, its
-// end may come before its beginning.
+// Event is the beginning, a change or the end of a binding, a session or a port block. Observers get it by Deliver.
+//
+// The end of a binding comes before the beginning of the next one with the same transport address. Only when a purge meets
+// a binding that is being made may its end come before its beginning.
 type Event struct {
+	Flow              // of a binding without Remote, Prefix and name; of a port block see LastPort
+	At     table.Time // when it happened: at the packet or the sweep that did it, or at the last one before a purge
 	Kind   EventKind
-	Proto  packet.Proto
-	Client packet.Endpoint6 // (X',x) of RFC 6146
-	Mapped packet.Endpoint4 // (T,t)
-	Remote packet.Endpoint4 // (Z,z) of a session; RFC 6888 REQ-12 asks not to log it by default
-	Static bool             // of a binding: made by the administrator
+	Cause  Cause // of an end
+	Before State // of a SessionChanged
+	State  State // after it; of a SessionEnded the last one
+	Static bool  // of a binding: made by the administrator
+
+	// LastPort is that of a port block. Its Mapped has the address and the first port, the address of its Client the
+	// prefix of the client that has it.
+	LastPort uint16
 }
 
 // EventKind is what an Event is about.
 type EventKind uint8
 
-// The kinds of events.
+// The kinds of events. RFC 6888 REQ-12 asks not to log the remotes of sessions by default.
 const (
 	BindingMade EventKind = iota
 	BindingEnded
 	SessionMade
 	SessionEnded
+	SessionChanged // a TCP session goes to another state
+	BlockMade
+	BlockEnded
+	eventKinds
 )
 
-// String returns the kind in two words.
+// String returns the kind in words.
 func (k EventKind) String() string {
-	return [...]string{"binding made", "binding ended", "session made", "session ended"}[k]
+	return [eventKinds]string{
+		"binding made", "binding ended", "session made", "session ended", "session changed", "port block made", "port block ended",
+	}[k]
 }
 
-// log tells of a session that has begun or ended, if that is wanted. The caller is in a batch or holds the binding.
-func (t *Table) log(k EventKind, id bib.ID, remote packet.Endpoint4) {
-	log := t.policy.Load().log
-	if log == nil {
+// Kinds is a set of EventKinds.
+type Kinds uint32
+
+// KindsOf returns the set of these kinds.
+func KindsOf(kinds ...EventKind) (s Kinds) {
+	for _, k := range kinds {
+		s |= 1 << k
+	}
+	return s
+}
+
+// Has reports whether a kind is in the set.
+func (s Kinds) Has(k EventKind) bool { return s&(1<<k) != 0 }
+
+// Cause is why something has ended.
+type Cause uint8
+
+// The causes.
+const (
+	NoCause  Cause = iota // nothing has ended
+	Expired               // no packet has restarted the lifetime; a binding or a block has lost the last of what it was for
+	Finished              // the lifetime after FINs of both sides is over
+	Reset                 // the lifetime after a RST is over
+	Purged                // an administrator or a change of the configuration has ended it
+	MadeRoom              // it made way for a newer session: a limit or a quota was reached
+	Replaced              // its lifetime was over and a new session has taken its place before the sweep came
+	causes
+)
+
+// String returns the cause in words.
+func (c Cause) String() string {
+	return [causes]string{"none", "expired", "finished", "reset", "purged", "made room", "replaced"}[c]
+}
+
+// causeOf returns why the lifetime of a session with this word ended.
+func causeOf(w word) Cause {
+	switch {
+	case w.lifetime() != lifeTransitory:
+		return Expired
+	case w.state() == V4FinV6FinRcv:
+		return Finished
+	}
+	return Reset
+}
+
+// changed reports a transition of a session from word old to w.
+func (t *Table) changed(slot uint32, e *entry, old, w word, at table.Time) {
+	if old.state() == w.state() || !t.observers.wants(SessionChanged) {
 		return
 	}
-	b := t.bib.At(id)
-	log(Event{Kind: k, Proto: b.Proto, Client: b.Client, Mapped: b.Mapped, Remote: remote, Static: b.Static})
+	t.observers.emit(&Event{Kind: SessionChanged, Flow: t.name(slot, e, w), At: at, Before: old.state(), State: w.state()})
+}
+
+// made reports that a session of word w has begun.
+func (t *Table) made(slot uint32, e *entry, w word, at table.Time) {
+	if t.observers.wants(SessionMade) {
+		t.observers.emit(&Event{Kind: SessionMade, Flow: t.name(slot, e, w), At: at, State: w.state()})
+	}
+}
+
+// ended reports that a session whose last word was w has ended.
+func (t *Table) ended(slot uint32, e *entry, w word, c Cause, at table.Time) {
+	if t.observers.wants(SessionEnded) {
+		t.observers.emit(&Event{Kind: SessionEnded, Flow: t.name(slot, e, w), At: at, Cause: c, State: w.state()})
+	}
+}
+
+// bindingChanged reports that a binding has begun or ended: bib.Config.Log.
+func (t *Table) bindingChanged(b bib.Binding, what bib.Change) {
+	e := Event{Kind: BindingEnded, Static: b.Static}
+	switch what {
+	case bib.Made:
+		e.Kind = BindingMade
+	case bib.Idle:
+		e.Cause = Expired
+	case bib.Unlinked:
+		e.Cause = Purged
+	}
+	if !t.observers.wants(e.Kind) {
+		return
+	}
+	e.At = t.observers.now()
+	e.Proto, e.Client, e.Mapped = b.Proto, b.Client, b.Mapped
+	t.observers.emit(&e)
+}
+
+// blockChanged reports that a port block has got or lost its client: pool4.Config.LogBlock.
+func (t *Table) blockChanged(b pool4.Block, ended bool) {
+	e := Event{Kind: BlockMade, LastPort: b.Hi}
+	if ended {
+		e.Kind, e.Cause = BlockEnded, Expired
+	}
+	if !t.observers.wants(e.Kind) {
+		return
+	}
+	e.At = t.observers.now()
+	e.Proto, e.Client.Addr = b.Proto, b.Client
+	e.Mapped = packet.Endpoint4{Addr: b.Addr.As4(), Port: b.Lo}
+	t.observers.emit(&e)
+}
+
+// ring returns the number of the ring for events of a transport address, which keeps them in order.
+func ringOf(m packet.Endpoint4) uint32 {
+	h := (binary.BigEndian.Uint32(m.Addr[:]) ^ uint32(m.Port)) * 2654435769
+	return h >> (32 - ringBits)
 }

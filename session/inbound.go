@@ -269,6 +269,7 @@ func (t *Table) unlinkEvicted(slot uint32) (x end, ended bool) {
 			return end{}, false
 		}
 		if e.word.CompareAndSwap(uint64(old), uint64(old.freed())) {
+			t.ended(slot, e, old, MadeRoom, t.observers.now())
 			return t.unlink(s, h, slot), true
 		}
 	}

@@ -257,21 +257,20 @@ func TestPurgeOfOrphans(t *testing.T) {
 func TestLogIsInOrder(t *testing.T) {
 	t.Parallel()
 	var log []session.Event
-	c := defaults
-	c.Log = func(e session.Event) { log = append(log, e) }
-	g := newGateway(t, 1, 100, c, "192.0.2.1", "7000")
+	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "7000")
+	g.sessions.Observe(session.KindsOf(session.BindingMade, session.BindingEnded), func(batch []session.Event, _ uint64) { log = append(log, batch...) })
 	for i := range 3 {
 		now := float64(i * 301)
 		g.sweep(seconds(now))
 		g.from6(packet.UDP, endpoint6("2001:db8::1", uint16(i)), endpoint4("198.51.100.1", 1), packet.Other, seconds(now))
 	}
-	if len(log) != 5 {
+	if g.sessions.Deliver(); len(log) != 5 {
 		t.Fatalf("logged %v", log)
 	}
 	for i, e := range log {
 		want := session.Event{
-			Kind: session.EventKind(i % 2), Proto: packet.UDP,
-			Client: endpoint6("2001:db8::1", uint16(i/2)), Mapped: endpoint4("192.0.2.1", 7000),
+			Kind: session.EventKind(i % 2), Cause: session.Cause(i % 2), At: seconds(float64((i + 1) / 2 * 301)),
+			Flow: session.Flow{Proto: packet.UDP, Client: endpoint6("2001:db8::1", uint16(i/2)), Mapped: endpoint4("192.0.2.1", 7000)},
 		}
 		if e != want {
 			t.Errorf("event %d is %+v, want %+v", i, e, want)
@@ -283,8 +282,8 @@ func TestLogIsInOrder(t *testing.T) {
 func TestOptionsDoNotAllocate(t *testing.T) {
 	c := defaults
 	c.AddressDependent, c.MaxPerClient, c.NewPerSecond = true, 100, 100
-	c.Log, c.LogSessions = func(session.Event) {}, true
 	g := newGateway(t, 1, 1000, c, "192.0.2.1", "")
+	g.sessions.Observe(^session.Kinds(0), func([]session.Event, uint64) {})
 	client, server := endpoint6("2001:db8::1", 5000), endpoint4("198.51.100.1", 80)
 	g.from4(packet.TCP, endpoint4("198.51.100.9", 80), endpoint4("192.0.2.1", 80), packet.SYN, 0)
 	at, _ := g.from6(packet.TCP, client, server, packet.SYN, 0)

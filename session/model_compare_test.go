@@ -39,25 +39,35 @@ func (m *model) forget(at packet.Endpoint4) {
 	m.syns = rest
 }
 
-// log keeps what lives according to the log. A binding is known by its transport addresses.
-func (m *model) log(e session.Event) {
-	kind := e.Kind
-	e.Kind, e.Static = session.BindingMade, false
-	if kind == session.SessionMade || kind == session.SessionEnded {
-		e.Kind = session.SessionMade
+// log keeps what lives according to the events. A binding is known by its transport addresses.
+func (m *model) log(batch []session.Event, lost uint64) {
+	if lost != 0 {
+		panic("events were lost")
 	}
-	_, there := m.logged[e]
-	if made := kind == e.Kind; made == there {
-		panic("logged twice: " + kind.String())
-	}
-	if there {
-		delete(m.logged, e)
-	} else {
-		m.logged[e] = struct{}{}
+	for _, e := range batch {
+		f := session.Flow{Proto: e.Proto, Client: e.Client, Mapped: e.Mapped, Remote: e.Remote}
+		k := logged{f, e.Kind == session.SessionMade || e.Kind == session.SessionEnded}
+		made := e.Kind == session.SessionMade || e.Kind == session.BindingMade
+		if _, there := m.logged[k]; made == there {
+			panic("told twice: " + e.Kind.String())
+		}
+		if made != (e.Cause == session.NoCause) {
+			panic(e.Kind.String() + " for the cause " + e.Cause.String())
+		}
+		if delete(m.logged, k); made {
+			m.logged[k] = struct{}{}
+		}
 	}
 }
 
+// logged is a session or a binding.
+type logged struct {
+	flow    session.Flow
+	session bool
+}
+
 func (m *model) compare(t *rapid.T) {
+	m.gateway.sessions.Deliver()
 	live := 0
 	for k := range m.sessions {
 		if m.alive(k) != nil {
@@ -102,8 +112,8 @@ func (m *model) compareSession(t *rapid.T, s *session.Session) {
 	if !m.gateway.sessions.Known(session.Flow{Proto: s.Proto, Mapped: s.Mapped, Remote: s.Remote}) {
 		t.Fatalf("%+v is not known", s)
 	}
-	made := session.Event{Kind: session.SessionMade, Proto: s.Proto, Client: s.Client, Mapped: s.Mapped, Remote: s.Remote}
-	if _, logged := m.logged[made]; !logged {
+	made := logged{session.Flow{Proto: s.Proto, Client: s.Client, Mapped: s.Mapped, Remote: s.Remote}, true}
+	if _, there := m.logged[made]; !there {
 		t.Fatalf("%+v is not in the log", s)
 	}
 }

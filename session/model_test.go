@@ -81,7 +81,7 @@ type model struct {
 	syns     []storedSYN                // oldest first
 	held     map[transport]*table.Time  // ports in hold-down, and since when, nil before the next sweep
 	spent    map[packet.Addr6]*bucket   // of clients that have something
-	logged   map[session.Event]struct{} // what lives according to the log
+	logged   map[logged]struct{}        // what lives according to the events
 }
 
 type transport struct {
@@ -97,13 +97,13 @@ func newModel(t *testing.T) *model {
 		inbound:  make(map[sessionKey]*inboundRow),
 		held:     make(map[transport]*table.Time),
 		spent:    make(map[packet.Addr6]*bucket),
-		logged:   make(map[session.Event]struct{}),
+		logged:   make(map[logged]struct{}),
 	}
 	m.conf.Timeouts.TCPOpening = 150 * time.Second // not that of closing
 	m.conf.ClientPrefixLen = 64
 	m.limits = synstore.Limits{Total: 3, PerSource: 2, Lifetime: 6 * time.Second}
-	m.conf.Log, m.conf.LogSessions = m.log, true
 	m.gateway = newGateway(t, 1, maxSessions, m.conf, "192.0.2.1", "1020-1023")
+	m.gateway.sessions.Observe(session.KindsOf(session.BindingMade, session.BindingEnded, session.SessionMade, session.SessionEnded), m.log)
 	m.gateway.syns.Configure(m.limits)
 	return m
 }

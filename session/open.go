@@ -9,6 +9,7 @@ import (
 
 // open6 makes a session, and a binding if the client has none, for a packet from IPv6.
 func (t *Table) open6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
+	t.observers.advance(q.now)
 	for {
 		r := t.admit(src.Addr, q)
 		for r != drop.None && t.makeRoom(r, 0, src.Addr, q) {
@@ -40,6 +41,7 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
 
 // open4 makes a session for a packet from IPv4. It never makes a binding (RFC 6146 section 5.3).
 func (t *Table) open4(id bib.ID, q *event) drop.Reason {
+	t.observers.advance(q.now)
 	client := t.bib.Client(id)
 	r := t.admit(client.Addr, q)
 	for r != drop.None && t.makeRoom(r, id, client.Addr, q) {
@@ -88,7 +90,6 @@ func (t *Table) dismiss(client packet.Addr6, q *event) {
 func (t *Table) insert(id bib.ID, q *event) drop.Reason {
 	made, r := t.place(id, q)
 	if made {
-		t.log(SessionMade, id, q.remote)
 		return r
 	}
 	t.dismiss(t.bib.Client(id).Addr, q)
@@ -132,6 +133,7 @@ func (t *Table) place(id bib.ID, q *event) (made bool, r drop.Reason) {
 		return false, drop.SessionLimit
 	}
 	q.identify(slot, e, w)
+	t.made(slot, e, w, q.now)
 	return true, drop.None
 }
 
@@ -159,7 +161,9 @@ func (t *Table) reopen(slot uint32, e *entry, q *event) {
 		t.assignInbound(e, slot, q) // before a packet can answer it
 		w := e.begin(old.freed(), q.first())
 		if e.word.CompareAndSwap(uint64(old), uint64(w)) {
+			t.ended(slot, e, old, Replaced, q.now)
 			q.identify(slot, e, w)
+			t.made(slot, e, w, q.now)
 			return
 		}
 	}

@@ -11,12 +11,13 @@ func (t *Table) Purge(match func(bib.Binding) bool) (bindings, sessions int) {
 	if bindings = t.bib.Unlink(match); bindings == 0 {
 		return 0, 0
 	}
-	return bindings, t.purge(func(e *entry) bool {
+	return bindings, t.purge(func(e *entry) (w word, freed bool) {
 		if t.bib.Linked(e.binding) {
-			return false
+			return 0, false
 		}
-		e.word.Store(uint64(word(e.word.Load()).freed()))
-		return true
+		w = word(e.word.Load())
+		e.word.Store(uint64(w.freed()))
+		return w, true
 	})
 }
 
@@ -25,21 +26,21 @@ func (t *Table) Purge(match func(bib.Binding) bool) (bindings, sessions int) {
 // that may not know it (table.Epochs.Wait). It returns how many sessions there were. Locks are held for one shard at a
 // time.
 func (t *Table) PurgePrefix(n uint8) (sessions int) {
-	return t.purge(func(e *entry) bool {
+	return t.purge(func(e *entry) (w word, freed bool) {
 		for {
-			w := word(e.word.Load())
+			w = word(e.word.Load())
 			if w.prefix() != n {
-				return false
+				return 0, false
 			}
 			if e.word.CompareAndSwap(uint64(w), uint64(w.freed())) {
-				return true
+				return w, true
 			}
 		}
 	})
 }
 
-// purge ends the sessions whose words free has freed, under the lock of their shard.
-func (t *Table) purge(free func(*entry) bool) (n int) {
+// purge ends the sessions whose words free has freed, under the lock of their shard; free returns the last word.
+func (t *Table) purge(free func(*entry) (word, bool)) (n int) {
 	var ends []end
 	for i := range t.index.Shards() {
 		ends = t.purgeShard(i, free, ends[:0])
@@ -51,11 +52,13 @@ func (t *Table) purge(free func(*entry) bool) (n int) {
 	return n
 }
 
-func (t *Table) purgeShard(i int, free func(*entry) bool, ends []end) []end {
+func (t *Table) purgeShard(i int, free func(*entry) (word, bool), ends []end) []end {
 	s := t.index.LockShard(i)
 	defer s.Unlock()
 	s.Each(func(slot uint32) {
-		if e := t.entries.At(slot); free(e) {
+		e := t.entries.At(slot)
+		if w, freed := free(e); freed {
+			t.ended(slot, e, w, Purged, t.observers.now())
 			ends = append(ends, t.unlink(s, t.hash(e.key()), slot))
 		}
 	})

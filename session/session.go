@@ -42,6 +42,8 @@ type Table struct {
 	syns    SYNs
 	inbound inbound
 
+	observers observers
+
 	cursor      uint32 // of Sweep
 	configuring sync.Mutex
 	generation  table.Generation // of the last peers; guarded by configuring
@@ -258,6 +260,9 @@ func (t *Table) update(slot uint32, e *entry, q *event) (ok bool) {
 		if w == old || e.word.CompareAndSwap(uint64(old), uint64(w)) {
 			if old.unanswered() && !w.unanswered() {
 				t.inbound.answer(e, q.proto)
+			}
+			if old.state() != w.state() {
+				t.changed(slot, e, old, w, q.now)
 			}
 			q.prefix = w.prefix()
 			q.identify(slot, e, w)

@@ -28,6 +28,7 @@ type Probe struct {
 // Sweep is for one goroutine. It takes about 2 ns for a slot in which nothing is to be done. At the end of a pass it sees
 // to the memory of the tables, which may take some milliseconds, a few times a second.
 func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool) {
+	t.observers.advance(now)
 	t.epochs.Read(func() {
 		limits := &t.policy.Load().limits
 		end := t.entries.Slots()
@@ -62,6 +63,7 @@ func (t *Table) sweep(slot uint32, now table.Time, limits *limits, probe func(Pr
 		return
 	}
 	if e.word.CompareAndSwap(uint64(old), uint64(w)) {
+		t.changed(slot, e, old, w, now)
 		c := t.copy(e, w)
 		probe(Probe{Proto: c.Proto, Client: c.Client, Mapped: c.Mapped, Remote: c.Remote, Prefix: c.Prefix})
 	}
@@ -84,6 +86,8 @@ func (t *Table) unlinkExpired(slot uint32, e *entry, now table.Time, limits *lim
 			return end{}, false
 		}
 		if e.word.CompareAndSwap(uint64(old), uint64(old.freed())) {
+			w := old.settle(now, limits)
+			t.ended(slot, e, w, causeOf(w), now)
 			return t.unlink(s, h, slot), true
 		}
 	}
@@ -120,7 +124,6 @@ func (t *Table) retireLocked(slot uint32) {
 
 // finalize gives back all that a session had.
 func (t *Table) finalize(x end) {
-	t.log(SessionEnded, x.binding, x.remote)
 	t.bib.Leave(t.bib.Client(x.binding).Addr, x.client)
 	t.unreserve(x.proto)
 	t.bib.Release(x.binding)

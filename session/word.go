@@ -27,7 +27,8 @@ const (
 	lifeICMP
 	lifeEstablished
 	lifeOpening
-	lifeTransitory
+	lifeTransitory // after FINs or a RST
+	lifeIdle       // after silence for TCP_EST; as long as lifeTransitory
 	lifetimes
 )
 
@@ -67,7 +68,7 @@ func (w word) settle(now table.Time, l *limits) word {
 	if w.state() != Established || !w.expired(now, l) {
 		return w
 	}
-	return w.with(makeWord(table.Time(w.end(l)), w.prefix(), Trans, lifeTransitory) | w&unansweredBit)
+	return w.with(makeWord(table.Time(w.end(l)), w.prefix(), Trans, lifeIdle) | w&unansweredBit)
 }
 
 // after returns the word after a packet that takes this step.

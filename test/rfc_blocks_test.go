@@ -27,15 +27,17 @@ type blockBook struct {
 	ended int
 }
 
-func (l *blockBook) note(b pool4.Block, ended bool) {
+func (l *blockBook) note(batch []session.Event, _ uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if ended {
-		l.ended++
-		return
+	for _, e := range batch {
+		if e.Kind == session.BlockEnded {
+			l.ended++
+			continue
+		}
+		client := netip.AddrFrom16(e.Client.Addr)
+		l.has[client] = append(l.has[client], pool4.Block{Lo: e.Mapped.Port, Hi: e.LastPort})
 	}
-	client := netip.AddrFrom16(b.Client)
-	l.has[client] = append(l.has[client], b)
 }
 
 // of returns all blocks of a client, and the number of blocks that have ended, of any client.
@@ -50,10 +52,11 @@ func (l *blockBook) of(client netip.Addr) (made []pool4.Block, ended int) {
 func clientsGetPortsInBlocks(t *testing.T) {
 	book := &blockBook{has: map[netip.Addr][]pool4.Block{}}
 	o := with(func(c *session.Config) {
-		c.PortBlockSize, c.LogBlock, c.PortHoldDown = 16, book.note, 2*time.Minute
+		c.PortBlockSize, c.PortHoldDown = 16, 2*time.Minute
 	})
 	o.ports = "7008-7071" // 7008 and 7071 are the first and the last port of a block
 	s := newSetting(t, o)
+	s.Sessions.Observe(session.KindsOf(session.BlockMade, session.BlockEnded), book.note)
 	first, neighbour := netip.MustParseAddr("2001:db8:a::1"), netip.MustParseAddr("2001:db8:a::2")
 	second, third := netip.MustParseAddr("2001:db8:b::1"), netip.MustParseAddr("2001:db8:c::1")
 	if n := newFlows(t, s, first, 2000, 10) + newFlows(t, s, neighbour, 2000, 10) + newFlows(t, s, second, 2000, 20); n != 40 {

@@ -296,9 +296,16 @@ func TestBindingLog(t *testing.T) {
 	// flow returns the log lines of one UDP flow from its begin to its end.
 	flow := func(t *testing.T, sessions bool) (lines []string) {
 		events := make(chan session.Event, 16)
-		s := newSetting(t, with(func(c *session.Config) {
-			c.Log, c.LogSessions = func(e session.Event) { events <- e }, sessions
-		}))
+		s := newSetting(t, ordinary())
+		kinds := session.KindsOf(session.BindingMade, session.BindingEnded)
+		if sessions {
+			kinds |= session.KindsOf(session.SessionMade, session.SessionEnded)
+		}
+		s.Sessions.Observe(kinds, func(batch []session.Event, _ uint64) {
+			for _, e := range batch {
+				events <- e
+			}
+		})
 		port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
 		s.advance(301 * time.Second)
 		s.eventually(t, func() bool { return s.Bindings.Len(packet.UDP) == 0 })

@@ -35,6 +35,7 @@ const (
 	Pool4Used
 	InboundSessions
 	InboundEvicted
+	NATEventsLost
 	LogLinesLost
 	GuardRepairs
 	ARPConflicts
@@ -93,6 +94,8 @@ var catalogue = [IDs]Row{
 	InboundSessions:   {"inbound_sessions", "table", true, "sessions", nil, "sessions at present that IPv4 hosts have begun"},
 	InboundEvicted: {"inbound_sessions_evicted", "table", false, "sessions", nil,
 		"sessions begun by IPv4 hosts that newer ones have replaced (sessions.max_inbound)"},
+	NATEventsLost: {"nat_events_lost", "error", false, "events", nil,
+		"events of nat_log that were lost because more happened at once than the log could take"},
 	LogLinesLost: {"log_lines_lost", "error", false, "lines", nil,
 		"lines of the log, events of nat_log included, that were lost because the reader of standard error was too slow, or gone"},
 	GuardRepairs: {"guard_repairs", "error", false, "times", nil, "times another program changed or deleted the guard's nftables table, and nat64d restored it"},
