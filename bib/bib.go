@@ -120,6 +120,9 @@ func (t *Table) Mapped(id ID) packet.Endpoint4 { return t.entries.At(uint32(id))
 // Key returns the secret of the table's hashes, for tables whose entries refer to bindings.
 func (t *Table) Key() table.Key { return t.key }
 
+// Pool returns the transport addresses of the bindings.
+func (t *Table) Pool() *pool4.Pool { return t.pool }
+
 // Contains reports whether an IPv4 transport address is in pool4.
 func (t *Table) Contains(p packet.Proto, m packet.Endpoint4) bool { return t.pool.Contains(p, m) }
 

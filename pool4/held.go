@@ -21,8 +21,9 @@ type queue struct {
 	first, last  *segment
 	begin, end   int // of the ports: in first, and in last
 	batches      []batch
-	sinceLastPop int // ports in no batch yet
-	n            int // all ports
+	sinceLastPop int    // ports in no batch yet
+	n            int    // all ports
+	popped       uint64 // ports taken out so far
 }
 
 // batch is how many ports in a row have been held since when.
@@ -87,6 +88,7 @@ func (q *queue) pop(now, hold time.Duration, most, budget int) (ports []heldPort
 // shiftLocked takes out the port that has been held the longest. The queue is not empty; the caller holds q.mu.
 func (q *queue) shiftLocked() heldPort {
 	q.n--
+	q.popped++
 	if len(q.batches) == 0 {
 		q.sinceLastPop--
 	} else if b := &q.batches[0]; b.n > 1 {

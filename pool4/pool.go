@@ -117,6 +117,8 @@ type Request struct {
 	// Wanted are transport addresses to take before all others, the first one that is free, on the client's address
 	// if it has one, and in the class of its port: a simultaneous open (RFC 6146 section 3.5.2.2) can only meet there.
 	Wanted []packet.Endpoint4
+
+	Exact packet.Endpoint4 // the only transport address to take; of address zero: any
 }
 
 // Allocate takes a free transport address. A client that has an address gets a port of that one or none (RFC 6888
@@ -125,6 +127,10 @@ type Request struct {
 // drop.PoolExhausted if there is none, or drop.PoolResting after HoldDownAll.
 func (p *Pool) Allocate(q Request) (packet.Endpoint4, drop.Reason) {
 	a := &p.view.Load()[q.Proto]
+	if q.Exact.Addr != (packet.Addr4{}) {
+		owner := p.blockOwner(&q)
+		return a.takeExact(&q, &owner)
+	}
 	switch {
 	case len(a.addrs) == 0:
 		return packet.Endpoint4{}, drop.PoolEmpty

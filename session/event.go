@@ -99,20 +99,20 @@ func (t *Table) changed(slot uint32, e *entry, old, w word, at table.Time) {
 	if old.state() == w.state() || !t.observers.wants(SessionChanged) {
 		return
 	}
-	t.observers.emit(&Event{Kind: SessionChanged, Flow: t.name(slot, e, w), At: at, Before: old.state(), State: w.state()})
+	t.observers.emit(&Event{Kind: SessionChanged, Flow: t.name(slot, e, w), At: at - origin, Before: old.state(), State: w.state()})
 }
 
 // made reports that a session of word w has begun.
 func (t *Table) made(slot uint32, e *entry, w word, at table.Time) {
 	if t.observers.wants(SessionMade) {
-		t.observers.emit(&Event{Kind: SessionMade, Flow: t.name(slot, e, w), At: at, State: w.state()})
+		t.observers.emit(&Event{Kind: SessionMade, Flow: t.name(slot, e, w), At: at - origin, State: w.state()})
 	}
 }
 
 // ended reports that a session whose last word was w has ended.
 func (t *Table) ended(slot uint32, e *entry, w word, c Cause, at table.Time) {
 	if t.observers.wants(SessionEnded) {
-		t.observers.emit(&Event{Kind: SessionEnded, Flow: t.name(slot, e, w), At: at, Cause: c, State: w.state()})
+		t.observers.emit(&Event{Kind: SessionEnded, Flow: t.name(slot, e, w), At: at - origin, Cause: c, State: w.state()})
 	}
 }
 
@@ -130,7 +130,7 @@ func (t *Table) bindingChanged(b bib.Binding, what bib.Change) {
 	if !t.observers.wants(e.Kind) {
 		return
 	}
-	e.At = t.observers.now()
+	e.At = t.observers.now() - origin
 	e.Proto, e.Client, e.Mapped = b.Proto, b.Client, b.Mapped
 	t.observers.emit(&e)
 }
@@ -144,7 +144,7 @@ func (t *Table) blockChanged(b pool4.Block, ended bool) {
 	if !t.observers.wants(e.Kind) {
 		return
 	}
-	e.At = t.observers.now()
+	e.At = t.observers.now() - origin
 	e.Proto, e.Client.Addr = b.Proto, b.Client
 	e.Mapped = packet.Endpoint4{Addr: b.Addr.As4(), Port: b.Lo}
 	t.observers.emit(&e)

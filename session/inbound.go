@@ -164,6 +164,13 @@ func (x *inbound) answer(e *entry, p packet.Proto) {
 	x.list(n, answered)
 }
 
+// began reports whether an IPv4 host has begun a session.
+func (x *inbound) began(e *entry) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return e.inbound != 0
+}
+
 // first returns the slot of the session that makes way first in a group, one of rank last at most, or 0 if none does.
 func (x *inbound) first(s scope, id bib.ID, client packet.Addr6, last rank) uint32 {
 	if x.sessions.Load() == 0 {

@@ -15,7 +15,7 @@ import (
 // Events of one transport address of pool4 go into the same ring, so that they arrive in order.
 type observers struct {
 	wanted atomic.Uint32 // Kinds that somebody observes; without them nothing else here is touched
-	clock  atomic.Uint32 // the latest table.Time that a packet or the sweep has told
+	clock  atomic.Uint32 // the latest time that a packet or the sweep has told, from origin
 	rings  atomic.Pointer[[1 << ringBits]ring]
 	lost   [eventKinds]atomic.Uint64
 
@@ -159,8 +159,8 @@ func (x *observers) advance(now table.Time) {
 	}
 }
 
-// now returns the latest time that advance was told.
-func (x *observers) now() table.Time { return table.Time(x.clock.Load()) }
+// now returns the latest time that advance was told, which counts from origin.
+func (x *observers) now() table.Time { return max(table.Time(x.clock.Load()), origin) }
 
 // emit puts an event, of a kind that is wanted, into its ring.
 func (x *observers) emit(e *Event) {

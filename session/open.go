@@ -31,7 +31,7 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
 			return 0, r
 		}
 		mapped := t.bib.Mapped(id)
-		q.met = q.met || q.proto == packet.TCP && t.syns.Claim(mapped, q.remote, q.now.Duration())
+		q.met = q.met || q.proto == packet.TCP && t.syns.Claim(mapped, q.remote, (q.now-origin).Duration())
 		if r = t.insert(id, q); r != drop.NoBinding {
 			return id, r
 		}
@@ -107,6 +107,9 @@ func (t *Table) place(id bib.ID, q *event) (made bool, r drop.Reason) {
 		return false, drop.NoBinding
 	}
 	if slot, e := t.find(s.Find(h), id, q.remote); e != nil {
+		if q.restored != nil {
+			return false, drop.None
+		}
 		t.examine(slot, e, q)
 		t.reopen(slot, e, q)
 		return false, drop.None
@@ -122,8 +125,13 @@ func (t *Table) place(id bib.ID, q *event) (made bool, r drop.Reason) {
 		return false, drop.SessionLimit
 	}
 	t.assignInbound(e, slot, q)
-	w := e.begin(word(e.word.Load()), q.first())
+	first := q.first()
 	t.resetWindows(slot)
+	if q.restored != nil {
+		first = q.restored.word(q, &t.policy.Load().limits)
+		t.finish(slot, e, q.restored)
+	}
+	w := e.begin(word(e.word.Load()), first)
 	e.word.Store(uint64(w))
 	t.examine(slot, e, q)
 	if !s.Insert(h, slot) {

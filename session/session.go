@@ -102,7 +102,7 @@ func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 func (t *Table) From6(f *Flow, p *Packet) drop.Reason {
 	var q event // assigned field by field: a literal is made aside and copied in larger pieces, for which the processor waits
 	q.proto, q.from, q.remote, q.prefix = f.Proto, v6, peer(f.Proto, f.Remote), f.Prefix
-	q.tcp, q.now, q.segment, q.hint = p.Event, p.Now, p.Segment, p.Hint
+	q.tcp, q.now, q.segment, q.hint = p.Event, p.Now+origin, p.Segment, p.Hint
 	id, r := t.enter6(&f.Client, &q)
 	f.slot, f.generation, f.Remote = q.slot, q.generation, q.remote
 	if r == drop.None {
@@ -134,7 +134,7 @@ func (t *Table) enter6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
 func (t *Table) From4(f *Flow, p *Packet) drop.Reason {
 	var q event // as in From6
 	q.proto, q.from, q.remote = f.Proto, v4, peer(f.Proto, f.Remote)
-	q.tcp, q.now, q.segment, q.hint = p.Event, p.Now, p.Segment, p.Hint
+	q.tcp, q.now, q.segment, q.hint = p.Event, p.Now+origin, p.Segment, p.Hint
 	id, r := t.enter4(f.Mapped, &q)
 	f.slot, f.generation, f.Remote, f.Prefix = q.slot, q.generation, q.remote, q.prefix
 	if r == drop.None {
@@ -216,6 +216,8 @@ type event struct {
 	met     bool             // a V6 SYN that meets a stored V4 SYN
 	counted table.Generation // of bib's subscribers that count the session to come
 	inbound uint32           // the record of the session to come, if it comes from IPv4
+
+	restored *Record // what the session to come is restored from; nil: it is new
 }
 
 // peer returns the remote side of a session's key: an ICMP session has only an address there (RFC 6146 section

@@ -28,14 +28,14 @@ type Probe struct {
 // Sweep is for one goroutine. It takes about 2 ns for a slot in which nothing is to be done. At the end of a pass it sees
 // to the memory of the tables, which may take some milliseconds, a few times a second.
 func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool) {
-	t.observers.advance(now)
+	t.observers.advance(now + origin)
 	t.epochs.Read(func() {
 		limits := &t.policy.Load().limits
 		end := t.entries.Slots()
 		from := max(t.cursor, 1)
 		to := uint32(min(uint64(from)+uint64(max(budget, 1)), uint64(end)))
 		for slot := from; slot < to; slot++ {
-			t.sweep(slot, now, limits, probe)
+			t.sweep(slot, now+origin, limits, probe)
 		}
 		t.cursor = to
 		if more = to < end; !more {
@@ -150,18 +150,27 @@ func (t *Table) List(cursor uint32, buf []Session, now table.Time) (n int, next 
 }
 
 func (t *Table) list(cursor uint32, buf []Session, now table.Time) (n int, next uint32) {
+	limits := &t.policy.Load().limits
+	return t.each(cursor, len(buf), now, func(i int, _ uint32, e *entry, w word) {
+		buf[i] = t.copy(e, w)
+		buf[i].Remaining = w.remaining(limits, now+origin)
+	})
+}
+
+// each calls f for the sessions that live from a cursor on, most of them at most, with the number of the call, and returns
+// how many and the next cursor, 0 at the end. It looks at a bounded number of slots. The caller is in Epochs.Read.
+func (t *Table) each(cursor uint32, most int, now table.Time, f func(i int, slot uint32, e *entry, w word)) (n int, next uint32) {
 	const step = 8192 // slots at a time, so that freed slots do not wait for long
 	limits := &t.policy.Load().limits
 	all := t.entries.Slots()
 	end := min(cursor+step, all)
-	for ; cursor < end && n < len(buf); cursor++ {
+	for ; cursor < end && n < most; cursor++ {
 		e := t.entries.At(cursor)
-		w := word(e.word.Load()).settle(now, limits)
-		if w.state() == Closed || w.expired(now, limits) {
+		w := word(e.word.Load()).settle(now+origin, limits)
+		if w.state() == Closed || w.expired(now+origin, limits) {
 			continue
 		}
-		buf[n] = t.copy(e, w)
-		buf[n].Remaining = time.Duration(w.end(limits)-uint64(now)) * table.Tick
+		f(n, cursor, e, w)
 		n++
 	}
 	if cursor >= all {

@@ -1,13 +1,15 @@
 package session
 
 import (
+	"time"
+
 	"nat64d/packet"
 	"nat64d/table"
 )
 
 // word is all that changes in a session:
 //
-//	bits  0-31  since: when the lifetime began (table.Time)
+//	bits  0-31  since: when the lifetime began (table.Time plus origin)
 //	bits 32-39  number of the NAT64 prefix that the client used last
 //	bits 40-43  State; 0 is a slot without a session
 //	bits 44-46  lifetime: which of the timeouts applies
@@ -31,6 +33,10 @@ const (
 	lifeIdle       // after silence for TCP_EST; as long as lifeTransitory
 	lifetimes
 )
+
+// origin is what the time of words counts from, a year before the gateway's start: the lifetime of a restored session began
+// before that.
+const origin = table.Time(365 * 24 * time.Hour / table.Tick)
 
 // limits are the lifetimes in ticks.
 type limits [lifetimes]table.Time
@@ -56,6 +62,11 @@ func (w word) freed() word { return w.generation() + 1<<48 }
 
 // end returns the last tick of the session's lifetime, in which it still lives.
 func (w word) end(l *limits) uint64 { return uint64(w.since()) + uint64(l[w.lifetime()]) }
+
+// remaining returns what is left of the lifetime.
+func (w word) remaining(l *limits, now table.Time) time.Duration {
+	return time.Duration(w.end(l)-uint64(now)) * table.Tick
+}
 
 // expired reports whether the session is over. The comparison is strict because the clock is coarse: a lifetime is
 // never shorter than configured.

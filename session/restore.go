@@ -1,0 +1,205 @@
+package session
+
+import (
+	"net/netip"
+
+	"nat64d/bib"
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/pool4"
+	"nat64d/table"
+)
+
+// Refusal is why Restore has not installed a record.
+type Refusal uint8
+
+// The refusals.
+const (
+	_               Refusal = iota
+	RefusedInvalid          // the record contradicts itself
+	RefusedExpired          // its lifetime is over
+	RefusedPrefix           // its NAT64 prefix is not configured
+	RefusedPool4            // pool4 does not hold its transport address
+	RefusedTaken            // another client has its transport address, or its port block, or the port is held down
+	RefusedBinding          // its client has another transport address, or its static binding is missing
+	RefusedExists           // the session or the held port is there already
+	RefusedFull             // a table is full
+	RefusedLimit            // its client, its binding or the quota of sessions from IPv4 has no room
+	RefusedUnneeded         // nothing in the tables keeps this dynamic binding or port block alive
+	refusals
+)
+
+// Error returns the reason in words.
+func (r Refusal) Error() string {
+	return [refusals]string{
+		RefusedInvalid:  "session: the record contradicts itself",
+		RefusedExpired:  "session: the lifetime of the record is over",
+		RefusedPrefix:   "session: the NAT64 prefix of the record is not configured",
+		RefusedPool4:    "session: pool4 does not hold the transport address of the record",
+		RefusedTaken:    "session: the transport address or the port block of the record is in use or held down",
+		RefusedBinding:  "session: the client of the record has another transport address, or its static binding is missing",
+		RefusedExists:   "session: the session or the held port of the record is there already",
+		RefusedFull:     "session: a table is full",
+		RefusedLimit:    "session: a limit leaves no room for the record",
+		RefusedUnneeded: "session: no session keeps the binding, or no port the block, of the record alive",
+	}[r]
+}
+
+// refusalOf returns what a reason to drop a packet means for a record.
+func refusalOf(r drop.Reason) error {
+	switch r {
+	case drop.None:
+		return nil
+	case drop.NotPool4, drop.PoolEmpty:
+		return RefusedPool4
+	case drop.PoolExhausted:
+		return RefusedTaken
+	case drop.NoBinding:
+		return RefusedBinding
+	case drop.SessionLimit, drop.BindingLimit:
+		return RefusedFull
+	}
+	return RefusedLimit
+}
+
+// Restore installs a record, with just its transport address, or returns a Refusal. It takes the way of a new session:
+// bindings, pool4, port blocks, limits and quotas count it, and observers are told; but no session makes way for it and it
+// spends nothing of Config.NewPerSecond. A lifetime that is longer than the timeout becomes the timeout. number returns the
+// number of a NAT64 prefix. Any goroutine may call Restore, while packets flow.
+func (t *Table) Restore(r *Record, now table.Time, number func(netip.Prefix) (uint8, bool)) (err error) {
+	if r.check() != nil {
+		return RefusedInvalid
+	}
+	t.observers.advance(now + origin)
+	switch r.Kind {
+	case BindingRecord:
+		return t.restoreBinding(r)
+	case HeldRecord:
+		return t.restoreHeld(r, now)
+	case BlockRecord:
+		if owner, ok := t.bib.Pool().BlockOwner(r.Proto, r.Mapped); !ok || owner != r.Client.Addr {
+			return RefusedUnneeded
+		}
+		return nil
+	}
+	t.epochs.Read(func() { // who changes the prefixes waits for readers, then purges
+		n, ok := number(r.Prefix)
+		switch {
+		case !ok:
+			err = RefusedPrefix
+		case r.Remaining < 0:
+			err = RefusedExpired
+		default:
+			err = t.restoreSession(r, &event{
+				proto: r.Proto, remote: peer(r.Proto, r.Remote), prefix: n, now: now + origin, restored: r, from: v6,
+			})
+		}
+	})
+	return err
+}
+
+func (t *Table) restoreBinding(r *Record) error {
+	client, bound := packet.Endpoint6{}, false
+	t.epochs.Read(func() { client, bound = t.bib.Lookup4(r.Proto, r.Mapped) })
+	switch {
+	case bound && client != r.Client:
+		return RefusedTaken
+	case r.Static && t.AddStatic(r.Proto, r.Client, r.Mapped) != nil:
+		return RefusedBinding
+	case !r.Static && !bound:
+		return RefusedUnneeded
+	}
+	return nil
+}
+
+func (t *Table) restoreHeld(r *Record, now table.Time) error {
+	pool := t.bib.Pool()
+	if r.Remaining < 0 {
+		return RefusedExpired
+	}
+	if !pool.Contains(r.Proto, r.Mapped) {
+		return RefusedPool4
+	}
+	bound := false
+	t.epochs.Read(func() {
+		id := t.bib.Find4(r.Proto, r.Mapped)
+		bound = id != 0 && !t.bib.At(id).Static
+	})
+	if bound {
+		return RefusedTaken
+	}
+	h := pool4.HeldPort{Proto: r.Proto, At: r.Mapped, Remaining: r.Remaining, Owned: r.Owned, Owner: r.Client.Addr}
+	if !pool.HoldDown(&h, now.Duration()) {
+		return RefusedExists
+	}
+	return nil
+}
+
+// restoreSession makes the session of q.restored. The caller is a reader.
+func (t *Table) restoreSession(r *Record, q *event) error {
+	if !t.reserve(r.Proto) {
+		return RefusedFull
+	}
+	var why drop.Reason
+	if q.counted, why = t.bib.Admit(r.Client.Addr, false, q.now); why != drop.None {
+		t.unreserve(r.Proto)
+		return refusalOf(why)
+	}
+	id, err := t.restoredBinding(r)
+	if err != nil {
+		t.dismiss(r.Client.Addr, q)
+		return err
+	}
+	if r.Inbound {
+		if q.inbound, _ = t.inbound.reserve(id, r.Client.Addr, [scopes]bool{}); q.inbound == 0 {
+			t.dismiss(r.Client.Addr, q)
+			t.bib.Release(id)
+			return RefusedLimit
+		}
+	}
+	why = t.insert(id, q)
+	if why == drop.None && q.generation == 0 {
+		return RefusedExists
+	}
+	return refusalOf(why)
+}
+
+// restoredBinding acquires the binding of a record, which it makes if the client has none.
+func (t *Table) restoredBinding(r *Record) (bib.ID, error) {
+	id := t.bib.Find6(r.Proto, &r.Client)
+	if id == 0 && r.Static {
+		return 0, RefusedBinding
+	}
+	id, why := t.bib.Acquire6(pool4.Request{Proto: r.Proto, Client: r.Client, Remote: r.Remote, Exact: r.Mapped})
+	switch {
+	case why != drop.None:
+		return 0, refusalOf(why)
+	case t.bib.Mapped(id) != r.Mapped:
+		t.bib.Release(id)
+		return 0, RefusedBinding
+	}
+	return id, nil
+}
+
+// word returns the word of a restored session.
+func (r *Record) word(q *event, limits *limits) word {
+	limit := limits[r.Lifetime]
+	left := min(table.TimeOf(r.Remaining), limit)
+	w := makeWord(q.now-min(q.now, limit-left), q.prefix, r.State, lifetime(r.Lifetime))
+	if r.Unanswered {
+		w |= unansweredBit
+	}
+	return w
+}
+
+// finish gives a restored session in a slot what its word does not have. The caller holds the shard's lock.
+func (t *Table) finish(slot uint32, e *entry, r *Record) {
+	if r.Inbound && !r.Unanswered {
+		t.inbound.answer(e, r.Proto)
+	}
+	if all := t.policy.Load().windows; all != nil {
+		for side, w := range r.Windows {
+			all.at(slot)[side].Store(w)
+		}
+	}
+}
