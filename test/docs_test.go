@@ -3,6 +3,7 @@ package test
 import (
 	"errors"
 	"fmt"
+	"go/ast"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -277,6 +278,36 @@ func TestDocsCounters(t *testing.T) {
 	if got := firstColumn(t, path, "Counters"); !slices.Equal(got, want) {
 		t.Errorf("%s explains\n%q, the catalogue has\n%q", path, got, want)
 	}
+}
+
+// The page on design lists the direct requirements of go.mod, in the same order.
+func TestDocsDesignListsDependencies(t *testing.T) {
+	t.Parallel()
+	const path = "../docs/design.md"
+	direct := regexp.MustCompile(`(?m)^\t(\S+) v\S+$`) // indirect ones end with a comment
+	var want []string
+	for _, m := range direct.FindAllStringSubmatch(read(t, "../go.mod"), -1) {
+		want = append(want, m[1])
+	}
+	got := slices.DeleteFunc(firstColumn(t, path, "Dependencies"), func(cell string) bool {
+		return !strings.Contains(cell, ".") // our own code, in the second table
+	})
+	if !slices.Equal(got, want) {
+		t.Errorf("%s lists\n%q, go.mod requires\n%q", path, got, want)
+	}
+	text := read(t, path)
+	sources(t, func(folder, file string, parsed *ast.File) {
+		if strings.HasSuffix(file, "_test.go") || strings.HasPrefix(folder, "test") {
+			return
+		}
+		for _, p := range imported(parsed) {
+			for _, module := range want {
+				if (p == module || strings.HasPrefix(p, module+"/")) && strings.Contains(text, "| `"+module+"` | tests only:") {
+					t.Errorf("%s imports %s, which %s keeps for tests", file, p, path)
+				}
+			}
+		}
+	})
 }
 
 // The page on configuration describes exactly the keys of the reference file.
