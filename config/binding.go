@@ -92,9 +92,9 @@ func parsePort(s string) (uint16, bool) {
 	return uint16(n), err == nil && strconv.FormatUint(n, 10) == s
 }
 
-// ParseBinding reads static bindings: those of the client's ports to the mapped ones, which must be equally many, one
-// Binding for each protocol. Protocols are tcp, udp and icmp; none named, or the word all, is all three. What the mapped
-// address has to do with pool4, and the client with pool6, is not known here.
+// ParseBinding reads static bindings from the client's ports to the mapped ports and returns one Binding for each protocol.
+// Both ranges must have the same number of ports. Protocols are tcp, udp and icmp; an empty list or the word all selects all
+// three. ParseBinding does not compare the addresses with pool4 and pool6.
 func ParseBinding(protocols []string, client, mapped string) ([]Binding, error) {
 	c, err := ParseEndpoint(client)
 	if err != nil {
@@ -131,7 +131,7 @@ func ParseBinding(protocols []string, client, mapped string) ([]Binding, error) 
 	return bs, nil
 }
 
-// samples returns an entry of each of the protocols named.
+// samples returns one entry for each of the named protocols.
 func samples(names []string) ([]pool4.Entry, error) {
 	known := protocols()
 	if len(names) == 0 || len(names) == 1 && names[0] == "all" {
@@ -148,14 +148,14 @@ func samples(names []string) ([]pool4.Entry, error) {
 	return es, nil
 }
 
-// placed is a binding and the row that it stands in.
+// placed is a binding and the number of its row.
 type placed struct {
 	Binding
 	row int
 }
 
-// bindings returns the static bindings. Their addresses must be pool4's, their clients outside of pool6, and no port of
-// either side may be taken twice.
+// bindings returns the static bindings. Each mapped address must be in pool4 and each client outside of pool6, and no two
+// bindings may share a port of either side.
 func (d *document) bindings(rows []rawBIB, c *Config) []Binding {
 	addresses := map[netip.Addr]bool{}
 	for _, e := range c.Pool4 {
@@ -212,8 +212,8 @@ func split(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// distinct notes bindings that share a port of one side. With the ranges in order, one that overlaps any before it
-// overlaps the one among them that reaches farthest.
+// distinct reports bindings that share a port of one side. It sorts the ranges, so that a range that overlaps an earlier one
+// also overlaps the earlier one with the highest end.
 func (d *document) distinct(all []placed, name string, side func(Binding) Endpoint) {
 	sorted := slices.Clone(all)
 	slices.SortStableFunc(sorted, func(a, b placed) int {

@@ -129,7 +129,7 @@ func TestBindingsRefused(t *testing.T) {
 	}
 }
 
-// FuzzParseEndpoint checks that what is read is written as what is read again.
+// FuzzParseEndpoint checks that ParseEndpoint reads what String returns.
 func FuzzParseEndpoint(f *testing.F) {
 	f.Add("[2001:db8::5]:8000-8100")
 	f.Add("2001:db8::5#80")

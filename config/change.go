@@ -10,8 +10,7 @@ import (
 	"nat64d/pool6"
 )
 
-// Get returns the value of a key, in the notation of the file. The name may be Jool's; then the value is as Jool has it,
-// too.
+// Get returns the value of a key in the notation of the file. For a name of Jool it returns the value in Jool's notation.
 func (c *Config) Get(name string) (string, error) {
 	k, a, err := find(name)
 	if err != nil {
@@ -20,16 +19,16 @@ func (c *Config) Get(name string) (string, error) {
 	return a.show(text(c.source.at(k.Name))), nil
 }
 
-// Origin returns where the value of a key comes from: the line of a file, an environment variable, a flag, "nat64ctl" for
-// one that With has set, or "default". The name may be Jool's.
+// Origin returns the source of a key's value: the line of a file, an environment variable, a flag, "nat64ctl" after With, or
+// "default". The name may be Jool's.
 func (c *Config) Origin(name string) (string, error) {
 	k, _, err := find(name)
 	return cmp.Or(c.origin[k.Name], "default"), err
 }
 
-// With returns a configuration in which one key differs. The value is in the notation of the file, with commas between
-// the values of a list, or in that of Jool if the name is Jool's. It passes the same checks as a file, whose Problems are
-// the error; a key that needs a restart is refused.
+// With returns a copy of the configuration with another value for one key. The value is in the notation of the file, with
+// commas between the values of a list, or in Jool's notation if the name is Jool's. With applies the same checks as to a
+// file, and its error is then a Problems. It refuses a key that needs a restart.
 func (c *Config) With(name, value string) (*Config, error) {
 	k, a, err := find(name)
 	if err != nil {
@@ -50,7 +49,7 @@ func (c *Config) With(name, value string) (*Config, error) {
 	return c.recheck(&f, k.Name)
 }
 
-// recheck checks what was a correct file before the value of a key was changed.
+// recheck checks a file again after the value of a key has changed.
 func (c *Config) recheck(f *file, key string) (*Config, error) {
 	d := newDocument()
 	next := d.check(f)
@@ -62,15 +61,15 @@ func (c *Config) recheck(f *file, key string) (*Config, error) {
 	return next, nil
 }
 
-// WithPool6 returns a configuration with one prefix more, behind the others.
+// WithPool6 returns a copy of the configuration with one more prefix, after the others.
 func (c *Config) WithPool6(prefix string) (*Config, error) {
 	f := *c.source
 	f.Pool6 = append(slices.Clone(f.Pool6), rawPool6{Prefix: prefix})
 	return c.recheck(&f, "pool6")
 }
 
-// WithoutPool6 returns a configuration without one of its prefixes. The last one stays: without it there would be
-// nothing to translate.
+// WithoutPool6 returns a copy of the configuration without one of its prefixes. It refuses to remove the last prefix, because
+// nothing would be translated without one.
 func (c *Config) WithoutPool6(prefix string) (*Config, error) {
 	p, err := pool6.ParsePrefix(prefix)
 	if err != nil {
@@ -91,11 +90,11 @@ func (c *Config) WithoutPool6(prefix string) (*Config, error) {
 // Change is a difference between two configurations.
 type Change struct {
 	Name     string // of a Key, or pool6, pool4 or bib
-	Old, New string // the values; of a list of rows, those that are gone and those that have come
-	Live     bool   // it can be made without a restart
+	Old, New string // the values; for a list of rows, the rows that were removed and those that were added
+	Live     bool   // takes effect without a restart
 }
 
-// Diff returns what differs, in the order of Keys, then the lists of rows.
+// Diff returns the differences between two configurations in the order of Keys, followed by the lists of rows.
 func Diff(old, next *Config) []Change {
 	var changes []Change
 	for _, k := range keys {
@@ -145,7 +144,7 @@ func (c *Config) bindingRows() (rows []string) {
 	return rows
 }
 
-// without returns the rows of a that b does not have.
+// without returns the rows of a that are not in b.
 func without(a, b []string) []string {
 	has := make(map[string]bool, len(b))
 	for _, row := range b {

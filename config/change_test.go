@@ -10,7 +10,7 @@ import (
 	"nat64d/config"
 )
 
-// TestEveryKeyTakesItsOwnValue shows every key and sets it to what it shows, by all of its names: nothing changes.
+// TestEveryKeyTakesItsOwnValue sets every key, under all of its names, to the value that Get returns: nothing changes.
 func TestEveryKeyTakesItsOwnValue(t *testing.T) {
 	t.Parallel()
 	c := parse(t, `deny_v4: [10.0.0.0/8, 192.0.2.1]
@@ -78,7 +78,7 @@ translation: { tcp_mss_clamp: no, mtu_plateaus: [68, 1500, 68] }
 	}
 }
 
-// TestJool sets keys as an operator of Jool would, and reads them by both of their names.
+// TestJool sets keys in Jool's notation and reads them by both names.
 func TestJool(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, value, jool, key, want string }{
@@ -119,8 +119,8 @@ func TestJool(t *testing.T) {
 	}
 }
 
-// TestJoolBooleansKeepWhatIsSoAlready holds what two booleans of Jool say of one key of ours.
-func TestJoolBooleansKeepWhatIsSoAlready(t *testing.T) {
+// TestJoolBooleansOfOneKey sets pairs of booleans of Jool that map to one key of ours.
+func TestJoolBooleansOfOneKey(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ key, value, jool, set, want string }{
 		{"translation.tos", "46", "override-tos", "TRUE", "46"},
@@ -179,8 +179,8 @@ func TestWithRefused(t *testing.T) {
 	}
 }
 
-// TestWithLeavesTheOldOne holds that a configuration never changes, also where lists are concerned.
-func TestWithLeavesTheOldOne(t *testing.T) {
+// TestWithDoesNotChangeReceiver also covers lists, which copies could share.
+func TestWithDoesNotChangeReceiver(t *testing.T) {
 	t.Parallel()
 	text := "pool4: [ { address: 192.0.2.1 } ]\ndeny_v4: [10.0.0.0/8]\nsessions: { max_per_client: 7 }\n"
 	old, reference := parse(t, text), parse(t, text)
@@ -258,7 +258,7 @@ func TestPool6Changes(t *testing.T) {
 	}
 }
 
-// FuzzWith checks that whatever is accepted is shown in a form that is accepted and means the same.
+// FuzzWith checks that Get returns accepted values in a notation that With accepts with the same meaning.
 func FuzzWith(f *testing.F) {
 	f.Add("udp-timeout", "00:05:00.5")
 	f.Add("translation.mtu_plateaus", "[68, 1500]")

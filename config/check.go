@@ -14,7 +14,7 @@ import (
 	"nat64d/pool4"
 )
 
-// check turns the values of a file into a Config and notes those that are out of bounds.
+// check turns the values of a file into a Config and reports values that are out of bounds.
 func (d *document) check(f *file) *Config {
 	d.within("version", f.Version, 1, 1)
 	c := &Config{
@@ -65,7 +65,7 @@ func (d *document) check(f *file) *Config {
 	return c
 }
 
-// settle writes back what a file may write in several ways, so that equal configurations show equal values.
+// settle writes values that have several notations back in one of them, so that equal configurations show equal values.
 func (f *file) settle(c *Config) {
 	f.Host.AnswerARP = c.Host.AnswerARP
 	f.ICMP.Errors = string(c.ICMP.Errors)
@@ -83,7 +83,7 @@ func (f *file) settle(c *Config) {
 	}
 }
 
-// texts writes values as a file does.
+// texts returns values in the notation of the file.
 func texts[T fmt.Stringer](vs []T) []string {
 	l := make([]string, len(vs))
 	for i, v := range vs {
@@ -99,7 +99,7 @@ const (
 	maxMTU  = 65535
 )
 
-// within returns n, and notes a problem when it is out of bounds.
+// within returns n and reports a problem if it is out of bounds.
 func (d *document) within(key string, n, lo, hi int) int {
 	switch {
 	case lo == hi && n != lo:
@@ -117,7 +117,7 @@ func (d *document) mtu(key string, n number, lo int) int {
 	return d.within(key, int(n), lo, maxMTU)
 }
 
-// oneOf returns the word as one of the allowed ones, and notes a problem when it is none of them.
+// oneOf returns the word and reports a problem if it is not one of the allowed ones.
 func oneOf[T ~string](d *document, key, word string, allowed ...T) T {
 	if !slices.Contains(allowed, T(word)) {
 		names := make([]string, len(allowed))
@@ -129,7 +129,7 @@ func oneOf[T ~string](d *document, key, word string, allowed ...T) T {
 	return T(word)
 }
 
-// onOff lets a word that is read as on or off be written like any other boolean.
+// onOff returns on or off for every notation of a boolean, and any other word unchanged.
 func onOff(s string) string {
 	switch b, err := parseBool(s); {
 	case err != nil:
@@ -141,7 +141,7 @@ func onOff(s string) string {
 	}
 }
 
-// longest bounds every duration, so that none comes near the range of the gateway's clock.
+// longest bounds every duration, to keep them far below the range of the gateway's clock.
 const longest = 30 * 24 * time.Hour
 
 func (d *document) duration(key string, v interval, lo time.Duration) time.Duration {
@@ -151,7 +151,7 @@ func (d *document) duration(key string, v interval, lo time.Duration) time.Durat
 	return time.Duration(v)
 }
 
-// short checks how long a packet may be kept waiting, or a processor busy, on purpose.
+// short checks a duration for which packets are delayed or a processor polls.
 func (d *document) short(key string, v interval) time.Duration {
 	const most = 10 * time.Millisecond
 	if t := time.Duration(v); t < 0 || t > most {
@@ -160,9 +160,9 @@ func (d *document) short(key string, v interval) time.Duration {
 	return time.Duration(v)
 }
 
-// pin checks the processors of the workers, as far as that can be done without asking the machine.
+// pin checks the numbers of the processors. It does not look up which processors the machine has.
 func (d *document) pin(cpus []int) []int {
-	const most = 1023 // of the kernel's sets of processors, as package unix has them
+	const most = 1023 // the size of unix.CPUSet
 	for i, n := range cpus {
 		if n < 0 || n > most {
 			d.problem(fmt.Sprintf("interfaces.pin[%d]", i), "is %d, but must be the number of a processor, 0 to %d", n, most)
@@ -172,7 +172,7 @@ func (d *document) pin(cpus []int) []int {
 }
 
 // timeouts checks the lifetimes against the lower bounds of RFC 6146 section 4, RFC 4787 REQ-5, RFC 5382 REQ-5 and
-// RFC 5508 REQ-2. A shorter one cuts connections that their ends believe to be alive.
+// RFC 5508 REQ-2. A shorter lifetime cuts connections that both ends still use.
 func (d *document) timeouts(t rawTimeouts, unsafe bool) Timeouts {
 	lifetime := func(name string, v interval, lo time.Duration) time.Duration {
 		key := "sessions.timeouts." + name
@@ -197,7 +197,7 @@ func (d *document) timeouts(t rawTimeouts, unsafe bool) Timeouts {
 	}
 }
 
-// most bounds what counts or limits rows of tables.
+// most bounds keys that limit the number of table entries.
 const most = 100_000_000
 
 func (d *document) sessions(f *file) Sessions {
@@ -228,7 +228,7 @@ func (d *document) sessions(f *file) Sessions {
 	}
 }
 
-// blockSize checks that blocks divide the ports evenly.
+// blockSize checks that port blocks divide the port range evenly.
 func (d *document) blockSize(n int) int {
 	if n != 0 && (n < pool4.MinBlock || n > pool4.MaxBlock || n&(n-1) != 0) {
 		d.problem("sessions.port_block_size", "is %d, but must be 0 or a power of two from %d to %d", n, pool4.MinBlock, pool4.MaxBlock)
@@ -236,7 +236,7 @@ func (d *document) blockSize(n int) int {
 	return n
 }
 
-// natEvents checks that there are port blocks if they are all that is to be logged.
+// natEvents checks that port blocks are enabled if only they are logged.
 func (d *document) natEvents(f *file) NATEvents {
 	const key = "nat_log.events"
 	events := oneOf(d, key, f.NATLog.Events, NATEventsNone, NATEventsBindings, NATEventsSessions, NATEventsBlocks)
@@ -246,7 +246,7 @@ func (d *document) natEvents(f *file) NATEvents {
 	return events
 }
 
-// fragments checks that datagrams can be put together. The default of memory_per_source yields to a smaller memory.
+// fragments checks that the limits allow reassembly. It lowers the default of memory_per_source to a smaller memory.
 func (d *document) fragments(f rawFragments) Fragments {
 	if f.MemoryPerSource == memoryPerSource {
 		f.MemoryPerSource = max(min(f.MemoryPerSource, f.Memory), 64<<10)
@@ -296,10 +296,10 @@ func (d *document) translation(t rawXlat) Translation {
 	}
 }
 
-// maxPlateaus bounds the table, which is searched for every Fragmentation Needed without MTU.
+// maxPlateaus bounds the table. Each Fragmentation Needed without MTU searches it.
 const maxPlateaus = 64
 
-// plateaus returns the MTUs in falling order, each once and none of them 0, as Jool does.
+// plateaus returns the MTUs in descending order, without duplicates and zeros, as Jool does.
 func (d *document) plateaus(mtus []int) []int {
 	const key = "translation.mtu_plateaus"
 	if len(mtus) > maxPlateaus {
@@ -333,14 +333,14 @@ func (d *document) source(key, text, family string, is func(netip.Addr) bool) ne
 }
 
 func (d *document) socket(path string) string {
-	// 107 bytes and a zero are what sockaddr_un holds.
+	// sockaddr_un holds 107 bytes and a zero.
 	if !strings.HasPrefix(path, "/") || len(path) > 107 {
 		d.problem("api.socket", "is %q, but must be an absolute path of at most 107 bytes", path)
 	}
 	return path
 }
 
-// state checks the keys of a section that this version accepts and does not use.
+// state checks the keys of section state, which this version accepts but does not use.
 func (d *document) state(s rawState) {
 	if _, written := d.where["state.dir"]; written && (!strings.HasPrefix(s.Dir, "/") || len(s.Dir) > 4095 || strings.ContainsRune(s.Dir, 0)) {
 		d.problem("state.dir", "is %q, but must be an absolute path of at most 4095 bytes", s.Dir)
@@ -348,7 +348,7 @@ func (d *document) state(s rawState) {
 	d.duration("state.restore_max_age", s.RestoreMaxAge, 0)
 }
 
-// checkSystem notes what the machine does not have although a file names it.
+// checkSystem reports a group or folder that the configuration names and the machine does not have.
 func (d *document) checkSystem(f *file) {
 	if _, written := d.where["api.group"]; written && f.API.Group != "" {
 		if _, err := user.LookupGroup(f.API.Group); err != nil {
@@ -360,7 +360,7 @@ func (d *document) checkSystem(f *file) {
 	}
 }
 
-// checkNames notes interfaces without a name, or with one that the kernel would not take.
+// checkNames reports interfaces without a name, or with a name that the kernel would refuse.
 func (d *document) checkNames(f *file) {
 	for _, i := range []struct{ side, name string }{{"v6", f.Interfaces.V6.Name}, {"v4", f.Interfaces.V4.Name}} {
 		key := "interfaces." + i.side + ".name"

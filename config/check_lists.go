@@ -14,17 +14,16 @@ import (
 
 func rowKey(list string, n int) string { return list + "[" + strconv.Itoa(n) + "]" }
 
-// maxPool6 bounds the prefixes, through which every packet from IPv6 searches. A session has 8 bits for its prefix.
+// maxPool6 bounds the number of prefixes. Every packet from IPv6 searches them, and a session has 8 bits for its prefix.
 const maxPool6 = 64
 
-// pool6 returns the prefixes and what each of them says of private addresses; without one in the file it is the
-// Well-Known Prefix.
+// pool6 returns the prefixes and the policy of each for private addresses. Without any row it returns the Well-Known Prefix.
 func (d *document) pool6(rows []rawPool6) ([]pool6.Prefix, []PrivateV4) {
 	if len(rows) == 0 {
 		rows = []rawPool6{{Prefix: pool6.WellKnown.String()}}
 	}
 	if len(rows) > maxPool6 {
-		d.problem(rowKey("pool6", maxPool6), "one prefix too many: there may be %d", maxPool6)
+		d.problem(rowKey("pool6", maxPool6), "too many prefixes; at most %d are allowed", maxPool6)
 		rows = rows[:maxPool6]
 	}
 	var prefixes []pool6.Prefix
@@ -38,7 +37,7 @@ func (d *document) pool6(rows []rawPool6) ([]pool6.Prefix, []PrivateV4) {
 	return prefixes, private
 }
 
-// pool6Row reads one prefix, which must not be among those before it. One inside another is well: the longest counts.
+// pool6Row reads one prefix and refuses duplicates. Nested prefixes are allowed; the longest match wins.
 func (d *document) pool6Row(key, text string, before []pool6.Prefix) (pool6.Prefix, bool) {
 	if text == "" {
 		d.problem(key, "missing; write a prefix such as 64:ff9b::/96")
@@ -54,8 +53,8 @@ func (d *document) pool6Row(key, text string, before []pool6.Prefix) (pool6.Pref
 	return p, err == nil
 }
 
-// bypassV6 returns the parts of NAT64 prefixes that are left to the host. None may be a whole prefix, which would be
-// there in vain, nor lie outside of all, where nothing is translated anyway.
+// bypassV6 returns the parts of NAT64 prefixes that the host handles itself. It refuses a whole prefix, which would disable
+// that prefix, and addresses outside of all prefixes, which are not translated anyway.
 func (d *document) bypassV6(texts []string, prefixes []pool6.Prefix) []netip.Prefix {
 	const list = "bypass_v6"
 	ps := d.prefixes(list, texts, "IPv6", netip.Addr.Is6)
@@ -68,7 +67,7 @@ func (d *document) bypassV6(texts []string, prefixes []pool6.Prefix) []netip.Pre
 	return ps
 }
 
-// prefixes reads prefixes of one family. An address alone is a prefix of its full length.
+// prefixes reads prefixes of one family. A single address counts as a prefix of full length.
 func (d *document) prefixes(list string, texts []string, family string, is func(netip.Addr) bool) []netip.Prefix {
 	var ps []netip.Prefix
 	for i, text := range texts {
@@ -77,7 +76,7 @@ func (d *document) prefixes(list string, texts []string, family string, is func(
 	return ps
 }
 
-// prefix reads one prefix; one with a problem is the zero Prefix.
+// prefix reads one prefix, and returns the zero Prefix after a problem.
 func (d *document) prefix(key, text, family string, is func(netip.Addr) bool) netip.Prefix {
 	p, err := netip.ParsePrefix(text)
 	if a, bad := netip.ParseAddr(text); bad == nil {
@@ -125,7 +124,7 @@ func (d *document) pool4Row(key string, r rawPool4) []pool4.Entry {
 		names = []string{"tcp", "udp", "icmp"}
 	}
 	var entries []pool4.Entry
-	var refused error // the first one: the other protocols have the same problem
+	var refused error // only the first error, since the other protocols have the same one
 	for i, name := range names {
 		sample, ok := protocols()[name]
 		if !ok || slices.Contains(names[:i], name) {
@@ -142,7 +141,7 @@ func (d *document) pool4Row(key string, r rawPool4) []pool4.Entry {
 	return entries
 }
 
-// protocols maps the names of the protocols to an entry of each, with the ports that it has by default.
+// protocols maps the name of each protocol to an entry with its default ports.
 func protocols() map[string]pool4.Entry {
 	all, _ := pool4.ParseRange("192.0.2.1", "")
 	m := map[string]pool4.Entry{}

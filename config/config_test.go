@@ -18,7 +18,7 @@ import (
 	"nat64d/pool6"
 )
 
-// named gives a configuration the interfaces that every one needs, without adding a line.
+// named gives a configuration the names of interfaces, which have no default, without adding a line.
 var named = config.Given("--v6=eth0", "--v4=eth1")
 
 var compare = cmp.Options{
@@ -105,17 +105,17 @@ func TestValues(t *testing.T) {
 		{"several prefixes", "pool6: [ { prefix: 64:ff9b::/96, private_v4: drop }, { prefix: 2001:db8::/32 }, { prefix: 2001:db8:64::/96, private_v4: allow } ]", func(c *config.Config) bool {
 			return len(c.Pool6) == 3 && slices.Equal(c.PrivateV4, []config.PrivateV4{config.PrivateV4Drop, config.PrivateV4Auto, config.PrivateV4Allow})
 		}},
-		{"ports that are denied, and what is not translated", "deny_v4: [0.0.0.0/0:tcp:25, 198.51.100.7:udp, 203.0.113.0/24:tcp:6660-6669]\nbypass_v6: [64:ff9b::203.0.113.128/121]", func(c *config.Config) bool {
+		{"denied ports and bypass", "deny_v4: [0.0.0.0/0:tcp:25, 198.51.100.7:udp, 203.0.113.0/24:tcp:6660-6669]\nbypass_v6: [64:ff9b::203.0.113.128/121]", func(c *config.Config) bool {
 			return slices.Equal(c.DenyV4, []config.Deny{
 				{netip.MustParsePrefix("0.0.0.0/0"), "tcp", 25, 25},
 				{netip.MustParsePrefix("198.51.100.7/32"), "udp", 0, 65535},
 				{netip.MustParsePrefix("203.0.113.0/24"), "tcp", 6660, 6669},
 			}) && slices.Equal(c.BypassV6, []netip.Prefix{netip.MustParsePrefix("64:ff9b::cb00:7180/121")})
 		}},
-		{"a list of what may be reached, and of sources", "allow_v4: [203.0.113.0/24, 192.0.2.1]\ndeny_v4: [128.0.0.0/1, 0.0.0.0/2]\nfiltering: { source_check: off }", func(c *config.Config) bool {
+		{"allowed destinations and source check", "allow_v4: [203.0.113.0/24, 192.0.2.1]\ndeny_v4: [128.0.0.0/1, 0.0.0.0/2]\nfiltering: { source_check: off }", func(c *config.Config) bool {
 			return slices.Equal(c.AllowV4, []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("192.0.2.1/32")}) && c.Filtering.SourceCheck == config.SourceCheckOff
 		}},
-		{"who may talk to whom", "deny_v4: [10.0.0.0/8, 192.0.2.1]\nallow_v6: [2001:db8::/32, 2001:db8:f::1]", func(c *config.Config) bool {
+		{"clients and destinations", "deny_v4: [10.0.0.0/8, 192.0.2.1]\nallow_v6: [2001:db8::/32, 2001:db8:f::1]", func(c *config.Config) bool {
 			return slices.Equal(c.DenyV4, []config.Deny{
 				{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Hi: 65535}, {Prefix: netip.MustParsePrefix("192.0.2.1/32"), Hi: 65535},
 			}) &&
@@ -129,7 +129,7 @@ func TestValues(t *testing.T) {
 			return s.MaxPerClient == 1 && s.MaxBindingsPerClient == 2 && s.MaxPerBinding == 7 && s.MaxInbound == 8 && s.MaxInboundPerClient == 9 && s.MaxInboundPerBinding == 0 && s.NewPerSecond == 3 && s.ClientPrefixLen == 56 && s.MaxStoredSYNs == 0 &&
 				s.MaxStoredSYNsPerSource == 5 && s.MaxStoredSYNsPerPool4 == 6 && s.PortHashFields == pool4.ClientAddress|pool4.PeerAddress|pool4.PeerPort
 		}},
-		{"ports that rest", "sessions: { max_held_ports: 8, hold_after_start: yes }", func(c *config.Config) bool {
+		{"held ports", "sessions: { max_held_ports: 8, hold_after_start: yes }", func(c *config.Config) bool {
 			return c.Sessions.MaxHeldPorts == 8 && c.Sessions.HoldAfterStart
 		}},
 		{"life of a session", "sessions: { inbound_refresh: no, internet_side: v6, rst_during_fin: no, check_tcp_sequence: yes }", func(c *config.Config) bool {
@@ -186,7 +186,7 @@ func TestRefused(t *testing.T) {
 		{"sessions: { max: 0x10 }", `f:1: sessions.max: "0x10" is not a decimal number`},
 		{"sessions: { max: -1 }", `f:1: sessions.max: "-1" is not a decimal number`},
 		{"sessions: { max: 0 }", "f:1: sessions.max: is 0, but must be 1 to 100000000"},
-		{"interfaces: { workers: 0 }", "f:1: interfaces.workers: 0 says nothing; write auto or a number"},
+		{"interfaces: { workers: 0 }", "f:1: interfaces.workers: must be auto or a number above 0"},
 		{"interfaces: { v6: { mtu: 1279 } }", "f:1: interfaces.v6.mtu: is 1279, but must be 1280 to 65535"},
 		{"interfaces: { engine: dpdk }", `f:1: interfaces.engine: is "dpdk", but must be one of auto, ring, mmsg, simple`},
 		{"host: { guard: maybe }", `f:1: host.guard: "maybe" is neither true nor false`},
@@ -259,7 +259,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A file that is no YAML is reported alone, with the line that is at fault: what it lacks may be behind the mistake.
+// A syntax error is reported with its line and without missing keys, which may follow the error.
 func TestSyntaxErrorsHaveTheirLine(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -295,7 +295,7 @@ func TestSyntaxErrorsHaveTheirLine(t *testing.T) {
 	}
 }
 
-// What is missing follows what is wrong: it may be written, and not be found because of that.
+// Missing keys are reported after other mistakes, which may be the cause.
 func TestMissingNamesAreReportedLast(t *testing.T) {
 	t.Parallel()
 	_, err := config.Parse("f", strings.NewReader("interface: {}\nhost: { guard: maybe }\n"), config.Given("--engine=warp"))
@@ -305,8 +305,8 @@ func TestMissingNamesAreReportedLast(t *testing.T) {
 	}
 }
 
-// A group and a folder that a file names have to be there.
-func TestFilesNameWhatTheMachineHas(t *testing.T) {
+// A group that a file names must exist, and state.dir must not be a file.
+func TestLoadChecksGroupAndFolder(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ text, want string }{
 		{"api: { group: root }", ""},

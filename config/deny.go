@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// Deny is a row of deny_v4: IPv4 hosts, or some of their ports, that are not translated to.
+// Deny is a row of deny_v4: IPv4 hosts, or some of their ports, that clients cannot reach.
 type Deny struct {
 	Prefix netip.Prefix
 	Proto  string // tcp, udp or icmp; empty: all of the hosts, and no ports
 	Lo, Hi uint16 // ports; 0 and 65535 are all
 }
 
-// String writes the row as a file does: PREFIX, PREFIX:PROTO or PREFIX:PROTO:PORTS.
+// String returns the row in the notation of the file: PREFIX, PREFIX:PROTO or PREFIX:PROTO:PORTS.
 func (r Deny) String() string {
 	s := r.Prefix.String()
 	if r.Proto == "" {
@@ -44,7 +44,7 @@ func (d *document) denyV4(texts []string) []Deny {
 	return rows
 }
 
-// deniesAll reports whether the rows leave no address, though none of them denies all by itself.
+// deniesAll reports whether the rows together deny every address although no single row does.
 func deniesAll(rows []Deny) bool {
 	var ps []netip.Prefix
 	for _, r := range rows {
@@ -52,12 +52,12 @@ func deniesAll(rows []Deny) bool {
 			ps = append(ps, r.Prefix)
 		}
 	}
-	slices.SortFunc(ps, netip.Prefix.Compare) // a prefix comes before those inside it
+	slices.SortFunc(ps, netip.Prefix.Compare) // a prefix comes before the prefixes that it contains
 	denied := uint64(0)
 	for i, p := range ps {
 		switch {
 		case p.Bits() == 0:
-			return false // it has a problem of its own
+			return false // reported for the row itself
 		case i > 0 && ps[i-1].Contains(p.Addr()):
 			ps[i] = ps[i-1]
 		default:
@@ -67,10 +67,10 @@ func deniesAll(rows []Deny) bool {
 	return denied == 1<<32
 }
 
-// deny reads one row. An IPv4 prefix has no colon, so what follows the first one is not part of it.
+// deny reads one row. An IPv4 prefix has no colon, so it ends at the first one.
 func (d *document) deny(key, text string) Deny {
 	prefix, rest, limited := strings.Cut(text, ":")
-	if strings.Count(text, ":") > 2 { // an IPv6 address rather
+	if strings.Count(text, ":") > 2 { // an IPv6 address
 		prefix, rest, limited = text, "", false
 	}
 	r := Deny{Prefix: d.prefix(key, prefix, "IPv4", netip.Addr.Is4), Hi: maxPort}
@@ -97,7 +97,7 @@ func (d *document) deny(key, text string) Deny {
 	return r
 }
 
-// portRange reads a port or two with a dash between them.
+// portRange reads a port, or two ports with a dash between them.
 func portRange(s string) (lo, hi uint16, ok bool) {
 	first, last, several := strings.Cut(s, "-")
 	if !several {

@@ -12,24 +12,24 @@ import (
 	"nat64d/pool6"
 )
 
-// DNS64 is how names are given to the IPv6-only network (RFC 6147).
+// DNS64 configures the DNS64 forwarder (RFC 6147).
 type DNS64 struct {
 	Enabled   bool
 	Listen    []netip.AddrPort
 	Upstreams []Upstream
-	Race      bool           // all upstreams are asked at once
-	Clients   []netip.Prefix // who is answered; empty: those that can be derived from the rest
-	Open      bool           // this may be everybody
+	Race      bool           // send each query to all upstreams at once
+	Clients   []netip.Prefix // clients that are served; empty: derived from AllowV6 or the routes
+	Open      bool           // Clients may be the whole Internet
 
-	PrefixPolicy  string // first, all, round_robin, random or client_hash: dns64.Choice
+	PrefixPolicy  string // first, all, round_robin, random or client_hash; see dns64.Choice
 	Ranges        []DNS64Range
-	Exclude       []netip.Prefix // IPv6 addresses that count as if they were not there
+	Exclude       []netip.Prefix // IPv6 addresses that are ignored in answers
 	Mapped        []netip.Prefix // IPv4 addresses that may be embedded; empty: all
-	TranslateAll  []string       // domains, with a dot at their end; "." is all
-	Suffix        netip.Addr     // bits behind the IPv4 address
-	ServfailError bool           // an error about AAAA is the answer
+	TranslateAll  []string       // domains with a final dot; "." is all domains
+	Suffix        netip.Addr     // bits after the IPv4 address
+	ServfailError bool           // answer SERVFAIL when the query for AAAA fails
 	BreakDNSSEC   bool
-	Validated     bool // the upstreams validate
+	Validated     bool // the upstreams validate DNSSEC
 	RecursiveOnly bool
 
 	MaxInFlight   int
@@ -38,30 +38,30 @@ type DNS64 struct {
 	Cache         DNSCache
 }
 
-// DNSCache bounds the answers that are kept.
+// DNSCache bounds the cached answers.
 type DNSCache struct {
 	Size                           int
 	MinTTL, MaxTTL, MaxNegativeTTL time.Duration
 	Prefetch, ServeStale           bool
 }
 
-// DNS64Range gives IPv4 addresses a prefix of their own.
+// DNS64Range assigns a separate prefix to a range of IPv4 addresses.
 type DNS64Range struct {
 	V4     netip.Prefix
 	Prefix pool6.Prefix
 }
 
-// String writes the range as a file does.
+// String returns the range in the notation of the file.
 func (r DNS64Range) String() string { return r.V4.String() + "=" + r.Prefix.String() }
 
-// Upstream is a resolver that is asked.
+// Upstream is a resolver that DNS64 forwards queries to.
 type Upstream struct {
-	Transport string // udp, tcp or tls: dns64.Transport
+	Transport string // udp, tcp or tls; see dns64.Transport
 	Addr      netip.AddrPort
-	Name      string // that its certificate must have; empty: its address
+	Name      string // name in its certificate; empty: its address
 }
 
-// String writes the upstream as a file does.
+// String returns the upstream in the notation of the file.
 func (u Upstream) String() string {
 	s := u.Addr.String()
 	if u.Transport != "udp" {
@@ -73,7 +73,7 @@ func (u Upstream) String() string {
 	return s
 }
 
-// dns64 checks the section. pool6 and allow_v6 are those of c.
+// dns64 checks section dns64, together with the prefixes and clients of c.
 func (d *document) dns64(r *rawDNS64, c *Config) DNS64 {
 	n := DNS64{
 		Enabled: r.Enabled, Race: r.Race, Open: r.Open,
@@ -121,7 +121,7 @@ func (d *document) dns64(r *rawDNS64, c *Config) DNS64 {
 	return n
 }
 
-// usable checks that there is what a forwarder needs, and that it does not serve everybody by mistake.
+// usable checks that an enabled forwarder has upstreams and listeners and is not an open resolver by mistake.
 func (d *document) usable(n *DNS64, c *Config) {
 	if len(n.Upstreams) == 0 {
 		d.problem("dns64.upstreams", "is empty; name the resolvers to ask, such as 192.0.2.53")
@@ -133,7 +133,7 @@ func (d *document) usable(n *DNS64, c *Config) {
 	if len(clients) == 0 {
 		clients, list = c.AllowV6, "allow_v6"
 	}
-	all := slices.IndexFunc(clients, Everybody)
+	all := slices.IndexFunc(clients, WholeInternet)
 	public := slices.IndexFunc(n.Listen, func(a netip.AddrPort) bool {
 		ip := a.Addr().Unmap()
 		return ip.IsUnspecified() || ip.IsGlobalUnicast() && !ip.IsPrivate()
@@ -144,8 +144,8 @@ func (d *document) usable(n *DNS64, c *Config) {
 	}
 }
 
-// Everybody says whether a prefix is so short that it cannot be one's own network.
-func Everybody(p netip.Prefix) bool {
+// WholeInternet reports whether a prefix is too short to be the network of one operator.
+func WholeInternet(p netip.Prefix) bool {
 	if p.Addr().Is4() {
 		return p.Bits() < 8
 	}
@@ -182,10 +182,10 @@ func (d *document) upstream(key, text string) Upstream {
 	return u
 }
 
-// hostPort reads an address, in brackets or not, and the port behind it, if there is one.
+// hostPort reads an address, with or without brackets, and an optional port.
 func hostPort(text string, port uint16) (netip.AddrPort, error) {
 	host := text
-	if strings.HasPrefix(text, "[") || strings.Count(text, ":") == 1 { // else the colons are those of an IPv6 address
+	if strings.HasPrefix(text, "[") || strings.Count(text, ":") == 1 { // otherwise the colons belong to an IPv6 address
 		i := strings.LastIndex(text, ":")
 		if end := strings.LastIndex(text, "]"); end > i { // [2001:db8::53]
 			i = -1
@@ -211,7 +211,7 @@ func hostPort(text string, port uint16) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a, port), nil
 }
 
-// reachable refuses addresses that nobody can be asked at.
+// reachable refuses addresses that no resolver can have.
 func reachable(a netip.Addr) error {
 	switch {
 	case a.IsUnspecified(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
@@ -222,7 +222,7 @@ func reachable(a netip.Addr) error {
 	return scoped(a)
 }
 
-// scoped refuses an interface behind an address that means the same at each of them.
+// scoped refuses an interface for an address that is not link-local.
 func scoped(a netip.Addr) error {
 	if a.Zone() != "" && !a.IsLinkLocalUnicast() {
 		return fmt.Errorf("%v is not link-local and must not name an interface (%%%s)", a.WithZone(""), a.Zone())
@@ -247,10 +247,10 @@ func (d *document) range64(key, text string, prefixes []pool6.Prefix) (r DNS64Ra
 	return r
 }
 
-// mapped4 is the range of IPv4-mapped addresses, which netip tells apart from others.
+// mapped4 is the range of IPv4-mapped addresses, which netip treats as a separate family.
 var mapped4 = netip.PrefixFrom(netip.AddrFrom16([16]byte{10: 0xff, 11: 0xff}), 96)
 
-// excluded reads IPv6 prefixes, of which any stands for all.
+// excluded reads IPv6 prefixes; the word any stands for all addresses.
 func (d *document) excluded(texts []string) (ps []netip.Prefix) {
 	for i, text := range texts {
 		if p, err := netip.ParsePrefix(text); err == nil && p == mapped4 {
@@ -265,7 +265,7 @@ func (d *document) excluded(texts []string) (ps []netip.Prefix) {
 	return ps
 }
 
-// domains reads domains; a boolean stands for all or none.
+// domains reads domains; a boolean stands for all domains or none.
 func (d *document) domains(texts []string) (list []string) {
 	if len(texts) == 1 {
 		if all, err := parseBool(texts[0]); err == nil && all {
@@ -284,7 +284,7 @@ func (d *document) domains(texts []string) (list []string) {
 	return list
 }
 
-// domain returns a domain in small letters and with a dot at its end.
+// domain returns a domain in lower case with a final dot.
 func domain(text string) (string, bool) {
 	name := strings.ToLower(strings.TrimSuffix(text, "."))
 	if len(name) > 253 {
@@ -298,7 +298,7 @@ func domain(text string) (string, bool) {
 	return name + ".", true
 }
 
-// suffix reads the bits behind the IPv4 address, of which there must be none where a prefix or the address stands.
+// suffix reads the bits after the IPv4 address. They must not overlap a prefix or the address.
 func (d *document) suffix(text string, prefixes []pool6.Prefix) netip.Addr {
 	const key = "dns64.suffix"
 	a, err := netip.ParseAddr(cmp.Or(text, "::"))
@@ -321,7 +321,7 @@ func (d *document) suffix(text string, prefixes []pool6.Prefix) netip.Addr {
 	return a
 }
 
-// settle writes back what a file may write in several ways.
+// settle writes values that have several notations back in one of them.
 func (r *rawDNS64) settle(n *DNS64) {
 	r.Listen, r.Upstreams, r.Clients, r.Ranges = texts(n.Listen), texts(n.Upstreams), texts(n.Clients), texts(n.Ranges)
 	r.Exclude, r.Mapped, r.TranslateAll, r.Suffix = texts(n.Exclude), texts(n.Mapped), n.TranslateAll, n.Suffix.String()

@@ -12,30 +12,31 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxFile bounds a file. The largest sensible one holds a few thousand pool4 rows.
+// maxFile bounds the size of a file. The largest useful one has a few thousand rows of pool4.
 const maxFile = 1 << 20
 
-// document gathers one configuration: what was given, where, and what was wrong with it. Viper holds the settings and
-// decides between their sources: flags, the environment, the drop-ins in the order of their names, the file. Three things
-// stay with us, since viper does not know them: the line of each key, keys that do not exist, and the text of each
-// scalar. YAML's own typing would turn 07000 into 3584 and "yes" into a string, so only the type of its key reads a scalar.
+// document collects the settings of one configuration, their positions and their problems. Viper holds the settings and
+// resolves the precedence of their sources: flags, environment variables, drop-ins in the order of their names, the file.
+// The document itself keeps what viper cannot: the line of each key, the detection of unknown keys, and the text of each
+// scalar. YAML's own typing would turn 07000 into 3584 and "yes" into a string, so a scalar stays text until the type of its
+// key parses it.
 type document struct {
 	files    []string
 	settings *viper.Viper
 	where    map[string]position // by key path
 	problems Problems
-	broken   bool  // a file cannot be read, so nothing can be said about what it should have said
-	system   bool  // the configuration is for this machine, not a text alone
-	draft    draft // stands for a file of conf.d, there or not; without a name for none
+	broken   bool  // a file cannot be read, so further checks would report its keys as missing
+	system   bool  // check groups and folders of this machine, too
+	draft    draft // replaces a file of conf.d that may not exist yet; unused without a name
 }
 
-// position is where a key was given: a line of a file, or without one the environment variable or the flag.
+// position is the source of a key: a line of a file, or an environment variable or flag without a line.
 type position struct {
 	place string
 	line  int
 }
 
-// String returns the position as messages have it.
+// String returns the position for messages.
 func (p position) String() string {
 	if p.line == 0 {
 		return p.place
@@ -43,18 +44,18 @@ func (p position) String() string {
 	return fmt.Sprintf("%s:%d", p.place, p.line)
 }
 
-// delimiter separates the words of a key in viper. Its default would cut an address at its dots, and "::" an IPv6 one; no
-// key holds a unit separator.
+// delimiter separates the parts of a key in viper. Viper's default, a dot, would split addresses, and the usual alternative
+// "::" would split IPv6 addresses. No key contains a unit separator.
 const delimiter = "\x1f"
 
-// path returns a key as viper takes it.
+// path returns a key in viper's notation.
 func path(key string) string { return strings.ReplaceAll(key, ".", delimiter) }
 
 func newDocument() *document {
 	return &document{settings: viper.NewWithOptions(viper.KeyDelimiter(delimiter)), where: map[string]position{}}
 }
 
-// problem notes what is wrong with the key.
+// problem records a problem with a key.
 func (d *document) problem(key, format string, args ...any) {
 	d.problemAt(d.position(key), key, format, args...)
 }
@@ -63,13 +64,13 @@ func (d *document) problemAt(p position, key, format string, args ...any) {
 	d.problems = append(d.problems, Problem{Place: p.place, Line: p.line, Key: key, Message: fmt.Sprintf(format, args...)})
 }
 
-// breaks notes why a file cannot be read.
+// breaks records that a file cannot be read.
 func (d *document) breaks(p position, format string, args ...any) {
 	d.broken = true
 	d.problemAt(p, "", format, args...)
 }
 
-// position returns where the key stands or, when no file has it, the nearest section around it that one has.
+// position returns the source of the key or, if no source sets it, that of the innermost section around it.
 func (d *document) position(key string) position {
 	for key != "" {
 		if p, ok := d.where[key]; ok {
@@ -77,10 +78,10 @@ func (d *document) position(key string) position {
 		}
 		key = key[:max(0, strings.LastIndexAny(key, ".["))]
 	}
-	return position{} // the first line of a file would say nothing
+	return position{}
 }
 
-// origins returns where each key was set that has not its default.
+// origins returns the source of each key that is set.
 func (d *document) origins() map[string]string {
 	m := map[string]string{}
 	for _, key := range settable() {
@@ -91,13 +92,13 @@ func (d *document) origins() map[string]string {
 	return m
 }
 
-// supersede notes that a variable or a flag sets the key, instead of what the files say.
+// supersede records that a variable or a flag sets the key and overrides the files.
 func (d *document) supersede(key, place string) {
 	maps.DeleteFunc(d.where, func(k string, _ position) bool { return strings.HasPrefix(k, key+"[") })
 	d.where[key] = position{place: place}
 }
 
-// read adds a file.
+// read merges a file into the settings.
 func (d *document) read(name string, r io.Reader) {
 	d.files = append(d.files, name)
 	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))

@@ -18,7 +18,7 @@ const (
 	PrivateV4Drop
 )
 
-// String returns the word that a file has for the choice.
+// String returns the word for the choice in a file.
 func (p PrivateV4) String() string { return [...]string{"auto", "allow", "drop"}[p] }
 
 // SourceCheck selects which route the host must have to the source of a packet from IPv6 (RFC 3704 section 2).
@@ -31,10 +31,10 @@ const (
 	SourceCheckStrict                    // one that leads out of the v6 interface
 )
 
-// String returns the word that a file has for the check.
+// String returns the word for the check in a file.
 func (s SourceCheck) String() string { return [...]string{"off", "loose", "strict"}[s] }
 
-// valueOf returns the value whose String is the word, and notes a problem when none of the allowed ones has it.
+// valueOf returns the allowed value whose String is the word, and reports a problem if there is none.
 func valueOf[T fmt.Stringer](d *document, key, word string, allowed ...T) T {
 	var names []string
 	for _, a := range allowed {

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// A variable of the environment sets the key that its name spells in capitals, with _ for the dots. Keys contain _
-// themselves, so a name cannot be taken apart again: each key is bound to its one variable, and a test holds that no two
-// keys have the same.
+// variablePrefix begins the name of each environment variable that sets a key. The key follows in upper case with _ for each
+// dot. Since keys contain _ as well, a name cannot be split back into a key: each key is bound to its variable, and a test
+// checks that no two keys have the same one.
 const variablePrefix = "NAT64D_"
 
 // variable returns the name of the environment variable that sets a key.
@@ -21,18 +21,18 @@ func variable(key string) string {
 // for the tests of this project.
 var otherVariables = []string{"NAT64D_SOCKET", "NAT64D_VERSION", "NAT64D_BIN", "NAT64D_CACHE", "NAT64D_FLOOD"}
 
-// serviceVariable matches what Kubernetes sets in each container of a namespace with a service nat64d or nat64d-…, beside
-// NAT64D_PORT, whose value is a URL.
+// serviceVariable matches the variables that Kubernetes sets in each container for a service named nat64d or nat64d-…, except
+// NAT64D_PORT and NAT64D_…_PORT, whose values are URLs.
 var serviceVariable = regexp.MustCompile(`^NAT64D_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
 
-// foreign reports whether a variable has the prefix but is not meant for the configuration.
+// foreign reports whether a variable with the prefix does not belong to the configuration.
 func foreign(name, value string) bool {
 	return slices.Contains(otherVariables, name) || serviceVariable.MatchString(name) ||
 		strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://")
 }
 
-// settable returns the keys that a variable or a flag can set: single values, lists of them, and those lists of rows that
-// have a notation for a row.
+// settable returns the keys that a variable or a flag can set: single values, lists of values, and the lists of rows whose
+// rows can be written in one word.
 func settable() []string {
 	names := []string{"pool6", "pool4"}
 	for _, k := range keys {
@@ -41,13 +41,13 @@ func settable() []string {
 	return names
 }
 
-// environment gives keys the values of their variables. An empty variable counts as not set. An unknown one is refused: a
-// typing mistake must not leave a default in force.
+// environment binds keys to their variables. An empty variable counts as not set. An unknown variable is a problem, because a
+// misspelled name must not leave a default in force.
 func (d *document) environment(environ []string) {
 	known := map[string]string{}
 	for _, key := range settable() {
 		known[variable(key)] = key
-		_ = d.settings.BindEnv(path(key), variable(key)) // it fails only without a key
+		_ = d.settings.BindEnv(path(key), variable(key)) // fails only without a key
 	}
 	for _, entry := range slices.Sorted(slices.Values(environ)) {
 		name, value, _ := strings.Cut(entry, "=")
@@ -62,7 +62,7 @@ func (d *document) environment(environ []string) {
 	}
 }
 
-// unknownVariable says why no key has the variable, and which one may have been meant.
+// unknownVariable returns the problem with a variable that sets no key, with the most similar name.
 func unknownVariable(name string) string {
 	for _, f := range features {
 		if variable(f.key) == name {
@@ -78,7 +78,7 @@ func unknownVariable(name string) string {
 		switch {
 		case strings.HasPrefix(v, name+"_"):
 			return fmt.Sprintf("is a section of the configuration; set one of its keys, for example %s", v)
-		case strings.HasSuffix(v, "_"+name[len(variablePrefix):]): // people leave out the section
+		case strings.HasSuffix(v, "_"+name[len(variablePrefix):]): // a common mistake: the section is missing
 			return fmt.Sprintf("unknown variable; did you mean %s?", v)
 		}
 		names = append(names, v)

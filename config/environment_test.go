@@ -28,7 +28,7 @@ func written(t *testing.T, files ...[2]string) string {
 	return filepath.Join(dir, files[0][0])
 }
 
-// TestPrecedence gives one key more and more sources: each new one wins, and is named as the origin.
+// TestPrecedence adds sources of one key in ascending precedence. Origin returns the latest each time.
 func TestPrecedence(t *testing.T) {
 	main := written(t, [2]string{"nat64d.yaml", "# first line\nlogging: { level: error }\n"})
 	conf := filepath.Join(filepath.Dir(main), "conf.d")
@@ -61,7 +61,7 @@ func TestPrecedence(t *testing.T) {
 	check(main, "warn", filepath.Join(conf, "20.yaml")+":1")
 }
 
-// TestFalseFlagBeatsFile: a flag that was given as false is not one that was not given.
+// TestFalseFlagBeatsFile checks that --force=false differs from a missing flag.
 func TestFalseFlagBeatsFile(t *testing.T) {
 	t.Parallel()
 	const text = "host: { force: true, share_interfaces: true }"
@@ -100,7 +100,7 @@ func TestEnvironmentValues(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv(tt.name, tt.value)
-			// The file has other rows and a longer list: both make way, and leave no line for a message to point at.
+			// The variable replaces the rows and the list of the file.
 			main := written(t, [2]string{"nat64d.yaml", "interfaces: { v6: { name: eth0 }, v4: { name: eth1 } }\nallow_v6: [2001:db8:1::/48]\npool4: [ { address: 192.0.2.1 } ]\n"})
 			c, err := config.Load(main, config.Overrides{})
 			if err != nil || !tt.is(c) {
@@ -110,7 +110,7 @@ func TestEnvironmentValues(t *testing.T) {
 	}
 }
 
-// TestEnvironmentRefused: a problem of a variable names it, where one of a file has the line.
+// TestEnvironmentRefused checks that a problem has the name of the variable as its place.
 func TestEnvironmentRefused(t *testing.T) {
 	for _, tt := range []struct{ name, value, want string }{
 		{"NAT64D_SESSIONS_TIMEOUTS_UDP", "300", `NAT64D_SESSIONS_TIMEOUTS_UDP: sessions.timeouts.udp: "300" has no unit; write 300s if seconds are meant`},
@@ -139,7 +139,7 @@ func TestEnvironmentRefused(t *testing.T) {
 	}
 }
 
-// TestForeignVariables: others set variables with our prefix, too, and an empty one says nothing.
+// TestForeignVariables sets variables with our prefix that belong to other programs, and empty ones.
 func TestForeignVariables(t *testing.T) {
 	for name, value := range map[string]string{
 		"NAT64D_SOCKET": "/tmp/other", "NAT64D_VERSION": "1.2.3", "NAT64D_BIN": "/x", "NAT64D_CACHE": "/y", "NAT64D_FLOOD": "8s",
@@ -159,7 +159,7 @@ func TestForeignVariables(t *testing.T) {
 	}
 }
 
-// TestParseReadsNoEnvironment: what a test or a page of the documentation shows is the same on each machine.
+// TestParseReadsNoEnvironment keeps tests and documentation independent of the machine.
 func TestParseReadsNoEnvironment(t *testing.T) {
 	t.Setenv("NAT64D_LOGGING_LEVEL", "debug")
 	t.Setenv("NAT64D_NONSENSE", "1")
@@ -168,7 +168,7 @@ func TestParseReadsNoEnvironment(t *testing.T) {
 	}
 }
 
-// TestReloadKeepsEnvironmentAndFlags: only the files are read again.
+// TestReloadKeepsEnvironmentAndFlags loads again after a change of the file.
 func TestReloadKeepsEnvironmentAndFlags(t *testing.T) {
 	t.Setenv("NAT64D_SESSIONS_MAX_PER_CLIENT", "5")
 	o := config.Given("--v6=eth0", "--v4=eth1", "--log-level=warn")
@@ -203,8 +203,8 @@ func TestReloadKeepsEnvironmentAndFlags(t *testing.T) {
 	}
 }
 
-// TestEmptyKeyLeavesWhatStands: a key without a value, or a section without entries, takes nothing away from an earlier file.
-func TestEmptyKeyLeavesWhatStands(t *testing.T) {
+// TestEmptyKeyOverridesNothing: a key without a value and a section without entries keep the values of earlier files.
+func TestEmptyKeyOverridesNothing(t *testing.T) {
 	t.Parallel()
 	main := written(t,
 		[2]string{"nat64d.yaml", "allow_v6: [2001:db8::/32]\nlogging: { level: warn }\npool4: [ { address: 192.0.2.1 } ]\nsessions: { timeouts: { udp: 9m } }"},

@@ -1,13 +1,13 @@
 package config
 
-// feature is a key of the layout that this version knows but does nothing with.
+// feature is a key that this version accepts but does not implement.
 type feature struct {
-	key string   // a list's rows are written []
-	off []string // the values that are accepted, because nothing is then asked for; a list is written [a, b]
+	key string   // with [] for the rows of a list
+	off []string // the accepted values, which leave the feature off; a list is written [a, b]
 }
 
-// features are what a file may leave off but not switch on: an operator who relies on one must hear that it is not
-// there, and a file that spells out the defaults must go on working when it comes.
+// features lists what a file may leave off but not switch on. An operator who relies on a missing feature gets an error, and
+// a file that writes the defaults stays valid when the feature is added.
 var features = []feature{
 	{"interfaces.v6.gateway", []string{"auto"}},
 	{"interfaces.v4.gateway", []string{"auto"}},

@@ -6,13 +6,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Overrides are what the command line says instead of the files and the environment.
+// Overrides holds the settings of the command line, which override files and environment variables.
 type Overrides struct {
-	Flags *pflag.FlagSet // those of AddFlags that were given count; nil: none were
-	DNS64 bool           // DNS64 is on and runs alone: no interface needs a name
+	Flags *pflag.FlagSet // flags declared by AddFlags; nil: none
+	DNS64 bool           // DNS64 is enabled and runs without a gateway, so no interface needs a name
 }
 
-// flags are the flags that set a key.
+// flags lists the flags that set a key.
 var flags = []struct{ name, key, help string }{
 	{"v6", "interfaces.v6.name", "interface in the IPv6-only network"},
 	{"v4", "interfaces.v4.name", "interface in the IPv4 network; may be the same"},
@@ -20,7 +20,7 @@ var flags = []struct{ name, key, help string }{
 	{"pool4", "pool4", "IPv4 address and ports to translate to, such as 10.0.2.15:7000-8000; may be repeated"},
 	{"socket", "api.socket", "control socket (default /run/nat64d/nat64d.sock)"},
 	{"engine", "interfaces.engine", "how packets are moved: auto, ring, mmsg or simple"},
-	{"offloads", "interfaces.offloads", "who sets the offloads of the interfaces: leave or manage"},
+	{"offloads", "interfaces.offloads", "manage: optimize the offload settings of the interfaces while nat64d runs; leave: do not change them"},
 	{"force", "host.force", "take ports of pool4 even if the host needs them"},
 	{"share-interfaces", "host.share_interfaces", "start even if another nat64d carries packets on the same interfaces"},
 	{"log-level", "logging.level", "debug, info, warn or error"},
@@ -45,15 +45,15 @@ func AddFlags(fs *pflag.FlagSet) {
 	}
 }
 
-// override gives keys the values of their flags. A flag without text counts as not given, like an empty variable. One that
-// was not given must not be bound: viper would take its default for a value.
+// override binds keys to the flags that were given. An empty flag counts as not given, like an empty variable. Flags that
+// were not given stay unbound, because viper would use their defaults as values.
 func (d *document) override(o Overrides) {
 	for _, f := range flags {
 		if o.Flags == nil {
 			break
 		}
 		if flag := o.Flags.Lookup(f.name); flag != nil && flag.Changed && flag.Value.String() != "" {
-			_ = d.settings.BindPFlag(path(f.key), flag) // it fails only without a flag
+			_ = d.settings.BindPFlag(path(f.key), flag) // fails only without a flag
 			d.supersede(f.key, "--"+f.name)
 		}
 	}

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// alias is a key of Jool's "global" mode and the key of ours that stands for it. Without on and off, both have the same
-// values. Else Jool's key is a boolean, and on and off are what its values are here.
+// alias maps a key of Jool's "global" mode to a key of nat64d. If on and off are empty, both keys have the same values.
+// Otherwise Jool's key is a boolean, and on and off are the corresponding values of our key.
 type alias struct {
 	name, key string
 	on, off   string
-	rest      bool // what values of the key beside on and off count as
+	rest      bool // the boolean for values other than on and off
 }
 
-// aliases are all keys of a NAT64 in Jool 4.1 but manually-enabled, pool6 and those of its session synchronization. They
-// are in Jool's order.
+// aliases has all keys of a NAT64 in Jool 4.1 in Jool's order, except manually-enabled, pool6 and those of its session
+// synchronization.
 var aliases = []alias{
 	{name: "lowest-ipv6-mtu", key: "translation.lowest_ipv6_mtu"},
 	{name: "logging-debug", key: "logging.level", on: "debug", off: "info"},
@@ -40,10 +40,10 @@ var aliases = []alias{
 	{name: "maximum-simultaneous-opens", key: "sessions.max_stored_syns"},
 }
 
-// isBool says whether the alias is a boolean that its key is not.
+// isBool reports whether Jool's key is a boolean and ours is not.
 func (a alias) isBool() bool { return a.on != "" }
 
-// isOn says what the value of the key comes to.
+// isOn returns the value of Jool's boolean for a value of our key.
 func (a alias) isOn(value string) bool {
 	return value == a.on || value != a.off && a.rest
 }
@@ -54,16 +54,16 @@ func (a alias) show(value string) string {
 	case a.isBool():
 		return strconv.FormatBool(a.isOn(value))
 	case a.key == "translation.tos" && value == copied.String():
-		return "0" // Jool's default, which nothing is done with until override-tos
+		return "0" // Jool's default, which has no effect without override-tos
 	case strings.HasSuffix(a.name, "-timeout"):
-		d, _ := parseDuration(value) // it was made by interval.String
+		d, _ := parseDuration(value) // written by interval.String
 		return clockTime(d)
 	}
 	return value
 }
 
-// read returns what the key is to be, for a value in Jool's notation. A boolean that is so already changes nothing: with
-// the TOS overridden by 46, override-tos TRUE leaves it at 46.
+// read returns the new value of the key for a value in Jool's notation. Setting a boolean to its current value changes
+// nothing: if the TOS is 46, override-tos TRUE keeps it at 46.
 func (a alias) read(value, current string) (string, error) {
 	if strings.HasSuffix(a.name, "-timeout") {
 		if d, ok := joolDuration(value); ok {
@@ -84,7 +84,7 @@ func (a alias) read(value, current string) (string, error) {
 	}
 }
 
-// joolDuration reads [HH:[MM:]]SS[.mmm]: other than in our files, a number alone is seconds.
+// joolDuration reads [HH:[MM:]]SS[.mmm]. Unlike in our files, a number without unit is in seconds.
 func joolDuration(s string) (time.Duration, bool) {
 	parts := strings.Split(s, ":")
 	seconds, fraction, exact := strings.Cut(parts[len(parts)-1], ".")
@@ -99,7 +99,7 @@ func joolDuration(s string) (time.Duration, bool) {
 		if err != nil || i < len(parts)-1 && n > 59 {
 			return 0, false
 		}
-		d += time.Duration(min(n, uint64(longest/unit)+1)) * unit // a larger one is out of bounds just so
+		d += time.Duration(min(n, uint64(longest/unit)+1)) * unit // larger values stay out of bounds
 	}
 	if exact {
 		ms, err := strconv.ParseUint((fraction + "00")[:3], 10, 16)
@@ -111,7 +111,7 @@ func joolDuration(s string) (time.Duration, bool) {
 	return d, true
 }
 
-// clockTime writes a duration as Jool does.
+// clockTime returns a duration in Jool's notation.
 func clockTime(d time.Duration) string {
 	s := fmt.Sprintf("%d:%02d:%02d", d/time.Hour, d%time.Hour/time.Minute, d%time.Minute/time.Second)
 	if ms := d % time.Second / time.Millisecond; ms > 0 {

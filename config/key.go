@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// Key is a single value, or a list of them, that a configuration has.
+// Key describes a single value or a list of values in the configuration.
 type Key struct {
 	Name string   // its path in the file, such as sessions.timeouts.udp
-	Live bool     // With can change it; the others need a restart
-	Help string   // what it means and what it may be, for the operator
-	Jool []string // keys of Jool's "global" mode that mean the same, or a part of it
+	Live bool     // With can change it; other keys need a restart
+	Help string   // meaning and permitted values, for the operator
+	Jool []string // the keys of Jool's "global" mode with the same meaning or a part of it
 }
 
-// Keys returns every key, in the order of the file. Lists of rows (pool6, pool4, bib) have commands of their own.
+// Keys returns every key in the order of the file, without the lists of rows: pool6, pool4 and bib have their own commands.
 func Keys() []Key {
 	ks := slices.Clone(keys)
 	for i := range ks {
@@ -29,26 +29,26 @@ func Keys() []Key {
 	return ks
 }
 
-// keys are in the order of the layout. What is not live is used once, when the parts of the daemon are made.
+// keys lists the keys in the order of the layout. The daemon uses a key that is not live only when it starts.
 var keys = []Key{
 	{Name: "interfaces.v6.name", Help: "interface of the IPv6 side"},
-	{Name: "interfaces.v6.mtu", Help: "its MTU; auto: as the kernel has it"},
+	{Name: "interfaces.v6.mtu", Help: "its MTU; auto: that of the kernel"},
 	{Name: "interfaces.v4.name", Help: "interface of the IPv4 side"},
-	{Name: "interfaces.v4.mtu", Help: "its MTU; auto: as the kernel has it"},
-	{Name: "interfaces.engine", Help: "how frames are moved: auto, ring, mmsg or simple"},
+	{Name: "interfaces.v4.mtu", Help: "its MTU; auto: that of the kernel"},
+	{Name: "interfaces.engine", Help: "how frames pass between kernel and nat64d: auto, ring, mmsg or simple"},
 	{Name: "interfaces.workers", Help: "threads that carry the packets of each side, by flow; auto: one for four processors"},
 	{Name: "interfaces.pin", Help: "processors that the workers are bound to, in turn: IPv6 side first; empty: any"},
-	{Name: "interfaces.bursts", Help: "packets that leave together are handed to the kernel together, by a BPF program, where it allows that"},
-	{Name: "interfaces.coalesce", Live: true, Help: "consecutive packets of a flow leave as one super-packet, which the kernel or the NIC takes apart"},
-	{Name: "interfaces.moderation", Live: true, Help: "how long the next packets may gather after two or more came together; 0s: not at all"},
-	{Name: "interfaces.busy_poll", Help: "how long a worker looks for packets before it sleeps; 0s: not at all"},
-	{Name: "interfaces.offloads", Help: "manage: receive offload and threads of the kernel are switched on while nat64d runs; leave: they are left as they are"},
+	{Name: "interfaces.bursts", Help: "send packets in bursts through a BPF program, where the kernel allows it"},
+	{Name: "interfaces.coalesce", Live: true, Help: "send consecutive packets of a flow as one super-packet, which the kernel or the NIC segments"},
+	{Name: "interfaces.moderation", Live: true, Help: "delay for gathering more packets after two or more arrived together; 0s: none"},
+	{Name: "interfaces.busy_poll", Help: "time that a worker polls for packets before it sleeps; 0s: none"},
+	{Name: "interfaces.offloads", Help: "manage: enable receive offload and threaded NAPI while nat64d runs; leave: do not change them"},
 	{Name: "deny_v4", Live: true, Help: "IPv4 prefixes that clients may not reach; with :tcp, :udp or :icmp that protocol only, with :tcp:25 that port only"},
 	{Name: "allow_v4", Live: true, Help: "IPv4 prefixes that clients may reach, except those of deny_v4; empty: all"},
-	{Name: "bypass_v6", Live: true, Help: "parts of the prefixes of pool6 that are not translated but left to this machine to forward"},
+	{Name: "bypass_v6", Live: true, Help: "parts of the prefixes of pool6 that this machine forwards without translation"},
 	{Name: "allow_v6", Live: true, Help: "prefixes of the clients that are served; empty: all"},
 	{Name: "host.guard", Help: "keep the kernel from answering for pool4 and pool6"},
-	{Name: "host.reserve_ports", Help: "keep programs from picking ports of pool4"},
+	{Name: "host.reserve_ports", Help: "keep the kernel from assigning ports of pool4 to programs"},
 	{Name: "host.force", Help: "take ports of pool4 even if the host needs them"},
 	{Name: "host.answer_arp", Help: "answer ARP for addresses of pool4 that no interface has: auto, on or off"},
 	{Name: "host.share_interfaces", Help: "start even if another nat64d carries packets on the same interfaces"},
@@ -56,35 +56,35 @@ var keys = []Key{
 	{Name: "sessions.max_per_client", Live: true, Help: "sessions of one client; 0: no limit"},
 	{Name: "sessions.max_bindings_per_client", Live: true, Help: "bindings of one client; 0: no limit"},
 	{Name: "sessions.max_per_binding", Live: true, Help: "sessions of one binding, static ones included; 0: no limit"},
-	{Name: "sessions.max_inbound", Live: true, Help: "sessions that IPv4 hosts have begun; auto: a quarter of sessions.max"},
-	{Name: "sessions.max_inbound_per_client", Live: true, Help: "those of one client; auto: half of max_inbound"},
-	{Name: "sessions.max_inbound_per_binding", Live: true, Help: "those of one binding; auto: a quarter of max_inbound"},
-	{Name: "sessions.new_per_second", Live: true, Help: "sessions that one client may open a second; 0: no limit"},
+	{Name: "sessions.max_inbound", Live: true, Help: "sessions that IPv4 hosts opened; auto: a quarter of sessions.max"},
+	{Name: "sessions.max_inbound_per_client", Live: true, Help: "inbound sessions of one client; auto: half of max_inbound"},
+	{Name: "sessions.max_inbound_per_binding", Live: true, Help: "inbound sessions of one binding; auto: a quarter of max_inbound"},
+	{Name: "sessions.new_per_second", Live: true, Help: "new sessions of one client per second; 0: no limit"},
 	{Name: "sessions.client_prefix_len", Live: true, Help: "a client is all addresses of one prefix of this length, 32 to 128"},
 	{Name: "sessions.timeouts.udp", Live: true, Help: "lifetime of a UDP session, at least 2m"},
 	{Name: "sessions.timeouts.icmp", Live: true, Help: "lifetime of an ICMP query, at least 60s"},
-	{Name: "sessions.timeouts.tcp_established", Live: true, Help: "lifetime of an open TCP session that is idle, at least 2h"},
-	{Name: "sessions.timeouts.tcp_opening", Live: true, Help: "lifetime of a TCP session that opens, at least 4m"},
-	{Name: "sessions.timeouts.tcp_transitory", Live: true, Help: "lifetime of a TCP session that closes, at least 4m"},
-	{Name: "sessions.timeouts.tcp_syn", Live: true, Help: "how long a SYN from IPv4 waits for the client's, at least 6s"},
-	{Name: "sessions.timeouts.fragment", Live: true, Help: "until all fragments of a datagram must be there, at least 2s"},
-	{Name: "sessions.port_hold_down", Live: true, Help: "a released UDP or ICMP port rests so long"},
-	{Name: "sessions.max_held_ports", Live: true, Help: "how many of them rest at most, before the oldest are used again; 0: no limit"},
-	{Name: "sessions.hold_after_start", Help: "after a start all of them rest so long: no UDP, no ping"},
-	{Name: "sessions.inbound_refresh", Live: true, Help: "packets of the Internet side prolong a session"},
+	{Name: "sessions.timeouts.tcp_established", Live: true, Help: "lifetime of an established TCP session that is idle, at least 2h"},
+	{Name: "sessions.timeouts.tcp_opening", Live: true, Help: "lifetime of a TCP session until both sides have sent a SYN, at least 4m"},
+	{Name: "sessions.timeouts.tcp_transitory", Live: true, Help: "lifetime of a TCP session that is closing, at least 4m"},
+	{Name: "sessions.timeouts.tcp_syn", Live: true, Help: "lifetime of a stored SYN from IPv4, at least 6s"},
+	{Name: "sessions.timeouts.fragment", Live: true, Help: "lifetime of an incomplete datagram, at least 2s"},
+	{Name: "sessions.port_hold_down", Live: true, Help: "how long a released UDP port or ICMP Identifier is not used again"},
+	{Name: "sessions.max_held_ports", Live: true, Help: "limit of ports that are held down; the oldest are freed first; 0: no limit"},
+	{Name: "sessions.hold_after_start", Help: "hold all UDP ports and Identifiers after a start: until then no new UDP flow and no ping"},
+	{Name: "sessions.inbound_refresh", Live: true, Help: "packets from the Internet side refresh a session"},
 	{Name: "sessions.internet_side", Live: true, Help: "which side the Internet is: v4 or v6"},
-	{Name: "sessions.rst_during_fin", Live: true, Help: "an RST after one FIN has the session end after tcp_transitory"},
-	{Name: "sessions.check_tcp_sequence", Live: true, Help: "an RST or FIN must lie in the window to have an effect"},
-	{Name: "sessions.max_stored_syns", Live: true, Help: "SYNs from IPv4 that may wait for the client's; 0: none"},
-	{Name: "sessions.max_stored_syns_per_source", Live: true, Help: "of them, from one IPv4 address"},
-	{Name: "sessions.max_stored_syns_per_pool4_address", Live: true, Help: "of them, to one address of pool4; 0: no limit but max_stored_syns"},
-	{Name: "sessions.port_hash_fields", Live: true, Help: "what a port is chosen by: 8 client address + 4 client port + 2 peer address + 1 peer port"},
-	{Name: "sessions.port_block_size", Help: "consecutive ports that a client gets for itself at a time: a power of two, 16 to 4096; 0: single ports"},
+	{Name: "sessions.rst_during_fin", Live: true, Help: "an RST after one FIN shortens the lifetime of the session to tcp_transitory"},
+	{Name: "sessions.check_tcp_sequence", Live: true, Help: "an RST or FIN outside of the TCP window does not close the session"},
+	{Name: "sessions.max_stored_syns", Live: true, Help: "stored SYNs from IPv4; 0: none"},
+	{Name: "sessions.max_stored_syns_per_source", Live: true, Help: "stored SYNs from one IPv4 address"},
+	{Name: "sessions.max_stored_syns_per_pool4_address", Live: true, Help: "stored SYNs to one address of pool4; 0: limited by max_stored_syns only"},
+	{Name: "sessions.port_hash_fields", Live: true, Help: "fields that the choice of a port depends on: 8 client address + 4 client port + 2 peer address + 1 peer port"},
+	{Name: "sessions.port_block_size", Help: "consecutive ports that a client is given at a time: a power of two, 16 to 4096; 0: single ports"},
 	{Name: "sessions.allow_unsafe_timeouts", Live: true, Help: "lifetimes may be below the minimum of the RFCs"},
-	{Name: "fragments.memory", Live: true, Help: "bytes of all fragments that wait for the rest of their datagram"},
-	{Name: "fragments.memory_per_source", Live: true, Help: "of them, from one source"},
-	{Name: "fragments.per_source", Live: true, Help: "fragments of one source that wait; 0: as many as its memory holds"},
-	{Name: "filtering.mode", Live: true, Help: "who may send to a bound port: any IPv4 host (endpoint_independent), or hosts that the client has a session with (address_dependent)"},
+	{Name: "fragments.memory", Live: true, Help: "memory for the fragments of incomplete datagrams, in bytes"},
+	{Name: "fragments.memory_per_source", Live: true, Help: "memory for the fragments of one source, in bytes"},
+	{Name: "fragments.per_source", Live: true, Help: "fragments of one source; 0: limited by memory only"},
+	{Name: "filtering.mode", Live: true, Help: "IPv4 hosts that may send to a bound port: all (endpoint_independent), or those that the client has a session with (address_dependent)"},
 	{Name: "filtering.allow_inbound_tcp", Live: true, Help: "IPv4 hosts may open connections to bound ports"},
 	{Name: "filtering.icmpv6_info", Live: true, Help: "pings of IPv6 clients: pass or drop"},
 	{Name: "filtering.source_check", Live: true, Help: "packets from IPv6 need a route to their source: off, loose (any) or strict (out of the v6 interface)"},
@@ -93,50 +93,50 @@ var keys = []Key{
 	{Name: "translation.zero_udp_checksum", Live: true, Help: "IPv4 UDP without a checksum: compute or drop"},
 	{Name: "translation.tos", Live: true, Help: "TOS towards IPv4: copy, or 0 to 255"},
 	{Name: "translation.traffic_class", Live: true, Help: "traffic class towards IPv6: copy, or 0 to 255"},
-	{Name: "translation.mtu_plateaus", Live: true, Help: "MTUs to try after a Fragmentation Needed without one"},
+	{Name: "translation.mtu_plateaus", Live: true, Help: "MTUs to try after a Fragmentation Needed without MTU"},
 	{Name: "icmp.source_v6", Live: true, Help: "source of our ICMPv6 errors; auto: an address of the v6 interface"},
 	{Name: "icmp.source_v4", Live: true, Help: "source of our ICMPv4 errors; auto: an address of the v4 interface"},
 	{Name: "icmp.errors", Live: true, Help: "ICMP errors that nat64d itself sends: limited (to the rates below), all, or off (none but Packet Too Big and Fragmentation Needed)"},
-	{Name: "icmp.answer_denied", Live: true, Help: "tell whom deny_v4, allow_v6 or private_v4 refuses"},
-	{Name: "icmp.answer_filtered", Live: true, Help: "tell IPv4 hosts that address-dependent filtering keeps out"},
-	{Name: "icmp.answer_unbound", Live: true, Help: "tell IPv4 hosts that nobody uses a pool4 port of UDP, or an Identifier"},
-	{Name: "icmp.rate_per_second", Live: true, Help: "our ICMP errors to one destination a second, of each kind but those of rate_too_big; 0: no limit"},
-	{Name: "icmp.rate_total", Live: true, Help: "our ICMP errors of one family a second, of each kind but those of rate_too_big; 0: no limit"},
-	{Name: "icmp.rate_too_big", Live: true, Help: "our Packet Too Big and Fragmentation Needed to one destination a second; 0: no limit"},
-	{Name: "icmp.error_source", Live: true, Help: "source of translated ICMPv4 errors: router (who reports), or literal (whom the packet was for)"},
+	{Name: "icmp.answer_denied", Live: true, Help: "send ICMP errors to senders that deny_v4, allow_v6 or private_v4 refuses"},
+	{Name: "icmp.answer_filtered", Live: true, Help: "send ICMP errors to IPv4 hosts that address-dependent filtering refuses"},
+	{Name: "icmp.answer_unbound", Live: true, Help: "send ICMP errors to IPv4 hosts for UDP ports and Identifiers of pool4 without a binding"},
+	{Name: "icmp.rate_per_second", Live: true, Help: "our ICMP errors to one destination per second, of each kind except those of rate_too_big; 0: no limit"},
+	{Name: "icmp.rate_total", Live: true, Help: "our ICMP errors of one family per second, of each kind except those of rate_too_big; 0: no limit"},
+	{Name: "icmp.rate_too_big", Live: true, Help: "our Packet Too Big and Fragmentation Needed to one destination per second; 0: no limit"},
+	{Name: "icmp.error_source", Live: true, Help: "source of translated ICMPv4 errors: router (the router that sent the error), or literal (the destination of the packet)"},
 	{Name: "logging.level", Live: true, Help: "debug, info, warn or error"},
 	{Name: "logging.format", Help: "auto, text or json"},
-	{Name: "nat_log.events", Live: true, Help: "what is logged of the tables: none, bib (bindings), session (sessions, too) or block (port blocks only)"},
+	{Name: "nat_log.events", Live: true, Help: "events to log: none, bib (bindings), session (bindings and sessions) or block (port blocks only)"},
 	{Name: "api.socket", Help: "path of the control socket"},
-	{Name: "api.group", Help: "group that may use it"},
-	{Name: "dns64.enabled", Help: "give the IPv6-only network its names, too"},
+	{Name: "api.group", Help: "group whose members may use the control socket"},
+	{Name: "dns64.enabled", Help: "run the DNS64 forwarder"},
 	{Name: "dns64.listen", Help: "addresses and ports to listen on, over UDP and TCP; [::] is both families"},
-	{Name: "dns64.upstreams", Live: true, Help: "resolvers to ask: 192.0.2.53, tcp://192.0.2.53 or tls://192.0.2.53#dns.example"},
-	{Name: "dns64.race", Live: true, Help: "ask all upstreams at once, and take the first answer; else in their order"},
-	{Name: "dns64.clients", Live: true, Help: "prefixes of the clients that are answered; empty: allow_v6, or else what is routed out of the v6 interface"},
-	{Name: "dns64.open", Live: true, Help: "answer everybody on a public address, if clients say so"},
-	{Name: "dns64.prefix_policy", Live: true, Help: "which of several prefixes: first, all, round_robin, random or client_hash"},
-	{Name: "dns64.ranges", Live: true, Help: "IPv4 prefixes that have a prefix of their own: 198.51.100.0/24=2001:db8:65::/96"},
-	{Name: "dns64.exclude", Live: true, Help: "IPv6 addresses that count as if they were not there; any: all of them"},
-	{Name: "dns64.mapped", Live: true, Help: "IPv4 addresses that IPv6 ones are made of; empty: all"},
-	{Name: "dns64.translate_all", Live: true, Help: "domains whose IPv6 addresses make way for made-up ones; true: all"},
-	{Name: "dns64.suffix", Live: true, Help: "bits behind the IPv4 address in prefixes shorter than /96"},
-	{Name: "dns64.on_aaaa_error", Live: true, Help: "when asking for AAAA fails: synthesize or servfail"},
-	{Name: "dns64.break_dnssec", Live: true, Help: "make addresses for clients that validate, too"},
-	{Name: "dns64.upstreams_validate", Live: true, Help: "the upstreams validate DNSSEC, and the way to them is trusted"},
-	{Name: "dns64.recursive_only", Live: true, Help: "make nothing for queries without RD"},
+	{Name: "dns64.upstreams", Live: true, Help: "resolvers that queries are forwarded to: 192.0.2.53, tcp://192.0.2.53 or tls://192.0.2.53#dns.example"},
+	{Name: "dns64.race", Live: true, Help: "true: send each query to all upstreams at once and take the first answer; false: try them in order"},
+	{Name: "dns64.clients", Live: true, Help: "prefixes of the clients that are served; empty: allow_v6, or else the prefixes routed out of the v6 interface"},
+	{Name: "dns64.open", Live: true, Help: "allow clients to be the whole Internet on a public address"},
+	{Name: "dns64.prefix_policy", Live: true, Help: "choice among several prefixes: first, all, round_robin, random or client_hash"},
+	{Name: "dns64.ranges", Live: true, Help: "IPv4 prefixes with a separate IPv6 prefix: 198.51.100.0/24=2001:db8:65::/96"},
+	{Name: "dns64.exclude", Live: true, Help: "IPv6 addresses that are ignored in answers; any: all of them"},
+	{Name: "dns64.mapped", Live: true, Help: "IPv4 addresses that may be embedded in IPv6 addresses; empty: all"},
+	{Name: "dns64.translate_all", Live: true, Help: "domains for which synthesized IPv6 addresses replace the real ones; true: all"},
+	{Name: "dns64.suffix", Live: true, Help: "bits after the IPv4 address in prefixes shorter than /96"},
+	{Name: "dns64.on_aaaa_error", Live: true, Help: "answer when the query for AAAA fails: synthesize or servfail"},
+	{Name: "dns64.break_dnssec", Live: true, Help: "synthesize addresses for validating clients, too"},
+	{Name: "dns64.upstreams_validate", Live: true, Help: "the upstreams validate DNSSEC, and the path to them is trusted"},
+	{Name: "dns64.recursive_only", Live: true, Help: "do not synthesize for queries without RD"},
 	{Name: "dns64.max_in_flight", Live: true, Help: "queries that may wait for upstreams at once"},
 	{Name: "dns64.udp_size", Live: true, Help: "longest answer over UDP"},
 	{Name: "dns64.rate_per_second", Live: true, Help: "answers over UDP to one network, /24 or /56; 0: no limit"},
-	{Name: "dns64.cache.size", Live: true, Help: "answers of upstreams that are kept, and as many of ours; 0: none"},
-	{Name: "dns64.cache.min_ttl", Live: true, Help: "shortest time for which an answer is kept"},
-	{Name: "dns64.cache.max_ttl", Live: true, Help: "longest time for which an answer is kept"},
-	{Name: "dns64.cache.max_negative_ttl", Live: true, Help: "longest time for which it is kept that there is nothing"},
-	{Name: "dns64.cache.prefetch", Live: true, Help: "ask again for names that are asked for often, before they expire"},
-	{Name: "dns64.cache.serve_stale", Live: true, Help: "serve what has expired while no upstream answers, for up to a day"},
+	{Name: "dns64.cache.size", Live: true, Help: "cached answers of upstreams, and as many synthesized ones; 0: none"},
+	{Name: "dns64.cache.min_ttl", Live: true, Help: "shortest time for which an answer is cached"},
+	{Name: "dns64.cache.max_ttl", Live: true, Help: "longest time for which an answer is cached"},
+	{Name: "dns64.cache.max_negative_ttl", Live: true, Help: "longest time for which a negative answer is cached"},
+	{Name: "dns64.cache.prefetch", Live: true, Help: "refresh popular names before they expire"},
+	{Name: "dns64.cache.serve_stale", Live: true, Help: "serve expired answers for up to a day while no upstream answers"},
 }
 
-// find returns the key of that name, which may be Jool's.
+// find returns the key with the name, which may be one of Jool's.
 func find(name string) (Key, alias, error) {
 	a := alias{}
 	if i := slices.IndexFunc(aliases, func(a alias) bool { return a.name == name }); i >= 0 {
@@ -149,7 +149,7 @@ func find(name string) (Key, alias, error) {
 	return Key{}, a, unknownKey(name)
 }
 
-// unknownKey says why there is no such key, and which may have been meant.
+// unknownKey returns the error for a name that is no key, with the most similar name.
 func unknownKey(name string) error {
 	switch name {
 	case "pool6", "pool4", "bib":
@@ -161,7 +161,7 @@ func unknownKey(name string) error {
 	var names []string
 	whole := map[string]string{} // the key of each name
 	for _, k := range Keys() {
-		last := k.Name[strings.LastIndexByte(k.Name, '.')+1:] // people leave out the section
+		last := k.Name[strings.LastIndexByte(k.Name, '.')+1:] // a common mistake: the section is missing
 		for _, n := range []string{last, k.Name} {
 			if _, ok := whole[n]; !ok {
 				names, whole[n] = append(names, n), k.Name
@@ -175,7 +175,7 @@ func unknownKey(name string) error {
 	return fmt.Errorf("unknown key %q; nat64ctl config get lists them", name)
 }
 
-// at returns the field of a key.
+// at returns the field for a key.
 func (f *file) at(key string) reflect.Value {
 	v := reflect.ValueOf(f).Elem()
 	for name := range strings.SplitSeq(key, ".") {
@@ -185,7 +185,7 @@ func (f *file) at(key string) reflect.Value {
 	return v
 }
 
-// text writes a value in the one notation that a configuration shows, which is one that a file may have.
+// text returns a value in the canonical notation, which is valid in a file.
 func text(v reflect.Value) string {
 	if v.Kind() != reflect.Slice {
 		return fmt.Sprint(v.Interface())
@@ -197,7 +197,7 @@ func text(v reflect.Value) string {
 	return strings.Join(l, ",")
 }
 
-// set reads a value into a field. A list is replaced by a new one: the old one belongs to another configuration.
+// set parses a value into a field. It allocates a new list, because other configurations share the old one.
 func set(v reflect.Value, text string) error {
 	if v.Kind() != reflect.Slice {
 		parsed, err := decodeText(reflect.TypeFor[string](), v.Type(), text)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// join puts a key behind the path of its section.
+// join appends a key to the path of its section.
 func join(section, key string) string {
 	if section == "" {
 		return key
@@ -23,7 +23,7 @@ func keysOf(t reflect.Type) []string {
 	return keys
 }
 
-// fieldOf returns the field of a section that has the key.
+// fieldOf returns the field of a section for a key.
 func fieldOf(t reflect.Type, key string) (reflect.StructField, bool) {
 	for i := range t.NumField() {
 		if f := t.Field(i); f.Tag.Get("yaml") == key {
@@ -33,8 +33,8 @@ func fieldOf(t reflect.Type, key string) (reflect.StructField, bool) {
 	return reflect.StructField{}, false
 }
 
-// unknown says that a section has no such key, and which one may have been meant: one of the section that is spelled
-// nearly so, or one of that name in another section.
+// unknown returns the problem with a key that a section does not have. It suggests a key of the section with a similar name,
+// or one with the same name in another section.
 func unknown(t reflect.Type, key string) string {
 	best := nearest(key, keysOf(t), 0)
 	if best == "" {
@@ -46,7 +46,7 @@ func unknown(t reflect.Type, key string) string {
 	return fmt.Sprintf("unknown key; known here: %s", strings.Join(keysOf(t), ", "))
 }
 
-// elsewhere returns the path of the first key of that name below a section, or nothing.
+// elsewhere returns the path of the first key with the name below a section, or "".
 func elsewhere(t reflect.Type, section, key string) string {
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -67,8 +67,8 @@ func elsewhere(t reflect.Type, section, key string) string {
 	return ""
 }
 
-// nearest returns the word that is spelled most like another one, or nothing when more than a third of that differs, its
-// first bytes not counted.
+// nearest returns the most similar of the words, or "" if more than a third of the word differs from each. prefix is the
+// number of leading bytes that do not count for the third.
 func nearest(word string, words []string, prefix int) string {
 	best, distance := "", 1+max(1, (len(word)-prefix)/3)
 	for _, w := range words {
@@ -79,7 +79,7 @@ func nearest(word string, words []string, prefix int) string {
 	return best
 }
 
-// editDistance is the number of bytes to insert, delete or replace to make b of a (Levenshtein).
+// editDistance returns the number of bytes to insert, delete or replace to turn a into b (Levenshtein).
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// visit calls f with the path of every key of the layout, as the features table writes it.
+// visit calls f with the path of every key of the layout, in the notation of the features table.
 func visit(t reflect.Type, section string, f func(key string, t reflect.Type)) {
 	for i := range t.NumField() {
 		key, sub := join(section, t.Field(i).Tag.Get("yaml")), t.Field(i).Type
@@ -24,7 +24,7 @@ func visit(t reflect.Type, section string, f func(key string, t reflect.Type)) {
 	}
 }
 
-// TestReferenceHasEveryKey reads the reference file with its examples switched on.
+// TestReferenceHasEveryKey reads the reference file with its examples enabled.
 func TestReferenceHasEveryKey(t *testing.T) {
 	t.Parallel()
 	reference, err := os.ReadFile("nat64d.yaml")
@@ -46,7 +46,7 @@ func TestReferenceHasEveryKey(t *testing.T) {
 	})
 }
 
-// TestFeatures writes each feature's key into a file: at its off values it is accepted, at another it is refused.
+// TestFeatures writes each feature's key into a file. Its off values are accepted, another value is refused.
 func TestFeatures(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
@@ -102,8 +102,8 @@ func TestEditDistance(t *testing.T) {
 	}
 }
 
-// TestKeysAreThoseOfTheLayout holds the table of keys against the layout: each single value and list of values has its
-// row, in the same order, but for those that this version does nothing with.
+// TestKeysAreThoseOfTheLayout compares the table of keys with the layout. Each single value and list of values has a row, in
+// the same order, except those without effect in this version.
 func TestKeysAreThoseOfTheLayout(t *testing.T) {
 	t.Parallel()
 	var want, got []string
@@ -129,8 +129,8 @@ func TestKeysAreThoseOfTheLayout(t *testing.T) {
 	}
 }
 
-// The reference file says "restart" of the keys that need one, and of no others, and the page on configuration lists them.
-func TestRestartIsSaidAlike(t *testing.T) {
+// The reference file marks exactly the keys that need a restart, and docs/configuration.md lists them.
+func TestReferenceAndPageListRestartKeys(t *testing.T) {
 	t.Parallel()
 	reference, err := os.ReadFile("nat64d.yaml")
 	if err != nil {
@@ -160,7 +160,7 @@ func TestRestartIsSaidAlike(t *testing.T) {
 	}
 }
 
-// TestVariablesAreDistinct holds that the _ of a variable may stand for a dot and for itself without two keys meeting.
+// TestVariablesAreDistinct checks that no two keys have the same variable, although _ replaces dots and is part of keys.
 func TestVariablesAreDistinct(t *testing.T) {
 	t.Parallel()
 	keyOf := map[string]string{}
@@ -170,7 +170,7 @@ func TestVariablesAreDistinct(t *testing.T) {
 			t.Errorf("%s stands for %s and for %s", v, other, key)
 		}
 		if foreign(v, "tcp://192.0.2.1:53") {
-			t.Errorf("%s, of %s, is taken for a variable of somebody else", v, key)
+			t.Errorf("%s, of %s, counts as a variable of another program", v, key)
 		}
 		keyOf[v] = key
 	}

@@ -12,10 +12,9 @@ import (
 	"github.com/go-viper/mapstructure/v2"
 )
 
-// Load reads the file at path and then, in the order of their names, the *.yaml files in the folder conf.d beside it:
-// their rows of pool6, pool4 and bib come after those that are there, everything else replaces. An empty path reads no
-// file, which leaves the defaults. Environment variables count more than files, and flags more than variables. The error
-// of a refused configuration is a Problems.
+// Load reads the file at path and then the *.yaml files in the folder conf.d next to it, in the order of their names. A later
+// file appends to the rows of pool6, pool4 and bib and replaces all other values. With an empty path Load reads no file.
+// Environment variables override files, and flags override variables. The error of a refused configuration is a Problems.
 func Load(path string, o Overrides) (*Config, error) { return newDocument().load(path, o) }
 
 func (d *document) load(path string, o Overrides) (*Config, error) {
@@ -28,14 +27,14 @@ func (d *document) load(path string, o Overrides) (*Config, error) {
 	return d.finish(o)
 }
 
-// Parse reads a single file, which messages call by that name, and not the environment.
+// Parse reads a single file and no environment variables. Messages contain the name.
 func Parse(name string, r io.Reader, o Overrides) (*Config, error) {
 	d := newDocument()
 	d.read(name, r)
 	return d.finish(o)
 }
 
-// Default returns the configuration of an empty file. It lacks the interfaces' names, which have no default.
+// Default returns the configuration of an empty file, without the names of the interfaces, which have no default.
 func Default() *Config {
 	return newDocument().check(fresh())
 }
@@ -74,7 +73,7 @@ func (d *document) openFolder(path string) {
 	}
 }
 
-// unreadable notes that a file cannot be opened. The error's own text repeats the path.
+// unreadable records that a file cannot be opened. It omits the path from the error, since messages begin with it.
 func (d *document) unreadable(path string, err error) {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
@@ -83,7 +82,7 @@ func (d *document) unreadable(path string, err error) {
 	d.breaks(position{place: path}, "%v", err)
 }
 
-// finish turns what was read into a Config.
+// finish applies the flags and turns the settings into a Config.
 func (d *document) finish(o Overrides) (*Config, error) {
 	if d.broken {
 		return nil, d.problems.sorted(d.files)
@@ -103,7 +102,7 @@ func (d *document) finish(o Overrides) (*Config, error) {
 	return c, nil
 }
 
-// decode lays the settings over the defaults.
+// decode applies the settings to the defaults.
 func (d *document) decode() *file {
 	f := fresh()
 	d.decodeErrors(d.settings.UnmarshalExact(f, func(c *mapstructure.DecoderConfig) {
@@ -115,8 +114,8 @@ func (d *document) decode() *file {
 	return f
 }
 
-// decodeErrors notes each value that could not be read, under the key that mapstructure names. Its errors are a tree:
-// each section wraps those of its keys.
+// decodeErrors records each value that could not be parsed, with the key from mapstructure. The errors form a tree, in which
+// a section wraps the errors of its keys.
 func (d *document) decodeErrors(err error) {
 	var inner *mapstructure.DecodeError
 	switch e := err.(type) {

@@ -13,18 +13,18 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// dropIn is the file of conf.d that Persist writes. Its number leaves room behind it.
+// dropIn is the file in conf.d that Persist writes. The number lets an operator add files that override it.
 const dropIn = "90-nat64ctl.yaml"
 
 const dropInHead = "# Written by nat64ctl config set --persist. Edit it as you like: other keys and comments stay.\n"
 
-// draft is a drop-in as it would be.
+// draft is a drop-in that has not been written yet.
 type draft struct{ name, text string }
 
-// Persist keeps the value that a key has in c for the next start: it writes it into a drop-in beside the file at path,
-// and returns the drop-in's path. The file appears whole or not at all, and nothing is written when the configuration
-// would not be correct with it, or when the key is set again by a file that is read later. Path and overrides are those
-// that were given to Load. It must not be called by two goroutines at once.
+// Persist saves the value of a key for the next start. It writes the value into a drop-in next to the file at path and
+// returns the path of the drop-in. The file is replaced atomically. Persist writes nothing if the configuration would then be
+// refused, or if a later file, a variable or a flag overrides the key. Path and overrides are those that were passed to Load.
+// Two goroutines must not call it at the same time.
 func (c *Config) Persist(path string, o Overrides, name string) (string, error) {
 	k, _, err := find(name)
 	if err != nil {
@@ -50,7 +50,7 @@ func (c *Config) Persist(path string, o Overrides, name string) (string, error) 
 	return target, replaceFile(target, after)
 }
 
-// effective reads the configuration as it would be with that drop-in, and says why the key would not have the value.
+// effective loads the configuration with the new text of the drop-in, and returns an error if the key does not get the value.
 func effective(path string, o Overrides, key, value, text string) error {
 	d := newDocument()
 	d.draft = draft{dropIn, text}
@@ -64,7 +64,7 @@ func effective(path string, o Overrides, key, value, text string) error {
 	return nil
 }
 
-// edited returns the text of a file with the value of one key replaced or added.
+// edited returns the text of a file after replacing or adding the value of one key.
 func edited(text []byte, key string, value *yaml.Node) ([]byte, error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(text, &root); err != nil {
@@ -92,7 +92,7 @@ func edited(text []byte, key string, value *yaml.Node) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// child returns the value of a key in a section, which is added if it is not there.
+// child returns the value of a key in a section, and adds the key if it is missing.
 func child(section *yaml.Node, name string) *yaml.Node {
 	for i := 0; i+1 < len(section.Content); i += 2 {
 		if section.Content[i].Value == name {
@@ -103,7 +103,7 @@ func child(section *yaml.Node, name string) *yaml.Node {
 	return section.Content[len(section.Content)-1]
 }
 
-// valueNode returns a value as YAML. A plain scalar has no tag: our reader takes its text.
+// valueNode returns a value as YAML. A scalar needs no tag, because Load reads its text.
 func valueNode(text string, list bool) *yaml.Node {
 	if !list {
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: text}
@@ -115,8 +115,8 @@ func valueNode(text string, list bool) *yaml.Node {
 	return n
 }
 
-// replaceFile writes a file that a crash leaves either as it was or as it is to be. The temporary one begins with a dot,
-// which Load does not read.
+// replaceFile replaces a file atomically: after a crash it has the old or the new content. The name of the temporary file
+// begins with a dot, so Load ignores it.
 func replaceFile(path string, text []byte) error {
 	folder := filepath.Dir(path)
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -126,7 +126,7 @@ func replaceFile(path string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // in vain once it has been renamed
+	defer os.Remove(f.Name()) // fails after the rename
 	_, err = f.Write(text)
 	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"nat64d/config"
 )
 
-// kept is a configuration file in a folder of its own, with what it says now.
+// kept is a configuration file in its own folder, with the current configuration.
 type kept struct {
 	t    *testing.T
 	path string
@@ -45,7 +45,7 @@ func (k *kept) load() {
 	k.c = c
 }
 
-// set changes a key and keeps it.
+// set changes a key and persists it.
 func (k *kept) set(name, value string) error {
 	k.t.Helper()
 	c, err := k.c.With(name, value)
@@ -130,7 +130,7 @@ func TestPersistLeavesTheRestOfTheFile(t *testing.T) {
 	}
 }
 
-// TestPersistRefused checks that nothing is written when it would have no effect or do harm.
+// TestPersistRefused checks that Persist writes nothing if the value would have no effect or break the configuration.
 func TestPersistRefused(t *testing.T) {
 	t.Parallel()
 	if _, err := config.Default().Persist("", named, "udp-timeout"); err == nil || err.Error() != "nat64d was started without a configuration file, so no value can be kept; start it with -c FILE" {

@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// Problem is one thing that is wrong with a configuration.
+// Problem is one mistake in a configuration.
 type Problem struct {
-	Place   string // path of the file, or name of the environment variable or of the flag, with its dashes; may be empty
-	Line    int    // of the file; 0 when no single line is at fault
+	Place   string // path of the file, name of the environment variable, or flag with its dashes; may be empty
+	Line    int    // line in the file, or 0
 	Key     string // path of the key, such as pool4[0].ports; may be empty
-	Message string // what is wrong and what would be right
+	Message string // the mistake and a correct value
 }
 
-// OnCommandLine reports whether the command line is at fault, or nothing is that has a place.
+// OnCommandLine reports whether the problem is with a flag or with a key that no source sets.
 func (p Problem) OnCommandLine() bool { return p.Place == "" || strings.HasPrefix(p.Place, "--") }
 
-// String returns the problem as one line: where, what, why.
+// String returns the problem in one line.
 func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(position{p.Place, p.Line}.String())
@@ -31,11 +31,11 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Problems is the error of a configuration that was refused: all that is wrong with it, in the order of the files and
-// their lines. It is never empty.
+// Problems is the error of a refused configuration. It has all problems in the order of the files and their lines, and is
+// never empty.
 type Problems []Problem
 
-// Error returns the problems, one a line.
+// Error returns the problems, one per line.
 func (ps Problems) Error() string {
 	lines := make([]string, len(ps))
 	for i, p := range ps {
@@ -44,8 +44,8 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// sorted puts the problems of each file in the order of its lines. Files keep the order in which they were read.
-// Variables and flags follow, and then missing keys, which have no place: an earlier mistake may be why they are missing.
+// sorted orders the problems by file and line. Files keep the order in which they were read. Variables and flags follow, and
+// then missing keys, which have no place: an earlier mistake may be the cause that they are missing.
 func (ps Problems) sorted(files []string) Problems {
 	place := func(p Problem) int {
 		if i := slices.Index(files, p.Place); i >= 0 {

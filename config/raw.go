@@ -6,9 +6,8 @@ import (
 	"nat64d/pool4"
 )
 
-// file mirrors the layout of a configuration file: the tags are its keys, and the value that fresh returns holds its
-// defaults. It is the one list of the keys that exist. Fields of features that this version does not have yet are
-// here too, so that their keys are known; features.go says which of their values are accepted.
+// file mirrors the layout of a configuration file and defines its keys by the tags. Function fresh returns the defaults. The
+// keys of features that this version does not implement are included; features.go lists their accepted values.
 type file struct {
 	Version             int          `yaml:"version"`
 	Interfaces          rawIfaces    `yaml:"interfaces"`
@@ -34,16 +33,16 @@ type file struct {
 	RA                  rawRA        `yaml:"ra"`
 	HA                  rawHA        `yaml:"ha"`
 	State               rawState     `yaml:"state"`
-	AllowUnsafeTimeouts bool         `yaml:"allow_unsafe_timeouts"` // also known here, where people look for it first
+	AllowUnsafeTimeouts bool         `yaml:"allow_unsafe_timeouts"` // another name of sessions.allow_unsafe_timeouts
 }
 
-// Types of single values beside bool, int and string. Their String methods write what their parsers in scalar.go read.
+// Types of single values in addition to bool, int and string. scalar.go has their parsers, which read what String returns.
 type (
 	number   int           // an integer, or "auto", which is 0
-	octet    int           // 0 to 255, or "copy", which is copied
+	octet    int           // 0 to 255, or "copy", which is the constant copied
 	clamp    int           // an MSS, or "off" or "auto", which are MSSOff and MSSAuto
-	interval time.Duration // a duration as a file writes it
-	words    []string      // a list that a single word may stand for
+	interval time.Duration // a duration in the notation of the file
+	words    []string      // a list that may be written as a single word
 )
 
 const copied octet = -1
@@ -241,7 +240,7 @@ type rawState struct {
 	RestoreMaxAge      interval `yaml:"restore_max_age"`
 }
 
-// Words of the file whose meaning is a boolean.
+// Words for the two values of a boolean.
 const (
 	endpointIndependent = "endpoint_independent"
 	addressDependent    = "address_dependent"
@@ -257,7 +256,7 @@ const (
 	dropChecksum        = "drop"
 )
 
-// fresh returns the defaults. Lists of rows are empty.
+// fresh returns the defaults, with empty lists of rows.
 func fresh() *file {
 	return &file{
 		Version:    1,

@@ -10,14 +10,14 @@ import (
 	"nat64d/pool4"
 )
 
-// decodeText is the hook that reads the text of a scalar as the type of its key. It is the only place where a value's
-// notation is decided.
+// decodeText is the mapstructure hook that parses the text of a scalar into the type of its key. Only this function defines
+// the notation of values.
 func decodeText(from, to reflect.Type, data any) (any, error) {
 	text, ok := data.(string)
 	if !ok {
 		return data, nil
 	}
-	if to.Kind() == reflect.Slice { // a file has a list there, but a variable or flag has only text
+	if to.Kind() == reflect.Slice { // from a variable or a flag
 		return splitList(text), nil
 	}
 	switch to {
@@ -31,7 +31,7 @@ func decodeText(from, to reflect.Type, data any) (any, error) {
 		}
 		n, err := parseInt(text)
 		if err == nil && n == 0 {
-			err = fmt.Errorf("0 says nothing; write auto or a number")
+			err = fmt.Errorf("must be auto or a number above 0")
 		}
 		return number(n), err
 	case reflect.TypeFor[octet]():
@@ -50,12 +50,12 @@ func decodeText(from, to reflect.Type, data any) (any, error) {
 	}
 }
 
-// splitList cuts a list that is written as one text at its commas and blanks. It may have brackets as in a file.
+// splitList splits the text of a list at commas and blanks. The list may be in brackets.
 func splitList(text string) []string {
 	return split(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
 }
 
-// parsePool4 reads a row of pool4 as a flag has it: an address, alone or with ports behind it.
+// parsePool4 reads a row of pool4 from a variable or a flag: an address with optional ports.
 func parsePool4(text string) rawPool4 {
 	address, ports := pool4.Split(text)
 	if ports == "" {
@@ -64,7 +64,7 @@ func parsePool4(text string) rawPool4 {
 	return rawPool4{Address: address, Ports: ports}
 }
 
-// parseBool reads the words of YAML 1.1 and of Jool, in small letters or capitals.
+// parseBool reads the booleans of YAML 1.1 and of Jool, regardless of case.
 func parseBool(s string) (bool, error) {
 	switch strings.ToLower(s) {
 	case "true", "yes", "on", "1":
@@ -75,8 +75,7 @@ func parseBool(s string) (bool, error) {
 	return false, fmt.Errorf("%q is neither true nor false", s)
 }
 
-// parseInt reads a decimal number. A leading zero is refused, since YAML 1.1 reads such a number as octal and people
-// do not.
+// parseInt reads a decimal number. It refuses a leading zero, because YAML 1.1 reads such a number as octal.
 func parseInt(s string) (int, error) {
 	if len(s) > 1 && s[0] == '0' && strings.Trim(s, "0123456789") == "" {
 		return 0, fmt.Errorf("%q has a leading zero; write it without", s)
@@ -99,10 +98,10 @@ func parseOctet(s string) (octet, error) {
 	return octet(n), nil
 }
 
-// value returns what to write, which is nothing when it is copied.
+// value returns the octet to write, or 0 for copied.
 func (o octet) value() uint8 { return uint8(max(o, 0)) }
 
-// String writes the octet as a file does.
+// String returns the octet in the notation of the file.
 func (o octet) String() string {
 	if o == copied {
 		return "copy"
@@ -112,7 +111,7 @@ func (o octet) String() string {
 
 func parseClamp(s string) (clamp, error) {
 	switch s {
-	case "off", "no", "false": // "off" is a boolean in YAML 1.1, which some tools write as false
+	case "off", "no", "false": // some tools write off, a boolean in YAML 1.1, as false
 		return MSSOff, nil
 	case "auto":
 		return MSSAuto, nil
@@ -130,7 +129,7 @@ const (
 	maxMSS = 65535 - 40
 )
 
-// String writes the clamp as a file does.
+// String returns the clamp in the notation of the file.
 func (c clamp) String() string {
 	switch c {
 	case MSSOff:
@@ -141,7 +140,7 @@ func (c clamp) String() string {
 	return strconv.Itoa(int(c))
 }
 
-// String writes the number as a file does.
+// String returns the number in the notation of the file.
 func (n number) String() string {
 	if n == 0 {
 		return "auto"
@@ -149,7 +148,7 @@ func (n number) String() string {
 	return strconv.Itoa(int(n))
 }
 
-// parseDuration reads 90s, 5m, 1h30m, or HH:MM:SS as Jool writes it.
+// parseDuration reads 90s, 5m, 1h30m, or Jool's HH:MM:SS.
 func parseDuration(s string) (time.Duration, error) {
 	if d, ok := clock(s); ok {
 		return d, nil
@@ -164,7 +163,7 @@ func parseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// String writes the duration as a file does: 2h4m rather than 2h4m0s.
+// String returns the duration in the notation of the file: 2h4m instead of 2h4m0s.
 func (v interval) String() string {
 	s := time.Duration(v).String()
 	if strings.HasSuffix(s, "m0s") {
@@ -176,7 +175,7 @@ func (v interval) String() string {
 	return s
 }
 
-// clock reads HH:MM:SS, with any number of hours up to four digits.
+// clock reads HH:MM:SS, with up to four digits for the hours.
 func clock(s string) (time.Duration, bool) {
 	part := strings.Split(s, ":")
 	if len(part) != 3 || len(part[0]) < 1 || len(part[0]) > 4 || len(part[1]) != 2 || len(part[2]) != 2 {

@@ -10,14 +10,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// walker takes the settings of one file out of its nodes, as the layout in type file prescribes.
+// walker reads the settings of one file from its YAML nodes, by the layout in type file.
 type walker struct {
 	*document
 	file string
 }
 
-// value returns the settings at a node as a map, a list or a string; nil when it has none, as a section without
-// entries has, which leaves the defaults standing.
+// value returns the settings at a node as a map, a list or a string. It returns nil for an empty node, such as a section
+// without entries, and after a problem.
 func (w walker) value(n *yaml.Node, t reflect.Type, key string) any {
 	switch {
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
@@ -64,7 +64,7 @@ func (w walker) section(n *yaml.Node, t reflect.Type, key string) any {
 		default:
 			seen[k.Value] = k.Line
 			if empty(v) {
-				continue // what an earlier file says stands
+				continue // does not override an earlier file
 			}
 			w.where[sub] = position{w.file, k.Line}
 			if s := w.value(v, f.Type, sub); s != nil {
@@ -75,7 +75,7 @@ func (w walker) section(n *yaml.Node, t reflect.Type, key string) any {
 	return m
 }
 
-// values returns a list of single values. It replaces the one of an earlier file, unlike a list of rows.
+// values returns a list of single values, which replaces the list of an earlier file.
 func (w walker) values(n *yaml.Node, t reflect.Type, key string) any {
 	if n.Kind == yaml.ScalarNode && t == reflect.TypeFor[words]() {
 		return []string{n.Value}
@@ -100,7 +100,7 @@ func (w walker) values(n *yaml.Node, t reflect.Type, key string) any {
 	return l
 }
 
-// list returns the rows of a list, behind those of earlier files: viper itself would replace them.
+// list returns the rows of a list after those of earlier files. Viper alone would replace the earlier ones.
 func (w walker) list(n *yaml.Node, t reflect.Type, key string) any {
 	if n.Kind != yaml.SequenceNode {
 		w.problem(key, "is %s, but must be a list", kindName(n))
@@ -122,12 +122,12 @@ func (w walker) list(n *yaml.Node, t reflect.Type, key string) any {
 	return l
 }
 
-// empty reports whether nothing stands at a node.
+// empty reports whether a node has no value.
 func empty(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
 var rowNumber = regexp.MustCompile(`\[\d+\]`)
 
-// available reports whether this version can do what the node asks for, and notes a problem when it cannot.
+// available reports whether this version implements the setting at a node, and records a problem if not.
 func (w walker) available(n *yaml.Node, key string) bool {
 	general := rowNumber.ReplaceAllString(key, "[]")
 	i := slices.IndexFunc(features, func(f feature) bool { return f.key == general })
@@ -142,7 +142,7 @@ func (w walker) available(n *yaml.Node, key string) bool {
 	return false
 }
 
-// flat writes a node in one line, as the features table does. Sections and what is in lists of lists show as "…".
+// flat returns a node in one line, in the notation of the features table. Sections and nested lists become "…".
 func flat(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.ScalarNode:

@@ -79,7 +79,7 @@ func (b *basis) clients() []netip.Prefix {
 
 // leadsAway says whether a route is one to everybody by another name than ::/0, such as 2000::/3 or the halves that a VPN
 // has: whoever is there is not a client, unless the configuration says that everybody may be.
-func (b *basis) leadsAway(p netip.Prefix) bool { return !b.conf.DNS64.Open && config.Everybody(p) }
+func (b *basis) leadsAway(p netip.Prefix) bool { return !b.conf.DNS64.Open && config.WholeInternet(p) }
 
 // private says whether non-global IPv4 addresses may stand behind a prefix: no name must have an address to which packets
 // are dropped. Without a pool, as beside a gateway elsewhere, it is not known whether it is one within a network of such
