@@ -6,20 +6,20 @@ import (
 	"unsafe"
 )
 
-// reserve returns n zero values that belong to owner, a pointer to the object that the result is kept in: when the owner
-// is garbage, the memory is gone. T holds no pointers.
+// reserve returns n zero values of memory that the kernel maps. The memory is unmapped when owner, the object that
+// holds the result, is garbage. T holds no pointers.
 //
-// The memory is not the garbage collector's: a reservation is as large as the table may ever be, so it would let the
-// collector wait until as much garbage has come together. It costs nothing until it is touched, by the small page. In a
-// large table, visited at random, much of an access would be spent on finding its page: so its owner prepares it, in
-// huge pages, ahead of those who would otherwise wait for the kernel to find one.
+// The garbage collector does not manage the memory: a reservation has the maximum size of the table, and the collector
+// would wait for as much garbage before it runs. The kernel allocates a small page at the first access to it. Random
+// accesses to a large table would spend much of their time on page table walks, so the owner prepares the memory in
+// huge pages before it is used; otherwise an access would wait for the kernel to find a huge page.
 func reserve[O, T any](owner *O, n int) []T {
 	var t T
 	size := max(n, 1) * int(unsafe.Sizeof(t))
 	raw, err := mapping(size)
 	switch {
 	case err != nil:
-		panic(&NoMemory{Bytes: size, Err: err}) // Go's own memory would end in a trace of the runtime
+		panic(&NoMemory{Bytes: size, Err: err}) // make would end the process instead
 	case raw == nil:
 		return make([]T, n)
 	}
@@ -27,15 +27,15 @@ func reserve[O, T any](owner *O, n int) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(&raw.used[0])), n)
 }
 
-// NoMemory is what the constructors of this package panic with when the kernel refuses the memory of a table, as it does
-// with a limit of address space or with strict overcommit, or would leave too little to the rest of the process. The caller
-// that chooses the size of the tables recovers from it.
+// NoMemory is the value with which the constructors of this package panic when the kernel refuses the memory of a
+// table, because of a limit on address space or strict overcommit, or when too little would be left for the rest of the
+// process. The caller that chooses the size of the tables recovers from it.
 type NoMemory struct {
 	Bytes int
 	Err   error
 }
 
-// Error returns how much was refused, and why.
+// Error returns the size that was refused and the kernel's reason.
 func (e *NoMemory) Error() string {
 	return fmt.Sprintf("the kernel refuses %d MiB of memory: %v", (e.Bytes+1<<20-1)>>20, e.Err)
 }
@@ -43,7 +43,7 @@ func (e *NoMemory) Error() string {
 // Unwrap returns the kernel's error.
 func (e *NoMemory) Unwrap() error { return e.Err }
 
-// Reserved calls reserve, which makes tables, and returns the *NoMemory that it panics with, or nil.
+// Reserved calls reserve, which makes tables, and returns the *NoMemory with which it panics, or nil.
 func Reserved(reserve func()) (err error) {
 	defer func() {
 		switch e := recover().(type) {
@@ -58,7 +58,7 @@ func Reserved(reserve func()) (err error) {
 	return nil
 }
 
-// Room returns a *NoMemory if the kernel would refuse so many bytes.
+// Room returns a *NoMemory if the kernel would refuse size bytes.
 func Room(size int) error {
 	if err := refuses(size); err != nil {
 		return &NoMemory{Bytes: size, Err: err}
@@ -66,5 +66,5 @@ func Room(size int) error {
 	return nil
 }
 
-// region is memory from the kernel: all of it, and the part that is used, which begins with a huge page.
+// region is a mapping: all of its memory, and the part that is used, which begins at a huge page.
 type region struct{ all, used []byte }

@@ -8,15 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hugePage is the size of a huge page of x86-64, and of arm64 with pages of 4 KiB. Where they have another size, only
-// the alignment is wrong.
+// hugePage is the size of a huge page on x86-64, and on arm64 with 4 KiB pages. With another size only the alignment is
+// wrong.
 const hugePage = 2 << 20
 
-// headroom is what a table has to leave to the rest of the process: Go's runtime ends it with a trace when the kernel refuses
-// memory.
+// headroom is the memory that a table must leave for the rest of the process: Go's runtime ends the process when the
+// kernel refuses memory.
 const headroom = 128 << 20
 
-// mapping returns size bytes of the kernel's memory, or nil if for so few bytes it is not asked.
+// mapping maps size bytes, or returns nil if size is less than a huge page: Go's heap then serves.
 func mapping(size int) (*region, error) {
 	if size < hugePage {
 		return nil, nil
@@ -33,7 +33,7 @@ func mapping(size int) (*region, error) {
 	return &region{all: all, used: all[from : from+size : from+size]}, nil
 }
 
-// refuses returns the kernel's error if it refuses so many bytes more.
+// refuses returns the kernel's error if it refuses another size bytes.
 func refuses(size int) error {
 	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err == nil {
@@ -44,16 +44,16 @@ func refuses(size int) error {
 
 func unmap(all []byte) { _ = unix.Munmap(all) }
 
-// prepare has the kernel put a huge page under values, those from number first on that fill one, and returns the number
-// of the first value behind it. It takes a fraction of a millisecond, or 5 on a virtual machine whose host has to find
-// the memory. A kernel that does not do so (before 5.14) or has no huge pages is only slower, and so are values whose size
-// does not divide that of a page.
+// prepare asks the kernel for a huge page for the values that fill one, from index first on, and returns the index of
+// the first value after it. The call takes a fraction of a millisecond, or 5 ms on a virtual machine whose host must
+// find the memory. Without MADV_POPULATE_WRITE (Linux before 5.14), without huge pages, or with values whose size does
+// not divide that of a page, accesses are only slower.
 func prepare[T any](values []T, first int) (next int) {
 	size := int(unsafe.Sizeof(values[0]))
 	next = min(first+hugePage/size, len(values))
 	b := bytesOf(values[first:next])
 	if from := -int(uintptr(unsafe.Pointer(&b[0]))) & (hugePage - 1); from > 0 {
-		return min(first+(from+size-1)/size, len(values)) // up to where the next page begins, which is aligned
+		return min(first+(from+size-1)/size, len(values)) // up to the next page, which is aligned
 	}
 	if len(b) == hugePage {
 		_ = unix.Madvise(b, unix.MADV_HUGEPAGE)
@@ -62,7 +62,7 @@ func prepare[T any](values []T, first int) (next int) {
 	return next
 }
 
-// release gives the memory of values that are of no use any more back to the kernel. Who reads them still finds zeros.
+// release gives the memory of values that are no longer used back to the kernel. A late reader finds zeros there.
 func release[T any](values []T) {
 	if len(values) == 0 {
 		return

@@ -2,7 +2,7 @@
 
 package table
 
-// mapping returns nil: the race detector sees only Go's own memory.
+// mapping returns nil: the race detector watches only Go's heap.
 func mapping(int) (*region, error) { return nil, nil }
 
 func refuses(int) error { return nil }

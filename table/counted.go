@@ -8,10 +8,10 @@ type CountedKey interface {
 	Hash(Key) uint64
 }
 
-// Counted is a bounded table of rows that count what their key has. The first thing that is counted makes the row, and
-// the last one that goes frees it. Neither K nor V holds pointers.
+// Counted is a bounded table of rows that count the things of a key, such as the sessions of a client. The first count
+// makes the row, the last one that is given back frees it. Neither K nor V holds pointers.
 //
-// Update may be called by any goroutine. It takes the lock of one shard, chosen by the hash of the key. Find takes no lock
+// Any goroutine may call Update, which takes the lock of one shard, chosen by the hash of the key. Find takes no lock
 // and is for workers in a batch of the Epochs given to NewCounted.
 type Counted[K CountedKey, V any] struct {
 	key   Key
@@ -19,7 +19,7 @@ type Counted[K CountedKey, V any] struct {
 	rows  *Slab[row[K, V]]
 }
 
-// row is a key and what it counts. The key is written before the slot is published in the index and stays until the slot
+// row is a key and its counts. The key is written before the slot is published in the index and stays until the slot
 // has been retired and every batch of that time has ended.
 type row[K, V any] struct {
 	key   K
@@ -35,7 +35,7 @@ func NewCounted[K CountedKey, V any](max int, key Key, e *Epochs) *Counted[K, V]
 // counts something; if not, Update frees it. Update returns false, without a call of f, if k has no row and there is no room
 // for one.
 func (c *Counted[K, V]) Update(k K, f func(*V) (counts bool)) (ok bool) {
-	defer runtime.KeepAlive(c) // the caller's may be the last reference, and the rows are not Go's memory
+	defer runtime.KeepAlive(c) // the caller's may be the last reference, and the rows are not on Go's heap
 	h := k.Hash(c.key)
 	s := c.index.Lock(h)
 	defer s.Unlock()
@@ -66,8 +66,8 @@ func (c *Counted[K, V]) addLocked(s *Shard, h uint64, k K) uint32 {
 	return slot
 }
 
-// Find returns what k counts, to be read by atomic loads in the same batch and while c is reachable, or nil if it has no
-// row. A row that is freed meanwhile stays as its last Update has left it.
+// Find returns the row of k, or nil if there is none. The caller reads it by atomic loads, in the same batch and while
+// c is reachable. A row that is freed meanwhile keeps the contents that the last Update has left.
 func (c *Counted[K, V]) Find(k K) *V {
 	slot := c.find(c.index.Find(k.Hash(c.key)), k)
 	if slot == 0 {
@@ -82,7 +82,7 @@ func (c *Counted[K, V]) find(p Probe, k K) (slot uint32) {
 	return slot
 }
 
-// Len returns the number of rows. It takes the lock of one shard after the other.
+// Len returns the number of rows. It takes the locks of all shards, one after the other.
 func (c *Counted[K, V]) Len() (n int) {
 	for i := range c.index.Shards() {
 		s := c.index.LockShard(i)
@@ -92,19 +92,20 @@ func (c *Counted[K, V]) Len() (n int) {
 	return n
 }
 
-// Maintain does what Slab.Maintain and Index.Maintain do.
+// Maintain calls Slab.Maintain and Index.Maintain.
 func (c *Counted[K, V]) Maintain() {
 	c.rows.Maintain()
 	c.index.Maintain()
 }
 
-// Generation tells the Counted tables that replace each other apart. An entry of another table holds the Generation that
-// counts it, so that it is counted once and given back to the table that counts it; 0 is none.
+// Generation numbers the Counted tables that replace each other. An entry of another table holds the Generation of the
+// table that counts it, so that it is counted once and given back to the right table; 0 is none.
 //
-// Whoever replaces the table has the new one count all entries before it replaces that one, so the Generation that an
-// entry holds is never older than the last. Only a goroutine that is between two locks, for about a microsecond, can hold an
-// older one. It would take it for the current one after 65,535 replacements; each of them reserves memory and visits at
-// least 64 shards twice, which takes more than 10 µs, so 0.6 s is the least, and weeks at one reload a minute.
+// A new table counts all entries before the next one replaces it, so the Generation in an entry is the current one, the
+// one before it, or 0, and a wrap does no harm there. Only a goroutine between two locks, for about a microsecond, can
+// hold an older one. It would confuse that with the current one after 65,535 replacements. A replacement reserves
+// memory and locks at least 64 shards twice, which takes more than 10 µs, so that 65,535 take more than 0.6 s in a
+// loop, and 45 days at one reload a minute.
 type Generation uint16
 
 // Next returns the Generation that follows g.

@@ -52,7 +52,7 @@ func TestCountedModel(t *testing.T) {
 					return v.any()
 				})
 				if !ok {
-					t.Fatalf("no room for %v beside %d rows", k, len(model))
+					t.Fatalf("no room for %v with %d rows", k, len(model))
 				}
 				if model[k] = want; !want.any() {
 					delete(model, k)
@@ -77,8 +77,8 @@ func compareCounted(t *rapid.T, c *table.Counted[countedKey, tally], model map[c
 	}
 }
 
-// TestCountedRefusesFullShard aims all keys at one shard: the table refuses what has no room, and serves other shards and
-// the rows that it has.
+// TestCountedRefusesFullShard aims all keys at one shard: the table refuses rows for which there is no room, and
+// continues to count in existing rows and in other shards.
 func TestCountedRefusesFullShard(t *testing.T) {
 	t.Parallel()
 	c := table.NewCounted[countedKey, tally](1000, table.Key{}, table.NewEpochs(1))
@@ -94,7 +94,7 @@ func TestCountedRefusesFullShard(t *testing.T) {
 		t.Errorf("%d rows, want %d", c.Len(), n)
 	}
 	if !add(countedKey{0, n - 1}) || !add(countedKey{math.MaxUint64, 0}) {
-		t.Error("a full shard keeps the table from counting a row that it has, or one of another shard")
+		t.Error("the table refuses a row that it has, or one of another shard")
 	}
 	for i := range 3000 { // more than there are slots: a refused row gives its slot back
 		if add(countedKey{0, n + uint32(i)}) {
@@ -102,12 +102,12 @@ func TestCountedRefusesFullShard(t *testing.T) {
 		}
 	}
 	if !c.Update(countedKey{0, 0}, func(*tally) bool { return false }) || !add(countedKey{0, n}) {
-		t.Error("a row that is freed leaves no room for another one")
+		t.Error("no room after a row was freed")
 	}
 }
 
-// TestCountedReadersBesideWriters lets workers read a row by atomic loads while others make and free it.
-func TestCountedReadersBesideWriters(t *testing.T) {
+// TestCountedReadersDuringUpdates lets a worker read a row by atomic loads while others make and free it.
+func TestCountedReadersDuringUpdates(t *testing.T) {
 	t.Parallel()
 	const writers, rounds = 2, 5000
 	e := table.NewEpochs(1)

@@ -6,12 +6,12 @@ import (
 	"sync/atomic"
 )
 
-// Epochs tells when the last reader that may still look at a freed slot has gone. A reader announces itself for the
-// time of one batch; a slot that is freed meanwhile is reused only after that batch has ended, so that within a batch
-// a key never changes under a reader, though readers take no lock.
+// Epochs decides when a freed slot can be reused: when no reader can still have found it (epoch-based reclamation). A
+// reader announces itself for the time of one batch. A slot that is freed meanwhile is reused only after that batch has
+// ended, so that no key changes under a reader, although readers take no lock.
 //
-// Enter and Leave are called by worker w alone. Read, Wait and the methods of Slab that retire and reuse slots may be
-// called by any goroutine.
+// Only worker w calls Enter and Leave with its number. Any goroutine may call Read, Wait and the methods of Slab that
+// retire and reuse slots.
 type Epochs struct {
 	// now counts the batches of freed slots. It does not wrap: an increment comes with at least one freed slot, so even at
 	// 10^9 a second, more than the tables can free, 2^64 of them take 584 years.
@@ -20,14 +20,14 @@ type Epochs struct {
 	reading sync.Mutex // held by Read
 }
 
-// reader is what one worker says of itself: the epoch in which it entered its batch, 0 between batches. It fills two
-// cache lines (adjacent lines are fetched together), so that workers do not disturb each other.
+// reader holds the epoch in which a worker entered its batch, or 0 between batches. It fills two cache lines, because
+// processors fetch lines in pairs, so that workers do not share one.
 type reader struct {
 	epoch atomic.Uint64
 	_     [120]byte
 }
 
-// NewEpochs returns the epochs of so many workers, numbered from 0.
+// NewEpochs returns the epochs of a number of workers, which are numbered from 0.
 func NewEpochs(workers int) *Epochs {
 	e := &Epochs{readers: make([]reader, workers+1)}
 	e.now.Store(1)
@@ -37,11 +37,11 @@ func NewEpochs(workers int) *Epochs {
 // Enter begins a batch of worker w.
 func (e *Epochs) Enter(w int) { e.readers[w].epoch.Store(e.now.Load()) }
 
-// Leave ends a batch of worker w. What it found in a table is no longer to be used.
+// Leave ends a batch of worker w, which must no longer use the slots that it has found in the batch.
 func (e *Epochs) Leave(w int) { e.readers[w].epoch.Store(0) }
 
-// Read runs f, which may read tables like a worker in its batch. Concurrent calls wait for each other, and slots that are
-// freed meanwhile are reused only afterwards: f must be short.
+// Read runs f, which may read tables like a worker in its batch. Concurrent calls wait for each other, and no slot that
+// is freed meanwhile is reused before f returns: f must be short.
 func (e *Epochs) Read(f func()) {
 	e.reading.Lock()
 	defer e.reading.Unlock()
@@ -51,20 +51,20 @@ func (e *Epochs) Read(f func()) {
 	f()
 }
 
-// Wait returns when all batches that are under way now have ended. It must not be called in a batch.
+// Wait returns when all batches that have begun before the call have ended. A worker must not call it in a batch.
 func (e *Epochs) Wait() {
 	for now := e.next(); !e.passed(now); {
 		runtime.Gosched()
 	}
 }
 
-// next ends the current epoch and returns the new one: what was unlinked before the call cannot be found by a reader
-// that enters in it.
+// next begins an epoch and returns its number: a reader that enters in it cannot find a slot that was unlinked before
+// the call.
 func (e *Epochs) next() uint64 { return e.now.Add(1) }
 
-// passed reports whether no reader is left that entered before the epoch. Loads and stores of atomics are totally
-// ordered: a reader that is about to enter with an older number, but that passed does not see yet, looks at the
-// tables only after the unlinking.
+// passed reports whether all readers that entered before the epoch have left. Atomic loads and stores are totally
+// ordered: a reader that has loaded an older number but has not stored it yet reads the tables only after the slot was
+// unlinked.
 func (e *Epochs) passed(epoch uint64) bool {
 	for i := range e.readers {
 		if in := e.readers[i].epoch.Load(); in != 0 && in < epoch {

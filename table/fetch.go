@@ -2,10 +2,9 @@
 
 package table
 
-// fetch has the processor fetch the cache lines at n addresses. These are instructions of their own, and not loads whose
-// result nobody uses, because a load occupies its place among the instructions under way until the line has come. Even
-// so an instruction waits until the page has been found; the loop is as short as it can be, so that many of them are
-// under way at once.
+// fetch prefetches the cache lines at n addresses. It uses prefetch instructions instead of loads whose result is
+// unused, because a load occupies an entry of the reorder buffer until the line has arrived. A prefetch instruction
+// still waits for the page table walk; the loop is as short as possible, so that many of them overlap.
 //
 //go:noescape
 func fetch(at *uintptr, n int)

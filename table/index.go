@@ -7,35 +7,36 @@ import (
 	"unsafe"
 )
 
-// Index finds slots by the hash of their key. It is a set of shards, each an open-addressing table of buckets, each a
-// cache line of words: half hash, half slot. Whoever finds a slot compares the key, which the index does not know.
+// Index finds slots by the hash of their key. It is a set of shards. A shard is an open-addressing table of buckets,
+// and a bucket is a cache line of words, each half hash, half slot. The index does not know the keys: the caller of
+// Find compares them.
 //
-// Find takes no lock; it is for readers in a batch of the Epochs given to NewIndex, and for the holder of the shard's lock.
-// Insert, Remove and Each are methods of a locked Shard. A reader that runs beside a writer sees the state
-// before or after the change, growth included: words move only by growth, which leaves the old ones as they were.
+// Find takes no lock; it is for readers in a batch of the Epochs given to NewIndex, and for the holder of the shard's
+// lock. Insert, Remove and Each are methods of a locked Shard. A reader that runs concurrently with a writer sees the
+// state before or after the change, growth included: words move only by growth, which leaves the old words unchanged.
 //
-// A shard grows by copying itself, under its lock, into twice as many buckets, whose place has been reserved from the
-// beginning. It stays small by construction, since the shards are as many as the maximum of entries requires: about
-// 1,000 entries each. So no insertion takes long, however large the index, and other shards do not notice. The words
-// hold enough of the hash to be moved without a look at the entries. All shards grow at about the same time, since the
-// hash spreads evenly, and Maintain gives back the memory that they have left behind.
+// A shard grows by copying itself, under its lock, into twice as many buckets, whose address space NewIndex has
+// reserved. Shards stay small: their number follows from the maximum number of entries, at about 1,000 entries a shard.
+// So an insertion takes a bounded time in an index of any size, and does not delay other shards. The words hold enough
+// of the hash to be copied without access to the entries. The hash spreads evenly, so all shards grow at about the same
+// time, and Maintain gives the memory of the level that all have left back to the kernel.
 type Index struct {
 	epochs *Epochs
-	levels []atomic.Uint32 // of each shard: it has 1<<level buckets. Apart from the shards, since every search reads them
+	levels []atomic.Uint32 // of each shard, which has 1<<level buckets; apart from the shards because every search reads them
 	all    []bucket        // level after level, in each of them shard after shard
 	tiers  []tier          // by level: the parts of all
-	last   uint32          // the highest level that shards reach, but for one in millions
+	last   uint32          // the highest level that a shard reaches, except with probability < 1e-6
 	shards []Shard
 }
 
 // tier is the buckets of all shards at one level.
 type tier struct {
 	buckets []bucket
-	left    atomic.Uint32 // shards that have gone on to the next level
+	left    atomic.Uint32 // shards that have grown to the next level
 
 	// For Maintain.
 	ready int    // the buckets below have been prepared
-	since uint64 // the epoch in which all shards had left; 0: not yet, or not noticed
+	since uint64 // the epoch in which Maintain has seen that all shards had left; 0: not yet
 	empty bool   // the memory has been given back
 }
 
@@ -50,13 +51,13 @@ type Shard struct {
 }
 
 // bucket is a cache line. A word is the low half of the hash above the slot, or 0. The last word counts the slots that
-// stand behind this bucket because it was full when they came: a search ends where that is 0, and a slot that is
-// removed leaves nothing behind.
+// were inserted further on because this bucket was full: a search ends at a bucket where the count is 0, so that a
+// removed slot needs no tombstone.
 type bucket [bucketLen + 1]atomic.Uint64
 
 const (
 	bucketLen = 7
-	maxLoad   = 6 // slots for each bucket, on the average, with which a shard has to grow: then a third of them overflow
+	maxLoad   = 6 // mean number of slots of a bucket at which a shard grows; then a third of the buckets overflow
 	perShard  = 1024
 	minShards = 64
 )
@@ -67,7 +68,7 @@ func NewIndex(max int, e *Epochs) *Index {
 	if n < minShards {
 		n = minShards
 	}
-	most := 2*max/n + minShards // slots in one shard; those of 1,024 would have to be 32 standard deviations off
+	most := 2*max/n + minShards // slots of one shard; a share of 1,024 would have to deviate by 32 standard deviations
 	levels := 1 + bits.Len(uint(most/maxLoad))
 	last := uint32(bits.Len(uint(max / n * 5 / 4 / maxLoad)))
 	x := &Index{epochs: e, last: last, levels: make([]atomic.Uint32, n), tiers: make([]tier, levels), shards: make([]Shard, n)}
@@ -88,8 +89,8 @@ func (x *Index) Find(hash uint64) Probe {
 	return Probe{buckets: b, tag: uint32(hash), at: uint32(hash), last: uint32(hash) + uint32(len(b))}
 }
 
-// Home is the bucket that a slot is in, unless it was full, and what tells its hash from others there. It is good for the
-// batch in which it was made.
+// Home is the bucket in which a slot with a hash is, unless the bucket was full, and the tag that distinguishes the
+// hash from others there. It is valid in the batch in which it was made.
 type Home struct {
 	at       uint32 // in Index.all
 	overflow uint32 // where a slot is if that was full
@@ -106,12 +107,13 @@ func (x *Index) Home(hash uint64) Home {
 	return Home{at: first + tag&mask, overflow: first + (tag+1)&mask, tag: tag}
 }
 
-// Line returns where a home is, for Lines.
+// Line returns the address of a home, for Lines.
 func (x *Index) Line(h Home) uintptr { return uintptr(unsafe.Pointer(&x.all[h.at])) }
 
-// Guess returns a slot whose hash probably agrees, or 0. It finds nearly all that Find does. In contrast to Find it takes the
-// same time wherever in its home the slot is, so that the processor can go on to the next search meanwhile. It stays within
-// the shard: what a neighbour has left behind when it grew may name slots that have been given to others since.
+// Guess returns a slot whose hash probably agrees, or 0. It finds nearly all slots that Find finds. Unlike Find it has
+// no branch that depends on the position of the slot in its bucket, so that the processor can start the next search
+// meanwhile. It stays within the shard: what a neighbour has left behind when it grew may name slots that have been
+// given to others since.
 func (x *Index) Guess(h Home) (slot uint32) {
 	b := &x.all[h.at]
 	if slot = b.guess(h.tag); slot == 0 && b[bucketLen].Load() != 0 {
@@ -146,9 +148,9 @@ func (x *Index) LockShard(n int) *Shard {
 	return s
 }
 
-// Maintain gives back the memory that all shards have left, when no reader is there any more, and prepares that of the level
-// which they are about to reach, if it is large. It is for one goroutine, ten times a second, and may take some
-// milliseconds.
+// Maintain gives the memory of a level that all shards and all readers have left back to the kernel, and prepares the
+// memory of the level that the shards are about to reach, if it is large. One goroutine calls it ten times a second; a
+// call takes up to some milliseconds.
 func (x *Index) Maintain() {
 	for l := range x.tiers {
 		r := &x.tiers[l]
@@ -164,8 +166,8 @@ func (x *Index) Maintain() {
 	x.prepare(x.levels[0].Load() + 1)
 }
 
-// prepare prepares some of the memory of a level, if it is large and will soon be reached. It keeps away when the first
-// shard has come: a page that is about to be made is one to wait for.
+// prepare prepares some of the memory of a level, if the level is large and the shards will soon reach it. It stops
+// when the first shard has reached the level: that shard would wait for the page that is being prepared.
 func (x *Index) prepare(level uint32) {
 	const atOnce = 4 // huge pages
 	if level > x.last || len(x.shards)<<level < large || x.tiers[level-1].left.Load() > 0 {
@@ -182,7 +184,7 @@ func (x *Index) prepare(level uint32) {
 	}
 }
 
-// sample returns how many slots a shard has on the average, of some.
+// sample returns the mean number of slots in a sample of the shards.
 func (x *Index) sample() uint32 {
 	const some = 16
 	sum := uint32(0)
@@ -194,8 +196,7 @@ func (x *Index) sample() uint32 {
 	return sum / some
 }
 
-// shard returns the number of a hash's shard. It depends on the high half of the hash, the place in the shard on the
-// low one.
+// shard returns the number of a hash's shard. The high half of the hash selects the shard, the low half the bucket.
 func (x *Index) shard(hash uint64) uint32 {
 	return uint32(hash >> 32 * uint64(len(x.shards)) >> 32)
 }
@@ -210,8 +211,8 @@ func (x *Index) buckets(shard, level uint32) []bucket {
 func (s *Shard) Find(hash uint64) Probe { return s.index.Find(hash) }
 
 // Insert adds a slot whose key is not in the shard, and reports whether there was room. A shard has room for more than
-// twice its share of the entries, so it is full only by chance, with a probability that is no concern, or if somebody knows
-// the Key and aims at it: then the entry is refused, as if the table were full.
+// twice its share of the entries, so it is full only if an attacker knows the Key and aims at the shard. The caller
+// then refuses the entry as if the table were full.
 func (s *Shard) Insert(hash uint64, slot uint32) bool {
 	level := s.index.levels[s.number].Load()
 	if s.live >= maxLoad<<level && int(level+1) < len(s.index.tiers) {
@@ -226,7 +227,7 @@ func (s *Shard) Insert(hash uint64, slot uint32) bool {
 	return true
 }
 
-// Remove takes a slot out that is in the shard.
+// Remove removes a slot that is in the shard.
 func (s *Shard) Remove(hash uint64, slot uint32) {
 	b := s.index.buckets(s.number, s.index.levels[s.number].Load())
 	mask := uint32(len(b) - 1)
@@ -272,7 +273,8 @@ func (s *Shard) growLocked(level uint32) {
 	x.tiers[level].left.Add(1)
 }
 
-// put writes a slot into the first free word, and counts it in the buckets that it has passed before it can be found.
+// put writes a slot into the first free word. It first counts the slot in the full buckets before that, so that a
+// search does not end there.
 func put(b []bucket, tag, slot uint32) {
 	mask := uint32(len(b) - 1)
 	at := tag
@@ -285,7 +287,7 @@ func put(b []bucket, tag, slot uint32) {
 	}
 }
 
-// index returns where in a bucket a word is, or -1.
+// index returns the index of a word in the bucket, or -1.
 func (b *bucket) index(word uint64) int {
 	for i := range bucketLen {
 		if b[i].Load() == word {
@@ -297,12 +299,12 @@ func (b *bucket) index(word uint64) int {
 
 func word(tag, slot uint32) uint64 { return uint64(tag)<<32 | uint64(slot) }
 
-// Probe is a search under way. It is a value on the stack of its reader. What was in the shard when it began, and is
-// there still, it finds, also if the shard grows meanwhile: the old words stay as they were.
+// Probe is a search in progress, a value on the stack of its reader. It finds every slot that is in the shard from the
+// beginning of the search to its end, even if the shard grows meanwhile: the old words stay unchanged.
 type Probe struct {
 	buckets  []bucket
 	tag      uint32
-	at, last uint32 // the bucket that comes next, and the one at which all of them have been
+	at, last uint32 // the next bucket, and the one after the last
 	word     uint32 // in the bucket
 }
 

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// TestOverflowIsForgotten fills a bucket and the next with slots of the first, and removes them in some order: in the
-// end nothing is left that a search would have to go past.
-func TestOverflowIsForgotten(t *testing.T) {
+// TestRemoveClearsOverflowCounts fills a bucket and the next with slots of the first, and removes them in several
+// orders: in the end all words are zero.
+func TestRemoveClearsOverflowCounts(t *testing.T) {
 	t.Parallel()
 	const slots = bucketLen + 3
 	for _, step := range []uint32{1, 3, 7, 9} { // each coprime to slots
@@ -15,7 +15,7 @@ func TestOverflowIsForgotten(t *testing.T) {
 		s := x.LockShard(0)
 		s.growLocked(0) // two buckets
 		for slot := range uint32(slots) {
-			s.Insert(7, slot+1) // the way goes round the end
+			s.Insert(7, slot+1) // wraps from the last bucket to the first
 		}
 		for i := range uint32(slots) {
 			s.Remove(7, i*step%slots+1)
@@ -35,7 +35,8 @@ func TestOverflowIsForgotten(t *testing.T) {
 	}
 }
 
-// TestMaintainWaitsForReaders lets all shards grow while a reader is in its batch: it must find the old words as they were.
+// TestMaintainWaitsForReaders lets all shards grow while a reader is in its batch: the memory that it reads must not be
+// given back.
 func TestMaintainWaitsForReaders(t *testing.T) {
 	t.Parallel()
 	e := NewEpochs(1)
@@ -62,8 +63,8 @@ func TestMaintainWaitsForReaders(t *testing.T) {
 	}
 }
 
-// TestInsertRefusesFullShard aims all hashes at one shard, as somebody who knows the key could: the shard refuses what it
-// has no room for, finds what it has, and takes another slot when one has been removed.
+// TestInsertRefusesFullShard aims all hashes at one shard, as an attacker who knows the key could. The shard refuses
+// slots for which it has no room, finds its slots, and accepts another slot after one has been removed.
 func TestInsertRefusesFullShard(t *testing.T) {
 	t.Parallel()
 	x := NewIndex(1000, NewEpochs(1))
@@ -86,6 +87,6 @@ func TestInsertRefusesFullShard(t *testing.T) {
 	}
 	s.Remove(3, 4)
 	if !s.Insert(uint64(n), n+1) || s.Insert(3, 4) {
-		t.Error("a removed slot leaves no room, or more than that of one")
+		t.Error("after one slot was removed, the shard does not accept exactly one")
 	}
 }

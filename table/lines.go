@@ -5,16 +5,17 @@ import (
 	"unsafe"
 )
 
-// MaxLines is how many lines can be asked for at once.
+// MaxLines is the number of cache lines that Lines has room for.
 const MaxLines = 128
 
-// Lines are places in memory that are soon to be read. The zero value is empty. It belongs to one goroutine.
+// Lines collects the addresses of cache lines that will soon be read, to prefetch them together. The zero value is
+// empty. It belongs to one goroutine.
 type Lines struct {
 	n  int
 	at [MaxLines]uintptr
 }
 
-// Add asks for what lies where a Line method has said. What is too much is forgotten: Lines only save time.
+// Add adds an address that a Line method has returned. It ignores addresses beyond MaxLines: prefetching only saves time.
 func (l *Lines) Add(line uintptr) {
 	if l.n < len(l.at) {
 		l.at[l.n] = line
@@ -22,11 +23,11 @@ func (l *Lines) Add(line uintptr) {
 	}
 }
 
-// Fetch has the processor fetch what was asked for, all at the same time, without waiting for it, and empties l.
+// Fetch prefetches all lines at once, without waiting for them, and empties l.
 func (l *Lines) Fetch() {
 	fetch(&l.at[0], l.n)
 	l.n = 0
 }
 
-// Line returns where a word is, for Lines.
+// Line returns the address of a word, for Lines.
 func Line(word *atomic.Uint32) uintptr { return uintptr(unsafe.Pointer(word)) }

@@ -2,7 +2,8 @@ package table
 
 import "testing"
 
-// TestGuessIsWhatFindBeginsWith: a slot is guessed whatever word it is in, in its own bucket or in the next, and nothing else.
+// TestGuessIsWhatFindBeginsWith: a slot is guessed whatever word it is in, in its own bucket or in the next, and
+// nothing else.
 func TestGuessIsWhatFindBeginsWith(t *testing.T) {
 	t.Parallel()
 	x := NewIndex(1, NewEpochs(1))
@@ -42,7 +43,8 @@ func TestHomeIsWhereFindBegins(t *testing.T) {
 	}
 }
 
-// TestHomeOutlastsGrowth: what was there when a batch began is guessed until its end, though all shards grow, and not beyond.
+// TestHomeOutlastsGrowth: what was there when a batch began is guessed until its end, though all shards grow, and not
+// beyond.
 func TestHomeOutlastsGrowth(t *testing.T) {
 	t.Parallel()
 	const hash, slot = 7, 1

@@ -11,20 +11,20 @@ const (
 	stripes = 16   // free lists of a slab, so that writers seldom meet
 )
 
-// Slab is the memory that entries of type T live in. An entry is named by its slot, a number that is never 0, and its
-// memory never moves and is never given back while the slab is in use, so that a reader without a lock always finds an
-// entry there, though perhaps a dead one. T holds no pointers: ten million entries then cost the garbage collector
-// nothing. If the size of T divides that of a cache line, no entry lies in two of them.
+// Slab stores entries of type T. A slot, a number that is never 0, names an entry. The memory of an entry never moves
+// and is not freed while the slab is reachable, so that a reader without a lock always finds an entry there, although
+// perhaps a dead one. T holds no pointers, so that ten million entries cost the garbage collector nothing. If the size
+// of T divides that of a cache line, no entry lies in two lines.
 //
-// All methods may be called by any goroutine. The fields of an entry are the user's matter; the rule that the tables
-// keep is that key fields are written between Alloc and the publication of the slot in an index, and never again
-// until the slot has been retired. Who uses an entry keeps the slab reachable.
+// Any goroutine may call the methods. The user of the slab synchronizes access to the fields of entries: the tables
+// write the key fields between Alloc and the publication of the slot in an index, and not again until the slot has been
+// retired. A caller that uses an entry keeps the slab reachable.
 type Slab[T any] struct {
 	epochs  *Epochs
 	entries []T
-	links   []uint32      // of free and retired slots; beside the entries, which late readers may still read
-	used    atomic.Uint32 // the slots that stripes have got are below; written under growing
-	ready   [2]int        // the entries, and the links, that are below have been prepared; for Maintain
+	links   []uint32      // of free and retired slots; apart from the entries, which late readers may still read
+	used    atomic.Uint32 // all slots that stripes have are lower; written under growing
+	ready   [2]int        // lower entries, and lower links, have been prepared; for Maintain
 	growing sync.Mutex
 	stripes [stripes]stripe
 }
@@ -33,15 +33,14 @@ type Slab[T any] struct {
 type stripe struct {
 	sync.Mutex
 	fresh, end uint32 // slots of the newest run that were never used
-	free       uint32 // head of the list of slots ready for use
-	sealed     uint32 // head of the list of slots that are ready when epoch has passed
+	free       uint32 // head of the list of free slots
+	sealed     uint32 // head of the list of slots that are free when epoch has passed
 	epoch      uint64
 	retired    uint32 // head of the list of slots retired since then
 	_          [88]byte
 }
 
-// NewSlab returns a slab for at least max entries. Slots in retirement take room as well; an eighth more is there for
-// them.
+// NewSlab returns a slab for at least max entries. It has an eighth more slots, because retired slots take room as well.
 func NewSlab[T any](max int, e *Epochs) *Slab[T] {
 	n := ((max+max/8)/runLen + stripes + 1) * runLen
 	s := &Slab[T]{epochs: e}
@@ -50,20 +49,20 @@ func NewSlab[T any](max int, e *Epochs) *Slab[T] {
 	return s
 }
 
-// At returns the entry in a slot that Alloc has returned at some time.
+// At returns the entry in a slot that Alloc has returned.
 func (s *Slab[T]) At(slot uint32) *T { return &s.entries[slot] }
 
-// Line returns where the entry in a slot is, for Lines.
+// Line returns the address of the entry in a slot, for Lines.
 func (s *Slab[T]) Line(slot uint32) uintptr { return uintptr(unsafe.Pointer(&s.entries[slot])) }
 
-// Slots returns the number that all slots in use are below. Entries that were never in use are zero.
+// Slots returns a number higher than all slots in use. Entries that were never in use are zero.
 func (s *Slab[T]) Slots() uint32 { return s.used.Load() }
 
-// Cap returns the number that all slots will ever be below.
+// Cap returns a number higher than all slots that Alloc can return.
 func (s *Slab[T]) Cap() int { return len(s.entries) }
 
-// Maintain prepares memory that is about to be used, if the slab is large. It is for one goroutine, ten times a second, and
-// may take some milliseconds.
+// Maintain prepares memory that will soon be used, if the slab is large. One goroutine calls it ten times a second; a
+// call takes up to some milliseconds.
 func (s *Slab[T]) Maintain() {
 	used := int(s.used.Load())
 	if used < large {
@@ -74,8 +73,8 @@ func (s *Slab[T]) Maintain() {
 	s.ready[1] = prepareAll(s.links, max(s.ready[1], from), to)
 }
 
-// prepareAll prepares values from one number up to another, or a little further, and returns the number of the first behind
-// them. There may be none: near the end of a slab all is left to who makes the entries.
+// prepareAll prepares the values from index from up to at least index to, and returns the index of the first value
+// after them. Near the end of a slab from can be higher than to; then it does nothing.
 func prepareAll[T any](values []T, from, to int) int {
 	for from < to {
 		from = prepare(values, from)
@@ -83,12 +82,12 @@ func prepareAll[T any](values []T, from, to int) int {
 	return from
 }
 
-// large is how many entries make a slab large. Half as many may come in the time between two calls of Maintain; it does not
-// touch those, lest it and who makes an entry have the same page to wait for.
+// large is the number of entries from which on a slab is large. Up to half as many entries can be made between two
+// calls of Maintain, which leaves that many alone, so that it never prepares the page that an insertion is waiting for.
 const large = 1 << 17
 
-// Alloc returns a free slot, or 0 when there is none. The entry still holds what was in it when it was retired. Any
-// hint will do; callers that give different ones seldom wait for each other.
+// Alloc returns a free slot, or 0 if there is none. The entry still holds its contents of before it was retired. The
+// hint selects a free list: callers with different hints seldom wait for each other.
 func (s *Slab[T]) Alloc(hint uint32) uint32 {
 	for i := range uint32(stripes) {
 		if slot := s.take(&s.stripes[(hint+i)%stripes]); slot != 0 {
@@ -98,8 +97,8 @@ func (s *Slab[T]) Alloc(hint uint32) uint32 {
 	return 0
 }
 
-// Retire gives a slot back. The caller has unlinked it, so that who enters a batch from now on cannot find it; it is
-// used again when all batches of today have ended.
+// Retire gives a slot back. The caller has unlinked it, so that a reader that enters a batch after the call cannot find
+// it. Alloc returns it again when all batches that had begun before have ended.
 func (s *Slab[T]) Retire(slot uint32) {
 	st := &s.stripes[slot/runLen%stripes]
 	st.Lock()
@@ -126,8 +125,8 @@ func (s *Slab[T]) take(st *stripe) uint32 {
 	return slot
 }
 
-// recycleLocked moves retired slots one step on: to the free list if their epoch has passed, and into an epoch of their own
-// if none is under way. The caller holds the lock of st.
+// recycleLocked moves the sealed slots to the free list if their epoch has passed, and seals the retired slots in a new
+// epoch if no others are sealed. The caller holds the lock of st.
 func (s *Slab[T]) recycleLocked(st *stripe) {
 	if st.sealed != 0 && s.epochs.passed(st.epoch) {
 		st.free, st.sealed = st.sealed, 0

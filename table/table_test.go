@@ -30,7 +30,7 @@ func TestTimeOfRoundsUp(t *testing.T) {
 	}
 }
 
-// TestHashSpreads changes one input bit at a time: every output bit should change about half the time.
+// TestHashSpreads changes one input bit at a time: each output bit changes in about half the cases.
 func TestHashSpreads(t *testing.T) {
 	t.Parallel()
 	k := table.NewKey([16]byte{1, 2, 3, 15: 9})
@@ -58,8 +58,8 @@ func TestHashSpreads(t *testing.T) {
 	}
 }
 
-// TestWaitIsForBatchesUnderWay, and not for those that begin later.
-func TestWaitIsForBatchesUnderWay(t *testing.T) {
+// TestWaitReturnsAfterRunningBatches calls Wait during a batch, and with no batch running.
+func TestWaitReturnsAfterRunningBatches(t *testing.T) {
 	t.Parallel()
 	e := table.NewEpochs(2)
 	e.Enter(0)
@@ -73,13 +73,13 @@ func TestWaitIsForBatchesUnderWay(t *testing.T) {
 	}
 	select {
 	case <-done:
-		t.Error("a batch is under way, and nobody waits for it")
+		t.Error("Wait has returned during a batch")
 	default:
 	}
 	e.Leave(0)
 	<-done
 	for range 100 {
-		e.Wait() // nothing is under way
+		e.Wait() // no batch runs
 	}
 }
 
@@ -140,12 +140,12 @@ func TestSlabHandsOutEachSlotOnce(t *testing.T) {
 	}
 	for slot := range seen {
 		if *s.At(slot) != uint64(slot) {
-			t.Fatalf("slot %d holds another one's entry", slot)
+			t.Fatalf("slot %d holds the entry of another slot", slot)
 		}
 	}
 }
 
-// TestIndexModel compares an index with a map. Few tags and few shards make collisions, tombstones and growth.
+// TestIndexModel compares an index with a map. The few tags and shards cause collisions, overflow and growth.
 func TestIndexModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -250,9 +250,9 @@ func (s *store) has(key uint64) bool {
 	return false
 }
 
-// TestReadersBesideWriters lets readers look for keys that are always there, and for keys in slots that are freed
-// and reused all the time. The race detector holds that within a batch no key changes under a reader.
-func TestReadersBesideWriters(t *testing.T) {
+// TestReadersDuringWrites lets readers look for keys that are always present, and for keys in slots that are freed and
+// reused all the time. The race detector checks that no key changes under a reader within a batch.
+func TestReadersDuringWrites(t *testing.T) {
 	t.Parallel()
 	const (
 		readers = 3
@@ -319,7 +319,7 @@ func BenchmarkFind(b *testing.B) {
 	}
 }
 
-// BenchmarkInsertRemove is a slot that comes and goes among a million.
+// BenchmarkInsertRemove inserts and removes a slot in an index of a million.
 func BenchmarkInsertRemove(b *testing.B) {
 	const n = 1_000_000
 	x, k := table.NewIndex(n+1, table.NewEpochs(1)), table.NewKey([16]byte{3})
