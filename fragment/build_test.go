@@ -18,13 +18,13 @@ var (
 	server4 = packet.Addr4{198, 51, 100, 20}
 )
 
-// frag is one fragment to be built. Its zero source is 0.
+// frag describes one fragment.
 type frag struct {
 	v6     bool
 	source uint8 // last byte of the source address
 	id     uint32
 	next   uint8
-	ext    []byte // IPv6 extension headers in front of the Fragment header, or IPv4 options
+	ext    []byte // IPv6 extension headers before the Fragment header, or IPv4 options
 	offset int
 	data   []byte
 	more   bool
@@ -45,7 +45,7 @@ func (f frag) build6() []byte {
 	b := make([]byte, packet.IPv6Len)
 	next := uint8(packet.NumFragment)
 	if len(f.ext) > 0 {
-		next = packet.NumDestOpts // ext names what follows itself
+		next = packet.NumDestOpts // ext has the number of the next header
 	}
 	packet.IPv6(b).Put(f.ecn, len(f.ext)+packet.FragLen+len(f.data), next, 64, &src, &server6)
 	b = append(b, f.ext...)
@@ -73,7 +73,7 @@ func (f frag) build4() []byte {
 	return append(b, f.data...)
 }
 
-// parse reads an IP packet as far as Add wants it to be read.
+// parse parses an IP packet as Add expects it.
 func parse(b []byte) (v packet.View, r drop.Reason) {
 	if len(b) > 0 && b[0]>>4 == 4 {
 		return v, v.Parse4(b)
@@ -84,7 +84,7 @@ func parse(b []byte) (v packet.View, r drop.Reason) {
 	return v, v.Extensions6()
 }
 
-// add hands the packet b, which has to be well-formed, to r.
+// add adds the packet b, which must be well-formed, to r.
 func add(t rapid.TB, r *fragment.Reassembler, b []byte, now time.Duration) (fragment.Whole, drop.Reason) {
 	t.Helper()
 	v, bad := parse(b)
@@ -97,7 +97,7 @@ func add(t rapid.TB, r *fragment.Reassembler, b []byte, now time.Duration) (frag
 	return r.Add6(&v, now)
 }
 
-// payload returns n bytes that differ from their neighbours, beginning with variant.
+// payload returns n bytes, each different from its neighbours, that begin with variant.
 func payload(n, variant int) []byte {
 	b := make([]byte, n)
 	for i := range b {

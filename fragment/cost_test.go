@@ -9,8 +9,8 @@ import (
 	"nat64d/packet"
 )
 
-// Once a Reassembler has its memory it allocates nothing, neither for datagrams that become whole nor for a flood of
-// fragments that push out others.
+// A Reassembler that has its memory allocates nothing, neither for datagrams that become complete nor for a flood of
+// fragments that evict others.
 func TestAddDoesNotAllocate(t *testing.T) {
 	for name, base := range families {
 		r := fragment.New(fragment.Limits{PerSource: 4, Bytes: 64 << 10})
@@ -39,9 +39,9 @@ func TestAddDoesNotAllocate(t *testing.T) {
 		for id := range uint32(4) {
 			add(t, r, frag{v6: base.v6, next: 17, id: id + 1, data: payload(1000, 0), more: true}.build(), 0)
 		}
-		check("beside others of the source")
+		check("with others of the source")
 		add(t, r, frag{v6: base.v6, next: 17, id: 4, data: payload(1008, 0), more: true}.build(), 0)
-		check("beside an abandoned one")
+		check("with an abandoned one")
 		flood := views[:0]
 		for i := range 2000 {
 			v, _ := parse(frag{v6: base.v6, next: 17, id: uint32(i), source: uint8(i), data: payload(1000, 0), more: true}.build())
@@ -76,7 +76,7 @@ func BenchmarkAdd(b *testing.B) {
 	}
 }
 
-// BenchmarkAddFlood is lone fragments, of one source and of many.
+// BenchmarkAddFlood adds single fragments of incomplete datagrams, of one source and of many.
 func BenchmarkAddFlood(b *testing.B) {
 	for name, sources := range map[string]int{"one source": 1, "many sources": 256} {
 		b.Run(name, func(b *testing.B) {
@@ -94,7 +94,7 @@ func BenchmarkAddFlood(b *testing.B) {
 	}
 }
 
-// BenchmarkAddBehindMany puts small fragments of one datagram in the order that makes each pass all before it.
+// BenchmarkAddBehindMany adds small fragments of one datagram in the order in which each search passes all earlier ones.
 func BenchmarkAddBehindMany(b *testing.B) {
 	r := fragment.New(fragment.Limits{})
 	var views []packet.View

@@ -1,7 +1,7 @@
 // Package fragment reassembles and splits datagrams within bounds of memory and time (RFC 791 section 3.2, RFC 8200
-// section 4.5, RFC 5722, RFC 1858). A NAT64 has to: only the first fragment has the ports, and the checksums of ICMP and
-// of UDP datagrams that came without one need the whole (RFC 6146 section 3.4). The path of whole packets does not come
-// here.
+// section 4.5, RFC 5722, RFC 1858). A NAT64 must reassemble: only the first fragment has the ports, and the checksums
+// of ICMP, and of UDP datagrams that came without one, cover the whole datagram (RFC 6146 section 3.4). Unfragmented
+// packets do not pass through this package.
 package fragment
 
 import (
@@ -14,14 +14,14 @@ import (
 	"nat64d/packet"
 )
 
-// Limits bound what waits for the rest of its datagram. Where one of them is reached, the oldest datagram makes way: of its
-// source at a limit of the source, of all at the limit of all. A zero field means its default.
+// Limits bound the fragments that wait for the rest of their datagram. At a limit of a source the Reassembler discards
+// the oldest datagram of that source, at the limit of all sources the oldest of all. A zero field means its default.
 type Limits struct {
-	Time           time.Duration // from the first fragment's arrival to the last one's; 2 s, the least that RFC 6146 section 3.4 allows
-	Bytes          int           // memory of all fragments; 16 MiB
-	PerSourceBytes int           // memory of one source's fragments; 1 MiB
-	PerSource      int           // fragments of one source; 0: no limit but that of memory
-	PrefixLen      int           // addresses of one IPv6 prefix of this length are one source; 128
+	Time           time.Duration // from the arrival of the first fragment to that of the last; default 2 s, the minimum of RFC 6146 section 3.4
+	Bytes          int           // memory of all fragments; default 16 MiB
+	PerSourceBytes int           // memory of the fragments of one source; default 1 MiB
+	PerSource      int           // fragments of one source; 0: only PerSourceBytes limits them
+	PrefixLen      int           // addresses of one IPv6 prefix of this length are one source; default 128
 }
 
 func (l Limits) withDefaults() Limits {
@@ -35,36 +35,37 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Whole is a datagram that has become whole. The zero value stands for one that has not.
+// Whole is a complete datagram. The zero value means that the datagram is not complete yet.
 type Whole struct {
-	// Data is an IP packet of the family in which its fragments came: the headers of its first fragment, without a
-	// Fragment header, then the payloads of all. The memory is the Reassembler's and is valid until the next Release.
+	// Data is an IP packet of the family of its fragments: the headers of the first fragment, without a Fragment
+	// header, then the payloads of all. The Reassembler owns the memory, which is valid until the next Release.
 	Data []byte
 	// ID is the Identification: 32 bits in IPv6, 16 in IPv4.
 	ID uint32
-	// Largest is the most payload that one fragment brought, in bytes behind the IP header and the Fragment header. Who
-	// splits the datagram again into pieces with no more payload than that makes none larger than what came.
+	// Largest is the size of the largest payload of a fragment, in bytes after the IP header and the Fragment header.
+	// If the datagram is split again into pieces with at most that payload, no piece is larger than the largest
+	// fragment.
 	Largest int
-	// DF says that an IPv4 fragment came with Don't Fragment; Data has the flag, too. RFC 7915 section 4 forbids to make
-	// such fragments smaller.
+	// DF is set if an IPv4 fragment came with Don't Fragment; Data has the flag, too. RFC 7915 section 4 forbids to
+	// split such fragments further.
 	DF bool
 }
 
-// header is what there is to know of one fragment.
+// header holds the parsed fields of one fragment.
 type header struct {
 	key    key
 	ip     []byte // its IP headers up to the Fragment header
 	data   []byte
-	offset int // where data belongs in the payload of the datagram, in bytes
+	offset int // of data in the payload of the datagram, in bytes
 	next   uint8
 	more   bool // it is not the last
 	df     bool
 	ce     bool // congestion experienced
 }
 
-// Add6 takes the IPv6 fragment in v, of which Parse6 and Extensions6 have returned drop.None, and which is not atomic:
-// an atomic fragment is a whole packet (RFC 6946). It keeps a copy, or, when the fragment completes its datagram, returns
-// that. A refused fragment that the sender is to be told of has a reason with an Answer6; Pointer says where it points.
+// Add6 adds the IPv6 fragment in v, for which Parse6 and Extensions6 have returned drop.None, and which is not atomic:
+// an atomic fragment is a whole packet (RFC 6946). It stores a copy, or returns the datagram that the fragment
+// completes. If the reason for a refusal has an ICMPv6 answer that needs a pointer, Pointer returns it.
 func (r *Reassembler) Add6(v *packet.View, now time.Duration) (Whole, drop.Reason) {
 	at := v.L4 - packet.FragLen
 	ip, word := v.IP6(), binary.BigEndian.Uint16(v.Data[at+2:])
@@ -83,7 +84,7 @@ func (r *Reassembler) Add6(v *packet.View, now time.Duration) (Whole, drop.Reaso
 	return r.add(&f, now)
 }
 
-// Add4 takes the IPv4 fragment in v, of which Parse4 has returned drop.None, as Add6 does. IPv4 has no errors for
+// Add4 adds the IPv4 fragment in v, for which Parse4 has returned drop.None, as Add6 does. ICMPv4 has no errors for
 // refused fragments.
 func (r *Reassembler) Add4(v *packet.View, now time.Duration) (Whole, drop.Reason) {
 	ip := v.IP4()
@@ -128,8 +129,8 @@ const (
 // maxSpan is the largest Payload Length of IPv6 and Total Length of IPv4.
 const maxSpan = 0xffff
 
-// check looks for what is wrong with a fragment by itself. extra is the part of its headers that counts for maxSpan, icmp
-// the family's number of ICMP.
+// check validates a fragment without regard to others. extra is the length of the headers that count for maxSpan, icmp
+// the protocol number of ICMP in the family.
 func (f *header) check(extra int, icmp uint8) drop.Reason {
 	switch {
 	case len(f.data) == 0, f.more && len(f.data)%8 != 0:
@@ -144,9 +145,9 @@ func (f *header) check(extra int, icmp uint8) drop.Reason {
 	return drop.None
 }
 
-// checkFirst asks for the whole transport header in the first fragment, so that nothing behind it can rewrite the
-// header (RFC 1858 section 2.2, RFC 7112). That of UDP and ICMP has the 8 bytes that every fragment has which is not
-// the last.
+// checkFirst requires the whole transport header in the first fragment, so that no later fragment can overwrite the
+// header (RFC 1858 section 2.2, RFC 7112). The headers of UDP and ICMP have 8 bytes, which every fragment but the last
+// has.
 func (f *header) checkFirst(icmp uint8) drop.Reason {
 	switch f.next {
 	case packet.NumTCP:

@@ -10,7 +10,7 @@ import (
 	"nat64d/packet"
 )
 
-// FuzzReassemble reads its input as a stream of well-formed fragments and pauses, of 6 bytes each, which it gives to a
+// FuzzReassemble reads its input as a stream of well-formed fragments and pauses, of 6 bytes each, which it adds to a
 // Reassembler and to the model.
 func FuzzReassemble(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 125, 1, 0, 0, 0, 125, 60, 0, 0}, true)
@@ -30,20 +30,20 @@ func FuzzReassemble(f *testing.F) {
 			if !g.more {
 				g.data = g.data[:len(g.data)-int(rest&7)]
 				if g.offset == 0 {
-					continue // it is whole
+					continue // it is complete
 				}
 			}
 			p.add(t, g)
 		}
 		p.wait(t, time.Hour)
 		if p.r.Len() != 0 || p.r.Bytes() != 0 {
-			t.Fatalf("after all time-outs %d datagrams of %d bytes are left", p.r.Len(), p.r.Bytes())
+			t.Fatalf("%d datagrams of %d bytes are left after all time-outs", p.r.Len(), p.r.Bytes())
 		}
 	})
 }
 
-// FuzzAdd reads its input as IP packets, each behind a byte of time and two of length, whatever is in them. What becomes
-// whole is a packet that parses, and the limits hold.
+// FuzzAdd reads its input as arbitrary IP packets, each after a byte of time and two of length. A complete datagram
+// must parse, and the limits must hold.
 func FuzzAdd(f *testing.F) {
 	seed := func(base frag) {
 		base.data = payload(300, 0)
@@ -82,12 +82,12 @@ func FuzzAdd(f *testing.F) {
 		}
 		r.Expire(now + time.Hour)
 		if r.Len() != 0 || r.Bytes() != 0 {
-			t.Fatalf("after all time-outs %d datagrams of %d bytes are left", r.Len(), r.Bytes())
+			t.Fatalf("%d datagrams of %d bytes are left after all time-outs", r.Len(), r.Bytes())
 		}
 	})
 }
 
-// fragmented says whether a packet that parse has read is a fragment, and not atomic.
+// fragmented reports whether a packet that parse has read is a fragment, and not an atomic one.
 func fragmented(v *packet.View) bool {
 	c := *v
 	if v.Data[0]>>4 == 4 {
@@ -106,9 +106,9 @@ func addView(r *fragment.Reassembler, v *packet.View, now time.Duration) (fragme
 func checkWhole(t *testing.T, w fragment.Whole) {
 	v, bad := parse(w.Data)
 	if bad != drop.None || len(v.Data) != len(w.Data) || fragmented(&v) || v.Fragmented {
-		t.Fatalf("a datagram that is no whole packet: %v: %x", bad, w.Data)
+		t.Fatalf("a complete datagram does not parse: %v: %x", bad, w.Data)
 	}
 	if w.Largest <= 0 || w.Largest >= len(v.Transport()) {
-		t.Fatalf("%d bytes are whole and %d are the largest part", len(v.Transport()), w.Largest)
+		t.Fatalf("the datagram has %d bytes, its largest part %d", len(v.Transport()), w.Largest)
 	}
 }

@@ -2,32 +2,32 @@ package fragment
 
 import "bytes"
 
-// Memory is handed out in blocks of one size, so that it cannot be splintered, in pages that are made when first needed
-// and then kept. A block holds an ordinary fragment of Ethernet, headers included; a jumbo frame takes several. The IP
-// headers are always in the first: View.Extensions6 accepts no Fragment header behind the first 552 bytes.
+// Memory is allocated in blocks of one size, so that it does not fragment, from pages that are made when needed and
+// then kept. A block holds a fragment of a 1,500-byte MTU, headers included; a jumbo frame takes several blocks. The IP
+// headers are always in the first block: View.Extensions6 accepts no Fragment header after the first 552 bytes.
 const (
 	blockLen   = 2048
 	pageBlocks = 64
 )
 
-// piece is one fragment. It has the number of its first block.
+// piece is one stored fragment. Its number is that of its first block.
 type piece struct {
 	offset, size uint16 // in bytes of the datagram's payload
-	head         uint16 // bytes of headers in front of them; only the first fragment has them
-	next         uint32 // the next piece of the datagram; 0: there is none
-	more         uint32 // the next block, of this piece if it is a first block; 0: there is none
+	head         uint16 // bytes of headers before them; only the first fragment has them
+	next         uint32 // the next piece of the datagram, or 0
+	more         uint32 // the next block of the piece, or of the free list, or 0
 }
 
 func (p *piece) end() int { return int(p.offset) + int(p.size) }
 
-// memory is blocks and what they hold. Block 0 is not handed out.
+// memory is the blocks and the pieces in them. Block 0 is never allocated.
 type memory struct {
 	pages  [][]byte
 	pieces []piece // by block
-	free   uint32  // a chain through more
+	free   uint32  // the first free block; more links the next
 }
 
-// blocksFor returns how many blocks n bytes take.
+// blocksFor returns the number of blocks that n bytes take.
 func blocksFor(n int) int { return (n + blockLen - 1) / blockLen }
 
 func (m *memory) at(block uint32) []byte {
@@ -81,7 +81,7 @@ func (m *memory) load(dst []byte, n uint32) []byte {
 	return dst
 }
 
-// holds says whether the data of a piece are these.
+// holds reports whether the data of a piece equal data.
 func (m *memory) holds(n uint32, data []byte) bool {
 	p := &m.pieces[n]
 	if int(p.size) != len(data) {
@@ -98,7 +98,7 @@ func (m *memory) holds(n uint32, data []byte) bool {
 	return true
 }
 
-// drop frees a piece and returns how many blocks it had.
+// drop frees a piece and returns the number of its blocks.
 func (m *memory) drop(n uint32) (blocks int) {
 	for n != 0 {
 		more := m.pieces[n].more

@@ -16,16 +16,16 @@ import (
 // block is the unit in which Limits count memory.
 const block = 2048
 
-// modelLimits are small enough to be met all the time.
+// modelLimits are so small that the model reaches them all the time.
 var modelLimits = fragment.Limits{Time: 2 * time.Second, Bytes: 14 * block, PerSourceBytes: 8 * block, PerSource: 6}
 
-// name is what tells datagrams apart.
+// name identifies a datagram.
 type name struct {
 	source, next uint8
 	id           uint32
 }
 
-// modelDatagram is a datagram as RFC 8200 section 4.5 speaks of it: a set of bytes.
+// modelDatagram is a datagram as RFC 8200 section 4.5 defines it: a set of bytes.
 type modelDatagram struct {
 	name      name
 	arrived   time.Duration
@@ -33,7 +33,7 @@ type modelDatagram struct {
 	abandoned bool
 }
 
-// weight returns what the datagram counts for the limits.
+// weight returns the fragments and blocks for which the datagram counts.
 func (d *modelDatagram) weight() (fragments, blocks int) {
 	if d.abandoned {
 		return 1, 1
@@ -55,13 +55,13 @@ func modelBlocks(f frag) int {
 	return (n + block - 1) / block
 }
 
-// model is reassembly as simple as it can be, and slow.
+// model is the simplest implementation of reassembly.
 type model struct {
 	datagrams []*modelDatagram // by arrival
 	lost      fragment.Lost
 }
 
-// find returns the datagram of that name; nil if there is none.
+// find returns the datagram of that name, or nil.
 func (m *model) find(k name) *modelDatagram {
 	for _, d := range m.datagrams {
 		if d.name == k {
@@ -71,7 +71,7 @@ func (m *model) find(k name) *modelDatagram {
 	return nil
 }
 
-// forget takes d out of the model and returns how many fragments were kept of it.
+// forget removes d from the model and returns the number of its stored fragments.
 func (m *model) forget(d *modelDatagram) int {
 	m.datagrams = slices.DeleteFunc(m.datagrams, func(o *modelDatagram) bool { return o == d })
 	return len(d.frags)
@@ -97,7 +97,8 @@ func (m *model) used(source uint8) (fragments, blocks, all int) {
 	return fragments, blocks, all
 }
 
-// room discards the oldest datagrams until one more fragment fits, and refuses it if its own is among them.
+// room discards the oldest datagrams until one more fragment fits, and refuses the fragment if its own datagram is
+// among them.
 func (m *model) room(f frag, own *modelDatagram) drop.Reason {
 	n := modelBlocks(f)
 	if n*block > modelLimits.PerSourceBytes {
@@ -120,7 +121,7 @@ func (m *model) room(f frag, own *modelDatagram) drop.Reason {
 	}
 }
 
-// add returns the payload of the datagram that f completes, or why f is refused.
+// add returns the payload of the datagram that f completes, or the reason for which f is refused.
 func (m *model) add(f frag, now time.Duration) ([]byte, drop.Reason) {
 	m.expire(now)
 	k := name{f.source, f.next, f.id}
@@ -153,7 +154,7 @@ func (m *model) add(f frag, now time.Duration) ([]byte, drop.Reason) {
 	return whole, drop.None
 }
 
-// consistent says whether no byte comes twice, at most one fragment is the last, and none is behind that.
+// consistent reports whether no byte occurs twice, at most one fragment is the last, and none comes after that.
 func consistent(fs []frag) bool {
 	seen := map[int]bool{}
 	total, last := -1, 0
@@ -177,7 +178,7 @@ func consistent(fs []frag) bool {
 	return last <= 1
 }
 
-// join returns the payload if fs, which are consistent, have it all.
+// join returns the payload if fs, which are consistent, cover it.
 func join(fs []frag) []byte {
 	fs = slices.Clone(fs)
 	slices.SortFunc(fs, func(a, b frag) int { return a.offset - b.offset })
@@ -194,7 +195,7 @@ func join(fs []frag) []byte {
 	return whole
 }
 
-// pair is the Reassembler and the model, which get the same fragments.
+// pair is a Reassembler and a model that get the same fragments.
 type pair struct {
 	r   *fragment.Reassembler
 	m   model
@@ -205,7 +206,7 @@ func newPair() *pair {
 	return &pair{r: fragment.New(modelLimits)}
 }
 
-// add compares what becomes of f, which is well-formed by itself.
+// add compares the results of both for f, which is well-formed by itself.
 func (p *pair) add(t rapid.TB, f frag) {
 	w, r := add(t, p.r, f.build(), p.now)
 	whole, expect := p.m.add(f, p.now)
@@ -215,7 +216,7 @@ func (p *pair) add(t rapid.TB, f frag) {
 	if whole != nil {
 		v, r := parse(w.Data)
 		if r != drop.None || !bytes.Equal(v.Transport(), whole) {
-			t.Fatalf("%v: the datagram has other bytes than the model's", r)
+			t.Fatalf("%v: the datagram differs from the model's", r)
 		}
 	}
 	p.check(t)
@@ -247,7 +248,7 @@ func TestReassemblerLikeModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v6 := rapid.Bool().Draw(t, "v6")
 		p := newPair()
-		var cuts [16][]frag // of datagrams that are on their way
+		var cuts [16][]frag // of incomplete datagrams
 		draw := func(t *rapid.T) (frag, int) {
 			n := rapid.IntRange(0, len(cuts)-1).Draw(t, "datagram")
 			return frag{v6: v6, next: packet.NumUDP, source: uint8(n % 3), id: uint32(n)}, n
@@ -262,7 +263,7 @@ func TestReassemblerLikeModel(t *testing.T) {
 				cuts[n] = cuts[n][:min(len(cuts[n]), modelLimits.PerSource)]
 				i := rapid.IntRange(0, len(cuts[n])-1).Draw(t, "fragment")
 				if f = cuts[n][i]; !f.more && f.offset == 0 {
-					return // it is whole
+					return // it is complete
 				}
 				p.add(t, f)
 				if rapid.IntRange(0, 9).Draw(t, "again") > 0 {

@@ -2,10 +2,10 @@ package fragment
 
 import "nat64d/packet"
 
-// place is between two pieces of a datagram; 0 stands for either end.
+// place is a position between two pieces of a datagram; 0 is either end.
 type place struct{ prev, next uint32 }
 
-// blocks returns how many blocks of memory f takes.
+// blocks returns the number of blocks that f takes.
 func (f *header) blocks() int {
 	n := len(f.data)
 	if f.offset == 0 {
@@ -14,16 +14,16 @@ func (f *header) blocks() int {
 	return blocksFor(n)
 }
 
-// fit says how a fragment goes with those that are there.
+// fit is the relation of a fragment to the stored ones.
 type fit uint8
 
 const (
-	clashes   fit = iota // it contradicts another one
+	clashes   fit = iota // it overlaps or contradicts a stored fragment
 	fits                 // it is new
-	duplicate            // it is there already, byte for byte
+	duplicate            // the same fragment is stored, byte for byte
 )
 
-// find returns where in d the fragment f belongs, and how it fits there.
+// find returns the position of fragment f in d, and how it fits there.
 func (r *Reassembler) find(d *datagram, f *header) (place, fit) {
 	at := r.between(d, f.offset)
 	end := f.offset + len(f.data)
@@ -39,15 +39,15 @@ func (r *Reassembler) find(d *datagram, f *header) (place, fit) {
 	}
 	switch {
 	case at.prev != 0 && r.memory.pieces[at.prev].end() > f.offset,
-		at.next == 0 && d.total != 0, // behind the last
-		at.next != 0 && !f.more:      // the last, but there is one behind it
+		at.next == 0 && d.total != 0, // after the last
+		at.next != 0 && !f.more:      // the last, but one after it is stored
 		return at, clashes
 	}
 	return at, fits
 }
 
-// between returns the place in front of the first piece that does not begin before offset. Most fragments come in order
-// and belong at the end.
+// between returns the position before the first piece whose offset is not lower than offset. Most fragments arrive in
+// order, and their position is the end.
 func (r *Reassembler) between(d *datagram, offset int) place {
 	if int(r.memory.pieces[d.last].offset) < offset {
 		return place{prev: d.last}
@@ -59,7 +59,7 @@ func (r *Reassembler) between(d *datagram, offset int) place {
 	return at
 }
 
-// insert keeps a copy of f in d.
+// insert stores a copy of f in d.
 func (r *Reassembler) insert(d *datagram, f *header, at place) {
 	n := r.store(f)
 	r.memory.pieces[n].offset, r.memory.pieces[n].next = uint16(f.offset), at.next
@@ -82,7 +82,7 @@ func (r *Reassembler) insert(d *datagram, f *header, at place) {
 	}
 }
 
-// store copies f into memory, the headers only of the first fragment: the others' are of no more use.
+// store copies f into memory. It copies the headers of the first fragment only: those of the others are not used.
 func (r *Reassembler) store(f *header) uint32 {
 	if f.offset != 0 {
 		return r.memory.store(nil, f.data)
@@ -94,8 +94,7 @@ func (r *Reassembler) store(f *header) uint32 {
 	return n
 }
 
-// nextHeaderAt returns where the Next Header field is that announces what follows the IPv6 headers h. View.Extensions6
-// has found them to be well-formed.
+// nextHeaderAt returns the offset of the last Next Header field of the IPv6 headers h, which View.Extensions6 has validated.
 func nextHeaderAt(h []byte) int {
 	at := 6
 	for next := packet.IPv6Len; next < len(h); {

@@ -1,16 +1,16 @@
 package fragment
 
-// A datagram stands in two queues, by arrival: that of all datagrams and that of its source.
+// A datagram is in two queues, in the order of arrival: that of all datagrams and that of its source.
 const (
 	ofAll = iota
 	ofSource
 	queues
 )
 
-// links are a datagram's neighbours in a queue; 0: there is none.
+// links are the neighbours of a datagram in a queue, or 0.
 type links struct{ older, newer uint32 }
 
-// queue is datagrams by arrival, named by their slots.
+// queue is a list of datagrams in the order of arrival, by their numbers.
 type queue struct{ oldest, newest uint32 }
 
 // push makes the datagram n the newest of q, which is its queue number i.
@@ -24,7 +24,7 @@ func (r *Reassembler) push(q *queue, i int, n uint32) {
 	q.newest = n
 }
 
-// unlink takes the datagram n out of q, which is its queue number i.
+// unlink removes the datagram n from q, which is its queue number i.
 func (r *Reassembler) unlink(q *queue, i int, n uint32) {
 	l := r.datagrams.at(n).links[i]
 	if l.older != 0 {

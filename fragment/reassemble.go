@@ -8,55 +8,56 @@ import (
 	"nat64d/packet"
 )
 
-// key names a datagram: source, destination and Identification, in IPv4 also the protocol (RFC 791 section 3.2, RFC
-// 8200 section 4.5). An IPv4 address stands in the first four bytes; proto, which is 0 in IPv6, keeps the families apart.
+// key identifies a datagram: source, destination and Identification, in IPv4 also the protocol (RFC 791 section 3.2,
+// RFC 8200 section 4.5). An IPv4 address is in the first four bytes; proto, which is 0 in IPv6, distinguishes the
+// families.
 type key struct {
 	src, dst packet.Addr6
 	id       uint32
 	proto    uint8
 }
 
-// datagram is one that has fragments waiting, or that has been abandoned: then it has no pieces, and is remembered so
-// that what is still to come of it is refused, too.
+// datagram is one that is not complete, or one that has been abandoned: an abandoned datagram has no pieces, and stays
+// so that Add refuses its later fragments, too.
 type datagram struct {
 	key         key
 	source      uint32
 	links       [queues]links
 	arrived     time.Duration
-	begun       uint32 // how many datagrams its source had begun, itself included
+	begun       uint32 // source.begun when this one was begun
 	first, last uint32 // pieces in the order of their offsets
-	fragments   uint32 // that came and were kept
-	blocks      int    // of its pieces; 1 when abandoned, so that nobody can fill the table with those
+	fragments   uint32 // that were stored
+	blocks      int    // of its pieces; 1 when abandoned, so that the limits bound abandoned datagrams, too
 	have        int    // bytes of payload
-	total       int    // bytes of payload when it is whole; 0: not known yet
+	total       int    // bytes of payload of the complete datagram; 0: not known yet
 	largest     int    // bytes of payload of the largest piece
 	df, ce      bool
 	abandoned   bool
 }
 
-// source is an address, or an IPv6 prefix, that has fragments waiting.
+// source is an address, or an IPv6 prefix, with fragments that wait.
 type source struct {
 	addr      packet.Addr6
 	waiting   queue
-	fragments int    // of those that wait; an abandoned datagram counts as one
+	fragments int    // that wait; an abandoned datagram counts as one
 	blocks    int    // of all its datagrams
-	begun     uint32 // datagrams since it has had some waiting
+	begun     uint32 // number of datagrams since the source was made; it may wrap, only differences count
 }
 
-// Lost counts fragments that were kept and then discarded.
+// Lost counts fragments that were stored and then discarded.
 type Lost struct {
-	Late   int // the datagram did not become whole in time: drop.FragmentTimeout
-	Source int // the datagram made way for newer ones of its source: drop.FragmentSource
-	Memory int // the datagram made way for newer ones of any source: drop.FragmentMemory
+	Late   int // the datagram was not complete in time: drop.FragmentTimeout
+	Source int // a limit of the source was reached: drop.FragmentSource
+	Memory int // the limit of all sources was reached: drop.FragmentMemory
 }
 
-// Reassembler makes datagrams whole. One goroutine at a time may use it; a gateway has one for each worker and family.
+// Reassembler reassembles datagrams. One goroutine at a time may use it.
 //
-// A datagram normally arrives within milliseconds, so the one that has waited longest is the one least likely to become
-// whole. When a limit is reached it makes way. A little loss then costs only the datagrams that lost a fragment. A
-// flood from one source shortens the time that this source's fragments have to arrive, and no other's. A flood from many
-// sources shortens the time of all: 100,000 fragments a second leave 80 ms with the default limits. The pieces lie in
-// memory without pointers.
+// The fragments of a datagram normally arrive within milliseconds, so the oldest datagram is the least likely to become
+// complete, and is discarded when a limit is reached. A little loss then costs only the datagrams that lost a fragment.
+// A flood from one source shortens the time in which the fragments of that source must arrive, and of no other. A flood
+// from many sources shortens the time for all: 100,000 fragments a second leave 80 ms with the default limits. Pieces
+// are stored in memory without pointers.
 type Reassembler struct {
 	limits    Limits
 	memory    memory
@@ -70,7 +71,7 @@ type Reassembler struct {
 	whole     []byte // the datagrams that were returned since Release was last called
 }
 
-// New returns a Reassembler without fragments. It takes its memory as fragments come.
+// New returns a Reassembler without fragments. It allocates memory as fragments arrive.
 func New(l Limits) *Reassembler {
 	return &Reassembler{
 		limits: l.withDefaults(),
@@ -79,21 +80,20 @@ func New(l Limits) *Reassembler {
 	}
 }
 
-// SetLimits changes the limits. What waits already stays until newer fragments need the room.
+// SetLimits changes the limits. Stored fragments stay until newer fragments need the room.
 func (r *Reassembler) SetLimits(l Limits) { r.limits = l.withDefaults() }
 
-// Len returns the number of datagrams that are not whole yet or have been abandoned.
+// Len returns the number of datagrams that are not complete or have been abandoned.
 func (r *Reassembler) Len() int { return len(r.byKey) }
 
-// Bytes returns the memory that fragments take, in bytes, as Limits count it: in blocks of 2 KiB, one for an abandoned
-// datagram.
+// Bytes returns the memory that fragments take, as Limits count it: in blocks of 2 KiB, one for an abandoned datagram.
 func (r *Reassembler) Bytes() int { return r.blocks * blockLen }
 
-// expireStep is how many datagrams one call frees at most: our own choice, so that no packet waits long.
+// expireStep is the number of datagrams that one call frees at most: our own choice, so that no packet waits long.
 const expireStep = 64
 
-// Expire frees datagrams whose time is over, a bounded number in one call, and returns how many fragments have been
-// discarded with their datagrams since it was last called. Add needs no help from it to refuse what comes too late.
+// Expire frees datagrams whose time is over, a bounded number a call, and returns the number of fragments that have
+// been discarded with their datagrams since the last call. Add refuses late fragments without it.
 func (r *Reassembler) Expire(now time.Duration) Lost {
 	r.expire(now)
 	lost := r.lost
@@ -111,9 +111,9 @@ func (r *Reassembler) expire(now time.Duration) {
 	}
 }
 
-// idDistance is how many datagrams a source may begin after one whose fragments are still accepted. An IPv4 source that
-// sends fast uses the same Identification again within the time limit (RFC 4963 section 2); the new datagram must not be
-// taken for the rest of the old one.
+// idDistance is the number of datagrams that a source may begin after one whose fragments are still accepted. An IPv4
+// source that sends fast reuses an Identification within the time limit (RFC 4963 section 2); fragments of the new
+// datagram must not complete the old one.
 const idDistance = 1 << 14
 
 // late reports whether no more fragments of d are accepted.
@@ -121,13 +121,13 @@ func (r *Reassembler) late(d *datagram, now time.Duration) bool {
 	return now-d.arrived > r.limits.Time || d.key.proto != 0 && r.sources.at(d.source).begun-d.begun > idDistance
 }
 
-// discard forgets a datagram and counts its fragments in one field of lost.
+// discard removes a datagram and counts its fragments in one field of lost.
 func (r *Reassembler) discard(n uint32, lost *int) {
 	*lost += int(r.datagrams.at(n).fragments)
 	r.remove(n)
 }
 
-// add keeps f or completes its datagram.
+// add stores f or completes its datagram.
 func (r *Reassembler) add(f *header, now time.Duration) (Whole, drop.Reason) {
 	r.expire(now)
 	n := r.byKey[f.key]
@@ -164,8 +164,8 @@ func (r *Reassembler) add(f *header, now time.Duration) (Whole, drop.Reason) {
 	return r.complete(n)
 }
 
-// room makes room for f, whose datagram is n or, when n is 0, a new one. It refuses f when f alone is too large, and when
-// its own datagram is the oldest and has made way.
+// room discards datagrams until f, of datagram n or of a new one if n is 0, fits within the limits. It refuses f if f
+// alone exceeds a limit, or if it has discarded datagram n as the oldest.
 func (r *Reassembler) room(n uint32, f *header) drop.Reason {
 	blocks := f.blocks()
 	switch size := blocks * blockLen; {
@@ -182,7 +182,7 @@ func (r *Reassembler) room(n uint32, f *header) drop.Reason {
 		case oldest == n:
 			return drop.FragmentSource
 		case last:
-			from = 0 // without fragments there is no such source
+			from = 0 // the source was freed with its last datagram
 		}
 	}
 	for (r.blocks+blocks)*blockLen > r.limits.Bytes {
@@ -195,12 +195,12 @@ func (r *Reassembler) room(n uint32, f *header) drop.Reason {
 	return drop.None
 }
 
-// full reports whether s has no room for one more fragment that takes that many blocks.
+// full reports whether s has no room for a fragment of that many blocks.
 func (r *Reassembler) full(s *source, blocks int) bool {
 	return s.fragments >= r.limits.PerSource || (s.blocks+blocks)*blockLen > r.limits.PerSourceBytes
 }
 
-// sourceOf returns the source of f, whose datagram is n if that is not 0; 0 if there is none yet.
+// sourceOf returns the source of f, whose datagram is n if that is not 0, or 0 if the source has none yet.
 func (r *Reassembler) sourceOf(n uint32, f *header) uint32 {
 	if n != 0 {
 		return r.datagrams.at(n).source
@@ -208,7 +208,7 @@ func (r *Reassembler) sourceOf(n uint32, f *header) uint32 {
 	return r.byAddr[r.client(f)]
 }
 
-// client returns the address by which the source of f is known: an IPv4 address, or that of an IPv6 prefix.
+// client returns the address that identifies the source of f: an IPv4 address, or that of an IPv6 prefix.
 func (r *Reassembler) client(f *header) packet.Addr6 {
 	if f.key.proto != 0 {
 		return f.key.src
@@ -235,7 +235,7 @@ func (r *Reassembler) open(f *header, now time.Duration) uint32 {
 	return n
 }
 
-// remove forgets a datagram and frees what it has.
+// remove deletes a datagram and frees its memory.
 func (r *Reassembler) remove(n uint32) {
 	d := r.datagrams.at(n)
 	s := r.sources.at(d.source)
@@ -254,7 +254,7 @@ func (r *Reassembler) remove(n uint32) {
 	r.datagrams.put(n)
 }
 
-// charge counts blocks that d takes, or returns.
+// charge counts blocks that d takes, or gives back if blocks is negative.
 func (r *Reassembler) charge(d *datagram, blocks int) {
 	d.blocks += blocks
 	r.sources.at(d.source).blocks += blocks
@@ -273,7 +273,7 @@ func (r *Reassembler) free(d *datagram) {
 	d.first, d.last = 0, 0
 }
 
-// abandon frees the pieces of d and remembers that there will be no others (RFC 5722 section 4).
+// abandon frees the pieces of d and marks d, so that later fragments are refused (RFC 5722 section 4).
 func (r *Reassembler) abandon(d *datagram) {
 	r.free(d)
 	d.abandoned = true
@@ -281,13 +281,13 @@ func (r *Reassembler) abandon(d *datagram) {
 	r.charge(d, 1)
 }
 
-// Release ends the use of all datagrams that have been returned.
+// Release invalidates all datagrams that have been returned.
 func (r *Reassembler) Release() { r.whole = r.whole[:0] }
 
-// Held returns how many bytes wait for Release.
+// Held returns the number of bytes that wait for Release.
 func (r *Reassembler) Held() int { return len(r.whole) }
 
-// complete returns the datagram n and forgets it.
+// complete returns the datagram n and removes it.
 func (r *Reassembler) complete(n uint32) (Whole, drop.Reason) {
 	d := r.datagrams.at(n)
 	head := int(r.memory.pieces[d.first].head)
@@ -297,8 +297,8 @@ func (r *Reassembler) complete(n uint32) (Whole, drop.Reason) {
 	}
 	ipv6 := d.key.proto == 0
 	if ipv6 && head-packet.IPv6Len+d.total > maxSpan || !ipv6 && head+d.total > maxSpan {
-		d.fragments-- // the one at hand is refused
-		r.abandon(d)  // the first fragment has longer headers than the others
+		d.fragments-- // the last one is refused
+		r.abandon(d)  // only the first fragment's headers count for maxSpan
 		r.whole = r.whole[:start]
 		return Whole{}, drop.FragmentSpan
 	}
@@ -312,7 +312,7 @@ func (r *Reassembler) complete(n uint32) (Whole, drop.Reason) {
 	return w, drop.None
 }
 
-// finish6 makes the headers of the first fragment, whose Next Header field has been set when it came, those of the whole
+// finish6 changes the headers of the first fragment, whose Next Header field store has set, into those of the whole
 // datagram b (RFC 8200 section 4.5).
 func finish6(b []byte, d *datagram) {
 	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-packet.IPv6Len))
@@ -321,7 +321,7 @@ func finish6(b []byte, d *datagram) {
 	}
 }
 
-// finish4 makes the header of the first fragment that of the whole datagram b (RFC 791 section 3.2).
+// finish4 changes the header of the first fragment into that of the whole datagram b (RFC 791 section 3.2).
 func finish4(b []byte, head int, d *datagram) {
 	flags := uint16(0)
 	if d.df {

@@ -11,7 +11,7 @@ import (
 	"nat64d/packet"
 )
 
-// families are the two of which family runs a test.
+// families are the two for which family runs a test.
 var families = map[string]frag{
 	"ipv6": {v6: true, next: packet.NumUDP, id: 0xdeadbeef},
 	"ipv4": {next: packet.NumUDP, id: 0xbeef},
@@ -27,11 +27,11 @@ func family(t *testing.T, f func(t *testing.T, base frag)) {
 	}
 }
 
-// want checks that w is the datagram f, unfragmented, whose largest piece had the given size.
+// want checks that w is the reassembled datagram f, whose largest piece had the given size.
 func want(t testing.TB, w fragment.Whole, f frag, largest int) {
 	t.Helper()
 	if w.Data == nil {
-		t.Fatal("the datagram is not whole")
+		t.Fatal("the datagram is not complete")
 	}
 	v, r := parse(w.Data)
 	if r != drop.None || len(v.Data) != len(w.Data) || v.Fragmented || v.Number != f.next {
@@ -65,7 +65,7 @@ func TestAddCompletesInAnyOrder(t *testing.T) {
 				case bad != drop.None:
 					t.Fatal(bad)
 				case i < len(fs)-1 && w.Data != nil:
-					t.Fatal("whole too early")
+					t.Fatal("complete too early")
 				case i == len(fs)-1:
 					want(t, w, base, 1000)
 				}
@@ -77,7 +77,7 @@ func TestAddCompletesInAnyOrder(t *testing.T) {
 	})
 }
 
-// The headers of the whole datagram are those of the first fragment, whatever the others had.
+// The headers of the reassembled datagram are those of the first fragment, even if those of the others differ.
 func TestAddTakesHeadersOfFirstFragment(t *testing.T) {
 	t.Parallel()
 	for _, base := range []frag{
@@ -107,12 +107,12 @@ func TestAddTakesHeadersOfFirstFragment(t *testing.T) {
 			ecn = w.Data[1] >> 4 & 3
 		}
 		if ecn != 3 {
-			t.Errorf("ECN is %d: the mark of congestion is lost", ecn)
+			t.Errorf("ECN is %d: the CE mark is lost", ecn)
 		}
 	}
 }
 
-// refusals are fragments that are wrong by themselves.
+// refusals are fragments that are invalid by themselves.
 var refusals = map[string]struct {
 	f       frag
 	reason  drop.Reason
@@ -152,7 +152,7 @@ func TestAddRefusesMalformed(t *testing.T) {
 				t.Fatalf("got %v, want %v", bad, c.reason)
 			}
 			if kept := r.Len() == 1; kept != (bad == drop.None) {
-				t.Errorf("kept: %v", kept)
+				t.Errorf("stored: %v", kept)
 			}
 			v, _ := parse(b)
 			if p := fragment.Pointer(&v, bad); c.f.v6 && p != c.pointer {
@@ -162,7 +162,7 @@ func TestAddRefusesMalformed(t *testing.T) {
 	}
 }
 
-// The first fragment may have more options than the one that seems to end at the limit.
+// The first fragment can have more options than a last fragment that ends at the limit.
 func TestAddRefusesSpanOfWhole(t *testing.T) {
 	t.Parallel()
 	for _, f := range []frag{
@@ -188,7 +188,7 @@ func TestAddRefusesSpanOfWhole(t *testing.T) {
 	}
 }
 
-// contradictions are fragments of one datagram that cannot all be true.
+// contradictions are fragments of one datagram that contradict each other.
 var contradictions = map[string][]frag{
 	"overlap behind":             {{offset: 0, data: payload(1000, 0), more: true}, {offset: 992, data: payload(800, 0)}},
 	"overlap in front":           {{offset: 992, data: payload(800, 0)}, {offset: 0, data: payload(1000, 0), more: true}},
@@ -223,7 +223,7 @@ func TestAddAbandonsContradictions(t *testing.T) {
 			base.data = payload(3000, 0)
 			for _, f := range base.cut(1000) {
 				if _, bad := add(t, r, f.build(), 2*time.Second); bad != drop.FragmentOverlap {
-					t.Errorf("%s: then a fragment of it: %v", name, bad)
+					t.Errorf("%s: a later fragment: %v", name, bad)
 				}
 			}
 			for i, f := range base.cut(1000) { // RFC 8200 section 4.5 forbids no new datagram of that name
@@ -235,7 +235,7 @@ func TestAddAbandonsContradictions(t *testing.T) {
 	})
 }
 
-// Datagrams that become whole one after the other stay as they are until they are released.
+// Complete datagrams stay unchanged until they are released.
 func TestWholeDatagramsStay(t *testing.T) {
 	t.Parallel()
 	family(t, func(t *testing.T, base frag) {
@@ -257,7 +257,7 @@ func TestWholeDatagramsStay(t *testing.T) {
 				want(t, w, sent[i], 1000)
 			}
 			if len(wholes) != 20 || r.Held() != held {
-				t.Errorf("%d datagrams are whole, %d bytes are held, want %d", len(wholes), r.Held(), held)
+				t.Errorf("%d datagrams are complete, %d bytes are held, want %d", len(wholes), r.Held(), held)
 			}
 			r.Release()
 		}
@@ -292,7 +292,7 @@ func TestAddKeepsDatagramsApart(t *testing.T) {
 			f.source, f.id, f.data = i&1, base.id+uint32(i>>1&1), payload(2000, int(i))
 			if f.next = packet.NumUDP; i&4 != 0 {
 				if f.v6 {
-					continue // in IPv6 the protocol is not part of the name
+					continue // in IPv6 the protocol is not part of the key
 				}
 				f.next = packet.NumICMP
 			}
@@ -311,7 +311,7 @@ func TestAddKeepsDatagramsApart(t *testing.T) {
 	})
 }
 
-func TestAddRefusesWhatComesTooLate(t *testing.T) {
+func TestAddRefusesExpiredDatagrams(t *testing.T) {
 	t.Parallel()
 	family(t, func(t *testing.T, base frag) {
 		r := fragment.New(fragment.Limits{})
@@ -326,7 +326,7 @@ func TestAddRefusesWhatComesTooLate(t *testing.T) {
 			t.Fatalf("%d fragments expired within 2 s", n)
 		}
 		if w, _ := add(t, r, fs[1].build(), 6*time.Second+1); w.Data != nil {
-			t.Fatal("whole after more than 2 s")
+			t.Fatal("complete after more than 2 s")
 		}
 		if n := r.Expire(8*time.Second + 2).Late; n != 2 || r.Len() != 0 || r.Bytes() != 0 {
 			t.Fatalf("%d fragments expired, %d datagrams and %d bytes are left", n, r.Len(), r.Bytes())
@@ -334,7 +334,7 @@ func TestAddRefusesWhatComesTooLate(t *testing.T) {
 	})
 }
 
-// Each call frees at most 64 datagrams, but even those not freed yet take no more fragments.
+// Each call frees at most 64 datagrams, but expired datagrams that are not freed yet refuse fragments, too.
 func TestExpireIsBounded(t *testing.T) {
 	t.Parallel()
 	r := fragment.New(fragment.Limits{PerSource: 1000, PerSourceBytes: 16 << 20})
@@ -345,7 +345,7 @@ func TestExpireIsBounded(t *testing.T) {
 		add(t, r, fs[0].build(), 0)
 	}
 	if w, _ := add(t, r, fs[1].build(), time.Minute); w.Data != nil {
-		t.Fatal("whole after more than 2 s")
+		t.Fatal("complete after more than 2 s")
 	}
 	total := 0
 	for r.Len() > 1 {
@@ -360,12 +360,12 @@ func TestExpireIsBounded(t *testing.T) {
 	}
 }
 
-// lone returns a fragment of a datagram that does not become whole.
+// lone returns a fragment of a datagram that stays incomplete.
 func lone(source uint8, id uint32, n int) frag {
 	return frag{v6: true, next: 17, source: source, id: id, data: payload(n, 0), more: true}
 }
 
-// At each limit the oldest datagram makes way, of the source that has reached its own or of all.
+// At each limit the oldest datagram is discarded: of the source at its own limit, of all sources at theirs.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -382,9 +382,9 @@ func TestLimits(t *testing.T) {
 			lone(1, 1, 24).cut(8)[2], drop.FragmentSource, fragment.Lost{Source: 2}, 1},
 		"memory of a source": {fragment.Limits{PerSourceBytes: 3 * 2048}, []frag{lone(9, 9, 8), lone(1, 1, 4000), lone(1, 2, 8)},
 			lone(1, 3, 2016), drop.None, fragment.Lost{Source: 1}, 3},
-		"memory of a source, two make way": {fragment.Limits{PerSourceBytes: 3 * 2048}, []frag{lone(1, 1, 8), lone(1, 2, 8), lone(1, 3, 8)},
+		"memory of a source, two are evicted": {fragment.Limits{PerSourceBytes: 3 * 2048}, []frag{lone(1, 1, 8), lone(1, 2, 8), lone(1, 3, 8)},
 			lone(1, 4, 4000), drop.None, fragment.Lost{Source: 2}, 2},
-		"memory of a source, the last makes way": {fragment.Limits{PerSourceBytes: 2 * 2048}, []frag{lone(1, 1, 4000)},
+		"memory of a source, the last is evicted": {fragment.Limits{PerSourceBytes: 2 * 2048}, []frag{lone(1, 1, 4000)},
 			lone(1, 2, 8), drop.None, fragment.Lost{Source: 1}, 1},
 		"a fragment larger than a source's memory": {fragment.Limits{PerSourceBytes: 2048}, []frag{lone(1, 1, 8)},
 			lone(1, 2, 4000), drop.FragmentSource, fragment.Lost{}, 1},
@@ -418,8 +418,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// However many lone fragments come in between, with the source's own address, its next datagram becomes whole.
-func TestFloodLeavesDatagramsThatCome(t *testing.T) {
+// A flood of single fragments with the source's own address does not keep its next datagram from becoming complete.
+func TestDatagramCompletesDuringFlood(t *testing.T) {
 	t.Parallel()
 	family(t, func(t *testing.T, base frag) {
 		for name, c := range map[string]struct {
@@ -454,7 +454,7 @@ func TestFloodLeavesDatagramsThatCome(t *testing.T) {
 	})
 }
 
-// The addresses of a client's IPv6 prefix share what one source may have, IPv4 addresses do not.
+// The addresses of an IPv6 prefix share the limits of one source; IPv4 addresses do not.
 func TestSourceIsAPrefix(t *testing.T) {
 	t.Parallel()
 	family(t, func(t *testing.T, base frag) {
@@ -472,8 +472,8 @@ func TestSourceIsAPrefix(t *testing.T) {
 	})
 }
 
-// A fast IPv4 source uses an Identification again before the time of a datagram that lost a fragment is over.
-func TestIdentificationUsedAgain(t *testing.T) {
+// A fast IPv4 source reuses an Identification before a datagram that lost a fragment has expired.
+func TestReusedIdentificationStartsDatagram(t *testing.T) {
 	t.Parallel()
 	family(t, func(t *testing.T, base frag) {
 		r := fragment.New(fragment.Limits{})
@@ -497,7 +497,7 @@ func TestIdentificationUsedAgain(t *testing.T) {
 			w, bad = add(t, r, g.build(), 0)
 		}
 		if base.v6 {
-			if bad != drop.FragmentOverlap { // 32 bits do not repeat so soon
+			if bad != drop.FragmentOverlap { // 32-bit Identifications do not repeat so soon
 				t.Errorf("got %v, want %v", bad, drop.FragmentOverlap)
 			}
 			return
@@ -517,7 +517,7 @@ func TestSetLimits(t *testing.T) {
 	}
 	r.SetLimits(fragment.Limits{Time: time.Minute, PerSource: 2})
 	if r.Len() != 1 {
-		t.Fatal("a new limit discards what waits")
+		t.Fatal("a new limit discards stored datagrams")
 	}
 	if _, bad := add(t, r, fs[4].build(), 33*time.Second); bad != drop.FragmentSource || r.Len() != 0 {
 		t.Fatalf("%v, %d datagrams wait", bad, r.Len())

@@ -1,12 +1,12 @@
 package fragment
 
-// slab is entries named by number. Number 0 is not handed out.
+// slab stores entries by number. take never returns number 0.
 type slab[T any] struct {
 	entries []T
 	free    []uint32
 }
 
-// at returns an entry; the pointer is good until the next take.
+// at returns an entry; the pointer is valid until the next take.
 func (s *slab[T]) at(n uint32) *T { return &s.entries[n] }
 
 // take returns the number of a zero entry.
@@ -24,7 +24,7 @@ func (s *slab[T]) take() uint32 {
 	return uint32(len(s.entries) - 1)
 }
 
-// put takes an entry back.
+// put frees an entry.
 func (s *slab[T]) put(n uint32) {
 	var zero T
 	s.entries[n] = zero

@@ -7,7 +7,7 @@ import (
 	"nat64d/packet"
 )
 
-// maxTransport is the longest transport header there is: TCP with all its options.
+// maxTransport is the longest transport header: TCP with 40 bytes of options.
 const maxTransport = 60
 
 // Pieces splits one packet. Split4 and Split6 choose the packet, then each Next writes one piece:
@@ -19,8 +19,8 @@ const maxTransport = 60
 //		...
 //	}
 //
-// The headers are copied, so that the first piece may be written over the packet that is split; the payload is not, and
-// belongs to the caller. Pieces belongs to one goroutine and can be used again and again.
+// Split4 and Split6 copy the headers, so that Next may write the first piece over the packet that is split. The payload
+// is not copied and belongs to the caller. Pieces belongs to one goroutine and may be reused.
 type Pieces struct {
 	ip        [packet.IPv6Len]byte // the IP header of the packet that is split
 	room      [maxTransport]byte
@@ -29,12 +29,12 @@ type Pieces struct {
 	ipLen     int
 	id        uint32
 	step      int // payload bytes of each piece but the last
-	offset    int // where the next piece begins
+	offset    int // of the next piece
 }
 
-// Split6 splits the packet in o, from IPv4, into IPv6 fragments of at most limit bytes, Fragment header included, with the
-// Identification id (RFC 7915 section 4.1). A packet that needs no second piece gets no Fragment header (RFC 8021).
-// Whether o may be split at all, the caller knows. It refuses a super-packet, a head that holds more than a transport
+// Split6 splits the packet in o, from IPv4, into IPv6 fragments of at most limit bytes, Fragment header included, with
+// the Identification id (RFC 7915 section 4.1). A packet that needs no second piece gets no Fragment header (RFC 8021).
+// The caller has checked that the packet may be split. Split6 refuses a super-packet, a head with more than a transport
 // header, and a limit that leaves no room.
 func (p *Pieces) Split6(o *packet.Out, limit int, id uint32) drop.Reason {
 	return p.split(o, packet.IPv6Len, limit-packet.IPv6Len-packet.FragLen, id)
@@ -65,18 +65,18 @@ func (p *Pieces) split(o *packet.Out, ipLen, room int, id uint32) drop.Reason {
 	return drop.None
 }
 
-// finishChecksum completes a transport checksum that was left to the NIC, and which holds the sum of the pseudo-header:
-// no NIC can complete it once the packet is in pieces.
+// finishChecksum completes a transport checksum that was left to the NIC and so far holds the sum of the pseudo-header:
+// no NIC can complete the checksum of a fragmented packet.
 func finishChecksum(transport, payload []byte, at int) {
 	c := packet.Sum(0).Bytes(transport).Bytes(payload).Checksum()
 	if c == 0 {
-		c = 0xffff // in UDP 0 means that there is none; in TCP the two are the same
+		c = 0xffff // 0 means "no checksum" in UDP; in TCP both are equal
 	}
 	binary.BigEndian.PutUint16(transport[at:], c)
 }
 
-// Next writes the next piece into o and says whether there was one. o.Head needs a capacity of packet.Headroom + 108
-// bytes, whose first Headroom bytes are left alone; o.Payload is a part of the payload of the packet that is split.
+// Next writes the next piece into o and reports whether there was one. o.Head needs a capacity of packet.Headroom + 108
+// bytes; Next leaves the first Headroom bytes alone. o.Payload is a part of the payload of the packet that is split.
 func (p *Pieces) Next(o *packet.Out) bool {
 	size := len(p.transport) + len(p.payload)
 	if p.offset >= size {

@@ -33,7 +33,7 @@ func out(v6 bool, transport []byte, l4 int) *packet.Out {
 	return o
 }
 
-// split returns the IP packets that o becomes.
+// split returns the IP packets into which o is split.
 func split(t testing.TB, o *packet.Out, v6 bool, limit int, id uint32) [][]byte {
 	t.Helper()
 	var p fragment.Pieces
@@ -47,7 +47,7 @@ func split(t testing.TB, o *packet.Out, v6 bool, limit int, id uint32) [][]byte 
 		t.Fatalf("limit %d: %v", limit, r)
 	}
 	var list [][]byte
-	for p.Next(o) { // over the very packet that is split
+	for p.Next(o) { // over the packet that is split
 		list = append(list, slices.Concat(o.Head[packet.Headroom:], o.Payload))
 	}
 	return list
@@ -64,7 +64,7 @@ func rejoin(t testing.TB, pieces [][]byte) (fragment.Whole, []byte) {
 		}
 		if i == len(pieces)-1 {
 			if w.Data == nil {
-				t.Fatal("the pieces do not make a whole")
+				t.Fatal("the pieces do not complete the datagram")
 			}
 			v, _ := parse(w.Data)
 			return w, v.Transport()
@@ -149,7 +149,7 @@ func TestSplitFinishesPartialChecksum(t *testing.T) {
 		o := out(false, transport, 8)
 		pseudo := packet.Sum(0).Addr4(&client4).Addr4(&server4).Pseudo(len(transport), packet.NumUDP)
 		binary.BigEndian.PutUint16(o.Head[packet.Headroom+26:], pseudo.Fold())
-		if zero { // a payload that makes the checksum zero, which UDP cannot say
+		if zero { // a payload for which the checksum is zero, which UDP sends as 0xffff
 			binary.BigEndian.PutUint16(o.Payload, 0)
 			h := o.Head[packet.Headroom+packet.IPv4Len:]
 			binary.BigEndian.PutUint16(o.Payload, packet.Sum(0).Bytes(h).Bytes(o.Payload).Checksum())
@@ -193,7 +193,7 @@ func TestSplitRefuses(t *testing.T) {
 	}
 }
 
-// FuzzSplit splits what it is given and puts it together again.
+// FuzzSplit splits its input and reassembles it.
 func FuzzSplit(f *testing.F) {
 	f.Add(payload(1480, 0), uint16(1280), uint32(0xbeef), uint8(0), true)
 	f.Add(payload(1480, 0), uint16(576), uint32(0xbeef), uint8(12), false)
@@ -202,7 +202,7 @@ func FuzzSplit(f *testing.F) {
 	f.Fuzz(func(t *testing.T, transport []byte, limit uint16, id uint32, more uint8, v6 bool) {
 		l4 := packet.UDPLen + int(more%14)*4
 		if len(transport) < l4 || len(transport) > 0xffff-packet.IPv4Len || limit < 56 ||
-			len(transport) > 64*int(limit) { // more pieces than that take their time, and find nothing else
+			len(transport) > 64*int(limit) { // more pieces take long and test nothing else
 			return
 		}
 		if !v6 {
@@ -219,20 +219,20 @@ func FuzzSplit(f *testing.F) {
 			}
 		}
 		if !bytes.Equal(transport, kept) {
-			t.Fatal("the payload was written to")
+			t.Fatal("the payload was changed")
 		}
-		if len(pieces) == 1 { // Add is for fragments
+		if len(pieces) == 1 { // Add expects fragments
 			if v, _ := parse(pieces[0]); v.Fragmented || !bytes.Equal(v.Transport(), transport) {
-				t.Fatalf("one piece, but not the same packet: %x", pieces[0])
+				t.Fatalf("one piece that differs from the packet: %x", pieces[0])
 			}
 			return
 		}
 		if first, _ := parse(pieces[0]); first.Number == packet.NumTCP && len(first.Transport()) < packet.TCPLen {
-			return // refused when reassembled, and made only where the limit is absurd
+			return // Add refuses them; only a tiny limit leads to them
 		}
 		w, whole := rejoin(t, pieces)
 		if !bytes.Equal(whole, transport) || w.ID != id || w.DF {
-			t.Fatal("splitting and reassembling changed the packet")
+			t.Fatal("the reassembled packet differs")
 		}
 	})
 }

@@ -2,9 +2,9 @@ package table
 
 import "testing"
 
-// TestGuessIsWhatFindBeginsWith: a slot is guessed whatever word it is in, in its own bucket or in the next, and
-// nothing else.
-func TestGuessIsWhatFindBeginsWith(t *testing.T) {
+// TestGuessReturnsFirstMatchOfFind inserts slots into each word of a bucket and into the next: Guess returns each of
+// them and no other slot.
+func TestGuessReturnsFirstMatchOfFind(t *testing.T) {
 	t.Parallel()
 	x := NewIndex(1, NewEpochs(1))
 	s := x.LockShard(0)
@@ -12,12 +12,12 @@ func TestGuessIsWhatFindBeginsWith(t *testing.T) {
 	for i := range uint32(bucketLen + 1) {
 		hash := uint64(i) << 8 // all in one bucket
 		if got := x.Guess(x.Home(hash)); got != 0 {
-			t.Errorf("before slot %d is in, %d is guessed", i+1, got)
+			t.Errorf("before the insertion of slot %d, Guess returned %d", i+1, got)
 		}
 		s.Insert(hash, i+1)
 		p, want := x.Find(hash), i+1
 		if got := p.Next(); got != want {
-			t.Fatalf("slot %d is found as %d", want, got)
+			t.Fatalf("Find returned %[2]d for slot %[1]d", want, got)
 		}
 		if got := x.Guess(x.Home(hash)); got != want {
 			t.Errorf("slot %d is guessed as %d, want %d", i+1, got, want)
@@ -98,8 +98,8 @@ func TestNearlyAllIsGuessed(t *testing.T) {
 	}
 }
 
-// TestLinesTakeWhatTheyCan: none, some, too many, and places where nothing is.
-func TestLinesTakeWhatTheyCan(t *testing.T) {
+// TestLinesIgnoreExcess fetches no line, some, too many, and addresses that are not mapped.
+func TestLinesIgnoreExcess(t *testing.T) {
 	t.Parallel()
 	x := NewIndex(1, NewEpochs(1))
 	var l Lines
