@@ -5,9 +5,9 @@ import (
 	"nat64d/table"
 )
 
-// A batch of packets looks for its bindings in steps, so that the processor fetches from memory for many packets at once:
-// Ahead6 or Ahead4 for each of them, then Guess6 or Guess4, then Confirm6 or Confirm4. All are for workers in a batch, and
-// what they return is good for the same batch. What lines has no room for is not fetched ahead.
+// A batch of packets looks for its bindings in steps, so that the processor fetches from memory for many packets at
+// once: Ahead6 or Ahead4 for each of them, then Guess6 or Guess4, then Confirm6 or Confirm4. All are for workers in a
+// batch, and their results are valid in the same batch. Lines for which lines has no room are not prefetched.
 
 // Ahead6 adds the place in the index where Guess6 will look, and returns it.
 func (t *Table) Ahead6(p packet.Proto, c *packet.Endpoint6, lines *table.Lines) table.Home {

@@ -1,4 +1,4 @@
-// Package bib holds the binding information bases: which IPv6 transport address owns which IPv4 one (RFC 6146
+// Package bib holds the binding information bases, which map IPv6 transport addresses to IPv4 transport addresses (RFC 6146
 // sections 3.1 and 3.2).
 package bib
 
@@ -21,17 +21,16 @@ type Binding struct {
 	Sessions int
 }
 
-// ID names a binding within one batch, or until the caller releases it; 0 names none.
+// ID identifies a binding: within the batch in which it was found, or until the caller releases it. 0 is none.
 type ID uint32
 
-// Table is the three BIBs. Every IPv6 transport address and every IPv4 transport address occurs at most once for each
-// protocol.
+// Table is the three BIBs. Each IPv6 and each IPv4 transport address occurs at most once per protocol.
 //
 // Concurrency: Lookup6, Lookup4, Find6, Find4, At and Acquire take no lock; they are for workers in a batch (between
-// Enter and Leave of the table.Epochs given to New), or for a caller that has acquired the binding. The other methods may be called by
-// any goroutine; those that make or end a binding take the lock of its shard, which is chosen by the hash of the IPv6
-// transport address, then that of the client's, then those inside pool4 or that of the subscriber's. They never wait
-// for a reader.
+// Enter and Leave of the table.Epochs given to New), or for a caller that has acquired the binding. Any goroutine may
+// call the other methods. Those that make or end a binding take the lock of its shard, which the hash of the IPv6
+// transport address selects, then that of the client's shard, then those of pool4 or that of the subscriber's shard.
+// They never wait for a reader.
 type Table struct {
 	pool        *pool4.Pool
 	epochs      *table.Epochs
@@ -46,13 +45,13 @@ type Table struct {
 	index4      index4
 	clients     clients
 
-	_     [64]byte // what follows is written for every new binding, what precedes is read for every packet
+	_     [64]byte // the fields below are written for every new binding, those above are read for every packet
 	total atomic.Int64
 	count [packet.Protos]atomic.Int64
 }
 
-// New returns an empty table for at most max bindings, whose IPv4 transport addresses come from p. The key is 16
-// random bytes: nobody outside can then foresee which entries share a shard.
+// New returns an empty table for at most max bindings, whose IPv4 transport addresses come from p. The key is 16 random
+// bytes, so that no host can predict which entries share a shard.
 func New(p *pool4.Pool, e *table.Epochs, max int, key [16]byte) *Table {
 	k := table.NewKey(key)
 	t := &Table{
@@ -68,8 +67,7 @@ func New(p *pool4.Pool, e *table.Epochs, max int, key [16]byte) *Table {
 	return t
 }
 
-// Lookup6 returns the IPv4 transport address that a client has. Nothing changes by it, so it serves ICMP errors
-// (RFC 6146 section 3.5).
+// Lookup6 returns the IPv4 transport address of a client. It changes nothing, as ICMP errors require (RFC 6146 section 3.5).
 func (t *Table) Lookup6(p packet.Proto, c packet.Endpoint6) (packet.Endpoint4, bool) {
 	id := t.Find6(p, &c)
 	if id == 0 {
@@ -78,7 +76,7 @@ func (t *Table) Lookup6(p packet.Proto, c packet.Endpoint6) (packet.Endpoint4, b
 	return t.entries.At(uint32(id)).mapped, true
 }
 
-// Lookup4 returns the client that has an IPv4 transport address. Nothing changes by it.
+// Lookup4 returns the client that has an IPv4 transport address. It changes nothing.
 func (t *Table) Lookup4(p packet.Proto, m packet.Endpoint4) (packet.Endpoint6, bool) {
 	id := t.Find4(p, m)
 	if id == 0 {
@@ -87,9 +85,9 @@ func (t *Table) Lookup4(p packet.Proto, m packet.Endpoint4) (packet.Endpoint6, b
 	return t.entries.At(uint32(id)).client, true
 }
 
-// Find6 returns the binding of a client, or 0. It takes a pointer, and so does all that it calls: the 18 bytes of an
-// endpoint are copied in two overlapping parts, and a processor that reads such a copy waits until all that went before
-// is done, fetches from memory included, that it could otherwise have overlapped with those of the next packet.
+// Find6 returns the binding of a client, or 0. It and its callees take a pointer: the 18 bytes of an endpoint are
+// copied by two overlapping stores, and a load of such a copy stalls until all earlier instructions have retired, cache
+// misses included, which could otherwise overlap with those of the next packet.
 func (t *Table) Find6(p packet.Proto, c *packet.Endpoint6) ID {
 	return t.find6(t.index6.Find(t.hash(p, c)), p, c)
 }
@@ -110,8 +108,8 @@ func (t *Table) At(id ID) Binding {
 	return Binding{Proto: b.proto, Client: b.client, Mapped: b.mapped, Static: w&static != 0, Sessions: int(w & sessions)}
 }
 
-// Client returns the IPv6 side of a binding that the caller has found in its batch, or acquired. The memory is the table's,
-// and nobody writes to it while that is so.
+// Client returns the IPv6 side of a binding that the caller has found in its batch, or acquired. The table owns the
+// memory, which does not change while the caller has the binding.
 func (t *Table) Client(id ID) *packet.Endpoint6 { return &t.entries.At(uint32(id)).client }
 
 // Mapped returns the IPv4 side of a binding that the caller has found in its batch, or acquired.
@@ -126,8 +124,8 @@ func (t *Table) Pool() *pool4.Pool { return t.pool }
 // Contains reports whether an IPv4 transport address is in pool4.
 func (t *Table) Contains(p packet.Proto, m packet.Endpoint4) bool { return t.pool.Contains(p, m) }
 
-// Orphan reports whether a binding has lost its place in pool4: a dynamic one if pool4 has its transport address no
-// longer, a static one, whose port need not be in pool4, if pool4 has nothing of its address.
+// Orphan reports whether pool4 no longer contains the transport address of a dynamic binding, or no longer contains any
+// port of the address of a static binding, whose own port need not be in pool4.
 func (t *Table) Orphan(b Binding) bool {
 	if b.Static {
 		return !t.pool.Has(b.Mapped.Addr)
@@ -135,14 +133,14 @@ func (t *Table) Orphan(b Binding) bool {
 	return !t.pool.Contains(b.Proto, b.Mapped)
 }
 
-// Expire sets transport addresses free whose hold-down is over, budget of them at most, and returns whether there are
-// more. It has to be called now and then.
+// Expire frees up to budget transport addresses whose hold-down is over, and reports whether there are more. A
+// goroutine calls it periodically.
 func (t *Table) Expire(now table.Time, budget int) (more bool) {
 	return t.pool.Expire(now.Duration(), budget)
 }
 
-// Maintain prepares memory for what is to come and gives back what is no longer needed. It is for one goroutine, ten times a
-// second and outside of a batch.
+// Maintain prepares memory for new bindings and gives back memory that is no longer used. One goroutine calls it ten
+// times a second, outside of a batch.
 func (t *Table) Maintain() {
 	t.entries.Maintain()
 	t.index6.Maintain()
@@ -152,9 +150,9 @@ func (t *Table) Maintain() {
 // Len returns the number of bindings of a protocol.
 func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 
-// List copies bindings into buf, from a cursor on that is 0 at first, and returns how many and the next cursor, 0 at
-// the end. It looks at a bounded number of slots, so n may be 0 before the end. A binding that lives throughout a
-// listing is in it once. Traffic does not wait for it.
+// List copies bindings into buf, from a cursor on that is 0 at first, and returns their number and the next cursor,
+// which is 0 at the end. It visits a bounded number of slots, so n may be 0 before the end. A listing contains each
+// binding that lives throughout it once. Packets do not wait for it.
 func (t *Table) List(cursor uint32, buf []Binding) (n int, next uint32) {
 	t.epochs.Read(func() { n, next = t.list(max(cursor, 1), buf) })
 	return n, next
@@ -190,7 +188,7 @@ func (t *Table) hash(p packet.Proto, c *packet.Endpoint6) uint64 {
 	return t.key.Hash(binary.BigEndian.Uint64(c.Addr[:8]), binary.BigEndian.Uint64(c.Addr[8:]), uint64(p)<<16|uint64(c.Port))
 }
 
-// reserve counts a binding to come, if there is room for it.
+// reserve counts a new binding, if there is room for it.
 func (t *Table) reserve(p packet.Proto) drop.Reason {
 	for {
 		n := t.total.Load()
@@ -204,7 +202,7 @@ func (t *Table) reserve(p packet.Proto) drop.Reason {
 	}
 }
 
-// unreserve counts a binding that has ended, or did not come.
+// unreserve gives back the count of a binding that has ended, or was not made.
 func (t *Table) unreserve(p packet.Proto) {
 	t.count[p].Add(-1)
 	t.total.Add(-1)

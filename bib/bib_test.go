@@ -13,7 +13,7 @@ import (
 	"nat64d/table"
 )
 
-// tables is a BIB with the pool under it. Worker 0 is in a batch for the time of each call of a method.
+// tables is a BIB and its pool. Worker 0 is in a batch during each call of a method.
 type tables struct {
 	*bib.Table
 	pool   *pool4.Pool
@@ -66,7 +66,7 @@ func endpoint4(addr string, port uint16) packet.Endpoint4 {
 	return packet.Endpoint4{Addr: netip.MustParseAddr(addr).As4(), Port: port}
 }
 
-func TestBindingLivesAsLongAsItIsHeld(t *testing.T) {
+func TestBindingEndsWithLastRelease(t *testing.T) {
 	t.Parallel()
 	b := newTables(t, 1, 100, "192.0.2.1", "7000-7009")
 	c := endpoint6("2001:db8::1", 5000)
@@ -96,7 +96,7 @@ func TestBindingLivesAsLongAsItIsHeld(t *testing.T) {
 	}
 }
 
-// TestPairedAddress holds RFC 6888 REQ-2: all flows of a client, in all protocols, have one address.
+// TestPairedAddress checks RFC 6888 REQ-2: all flows of a client, in all protocols, have one address.
 func TestPairedAddress(t *testing.T) {
 	t.Parallel()
 	b := newTables(t, 1, 1000, "192.0.2.0/28", "1024-65535")
@@ -164,14 +164,14 @@ func TestStaticBindings(t *testing.T) {
 	}
 	// 7000 is bound: only 7001 is left.
 	if _, m, r := b.hold(packet.TCP, endpoint6("2001:db8::3", 9)); r != drop.None || m.Port != 7001 {
-		t.Errorf("allocated %v, %v beside a static binding", m, r)
+		t.Errorf("allocated %v, %v with a static binding", m, r)
 	}
 	if _, _, r := b.hold(packet.TCP, endpoint6("2001:db8::4", 9)); r != drop.PoolExhausted {
 		t.Errorf("reason %v from an exhausted pool", r)
 	}
 }
 
-// TestDynamicBindingBecomesStatic: it then outlives its sessions, and ends only when it is taken away.
+// TestDynamicBindingBecomesStatic makes a dynamic binding static: it outlives its sessions, and only Unlink ends it.
 func TestDynamicBindingBecomesStatic(t *testing.T) {
 	t.Parallel()
 	b := newTables(t, 1, 100, "192.0.2.1", "7000-7001")
@@ -209,7 +209,7 @@ func TestFullTable(t *testing.T) {
 	}
 }
 
-// TestUnlink takes bindings away that sessions still hold.
+// TestUnlink unlinks bindings that sessions have acquired.
 func TestUnlink(t *testing.T) {
 	t.Parallel()
 	b := newTables(t, 1, 100, "192.0.2.1", "7000-7001")
@@ -231,14 +231,14 @@ func TestUnlink(t *testing.T) {
 	}
 }
 
-// TestAddressIsForgotten: a client without bindings is a new client.
+// TestAddressIsForgotten ends all bindings of a client, which then is a new client to pool4.
 func TestAddressIsForgotten(t *testing.T) {
 	t.Parallel()
 	b := newTables(t, 1, 100, "192.0.2.1-192.0.2.2", "7000")
 	c := endpoint6("2001:db8::1", 5000)
 	id, first, _ := b.hold(packet.UDP, c)
 	b.Release(id)
-	for x := range byte(100) { // somebody else takes its port
+	for x := range byte(100) { // other clients take its port
 		other := c
 		other.Addr[8] = x + 1
 		id, m, r := b.hold(packet.UDP, other)
@@ -269,8 +269,8 @@ func TestUnlinkedBindingsAreFreed(t *testing.T) {
 	}
 }
 
-// TestConcurrentUse lets workers make and end the same few bindings, while others look them up, list them and take
-// them away. A transport address must never be seen with two owners.
+// TestConcurrentUse lets workers make and end the same few bindings, while other goroutines look them up, list and
+// unlink them. No transport address may have two owners.
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	const (

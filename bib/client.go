@@ -10,13 +10,13 @@ import (
 )
 
 // clients remembers which pool4 address each IPv6 address has, over all protocols, so that all its bindings get the
-// same one (RFC 6888 REQ-2, paired pooling). A row counts the bindings of its client. pool4 is asked under the lock of the
-// client's row, so that two flows of a new client cannot get two addresses.
+// same one (RFC 6888 REQ-2, paired pooling). A row counts the bindings of its client. allocate calls pool4 under the
+// lock of the client's row, so that two flows of a new client cannot get two addresses.
 type clients struct {
 	rows *table.Counted[addrKey, client]
 }
 
-// addrKey is the key of a row: an IPv6 address, or the prefix that is left of it.
+// addrKey is the key of a row: an IPv6 address, or one masked to the prefix of a client.
 type addrKey packet.Addr6
 
 // Hash returns the keyed hash of an address.
@@ -24,7 +24,7 @@ func (a addrKey) Hash(key table.Key) uint64 {
 	return key.Hash(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:]), 0)
 }
 
-// client is what a row holds.
+// client is the value of a row.
 type client struct {
 	mapped   packet.Addr4
 	bindings uint32

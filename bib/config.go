@@ -5,7 +5,7 @@ import "nat64d/pool4"
 // Config is what may change while packets flow.
 type Config struct {
 	Limits             Limits
-	SessionsPerBinding int // of any binding, whoever began them (RFC 6888 REQ-5); a lower number ends none; 0: no limit
+	SessionsPerBinding int // of any binding, begun from either side (RFC 6888 REQ-5); a lower limit ends none; 0: no limit
 	Pool               pool4.Config
 	Log                func(Binding, Change) // called with bindings that begin and end, outside of locks; it must not wait; may be nil
 }
@@ -21,24 +21,24 @@ const (
 )
 
 // Limits bound what one client may have, a client being all IPv6 addresses of one prefix (RFC 6888 REQ-4 and REQ-5).
-// Bindings that the administrator has made do not count. A limit that is lowered ends nothing.
+// Static bindings do not count. Lowering a limit ends nothing.
 type Limits struct {
-	PrefixLen    int // the bits of an address that make a client
+	PrefixLen    int // the length of the prefix that makes a client
 	Bindings     int // dynamic bindings; 0: no limit
-	Sessions     int // sessions, whoever began them; 0: no limit
-	NewPerSecond int // sessions that the client begins, in a second, and at once; 0: no limit
+	Sessions     int // sessions, begun from either side; 0: no limit
+	NewPerSecond int // sessions that the client may begin a second, and in a burst; 0: no limit
 }
 
 func (l *Limits) any() bool { return l.Bindings != 0 || l.Sessions != 0 || l.NewPerSecond != 0 }
 
-// counts reports whether Configure will need other subscribers for these limits.
+// needsRecount reports whether Configure will need new subscribers for these limits.
 func (t *Table) needsRecount(l *Limits) bool {
 	old := t.subscribers.Load()
 	return l.any() && (old == nil || old.bits != l.PrefixLen)
 }
 
-// Prepare reserves the memory that Configure will need for c, and gives up what it has reserved before. It panics with
-// *table.NoMemory where Configure would. The goroutine that calls Configure may call it.
+// Prepare reserves the memory that Configure will need for c, and frees the memory that it has reserved before. It
+// panics with *table.NoMemory where Configure would. Only the goroutine that calls Configure may call it.
 func (t *Table) Prepare(c Config) {
 	t.prepared = nil
 	if t.needsRecount(&c.Limits) {
@@ -46,10 +46,10 @@ func (t *Table) Prepare(c Config) {
 	}
 }
 
-// Configure replaces the configuration; one goroutine at a time may call it. What clients have is counted only while
-// there are limits: when the first is set, or the length of the prefix changes, all bindings are counted, under the
-// lock of one shard at a time, and recount is called, which has to call JoinLocked for every session. Until it returns, there are no
-// limits.
+// Configure replaces the configuration; one goroutine at a time may call it. Bindings and sessions of clients are
+// counted only while there are limits: when the first limit is set, or the length of the prefix changes, Configure
+// counts all bindings, under the lock of one shard at a time, and calls recount, which must call JoinLocked for every
+// session. Until it returns, there are no limits.
 func (t *Table) Configure(c Config, recount func()) {
 	t.pool.Configure(c.Pool)
 	switch {
@@ -68,7 +68,7 @@ func (t *Table) Configure(c Config, recount func()) {
 	t.conf.Store(&c)
 }
 
-// recount counts the dynamic bindings that are there.
+// recount counts all dynamic bindings.
 func (t *Table) recount() {
 	for i := range t.index6.Shards() {
 		t.recountShard(i)

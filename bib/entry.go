@@ -8,9 +8,9 @@ import (
 	"nat64d/table"
 )
 
-// entry is a binding in its slot: 32 bytes without pointers. All fields but counted and refs are written before the slot is
-// published in the indexes and stay until it has been retired and every batch of that time has ended; readers that
-// found the slot in their batch read them without a lock.
+// entry is a binding in its slot: 32 bytes without pointers. All fields except counted and refs are written before the
+// slot is published in the indexes, and stay unchanged until it has been retired and all batches of that time have
+// ended, so that readers that found the slot in their batch read them without a lock.
 type entry struct {
 	client  packet.Endpoint6
 	mapped  packet.Endpoint4
@@ -19,14 +19,14 @@ type entry struct {
 	refs    refs
 }
 
-// refs is the life of a binding in one word:
+// refs is the reference count and the state of a binding in one word:
 //
-//	bits 0-29  count of sessions, and of packets that are about to make one
+//	bits 0-29  count of sessions, and of packets that are making one
 //	bit 30     static: it lives without sessions
-//	bit 31     gone: it is in no index any more, and only waits for its last session
+//	bit 31     gone: it is in no index, and its memory is free after its last session
 //
-// A count is taken by CAS, unless the binding is dead or gone. A dynamic binding's count reaches zero under the lock
-// of its shard only, so that whoever holds that lock and finds a binding in the index finds it alive.
+// acquire takes a count by CAS, unless the binding is dead or gone. The count of a dynamic binding reaches zero only
+// under the lock of its shard, so that a binding which is in the index is alive for the holder of that lock.
 type refs struct{ atomic.Uint32 }
 
 const (
@@ -38,7 +38,7 @@ const (
 // alive reports whether w is the word of a binding that packets may use.
 func alive(w uint32) bool { return w != 0 && w&gone == 0 }
 
-// acquire takes a count, unless the binding is dead or gone, or has most of them already; most is 0 for no limit.
+// acquire takes a count, unless the binding is dead or gone, or has most counts already; most is 0 for no limit.
 func (r *refs) acquire(most uint32) drop.Reason {
 	for {
 		w := r.Load()
@@ -53,8 +53,8 @@ func (r *refs) acquire(most uint32) drop.Reason {
 	}
 }
 
-// tryRelease gives a count back, unless it is the last one of a dynamic binding, which needs the shard's lock. It reports
-// whether it did, and whether nothing is left that refers to the binding.
+// tryRelease gives a count back, unless it is the last count of a dynamic binding, which needs the shard's lock. It
+// reports whether it did, and whether that was the last reference to a binding that is gone.
 func (r *refs) tryRelease() (done, last bool) {
 	for {
 		w := r.Load()
@@ -67,7 +67,7 @@ func (r *refs) tryRelease() (done, last bool) {
 	}
 }
 
-// set sets and clears flags and returns the word as it is then.
+// set sets and clears flags and returns the new word.
 func (r *refs) set(on, off uint32) uint32 {
 	for {
 		w := r.Load()

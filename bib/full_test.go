@@ -11,8 +11,8 @@ import (
 	"nat64d/table"
 )
 
-// TestFullShardRefusesBindings aims all clients at one shard, as somebody who knows the key could. What it has no room for
-// is refused with all counts given back; other shards and the bindings that are there go on.
+// TestFullShardRefusesBindings aims all clients at one shard, as an attacker who knows the key could. The table refuses
+// bindings for which the shard has no room and gives back all counts; other shards and existing bindings work.
 func TestFullShardRefusesBindings(t *testing.T) {
 	t.Parallel()
 	pool := pool4.New([16]byte{1})
@@ -63,7 +63,7 @@ func TestFullShardRefusesBindings(t *testing.T) {
 	checkCounts(t, b, 0)
 }
 
-// clientsOf returns a function that returns another client of a shard at each call.
+// clientsOf returns a function that returns a new client of a shard at each call.
 func clientsOf(b *Table, shard uint64) func() packet.Endpoint6 {
 	n := uint64(0)
 	return func() packet.Endpoint6 {
@@ -84,7 +84,7 @@ func acquire(b *Table, c packet.Endpoint6) (ID, drop.Reason) {
 	return b.Acquire6(pool4.Request{Proto: packet.UDP, Client: c})
 }
 
-// checkCounts checks that bindings of as many clients, all in one prefix, are counted wherever they have to be.
+// checkCounts checks all counts for a number of bindings, each of another client, all in one prefix.
 func checkCounts(t *testing.T, b *Table, bindings int) {
 	t.Helper()
 	free, all := b.pool.Free(packet.UDP)
@@ -99,7 +99,7 @@ func checkCounts(t *testing.T, b *Table, bindings int) {
 	}
 }
 
-// TestMakeFindsBindingMadeMeanwhile makes a binding that another goroutine has made since the caller looked for it.
+// TestMakeFindsBindingMadeMeanwhile calls make6 for a binding that another goroutine has made after the caller's look-up.
 func TestMakeFindsBindingMadeMeanwhile(t *testing.T) {
 	t.Parallel()
 	pool := pool4.New([16]byte{1})
@@ -128,8 +128,8 @@ func TestMakeFindsBindingMadeMeanwhile(t *testing.T) {
 	}
 }
 
-// TestSubscriberGenerationsWrap replaces the subscribers more often than there are generations, with bindings and sessions
-// that are counted throughout, and with some that come while there are no limits.
+// TestSubscriberGenerationsWrap replaces the subscribers until their generation wraps, with bindings and a session that
+// each generation counts, and with a new binding each time while there are no limits.
 func TestSubscriberGenerationsWrap(t *testing.T) {
 	t.Parallel()
 	pool := pool4.New([16]byte{1})

@@ -6,12 +6,11 @@ import (
 	"nat64d/packet"
 )
 
-// index4 finds bindings by their IPv4 transport address without a hash: a trie over the address, 12, 12 and 8 bits,
-// and for each address and protocol pages of cells, one a port, made when first needed. Pages stay when they are
-// empty; there are at most as many as pool4 has had ports for.
+// index4 finds bindings by their IPv4 transport address without a hash: a trie over 12, 12 and 8 bits of the address,
+// and for each address and protocol pages of cells, one per port. set makes pages when they are first needed; they stay
+// when they are empty, so their number is bounded by the ports that pool4 has had.
 //
-// get takes no lock. Cells of one transport address are set by whoever owns it: pool4 gives it to one binding at a
-// time.
+// get takes no lock. Only the owner of a transport address sets its cell: pool4 allocates it to one binding at a time.
 type index4 struct {
 	top [1 << 12]atomic.Pointer[middle]
 }
@@ -22,7 +21,7 @@ type bottom [1 << 8]atomic.Pointer[address]
 
 type address [packet.Protos][1 << 16 / pagePorts]atomic.Pointer[page]
 
-// page holds the slots of bindings, 0 for none.
+// page holds the slots of bindings by port; 0 is none.
 type page [pagePorts]atomic.Uint32
 
 const pagePorts = 512
@@ -58,14 +57,14 @@ func (x *index4) cell(p packet.Proto, e packet.Endpoint4) *atomic.Uint32 {
 	return &g[e.Port%pagePorts]
 }
 
-// set makes slot the binding of a transport address; 0 takes it out.
+// set stores slot as the binding of a transport address; 0 removes it.
 func (x *index4) set(p packet.Proto, e packet.Endpoint4, slot uint32) {
 	i, j, k := split(e.Addr)
 	a := made(&made(&made(&x.top[i])[j])[k])
 	made(&a[p][e.Port/pagePorts])[e.Port%pagePorts].Store(slot)
 }
 
-// made returns what p points to, which it makes if nobody has done so before.
+// made returns the value of p, which it makes if it is nil.
 func made[T any](p *atomic.Pointer[T]) *T {
 	if v := p.Load(); v != nil {
 		return v

@@ -7,9 +7,9 @@ import (
 	"nat64d/table"
 )
 
-// Acquire6 returns the binding of a client, which it makes if there is none, for a packet to q.Remote (RFC 6146 sections
-// 3.5.1, 3.5.2 and 3.5.3); q.Paired and q.Owner are filled in here. The binding has a count for the session that the caller is
-// about to make; Release gives it back.
+// Acquire6 returns the binding of a client, which it makes if there is none, for a packet to q.Remote (RFC 6146
+// sections 3.5.1, 3.5.2 and 3.5.3). It fills in q.Paired and q.Owner, and takes a count of the binding for the session
+// that the caller will make; Release gives the count back.
 func (t *Table) Acquire6(q pool4.Request) (ID, drop.Reason) {
 	if id := t.Find6(q.Proto, &q.Client); id != 0 {
 		if r := t.Acquire(id); r != drop.NoBinding {
@@ -74,11 +74,11 @@ func (t *Table) Acquire(id ID) drop.Reason {
 	return t.entries.At(uint32(id)).refs.acquire(uint32(t.conf.Load().SessionsPerBinding))
 }
 
-// Linked reports whether a binding that the caller has acquired is still in the table. It is not if Unlink has taken it out.
+// Linked reports whether a binding that the caller has acquired is still in the table. Unlink removes bindings from it.
 func (t *Table) Linked(id ID) bool { return alive(t.entries.At(uint32(id)).refs.Load()) }
 
-// Release gives back a count. With the last one, a dynamic binding ends, and its IPv4 transport address is free after
-// hold-down (RFC 6146 section 3.5.1). The caller holds no lock under which the log must not be written.
+// Release gives back a count. The last count ends a dynamic binding, and its IPv4 transport address is free after
+// hold-down (RFC 6146 section 3.5.1). The caller holds no lock that packets wait for, because Release calls Config.Log.
 func (t *Table) Release(id ID) {
 	b := t.entries.At(uint32(id))
 	if done, last := b.refs.tryRelease(); done {
@@ -99,7 +99,7 @@ func (t *Table) releaseLast(id ID) (e end, ended bool) {
 	h := t.hash(b.proto, &b.client)
 	s := t.index6.Lock(h)
 	defer s.Unlock()
-	switch b.refs.Add(^uint32(0)) { // others may have held or unlinked it before the lock was ours
+	switch b.refs.Add(^uint32(0)) { // others may have acquired or unlinked it before this goroutine got the lock
 	case 0:
 		b.refs.Store(gone)
 		return t.unlinkLocked(s, h, slot, true), true
@@ -109,12 +109,12 @@ func (t *Table) releaseLast(id ID) (e end, ended bool) {
 	return end{}, false
 }
 
-// Unlink takes the bindings that match, static ones included, out of the table and frees their IPv4 transport
-// addresses. From then on packets do not find them. It returns how many there were. Their sessions are the caller's
-// to end; the memory of a binding is free when the last of them is released.
+// Unlink removes the bindings that match, static ones included, from the table, so that packets do not find them, frees
+// their IPv4 transport addresses, and returns their number. The caller ends their sessions; the memory of a binding is
+// free when the last of them has released it.
 //
-// It goes from shard to shard and holds the lock of one at a time, while match is called for each of about a thousand
-// bindings. A binding that was being made when Unlink was called is seen.
+// Unlink locks one shard at a time and calls match for each of its about 1,000 bindings under the lock. It sees
+// bindings that were being made when it was called.
 func (t *Table) Unlink(match func(Binding) bool) (n int) {
 	var ends []end
 	for i := range t.index6.Shards() {
@@ -157,8 +157,8 @@ func (t *Table) linkLocked(s *table.Shard, h uint64, slot uint32, b Binding, wor
 	return true
 }
 
-// cancel gives back what a binding that linkLocked has refused has taken: its transport address, which no packet has
-// used, its slot, and its places in the counts of its client and of all bindings.
+// cancel gives back the resources of a binding that linkLocked has refused: its transport address, which no packet has
+// used, its slot, and its counts.
 func (t *Table) cancel(slot uint32, b Binding) {
 	t.pool.Release(b.Proto, b.Mapped)
 	t.clients.leave(b.Client.Addr)
@@ -166,7 +166,7 @@ func (t *Table) cancel(slot uint32, b Binding) {
 	t.unreserve(b.Proto)
 }
 
-// end is a binding that is in no index any more, but still owns its transport address.
+// end is a binding that is in no index, but still owns its transport address.
 type end struct {
 	Binding
 	counted table.Generation
@@ -185,8 +185,8 @@ func (t *Table) unlinkLocked(s *table.Shard, h uint64, slot uint32, free bool) e
 	return x
 }
 
-// finalize gives back all that a binding had. The log comes before that: whoever gets the transport address next is in
-// the log after its last owner.
+// finalize gives back all resources of a binding that has ended. It logs the end before that, so that the log has the
+// next owner of the transport address after the last one.
 func (t *Table) finalize(e end, why Change) {
 	t.log(e.Binding, why)
 	if e.Static {

@@ -41,7 +41,7 @@ type row struct {
 type model struct {
 	*tables
 	rows map[key6]*row
-	lost []bib.ID // held, but unlinked
+	lost []bib.ID // acquired, but unlinked
 	most int      // sessions of a binding
 }
 
@@ -89,7 +89,7 @@ func (m *model) hold(t *rapid.T) {
 	old.held = append(old.held, id)
 }
 
-// refused checks that the client's address, or all of pool4, has no port left if that is the reason.
+// refused checks the reason: without a free port, none may be left on the client's address, or in all of pool4.
 func (m *model) refused(t *rapid.T, k key6, r drop.Reason) {
 	if r == drop.BindingLimit && len(m.rows) == 20 {
 		return
@@ -209,7 +209,7 @@ func (m *model) compare(t *rapid.T) {
 	}
 }
 
-// strangers checks that transport addresses without a row lead nowhere.
+// strangers checks that look-ups of transport addresses without a binding find none.
 func (m *model) strangers(t *rapid.T) {
 	for p := range packet.Protos {
 		bound := m.mapped(p)

@@ -9,9 +9,9 @@ import (
 	"nat64d/table"
 )
 
-// AddStatic adds a row that lives until Unlink takes it, with or without sessions (RFC 6146 section 3.1). Its IPv4
-// address is one of pool4; its port need not be in pool4's ranges, and may be held down. A dynamic row with just these
-// addresses becomes static, and then no longer counts against its client's limit.
+// AddStatic adds a static binding, which lives until Unlink removes it, with or without sessions (RFC 6146 section
+// 3.1). Its IPv4 address is one of pool4; its port need not be in pool4's ranges, and may be held down. A dynamic
+// binding of the same two addresses becomes static, and no longer counts against its client's limit.
 func (t *Table) AddStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4) error {
 	made, err := t.addStatic(p, c, m)
 	if err != nil {
@@ -26,7 +26,7 @@ func (t *Table) AddStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4
 	return nil
 }
 
-// addStatic adds a row, or makes one static, and reports which.
+// addStatic adds a static binding, or makes a dynamic one static, and reports whether it has added one.
 func (t *Table) addStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4) (made bool, err error) {
 	h := t.hash(p, &c)
 	s := t.index6.Lock(h)
@@ -45,7 +45,7 @@ func (t *Table) addStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4
 	return true, t.makeStaticLocked(s, h, Binding{Proto: p, Client: c, Mapped: m, Static: true})
 }
 
-// makeStaticLocked adds a row whose client has none. The caller holds the lock of s.
+// makeStaticLocked adds a static binding whose client has none. The caller holds the lock of s.
 func (t *Table) makeStaticLocked(s *table.Shard, h uint64, b Binding) error {
 	if t.reserve(b.Proto) != drop.None {
 		return t.full()

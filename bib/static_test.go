@@ -10,7 +10,8 @@ import (
 	"nat64d/pool4"
 )
 
-// TestAddressAfterRemoval: a client whose address has left pool4 gets another one, and keeps that for all its flows.
+// TestAddressAfterRemoval removes a client's address from pool4: the client gets another one, and keeps it for all its
+// flows.
 func TestAddressAfterRemoval(t *testing.T) {
 	t.Parallel()
 	b := newTables(t, 1, 1000, "192.0.2.0/28", "1024-65535")
@@ -28,7 +29,7 @@ func TestAddressAfterRemoval(t *testing.T) {
 	}
 	remove(netip.AddrFrom4(first.Addr).String())
 	b.Unlink(func(x bib.Binding) bool { return x.Proto == packet.UDP && b.Orphan(x) })
-	for last := range byte(8) { // so that for ICMP another one follows from the client's address than for TCP
+	for last := range byte(8) { // so that the client's hash selects another one for ICMP than for TCP
 		if first.Addr[3] != last {
 			remove(netip.AddrFrom4([4]byte{192, 0, 2, last}).String(), packet.ICMP)
 		}

@@ -8,25 +8,25 @@ import (
 	"nat64d/table"
 )
 
-// subscribers counts what each client has, a client being a prefix of so many bits. The lock of a client's row is always
-// the last lock taken.
+// subscribers counts the bindings and sessions of each client, where a client is a prefix of bits bits. The lock of a
+// client's row is always the last lock taken.
 //
-// There is one only while there are limits, each with another generation. Every binding and session remembers the
-// generation that counts it, so that none is counted twice or given back to the wrong one.
+// The table has subscribers only while there are limits, each time of a new generation. A binding or session holds the
+// generation that counts it, so that it is counted once and given back to the subscribers that count it.
 type subscribers struct {
 	generation table.Generation // never 0
 	bits       int
 	rows       *table.Counted[addrKey, subscriber]
 }
 
-// subscriber is what a row holds. With its key it takes 32 bytes.
+// subscriber is the value of a row. With its key it takes 32 bytes.
 type subscriber struct {
 	counts [things]uint32
-	spent  uint32     // of the token bucket of NewPerSecond, in ticks' worth of a token; it flows back with time
-	since  table.Time // when spent was right
+	spent  uint32     // of the token bucket of NewPerSecond, in 1/16 of a token; time refills the bucket
+	since  table.Time // when spent was last updated
 }
 
-// thing is what a subscriber may have.
+// thing is a kind of entry that subscribers count.
 type thing int
 
 const (
@@ -35,7 +35,7 @@ const (
 	things
 )
 
-// newSubscribers returns those that Prepare has made, or others.
+// newSubscribers returns the subscribers that Prepare has made, or new ones.
 func (t *Table) newSubscribers(bits int) *subscribers {
 	s := t.prepared
 	if s == nil || s.bits != bits {
@@ -53,8 +53,8 @@ func (t *Table) makeSubscribers(bits int) *subscribers {
 	}
 }
 
-// Admit counts a session that a client is about to have; begins says that the client's own packet makes it. The
-// result is for JoinLocked or Leave. The reason is drop.ClientSessions or drop.ClientRate if the client may not have it.
+// Admit counts a new session of a client; begins is set if a packet of the client makes it. The result is for
+// JoinLocked or Leave. The reason is drop.ClientSessions or drop.ClientRate if a limit refuses the session.
 func (t *Table) Admit(c packet.Addr6, begins bool, now table.Time) (counted table.Generation, r drop.Reason) {
 	s := t.subscribers.Load()
 	if s == nil {
@@ -83,11 +83,11 @@ func (t *Table) JoinLocked(c packet.Addr6, counted table.Generation) table.Gener
 	return t.joinLocked(c, counted, forSession)
 }
 
-// Leave gives back what Admit or JoinLocked have counted.
+// Leave gives back the count of Admit or JoinLocked.
 func (t *Table) Leave(c packet.Addr6, counted table.Generation) { t.leave(c, counted, forSession) }
 
-// joinLocked counts a thing, whatever the limits, unless it is counted already. The caller holds the lock of the shard that
-// the thing is in.
+// joinLocked counts a thing, regardless of the limits, unless it is counted already. The caller holds the lock of the
+// thing's shard.
 func (t *Table) joinLocked(c packet.Addr6, counted table.Generation, what thing) table.Generation {
 	s := t.subscribers.Load()
 	if s == nil {
@@ -97,12 +97,12 @@ func (t *Table) joinLocked(c packet.Addr6, counted table.Generation, what thing)
 		return counted
 	}
 	if !s.rows.Update(s.key(c), func(row *subscriber) bool { row.counts[what]++; return true }) {
-		return 0 // no room for a row: the thing is not counted
+		return 0 // without room for a row the thing is not counted
 	}
 	return s.generation
 }
 
-// leave gives back what was counted.
+// leave gives back a count.
 func (t *Table) leave(c packet.Addr6, counted table.Generation, what thing) {
 	s := t.subscribers.Load()
 	if s == nil || counted != s.generation {
@@ -111,7 +111,7 @@ func (t *Table) leave(c packet.Addr6, counted table.Generation, what thing) {
 	s.rows.Update(s.key(c), func(row *subscriber) bool { row.counts[what]--; return row.any() })
 }
 
-// admitBinding counts a dynamic binding that a client is about to have.
+// admitBinding counts a new dynamic binding of a client.
 func (t *Table) admitBinding(c packet.Addr6) (counted table.Generation, r drop.Reason) {
 	s := t.subscribers.Load()
 	if s == nil {
@@ -131,8 +131,8 @@ func (t *Table) admitBinding(c packet.Addr6) (counted table.Generation, r drop.R
 	return s.generation, drop.None
 }
 
-// admit calls f, which counts a thing or refuses it, for a client's row. The reason is that of f, or full if there is no room
-// for the row.
+// admit calls f, which counts a thing or refuses it, for a client's row. The reason is that of f, or full if there is
+// no room for the row.
 func (s *subscribers) admit(c packet.Addr6, full drop.Reason, f func(*subscriber) drop.Reason) (r drop.Reason) {
 	r = full
 	s.rows.Update(s.key(c), func(row *subscriber) bool {
@@ -145,10 +145,11 @@ func (s *subscribers) admit(c packet.Addr6, full drop.Reason, f func(*subscriber
 // key returns the key of a client's row.
 func (s *subscribers) key(c packet.Addr6) addrKey { return addrKey(packet.Mask6(c, s.bits)) }
 
-// any reports whether the client has something.
+// any reports whether the row counts something.
 func (r *subscriber) any() bool { return r.counts != [things]uint32{} }
 
-// spend takes a session from what a client may begin, perSecond of them at once, if there is one left.
+// spend takes a token for a session from the client's bucket, which holds perSecond tokens, and reports whether there
+// was one.
 func (r *subscriber) spend(perSecond int, now table.Time) bool {
 	const one = uint64(time.Second / table.Tick)
 	rate := uint64(min(perSecond, maxPerSecond))
@@ -163,5 +164,5 @@ func (r *subscriber) spend(perSecond int, now table.Time) bool {
 	return true
 }
 
-// maxPerSecond is the highest rate that spent has room for; it is no limit any more.
+// maxPerSecond is the highest rate for which spent has room; a gateway cannot reach it.
 const maxPerSecond = 1 << 27

@@ -10,8 +10,8 @@ import (
 	"nat64d/table"
 )
 
-// TestTokenBucket lets a client begin rate sessions at once and rate in each second, however the clocks of workers
-// differ, and however large the rate.
+// TestTokenBucket lets a client begin rate sessions in a burst and rate a second, although the clocks of workers
+// differ, and for very large rates.
 func TestTokenBucket(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int{1, 2, 7, 16, 100, 1000} {
@@ -37,8 +37,8 @@ func TestTokenBucket(t *testing.T) {
 	}
 }
 
-// TestSubscribersAreForgotten: rows go with the last thing that a client has.
-func TestSubscribersAreForgotten(t *testing.T) {
+// TestSubscriberEndsWithLastCount gives back all counts of a client: the last one frees its row.
+func TestSubscriberEndsWithLastCount(t *testing.T) {
 	t.Parallel()
 	b := New(pool4.New([16]byte{}), table.NewEpochs(1), 100, [16]byte{})
 	b.Configure(Config{Limits: Limits{PrefixLen: 64, Sessions: 5}}, func() {})
@@ -60,12 +60,12 @@ func TestSubscribersAreForgotten(t *testing.T) {
 	if n := b.subscribers.Load().rows.Len(); n != 0 {
 		t.Errorf("%d rows are left", n)
 	}
-	b.Leave(c, 0) // what nobody counts
+	b.Leave(c, 0) // a session that was not counted
 	b.Configure(Config{}, nil)
 	b.Leave(c, counted[0])
 	b.Configure(Config{Limits: Limits{PrefixLen: 64, Sessions: 5}}, func() {})
-	b.Leave(c, counted[0]) // what an earlier generation counted
+	b.Leave(c, counted[0]) // a session that an earlier generation counted
 	if n := b.subscribers.Load().rows.Len(); n != 0 {
-		t.Errorf("%d rows, though nobody has anything", n)
+		t.Errorf("%d rows, want none", n)
 	}
 }

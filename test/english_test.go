@@ -64,7 +64,7 @@ var identifiers = map[string]map[string]string{
 
 // cleaned are the folders whose sentences have been rewritten; the test covers no others.
 var cleaned = []string{
-	"table", "fragment", "drop", "egress", "gateway", "packet", "icmp", "xlat", "pool6", "lab", "linux/ethtool", "linux/nic", "linux/nexthop", "linux/guard", "ops/control", "test",
+	"bib", "table", "fragment", "drop", "egress", "gateway", "packet", "icmp", "xlat", "pool6", "lab", "linux/ethtool", "linux/nic", "linux/nexthop", "linux/guard", "ops/control", "test",
 	"scripts", "deploy/systemd", "README.md", "Makefile", "docs/appliance.md", "docs/nat64ctl.md", "docs/performance.md", "docs/troubleshooting.md",
 }
 
