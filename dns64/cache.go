@@ -11,55 +11,55 @@ import (
 	"github.com/miekg/dns"
 )
 
-// CacheLimits bound what is remembered.
+// CacheLimits bounds the caches.
 type CacheLimits struct {
-	Size           int           // answers of upstreams, and as many that were made of them; 0: none
-	MinTTL, MaxTTL time.Duration // TTLs are raised and lowered to them
-	MaxNegativeTTL time.Duration // the same for answers without a record
-	Prefetch       bool          // names that are asked for often are asked for again before they expire
-	ServeStale     bool          // what has expired is served while no upstream answers (RFC 8767)
+	Size           int           // answers of upstreams, and as many synthesized ones; 0: none
+	MinTTL, MaxTTL time.Duration // lower and upper bound of TTLs
+	MaxNegativeTTL time.Duration // upper bound of the TTL of negative answers
+	Prefetch       bool          // refresh popular names before they expire
+	ServeStale     bool          // serve expired answers while no upstream answers (RFC 8767)
 }
 
 const (
-	maxCached  = 4096                            // bytes of an answer: with CacheLimits.Size it bounds the memory
-	staleFor   = 24 * time.Hour                  // RFC 8767 section 5 has one to three days
-	staleAfter = patience - 100*time.Millisecond // RFC 8767 section 5 has 1.8 s, but what has expired comes before what is made
-	staleTTL   = 30                              // RFC 8767 section 4
-	hastyFor   = 5 * time.Second                 // an answer given without one about AAAA, which may yet come
-	failureTTL = 1                               // seconds that a failure is remembered: a name that fails must not be a way to flood upstreams
+	maxCached      = 4096                            // bytes of one answer; together with CacheLimits.Size it bounds the memory
+	staleFor       = 24 * time.Hour                  // RFC 8767 section 5 suggests one to three days
+	staleAfter     = patience - 100*time.Millisecond // RFC 8767 section 5 suggests 1.8 s, but a stale answer takes precedence over a synthesized one
+	staleTTL       = 30                              // RFC 8767 section 4
+	provisionalFor = 5 * time.Second                 // TTL of an answer that was given before the answer about AAAA arrived
+	failureTTL     = 1                               // seconds; without caching, an attacker could flood upstreams with a name that fails
 )
 
-// cache remembers answers as they are sent. It may be used by any number of goroutines.
+// cache holds answers in wire format. Its methods may be called by any number of goroutines.
 type cache struct {
 	limits CacheLimits
 	seed   maphash.Seed
-	lru    *lru.Cache[key, *entry] // nil: nothing is remembered
+	lru    *lru.Cache[key, *entry] // nil: no caching
 }
 
-// key names an answer. It has no pointers and no room for the name: an entry is compared with the question.
+// key identifies an answer. It has no pointers and only a hash of the name, so the question of an entry must be compared, too.
 type key struct {
 	hash        uint64
 	kind, class uint16
-	pick        uint8 // which prefix was used where there was a choice
+	pick        uint8 // index of the chosen prefix
 	do, cd, rd  bool
 }
 
-// entry is an answer. It never changes but for its counters.
+// entry is a cached answer. Only its counters change.
 type entry struct {
-	wire    []byte // without OPT; the question is in small letters
+	wire    []byte // without OPT; the question is in lower case
 	layout         // of wire
 	stored  int64  // nanoseconds since 1970
 	expires int64
-	made    bool // it has records that were made up
+	made    bool // has synthesized records
 
 	hits  atomic.Uint32
-	renew atomic.Int64 // not before this it is asked for again
+	renew atomic.Int64 // time of the next prefetch
 }
 
 func newCache(l CacheLimits, seed maphash.Seed) *cache {
 	c := &cache{limits: l, seed: seed}
 	if l.Size > 0 {
-		c.lru, _ = lru.New[key, *entry](l.Size) // only a size below 1 is refused
+		c.lru, _ = lru.New[key, *entry](l.Size) // fails only for a size below 1
 	}
 	return c
 }
@@ -68,7 +68,7 @@ func (e *entry) question() []byte { return e.wire[headerLen : headerLen+nameLen(
 
 func (e *entry) rcode() int { return int(e.wire[3] & 15) }
 
-// get returns the entry of a question, in small letters, even if it has expired.
+// get returns the entry for a question in lower case, even if it has expired.
 func (c *cache) get(k key, question []byte) *entry {
 	if c.lru == nil {
 		return nil
@@ -89,14 +89,14 @@ func (c *cache) key(question []byte, do, cd, rd bool, pick int) key {
 	}
 }
 
-// put remembers an entry while it holds, or longer if it may be served stale.
+// put adds an entry.
 func (c *cache) put(k key, e *entry) {
 	if c.lru != nil && e.expires > e.stored && len(e.wire) <= maxCached {
 		c.lru.Add(k, e)
 	}
 }
 
-// len returns how many entries there are.
+// len returns the number of entries.
 func (c *cache) len() int {
 	if c.lru == nil {
 		return 0
@@ -104,7 +104,7 @@ func (c *cache) len() int {
 	return c.lru.Len()
 }
 
-// flush forgets everything and returns how much that was.
+// flush removes all entries and returns their number.
 func (c *cache) flush() int {
 	n := c.len()
 	if c.lru != nil {
@@ -121,8 +121,8 @@ func (c *cache) entries() []*entry {
 	return c.lru.Values()
 }
 
-// bound puts the TTLs of an upstream's answer within the limits. That of the SOA in a negative answer becomes what clients may
-// take from it (RFC 2308 section 3): it must not begin anew with each answer that is given from the cache.
+// bound limits the TTLs of an upstream's answer. The TTL of the SOA in a negative answer becomes the negative TTL (RFC 2308
+// section 3), so that it decreases while the answer is in the cache.
 func (c *cache) bound(kind uint16, m *dns.Msg) {
 	most := c.limits.MaxTTL
 	negative := negative(kind, m)
@@ -140,16 +140,16 @@ func (c *cache) bound(kind uint16, m *dns.Msg) {
 	}
 }
 
-// cut lowers the TTLs of an answer to clients. Upstreams' records are within the limits already; those that were made here need
-// not be. Clients keep no record of a hasty answer beyond the time at which upstreams are asked again, or one slow answer about
-// AAAA would pin them to the NAT64.
+// cut limits the TTLs of an answer to clients. Records of upstreams are already within the limits, synthesized ones may not be.
+// A provisional answer, given before the one about AAAA arrived, gets the short TTL provisionalFor: otherwise one slow upstream answer
+// would keep clients on the NAT64.
 func (c *cache) cut(kind uint16, a *Answer) {
 	most := c.limits.MaxTTL
 	if negative(kind, a.Msg) {
 		most = min(most, c.limits.MaxNegativeTTL)
 	}
-	if a.Hasty {
-		most = min(most, hastyFor)
+	if a.Provisional {
+		most = min(most, provisionalFor)
 	}
 	for _, section := range [][]dns.RR{a.Answer, a.Ns, a.Extra} {
 		for _, rr := range section {
@@ -158,15 +158,15 @@ func (c *cache) cut(kind uint16, a *Answer) {
 	}
 }
 
-// negative says whether an answer is that there is nothing of a type, be it at the end of CNAMEs.
+// negative reports whether an answer has no record of the type, even after following CNAMEs.
 func negative(kind uint16, m *dns.Msg) bool {
 	return m.Rcode != dns.RcodeSuccess || !slices.ContainsFunc(m.Answer, func(rr dns.RR) bool {
 		return rr.Header().Rrtype == kind || kind == dns.TypeANY
 	})
 }
 
-// newEntry packs an answer. It holds as long as all of its records do, and a negative one as long as its SOA says (RFC
-// 2308 section 5).
+// newEntry packs an answer. The entry is valid until the first of its records expires, and a negative one for the TTL of its
+// SOA (RFC 2308 section 5).
 func newEntry(q Question, m *dns.Msg, made bool, now time.Time) (*entry, error) {
 	m.Question = []dns.Question{{Name: q.Name, Qtype: q.Type, Qclass: q.Class}}
 	m.Response, m.RecursionAvailable, m.Authoritative, m.Truncated, m.Compress = true, true, false, false, true
@@ -184,7 +184,7 @@ func newEntry(q Question, m *dns.Msg, made bool, now time.Time) (*entry, error) 
 	return e, nil
 }
 
-// newReadableEntry packs what an upstream answered, of which some records can be written and not read again.
+// newReadableEntry packs an upstream's answer. It refuses records that can be packed but not unpacked again.
 func newReadableEntry(q Question, m *dns.Msg, now time.Time) (*entry, error) {
 	e, err := newEntry(q, m, false, now)
 	if err == nil {
@@ -193,7 +193,7 @@ func newReadableEntry(q Question, m *dns.Msg, now time.Time) (*entry, error) {
 	return e, err
 }
 
-// lifetime returns for how many seconds an answer holds.
+// lifetime returns the number of seconds for which an answer is valid.
 func lifetime(m *dns.Msg) uint32 {
 	if !conclusive(m.Rcode) {
 		return failureTTL
@@ -211,15 +211,15 @@ func lifetime(m *dns.Msg) uint32 {
 	return least
 }
 
-// conclusive says whether an answer says something about the name, and not about who was asked.
+// conclusive reports whether an answer describes the name, not a failure of the server.
 func conclusive(rcode int) bool { return rcode == dns.RcodeSuccess || rcode == dns.RcodeNameError }
 
-// fresh says whether an entry still holds; stale, whether it may be served when nothing better is to be had.
+// fresh reports whether an entry is still valid, and stale whether it may be served if no upstream answers.
 func (e *entry) fresh(now time.Time) bool { return now.UnixNano() < e.expires }
 func (e *entry) stale(now time.Time) bool { return now.UnixNano() < e.expires+int64(staleFor) }
 
-// due says that an entry is worth being asked for again: it is asked for often, and about to expire. It says so once in
-// the time that the question may take.
+// due reports whether to prefetch an entry: clients ask for it often, and it expires soon. It returns true only once in the
+// time that a query to upstreams may take.
 func (e *entry) due(now time.Time) bool {
 	const often, least, tenth = 3, int64(10 * time.Second), 10
 	life, rest, at := e.expires-e.stored, e.expires-now.UnixNano(), e.renew.Load()
@@ -227,7 +227,7 @@ func (e *entry) due(now time.Time) bool {
 		e.renew.CompareAndSwap(at, now.UnixNano()+int64(resolveTimeout))
 }
 
-// message returns the answer as it is now.
+// message returns the answer with its current TTLs.
 func (e *entry) message(now time.Time) (*dns.Msg, error) {
 	m := new(dns.Msg)
 	return m, m.Unpack(e.append(nil, now, true))
@@ -247,7 +247,7 @@ func (e *entry) staleMessage() (*dns.Msg, error) {
 	return m, nil
 }
 
-// append appends the answer with the TTLs as they are now: all of it, or without its additional section.
+// append appends the answer with its current TTLs, with or without its additional section.
 func (e *entry) append(dst []byte, now time.Time, all bool) []byte {
 	at, wire, ttls := len(dst), e.wire, e.ttls
 	if !all {
@@ -266,9 +266,9 @@ func (e *entry) append(dst []byte, now time.Time, all bool) []byte {
 	return dst
 }
 
-// appendTo appends the answer to a query: its ID, its name in its letters, its flags. Of one that is too long for the client
-// the additional section is left out (RFC 2181 section 9). If that is not enough nothing is left, so that the client comes
-// again over TCP.
+// appendTo appends the answer to a query, with the query's ID, flags and case of the name. If the answer is too long for the
+// client, appendTo omits the additional section (RFC 2181 section 9). If that is not enough, it sends no records and sets TC,
+// so that the client retries over TCP.
 func (e *entry) appendTo(dst []byte, q *query, now time.Time, limit int, size uint16) []byte {
 	if q.edns {
 		limit -= optLen
@@ -282,7 +282,7 @@ func (e *entry) appendTo(dst []byte, q *query, now time.Time, limit int, size ui
 	binary.BigEndian.PutUint16(b, q.id)
 	flags := binary.BigEndian.Uint16(b[2:])&^(flagRD|flagCD) | q.flags&(flagRD|flagCD)
 	if !q.do && q.flags&flagAD == 0 {
-		flags &^= flagAD // whoever does not ask for it would not understand it (RFC 6840 section 5.7)
+		flags &^= flagAD // the client did not ask for it (RFC 6840 section 5.7)
 	}
 	binary.BigEndian.PutUint16(b[2:], flags)
 	copy(b[headerLen:], q.question)

@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// remember puts an answer into the cache of a forwarder as if it had come a while ago.
+// remember adds an answer to the cache of a forwarder with an earlier time.
 func remember(t testing.TB, f *Forwarder, c *cache, q Question, text string, ago time.Duration) *entry {
 	t.Helper()
 	m := reply(q, dns.RcodeSuccess)
@@ -44,7 +44,7 @@ func TestAnswersAreRemembered(t *testing.T) {
 	}
 }
 
-// Another prefix changes what is made up, at once, and not what is real.
+// A change of the prefix affects synthesized answers at once, and cached answers of upstreams not at all.
 func TestChangeOfPrefix(t *testing.T) {
 	t.Parallel()
 	up := startFake(t, zone(t, a7))
@@ -61,7 +61,7 @@ func TestChangeOfPrefix(t *testing.T) {
 	}
 }
 
-// Other clients change nothing of what is known: a route that comes and goes must not cost the cache.
+// A change of the clients keeps the caches: a flapping route must not empty them.
 func TestChangeOfClients(t *testing.T) {
 	t.Parallel()
 	up := startFake(t, zone(t, a7))
@@ -70,7 +70,7 @@ func TestChangeOfClients(t *testing.T) {
 	exchange(t, "udp", server, nil, "h.example.com.", dns.TypeAAAA)
 	before := len(f.Cached())
 	c.Clients = append(c.Clients, netip.MustParsePrefix("2001:db8::/32"))
-	c.Policy = *testPolicy(t) // the same, made anew
+	c.Policy = *testPolicy(t) // an equal Policy
 	f.Configure(c)
 	if after := len(f.Cached()); before != 3 || after != 3 {
 		t.Errorf("%d answers were remembered, and then %d; want 3", before, after)
@@ -91,7 +91,7 @@ func TestFlush(t *testing.T) {
 	}
 }
 
-// What has expired is served while no upstream answers, if that is configured, and only then.
+// Expired answers are served only with ServeStale and while no upstream answers.
 func TestServeStale(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -117,7 +117,7 @@ func TestServeStale(t *testing.T) {
 	}
 }
 
-// What has expired is served before a client gives up. Upstreams are still waited for: their answer counts from then on.
+// Expired answers are served before a client times out. A late answer of upstreams still goes into the cache.
 func TestServeStaleInTime(t *testing.T) {
 	t.Parallel()
 	answer, answered := zone(t, "h.example.com. 50 AAAA 2001:db8:f::2"), make(chan struct{})
@@ -148,7 +148,7 @@ func TestServeStaleInTime(t *testing.T) {
 	}
 }
 
-// A name that is asked for often is asked for again before it expires, and meanwhile answered.
+// A popular name is refreshed before it expires, and answered from the cache meanwhile.
 func TestPrefetch(t *testing.T) {
 	t.Parallel()
 	up := startFake(t, zone(t, a7))
@@ -171,10 +171,10 @@ func TestPrefetch(t *testing.T) {
 	}
 }
 
-// While an answer still holds, upstreams that fail take nothing away from it, whatever is made of their failure.
-func TestPrefetchOfWhatFails(t *testing.T) {
+// A failed refresh keeps the valid answer.
+func TestFailedPrefetchKeepsAnswer(t *testing.T) {
 	t.Parallel()
-	const old = " AAAA 2001:db8::9" // what is made has another address, and what has expired none
+	const old = " AAAA 2001:db8::9" // the synthesized address differs, and what has expired none
 	made := func(s *state) []*cache { return []*cache{s.made} }
 	both := func(s *state) []*cache { return []*cache{s.made, s.real} }
 	for _, row := range []struct {
@@ -218,14 +218,14 @@ func TestPrefetchOfWhatFails(t *testing.T) {
 	}
 }
 
-// An entry is due once in a while, and again if there was no place to ask for it.
+// An entry is due once per interval, and stays due if there was no place for the query.
 func TestWhenEntriesAreDue(t *testing.T) {
 	t.Parallel()
 	f := New(testConfig(t), nil)
 	e := remember(t, f, f.state.Load().made, in("h.example.com.", dns.TypeAAAA), "h.example.com. 1000 AAAA 2001:db8::9", 950*time.Second)
 	now := time.Now()
 	if e.due(now) {
-		t.Error("it is due although nobody has asked for it")
+		t.Error("the entry is due without any query")
 	}
 	e.hits.Store(3)
 	if !e.due(now) || e.due(now) || e.due(now.Add(resolveTimeout-1)) || !e.due(now.Add(resolveTimeout)) {
@@ -240,7 +240,7 @@ func TestWhenEntriesAreDue(t *testing.T) {
 	}
 }
 
-// What may be used once is not remembered, and says so (RFC 1035 section 3.2.1), whether or not it has been made up.
+// An answer with a TTL of 0 is not cached (RFC 1035 section 3.2.1), whether it is synthesized or not.
 func TestTTLOfZero(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{"h.example.com.": "0 AAAA 2001:db8:64::c633:6407", "z.example.com.": "z.example.com. 0 AAAA 2001:db8::5"} {
@@ -255,7 +255,7 @@ func TestTTLOfZero(t *testing.T) {
 	}
 }
 
-// The TTL of the SOA is what of it clients take, and grows less like any other; what is made up lives no longer.
+// The TTL of the SOA is the negative TTL and decreases in the cache; synthesized records have no longer TTL.
 func TestNegativeAnswersOfTheCache(t *testing.T) {
 	t.Parallel()
 	f := New(testConfig(t), nil)
@@ -330,7 +330,7 @@ func TestTTLs(t *testing.T) {
 	}
 }
 
-// Whatever is asked in whatever order, the cache has what a map would have, or nothing, and never more than its size.
+// The cache returns what a map would return, or nothing, and never exceeds its size.
 func TestCacheModel(t *testing.T) {
 	t.Parallel()
 	const size = 8

@@ -15,38 +15,39 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Errors about an answer that is not taken.
+// Errors for answers that are refused.
 var (
 	errNotOurs    = errors.New("dns64: not the answer to the question")
 	errTruncated  = errors.New("dns64: the answer does not fit")
-	errOtherCase  = errors.New("dns64: the answer spells the question in other letters")
+	errOtherCase  = errors.New("dns64: the answer has the question in other case")
 	errNoQuestion = errors.New("dns64: the answer does not repeat the question")
-	errNoEDNS     = errors.New("dns64: a question with OPT cannot be read")
+	errNoEDNS     = errors.New("dns64: the upstream does not understand OPT")
 	errUnreadable = errors.New("dns64: the answer cannot be read")
 )
 
-// advertised is the longest answer that is wanted over UDP: one that is not fragmented anywhere.
+// advertised is the UDP payload size that queries to upstreams offer, small enough to avoid fragmentation.
 const advertised = 1232
 
-// streamTimeout is how long TCP is tried where UDP has another way to go on: a firewall may drop it without a word.
+// streamTimeout bounds an attempt over TCP if there is another way over UDP: a firewall may drop TCP silently.
 const streamTimeout = 500 * time.Millisecond
 
-// exchange asks an upstream. One that does not understand OPT is asked without from then on (RFC 6891 section 7).
+// exchange sends a question to an upstream. If the upstream does not understand OPT, exchange omits it from then on (RFC 6891
+// section 7).
 func (u *upstream) exchange(ctx context.Context, q Question) (*dns.Msg, error) {
 	m, err := u.byTransport(ctx, q, u.plain.Load())
 	if !errors.Is(err, errNoEDNS) {
 		return m, err
 	}
 	m, err = u.byTransport(ctx, q, true)
-	if err == nil && m.Rcode != dns.RcodeFormatError { // else it was not because of OPT
+	if err == nil && m.Rcode != dns.RcodeFormatError { // otherwise OPT was not the cause
 		u.plain.Store(true)
 	}
 	return m, err
 }
 
-// byTransport asks an upstream by its transport; plain is without OPT. An answer over UDP that is cut down, or that has not the
-// pattern of letters by which it is known, is asked for again over TCP, where nobody can forge one. An upstream that neither
-// keeps the letters nor knows TCP is asked in small letters from then on.
+// byTransport sends a question over the transport of the upstream; plain omits OPT. It retries over TCP if an answer over UDP
+// is truncated or does not repeat the case of the name, since an off-path attacker cannot forge an answer over TCP. It sends
+// lower case from then on to an upstream that neither preserves case nor supports TCP.
 func (u *upstream) byTransport(ctx context.Context, q Question, plain bool) (*dns.Msg, error) {
 	if u.Transport != UDP {
 		return u.overStream(ctx, q, plain)
@@ -74,8 +75,8 @@ func (u *upstream) byTransport(ctx context.Context, q Question, plain bool) (*dn
 	return nil, failed
 }
 
-// ask writes a question as it is sent: with an ID and a pattern of capitals that somebody who cannot see it would have to
-// guess, beside the port; or in small letters. A plain one has no OPT.
+// ask returns a question in wire format. Its ID and the random case of its name, like the port, must be guessed by an off-path
+// attacker; small leaves the name in lower case, and plain omits OPT.
 func ask(q Question, small, plain bool) ([]byte, error) {
 	b := make([]byte, headerLen, headerLen+maxName+4+optLen)
 	binary.BigEndian.PutUint16(b, uint16(rand.Uint32()))
@@ -100,7 +101,7 @@ func ask(q Question, small, plain bool) ([]byte, error) {
 	return asQuery.appendOPT(b, 0, 0, advertised), nil
 }
 
-// mix makes capitals of some letters ("0x20").
+// mix changes random letters to upper case ("0x20").
 func mix(name []byte) {
 	bits := rand.Uint64()
 	for i, c := range name {
@@ -113,9 +114,9 @@ func mix(name []byte) {
 	}
 }
 
-// parseAnswer reads the answer to a question that was sent. Over a stream it needs no proof that it is not forged: the question
-// may be in other letters, and an error may come without it, as from a server that could not read it. Names that refer to the
-// question are in small letters then, as they were before they were mixed.
+// parseAnswer reads the answer to a question. Over a stream an answer cannot be forged off-path: its question may then have
+// other case, and an error may lack the question, as from a server that could not parse it. parseAnswer restores the lower case
+// of names that repeat the question.
 func parseAnswer(sent, b []byte, stream bool) (*dns.Msg, error) {
 	if len(b) < headerLen || b[0] != sent[0] || b[1] != sent[1] || b[2]&(flagQR>>8) == 0 {
 		return nil, errNotOurs
@@ -150,7 +151,7 @@ func parseAnswer(sent, b []byte, stream bool) (*dns.Msg, error) {
 	if m.Rcode == dns.RcodeFormatError && hasOPT(sent) && m.IsEdns0() == nil {
 		return nil, errNoEDNS
 	}
-	for _, rr := range m.Answer { // some servers make owners and targets of the name as it was asked for
+	for _, rr := range m.Answer { // some servers copy the case of the question into owners and targets
 		h := rr.Header()
 		h.Name = dns.CanonicalName(h.Name)
 		if c, is := rr.(*dns.CNAME); is {
@@ -159,20 +160,21 @@ func parseAnswer(sent, b []byte, stream bool) (*dns.Msg, error) {
 	}
 	kept := m.Extra[:0]
 	for _, rr := range m.Extra {
-		if rr.Header().Rrtype != dns.TypeOPT { // it is about this exchange only
+		if rr.Header().Rrtype != dns.TypeOPT { // applies to this exchange only
 			kept = append(kept, rr)
 		}
 	}
 	if m.Extra = kept; m.Rcode > 15 {
-		m.Rcode = dns.RcodeServerFailure // such errors are about EDNS, which was our business
+		m.Rcode = dns.RcodeServerFailure // an error about EDNS concerns our query, not the client's
 	}
 	return m, nil
 }
 
-// hasOPT says whether a question was sent with OPT, the only additional record that there may be.
+// hasOPT reports whether a question was sent with OPT, which is then its only additional record.
 func hasOPT(sent []byte) bool { return sent[11] != 0 }
 
-// overUDP asks over UDP, and again if there is no answer. What is not the answer is ignored: the answer may yet come.
+// overUDP sends a question over UDP, and again if no answer arrives. It ignores packets that are not the answer, because the
+// real one may still arrive.
 func (u *upstream) overUDP(ctx context.Context, q Question, plain bool) (*dns.Msg, error) {
 	sent, err := ask(q, u.small.Load(), plain)
 	if err != nil {
@@ -196,7 +198,7 @@ func (u *upstream) overUDP(ctx context.Context, q Question, plain bool) (*dns.Ms
 	}
 }
 
-// listen waits for the answer until it is time to ask again, which is errNotOurs.
+// listen waits for the answer and returns errNotOurs when it is time to send the question again.
 func listen(ctx context.Context, c net.Conn, sent, b []byte) (*dns.Msg, error) {
 	_ = c.SetReadDeadline(time.Now().Add(resendAfter))
 	for {
@@ -217,20 +219,20 @@ func listen(ctx context.Context, c net.Conn, sent, b []byte) (*dns.Msg, error) {
 	}
 }
 
-// Connections that wait to be used again (RFC 7766 section 6.2.1): so many, and so long.
+// Bounds of idle connections that are kept for reuse (RFC 7766 section 6.2.1).
 const (
 	maxIdle  = 32
 	idleTime = 8 * time.Second
 )
 
-// connection is one over TCP or TLS.
+// connection is a connection to an upstream over TCP or TLS.
 type connection struct {
 	net.Conn
-	since time.Time // it waits
+	since time.Time // start of the idle time
 }
 
-// overStream asks over TCP or TLS, if possible on a connection that is there. Upstreams may have closed that one: then a
-// new one counts.
+// overStream sends a question over TCP or TLS, on an idle connection if possible. The upstream may have closed it: then
+// overStream opens a new one.
 func (u *upstream) overStream(ctx context.Context, q Question, plain bool) (*dns.Msg, error) {
 	for {
 		c, used, err := u.connection(ctx)
@@ -249,7 +251,7 @@ func (u *upstream) overStream(ctx context.Context, q Question, plain bool) (*dns
 	}
 }
 
-// connection returns one to ask on, and whether it has been used before.
+// connection returns a connection to the upstream and reports whether it was used before.
 func (u *upstream) connection(ctx context.Context) (c *connection, used bool, err error) {
 	u.prune(idleTime)
 	if c := u.take(); c != nil {
@@ -259,7 +261,7 @@ func (u *upstream) connection(ctx context.Context) (c *connection, used bool, er
 	return &connection{Conn: n}, false, err
 }
 
-// take returns the connection that was used last, if there is one.
+// take returns the most recently used idle connection, or nil.
 func (u *upstream) take() *connection {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -272,7 +274,7 @@ func (u *upstream) take() *connection {
 	return c
 }
 
-// keep has a connection wait for its next use, unless nobody asks this upstream any more.
+// keep adds a connection to the idle ones, or closes it if the upstream is no longer in use.
 func (u *upstream) keep(c *connection) {
 	c.since = time.Now()
 	u.mu.Lock()
@@ -282,15 +284,15 @@ func (u *upstream) keep(c *connection) {
 	}
 	u.mu.Unlock()
 	if full {
-		c.Close() // not under the lock: TLS says good-bye, for which it may wait
+		c.Close() // not under the lock: closing TLS sends an alert, which may block
 	}
 }
 
-// prune closes connections that have waited for so long.
+// prune closes connections that have been idle for the duration.
 func (u *upstream) prune(idle time.Duration) {
 	u.mu.Lock()
 	n := 0
-	for n < len(u.idle) && time.Since(u.idle[n].since) >= idle { // the longest first
+	for n < len(u.idle) && time.Since(u.idle[n].since) >= idle { // the list starts with the longest idle one
 		n++
 	}
 	old := slices.Clone(u.idle[:n])
@@ -301,7 +303,7 @@ func (u *upstream) prune(idle time.Duration) {
 	}
 }
 
-// converse sends a question over a stream, with its length in front, and reads the answer.
+// converse sends a question over a stream, after its length, and reads the answer.
 func converse(ctx context.Context, c net.Conn, q Question, plain bool) (*dns.Msg, error) {
 	sent, err := ask(q, true, plain)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// fake is an upstream that answers as it is told, on UDP, TCP and TLS ports of the loopback interface.
+// fake is an upstream on UDP, TCP and TLS ports of the loopback interface, with a function that makes its answers.
 type fake struct {
 	udp, tcp, tls Upstream
 	roots         *x509.CertPool
@@ -56,7 +56,7 @@ func startFake(t testing.TB, answer func(w dns.ResponseWriter, q *dns.Msg) *dns.
 	return f
 }
 
-// bothPorts opens a port of UDP and the same of TCP, which others may be taking at the same time.
+// bothPorts opens the same port for UDP and TCP, and retries if another process takes one of them.
 func bothPorts(t testing.TB) (net.PacketConn, net.Listener) {
 	t.Helper()
 	for range 20 {
@@ -74,7 +74,7 @@ func bothPorts(t testing.TB) (net.PacketConn, net.Listener) {
 	return nil, nil
 }
 
-// certificate returns one for dns.example that signs itself.
+// certificate returns a self-signed certificate for dns.example.
 func certificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

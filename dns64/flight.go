@@ -8,40 +8,40 @@ import (
 // flights lets concurrent identical questions share one query to the upstreams. Its methods may be called by any number of
 // goroutines.
 //
-// golang.org/x/sync/singleflight does not serve here. It counts no waiters, so it cannot cancel a query that nobody waits
-// for any more, nor bound how many such queries run on; and it keeps the channel of each waiter that has left until the
-// query ends. Both are limits that a client could otherwise exhaust from outside.
+// golang.org/x/sync/singleflight is not sufficient. It does not count waiters, so it can neither cancel a query without waiters
+// nor bound the number of such queries, and it keeps the channel of each waiter that has given up until the query ends. A
+// client could therefore have any number of queries under way.
 type flights struct {
 	mu      sync.Mutex
 	flying  map[flightKey]*flight
-	unheard int // how many of them nobody waits for any more
+	unheard int // number of flights without waiters
 }
 
-// flightKey names a question to upstreams.
+// flightKey identifies a question to upstreams.
 type flightKey struct {
 	Question
 	upstreams *Upstreams
 }
 
-// flight is one query to the upstreams and those who wait for it.
+// flight is one query to the upstreams, with the number of its waiters.
 type flight struct {
-	ended   chan struct{} // closed when e and err hold
+	ended   chan struct{} // closed when e and err are set
 	e       *entry
 	err     error
 	waiting int
 	cancel  context.CancelFunc
 }
 
-// wait returns what fetch returns, or an error when ctx is done first. A fetch that nobody waits for any more goes on, so
-// that its answer is known to who asks next; but no more than so many do: else whoever can have questions asked that are
-// answered late could have any number of them under way.
+// wait returns the result of fetch, or an error if ctx ends first. A fetch without waiters continues, so that its answer is in
+// the cache for the next query. At most unheard of them continue: otherwise a client could cause any number of queries that
+// upstreams answer late.
 func (fs *flights) wait(ctx context.Context, k flightKey, unheard int, fetch func(context.Context) (*entry, error)) (*entry, error) {
 	f := fs.board(ctx, k, fetch)
 	select {
 	case <-f.ended:
 		return f.e, f.err
 	case <-ctx.Done():
-		if context.Cause(ctx) == errShare { // what its client asks for has had its time
+		if context.Cause(ctx) == errShare { // the client has exceeded its share
 			unheard = 0
 		}
 		fs.leave(k, f, unheard)
@@ -49,7 +49,7 @@ func (fs *flights) wait(ctx context.Context, k flightKey, unheard int, fetch fun
 	}
 }
 
-// board returns the flight of a question, which begins if there is none.
+// board returns the flight of a question, and starts one if there is none.
 func (fs *flights) board(ctx context.Context, k flightKey, fetch func(context.Context) (*entry, error)) *flight {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -73,7 +73,7 @@ func (fs *flights) board(ctx context.Context, k flightKey, fetch func(context.Co
 	return f
 }
 
-// leave is called by who does not wait any more.
+// leave removes a waiter from a flight.
 func (fs *flights) leave(k flightKey, f *flight, unheard int) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -84,11 +84,11 @@ func (fs *flights) leave(k flightKey, f *flight, unheard int) {
 		fs.unheard++
 		return
 	}
-	delete(fs.flying, k) // who asks from here on begins anew
+	delete(fs.flying, k) // the next query starts a new flight
 	f.cancel()
 }
 
-// land ends a flight.
+// land ends a flight and wakes its waiters.
 func (fs *flights) land(k flightKey, f *flight) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// A flood of random names fills neither the caches nor the places of queries that wait, and asks upstreams no more at once
-// than those places allow, whatever upstreams make of it.
+// A flood of random names exceeds neither the size of the caches nor the number of places, and has no more queries to upstreams
+// under way than the places allow, however upstreams react.
 func TestFloodOfRandomNames(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -46,7 +46,7 @@ func TestFloodOfRandomNames(t *testing.T) {
 				})
 			}
 			clients.Wait()
-			// A question that is cancelled gives its socket back a little later than its place. Without a bound there were hundreds.
+			// A cancelled query releases its socket shortly after its place. Without a bound there were hundreds.
 			if n, bound := most.Load(), int64(2*(2*c.InFlight+c.InFlight/2)); n > bound || f.places.taken() > c.InFlight {
 				t.Errorf("%d questions were under way at once, want %d at most", n, bound)
 			}
@@ -57,7 +57,7 @@ func TestFloodOfRandomNames(t *testing.T) {
 	}
 }
 
-// flood asks about names that nobody has asked about, without waiting for answers for long.
+// flood asks about new names and waits only briefly for answers.
 func flood(t *testing.T, server string, client int, look func()) {
 	c, err := net.Dial("udp", server)
 	if err != nil {
@@ -76,8 +76,8 @@ func flood(t *testing.T, server string, client int, look func()) {
 	}
 }
 
-// Who asks what is being asked waits for the same answer. What nobody waits for ends by itself, or at once when there is
-// enough of it.
+// Concurrent identical questions share one query. A query without waiters continues, or is cancelled if there are too many of
+// them.
 func TestFlights(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -102,13 +102,13 @@ func TestFlights(t *testing.T) {
 		if err := ask("a", time.Minute, time.Hour); err != nil || begun.Load() != 1 {
 			t.Errorf("%v: %d questions for one, want 1", err, begun.Load())
 		}
-		_ = ask("b", time.Second, 10*time.Second) // it goes on
+		_ = ask("b", time.Second, 10*time.Second) // continues without a waiter
 		_ = ask("c", time.Second, 10*time.Second)
 		if synctest.Wait(); cancelled.Load() != 1 || fs.unheard != 1 {
-			t.Errorf("%d were cancelled, %d go on, want one of each", cancelled.Load(), fs.unheard)
+			t.Errorf("%d were cancelled, %d continue, want one of each", cancelled.Load(), fs.unheard)
 		}
 		if err := ask("b", time.Minute, time.Hour); err != nil || begun.Load() != 3 || fs.unheard != 0 {
-			t.Errorf("%v: %d questions, %d that nobody waits for; want to join the one that goes on", err, begun.Load(), fs.unheard)
+			t.Errorf("%v: %d queries, %d without waiters; want to join the one that continues", err, begun.Load(), fs.unheard)
 		}
 		_ = ask("d", time.Second, 2*time.Second)
 		time.Sleep(2 * time.Second)

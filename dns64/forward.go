@@ -15,42 +15,41 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Config is what a Forwarder works by. It is never changed once it is in use.
+// Config configures a Forwarder. It must not change while it is in use.
 type Config struct {
 	Policy    Policy
-	Clients   []netip.Prefix // who is served
+	Clients   []netip.Prefix // clients that are served
 	Upstreams *Upstreams
 	Cache     CacheLimits
-	Rate      int    // answers over UDP to one network a second; 0: no limit
-	InFlight  int    // queries that may wait for upstreams at once
-	Bits      int    // length of the prefix that is one client of IPv6
+	Rate      int    // answers over UDP to one network per second; 0: no limit
+	InFlight  int    // limit of queries that wait for upstreams
+	Bits      int    // prefix length of one IPv6 client
 	Size      uint16 // longest answer over UDP (RFC 6891 section 6.2.5)
 }
 
-// Forwarder answers queries from its caches, and else by asking upstreams. Its methods may be called by any number of
-// goroutines.
+// Forwarder answers queries from its caches or by querying upstreams. Its methods may be called by any number of goroutines.
 type Forwarder struct {
 	Stats Stats
 
 	log    *slog.Logger
 	seed   maphash.Seed
-	turn   atomic.Uint64 // of RoundRobin
+	turn   atomic.Uint64 // counter for RoundRobin
 	places places        // of queries that wait for upstreams
 	flying flights
-	open   streams // of clients
+	open   streams // TCP connections of clients
 	state  atomic.Pointer[state]
 }
 
-// state is a Config and what has been made for it.
+// state is a Config with the objects derived from it.
 type state struct {
 	Config
 	clients *bart.Lite
 	limit   *limiter
-	real    *cache // what upstreams have answered
-	made    *cache // what clients are answered
+	real    *cache // answers of upstreams
+	made    *cache // answers to clients
 }
 
-// serves reports whether a client is answered: those of the Config, and always the host itself.
+// serves reports whether a client is served. The host itself always is.
 func (s *state) serves(client netip.Addr) bool {
 	return client.IsLoopback() || s.clients.Contains(client)
 }
@@ -62,8 +61,8 @@ func New(c Config, log *slog.Logger) *Forwarder {
 	return f
 }
 
-// Configure replaces the Config. What is under way ends by the old one. What upstreams have answered is kept unless it is
-// bounded otherwise now, or others are asked; what was made of it, unless the Policy has changed as well.
+// Configure replaces the Config. Queries under way end with the old one. Configure keeps the cached answers of upstreams if
+// the upstreams and the cache limits are the same, and the answers to clients if the Policy is the same as well.
 func (f *Forwarder) Configure(c Config) {
 	s := &state{Config: c, clients: new(bart.Lite), limit: newLimiter(c.Rate), real: newCache(c.Cache, f.seed), made: newCache(c.Cache, f.seed)}
 	for _, p := range c.Clients {
@@ -88,7 +87,7 @@ func (f *Forwarder) Configure(c Config) {
 // Config returns the Config in use.
 func (f *Forwarder) Config() Config { return f.state.Load().Config }
 
-// Watch looks after the upstreams until ctx is done.
+// Watch checks the upstreams and logs their outages until ctx is done.
 func (f *Forwarder) Watch(ctx context.Context) error {
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
@@ -107,7 +106,7 @@ func (f *Forwarder) Watch(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		case <-us.wake:
-			select { // an upstream that fails all the time is not checked all the time
+			select { // limits the checks of an upstream that keeps failing
 			case <-ctx.Done():
 			case <-time.After(wakeAfter):
 			}
@@ -115,7 +114,7 @@ func (f *Forwarder) Watch(ctx context.Context) error {
 	}
 }
 
-// report logs the outages of upstreams that have begun and ended. down has those that were logged, and is brought up to date.
+// report logs the start and end of outages. It updates down, the outages that were logged.
 func (f *Forwarder) report(down map[string]time.Time, list []UpstreamState) {
 	left := 0
 	for _, u := range list {
@@ -139,27 +138,27 @@ func (f *Forwarder) report(down map[string]time.Time, list []UpstreamState) {
 
 var errBusy = errors.New("dns64: too many queries wait for upstreams")
 
-// acquire returns a place among the queries that wait for upstreams, or nil.
+// acquire returns a place for a query that waits for upstreams, or nil.
 func (f *Forwarder) acquire(ctx context.Context, s *state, client netip.Addr) *place {
 	return f.places.acquire(ctx, client, s.Bits, s.InFlight)
 }
 
-// Limited returns the prefixes of the clients that have asked for more than their share within the last minute.
+// Limited returns the prefixes of the clients that exceeded their share within the last minute.
 func (f *Forwarder) Limited() []netip.Prefix { return f.places.limitedSince(limitedFor) }
 
-// caught makes an error of a panic, when it is deferred: a message that trips over us must cost no more than one query.
+// caught recovers from a panic, when deferred, and sets err: a message that triggers a bug must fail only one query.
 func (f *Forwarder) caught(err *error) {
 	if r := recover(); r != nil {
 		f.Stats.add(panics)
-		*err = fmt.Errorf("dns64: a query was stumbled over: %v", r)
+		*err = fmt.Errorf("dns64: panic while handling a query: %v", r)
 	}
 }
 
-// resolveTimeout is until a query is given up: a question to upstreams, and another at the end of what they say.
+// resolveTimeout bounds a query: one question to upstreams, and another at the end of a chain of CNAMEs.
 const resolveTimeout = askTimeout + patience/2
 
-// resolve answers a question and remembers the answer. With again, what is remembered counts only if there is nothing
-// newer to be had.
+// resolve answers a question and caches the answer. With again it queries upstreams even if the answer is cached, and uses the
+// cached one only if they do not answer.
 func (f *Forwarder) resolve(ctx context.Context, s *state, q Question, pick int, again bool) (e *entry, err error) {
 	defer f.caught(&err)
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
@@ -168,23 +167,22 @@ func (f *Forwarder) resolve(ctx context.Context, s *state, q Question, pick int,
 		return f.ask(ctx, s, q, again)
 	})
 	s.made.cut(q.Type, &a)
-	if e, err = newEntry(q, a.Msg, a.Made, time.Now()); err != nil { // an upstream can answer what cannot be sent
+	if e, err = newEntry(q, a.Msg, a.Made, time.Now()); err != nil { // some answers of upstreams cannot be packed
 		if e, err = newEntry(q, failure(q), false, time.Now()); err != nil {
 			return nil, err
 		}
 	}
-	if a.Hasty {
-		e.expires = min(e.expires, e.stored+int64(hastyFor))
+	if a.Provisional {
+		e.expires = min(e.expires, e.stored+int64(provisionalFor))
 	}
-	if !again || conclusive(e.rcode()) && !a.Hasty { // what is known outlives a failure to renew it
+	if !again || conclusive(e.rcode()) && !a.Provisional { // a failure must not replace a valid answer
 		s.made.put(s.made.key(e.question(), q.DO, q.CD, q.RD, pick), e)
 	}
 	return e, nil
 }
 
-// ask answers a question about real data: from the cache, unless it is to be asked for again, or from an upstream, which is
-// asked once for all who ask at the same time. What is in the cache is better than an error; if that is configured, even if it
-// has expired, and then it is better than waiting for long, too.
+// ask answers a question with the data of upstreams: from the cache, unless again is set, or by querying them. A cached answer
+// takes precedence over an error. With ServeStale, so does an expired one, also if upstreams do not answer within staleAfter.
 func (f *Forwarder) ask(ctx context.Context, s *state, q Question, again bool) (*dns.Msg, error) {
 	question, err := wireQuestion(q)
 	if err != nil {
@@ -195,7 +193,7 @@ func (f *Forwarder) ask(ctx context.Context, s *state, q Question, again bool) (
 	if old != nil && !again && old.fresh(time.Now()) {
 		return old.message(time.Now())
 	}
-	q.RD = true // upstreams are always asked so
+	q.RD = true // all queries to upstreams have RD set
 	stale := old != nil && s.Cache.ServeStale && old.stale(time.Now())
 	if stale && !old.fresh(time.Now()) {
 		var cancel context.CancelFunc
@@ -217,11 +215,11 @@ func (f *Forwarder) ask(ctx context.Context, s *state, q Question, again bool) (
 	return nil, err
 }
 
-// askUpstreams asks the upstreams, once for all who ask at the same time. They are not waited for long where they did not answer
-// before; a late answer is remembered nevertheless, and counts from then on.
+// askUpstreams queries the upstreams. Concurrent identical questions share one query. It waits only briefly for an answer that
+// upstreams did not give before; a late answer still goes into the cache.
 func (f *Forwarder) askUpstreams(ctx context.Context, s *state, q Question, k key) (*entry, error) {
 	if traceOf(ctx) != nil {
-		return f.fetch(ctx, s, q, k) // what is asked must be seen
+		return f.fetch(ctx, s, q, k) // a trace needs its own query
 	}
 	silence, began, all := s.Upstreams.silence, time.Now(), ctx
 	if silence.expects(q) {
@@ -238,7 +236,7 @@ func (f *Forwarder) askUpstreams(ctx context.Context, s *state, q Question, k ke
 	return e, err
 }
 
-// fetch asks the upstreams and remembers what they answer, unless it is a failure.
+// fetch queries the upstreams and caches their answer unless it is a failure.
 func (f *Forwarder) fetch(ctx context.Context, s *state, q Question, k key) (e *entry, err error) {
 	defer f.caught(&err)
 	m, err := s.Upstreams.Ask(ctx, q)
@@ -253,7 +251,7 @@ func (f *Forwarder) fetch(ctx context.Context, s *state, q Question, k key) (e *
 	return e, err
 }
 
-// wireQuestion writes a question as entries have it.
+// wireQuestion returns a question in wire format.
 func wireQuestion(q Question) ([]byte, error) {
 	b := make([]byte, maxName+5)
 	n, err := dns.PackDomainName(q.Name, b, 0, nil, false)
@@ -263,8 +261,8 @@ func wireQuestion(q Question) ([]byte, error) {
 	return append(b[:n], byte(q.Type>>8), byte(q.Type), byte(q.Class>>8), byte(q.Class)), nil
 }
 
-// Query answers a question as a client at an address would be answered, whether or not it is one that is served. It returns what
-// upstreams were asked for that.
+// Query answers a question like one of a client at the address, even if that client is not served. It also returns the queries
+// to upstreams that the answer needed.
 func (f *Forwarder) Query(ctx context.Context, client netip.Addr, name string, kind uint16) (*dns.Msg, []Attempt, error) {
 	s := f.state.Load()
 	p := f.acquire(ctx, s, netip.Addr{})
@@ -283,28 +281,28 @@ func (f *Forwarder) Query(ctx context.Context, client netip.Addr, name string, k
 	return m, t.attempts(), err
 }
 
-// Flush forgets all answers, and returns how many there were.
+// Flush empties the caches and returns the number of removed answers.
 func (f *Forwarder) Flush() int {
 	s := f.state.Load()
 	return s.real.flush() + s.made.flush()
 }
 
-// Remembered returns how many answers are remembered, whether or not they still hold.
+// Remembered returns the number of cached answers, including expired ones.
 func (f *Forwarder) Remembered() int {
 	s := f.state.Load()
 	return s.real.len() + s.made.len()
 }
 
-// Cached is an answer that is remembered.
+// Cached is a cached answer.
 type Cached struct {
 	Name, Type, Result string
-	Made               bool // it is one that clients get; else an upstream's
+	Made               bool // answer to clients, not of an upstream
 	TTL                time.Duration
 	Hits               uint32
 	Records            int
 }
 
-// Cached returns the answers that are remembered and hold, those that upstreams gave first.
+// Cached returns the valid answers in the caches, those of upstreams first.
 func (f *Forwarder) Cached() (list []Cached) {
 	s, now := f.state.Load(), time.Now()
 	for i, c := range []*cache{s.real, s.made} {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// limiter bounds the answers to each network over UDP. An attacker can forge the sender of a query and so have the server
-// send its answers to somebody else; the limit makes that useless. Its methods may be called by any number of goroutines.
+// limiter bounds the answers to each network over UDP. An attacker can forge the sender of a query to direct answers at a
+// victim; the limit makes such an attack useless. Its methods may be called by any number of goroutines.
 type limiter struct {
 	rate    int // answers per second; a second's worth may come at once
 	buckets *lru.Cache[uint64, *bucket]

@@ -17,22 +17,22 @@ import (
 )
 
 const (
-	receiveBuffer = 4 << 20          // bytes that may wait for a reader
+	receiveBuffer = 4 << 20          // bytes that the kernel queues per socket
 	maxStreams    = 256              // TCP connections at once
 	streamIdle    = 10 * time.Second // between queries (RFC 7766 section 6.2.3)
-	maxQuery      = 4096             // bytes of a query over UDP, of which there is no longer one in use
+	maxQuery      = 4096             // bytes of the longest query over UDP
 )
 
-// readers is how many sockets share an address, for the kernel to spread queries over.
+// readers is the number of sockets per address. The kernel distributes queries among them.
 func readers() int { return min(runtime.NumCPU(), 4) }
 
-// open opens the sockets of one address.
+// open opens the sockets for one address.
 func (s *Server) open(a netip.AddrPort) error {
 	family := "" // [::] stands for both families
 	if a.Addr().Is4() {
 		family = "4"
 	}
-	l, err := net.Listen("tcp"+family, a.String()) // first: it cannot be shared, and so tells whether somebody is there
+	l, err := net.Listen("tcp"+family, a.String()) // first: TCP cannot be shared, so this fails if another server uses the address
 	if err != nil {
 		return err
 	}
@@ -47,14 +47,14 @@ func (s *Server) open(a netip.AddrPort) error {
 			return err
 		}
 		u := c.(*net.UDPConn)
-		_ = u.SetReadBuffer(receiveBuffer) // a smaller one does as well
+		_ = u.SetReadBuffer(receiveBuffer) // the server also works with a smaller one
 		s.packets = append(s.packets, u)
 	}
 	return nil
 }
 
-// prepare lets sockets share an address, and has the kernel say which address a query came to: the answer must come from
-// there.
+// prepare lets sockets share an address and enables control messages with the destination address of a query, which becomes
+// the source of the answer.
 func prepare(network, _ string, c syscall.RawConn) error {
 	var failed error
 	err := c.Control(func(fd uintptr) {
@@ -68,7 +68,7 @@ func prepare(network, _ string, c syscall.RawConn) error {
 	return errors.Join(err, failed)
 }
 
-// Addrs returns the addresses that are listened on.
+// Addrs returns the addresses of the listeners.
 func (s *Server) Addrs() (list []netip.AddrPort) {
 	for _, l := range s.streams {
 		list = append(list, l.Addr().(*net.TCPAddr).AddrPort())
@@ -76,7 +76,7 @@ func (s *Server) Addrs() (list []netip.AddrPort) {
 	return list
 }
 
-// Run answers until ctx is done, then closes the sockets and lets what is under way end.
+// Run answers queries until ctx is done. Then it closes the sockets and waits for the queries under way.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, s.Close)
@@ -90,7 +90,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// receive answers what comes to a UDP socket.
+// receive answers the queries from a UDP socket.
 func (s *Server) receive(ctx context.Context, c *net.UDPConn) error {
 	var jobs sync.WaitGroup
 	defer jobs.Wait()
@@ -103,7 +103,7 @@ func (s *Server) receive(ctx context.Context, c *net.UDPConn) error {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil:
-			continue // about an answer that was sent, or a lack of memory that passes
+			continue // an ICMP error for an earlier answer, or a temporary lack of memory
 		}
 		who := client{addr: from.Addr().Unmap().WithZone("")}
 		answer, j, o := s.guarded(out[:0], b[:n], &who)
@@ -120,7 +120,7 @@ func (s *Server) receive(ctx context.Context, c *net.UDPConn) error {
 			jobs.Go(func() {
 				defer at.release()
 				if answer, o := j.run(at, nil, packet, &who); o == answered {
-					_, _, _ = c.WriteMsgUDPAddrPort(answer, info, from) // who does not get it asks again
+					_, _, _ = c.WriteMsgUDPAddrPort(answer, info, from) // a client that does not get it asks again
 				}
 			})
 		case answered:
@@ -129,7 +129,7 @@ func (s *Server) receive(ctx context.Context, c *net.UDPConn) error {
 	}
 }
 
-// guarded is Forwarder.answer, of which a panic costs no more than one query.
+// guarded calls Forwarder.answer and recovers from a panic, which then fails only one query.
 func (s *Server) guarded(dst, packet []byte, who *client) (answer []byte, j *job, o outcome) {
 	defer func() {
 		if recover() != nil {
@@ -140,8 +140,8 @@ func (s *Server) guarded(dst, packet []byte, who *client) (answer []byte, j *job
 	return s.f.answer(dst, packet, who, time.Now())
 }
 
-// source makes of the control message about where a query came to one that has the answer come from there: the same, but
-// without the interface, which is the routes' to choose unless the address is link-local.
+// source turns the control message of a query into the one for its answer, whose source is the query's destination. It clears
+// the interface unless the address is link-local, so that routes select it.
 func source(oob []byte) []byte {
 	const header, index4, len4, index6, len6 = unix.SizeofCmsghdr, 0, unix.SizeofInet4Pktinfo, 16, unix.SizeofInet6Pktinfo
 	switch len(oob) {
@@ -155,7 +155,7 @@ func source(oob []byte) []byte {
 	return oob
 }
 
-// accept takes TCP connections.
+// accept accepts TCP connections.
 func (s *Server) accept(ctx context.Context, l net.Listener) error {
 	var served sync.WaitGroup
 	defer served.Wait()
@@ -170,7 +170,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil:
-			time.Sleep(10 * time.Millisecond) // too many open files, which passes
+			time.Sleep(10 * time.Millisecond) // probably too many open files, which is temporary
 			continue
 		}
 		st := s.f.open.add(c, s.f.state.Load().Bits)
@@ -181,7 +181,8 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// converse answers what comes over a TCP connection. Answers come as they are ready (RFC 7766 section 6.2.1.1).
+// converse answers the queries from a TCP connection. It sends answers in the order in which they are ready (RFC 7766 section
+// 6.2.1.1).
 func (s *Server) converse(ctx context.Context, c *stream) {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
@@ -194,7 +195,7 @@ func (s *Server) converse(ctx context.Context, c *stream) {
 		binary.BigEndian.PutUint16(b, uint16(len(b)-2))
 		_ = c.SetWriteDeadline(time.Now().Add(streamIdle))
 		if _, err := c.Write(b); err != nil {
-			c.Close() // it would be read as something else from here on
+			c.Close() // the client could no longer parse the stream
 		}
 	}
 	who := client{addr: peer(c), stream: true, limit: 65535}

@@ -6,7 +6,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// ipv4only is the name by which hosts find the NAT64 prefix (RFC 7050), and localTTL for how long they may rely on it.
+// ipv4only is the name with which hosts discover the NAT64 prefix (RFC 7050), and localTTL the TTL of its records in seconds.
 const (
 	ipv4only = "ipv4only.arpa."
 	localTTL = 86400
@@ -15,15 +15,15 @@ const (
 // wellKnown4 are its addresses (RFC 7050 section 8.2).
 var wellKnown4 = [][4]byte{{192, 0, 0, 170}, {192, 0, 0, 171}}
 
-// resolverArpa is the zone in which clients look for the encrypted resolvers that a resolver designates (RFC 9462), and
-// noneFor how many seconds they may remember that it designates none.
+// resolverArpa is the zone in which clients look for the encrypted resolvers that a resolver designates (RFC 9462), and noneFor
+// the TTL of the negative answer in seconds.
 const (
 	resolverArpa = "resolver.arpa."
 	noneFor      = 10800 // RFC 6303 section 3
 )
 
-// local answers the questions that are never asked upstream: those about ipv4only.arpa and resolver.arpa, and all below them.
-// The DS records of the two are in arpa, and are asked for: they prove to a client that validates that the zones are unsigned.
+// local answers questions about ipv4only.arpa, resolver.arpa and all names below without upstreams. It leaves the DS records of
+// both to upstreams: they are in zone arpa and prove to a validating client that the zones are unsigned.
 func (p *Policy) local(q Question) (*dns.Msg, bool) {
 	if q.Class == dns.ClassINET && dns.IsSubDomain(resolverArpa, q.Name) && (q.Type != dns.TypeDS || q.Name != resolverArpa) {
 		return designatedResolvers(q), true
@@ -40,7 +40,7 @@ func (p *Policy) local(q Question) (*dns.Msg, bool) {
 		switch q.Type {
 		case dns.TypeA:
 			m.Answer = append(m.Answer, &dns.A{Hdr: h, A: v4[:]})
-		case dns.TypeAAAA: // behind every prefix, and whatever else may be embedded
+		case dns.TypeAAAA: // in every prefix, regardless of Policy.Mapped
 			for _, prefix := range p.Prefixes {
 				m.Answer = append(m.Answer, &dns.AAAA{Hdr: h, AAAA: p.address(&prefix.Prefix, v4).AsSlice()})
 			}
@@ -49,9 +49,8 @@ func (p *Policy) local(q Question) (*dns.Msg, bool) {
 	return m, true
 }
 
-// designatedResolvers answers a question about resolver.arpa or a name below: there is no record, of whatever type (RFC 9462
-// section 6.4). The answer of an upstream would lead clients past this server to the upstream's own encrypted resolver, which
-// makes no addresses.
+// designatedResolvers answers a question about resolver.arpa or a name below with no record of any type (RFC 9462 section 6.4).
+// The answer of an upstream would direct clients to the upstream's own encrypted resolver, which does not synthesize.
 func designatedResolvers(q Question) *dns.Msg {
 	m := reply(q, dns.RcodeSuccess)
 	m.Ns = []dns.RR{&dns.SOA{
@@ -61,5 +60,5 @@ func designatedResolvers(q Question) *dns.Msg {
 	return m
 }
 
-// isWellKnown says whether an address is one of ipv4only.arpa's.
+// isWellKnown reports whether an address is one of ipv4only.arpa.
 func isWellKnown(v4 [4]byte) bool { return slices.Contains(wellKnown4, v4) }

@@ -7,8 +7,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// The server answers every question below resolver.arpa itself, without records, in any spelling. An upstream's answer would
-// lead clients past DNS64. The DS record of the zone is its parent's.
+// The server itself answers every question below resolver.arpa, in any case and without records. An upstream's answer would
+// direct clients past DNS64. Only the DS record of the zone comes from upstreams.
 func TestDesignatedResolversAreNotForwarded(t *testing.T) {
 	t.Parallel()
 	up := startFake(t, zone(t, "_dns.resolver.arpa. 300 SVCB 1 dns.example. alpn=h2, resolver.arpa. 300 A 192.0.2.1"))
@@ -31,11 +31,11 @@ func TestDesignatedResolversAreNotForwarded(t *testing.T) {
 		t.Errorf("%d questions about DS", up.asked.Load())
 	}
 	if exchange(t, "udp", server, nil, "noresolver.arpa.", dns.TypeA); up.asked.Load() != 2 {
-		t.Error("a name beside the zone was answered here")
+		t.Error("a name outside of the zone was answered locally")
 	}
 }
 
-// No record that is made here is kept for longer than the limits say.
+// The TTLs of synthesized records are within the limits.
 func TestLimitsOfTTLsHoldForLocalAnswers(t *testing.T) {
 	t.Parallel()
 	c := testConfig(t, startFake(t, zone(t, "7.100.51.198.in-addr.arpa. 9000 PTR h.example.com., h.example.com. 9000 A 198.51.100.7")).udp)
@@ -61,9 +61,8 @@ func TestLimitsOfTTLsHoldForLocalAnswers(t *testing.T) {
 	}
 }
 
-// While nobody knows whether a name has IPv6 addresses, no record of the answer outlives the time until upstreams are asked
-// again: those of a chain included, and those that come from the cache.
-func TestHastyTTLs(t *testing.T) {
+// No record of a provisional answer has a longer TTL than provisionalFor, including the records of a chain and those from the cache.
+func TestTTLsOfProvisionalAnswers(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	for name, m := range map[string]*dns.Msg{
@@ -73,13 +72,13 @@ func TestHastyTTLs(t *testing.T) {
 		"a chain, empty": message(t, dns.TypeAAAA, "h.example.com. 3600 CNAME i.example.com."+nodata),
 	} {
 		c := newCache(CacheLimits{Size: 1, MaxTTL: time.Hour, MaxNegativeTTL: time.Hour}, New(testConfig(t), nil).seed)
-		a := Answer{Msg: m, Hasty: true}
+		a := Answer{Msg: m, Provisional: true}
 		c.cut(dns.TypeAAAA, &a)
 		e, err := newEntry(in("h.example.com.", dns.TypeAAAA), a.Msg, true, now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if kept := time.Duration(e.expires - e.stored); kept != hastyFor {
+		if kept := time.Duration(e.expires - e.stored); kept != provisionalFor {
 			t.Errorf("%s: it is kept for %v", name, kept)
 		}
 		later, err := e.message(now.Add(3 * time.Second))
@@ -87,15 +86,15 @@ func TestHastyTTLs(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, rr := range append(later.Answer, later.Ns...) {
-			if rr.Header().Ttl > uint32(hastyFor/time.Second)-3 {
+			if rr.Header().Ttl > uint32(provisionalFor/time.Second)-3 {
 				t.Errorf("%s: after 3 s: %v", name, rr)
 			}
 		}
 	}
 }
 
-// Where all addresses of a name are taken out, the answer is a negative one that says for how long: with the SOA of the zone,
-// which is asked for where no upstream has sent it.
+// An answer that loses all addresses is negative and needs the SOA of the zone. The forwarder asks for it if upstreams did not
+// send it.
 func TestAnswersWithoutTheirAddressesHaveAnSOA(t *testing.T) {
 	t.Parallel()
 	const soa = ", example.com. 3600 SOA ns.example.com. root.example.com. 1 7200 900 1209600 300"
@@ -108,7 +107,7 @@ func TestAnswersWithoutTheirAddressesHaveAnSOA(t *testing.T) {
 		{"excluded and signed, with A", mapped + "," + a7, "AAAA", true, false, "; SOA"},
 		{"excluded at the end of a chain", "h.example.com. 60 CNAME i.example.com., i.example.com. 60 AAAA ::ffff:192.0.2.9", "AAAA", true, false, "60 CNAME i.example.com., ; SOA"},
 		{"excluded, and A cannot be embedded", mapped + ", h.example.com. 60 A 127.0.0.1", "", false, false, "; SOA"},
-		{"excluded and signed, and nobody knows the SOA", mapped, "AAAA", true, true, "SERVFAIL"},
+		{"excluded and signed, without an SOA", mapped, "AAAA", true, true, "SERVFAIL"},
 		{"excluded, and signed, but the client does not ask for that", mapped + "," + a7, "", false, false, "600 AAAA 2001:db8:64::c633:6407"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// lines is a log that may be read while it is written.
+// lines is a log that tests read while the server writes it.
 type lines struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -43,7 +43,7 @@ func awaitTrue(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// hangUp is an upstream that closes connections in place of some answers.
+// hangUp is an upstream that closes connections instead of sending some answers.
 func hangUp(t *testing.T, when func(q *dns.Msg) bool) *fake {
 	answer := zone(t, a7)
 	return startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
@@ -55,8 +55,8 @@ func hangUp(t *testing.T, when func(q *dns.Msg) bool) *fake {
 	})
 }
 
-// An outage is logged when it begins and when it ends, once each, also if a client's question was the first to find it; the
-// state says since when and why.
+// The start and the end of an outage are logged once each, even if a client's query finds it first. The state has the start and
+// the reason.
 func TestOutagesOfUpstreamsAreLogged(t *testing.T) {
 	t.Parallel()
 	var dead atomic.Bool
@@ -87,7 +87,7 @@ func TestOutagesOfUpstreamsAreLogged(t *testing.T) {
 	}
 }
 
-// Questions for names whose servers are silent do not count as an outage of the upstream, which would then be asked last.
+// Questions for names whose servers do not answer are not an outage of the upstream, which would then be tried last.
 func TestUnansweredNamesAreNoOutage(t *testing.T) {
 	t.Parallel()
 	up := hangUp(t, func(q *dns.Msg) bool { return q.Question[0].Name != "." })
@@ -101,8 +101,8 @@ func TestUnansweredNamesAreNoOutage(t *testing.T) {
 	}
 }
 
-// A query by hand shows what each upstream that was asked said, or how it failed.
-func TestQueriesShowWhatUpstreamsSaid(t *testing.T) {
+// Query returns the answer or the failure of each upstream.
+func TestQueryReturnsAttempts(t *testing.T) {
 	t.Parallel()
 	down := hangUp(t, func(*dns.Msg) bool { return true })
 	failing := startFake(t, func(_ dns.ResponseWriter, q *dns.Msg) *dns.Msg { return new(dns.Msg).SetRcode(q, dns.RcodeRefused) })
@@ -123,8 +123,8 @@ func TestQueriesShowWhatUpstreamsSaid(t *testing.T) {
 	}
 }
 
-// Where AAAA is not answered, it is not waited for each time: neither that of a name, nor, if upstreams answer none at all, that of
-// others. Once there is an answer it counts.
+// The wait for an unanswered AAAA occurs once per name, or once in total if upstreams never answer AAAA. A later answer counts
+// again.
 func TestUnansweredAAAACostsOnce(t *testing.T) {
 	t.Parallel()
 	for _, all := range []bool{false, true} {

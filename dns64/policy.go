@@ -1,9 +1,9 @@
-// Package dns64 is a forwarding DNS server that gives an IPv6-only network the IPv4 Internet's names: DNS64 (RFC 6147).
-// Where a name has no IPv6 address of its own, it is given one behind a NAT64 prefix for each of its IPv4 addresses. It
-// also answers for ipv4only.arpa, by which hosts find the prefix (RFC 7050, RFC 8880).
+// Package dns64 implements a forwarding DNS64 server (RFC 6147) for an IPv6-only network. For a name without IPv6 addresses it
+// synthesizes one in a NAT64 prefix for each of the name's IPv4 addresses. It also answers for ipv4only.arpa, with which hosts
+// discover the prefix (RFC 7050, RFC 8880).
 //
-// Policy holds the rules and knows nothing of the network; Upstreams ask, Cache remembers, Server listens and puts them
-// together.
+// Policy holds the rules and does no I/O. Upstreams queries resolvers, Forwarder caches and combines answers, and Server listens
+// for clients.
 package dns64
 
 import (
@@ -17,40 +17,41 @@ import (
 	"nat64d/pool6"
 )
 
-// Policy says which names are given which IPv6 addresses. It is immutable once it is in use, and then its methods may be
-// called by any goroutine. The zero value has no prefix and makes nothing.
+// Policy holds the rules for the synthesis of IPv6 addresses. It must not change while it is in use; then any number of
+// goroutines may call its methods. The zero value has no prefix and synthesizes nothing.
 type Policy struct {
 	Prefixes     []Prefix
-	Choice       Choice         // which of several prefixes, where no range of Ranges decides
-	Ranges       []Range        // IPv4 addresses that have a prefix of their own (RFC 6147 section 5)
-	Exclude      []netip.Prefix // IPv6 addresses that are treated as if they were not there (RFC 6147 section 5.1.4)
-	Mapped       []netip.Prefix // IPv4 addresses that may be embedded; empty: all that can be translated
-	TranslateAll []string       // domains whose names are given addresses even if they have IPv6 addresses; "." is all
-	Suffix       netip.Addr     // bits behind the embedded address (RFC 6052 section 2.2); the zero Addr: zeros
+	Choice       Choice         // choice among several prefixes for addresses outside of Ranges
+	Ranges       []Range        // IPv4 addresses with a separate prefix (RFC 6147 section 5)
+	Exclude      []netip.Prefix // IPv6 addresses that are ignored in answers (RFC 6147 section 5.1.4)
+	Mapped       []netip.Prefix // IPv4 addresses that may be embedded; empty: all that nat64d translates
+	TranslateAll []string       // domains for which synthesized addresses replace the real ones; "." is all
+	Suffix       netip.Addr     // bits after the embedded address (RFC 6052 section 2.2); the zero Addr: zeros
 
-	ServfailOnError bool // an error about AAAA is the answer; else it counts as none (RFC 6147 section 5.1.2)
-	BreakDNSSEC     bool // make addresses for clients that validate, too, though their validation must fail
+	ServfailOnError bool // pass an error about AAAA on; otherwise synthesize (RFC 6147 section 5.1.2)
+	BreakDNSSEC     bool // synthesize for validating clients, too, although their validation fails
 	Validated       bool // the upstreams validate and their AD bit can be trusted (RFC 6147 section 5.5)
-	RecursiveOnly   bool // make nothing for queries without RD
+	RecursiveOnly   bool // do not synthesize for queries without RD
 }
 
-// Prefix is a NAT64 prefix and what may stand behind it.
+// Prefix is a NAT64 prefix with the policy for private addresses.
 type Prefix struct {
 	pool6.Prefix
-	Private bool // non-global IPv4 addresses, too (RFC 6052 section 3.1)
+	Private bool // may embed non-global IPv4 addresses (RFC 6052 section 3.1)
 }
 
-// Range gives IPv4 addresses a prefix of their own. Of several ranges that contain an address, the longest counts.
+// Range assigns a separate prefix to IPv4 addresses. If several ranges contain an address, the longest match wins.
 type Range struct {
 	V4     netip.Prefix
-	Prefix int // its place in Policy.Prefixes
+	Prefix int // index into Policy.Prefixes
 }
 
-// Choice says which of several prefixes a name is given addresses behind.
+// Choice selects the prefix for a synthesized address if there are several.
 type Choice string
 
-// The choices. All gives one address behind each prefix; the others one, and so spread clients over several gateways:
-// ClientHash always gives a client the same, in every gateway that has the same prefixes in the same order.
+// The choices. All synthesizes one address in each prefix. The others use one prefix per answer, which distributes clients over
+// several gateways. ClientHash always selects the same prefix for a client, in every gateway with the same prefixes in the same
+// order.
 const (
 	First      Choice = "first"
 	All        Choice = "all"
@@ -59,8 +60,8 @@ const (
 	ClientHash Choice = "client_hash"
 )
 
-// pick chooses a prefix for a query, as a place in Prefixes. Only where addresses may be made is there a choice, and only
-// there does turn count: a client that asks for A and AAAA by turns must not be given every second prefix.
+// pick returns the index of the prefix for a query. It advances turn only for queries that may need a synthesized address:
+// otherwise a client that alternates between A and AAAA would get only every second prefix.
 func (p *Policy) pick(client netip.Addr, kind, class uint16, turn *atomic.Uint64) int {
 	n := len(p.Prefixes)
 	if n < 2 || kind != dns.TypeAAAA || class != dns.ClassINET {
@@ -77,18 +78,18 @@ func (p *Policy) pick(client netip.Addr, kind, class uint16, turn *atomic.Uint64
 	return 0
 }
 
-// hashOf returns the same for an address in every process: a client that asks another gateway, or this one after a restart,
-// must keep its prefix, and with it its sessions. It is FNV-1a.
+// hashOf returns the FNV-1a hash of an address, which is the same in every process: a client that asks another gateway, or this
+// one after a restart, must get the same prefix to keep its sessions.
 func hashOf(a netip.Addr) uint64 {
 	const offset, prime = 14695981039346656037, 1099511628211
 	h := uint64(offset)
 	for _, b := range a.As16() {
 		h = (h ^ uint64(b)) * prime
 	}
-	return h ^ h>>32 // the low bits alone are poor
+	return h ^ h>>32 // the low bits alone are distributed poorly
 }
 
-// embed appends the IPv6 addresses that stand for v4, of which there may be none (RFC 6147 section 5.1.7).
+// embed appends the IPv6 addresses for v4, if v4 may be embedded (RFC 6147 section 5.1.7).
 func (p *Policy) embed(dst []netip.Addr, v4 [4]byte, pick int) []netip.Addr {
 	if !p.maps(v4) {
 		return dst
@@ -107,7 +108,7 @@ func (p *Policy) embed(dst []netip.Addr, v4 [4]byte, pick int) []netip.Addr {
 	return dst
 }
 
-// maps says whether v4 may be embedded: never what no packet can be sent to.
+// maps reports whether v4 may be embedded. An address that no packet can be sent to never is.
 func (p *Policy) maps(v4 [4]byte) bool {
 	if a := netip.AddrFrom4(v4); !pool6.Unicast4(v4) || a.IsLinkLocalUnicast() || len(p.Prefixes) == 0 {
 		return false
@@ -128,7 +129,7 @@ func (p *Policy) ranged(a netip.Addr) int {
 	return best
 }
 
-// address embeds v4, and puts the suffix behind it.
+// address returns the IPv6 address with v4 and the suffix.
 func (p *Policy) address(prefix *pool6.Prefix, v4 [4]byte) netip.Addr {
 	a := prefix.Embed(v4)
 	if p.Suffix.IsValid() && prefix.Prefix().Bits() < 96 {
@@ -140,23 +141,23 @@ func (p *Policy) address(prefix *pool6.Prefix, v4 [4]byte) netip.Addr {
 	return netip.AddrFrom16(a)
 }
 
-// SuffixStart returns the first byte behind the IPv4 address in a prefix of so many bits (RFC 6052 section 2.2).
+// SuffixStart returns the index of the first byte after the IPv4 address for a prefix length (RFC 6052 section 2.2).
 func SuffixStart(bits int) int {
 	if bits == 96 {
 		return 16
 	}
-	return bits/8 + 5 // four bytes of address, and the one that is always zero
+	return bits/8 + 5 // four bytes of address, and one byte that is always zero
 }
 
-// usable says whether a is an IPv6 address that clients may be given as it is.
+// usable reports whether clients may get the IPv6 address a unchanged.
 func (p *Policy) usable(a netip.Addr) bool { return !contains(p.Exclude, a) }
 
-// translatesAll says whether a name's own IPv6 addresses are to make way.
+// translatesAll reports whether synthesized addresses replace the real ones of a name.
 func (p *Policy) translatesAll(name string) bool {
 	return slices.ContainsFunc(p.TranslateAll, func(domain string) bool { return dns.IsSubDomain(domain, name) })
 }
 
-// find returns the IPv4 address behind a, if a lies in one of the prefixes or in the Well-Known one (RFC 6147 section
+// find returns the IPv4 address embedded in a, if a is in one of the prefixes or in the Well-Known Prefix (RFC 6147 section
 // 5.3.1).
 func (p *Policy) find(a [16]byte) (v4 [4]byte, ok bool) {
 	for _, prefix := range p.Prefixes {

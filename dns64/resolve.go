@@ -8,20 +8,20 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Ask finds the answer to a question, which the caller then owns. With an error there is none.
+// Ask returns the answer to a question. The caller owns the message.
 type Ask func(context.Context, Question) (*dns.Msg, error)
 
 const (
-	// headStart is how long A waits for AAAA: beyond it the two are asked in parallel (RFC 6147 section 5.1.8), and the
-	// many answers that are there sooner, from a cache or a near upstream, spare a question that may be in vain.
+	// headStart delays the query for A after that for AAAA. Later both run in parallel (RFC 6147 section 5.1.8). Many answers
+	// arrive sooner, from a cache or a near upstream, and often make the query for A unnecessary.
 	headStart = 5 * time.Millisecond
-	// patience is how long AAAA is waited for when addresses can be made of A (RFC 6147 section 5.1.3), or as long again as A
-	// took, where that is longer: upstreams are slow then, and not only about AAAA.
+	// patience bounds the wait for AAAA if addresses can be synthesized from A (RFC 6147 section 5.1.3). If A took longer, the
+	// bound is that time again, because the upstreams are slow for both types.
 	patience = 1500 * time.Millisecond
 )
 
-// toTheEnd asks, and asks again at the end of a chain of CNAMEs of which nothing is said there: an upstream that is a forwarder
-// or an authority may leave that to us.
+// toTheEnd asks a question, and another about the end of a chain of CNAMEs if the answer does not include its records: a
+// forwarder or an authoritative server may leave that to its client.
 func (ask Ask) toTheEnd(ctx context.Context, q Question) (*dns.Msg, error) {
 	m, err := ask(ctx, q)
 	for range maxChain {
@@ -42,7 +42,7 @@ func (ask Ask) toTheEnd(ctx context.Context, q Question) (*dns.Msg, error) {
 	return m, err
 }
 
-// dangling returns the end of an answer's chain, and whether the answer leaves open what is there.
+// dangling returns the end of an answer's chain and reports whether the answer lacks its records.
 func dangling(q Question, m *dns.Msg) (end string, dangles bool) {
 	if m == nil || m.Rcode != dns.RcodeSuccess {
 		return "", false
@@ -56,18 +56,18 @@ func dangling(q Question, m *dns.Msg) (end string, dangles bool) {
 	return end, !said
 }
 
-// Answer is what a question was answered with.
+// Answer is the answer to a question.
 type Answer struct {
 	*dns.Msg
-	Made  bool // it has records that were made up
-	Local bool // nobody was asked
-	Hasty bool // it was given although nobody knows whether there are AAAA records
+	Made        bool // has synthesized records
+	Local       bool // found without upstreams
+	Provisional bool // provisional: synthesized before the answer about AAAA arrived
 }
 
-// Resolve answers a question (RFC 6147 section 5). pick is the prefix to use where p leaves a choice.
+// Resolve answers a question (RFC 6147 section 5). pick is the index of the chosen prefix.
 func (p *Policy) Resolve(ctx context.Context, q Question, pick int, ask Ask) Answer {
 	a := p.resolve(ctx, q, pick, ask)
-	a.AuthenticatedData = a.AuthenticatedData && p.Validated // else whoever is between upstreams and us may have set it
+	a.AuthenticatedData = a.AuthenticatedData && p.Validated // otherwise an attacker on the path may have set it
 	return a
 }
 
@@ -94,7 +94,7 @@ func (p *Policy) resolve(ctx context.Context, q Question, pick int, ask Ask) Ans
 	return a
 }
 
-// resolveAAAA asks for AAAA and, as far as needed, for A.
+// resolveAAAA asks for AAAA and, if needed, for A.
 func (p *Policy) resolveAAAA(ctx context.Context, q Question, pick int, ask Ask) Answer {
 	ask = ask.toTheEnd
 	real := start(ctx, q, ask)
@@ -116,24 +116,24 @@ func (p *Policy) resolveAAAA(ctx context.Context, q Question, pick int, ask Ask)
 		ipv4 := start(ctx, q.of(q.Name, dns.TypeA), ask)
 		aaaa, a = p.both(ctx, q, pick, real, ipv4)
 	}
-	hasty := aaaa == nil || !conclusive(aaaa.Rcode)
+	provisional := aaaa == nil || !conclusive(aaaa.Rcode)
 	had := addressed(aaaa, a)
 	m, made := p.Synthesize(q, aaaa, a, pick)
 	if made && p.bogus(ctx, q, aaaa, ask) {
 		return Answer{Msg: failure(q)}
 	}
-	return Answer{Msg: withSOA(ctx, q, m, had, ask), Made: made, Hasty: hasty}
+	return Answer{Msg: withSOA(ctx, q, m, had, ask), Made: made, Provisional: provisional}
 }
 
-// addressed reports whether answers have addresses: without these they may be left with neither records nor an SOA.
+// addressed reports whether an answer has addresses. After their removal it may have neither records nor an SOA.
 func addressed(aaaa, a *dns.Msg) bool { return carries(aaaa, dns.TypeAAAA) || carries(a, dns.TypeA) }
 
 func carries(m *dns.Msg, kind uint16) bool {
 	return m != nil && slices.ContainsFunc(m.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == kind })
 }
 
-// withSOA completes an answer of which all addresses had to be taken out, because they are excluded or cannot be embedded: it is
-// a negative one now, and the SOA without which clients may not take it for one (RFC 2308 section 2.2) is asked for.
+// withSOA completes an answer that lost all addresses because they are excluded or cannot be embedded. It is now negative, and
+// withSOA asks for the SOA that clients need to cache it as such (RFC 2308 section 2.2).
 func withSOA(ctx context.Context, q Question, m *dns.Msg, had bool, ask Ask) *dns.Msg {
 	isSOA := func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA }
 	if !had || m.Rcode != dns.RcodeSuccess || carries(m, q.Type) || slices.ContainsFunc(m.Ns, isSOA) {
@@ -154,8 +154,8 @@ func withSOA(ctx context.Context, q Question, m *dns.Msg, had bool, ask Ask) *dn
 	return failure(q)
 }
 
-// bogus says whether upstreams that validate failed to answer because they did not believe the answer, which then must not
-// count as none (RFC 6147 section 5.5): they have one for who does not want it checked.
+// bogus reports whether validating upstreams failed because the answer is bogus (RFC 6147 section 5.5): they do answer with
+// checking disabled. Such a failure must not lead to a synthesized answer.
 func (p *Policy) bogus(ctx context.Context, q Question, aaaa *dns.Msg, ask Ask) bool {
 	if !p.Validated || q.CD || aaaa == nil || aaaa.Rcode != dns.RcodeServerFailure {
 		return false
@@ -165,8 +165,8 @@ func (p *Policy) bogus(ctx context.Context, q Question, aaaa *dns.Msg, ask Ask) 
 	return unchecked != nil && conclusive(unchecked.Rcode)
 }
 
-// both waits for the answers to two questions, but not for A if it is not needed, and for AAAA only for so long when A is
-// enough.
+// both waits for the answers to both questions. It does not wait for A if AAAA decides, and only a bounded time for AAAA if A
+// suffices.
 func (p *Policy) both(ctx context.Context, q Question, pick int, real, ipv4 <-chan *dns.Msg) (aaaa, a *dns.Msg) {
 	began := time.Now()
 	var giveUp <-chan time.Time
@@ -190,7 +190,7 @@ func (p *Policy) both(ctx context.Context, q Question, pick int, real, ipv4 <-ch
 	return aaaa, a
 }
 
-// suffices says whether an answer about A is worth more than the wait for AAAA: if addresses may be made of it alone.
+// suffices reports whether addresses may be synthesized from an answer about A without waiting for AAAA.
 func (p *Policy) suffices(q Question, a *dns.Msg, pick int) bool {
 	if p.ServfailOnError || a == nil || a.Rcode != dns.RcodeSuccess || p.proves(q, a, dns.TypeA) {
 		return false
@@ -199,13 +199,13 @@ func (p *Policy) suffices(q Question, a *dns.Msg, pick int) bool {
 	return found
 }
 
-// start asks, and sends the answer, or nil if there is none.
+// start asks a question in a goroutine, which sends the answer, or nil without one.
 func start(ctx context.Context, q Question, ask Ask) <-chan *dns.Msg {
 	c := make(chan *dns.Msg, 1)
 	go func() {
 		var m *dns.Msg
 		defer func() {
-			recover() // an answer that trips over us is none; the rest goes on
+			recover() // an answer that triggers a bug counts as none
 			c <- m
 		}()
 		if r, err := ask(ctx, q); err == nil {
@@ -215,7 +215,7 @@ func start(ctx context.Context, q Question, ask Ask) <-chan *dns.Msg {
 	return c
 }
 
-// await returns an answer, or nil if there is none in time.
+// await returns an answer, or nil after the timeout.
 func await(ctx context.Context, c <-chan *dns.Msg) *dns.Msg {
 	select {
 	case m := <-c:

@@ -15,7 +15,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// script is an upstream that answers from a zone and notes what it was asked.
+// script is an upstream that answers from a zone and records the questions.
 func script(t testing.TB, text string, asked *[]string) Ask {
 	answer := zone(t, text)
 	return func(_ context.Context, q Question) (*dns.Msg, error) {
@@ -40,7 +40,7 @@ func reversed(t testing.TB, a string) string {
 	return name
 }
 
-// Whatever is asked about ipv4only.arpa, nobody else is; DS apart, by which its parent denies that it is signed.
+// No question about ipv4only.arpa reaches upstreams, except those about DS, with which the parent denies that the zone is signed.
 func TestIPv4Only(t *testing.T) {
 	t.Parallel()
 	p := testPolicy(t, testPrefix, "64:ff9b::/96")
@@ -62,7 +62,7 @@ func TestIPv4Only(t *testing.T) {
 	}
 }
 
-// Records of other types keep their IPv4 addresses, HTTPS its hints.
+// Records of other types are unchanged, including the address hints of HTTPS.
 func TestOtherTypesAreUntouched(t *testing.T) {
 	t.Parallel()
 	const records = `h.example.com. 60 HTTPS 1 . ipv4hint="198.51.100.7", h.example.com. 60 A 198.51.100.7`
@@ -75,7 +75,7 @@ func TestOtherTypesAreUntouched(t *testing.T) {
 	}
 }
 
-// A chain of CNAMEs may be so long and no longer.
+// Chains of CNAMEs are limited to maxChain.
 func TestLengthOfChains(t *testing.T) {
 	t.Parallel()
 	for length, want := range map[int]int{maxChain: dns.RcodeSuccess, maxChain + 1: dns.RcodeServerFailure} {
@@ -91,8 +91,8 @@ func TestLengthOfChains(t *testing.T) {
 	}
 }
 
-// A is asked for only if it is needed, and then at the end of the chain.
-func TestWhatIsAsked(t *testing.T) {
+// A query for A is sent only if needed, and then for the end of the chain.
+func TestQueriesToUpstreams(t *testing.T) {
 	t.Parallel()
 	const records = "w.example.com. 60 CNAME h.example.com., h.example.com. 60 A 198.51.100.7, real.example.com. 60 AAAA 2001:db8::1"
 	for name, want := range map[string][]string{
@@ -109,7 +109,7 @@ func TestWhatIsAsked(t *testing.T) {
 	}
 }
 
-// The DNAME of a chain stands before its CNAME, wherever in the answer it was, and stands for it where that is missing.
+// The DNAME of a chain precedes its CNAME, regardless of its position in the answer, and replaces a missing CNAME.
 func TestDNAMEs(t *testing.T) {
 	t.Parallel()
 	const (
@@ -141,7 +141,7 @@ func TestDNAMEs(t *testing.T) {
 	}
 }
 
-// With upstreams that validate, an answer about AAAA that they do not believe is not taken for none; one that they do not get is.
+// With validating upstreams, a bogus answer about AAAA does not lead to synthesis; a missing one does.
 func TestBogusDenials(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -179,7 +179,7 @@ func TestBogusDenials(t *testing.T) {
 	}
 }
 
-// AD is passed on if upstreams can be trusted, and only then; never on what was made up for who does not validate.
+// AD is passed on only if upstreams are trusted, and never with synthesized records for clients that do not validate.
 func TestAD(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -212,7 +212,7 @@ func TestAD(t *testing.T) {
 	}
 }
 
-// An upstream may leave it to us to ask at the end of a chain. There a name's own addresses count as anywhere.
+// An upstream may leave the query at the end of a chain to the forwarder. Real addresses there count as usual.
 func TestChainsThatDangle(t *testing.T) {
 	t.Parallel()
 	const chain = "c.example.com. 60 CNAME d.example.com., d.example.com. 60 CNAME h.example.com."
@@ -257,7 +257,7 @@ func TestChainsThatDangle(t *testing.T) {
 	}
 }
 
-// AAAA is waited for longer where upstreams take long, and what was made without it is asked for again soon.
+// The wait for AAAA is longer for slow upstreams, and an answer without AAAA is refreshed soon.
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -289,15 +289,15 @@ func TestPatience(t *testing.T) {
 						return nil, ctx.Err()
 					}
 				})
-				if took := time.Since(began); brief(a.Msg) != row.want || a.Hasty != a.Made || took > row.within {
-					t.Errorf("got %s after %v, hasty %v; want %s within %v", brief(a.Msg), took, a.Hasty, row.want, row.within)
+				if took := time.Since(began); brief(a.Msg) != row.want || a.Provisional != a.Made || took > row.within {
+					t.Errorf("got %s after %v, provisional %v; want %s within %v", brief(a.Msg), took, a.Provisional, row.want, row.within)
 				}
 			})
 		})
 	}
 }
 
-// AAAA is not given up for an answer about A of which nothing can be made.
+// An answer about A without usable addresses does not end the wait for AAAA.
 func TestPatienceWithoutA(t *testing.T) {
 	t.Parallel()
 	const late = 2 * time.Second
@@ -306,7 +306,7 @@ func TestPatienceWithoutA(t *testing.T) {
 		name, a, aaaa string
 		set           func(*Policy)
 		want          string
-		hasty         bool
+		provisional   bool
 	}{
 		{"no A", nodata, real1, nil, "77 AAAA 2001:db8:f::1", false},
 		{"no A, and an error", nodata, "SERVFAIL", nil, "; SOA", true},
@@ -337,17 +337,16 @@ func TestPatienceWithoutA(t *testing.T) {
 					time.Sleep(late)
 					return message(t, dns.TypeAAAA, row.aaaa), nil
 				})
-				if got := brief(a.Msg); got != row.want || a.Hasty != row.hasty {
-					t.Errorf("got %s, hasty %v; want %s, %v", got, a.Hasty, row.want, row.hasty)
+				if got := brief(a.Msg); got != row.want || a.Provisional != row.provisional {
+					t.Errorf("got %s, provisional %v; want %s, %v", got, a.Provisional, row.want, row.provisional)
 				}
 			})
 		})
 	}
 }
 
-// That there is nothing is not remembered for long either, here or by clients, as long as nobody has said so of AAAA. It is
-// no reason to forget what is known.
-func TestHastyDenialsAreNotKept(t *testing.T) {
+// A negative answer that was given before the answer about AAAA has a short TTL, and does not replace a cached answer.
+func TestProvisionalDenialsAreNotKept(t *testing.T) {
 	t.Parallel()
 	f := New(testConfig(t, startFake(t, func(_ dns.ResponseWriter, q *dns.Msg) *dns.Msg {
 		m := new(dns.Msg).SetReply(q)
@@ -365,7 +364,7 @@ func TestHastyDenialsAreNotKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		m, err := e.message(time.Now())
-		if kept := time.Duration(e.expires - e.stored); err != nil || kept != hastyFor || brief(m) != "; SOA" || m.Ns[0].Header().Ttl > uint32(hastyFor/time.Second) {
+		if kept := time.Duration(e.expires - e.stored); err != nil || kept != provisionalFor || brief(m) != "; SOA" || m.Ns[0].Header().Ttl > uint32(provisionalFor/time.Second) {
 			t.Errorf("it is kept for %v: %v, %v", kept, m, err)
 		}
 		if has := s.made.entries()[0]; (has == known) != again {
@@ -374,8 +373,8 @@ func TestHastyDenialsAreNotKept(t *testing.T) {
 	}
 }
 
-// A late answer about AAAA counts as soon as it is there: nothing that was made without it is remembered for long.
-func TestHastyAnswersAreNotKept(t *testing.T) {
+// A late answer about AAAA counts at once, because provisional answers have a short TTL.
+func TestProvisionalAnswersAreNotKept(t *testing.T) {
 	t.Parallel()
 	for rcode, short := range map[int]bool{dns.RcodeSuccess: false, dns.RcodeServerFailure: true, dns.RcodeRefused: true} {
 		answer := zone(t, "h.example.com. 1000 A 198.51.100.7")
@@ -387,11 +386,11 @@ func TestHastyAnswersAreNotKept(t *testing.T) {
 			return m
 		}).udp), nil)
 		m, _, err := f.Query(t.Context(), netip.IPv6Unspecified(), "h.example.com.", dns.TypeAAAA)
-		if err != nil || len(m.Answer) != 1 || (m.Answer[0].Header().Ttl <= uint32(hastyFor/time.Second)) != short {
+		if err != nil || len(m.Answer) != 1 || (m.Answer[0].Header().Ttl <= uint32(provisionalFor/time.Second)) != short {
 			t.Fatalf("%s: got %v, %v", dns.RcodeToString[rcode], m, err)
 		}
 		for _, e := range f.state.Load().made.entries() {
-			if kept := time.Duration(e.expires - e.stored); (kept == hastyFor) != short {
+			if kept := time.Duration(e.expires - e.stored); (kept == provisionalFor) != short {
 				t.Errorf("%s: it is kept for %v", dns.RcodeToString[rcode], kept)
 			}
 		}

@@ -12,7 +12,7 @@ import (
 	"nat64d/pool6"
 )
 
-// reverse returns the name of the IPv4 address behind the IPv6 address that a question for PTR is about (RFC 6147 section
+// reverse returns the name below in-addr.arpa for the IPv4 address embedded in the address of a PTR question (RFC 6147 section
 // 5.3.1), if there is one.
 func (p *Policy) reverse(q Question) (name string, v4 [4]byte, ok bool) {
 	if q.Type != dns.TypePTR || q.Class != dns.ClassINET {
@@ -28,8 +28,8 @@ func (p *Policy) reverse(q Question) (name string, v4 [4]byte, ok bool) {
 	return fmt.Sprintf("%d.%d.%d.%d.in-addr.arpa.", v4[3], v4[2], v4[1], v4[0]), v4, true
 }
 
-// parseReverse reads the nibbles of a name below ip6.arpa, of which there may be fewer than the 32 of an address: then it returns
-// the first ones of one, and how many. They are 0 where the name is none of an address.
+// parseReverse reads the nibbles of a name below ip6.arpa and returns them with their number. A name may have fewer than the 32
+// nibbles of an address. The number is 0 if the name is not one of an address.
 func parseReverse(name string) (a [16]byte, nibbles int) {
 	digits, below := strings.CutSuffix(name, ".ip6.arpa.")
 	if !below || len(digits)%2 == 0 || len(digits) > 2*32-1 {
@@ -49,8 +49,8 @@ func parseReverse(name string) (a [16]byte, nibbles int) {
 	return a, nibbles
 }
 
-// inhabited reports whether there are names of addresses behind a prefix at or below the name of a question, of which upstreams
-// know nothing.
+// inhabited reports whether names of addresses in a prefix exist at or below the name of a question. Upstreams do not know these
+// names.
 func (p *Policy) inhabited(q Question) bool {
 	a, nibbles := parseReverse(q.Name)
 	if nibbles == 0 || q.Class != dns.ClassINET {
@@ -75,8 +75,8 @@ func exists(q Question, m *dns.Msg) *dns.Msg {
 	return empty
 }
 
-// pointer makes the answer to a PTR question from the answer for the IPv4 address's name: a synthesized CNAME that leads to
-// the record (RFC 6147 section 5.3.1). Without a record there is no CNAME; made reports whether there is one.
+// pointer returns the answer to a PTR question: a synthesized CNAME followed by the records for the IPv4 address (RFC 6147
+// section 5.3.1). Without records it omits the CNAME; made reports whether there is one.
 func (p *Policy) pointer(q Question, ptr *dns.Msg, name string) (m *dns.Msg, made bool) {
 	if ptr == nil {
 		return failure(q), false
@@ -100,7 +100,7 @@ func (p *Policy) pointer(q Question, ptr *dns.Msg, name string) (m *dns.Msg, mad
 	return m, true
 }
 
-// ownPointer answers for an address that stands for one of ipv4only.arpa (RFC 8880 section 7.2.1).
+// ownPointer answers for an address that embeds one of ipv4only.arpa (RFC 8880 section 7.2.1).
 func ownPointer(q Question) *dns.Msg {
 	m := reply(q, dns.RcodeSuccess)
 	h := dns.RR_Header{Name: q.Name, Rrtype: dns.TypePTR, Class: dns.ClassINET, Ttl: localTTL}

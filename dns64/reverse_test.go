@@ -39,7 +39,7 @@ func TestReverse(t *testing.T) {
 	}
 }
 
-// A CNAME of in-addr.arpa is skipped: the one that is made up leads to where the record is.
+// The synthesized CNAME skips a CNAME of in-addr.arpa and leads to the record.
 func TestReverseOfDelegatedNames(t *testing.T) {
 	t.Parallel()
 	ask := func(_ context.Context, q Question) (*dns.Msg, error) {
@@ -59,8 +59,8 @@ func partial(t testing.TB, a string, nibbles int) string {
 	return reversed(t, a)[2*(32-nibbles):]
 }
 
-// The names between a prefix and the addresses behind it exist, and so do those above it: resolvers apply the NXDOMAIN of a
-// name to all names below it (RFC 8020).
+// The names between a prefix and its addresses exist, and so do those above: resolvers apply the NXDOMAIN of a name to all names
+// below it (RFC 8020).
 func TestPartialReverseNamesExist(t *testing.T) {
 	t.Parallel()
 	nothing := zone(t, "")
@@ -95,12 +95,12 @@ func TestPartialReverseNamesExist(t *testing.T) {
 	}
 	for _, name := range []string{"0.0.b.9.f.f.4.6.0.x.ip6.arpa.", "00.b.9.f.f.4.6.0.0.ip6.arpa.", "b9.f.f.4.6.0.0.ip6.arpa.", "b.9.f.f.4.6.0.0.ip6.arpa.example.com.", ".ip6.arpa."} {
 		if testPolicy(t).inhabited(in(name, dns.TypePTR)) {
-			t.Errorf("%s is taken for the name of a prefix", name)
+			t.Errorf("%s is treated as the name of a prefix", name)
 		}
 	}
 }
 
-// An upstream that knows of records at a partial name is believed, and one that fails has not said that the name is there.
+// Records of an upstream at a partial name are passed on, and its failure does not prove that the name exists.
 func TestPartialReverseNamesOfUpstreams(t *testing.T) {
 	t.Parallel()
 	name := partial(t, "2001:db8:64::c633:6407", 28)

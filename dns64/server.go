@@ -10,15 +10,15 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Server listens. It stands for itself: its goroutines share nothing with those that carry packets, and a query that it
-// stumbles over is the only one that fails.
+// Server listens for queries. Its goroutines share nothing with those that carry packets, and a panic while handling a query
+// fails only that query.
 type Server struct {
 	f       *Forwarder
 	packets []*net.UDPConn
 	streams []net.Listener
 }
 
-// Listen opens the sockets of addresses, each for UDP and TCP. With an error none is open.
+// Listen opens a UDP and a TCP socket for each address. After an error none is open.
 func Listen(f *Forwarder, addrs []netip.AddrPort) (*Server, error) {
 	s := &Server{f: f}
 	for _, a := range addrs {
@@ -40,14 +40,14 @@ func (s *Server) Close() {
 	}
 }
 
-// client is who asked, and what it can take.
+// client is the sender of a query.
 type client struct {
 	addr   netip.Addr
 	stream bool
-	limit  int // longest answer
+	limit  int // longest answer that it accepts
 }
 
-// outcome is what becomes of a query at once: an answer, nothing, or a question that must be resolved first.
+// outcome is the immediate result for a query: an answer, no answer, or a question that must be resolved first.
 type outcome int
 
 const (
@@ -56,11 +56,10 @@ const (
 	pending
 )
 
-// Transfer says whether a question is one for a zone, which is refused: none is here, and a transfer is more than one answer.
+// Transfer reports whether a question asks for a zone transfer, which is refused.
 func Transfer(kind uint16) bool { return kind == dns.TypeAXFR || kind == dns.TypeIXFR }
 
-// answer appends the answer to a packet to dst, if there is one without asking anybody. Else it returns what is to be
-// resolved.
+// answer appends the answer to a query to dst if it needs no upstream. Otherwise it returns a job that resolves the query.
 func (f *Forwarder) answer(dst, packet []byte, from *client, now time.Time) ([]byte, *job, outcome) {
 	s := f.state.Load()
 	q, rcode, ok := parseQuery(packet)
@@ -96,7 +95,7 @@ func (f *Forwarder) answer(dst, packet []byte, from *client, now time.Time) ([]b
 	return f.finish(s, dst, e, &q, from, now)
 }
 
-// finish appends the answer of an entry, unless there have been too many.
+// finish appends the answer of an entry, within the rate limit.
 func (f *Forwarder) finish(s *state, dst []byte, e *entry, q *query, from *client, now time.Time) ([]byte, *job, outcome) {
 	f.Stats.answered(q.kind, e.rcode())
 	if e.made {
@@ -110,7 +109,7 @@ func (f *Forwarder) finish(s *state, dst []byte, e *entry, q *query, from *clien
 	return f.limited(s, dst, at, q, from, now)
 }
 
-// limited lets an answer at dst[at:] pass, or cuts it down, or drops it.
+// limited applies the rate limit to the answer at dst[at:]: it passes it, empties it, or drops it.
 func (f *Forwarder) limited(s *state, dst []byte, at int, q *query, from *client, now time.Time) ([]byte, *job, outcome) {
 	if from.stream {
 		return dst, nil, answered
@@ -126,7 +125,7 @@ func (f *Forwarder) limited(s *state, dst []byte, at int, q *query, from *client
 	return dst, nil, answered
 }
 
-// prefetch has the question of an entry asked again. If there is no place for it now, the entry stays due.
+// prefetch refreshes an entry in the background. Without a free place the entry stays due.
 func (f *Forwarder) prefetch(s *state, e *entry, q *query, pick int, client netip.Addr) {
 	question, err := q.asked()
 	if err != nil {
@@ -140,19 +139,19 @@ func (f *Forwarder) prefetch(s *state, e *entry, q *query, pick int, client neti
 	f.Stats.add(prefetched)
 	go func() {
 		defer p.release()
-		_, _ = f.resolve(p.ctx, s, question, pick, true) // without a better one, the entry stays
+		_, _ = f.resolve(p.ctx, s, question, pick, true) // without a better answer, the entry stays
 	}()
 }
 
-// job is a query that waits for upstreams.
+// job is a query that needs upstreams.
 type job struct {
 	f    *Forwarder
 	s    *state
 	pick int
 }
 
-// run resolves a query in its place, and appends the answer to dst. A query without an answer fails, in bounded time; one that
-// causes a panic has none.
+// run resolves a query and appends the answer to dst. If upstreams do not answer in bounded time, the answer is a failure. After
+// a panic there is none.
 func (j *job) run(at *place, dst, packet []byte, from *client) (answer []byte, o outcome) {
 	defer func() {
 		if recover() != nil {
@@ -160,7 +159,7 @@ func (j *job) run(at *place, dst, packet []byte, from *client) (answer []byte, o
 			answer, o = nil, silent
 		}
 	}()
-	q, _, _ := parseQuery(packet) // it could be read before
+	q, _, _ := parseQuery(packet) // it was parsed before
 	question, err := q.asked()
 	var e *entry
 	if err == nil {
@@ -176,14 +175,14 @@ func (j *job) run(at *place, dst, packet []byte, from *client) (answer []byte, o
 	return answer, o
 }
 
-// fail appends the answer to a query for which there is no place.
+// fail appends the answer to a query that got no place.
 func (j *job) fail(dst, packet []byte, from *client) ([]byte, outcome) {
 	j.f.Stats.add(busy)
-	q, _, _ := parseQuery(packet) // it could be read before
+	q, _, _ := parseQuery(packet) // it was parsed before
 	return j.failed(dst, &q, from)
 }
 
-// failed appends the answer to a query that has none.
+// failed appends the answer to a query that could not be resolved.
 func (j *job) failed(dst []byte, q *query, from *client) ([]byte, outcome) {
 	j.f.Stats.answered(q.kind, dns.RcodeServerFailure)
 	dst, _, o := j.f.limited(j.s, q.appendRefusal(dst, dns.RcodeServerFailure, 0, j.s.Size), len(dst), q, from, time.Now())

@@ -15,7 +15,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// zone answers from records; what it does not have does not exist. It keeps the letters of the question.
+// zone answers from records, with NXDOMAIN for all other names. It preserves the case of the question.
 func zone(t testing.TB, text string) func(dns.ResponseWriter, *dns.Msg) *dns.Msg {
 	rrs := records(t, text)
 	return func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
@@ -40,7 +40,7 @@ func zone(t testing.TB, text string) func(dns.ResponseWriter, *dns.Msg) *dns.Msg
 	}
 }
 
-// testConfig serves the loopback interface.
+// testConfig returns a Config that serves the loopback interface.
 func testConfig(t testing.TB, upstreams ...Upstream) Config {
 	return Config{
 		Policy: *testPolicy(t), Clients: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
@@ -54,7 +54,7 @@ func serve(t testing.TB, c Config) (*Forwarder, string) {
 	t.Helper()
 	f := New(c, slog.New(slog.DiscardHandler))
 	s, err := Listen(f, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
-	for tries := 20; err != nil && tries > 0; tries-- { // somebody has the port of UDP that goes with the one of TCP
+	for tries := 20; err != nil && tries > 0; tries-- { // another process uses the UDP port with the number of the TCP port
 		s, err = Listen(f, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")})
 	}
 	if err != nil {
@@ -72,7 +72,7 @@ func serve(t testing.TB, c Config) (*Forwarder, string) {
 	return f, s.Addrs()[0].String()
 }
 
-// exchange asks a server as a client does.
+// exchange sends a query to a server.
 func exchange(t testing.TB, network, server string, set func(*dns.Msg), name string, kind uint16) *dns.Msg {
 	t.Helper()
 	q := new(dns.Msg).SetQuestion(name, kind)
@@ -103,8 +103,8 @@ func TestServerAnswersByEveryTransport(t *testing.T) {
 	}
 }
 
-// A stub that asks for A and AAAA of each name is given addresses behind each prefix by turns, and what does not depend on
-// the prefix is remembered once.
+// A stub that asks for A and AAAA of each name gets addresses from each prefix in turn. Answers that do not depend on the prefix
+// are cached once.
 func TestRoundRobinOfAStub(t *testing.T) {
 	t.Parallel()
 	c := testConfig(t, startFake(t, zone(t, a7)).udp)
@@ -151,8 +151,8 @@ func TestHugeAnswers(t *testing.T) {
 	}
 }
 
-// What does not fit is left out if it is additional, and asked for over TCP if it is not. Sizes are those of the client, or
-// 512, and never more than ours.
+// An answer that does not fit loses its additional section, or is truncated for a retry over TCP. The limit is the client's
+// size, or 512, and at most ours.
 func TestSizesOfAnswers(t *testing.T) {
 	t.Parallel()
 	const answers, additional = 20, 300
@@ -191,8 +191,8 @@ func TestSizesOfAnswers(t *testing.T) {
 	}
 }
 
-// Clients are answered if they are configured, and always if they are the host itself; others are refused.
-func TestWhoIsServed(t *testing.T) {
+// Configured clients and the host itself are served, others are refused.
+func TestServedClients(t *testing.T) {
 	t.Parallel()
 	c := testConfig(t, startFake(t, zone(t, a7)).udp)
 	c.Clients = []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}
@@ -218,7 +218,7 @@ func TestWhoIsServed(t *testing.T) {
 	}
 }
 
-// exchangeTooOften asks for more than one answer a second, and again if the second was over meanwhile.
+// exchangeTooOften exceeds one answer per second, and retries if the second ended meanwhile.
 func exchangeTooOften(t testing.TB, server, name string) (m *dns.Msg, tries int) {
 	t.Helper()
 	for tries = 1; ; tries++ {
@@ -228,7 +228,7 @@ func exchangeTooOften(t testing.TB, server, name string) (m *dns.Msg, tries int)
 	}
 }
 
-// Too many answers to one network are cut down, so that whoever asked comes over TCP, or are not sent.
+// Answers above the limit of a network are emptied, so that clients retry over TCP, or dropped.
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
 	c := testConfig(t, startFake(t, zone(t, a7)).udp)
@@ -245,7 +245,7 @@ func TestRateLimit(t *testing.T) {
 	}
 }
 
-// Answers that say that there is no place are limited like any other: they can be had by forging queries, too.
+// The rate limit also applies to failures without a place, which forged queries can cause as well.
 func TestRateLimitOfFailures(t *testing.T) {
 	t.Parallel()
 	c := testConfig(t, startFake(t, zone(t, a7)).udp)
@@ -266,7 +266,7 @@ func TestRateLimitOfFailures(t *testing.T) {
 	}
 }
 
-// While all places are taken, a query fails at once; what is known is still answered.
+// While all places are in use, queries fail at once; cached answers are still served.
 func TestTooManyQueries(t *testing.T) {
 	t.Parallel()
 	c := testConfig(t, startFake(t, zone(t, a7)).udp)
@@ -285,7 +285,7 @@ func TestTooManyQueries(t *testing.T) {
 	}
 }
 
-// Each event is counted where it happens, as often as it does.
+// Each event is counted once.
 func TestCounters(t *testing.T) {
 	t.Parallel()
 	c := testConfig(t, startFake(t, zone(t, a7+", x.example.com. 60 TXT y")).udp)
@@ -319,8 +319,8 @@ func TestCounters(t *testing.T) {
 	}
 }
 
-// What cannot be answered is refused, with OPT to who sent one (RFC 6891 section 6.1.1); what merely means nothing to us does
-// not matter.
+// Queries that cannot be answered are refused, with OPT if the query had one (RFC 6891 section 6.1.1). Unknown records are
+// ignored.
 func TestMalformedQueries(t *testing.T) {
 	t.Parallel()
 	_, server := serve(t, testConfig(t, startFake(t, zone(t, a7)).udp))

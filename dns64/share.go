@@ -11,58 +11,58 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// part is the reciprocal of the share of places, sockets and TCP connections that one client may use, so that a client whose
-// questions stay unanswered does not block the others.
+// part is the reciprocal of the share of places, sockets and TCP connections that one client may use. A client whose questions
+// stay unanswered thus does not block others.
 const part = 4
 
-// share returns how many of most are one client's.
+// share returns one client's share of most.
 func share(most int) int { return max(1, most/part) }
 
-// sampled bounds how many clients are looked at in search of the one with the most places.
+// sampled bounds the number of clients that a search for the one with the most places examines.
 const sampled = 256
 
-// errShare is the cause by which a query is given up whose client has more places than another that asks.
+// errShare is the cause for cancelling a query when its place goes to a client with fewer places.
 var errShare = errors.New("dns64: the client has more than its share of queries under way")
 
-// clientKey is the key of a context's value: the prefix of the client that a question is asked for.
+// clientKey is the key of a context's value: the prefix of the client that sent the query.
 type clientKey struct{}
 
-// prefixOf returns the prefix by which a client is known, of so many bits if it is one of IPv6.
+// prefixOf returns the prefix that identifies a client; bits is its length for IPv6.
 func prefixOf(a netip.Addr, bits int) netip.Prefix {
 	if a.Is4() {
 		bits = 32
 	}
-	p, _ := a.Prefix(bits) // the zero Addr has none, and all of them share that
+	p, _ := a.Prefix(bits) // all queries with the zero Addr share the zero Prefix
 	return p
 }
 
-// places are those of the queries that wait for upstreams. A client has a share of them at most, and when all are taken, one
-// that has fewer takes the place of one that has more. Within a share the same holds for the addresses of the client's prefix.
-// The methods may be called by any number of goroutines.
+// places bounds the queries that wait for upstreams, in total and per client. When all places are taken, a client takes one from
+// another client that has more. Within a client's share the same applies to the addresses of its prefix. Any number of goroutines
+// may call the methods.
 type places struct {
 	mu      sync.Mutex
 	total   int
 	clients map[netip.Prefix]*holder
-	limited *lru.Cache[netip.Prefix, time.Time] // when clients were refused a place or lost one; nil until there are any
+	limited *lru.Cache[netip.Prefix, time.Time] // when clients last were refused or lost a place; nil before the first time
 }
 
-// holder is a client prefix with places, and how many each of its addresses has.
+// holder has the places of one client prefix, by address.
 type holder struct {
 	count int
 	addrs map[netip.Addr][]*place // the oldest first
 }
 
-// place is that of one query.
+// place belongs to one query.
 type place struct {
 	of      *places
 	client  netip.Prefix
 	addr    netip.Addr
 	ctx     context.Context // ends when the place is lost
 	cancel  context.CancelCauseFunc
-	expired bool // it is counted no more; guarded by of.mu
+	expired bool // no longer counted; guarded by of.mu
 }
 
-// acquire returns a place for a query of an address, of most in all, or nil.
+// acquire returns a place for a query of an address, or nil; most is the total number of places.
 func (ps *places) acquire(ctx context.Context, addr netip.Addr, bits, most int) *place {
 	client := prefixOf(addr, bits)
 	ps.mu.Lock()
@@ -107,7 +107,8 @@ func (ps *places) replaceLocked(client netip.Prefix, h *holder, addr netip.Addr)
 	return true
 }
 
-// evictLocked takes its oldest place from an address: it has waited in vain for the longest time. The caller holds ps.mu.
+// evictLocked takes the oldest place from an address, whose query has waited the longest without an answer. The caller holds
+// ps.mu.
 func (ps *places) evictLocked(client netip.Prefix, h *holder, addr netip.Addr) {
 	ps.noteLocked(client)
 	oldest := h.addrs[addr][0]
@@ -119,7 +120,7 @@ func (ps *places) evictLocked(client netip.Prefix, h *holder, addr netip.Addr) {
 func (ps *places) noteLocked(client netip.Prefix) {
 	const most = 1 << 10
 	if ps.limited == nil {
-		ps.limited, _ = lru.New[netip.Prefix, time.Time](most) // only a size below 1 is refused
+		ps.limited, _ = lru.New[netip.Prefix, time.Time](most) // fails only for a size below 1
 	}
 	ps.limited.Add(client, time.Now())
 }
@@ -138,7 +139,7 @@ func (ps *places) heaviestLocked() (client netip.Prefix, h *holder) {
 	return client, h
 }
 
-// heaviest returns an address that has more places than the others that were looked at.
+// heaviest returns the address with the most places among a sample.
 func (h *holder) heaviest() (addr netip.Addr) {
 	looked, most := 0, 0
 	for a, list := range h.addrs { // in random order
@@ -152,7 +153,7 @@ func (h *holder) heaviest() (addr netip.Addr) {
 	return addr
 }
 
-// dropLocked stops to count a place. The caller holds ps.mu.
+// dropLocked removes a place from the counts. The caller holds ps.mu.
 func (ps *places) dropLocked(p *place) {
 	if p.expired {
 		return
@@ -180,20 +181,20 @@ func (p *place) release() {
 	p.cancel(context.Canceled)
 }
 
-// lost reports whether another query has the place.
+// lost reports whether another query took the place.
 func (p *place) lost() bool { return context.Cause(p.ctx) == errShare }
 
-// taken returns how many places are taken.
+// taken returns the number of places in use.
 func (ps *places) taken() int {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	return ps.total
 }
 
-// limitedFor is for how long it is shown that a client was limited.
+// limitedFor is the time for which a limited client is shown.
 const limitedFor = time.Minute
 
-// limitedSince returns the clients that were limited within a time, the latest first.
+// limitedSince returns the clients that were limited within the time, the latest first.
 func (ps *places) limitedSince(age time.Duration) (list []netip.Prefix) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -210,8 +211,8 @@ func (ps *places) limitedSince(age time.Duration) (list []netip.Prefix) {
 	return list
 }
 
-// sockets bounds the questions to upstreams that are under way, in all and for each client. Its methods may be called by any
-// number of goroutines.
+// sockets bounds the queries to upstreams that are under way, in total and per client. Its methods may be called by any number
+// of goroutines.
 type sockets struct {
 	all chan struct{}
 
@@ -223,7 +224,7 @@ func newSockets(most int) *sockets {
 	return &sockets{all: make(chan struct{}, most), clients: make(map[netip.Prefix]int)}
 }
 
-// acquire waits for a socket. A client that has its share gets none.
+// acquire waits for a socket. It fails at once for a client that uses its whole share.
 func (s *sockets) acquire(ctx context.Context) (release func(), err error) {
 	client, known := ctx.Value(clientKey{}).(netip.Prefix)
 	if known && !s.count(client, 1) {
@@ -245,7 +246,7 @@ func (s *sockets) acquire(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// count counts a socket of a client, unless that has its share.
+// count adds n to the sockets of a client, and returns false if the sum would exceed its share.
 func (s *sockets) count(client netip.Prefix, n int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

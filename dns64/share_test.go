@@ -13,7 +13,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// take takes n places for an address, and returns those that it got.
+// take acquires up to n places for an address and returns them.
 func take(t *testing.T, ps *places, addr string, n, most int) (got []*place) {
 	for range n {
 		if p := ps.acquire(t.Context(), netip.MustParseAddr(addr), 64, most); p != nil {
@@ -23,7 +23,7 @@ func take(t *testing.T, ps *places, addr string, n, most int) (got []*place) {
 	return got
 }
 
-// lost counts the places that others have by now.
+// lost counts the places that were taken away.
 func lost(list []*place) (n int) {
 	for _, p := range list {
 		if p.lost() {
@@ -59,9 +59,8 @@ func TestClientsHaveAShareOfThePlaces(t *testing.T) {
 	}
 }
 
-// When a prefix, or all clients together, have used up the places, a client with few of them takes one from the client with
-// the most.
-func TestPlacesOfHogsMakeWay(t *testing.T) {
+// If all places of a prefix or in total are in use, a client with few places takes one from the client with the most.
+func TestPlacesOfHeaviestClientAreEvicted(t *testing.T) {
 	t.Parallel()
 	const most = 40
 	var ps places
@@ -94,7 +93,7 @@ func TestPlacesOfHogsMakeWay(t *testing.T) {
 	}
 }
 
-// While one client asks for names that nobody answers, others are answered as ever, be they in its own prefix; its queries fail.
+// While one client asks for names without answers, its queries fail, and others are answered as usual, even in its own prefix.
 func TestFloodOfOneClient(t *testing.T) {
 	t.Parallel()
 	answer := zone(t, a7)
@@ -156,7 +155,7 @@ func TestFloodOfOneClient(t *testing.T) {
 	}
 }
 
-// A client has a share of the sockets, whatever it has of the places; questions that no client asked for have none.
+// A client has a share of the sockets regardless of its places. Queries without a client are not counted.
 func TestClientsHaveAShareOfTheSockets(t *testing.T) {
 	t.Parallel()
 	s := newSockets(8)
@@ -195,7 +194,7 @@ func TestClientsHaveAShareOfTheSockets(t *testing.T) {
 	}
 }
 
-// from is a connection of an address.
+// from is a connection from an address.
 type from struct {
 	net.Conn
 	addr string
@@ -203,7 +202,7 @@ type from struct {
 
 func (c from) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(c.addr), Port: 4000} }
 
-// One client has a share of the TCP connections, and of those its own idlest one makes way, busy as it may be.
+// One client has a share of the TCP connections. Beyond it, the one that has been idle the longest is closed, even if it is busy.
 func TestClientsHaveAShareOfTheStreams(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -10,23 +10,23 @@ import (
 )
 
 const (
-	briefly     = 100 * time.Millisecond // that AAAA is waited for where it was not answered before
-	silentNames = 1 << 10                // names that are remembered
+	briefly     = 100 * time.Millisecond // wait for AAAA if upstreams did not answer before
+	silentNames = 1 << 10                // size of the cache of names
 )
 
-// silence remembers which questions about AAAA upstreams leave unanswered while they answer others: those about some names, whose
-// authorities drop them, or all. Its methods may be called by any number of goroutines.
+// silence records which questions about AAAA upstreams leave unanswered although they answer others: those for some names,
+// whose authoritative servers drop them, or all. Its methods may be called by any number of goroutines.
 type silence struct {
 	names    *lru.Cache[string, struct{}]
 	all      atomic.Bool
 	probing  atomic.Bool
-	answer   atomic.Int64 // when the last question was answered, in nanoseconds since 1970
-	answered atomic.Int64 // the same of the last about AAAA
+	answer   atomic.Int64 // time of the last answer, in nanoseconds since 1970
+	answered atomic.Int64 // the same for AAAA
 }
 
 func newSilence() *silence {
 	s := new(silence)
-	s.names, _ = lru.New[string, struct{}](silentNames) // only a size below 1 is refused
+	s.names, _ = lru.New[string, struct{}](silentNames) // fails only for a size below 1
 	return s
 }
 
@@ -35,7 +35,7 @@ func (s *silence) expects(q Question) bool {
 	return q.Type == dns.TypeAAAA && (s.all.Load() || s.names.Contains(q.Name))
 }
 
-// hears is called with each question that an upstream has answered.
+// hears records that an upstream answered a question.
 func (s *silence) hears(q Question) {
 	now := time.Now().UnixNano()
 	s.answer.Store(now)
@@ -47,9 +47,9 @@ func (s *silence) hears(q Question) {
 	s.names.Remove(q.Name)
 }
 
-// unheard is called with a question about AAAA that began then and was waited for in vain. It is the name's fault, or that of the
-// upstreams if these answer nothing else about AAAA, but not when they answer nothing at all. It reports whether it may be
-// the upstreams'.
+// unheard records that a question about AAAA, sent at the given time, got no answer. If upstreams answered nothing since then,
+// it records nothing. If they answered only other types, it assumes that they never answer AAAA, and returns true; otherwise it
+// attributes the silence to the name.
 func (s *silence) unheard(q Question, began time.Time) bool {
 	if s.answer.Load() < began.UnixNano() {
 		return false
@@ -62,8 +62,8 @@ func (s *silence) unheard(q Question, began time.Time) bool {
 	return true
 }
 
-// probe asks a question about AAAA that every resolver can answer by itself, so that one name that is not answered does
-// not shorten the wait for others.
+// probe sends a question about AAAA that every resolver can answer by itself. Its answer corrects the assumption that upstreams
+// never answer AAAA.
 func (us *Upstreams) probe(ctx context.Context) {
 	if !us.silence.probing.CompareAndSwap(false, true) {
 		return
@@ -72,6 +72,6 @@ func (us *Upstreams) probe(ctx context.Context) {
 	go func() {
 		defer us.silence.probing.Store(false)
 		defer cancel()
-		_, _ = us.Ask(ctx, Question{Name: ".", Type: dns.TypeAAAA, Class: dns.ClassINET, RD: true}) // it counts by itself
+		_, _ = us.Ask(ctx, Question{Name: ".", Type: dns.TypeAAAA, Class: dns.ClassINET, RD: true}) // Ask records the result
 	}()
 }

@@ -10,14 +10,14 @@ import (
 	"nat64d/pool6"
 )
 
-// Surroundings are what a snippet needs to know beside the Policy.
+// Surroundings has the data that a snippet needs in addition to the Policy.
 type Surroundings struct {
-	Clients   []netip.Prefix // empty: any
-	Resolver  netip.Addr     // whom clients are to ask; the zero Addr: not known
+	Clients   []netip.Prefix // empty: all
+	Resolver  netip.Addr     // address of the resolver for clients; the zero Addr: not known
 	Interface string         // of the IPv6 side; empty: not known
 }
 
-// snippets are templates of what has another server agree with a Policy, by the name of the server.
+// snippets has a template per server for a configuration that is equivalent to a Policy.
 var snippets = map[string]string{
 	"bind": `// Into the section options of named.conf.
 {{- with .Unknown "bind"}}
@@ -102,12 +102,12 @@ LifetimeSec=1800{{end}}
 `,
 }
 
-// Servers are the names that Snippet knows.
+// Servers returns the names of the servers that Snippet supports.
 func Servers() []string {
 	return []string{"bind", "unbound", "coredns", "radvd", "networkd"}
 }
 
-// Snippet returns the part of a server's configuration that has it agree with p.
+// Snippet returns a part of the server's configuration that is equivalent to p.
 func (p *Policy) Snippet(server string, s Surroundings) (string, error) {
 	text, ok := snippets[server]
 	if !ok {
@@ -118,19 +118,19 @@ func (p *Policy) Snippet(server string, s Surroundings) (string, error) {
 	return b.String(), err
 }
 
-// snippet is what the templates see.
+// snippet is the data of the templates.
 type snippet struct {
 	*Policy
 	Surroundings
 }
 
-// block is what BIND knows of one prefix.
+// block is the configuration of one prefix in BIND.
 type block struct {
 	Prefix
-	Mapped []string // what may be embedded, as an address match list, of which the first that matches decides
+	Mapped []string // embedded addresses, as an address match list in which the first match decides
 }
 
-// Blocks returns the prefixes that names are given addresses behind: all, or the first and those that have ranges.
+// Blocks returns the prefixes in use: all, or the first and those with ranges.
 func (s snippet) Blocks() (list []block) {
 	for i, p := range s.Prefixes {
 		rest := i == 0 || s.Choice == All
@@ -141,7 +141,7 @@ func (s snippet) Blocks() (list []block) {
 	return list
 }
 
-// mappedBehind returns what may be embedded behind prefix i: its ranges and, with rest, what is in no range.
+// mappedBehind returns the addresses that may be embedded in prefix i: its ranges and, with rest, those outside of all ranges.
 func (s snippet) mappedBehind(i int, rest bool) []string {
 	list := []string{"!0.0.0.0/8", "!127.0.0.0/8", "!169.254.0.0/16", "!224.0.0.0/3"}
 	if !s.Prefixes[i].Private {
@@ -151,7 +151,7 @@ func (s snippet) mappedBehind(i int, rest bool) []string {
 			}
 		}
 	}
-	if len(s.Mapped) > 0 { // a list in a list that says no of what is not in it
+	if len(s.Mapped) > 0 { // a nested list that excludes all other addresses
 		not := ""
 		for _, m := range s.Mapped {
 			not += "!" + m.String() + "; "
@@ -172,7 +172,7 @@ func (s snippet) mappedBehind(i int, rest bool) []string {
 	return list
 }
 
-// unknown are the settings, be they defaults, that not all servers have a word for, and whom they are unknown to.
+// unknown has the settings that some servers do not support, defaults included, with the names of these servers.
 var unknown = []struct {
 	key     string
 	set     func(s snippet) bool
@@ -188,10 +188,10 @@ var unknown = []struct {
 	{"suffix", func(s snippet) bool { return slices.ContainsFunc(s.Prefixes, s.Suffixed) }, []string{"unbound", "coredns"}},
 	{"recursive_only", func(s snippet) bool { return s.RecursiveOnly }, []string{"unbound", "coredns"}},
 	{"on_aaaa_error", func(s snippet) bool { return s.ServfailOnError }, []string{"unbound", "coredns"}},
-	{"on_aaaa_error", func(s snippet) bool { return !s.ServfailOnError }, []string{"bind"}}, // it fails itself
+	{"on_aaaa_error", func(s snippet) bool { return !s.ServfailOnError }, []string{"bind"}}, // BIND answers SERVFAIL itself
 }
 
-// Unknown returns the settings of the Policy that a server has no word for.
+// Unknown returns the settings of the Policy that the server does not support.
 func (s snippet) Unknown(server string) string {
 	var keys []string
 	for _, u := range unknown {
@@ -202,22 +202,22 @@ func (s snippet) Unknown(server string) string {
 	return strings.Join(keys, ", ")
 }
 
-// First returns the prefix that servers with one have.
+// First returns the prefix for servers that support only one.
 func (s snippet) First() netip.Prefix { return s.Prefixes[0].Prefix.Prefix() }
 
-// Suffixed says whether there are bits behind the address in a prefix.
+// Suffixed reports whether the Policy has a suffix.
 func (s snippet) Suffixed(p Prefix) bool {
 	return s.Suffix.IsValid() && !s.Suffix.IsUnspecified() && p.Prefix.Prefix().Bits() < 96
 }
 
-// All says whether every name's own addresses make way.
+// All reports whether synthesized addresses replace the real ones of every name.
 func (s snippet) All() bool { return s.translatesAll(".") || s.excludesAll() }
 
 func (s snippet) excludesAll() bool {
 	return slices.ContainsFunc(s.Exclude, func(p netip.Prefix) bool { return p.Bits() == 0 })
 }
 
-// Discovery returns the addresses of ipv4only.arpa behind the first prefix.
+// Discovery returns the addresses of ipv4only.arpa in the first prefix.
 func (s snippet) Discovery() (list []netip.Addr) {
 	for _, v4 := range wellKnown4 {
 		list = append(list, s.address(&s.Prefixes[0].Prefix, v4))

@@ -44,7 +44,7 @@ func TestSnippets(t *testing.T) {
 	}
 }
 
-// Where there is no interface to name, whoever copies the snippet sees that there is one to fill in.
+// Without the name of an interface, the snippet has a placeholder.
 func TestSnippetsWithoutAnInterface(t *testing.T) {
 	t.Parallel()
 	for server, want := range map[string]string{
@@ -58,7 +58,7 @@ func TestSnippetsWithoutAnInterface(t *testing.T) {
 	}
 }
 
-// What a server can be told of the Policy it is told, and of the rest the snippet says that it is not known there.
+// A snippet has the settings that the server supports and lists the others.
 func TestSnippetsOfSettings(t *testing.T) {
 	t.Parallel()
 	ranges := []Range{{netip.MustParsePrefix("198.51.100.0/24"), 1}, {netip.MustParsePrefix("198.51.100.128/25"), 0}}
@@ -79,14 +79,14 @@ func TestSnippetsOfSettings(t *testing.T) {
 		{"clients", "unbound", func(*Policy) {}, []string{"access-control: 2001:db8::/32 allow\n", "AAAA 64:ff9b::c000:aa\""}, []string{"2001:db8:122:344"}},
 		{"exclude any", "unbound", func(p *Policy) { p.Exclude = []netip.Prefix{netip.MustParsePrefix("::/0")} }, []string{"dns64-synthall: yes"}, nil},
 		{"translate_all", "unbound", func(p *Policy) { p.TranslateAll = []string{"."} }, []string{"dns64-synthall: yes"}, nil},
-		{"what it has no words for", "unbound", func(p *Policy) {
+		{"unsupported settings", "unbound", func(p *Policy) {
 			p.Choice, p.Ranges, p.Mapped, p.Suffix = All, ranges, []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}, netip.MustParseAddr("::1")
 		}, []string{"# What is set here and unknown there: prefix_policy, ranges, mapped, suffix.\n"}, nil},
 		{"defaults", "bind", func(p *Policy) { p.ServfailOnError = false }, []string{"// What is set here and unknown there: on_aaaa_error.\n"}, nil},
 		{"defaults", "unbound", func(p *Policy) { *p = *testPolicy(t, "64:ff9b::/96") }, []string{"# What is set here and unknown there: private_v4, exclude.\n"}, nil},
 		{"defaults", "coredns", func(p *Policy) { *p = *testPolicy(t, "64:ff9b::/96") }, []string{"# What is set here and unknown there: private_v4, exclude.\n"}, nil},
 		{"exclude any", "coredns", func(p *Policy) { p.Exclude = []netip.Prefix{netip.MustParsePrefix("::/0")} }, []string{"translate_all\n"}, nil},
-		{"what it has no words for", "coredns", func(p *Policy) { p.RecursiveOnly, p.ServfailOnError = true, true }, []string{"unknown there: recursive_only, on_aaaa_error.\n"}, nil},
+		{"unsupported settings", "coredns", func(p *Policy) { p.RecursiveOnly, p.ServfailOnError = true, true }, []string{"unknown there: recursive_only, on_aaaa_error.\n"}, nil},
 	} {
 		t.Run(row.server+" "+row.name, func(t *testing.T) {
 			t.Parallel()

@@ -6,19 +6,19 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Stats counts since the start. It may be used by any number of goroutines.
+// Stats has counters since the start. Its methods may be called by any number of goroutines.
 type Stats struct {
 	queries  [len(countedTypes) + 1][len(countedResults) + 1]atomic.Uint64
 	counters [counterCount]atomic.Uint64
 }
 
-// The types and results that are told apart; there is one more for the rest.
+// The types and results with separate counters; one more counts all others.
 var (
 	countedTypes   = [...]uint16{dns.TypeAAAA, dns.TypeA, dns.TypePTR, dns.TypeHTTPS}
 	countedResults = [...]int{dns.RcodeSuccess, dns.RcodeNameError, dns.RcodeServerFailure, dns.RcodeRefused, dns.RcodeFormatError}
 )
 
-// counter is an event that is counted.
+// counter identifies a counted event.
 type counter int
 
 const (

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// streams are the TCP connections of clients: maxStreams at most, and of each client a share. When there is one more, the one
-// that has been idle for the longest time makes way (RFC 7766 section 6.2.3), of the client or address with the most connections, so
-// that it cannot keep others out. Its methods may be called by any number of goroutines.
+// streams bounds the TCP connections of clients, in total and per client. Beyond a bound it closes the connection that has been
+// idle the longest (RFC 7766 section 6.2.3), of the client or address with the most connections, which therefore cannot keep
+// others out. Its methods may be called by any number of goroutines.
 type streams struct {
 	mu   sync.Mutex
 	open map[*stream]bool
@@ -22,8 +22,8 @@ type stream struct {
 	net.Conn
 	addr   netip.Addr
 	client netip.Prefix
-	since  atomic.Int64 // the next query is waited for, in nanoseconds since 1970
-	busy   atomic.Int32 // queries without an answer yet
+	since  atomic.Int64 // start of the idle time, in nanoseconds since 1970
+	busy   atomic.Int32 // queries under way
 }
 
 // peer returns the address of the client of a connection.
@@ -32,7 +32,7 @@ func peer(c net.Conn) netip.Addr {
 	return from.Addr().Unmap().WithZone("")
 }
 
-// add counts a connection, and closes another if there are too many.
+// add adds a connection, and closes another if there are too many.
 func (s *streams) add(c net.Conn, bits int) *stream {
 	st := &stream{Conn: c, addr: peer(c)}
 	st.client = prefixOf(st.addr, bits)
@@ -50,7 +50,7 @@ func (s *streams) add(c net.Conn, bits int) *stream {
 	return st
 }
 
-// victimLocked returns the connection that makes way for a new one, or nil if there is room. The caller holds s.mu.
+// victimLocked returns the connection to close for a new one, or nil if there is room. The caller holds s.mu.
 func (s *streams) victimLocked(st *stream) (v *stream) {
 	clients, addrs := map[netip.Prefix]int{}, map[netip.Addr]int{}
 	for o := range s.open {
@@ -73,14 +73,14 @@ func (s *streams) victimLocked(st *stream) (v *stream) {
 	return v
 }
 
-// remove counts a connection no more.
+// remove removes a connection.
 func (s *streams) remove(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, st)
 }
 
-// idler says whether s is better closed than o: nobody waits for an answer there, or less has come of late.
+// idler reports whether to close s rather than o: no query is under way on it, or its last query is older.
 func (s *stream) idler(o *stream) bool {
 	return cmp.Or(cmp.Compare(min(s.busy.Load(), 1), min(o.busy.Load(), 1)), cmp.Compare(s.since.Load(), o.since.Load())) < 0
 }

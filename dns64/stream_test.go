@@ -44,7 +44,7 @@ func TestTooManyStreams(t *testing.T) {
 	}
 }
 
-func TestIdleStreamsMakeWay(t *testing.T) {
+func TestIdleStreamsAreEvicted(t *testing.T) {
 	t.Parallel()
 	with := func(since int64, busy int32) *stream {
 		s := new(stream)
@@ -55,7 +55,7 @@ func TestIdleStreamsMakeWay(t *testing.T) {
 	inOrder := []*stream{with(1, 0), with(2, 0), with(1, 3), with(2, 1)}
 	for i := range inOrder[1:] {
 		if !inOrder[i].idler(inOrder[i+1]) || inOrder[i+1].idler(inOrder[i]) {
-			t.Errorf("stream %d does not make way for %d", i, i+1)
+			t.Errorf("stream %d is not evicted for %d", i, i+1)
 		}
 	}
 }
@@ -65,7 +65,7 @@ type pipe struct{ net.Conn }
 
 func (pipe) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4000} }
 
-// startPipe has a server serve a connection, and returns the client's end.
+// startPipe starts a server for one connection and returns the client's end.
 func startPipe(t *testing.T) net.Conn {
 	client, server := net.Pipe()
 	s := &Server{f: New(testConfig(t), slog.New(slog.DiscardHandler))}
@@ -73,13 +73,13 @@ func startPipe(t *testing.T) net.Conn {
 	return client
 }
 
-// framed is a query about AAAA as TCP has it.
+// framed returns a query about AAAA with its length, for TCP.
 func framed(t *testing.T, name string) []byte {
 	b := packed(t, name, nil)
 	return append([]byte{byte(len(b) >> 8), byte(len(b))}, b...)
 }
 
-// expectName reads an answer, and wants it to be about a name.
+// expectName reads an answer and checks its name.
 func expectName(t *testing.T, c net.Conn, name string) {
 	t.Helper()
 	m, err := (&dns.Conn{Conn: c}).ReadMsg()
@@ -88,7 +88,7 @@ func expectName(t *testing.T, c net.Conn, name string) {
 	}
 }
 
-// TCP may cut a query anywhere, in its length too.
+// TCP may split a query anywhere, even within its length.
 func TestQueryInPieces(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -105,7 +105,7 @@ func TestQueryInPieces(t *testing.T) {
 	})
 }
 
-// A connection is closed when there has been no whole query for so long, however many bytes have come.
+// A connection is closed after streamIdle without a complete query, even if bytes arrive.
 func TestIdleStreamsAreClosed(t *testing.T) {
 	t.Parallel()
 	const almost = streamIdle - time.Second
@@ -137,7 +137,7 @@ func TestIdleStreamsAreClosed(t *testing.T) {
 	}
 }
 
-// startSlow runs a server whose upstream answers nothing until it is released, and connects to it.
+// startSlow starts a server whose upstream does not answer until it is released, and connects to it.
 func startSlow(t *testing.T) (c *net.TCPConn, release func()) {
 	answer, released := zone(t, a7), make(chan struct{})
 	_, server := serve(t, testConfig(t, startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
@@ -156,7 +156,7 @@ func startSlow(t *testing.T) (c *net.TCPConn, release func()) {
 	return n.(*net.TCPConn), func() { close(released) }
 }
 
-// Queries need not wait for one another's answers (RFC 7766 section 6.2.1.1).
+// Queries on one connection are handled in parallel (RFC 7766 section 6.2.1.1).
 func TestPipelining(t *testing.T) {
 	t.Parallel()
 	c, release := startSlow(t)
@@ -168,7 +168,7 @@ func TestPipelining(t *testing.T) {
 	expectName(t, c, "h.example.com.")
 }
 
-// A client that has no more to ask is still answered.
+// A client that has closed its sending side still gets answers.
 func TestHalfClosedStreams(t *testing.T) {
 	t.Parallel()
 	c, release := startSlow(t)

@@ -8,16 +8,16 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Question is what a client asks, as far as the answer depends on it.
+// Question has the parts of a query that the answer depends on.
 type Question struct {
-	Name   string // fully qualified, in small letters
+	Name   string // fully qualified, in lower case
 	Type   uint16
 	Class  uint16
-	DO, CD bool // the client wants DNSSEC records; it validates by itself (RFC 4035 section 3.2)
+	DO, CD bool // the client wants DNSSEC records; the client validates (RFC 4035 section 3.2)
 	RD     bool
 }
 
-// of returns the same question about another name and type.
+// of returns the question for another name and type.
 func (q Question) of(name string, kind uint16) Question {
 	q.Name, q.Type = name, kind
 	return q
@@ -25,17 +25,17 @@ func (q Question) of(name string, kind uint16) Question {
 
 const (
 	ttlWithoutSOA = 600 // RFC 6147 section 5.1.7
-	maxChain      = 16  // CNAMEs of one answer, ours
+	maxChain      = 16  // limit of CNAMEs in an answer, our choice
 )
 
-// concerns says whether a question is one that addresses are made for (RFC 6147 section 5.1): one for AAAA, unless the
-// client said that it would not have them (section 5.5).
+// concerns reports whether addresses may be synthesized for a question (RFC 6147 section 5.1): it asks for AAAA, and the client
+// does not refuse synthesized records (section 5.5).
 func (p *Policy) concerns(q Question) bool {
 	return q.Type == dns.TypeAAAA && q.Class == dns.ClassINET && !(q.CD && q.DO) && (q.RD || !p.RecursiveOnly)
 }
 
-// decides says whether the answer about AAAA is the answer, so that A need not be asked. A nil answer is one that did not
-// come (RFC 6147 sections 5.1.1 to 5.1.5).
+// decides reports whether the answer about AAAA is final, so that no query for A is needed. A nil answer did not arrive (RFC
+// 6147 sections 5.1.1 to 5.1.5).
 func (p *Policy) decides(q Question, aaaa *dns.Msg) bool {
 	switch {
 	case aaaa == nil || !conclusive(aaaa.Rcode):
@@ -48,19 +48,19 @@ func (p *Policy) decides(q Question, aaaa *dns.Msg) bool {
 	return p.has(q, aaaa) && !p.translatesAll(q.Name)
 }
 
-// proves says whether an answer about a type proves itself to a client that is about to validate what it gets, and that would
-// find addresses in its place bogus.
+// proves reports whether an answer about a type is signed for a validating client, which would reject synthesized addresses in
+// its place.
 func (p *Policy) proves(q Question, m *dns.Msg, kind uint16) bool {
 	return q.DO && !p.BreakDNSSEC && !p.Validated && signed(m, kind)
 }
 
-// signed says whether what an answer says of a type is signed. A CNAME that leads to it may be signed where the rest is not.
+// signed reports whether the records of a type, or their denial, are signed in an answer. The CNAMEs before them do not count.
 func signed(m *dns.Msg, kind uint16) bool {
 	return slices.ContainsFunc(m.Answer, func(rr dns.RR) bool { return covers(rr, kind) }) ||
 		slices.ContainsFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeRRSIG })
 }
 
-// has says whether an answer has IPv6 addresses that the client may be given.
+// has reports whether an answer has IPv6 addresses that the client may get.
 func (p *Policy) has(q Question, aaaa *dns.Msg) bool {
 	if aaaa == nil || aaaa.Rcode != dns.RcodeSuccess {
 		return false
@@ -74,10 +74,10 @@ func (p *Policy) has(q Question, aaaa *dns.Msg) bool {
 	return false
 }
 
-// Synthesize makes the answer to a question about AAAA of the answers about AAAA and A; nil stands for one that did not
-// come. The answer about A may be about the name itself, or about the end of the chain of CNAMEs in the other. pick is
-// the prefix to use where Policy leaves a choice. It may change the messages, and the result may share their records.
-// made says whether the result has addresses that were made up.
+// Synthesize combines the answers about AAAA and A into the answer to a question about AAAA. A nil answer did not arrive. The
+// answer about A may be for the name itself or for the end of the chain of CNAMEs in the other answer. pick is the index of the
+// chosen prefix. Synthesize may change the messages, and the result may share their records. made reports whether the result has
+// synthesized addresses.
 func (p *Policy) Synthesize(q Question, aaaa, a *dns.Msg, pick int) (m *dns.Msg, made bool) {
 	if p.decides(q, aaaa) {
 		return p.pass(q, aaaa), false
@@ -86,7 +86,7 @@ func (p *Policy) Synthesize(q Question, aaaa, a *dns.Msg, pick int) (m *dns.Msg,
 		if answer, found, ok := p.convert(q, aaaa, a, pick); !ok {
 			return failure(q), false
 		} else if found && (aaaa == nil || !conclusive(aaaa.Rcode)) && p.proves(q, a, dns.TypeA) {
-			return failure(q), false // that there is no AAAA record would have to be proven
+			return failure(q), false // the client needs a proof that there is no AAAA record
 		} else if found {
 			m = reply(q, dns.RcodeSuccess)
 			m.Answer, m.Ns, m.Extra = answer, unsigned(a.Ns), unsigned(a.Extra)
@@ -97,8 +97,8 @@ func (p *Policy) Synthesize(q Question, aaaa, a *dns.Msg, pick int) (m *dns.Msg,
 	return p.without(q, aaaa, a), false
 }
 
-// without returns the answer when none could be made: the name's own addresses if it has some after all, the error about
-// A if there was one, and else that there is nothing (RFC 6147 section 5.1.6).
+// without returns the answer if no address could be synthesized: the name's own addresses if it has any, the error about A if
+// there was one, and otherwise an empty answer (RFC 6147 section 5.1.6).
 func (p *Policy) without(q Question, aaaa, a *dns.Msg) *dns.Msg {
 	switch {
 	case p.has(q, aaaa):
@@ -115,13 +115,13 @@ func (p *Policy) without(q Question, aaaa, a *dns.Msg) *dns.Msg {
 	}
 	m := p.pass(q, aaaa)
 	if len(m.Ns) == 0 {
-		m.Ns = a.Ns // the addresses that were there had none, but this is a negative answer now
+		m.Ns = a.Ns // the answer is negative now and needs an SOA
 	}
 	return m
 }
 
-// pass returns an answer as it came, but for the IPv6 addresses that must not be returned (RFC 6147 section 5.1.4), and for
-// errors, which were about our question and not about the client's.
+// pass returns an answer without the IPv6 addresses that clients must not get (RFC 6147 section 5.1.4), and turns errors about
+// our query into SERVFAIL.
 func (p *Policy) pass(q Question, m *dns.Msg) *dns.Msg {
 	switch {
 	case m == nil:
@@ -142,8 +142,8 @@ func (p *Policy) pass(q Question, m *dns.Msg) *dns.Msg {
 	return m
 }
 
-// convert returns the answer section with an AAAA record for each A record, behind the CNAMEs and DNAMEs that lead there
-// (RFC 6147 sections 5.1.5 to 5.1.7). found says whether there is one, ok whether the chain has an end.
+// convert returns the answer section with an AAAA record for each A record, after the CNAMEs and DNAMEs that lead to it (RFC
+// 6147 sections 5.1.5 to 5.1.7). found reports whether there is an AAAA record, and ok whether the chain ends.
 func (p *Policy) convert(q Question, aaaa, a *dns.Msg, pick int) (answer []dns.RR, found, ok bool) {
 	name := q.Name
 	if len(a.Question) == 1 && !same(a.Question[0].Name, name) {
@@ -178,7 +178,7 @@ func (p *Policy) convert(q Question, aaaa, a *dns.Msg, pick int) (answer []dns.R
 	return answer, found, true
 }
 
-// proven returns the links of a chain, for a client that wants them with their signatures, which still hold.
+// proven returns the links of a chain, with their signatures for a client that wants them; the signatures stay valid.
 func proven(q Question, m *dns.Msg, chain []dns.RR) (list []dns.RR) {
 	if !q.DO {
 		return chain
@@ -194,13 +194,13 @@ func proven(q Question, m *dns.Msg, chain []dns.RR) (list []dns.RR) {
 	return list
 }
 
-// follow returns the name at the end of the CNAMEs that begin at name, and them with the DNAMEs that they were made of,
-// in order. A chain without an end is not ok.
+// follow returns the name at the end of the CNAMEs that begin at name, and in order the CNAMEs with the DNAMEs that they come
+// from. ok is false for a chain without an end.
 func follow(m *dns.Msg, name string) (end string, chain []dns.RR, ok bool) {
 	if m == nil {
 		return name, nil, true
 	}
-	for range maxChain + 1 { // the last finds that this is the end
+	for range maxChain + 1 { // the last iteration detects the end
 		d, c := link(m, name)
 		if d != nil && !slices.Contains(chain, dns.RR(d)) {
 			chain = append(chain, d)
@@ -213,8 +213,8 @@ func follow(m *dns.Msg, name string) (end string, chain []dns.RR, ok bool) {
 	return name, nil, false
 }
 
-// link returns the CNAME of a name, and the DNAME that it was made of, wherever in the answer they are. Of a DNAME that comes
-// alone it makes the CNAME, as RFC 6672 section 3.1 has it.
+// link returns the CNAME of a name and the DNAME that it comes from, anywhere in the answer. If there is only a DNAME, link
+// synthesizes the CNAME (RFC 6672 section 3.1).
 func link(m *dns.Msg, name string) (d *dns.DNAME, c *dns.CNAME) {
 	for _, rr := range m.Answer {
 		switch r := rr.(type) {
@@ -231,7 +231,7 @@ func link(m *dns.Msg, name string) (d *dns.DNAME, c *dns.CNAME) {
 	if d == nil || c != nil {
 		return d, c
 	}
-	target := name[:len(name)-len(strings.TrimPrefix(d.Hdr.Name, "."))] // with the dot at its end
+	target := name[:len(name)-len(strings.TrimPrefix(d.Hdr.Name, "."))] // with its final dot
 	if d.Target != "." {
 		target += d.Target
 	}
@@ -241,7 +241,7 @@ func link(m *dns.Msg, name string) (d *dns.DNAME, c *dns.CNAME) {
 	return d, &dns.CNAME{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: d.Hdr.Ttl}, Target: target}
 }
 
-// cnames returns how many links a chain has.
+// cnames returns the number of CNAMEs in a chain.
 func cnames(chain []dns.RR) (n int) {
 	for _, rr := range chain {
 		if rr.Header().Rrtype == dns.TypeCNAME {
@@ -251,7 +251,7 @@ func cnames(chain []dns.RR) (n int) {
 	return n
 }
 
-// negativeTTL returns for how long it is known that there is no AAAA record (RFC 6147 section 5.1.7, RFC 2308 section 5).
+// negativeTTL returns the TTL of the negative answer about AAAA (RFC 6147 section 5.1.7, RFC 2308 section 5).
 func negativeTTL(m *dns.Msg) uint32 {
 	if m != nil && m.Rcode == dns.RcodeSuccess {
 		for _, rr := range m.Ns {
@@ -263,13 +263,13 @@ func negativeTTL(m *dns.Msg) uint32 {
 	return ttlWithoutSOA
 }
 
-// covers says whether a record is the signature of records of a type.
+// covers reports whether a record is a signature for records of a type.
 func covers(rr dns.RR, kind uint16) bool {
 	sig, is := rr.(*dns.RRSIG)
 	return is && sig.TypeCovered == kind
 }
 
-// unsigned returns the records that are not about DNSSEC: they would prove nothing about what was made up.
+// unsigned returns the records without those of DNSSEC, which do not prove synthesized records.
 func unsigned(rrs []dns.RR) []dns.RR {
 	kept := rrs[:0:0]
 	for _, rr := range rrs {
@@ -291,7 +291,7 @@ func reply(q Question, rcode int) *dns.Msg {
 
 func failure(q Question) *dns.Msg { return reply(q, dns.RcodeServerFailure) }
 
-// same compares names, which differ in case only if somebody plays with it.
+// same compares names regardless of case.
 func same(a, b string) bool { return len(a) == len(b) && dns.CanonicalName(a) == dns.CanonicalName(b) }
 
 func address(b []byte) netip.Addr {

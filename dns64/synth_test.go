@@ -15,10 +15,10 @@ import (
 
 const testPrefix = "2001:db8:64::/96"
 
-// mappedAddresses are what is excluded by default: ::ffff:0:0/96 (RFC 6147 section 5.1.4).
+// mappedAddresses is the default of Exclude, ::ffff:0:0/96 (RFC 6147 section 5.1.4).
 var mappedAddresses = netip.PrefixFrom(netip.AddrFrom16([16]byte{10: 0xff, 11: 0xff}), 96)
 
-// testPolicy makes addresses behind prefixes of the documentation range.
+// testPolicy returns a Policy with prefixes of the documentation range.
 func testPolicy(t testing.TB, prefixes ...string) *Policy {
 	p := &Policy{Choice: First, Exclude: []netip.Prefix{mappedAddresses}}
 	if len(prefixes) == 0 {
@@ -34,8 +34,8 @@ func testPolicy(t testing.TB, prefixes ...string) *Policy {
 	return p
 }
 
-// message is an answer to a question about h.example.com: an error, or records with a comma between them. Those behind a
-// semicolon are the authority section's. An empty text is an answer that never came.
+// message returns an answer to a question about h.example.com: an error, or records separated by commas. Those after a semicolon
+// are in the authority section. An empty text is a missing answer.
 func message(t testing.TB, kind uint16, text string) *dns.Msg {
 	if text == "" {
 		return nil
@@ -63,7 +63,7 @@ func records(t testing.TB, text string) (rrs []dns.RR) {
 	return rrs
 }
 
-// brief writes an answer as message reads it, without owner names of h.example.com.
+// brief returns an answer in the notation of message, without owner names of h.example.com.
 func brief(m *dns.Msg) string {
 	if m.Rcode != dns.RcodeSuccess {
 		return dns.RcodeToString[m.Rcode]
@@ -105,13 +105,13 @@ func TestSynthesize(t *testing.T) {
 		{"AAAA alone", Question{}, nil, real1, nodata, "77 AAAA 2001:db8:f::1"},
 		{"both", Question{}, nil, real1, a7, "77 AAAA 2001:db8:f::1"},
 		{"an IPv4-mapped address alone", Question{}, nil, mapped, nodata, "; SOA"},
-		{"an IPv4-mapped address beside a real one", Question{}, nil, mapped + "," + real1, a7, "77 AAAA 2001:db8:f::1"},
-		{"an IPv4-mapped address beside A", Question{}, nil, mapped, a7, "600 AAAA 2001:db8:64::c633:6407"},
+		{"an IPv4-mapped address and a real one", Question{}, nil, mapped + "," + real1, a7, "77 AAAA 2001:db8:f::1"},
+		{"an IPv4-mapped address and A", Question{}, nil, mapped, a7, "600 AAAA 2001:db8:64::c633:6407"},
 		{"an address of the prefix", Question{}, nil, "h.example.com. 5 AAAA 2001:db8:64::1", a7, "5 AAAA 2001:db8:64::1"},
 		{"loopback", Question{}, nil, nodata, "h.example.com. 5 A 127.0.0.1", "; SOA"},
 		{"link-local", Question{}, nil, nodata, "h.example.com. 5 A 169.254.1.1", "; SOA"},
 		{"0/8", Question{}, nil, nodata, "h.example.com. 5 A 0.0.0.0", "; SOA"},
-		{"loopback beside another", Question{}, nil, nodata, "h.example.com. 5 A 127.0.0.1," + a7, made7},
+		{"loopback and another", Question{}, nil, nodata, "h.example.com. 5 A 127.0.0.1," + a7, made7},
 		{"private", Question{}, nil, nodata, "h.example.com. 5 A 10.0.0.5", "5 AAAA 2001:db8:64::a00:5"},
 		{"not mapped", Question{}, func(p *Policy) { p.Mapped = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} }, nodata, a7, "; SOA"},
 		{"AAAA refused", Question{}, nil, "REFUSED", a7, "600 AAAA 2001:db8:64::c633:6407"},
@@ -163,8 +163,8 @@ func TestSynthesize(t *testing.T) {
 	}
 }
 
-// Whether addresses may be made for who validates is up to the zone at the end of a chain. The signatures on the way there
-// are passed on to who wants them.
+// The zone at the end of a chain decides whether addresses are synthesized for a validating client. The signatures of the chain
+// are passed on to clients that want them.
 func TestSignedCNAMEs(t *testing.T) {
 	t.Parallel()
 	cname, dname := signature("CNAME"), "example.com."+strings.Replace(sig, "%s", "DNAME", 1)
@@ -205,7 +205,7 @@ func TestSignedCNAMEs(t *testing.T) {
 	}
 }
 
-// An IPv4 address gets an address behind the prefix of its range, or else as the choice says.
+// An IPv4 address is embedded in the prefix of its range, or in the chosen one.
 func TestChoiceOfPrefix(t *testing.T) {
 	t.Parallel()
 	p := testPolicy(t, testPrefix, "2001:db8:65::/96", "64:ff9b::/96")
@@ -236,7 +236,7 @@ func TestChoiceOfPrefix(t *testing.T) {
 	}
 }
 
-// Each choice is made for questions about AAAA alone, whatever else is asked between them.
+// Only questions about AAAA advance the choice.
 func TestPick(t *testing.T) {
 	t.Parallel()
 	p := testPolicy(t, testPrefix, "2001:db8:65::/96", "2001:db8:66::/96")
@@ -285,7 +285,7 @@ func TestSuffixStandsBehindTheAddress(t *testing.T) {
 	}
 }
 
-// Whatever two upstreams answer, what is made of it can be sent, vouches for nothing and has no signature of what was made up.
+// For any two answers, the result can be packed, has no AD bit, and has no signatures of synthesized records.
 func FuzzSynthesize(f *testing.F) {
 	for _, v := range vectors(f) {
 		var sent [2][]byte

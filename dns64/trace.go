@@ -14,17 +14,17 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Attempt is one question to one upstream.
+// Attempt is one query to one upstream.
 type Attempt struct {
 	Upstream string
 	Name     string
 	Type     string
-	Outcome  string // what the upstream answered, or why it did not
-	Failed   bool   // it said nothing of the name
+	Outcome  string // answer of the upstream, or the reason without one
+	Failed   bool   // there was no answer about the name
 	Took     time.Duration
 }
 
-// trace notes what upstreams are asked. A nil trace notes nothing. Its methods may be called by any number of goroutines.
+// trace records the queries to upstreams. A nil trace records nothing. Its methods may be called by any number of goroutines.
 type trace struct {
 	mu   sync.Mutex
 	list []*Attempt
@@ -33,7 +33,7 @@ type trace struct {
 // traceKey is the key of a context's trace.
 type traceKey struct{}
 
-// begin notes a question, and returns what is called with its outcome.
+// begin records a query and returns a function that records its outcome.
 func (t *trace) begin(u Upstream, q Question) func(m *dns.Msg, err error) {
 	if t == nil {
 		return func(*dns.Msg, error) {}
@@ -56,7 +56,7 @@ func (t *trace) begin(u Upstream, q Question) func(m *dns.Msg, err error) {
 	}
 }
 
-// attempts returns what was noted.
+// attempts returns the recorded queries.
 func (t *trace) attempts() (list []Attempt) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -72,7 +72,7 @@ func traceOf(ctx context.Context) *trace {
 	return t
 }
 
-// reason writes for an operator why an upstream did not answer.
+// reason returns for an operator why an upstream did not answer.
 func reason(err error, took time.Duration) string {
 	var errno syscall.Errno
 	var timeout net.Error

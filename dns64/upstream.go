@@ -18,24 +18,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Transport is how an upstream is asked.
+// Transport is the transport for queries to an upstream.
 type Transport string
 
-// The transports. What does not fit UDP is asked for over TCP.
+// The transports. An answer that does not fit UDP is requested again over TCP.
 const (
 	UDP Transport = "udp"
 	TCP Transport = "tcp"
 	TLS Transport = "tls" // RFC 7858
 )
 
-// Upstream is a resolver that is asked.
+// Upstream is a resolver that queries are forwarded to.
 type Upstream struct {
 	Transport Transport
 	Addr      netip.AddrPort
-	Name      string // that its certificate must have; empty: its address
+	Name      string // name in its certificate; empty: its address
 }
 
-// String writes the upstream as a configuration does.
+// String returns the upstream in the notation of the configuration.
 func (u Upstream) String() string {
 	s := u.Addr.String()
 	if u.Transport != UDP {
@@ -48,60 +48,60 @@ func (u Upstream) String() string {
 }
 
 const (
-	askTimeout   = 4 * time.Second         // until a question is given up
-	tryTimeout   = 1200 * time.Millisecond // of one upstream, if there are others
-	resendAfter  = 800 * time.Millisecond  // a datagram may be lost
-	failuresDown = 2                       // in a row, the last of them a check's, after which an upstream is down and asked last
-	checkEvery   = 2 * time.Second         // those that did not answer
-	allEvery     = 5 * checkEvery          // the others
-	wakeAfter    = 100 * time.Millisecond  // from a question that was not answered to a check
-	maxSockets   = 2048                    // questions to upstreams at once
+	askTimeout   = 4 * time.Second         // bound of a query to upstreams
+	tryTimeout   = 1200 * time.Millisecond // bound of a query to one upstream, if there are others
+	resendAfter  = 800 * time.Millisecond  // time before a datagram is sent again
+	failuresDown = 2                       // failures in a row, the last of a check, after which an upstream is down and tried last
+	checkEvery   = 2 * time.Second         // interval of checks of upstreams that did not answer
+	allEvery     = 5 * checkEvery          // interval of checks of the others
+	wakeAfter    = 100 * time.Millisecond  // delay of a check after a query without an answer
+	maxSockets   = 2048                    // limit of queries under way
 )
 
-// Upstreams asks resolvers. Its methods may be called by any number of goroutines.
+// Upstreams queries resolvers. Its methods may be called by any number of goroutines.
 type Upstreams struct {
 	list    []*upstream
 	race    bool
 	sockets *sockets
 	silence *silence
-	wake    chan struct{} // an upstream that used to answer has not
+	wake    chan struct{} // signals that an upstream stopped answering
 }
 
-// upstream is a resolver and what is known of it.
+// upstream is a resolver with its state.
 type upstream struct {
 	Upstream
 	tls *tls.Config
 
-	small    atomic.Bool   // it is asked in small letters
-	plain    atomic.Bool   // it is asked without OPT
-	failures atomic.Uint32 // since it answered last
+	small    atomic.Bool   // send names in lower case
+	plain    atomic.Bool   // send queries without OPT
+	failures atomic.Uint32 // since the last answer
 	outage   atomic.Pointer[outage]
 	asked    atomic.Uint64
 	failed   atomic.Uint64
-	elapsed  atomic.Uint64 // microseconds of all answers together
+	elapsed  atomic.Uint64 // sum over all answers, in microseconds
 	took     [len(latencies) + 1]atomic.Uint64
-	recent   atomic.Uint64 // microseconds, a moving average
+	recent   atomic.Uint64 // moving average, in microseconds
 
 	mu     sync.Mutex
-	idle   []*connection // that can be used again, the latest last
-	closed bool          // none is kept any more
+	idle   []*connection // for reuse, the latest last
+	closed bool          // close connections instead of keeping them
 }
 
-// UpstreamState is what is known of an upstream.
+// UpstreamState is the state of an upstream.
 type UpstreamState struct {
 	Upstream
 	Up      bool
-	Since   time.Time // it is not, since then
-	Error   string    // why it is not
+	Since   time.Time // start of the outage
+	Error   string    // reason of the outage
 	Asked   uint64
-	Failed  uint64        // questions without an answer
-	Recent  time.Duration // how long answers take, a moving average
-	Elapsed time.Duration // how long all answers together took
-	Latency []Latency     // the last is that of all answers
+	Failed  uint64        // queries without an answer
+	Recent  time.Duration // time to answer, a moving average
+	Elapsed time.Duration // sum of the times to answer
+	Latency []Latency     // the last bucket counts all answers
 }
 
-// outage is when an upstream began not to answer, and why. down is set when a check has confirmed it: names that nobody answers
-// do not make an outage.
+// outage is the start and reason of an outage. down is set once a check has confirmed it: a query that no server answers is not
+// an outage.
 type outage struct {
 	since  time.Time
 	reason string
@@ -110,11 +110,11 @@ type outage struct {
 
 // Latency is a bucket of a histogram.
 type Latency struct {
-	Within time.Duration // 0: however long it took
-	Count  uint64        // answers that took no longer
+	Within time.Duration // 0: unbounded
+	Count  uint64        // answers within the time
 }
 
-// latencies are the bounds of the histogram: from an upstream in the same room to a question that is given up.
+// latencies has the bounds of the histogram.
 var latencies = [...]time.Duration{
 	time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond,
 	100 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second,
@@ -144,8 +144,8 @@ func (u *upstream) latency() (list []Latency) {
 	return list
 }
 
-// NewUpstreams returns what asks resolvers, in order or all at once. base is what connections over TLS begin with, and may
-// be nil.
+// NewUpstreams returns Upstreams that query the resolvers in order, or with race all at once. base is the TLS configuration to
+// start from; it may be nil.
 func NewUpstreams(list []Upstream, race bool, base *tls.Config) *Upstreams {
 	us := &Upstreams{race: race, sockets: newSockets(maxSockets), silence: newSilence(), wake: make(chan struct{}, 1)}
 	for _, u := range list {
@@ -164,12 +164,12 @@ func NewUpstreams(list []Upstream, race bool, base *tls.Config) *Upstreams {
 	return us
 }
 
-// Are says whether us asks these resolvers, and in this way.
+// Are reports whether us has these resolvers and the same setting of race.
 func (us *Upstreams) Are(list []Upstream, race bool) bool {
 	return us.race == race && slices.EqualFunc(us.list, list, func(a *upstream, b Upstream) bool { return a.Upstream == b })
 }
 
-// State returns what is known of each.
+// State returns the state of each upstream.
 func (us *Upstreams) State() (list []UpstreamState) {
 	for _, u := range us.list {
 		var o outage
@@ -186,7 +186,7 @@ func (us *Upstreams) State() (list []UpstreamState) {
 	return list
 }
 
-// Close closes the connections that wait to be used again. Those of questions under way are closed after their answers.
+// Close closes the idle connections. Connections in use are closed after their answers.
 func (us *Upstreams) Close() {
 	for _, u := range us.list {
 		u.mu.Lock()
@@ -196,7 +196,7 @@ func (us *Upstreams) Close() {
 	}
 }
 
-// Check asks upstreams whether they are there: those that seem not to be, or all. It closes connections that are not used.
+// Check sends a query to all upstreams, or only to those that did not answer, and closes idle connections.
 func (us *Upstreams) Check(ctx context.Context, all bool) {
 	var wait sync.WaitGroup
 	for _, u := range us.list {
@@ -205,7 +205,7 @@ func (us *Upstreams) Check(ctx context.Context, all bool) {
 			wait.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 				defer cancel()
-				_, err := us.try(ctx, u, Question{Name: ".", Type: dns.TypeNS, Class: dns.ClassINET, RD: true}) // it counts by itself
+				_, err := us.try(ctx, u, Question{Name: ".", Type: dns.TypeNS, Class: dns.ClassINET, RD: true}) // try records the result
 				if o := u.outage.Load(); err != nil && o != nil && u.failures.Load() >= failuresDown {
 					u.outage.CompareAndSwap(o, &outage{o.since, o.reason, true})
 				}
@@ -217,7 +217,7 @@ func (us *Upstreams) Check(ctx context.Context, all bool) {
 
 var errNobody = errors.New("dns64: no upstream answers")
 
-// Ask asks until one answers. An error of theirs is an answer if nobody has a better one.
+// Ask queries upstreams until one answers. It returns an error response if no upstream has a better answer.
 func (us *Upstreams) Ask(ctx context.Context, q Question) (*dns.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -246,7 +246,7 @@ func (us *Upstreams) Ask(ctx context.Context, q Question) (*dns.Msg, error) {
 	return worse, nil
 }
 
-// all asks all at once; the first answer about the name counts.
+// all queries all upstreams at once and returns the first answer about the name.
 func (us *Upstreams) all(ctx context.Context, candidates []*upstream, q Question) (*dns.Msg, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -273,7 +273,7 @@ func (us *Upstreams) all(ctx context.Context, candidates []*upstream, q Question
 	return worse, nil
 }
 
-// candidates returns the upstreams, those that are down last.
+// candidates returns the upstreams in order, those that are down last.
 func (us *Upstreams) candidates() []*upstream {
 	var up, down []*upstream
 	for _, u := range us.list {
@@ -291,7 +291,7 @@ func (u *upstream) up() bool {
 	return o == nil || !o.down
 }
 
-// missed counts a question without an answer, and reports whether it is the first one since the last answer.
+// missed counts a query without an answer, and reports whether it is the first one since the last answer.
 func (u *upstream) missed(began time.Time, err error) bool {
 	u.failed.Add(1)
 	o := outage{since: began, reason: reason(err, time.Since(began))}
@@ -302,7 +302,7 @@ func (u *upstream) missed(began time.Time, err error) bool {
 	return u.failures.Add(1) == 1
 }
 
-// try asks one upstream, and counts.
+// try queries one upstream and records the result.
 func (us *Upstreams) try(ctx context.Context, u *upstream, q Question) (m *dns.Msg, err error) {
 	release, err := us.sockets.acquire(ctx)
 	if err != nil {
@@ -321,11 +321,11 @@ func (us *Upstreams) try(ctx context.Context, u *upstream, q Question) (m *dns.M
 		case err == nil:
 			u.answered(time.Since(began))
 			us.silence.hears(q)
-		case errors.Is(cause, context.Canceled), errors.Is(cause, errShare): // another was faster, or nobody waits
+		case errors.Is(cause, context.Canceled), errors.Is(cause, errShare): // another upstream was faster, or no query waits any more
 		case u.missed(began, err):
 			select {
 			case us.wake <- struct{}{}:
-			default: // the check is due already
+			default: // a check is pending
 			}
 		}
 	}()
@@ -333,7 +333,7 @@ func (us *Upstreams) try(ctx context.Context, u *upstream, q Question) (m *dns.M
 	return m, err
 }
 
-// dial opens a connection. An UDP socket is connected, too: the kernel then lets no answers from elsewhere through.
+// dial opens a connection. It connects UDP sockets as well: the kernel then drops packets from other addresses.
 func (u *upstream) dial(ctx context.Context, network string) (net.Conn, error) {
 	d := net.Dialer{Control: u.bind}
 	to := netip.AddrPortFrom(u.Addr.Addr().WithZone(""), u.Addr.Port())
@@ -349,8 +349,8 @@ func (u *upstream) dial(ctx context.Context, network string) (net.Conn, error) {
 	return t, nil
 }
 
-// bind binds a socket to the interface that an upstream with a link-local address is behind. Package net remembers for a minute
-// which interface has which name, by which time one that went and came back has another index; the kernel knows.
+// bind binds a socket to the interface of an upstream with a link-local address. Package net caches the indices of interfaces
+// for a minute, so the index of an interface that was removed and added again would be wrong; the kernel looks it up by name.
 func (u *upstream) bind(_, _ string, c syscall.RawConn) error {
 	zone := u.Addr.Addr().Zone()
 	if zone == "" {

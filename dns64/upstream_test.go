@@ -13,7 +13,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// A connection to an upstream is used again; one that the upstream has closed is replaced, and one that waits for long closed.
+// A connection to an upstream is reused, replaced if the upstream closed it, and closed after a long idle time.
 func TestConnectionsAreUsedAgain(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -73,7 +73,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	}
 }
 
-// A connection whose question is under way when its upstream is closed is closed after the answer, not kept for ever.
+// A connection in use when its upstream is closed is closed after the answer.
 func TestConnectionsOfClosedUpstreamsAreNotKept(t *testing.T) {
 	t.Parallel()
 	asked, closed := make(chan struct{}), make(chan struct{})
@@ -113,7 +113,7 @@ func TestCertificateOfAnotherName(t *testing.T) {
 	}
 }
 
-// turned makes small letters of capitals and capitals of small letters.
+// turned swaps upper and lower case.
 func turned(name string) string {
 	return strings.Map(func(c rune) rune {
 		if unicode.IsLetter(c) {
@@ -123,7 +123,7 @@ func turned(name string) string {
 	}, name)
 }
 
-// Upstreams that lie, in ways that an attacker would, and what comes of it.
+// Forged and malformed answers of upstreams.
 func TestLyingUpstreams(t *testing.T) {
 	t.Parallel()
 	truth := zone(t, a7)
@@ -163,7 +163,7 @@ func TestLyingUpstreams(t *testing.T) {
 	}
 }
 
-// startWithoutTCP runs an upstream on a port of UDP, of which that of TCP is closed, or open and silent.
+// startWithoutTCP runs an upstream on a UDP port. The same TCP port is closed, or open and silent.
 func startWithoutTCP(t *testing.T, silent bool, answer func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg) (u Upstream, asked *atomic.Int64) {
 	t.Helper()
 	packets, stream := bothPorts(t)
@@ -182,7 +182,7 @@ func startWithoutTCP(t *testing.T, silent bool, answer func(w dns.ResponseWriter
 	return Upstream{Transport: UDP, Addr: packets.LocalAddr().(*net.UDPAddr).AddrPort()}, asked
 }
 
-// One that neither keeps the letters of a question nor knows TCP is asked in small ones after the first try.
+// An upstream that neither preserves case nor supports TCP gets lower case after the first try.
 func TestUpstreamWithoutLettersAndTCP(t *testing.T) {
 	t.Parallel()
 	for _, silent := range []bool{false, true} {
@@ -202,7 +202,7 @@ func TestUpstreamWithoutLettersAndTCP(t *testing.T) {
 	}
 }
 
-// One that takes OPT for an error is asked without, at once after the first try. One that finds everything wrong is not.
+// An upstream that refuses OPT gets queries without it after the first try, unless it refuses those as well.
 func TestUpstreamWithoutEDNS(t *testing.T) {
 	t.Parallel()
 	truth := zone(t, a7)
@@ -241,7 +241,8 @@ func TestUpstreamWithoutEDNS(t *testing.T) {
 	}
 }
 
-// A server that cannot read a question may answer with the header alone. That is its answer, where nobody can forge it.
+// A server that cannot parse a question may answer with the header alone. This is accepted over TCP, where it cannot be forged
+// off-path.
 func TestErrorsWithoutAQuestion(t *testing.T) {
 	t.Parallel()
 	truth := zone(t, a7)
@@ -264,7 +265,7 @@ func TestErrorsWithoutAQuestion(t *testing.T) {
 	}
 }
 
-// An answer from elsewhere does not get through, even if all else is right.
+// An answer from another address is ignored even if all else is correct.
 func TestSpoofedSource(t *testing.T) {
 	t.Parallel()
 	other, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -288,11 +289,11 @@ func TestSpoofedSource(t *testing.T) {
 
 func silentUpstream(dns.ResponseWriter, *dns.Msg) *dns.Msg { return nil }
 
-// Whatever does not answer, a client is answered in bounded time.
+// A client gets an answer in bounded time, whichever upstreams fail.
 func TestUpstreamsThatFail(t *testing.T) {
 	t.Parallel()
 	good := zone(t, a7)
-	// The port of a socket that is connected elsewhere is closed to all others, and nobody else can take it meanwhile.
+	// The port of a socket that is connected to another address is closed to all others, and no process can take it.
 	closed, err := net.Dial("udp", "127.0.0.1:9")
 	if err != nil {
 		t.Fatal(err)
@@ -315,7 +316,7 @@ func TestUpstreamsThatFail(t *testing.T) {
 		{"down, then good", []Upstream{nobody, startFake(t, good).udp}, false, made7, time.Second},
 		{"silent, then good", []Upstream{startFake(t, silentUpstream).udp, startFake(t, good).udp}, false, made7, 2*tryTimeout + time.Second},
 		{"failing, then good", []Upstream{failing.udp, startFake(t, good).udp}, false, made7, time.Second},
-		{"silent beside good", []Upstream{startFake(t, silentUpstream).udp, startFake(t, good).udp}, true, made7, time.Second},
+		{"silent and good at once", []Upstream{startFake(t, silentUpstream).udp, startFake(t, good).udp}, true, made7, time.Second},
 		{"AAAA silent", []Upstream{startFake(t, func(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
 			if q.Question[0].Qtype == dns.TypeAAAA {
 				return nil
@@ -341,7 +342,7 @@ func TestUpstreamsThatFail(t *testing.T) {
 	}
 }
 
-// An error of one upstream says nothing of what the next one knows.
+// After an error of one upstream the next one is tried.
 func TestErrorsOfOneUpstream(t *testing.T) {
 	t.Parallel()
 	working := startFake(t, zone(t, a7))
@@ -358,14 +359,14 @@ func TestErrorsOfOneUpstream(t *testing.T) {
 	}
 }
 
-// An answer counts in the bucket of how long it took and in all larger ones; a question without an answer in none.
+// An answer counts in the bucket of its duration and in all larger ones, a query without an answer in none.
 func TestLatencyOfUpstreams(t *testing.T) {
 	t.Parallel()
 	us := NewUpstreams([]Upstream{{Transport: UDP, Addr: netip.MustParseAddrPort("127.0.0.1:1")}}, false, nil)
 	for _, took := range []time.Duration{0, time.Millisecond, time.Millisecond + 1, 30 * time.Millisecond, 4 * time.Second, time.Minute} {
 		us.list[0].answered(took)
 	}
-	us.Check(t.Context(), true) // nobody is there
+	us.Check(t.Context(), true) // no server listens
 	st := us.State()[0]
 	got := map[time.Duration]uint64{}
 	for _, l := range st.Latency {
@@ -377,7 +378,7 @@ func TestLatencyOfUpstreams(t *testing.T) {
 	}
 }
 
-// An upstream that is down is asked last until it answers again.
+// An upstream that is down is tried last until it answers again.
 func TestHealthOfUpstreams(t *testing.T) {
 	t.Parallel()
 	var dead atomic.Bool

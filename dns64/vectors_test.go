@@ -61,7 +61,7 @@ func vectors(t testing.TB) []vector {
 	return file.Vectors
 }
 
-// policy returns the rules that a vector is about. Two prefixes without a range mean both.
+// policy returns the Policy of a vector. Two prefixes without a range select both.
 func (v *vector) policy(t testing.TB) *Policy {
 	p := &Policy{Choice: All, Validated: v.Config.Validate}
 	for _, raw := range v.Config.Prefixes {
@@ -84,8 +84,8 @@ func (v *vector) policy(t testing.TB) *Policy {
 	return p
 }
 
-// ask is the upstream of a vector. One that validates says of secure data that it is, and does not give bogus data away;
-// one that does not answer has no response.
+// ask is the upstream of a vector. A validating one sets AD for secure data and fails for bogus data. Without a response it does
+// not answer.
 func (v *vector) ask(t testing.TB, asked *sync.Map) Ask {
 	return func(ctx context.Context, q Question) (*dns.Msg, error) {
 		asked.Store(q.Name+dns.Type(q.Type).String(), true)
@@ -120,7 +120,7 @@ func unpack(t testing.TB, text string) *dns.Msg {
 	return m
 }
 
-// content writes what of an answer counts. OPT is the server's business.
+// content returns an answer as text, without OPT.
 func content(m *dns.Msg) string {
 	m.Extra = slices.DeleteFunc(m.Extra, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeOPT })
 	return fmt.Sprintf("%s\n%v\n%v\n%v", dns.RcodeToString[m.Rcode], m.Answer, m.Ns, m.Extra)

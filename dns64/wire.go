@@ -23,21 +23,21 @@ const (
 	maxName = 255
 )
 
-// query is what a client sent. It refers to the packet that it was read from.
+// query is a parsed query. It refers to the packet.
 type query struct {
 	id          uint16
 	flags       uint16
 	question    []byte // as on the wire: name, type, class
 	kind, class uint16
 	edns        bool
-	size        uint16 // what the client takes over UDP
+	size        uint16 // longest answer over UDP that the client accepts
 	do          bool
 }
 
 func (q *query) name() []byte { return q.question[:len(q.question)-4] }
 
-// parseQuery reads a query. Of one that cannot be answered, rcode says why; what is not even a query is not ok, and must
-// not be answered at all. The header of any other is valid.
+// parseQuery parses a query. For a query that cannot be answered it returns the error in rcode. ok is false for a packet that is
+// not a query and must not be answered; otherwise its header is valid.
 func parseQuery(b []byte) (q query, rcode int, ok bool) {
 	if len(b) < headerLen {
 		return q, 0, false
@@ -56,8 +56,8 @@ func parseQuery(b []byte) (q query, rcode int, ok bool) {
 	return q, rcode, true
 }
 
-// parseSections reads what is behind the header: the question, if it is the only one, and OPT, which must be answered even in
-// a refusal (RFC 6891 section 6.1.1). Other records mean nothing here.
+// parseSections parses the sections after the header: the question, if there is exactly one, and OPT, which even a refusal must
+// answer (RFC 6891 section 6.1.1). It ignores other records.
 func (q *query) parseSections(b []byte) (rcode int) {
 	i, questions := headerLen, int(binary.BigEndian.Uint16(b[4:]))
 	for range questions {
@@ -78,7 +78,7 @@ func (q *query) parseSections(b []byte) (rcode int) {
 			return dns.RcodeFormatError
 		}
 		if n >= before && b[i] == 0 && binary.BigEndian.Uint16(b[i+1:]) == dns.TypeOPT {
-			if q.edns { // there must be one at most (RFC 6891 section 6.1.1)
+			if q.edns { // at most one is allowed (RFC 6891 section 6.1.1)
 				return dns.RcodeFormatError
 			}
 			if rcode = q.parseOPT(b[i:]); rcode != dns.RcodeSuccess {
@@ -90,7 +90,7 @@ func (q *query) parseSections(b []byte) (rcode int) {
 	return dns.RcodeSuccess
 }
 
-// parseOPT reads an OPT record, of which the options do not matter (RFC 6891 section 6.1.3).
+// parseOPT parses an OPT record and ignores its options (RFC 6891 section 6.1.3).
 func (q *query) parseOPT(b []byte) (rcode int) {
 	q.edns = true
 	q.size = max(binary.BigEndian.Uint16(b[3:]), dns.MinMsgSize)
@@ -101,7 +101,7 @@ func (q *query) parseOPT(b []byte) (rcode int) {
 	return dns.RcodeSuccess
 }
 
-// recordEnd returns where a record ends that begins at i.
+// recordEnd returns the end of the record that begins at i.
 func recordEnd(b []byte, i int) (end int, ok bool) {
 	if i = skipName(b, i); i+10 > len(b) {
 		return 0, false
@@ -110,7 +110,7 @@ func recordEnd(b []byte, i int) (end int, ok bool) {
 	return end, end <= len(b)
 }
 
-// skipName returns where a name ends, which may be compressed, or beyond the end of b.
+// skipName returns the end of a name, which may be compressed. The result may exceed the length of b.
 func skipName(b []byte, i int) int {
 	for i < len(b) && b[i] != 0 && b[i] < 0xc0 {
 		i += int(b[i]) + 1
@@ -134,7 +134,7 @@ func nameLen(b []byte) int {
 	return 0
 }
 
-// lower appends a name or question in small letters. Lengths of labels are below the letters.
+// lower appends a name or question in lower case. Lengths of labels are smaller than letters and do not change.
 func lower(dst, name []byte) []byte {
 	for _, c := range name {
 		if 'A' <= c && c <= 'Z' {
@@ -145,7 +145,7 @@ func lower(dst, name []byte) []byte {
 	return dst
 }
 
-// equalFold says whether b, which may have capitals, is a, which has none.
+// equalFold reports whether b is a regardless of case; a must be in lower case.
 func equalFold(a, b []byte) bool {
 	if len(a) != len(b) {
 		return false
@@ -161,7 +161,7 @@ func equalFold(a, b []byte) bool {
 	return true
 }
 
-// asked returns what the answer to a query depends on.
+// asked returns the Question of a query.
 func (q *query) asked() (Question, error) {
 	name, _, err := dns.UnpackDomainName(lower(nil, q.name()), 0)
 	return Question{
@@ -171,14 +171,14 @@ func (q *query) asked() (Question, error) {
 
 var errLongAnswer = errors.New("dns64: an answer has a name or record that leads beyond its end")
 
-// layout is where things are in a message.
+// layout has the positions of parts of a message.
 type layout struct {
-	ttls  []uint16 // the TTLs of its records
-	needs int      // how many of them are not in the additional section
-	extra int      // where that section begins
+	ttls  []uint16 // positions of the TTLs of its records
+	needs int      // number of TTLs before the additional section
+	extra int      // start of the additional section
 }
 
-// layOut reads a message with one question.
+// layOut returns the layout of a message with one question.
 func layOut(b []byte) (l layout, err error) {
 	i := headerLen + nameLen(b[headerLen:]) + 4
 	l.needs = int(binary.BigEndian.Uint16(b[6:])) + int(binary.BigEndian.Uint16(b[8:]))
@@ -200,7 +200,7 @@ func layOut(b []byte) (l layout, err error) {
 	return l, nil
 }
 
-// appendRefusal appends an answer without records: an error, or, with TC, a request to come again over TCP.
+// appendRefusal appends an answer without records: an error, or, with TC, an answer that makes the client retry over TCP.
 func (q *query) appendRefusal(dst []byte, rcode int, flags uint16, size uint16) []byte {
 	flags |= flagQR | flagRA | q.flags&(flagRD|flagCD|15<<11) | uint16(rcode&15)
 	at := len(dst)
@@ -220,7 +220,7 @@ func (q *query) appendOPT(dst []byte, at, rcode int, size uint16) []byte {
 	if !q.edns {
 		return dst
 	}
-	count := dst[at+10 : at+12] // of additional records
+	count := dst[at+10 : at+12] // number of additional records
 	binary.BigEndian.PutUint16(count, binary.BigEndian.Uint16(count)+1)
 	do := byte(0)
 	if q.do {

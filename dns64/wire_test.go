@@ -8,7 +8,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// packed returns a query as a client sends it.
+// packed returns a query in wire format.
 func packed(t testing.TB, name string, set func(*dns.Msg)) []byte {
 	t.Helper()
 	q := new(dns.Msg).SetQuestion(name, dns.TypeAAAA)
@@ -22,7 +22,7 @@ func packed(t testing.TB, name string, set func(*dns.Msg)) []byte {
 	return b
 }
 
-// What is read as a query is one, and read as others read it; what is answered can be read.
+// A parsed query is one for miekg/dns as well, with the same content, and each answer can be parsed.
 func FuzzParseQuery(f *testing.F) {
 	f.Add(packed(f, "h.example.com.", nil))
 	f.Add(packed(f, "H.Example.com.", func(q *dns.Msg) { q.SetEdns0(4096, true); q.CheckingDisabled = true }))
@@ -52,7 +52,7 @@ func FuzzParseQuery(f *testing.F) {
 	})
 }
 
-// No answer of an upstream is read without its question, or so that it cannot be remembered and sent.
+// Each accepted answer of an upstream has its question, and can be cached and sent.
 func FuzzParseAnswer(f *testing.F) {
 	q := Question{Name: "h.example.com.", Type: dns.TypeA, Class: dns.ClassINET}
 	sent, err := ask(q, false, false)
@@ -96,7 +96,7 @@ func FuzzParseAnswer(f *testing.F) {
 	})
 }
 
-// hit returns a forwarder that knows the answer to a query, and who asks it.
+// hit returns a forwarder that has the answer to a query in its cache, with the query and its client.
 func hit(t testing.TB) (f *Forwarder, packet []byte, who client) {
 	up := startFake(t, zone(t, a7))
 	f = New(testConfig(t, up.udp), nil)

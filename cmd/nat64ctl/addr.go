@@ -9,7 +9,7 @@ import (
 func newAddr(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "addr ADDRESS",
-		Short: "show which IPv6 address stands for an IPv4 one, or the other way",
+		Short: "convert between IPv4 addresses and IPv6 addresses of pool6",
 		Example: `  nat64ctl addr 192.0.2.1
   nat64ctl addr 64:ff9b::c000:201`,
 		Args: arguments(address, nil),

@@ -12,7 +12,7 @@ import (
 
 // fake is a Backend with fixed rows.
 type fake struct {
-	empty bool // nothing is in any list
+	empty bool // all lists are empty
 }
 
 var _ control.Backend = fake{}
@@ -51,7 +51,7 @@ func (f fake) Pool4() []control.Pool4Entry {
 	return []control.Pool4Entry{{Pool4Range: control.Pool4Range{Address: pool4Address, Protocol: "tcp", Ports: "7000-8000"}, Used: 1, Free: 1000, State: "host"}}
 }
 
-// AddPool4 adds what it is asked for to two neighbouring addresses, so that the answer has something to join.
+// AddPool4 adds the range to two neighbouring addresses, whose rows the output joins.
 func (fake) AddPool4(c control.Pool4Change) (r control.Pool4Result, err error) {
 	switch c.Ports {
 	case "8000-7000":

@@ -21,8 +21,8 @@ func newBIBAdd(a *app) *cobra.Command {
 	var force bool
 	c := &cobra.Command{
 		Use:   "add PROTO V4:PORTS [V6]:PORTS",
-		Short: "bind ports of pool4 to ports of a client for good",
-		Long: "Bind ports of a pool4 address to as many ports of a client, so that IPv4 hosts reach it.\n\n" + bindingHelp + `
+		Short: "add static bindings from ports of pool4 to ports of a client",
+		Long: "Add static bindings from ports of a pool4 address to the same number of ports of a client, so that IPv4 hosts reach it.\n\n" + bindingHelp + `
 The address must be one of pool4; its ports need not lie in the ranges of pool4.`,
 		Example: `  nat64ctl bib add tcp 10.0.2.15:7080 [2001:db8::5]:80
   nat64ctl bib add tcp,udp 10.0.2.15:8000-8100 [2001:db8::5]:8000-8100`,
@@ -44,7 +44,7 @@ The address must be one of pool4; its ports need not lie in the ranges of pool4.
 func newBIBRemove(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove PROTO V4[:PORTS]|V6|[V6]:PORTS [V6|[V6]:PORTS]",
-		Short: "remove bindings, and end their sessions",
+		Short: "remove bindings and end their sessions",
 		Long: "Remove static bindings and end dynamic ones, with their sessions. One of the two sides is enough, and an address alone\n" +
 			"stands for all of its ports.\n\n" + bindingHelp,
 		Example: `  nat64ctl bib remove tcp 10.0.2.15:7080
@@ -61,8 +61,7 @@ func newBIBRemove(a *app) *cobra.Command {
 	}
 }
 
-// bindingChange sorts the sides, of which only an IPv6 address has more than one colon. What they mean is for the daemon
-// to say.
+// bindingChange assigns the arguments to the two sides: only an IPv6 address has more than one colon. The daemon parses them.
 func bindingChange(args []string) (c control.BindingChange, err error) {
 	if args[0] != "all" {
 		c.Protocols = strings.Split(args[0], ",")
@@ -83,7 +82,7 @@ func bindingChange(args []string) (c control.BindingChange, err error) {
 	return c, nil
 }
 
-// bindingRow is a line of csv about a change.
+// bindingRow is a line of csv for a change.
 type bindingRow struct {
 	action string
 	control.BindingRange
@@ -99,7 +98,7 @@ var bindingRowColumns = []column[bindingRow]{
 	{"", "count", func(r bindingRow) string { return strconv.Itoa(r.Count) }, nil},
 }
 
-// printBindings says what a change did; idle is for one that had nothing to do.
+// printBindings prints the result of a change; idle is the text for no change.
 func (a *app) printBindings(r control.BindingResult, err error, idle string) error {
 	if err != nil {
 		return err
@@ -133,7 +132,7 @@ func (a *app) printBindings(r control.BindingResult, err error, idle string) err
 	return nil
 }
 
-// bindingSentences writes bindings as one would say them: ranges of ports as a whole, and the protocols at once.
+// bindingSentences returns sentences about bindings, which combine ranges of ports and protocols.
 func bindingSentences(ranges []control.BindingRange) (lines []string) {
 	protocols := map[string][]string{}
 	for _, b := range joinPorts(ranges) {
@@ -150,7 +149,7 @@ func bindingSentences(ranges []control.BindingRange) (lines []string) {
 	return lines
 }
 
-// joinPorts makes one range of neighbouring bindings, which stand in the table one by one.
+// joinPorts combines bindings of consecutive ports into ranges.
 func joinPorts(ranges []control.BindingRange) (joined []control.BindingRange) {
 	ranges = slices.Clone(ranges)
 	slices.SortFunc(ranges, func(a, b control.BindingRange) int {
@@ -173,7 +172,7 @@ func follows(a, b control.BindingRange) bool {
 	return end == b
 }
 
-// portRange writes n ports of an address.
+// portRange returns an address with n consecutive ports.
 func portRange(a netip.Addr, first uint16, n int) string {
 	s := netip.AddrPortFrom(a, first).String()
 	if n > 1 {

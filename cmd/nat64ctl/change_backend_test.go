@@ -28,7 +28,7 @@ func (fake) Address(a netip.Addr) ([]control.AddressPair, error) {
 	return []control.AddressPair{{Prefix: netip.MustParsePrefix("64:ff9b::/96"), V6: netip.MustParseAddr("64:ff9b::c000:201"), V4: a}}, nil
 }
 
-// AddBinding does as it is told; that the sides are the right way round shows in what it answers.
+// AddBinding returns the bindings of the request, so that the output shows its two sides.
 func (fake) AddBinding(c control.BindingChange) (r control.BindingResult, err error) {
 	if c.Mapped == "10.0.2.15:22" && !c.Force {
 		return r, errors.New("sshd listens on port 22: force it (--force)")
@@ -50,7 +50,7 @@ func (fake) AddBinding(c control.BindingChange) (r control.BindingResult, err er
 }
 
 func (f fake) RemoveBinding(c control.BindingChange) (r control.BindingResult, err error) {
-	if len(c.Protocols) == 0 { // in no order, and with a gap
+	if len(c.Protocols) == 0 { // unordered and with a gap
 		for _, b := range []string{"tcp 81 8001", "udp 80 8000", "tcp 83 8003", "tcp 80 8000", "tcp 85 8004", "udp 81 8001"} {
 			f := strings.Fields(b)
 			r.Removed = append(r.Removed, bound(f[0], "[2001:db8::5]:"+f[1], "10.0.2.15:"+f[2]))
@@ -66,7 +66,7 @@ func (f fake) RemoveBinding(c control.BindingChange) (r control.BindingResult, e
 var configKeys = []control.ConfigKey{
 	{Name: "sessions.timeouts.udp", Value: "10m", Default: "5m", Origin: "/etc/nat64d/nat64d.yaml:7", Live: true, Help: "lifetime of a UDP session", Jool: []control.JoolKey{{Name: "udp-timeout", Value: "0:10:00"}}},
 	{Name: "translation.tos", Value: "copy", Default: "copy", Live: true, Help: "TOS towards IPv4", Jool: []control.JoolKey{{Name: "override-tos", Value: "false"}, {Name: "tos", Value: "0"}}},
-	{Name: "api.group", Default: "a group with quite a long name", Help: "who may use the socket"},
+	{Name: "api.group", Default: "a group with quite a long name", Help: "group of the users of the socket"},
 }
 
 func (fake) GetConfig(key string) ([]control.ConfigKey, error) {
@@ -100,7 +100,7 @@ func (f fake) Reload() (control.ReloadResult, error) {
 	}}, nil
 }
 
-// bound returns a binding, or those of a range of ports, between ends that are written as on a command line.
+// bound returns the bindings for the arguments of a command line.
 func bound(protocol, client, mapped string) control.BindingRange {
 	r := control.BindingRange{Protocol: protocol, Count: 1}
 	side := func(s string) (netip.Addr, uint16) {

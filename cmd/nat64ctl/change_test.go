@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestChangeOutput compares what commands print that change the configuration, prefixes and bindings, to the byte.
+// TestChangeOutput compares the exact output of commands that change the configuration, prefixes and bindings.
 func TestChangeOutput(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ args, want string }{
@@ -19,7 +19,7 @@ api.group              ""     a group with quite …  restart
 name,value,default,live,jool,help
 sessions.timeouts.udp,10m,5m,true,udp-timeout,lifetime of a UDP session
 translation.tos,copy,copy,true,override-tos tos,TOS towards IPv4
-api.group,,a group with quite a long name,false,,who may use the socket
+api.group,,a group with quite a long name,false,,group of the users of the socket
 `},
 		{"config get udp-timeout", `
 FIELD    VALUE

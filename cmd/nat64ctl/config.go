@@ -11,7 +11,7 @@ import (
 )
 
 func newConfig(a *app) *cobra.Command {
-	c := group("config", "what nat64d is configured to do")
+	c := group("config", "show and change the configuration")
 	c.AddCommand(newConfigGet(a), newConfigSet(a, "set", "  nat64ctl config set sessions.timeouts.udp 10m --persist"))
 	return c
 }
@@ -47,7 +47,7 @@ var keyColumns = []column[control.ConfigKey]{
 	{"KEY", "name", func(k control.ConfigKey) string { return k.Name }, nil},
 	{"VALUE", "value", func(k control.ConfigKey) string { return brief(k.Value) }, func(k control.ConfigKey) string { return k.Value }},
 	{"DEFAULT", "default", differing, func(k control.ConfigKey) string { return k.Default }},
-	{"CHANGES", "live", moment, func(k control.ConfigKey) string { return fmt.Sprint(k.Live) }},
+	{"CHANGES", "live", effect, func(k control.ConfigKey) string { return fmt.Sprint(k.Live) }},
 	{"", "jool", joolNames, nil},
 	{"", "help", func(k control.ConfigKey) string { return k.Help }, nil},
 }
@@ -60,10 +60,10 @@ func shown(value string) string {
 	return value
 }
 
-// briefLength leaves a table of all keys in 80 columns.
+// briefLength keeps a table of all keys within 80 columns.
 const briefLength = 20
 
-// brief is shown, and cuts what is too long for a table of all keys.
+// brief returns a value for a table of all keys, and cuts a long one.
 func brief(value string) string {
 	if len(value) > briefLength {
 		return value[:briefLength-1] + "…"
@@ -71,7 +71,7 @@ func brief(value string) string {
 	return shown(value)
 }
 
-// differing returns the default if the value is another one: what an operator has changed is what stands out.
+// differing returns the default if the value differs from it, so that changed keys stand out.
 func differing(k control.ConfigKey) string {
 	if k.Value == k.Default {
 		return "-"
@@ -79,8 +79,8 @@ func differing(k control.ConfigKey) string {
 	return brief(k.Default)
 }
 
-// moment says when a change has its effect.
-func moment(k control.ConfigKey) string {
+// effect returns when a change takes effect.
+func effect(k control.ConfigKey) string {
 	if k.Live {
 		return "at once"
 	}
@@ -97,27 +97,27 @@ func joolNames(k control.ConfigKey) string {
 
 func keyFields(k control.ConfigKey) []field {
 	fs := []field{{"key", k.Name}, {"value", shown(k.Value)}, {"default", shown(k.Default)}}
-	if k.Origin != "" { // of a version of nat64d that reports it
+	if k.Origin != "" { // older versions of nat64d do not send it
 		fs = append(fs, field{"origin", k.Origin})
 	}
-	fs = append(fs, field{"changes", moment(k)})
+	fs = append(fs, field{"changes", effect(k)})
 	for _, j := range k.Jool {
 		fs = append(fs, field{"jool", j.Name + " " + j.Value})
 	}
 	return append(fs, field{"meaning", k.Help})
 }
 
-// newConfigSet returns the command that changes a key, under the name that it has in its group and with an example.
+// newConfigSet returns the command that changes a key. Groups config and global have it with different names.
 func newConfigSet(a *app, name, example string) *cobra.Command {
 	var persist bool
 	c := &cobra.Command{
 		Use:   name + " KEY VALUE",
-		Short: "change a key while nat64d runs; sessions stay",
-		Long: `Change a key while nat64d runs; sessions stay. KEY and VALUE are as in the configuration file, with commas between the
+		Short: "change a key at run time; sessions stay",
+		Long: `Change a key at run time; sessions stay. KEY and VALUE are as in the configuration file, with commas between the
 values of a list, or as in Jool: udp-timeout 00:05:00, address-dependent-filtering TRUE.
 
-The change holds until nat64d stops or reloads its configuration. With --persist it is also written into
-conf.d/90-nat64ctl.yaml beside the configuration file, which later starts read.`,
+The change holds until nat64d stops or reloads its configuration. With --persist nat64d also writes it to
+conf.d/90-nat64ctl.yaml next to the configuration file, for later starts.`,
 		Example:           example,
 		Args:              arguments(keyValue, nil),
 		ValidArgsFunction: a.completeKeys,
@@ -130,7 +130,7 @@ conf.d/90-nat64ctl.yaml beside the configuration file, which later starts read.`
 			return a.printSettings(r, []control.ConfigResult{r})
 		},
 	}
-	c.Flags().BoolVar(&persist, "persist", false, "keep the value for the next start, too")
+	c.Flags().BoolVar(&persist, "persist", false, "save the value for the next start, too")
 	return c
 }
 
@@ -141,7 +141,7 @@ var settingColumns = []column[control.ConfigResult]{
 	{"", "persisted", func(r control.ConfigResult) string { return r.Persisted }, nil},
 }
 
-// printSettings says which keys have which new values: as the whole answer in JSON, as lines for people.
+// printSettings prints the new values of keys: the whole answer as JSON, or a line per key.
 func (a *app) printSettings(answer any, rs []control.ConfigResult) error {
 	switch a.format {
 	case formatJSON:
@@ -162,14 +162,14 @@ func (a *app) printSettings(answer any, rs []control.ConfigResult) error {
 	return nil
 }
 
-// warn writes warnings to stderr, where scripts that read the result do not stumble over them.
+// warn writes warnings to stderr, apart from the result.
 func (a *app) warn(warnings []string) {
 	for _, w := range warnings {
 		fmt.Fprintln(a.err, "nat64ctl: warning:", w)
 	}
 }
 
-// completeKeys offers the keys of the daemon to the shell.
+// completeKeys returns the keys of the daemon for completion in the shell.
 func (a *app) completeKeys(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp

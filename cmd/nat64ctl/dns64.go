@@ -24,7 +24,7 @@ func newDNS64(a *app) *cobra.Command {
 func newDNS64Status(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "show the state of DNS64 at a glance",
+		Short: "show the state of DNS64",
 		Args:  none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := a.client().DNS64(c.Context())
@@ -38,7 +38,7 @@ func newDNS64Status(a *app) *cobra.Command {
 
 func dns64Fields(s control.DNS64Status) []field {
 	fs := []field{
-		{"listen", cmp.Or(join(s.Listen), "NOWHERE")}, {"prefixes", join(s.Prefixes)}, {"clients", cmp.Or(join(s.Clients), "none: nobody is answered")},
+		{"listen", cmp.Or(join(s.Listen), "NOWHERE")}, {"prefixes", join(s.Prefixes)}, {"clients", cmp.Or(join(s.Clients), "none: no client is answered")},
 	}
 	for _, c := range s.Closed {
 		fs = append(fs, field{"NOT LISTENING", fmt.Sprintf("%v: %s", c.Address, c.Error)})
@@ -67,7 +67,7 @@ func dns64Fields(s control.DNS64Status) []field {
 	return fs
 }
 
-// join writes values one after the other.
+// join returns the values in one line.
 func join[T fmt.Stringer](vs []T) string {
 	words := make([]string, len(vs))
 	for i, v := range vs {
@@ -79,7 +79,7 @@ func join[T fmt.Stringer](vs []T) string {
 func newDNS64CacheList(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "show the answers of upstreams, and those that clients get",
+		Short: "show the cached answers of upstreams and to clients",
 		Args:  none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			list, err := a.client().DNS64Cache(c.Context())
@@ -102,7 +102,7 @@ func newDNS64CacheList(a *app) *cobra.Command {
 func newDNS64CacheFlush(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "flush",
-		Short: "forget all answers",
+		Short: "empty the caches",
 		Args:  none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			r, err := a.client().FlushDNS64(c.Context())
@@ -123,7 +123,7 @@ func newDNS64Query(a *app) *cobra.Command {
 	var client string
 	c := &cobra.Command{
 		Use:   "query NAME",
-		Short: "show what clients are answered about a name",
+		Short: "show the answer that clients get for a name",
 		Example: `  nat64ctl dns64 query www.example.net
   nat64ctl dns64 query www.example.net --type A`,
 		Args: arguments([]string{"NAME"}, nil),
@@ -164,7 +164,7 @@ func newDNS64Snippet(a *app) *cobra.Command {
 	servers := control.SnippetServers
 	return &cobra.Command{
 		Use:       "snippet " + strings.Join(servers, "|"),
-		Short:     "print the configuration that has another server agree with this gateway",
+		Short:     "print an equivalent configuration for another server",
 		Example:   "  nat64ctl dns64 snippet bind",
 		ValidArgs: servers,
 		Args:      arguments([]string{"the server's name (" + strings.Join(servers, ", ") + ")"}, nil),

@@ -17,7 +17,7 @@ func (p *protocolFlags) add(c *cobra.Command) {
 	c.Flags().BoolVarP(&p.icmp, "icmp", "i", false, "ICMP queries, whose ports are their Identifiers")
 }
 
-// names returns the protocols that were named; none means all.
+// names returns the selected protocols; none selects all.
 func (p *protocolFlags) names() (names []string) {
 	for _, f := range []struct {
 		set  bool
@@ -37,7 +37,7 @@ type filterFlags struct {
 	limit        int
 }
 
-// add gives a listing its flags; only sessions have a peer.
+// add adds the flags to a listing; only sessions have a peer.
 func (f *filterFlags) add(c *cobra.Command, peer bool) {
 	f.protocolFlags.add(c)
 	c.Flags().StringVar(&f.client, "client", "", "only of this IPv6 address or prefix")
@@ -47,7 +47,7 @@ func (f *filterFlags) add(c *cobra.Command, peer bool) {
 	c.Flags().IntVar(&f.limit, "limit", 0, "at most so many; 0: no limit")
 }
 
-// filter returns what the flags ask for.
+// filter returns the filter for the flags.
 func (f *filterFlags) filter(c *cobra.Command) (filter control.Filter, err error) {
 	if f.limit < 0 {
 		return filter, usageError{fmt.Errorf("--limit %d must not be negative", f.limit), c.CommandPath()}

@@ -6,9 +6,9 @@ import (
 	"nat64d/ops/control"
 )
 
-// newGlobal returns what Jool calls config get and config set.
+// newGlobal returns config get and config set under Jool's names.
 func newGlobal(a *app) *cobra.Command {
-	c := group("global", "config get and set by the names of Jool")
+	c := group("global", "show and change the configuration by Jool's names")
 	c.AddCommand(newGlobalDisplay(a), newConfigSet(a, "update", "  nat64ctl global update udp-timeout 0:10:00 --persist"))
 	return c
 }
@@ -16,7 +16,7 @@ func newGlobal(a *app) *cobra.Command {
 func newGlobalDisplay(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "display",
-		Short: "show the keys that Jool has, in its notation",
+		Short: "show the keys of Jool in its notation",
 		Args:  none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			keys, err := a.client().GetConfig(c.Context(), "")

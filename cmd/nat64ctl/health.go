@@ -8,17 +8,17 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// errUnhealthy has been reported on standard output; only the exit code is left to say it.
+// errUnhealthy sets the exit code. The command has already printed the reasons.
 var errUnhealthy = errors.New("not ready")
 
-// health is the answer to a health check.
+// health is the result of a health check.
 type health struct {
 	Ready   bool     `json:"ready"`
 	Paused  bool     `json:"paused"`
-	Reasons []string `json:"reasons,omitempty"` // why it is not ready
+	Reasons []string `json:"reasons,omitempty"` // reasons for not being ready
 }
 
-// String returns the answer in a line.
+// String returns the result in one line.
 func (h health) String() string {
 	switch {
 	case h.Paused:

@@ -1,5 +1,5 @@
-// Command nat64ctl shows and changes a running nat64d through its control socket. Its manual is its own help; exit
-// codes are 0 done, 1 refused, 2 wrong use, 3 daemon not reachable.
+// Command nat64ctl shows and changes the state of a running nat64d through its control socket. Exit codes are 0 for success, 1
+// for a refused request, 2 for a usage error and 3 if the daemon is not reachable.
 package main
 
 import (
@@ -43,10 +43,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitCode(err)
 }
 
-// usageError is a command line that cannot be carried out whatever the daemon says.
+// usageError is a mistake in the command line.
 type usageError struct {
 	error
-	command string // whose help tells more
+	command string // path of the command, whose help explains the usage
 }
 
 func exitCode(err error) int {
@@ -63,12 +63,12 @@ func exitCode(err error) int {
 	}
 }
 
-// explain writes what was wrong and, as far as it is known, what would be right.
+// explain prints an error and, if known, a hint.
 func explain(w io.Writer, err error) {
 	var usage usageError
 	var refused *control.Error
 	switch {
-	case errors.Is(err, errUnhealthy): // the command has said why
+	case errors.Is(err, errUnhealthy): // the command has printed the reasons
 	case errors.As(err, &usage):
 		fmt.Fprintf(w, "nat64ctl: %v\nsee: %s --help\n", err, usage.command)
 	case errors.Is(err, context.Canceled):

@@ -15,7 +15,7 @@ import (
 	"nat64d/ops/control"
 )
 
-// What TestMain makes for all tests: the real binary, and a daemon with rows and one without.
+// TestMain sets these for all tests: the binary, and a daemon with rows and one without.
 var binary, full, empty string
 
 func TestMain(m *testing.M) {
@@ -75,7 +75,7 @@ func call(t *testing.T, socket string, args ...string) (stdout, stderr string, c
 	return out.String(), errs.String(), c.ProcessState.ExitCode()
 }
 
-// TestOutput compares what commands print, to the byte.
+// TestOutput compares the exact output of commands.
 func TestOutput(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ args, want string }{
@@ -279,7 +279,7 @@ func TestEmptyDaemon(t *testing.T) {
 	}
 }
 
-// TestRefusals checks exit codes and that what was wrong goes to stderr, in a few lines, with what would be right.
+// TestRefusals checks exit codes and error messages, which go to stderr with a hint.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	none := filepath.Join(t.TempDir(), "none")

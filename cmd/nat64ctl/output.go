@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// format is how a command writes its result.
+// format is an output format.
 type format string
 
 const (
@@ -38,18 +38,18 @@ func (f *format) Type() string { return "format" }
 // column is one column of a listing.
 type column[T any] struct {
 	title string         // in tables; empty: in csv only
-	name  string         // in csv, as the API calls it; empty: in tables only
+	name  string         // in csv, the name in the API; empty: in tables only
 	text  func(T) string // for people
-	raw   func(T) string // for csv; nil: as for people
+	raw   func(T) string // for csv; nil: text
 }
 
-// printer writes the entries of a listing one by one; end completes it.
+// printer writes the entries of a listing; end completes it.
 type printer[T any] interface {
 	add(T) error
 	end() error
 }
 
-// newPrinter returns the printer of the format that was asked for.
+// newPrinter returns the printer for the selected format.
 func newPrinter[T any](a *app, columns []column[T]) printer[T] {
 	out := bufio.NewWriter(a.out)
 	switch a.format {
@@ -83,18 +83,18 @@ func printAll[T any](a *app, columns []column[T], entries []T) error {
 	return p.end()
 }
 
-// alignRows is how many rows of a table decide how wide its columns are. All of a listing could be millions.
+// alignRows is the number of rows that determine the widths of the columns. A listing may have millions of rows.
 const alignRows = 1000
 
-// gap separates two columns of a table.
+// gap separates the columns of a table.
 const gap = "  "
 
-// tablePrinter aligns columns. A later cell that is wider than its column moves only the rest of its own line.
+// tablePrinter aligns columns. A later cell that is wider than its column shifts only the rest of its line.
 type tablePrinter[T any] struct {
 	out     *bufio.Writer
 	columns []column[T]
-	widths  []int      // nil until they are decided
-	lines   [][]string // that wait for that
+	widths  []int      // nil before the first flush
+	lines   [][]string // not printed yet
 }
 
 func (p *tablePrinter[T]) add(e T) error {
@@ -105,7 +105,7 @@ func (p *tablePrinter[T]) add(e T) error {
 	return p.flush()
 }
 
-// line keeps a line of cells for the next flush.
+// line buffers a line of cells for the next flush.
 func (p *tablePrinter[T]) line(cell func(column[T]) string) {
 	cells := make([]string, len(p.columns))
 	for i, c := range p.columns {
@@ -114,7 +114,7 @@ func (p *tablePrinter[T]) line(cell func(column[T]) string) {
 	p.lines = append(p.lines, cells)
 }
 
-// flush writes the lines that wait, and decides the widths the first time.
+// flush prints the buffered lines. The first call sets the widths.
 func (p *tablePrinter[T]) flush() error {
 	if p.widths == nil {
 		p.widths = make([]int, len(p.columns))
@@ -170,7 +170,7 @@ func (p *csvPrinter[T]) end() error {
 	return p.out.Error()
 }
 
-// jsonPrinter writes one array, an entry a line.
+// jsonPrinter writes one array with an entry per line.
 type jsonPrinter[T any] struct {
 	out  *bufio.Writer
 	some bool

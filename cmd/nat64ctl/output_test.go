@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The columns of a long table begin where the titles do, in every line: widths are not decided anew on the way, and a cell
-// that is too wide moves its own line only.
+// The columns of a long table are aligned with the titles in every line: widths do not change, and a cell that is too wide
+// shifts only its own line.
 func TestColumnsStayUnderTheirTitles(t *testing.T) {
 	var out bytes.Buffer
 	a := &app{out: &out, format: formatTable}
@@ -35,7 +35,7 @@ func TestColumnsStayUnderTheirTitles(t *testing.T) {
 	}
 }
 
-// Ranges of pool4 may stand in one word or in two.
+// Ranges of pool4 may be written in one word or in two.
 func TestPoolChangeTakesBothForms(t *testing.T) {
 	for args, want := range map[string][2]string{
 		"10.0.2.15 7000-8000": {"10.0.2.15", "7000-8000"},

@@ -13,7 +13,7 @@ func newPause(a *app) *cobra.Command {
 	return newSwitch(a, "pause", "stop translating; bindings and sessions stay", "paused; nat64ctl resume continues translation", (*control.Client).Pause)
 }
 
-// newSwitch returns a command that has the daemon do something, and says that it is done.
+// newSwitch returns a command that sends a request without arguments and prints a confirmation.
 func newSwitch(a *app, use, short, done string, do func(*control.Client, context.Context) error) *cobra.Command {
 	return &cobra.Command{
 		Use:   use,

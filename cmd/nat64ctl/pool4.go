@@ -33,7 +33,7 @@ func newPool4Add(a *app) *cobra.Command {
 		Use:   "add ADDRESS [PORTS]",
 		Short: "add addresses and ports",
 		Long: "Add addresses and ports to pool4.\n\n" + rangeHelp + `
-Without PORTS it is 1024-65535, and all Identifiers. What overlaps or touches a range of pool4 becomes one with it.`,
+Without PORTS it is 1024-65535, and all Identifiers. nat64d merges ranges that overlap or touch.`,
 		Example: "  nat64ctl pool4 add 10.0.2.15 7000-8000",
 		Args:    arguments(address, ports),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -50,7 +50,7 @@ func newPool4Remove(a *app) *cobra.Command {
 	var protocols protocolFlags
 	c := &cobra.Command{
 		Use:   "remove ADDRESS [PORTS]",
-		Short: "remove addresses and ports, and end what uses them",
+		Short: "remove addresses and ports, with their bindings and sessions",
 		Long: "Remove addresses and ports from pool4. Bindings and sessions that use them end.\n\n" + rangeHelp + `
 Without PORTS it is all ports of the address.`,
 		Example: "  nat64ctl pool4 remove 10.0.2.15 7000-7099 --udp",
@@ -86,7 +86,7 @@ func newPool4List(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"display"},
-		Short:   "show the ranges and how much of them is in use",
+		Short:   "show the ranges and their use",
 		Args:    none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			entries, err := a.client().Pool4(c.Context())
@@ -107,7 +107,7 @@ var pool4Columns = []column[control.Pool4Entry]{
 	{"STATE", "state", func(e control.Pool4Entry) string { return e.State }, nil},
 }
 
-// poolChange returns what the arguments ask for. Whether it makes sense is for the daemon to say.
+// poolChange returns the request for the arguments. The daemon checks them.
 func poolChange(args []string, p *protocolFlags, force bool) control.Pool4Change {
 	c := control.Pool4Change{Addresses: args[0], Protocols: p.names(), Force: force}
 	if len(args) > 1 {
@@ -118,7 +118,7 @@ func poolChange(args []string, p *protocolFlags, force bool) control.Pool4Change
 	return c
 }
 
-// printChange says what a change did; idle is for one that had nothing to do.
+// printChange prints the result of a change; idle is the text for no change.
 func (a *app) printChange(r control.Pool4Result, err error, idle string) error {
 	if err != nil {
 		return err
@@ -147,7 +147,7 @@ func (a *app) printChange(r control.Pool4Result, err error, idle string) error {
 	return nil
 }
 
-// changeRow is a line of csv about a change.
+// changeRow is a line of csv for a change.
 type changeRow struct {
 	action string
 	control.Pool4Range
@@ -172,14 +172,14 @@ func changeRows(r control.Pool4Result) (rows []changeRow) {
 	return rows
 }
 
-// span is consecutive addresses that have the same ports for the same protocols.
+// span is a range of consecutive addresses with the same ports and protocols.
 type span struct {
 	first, last netip.Addr
 	ports       string
 	protocols   []string
 }
 
-// sentences writes ranges as one would say them: the three protocols at once, and a subnet as a whole.
+// sentences returns sentences about ranges, which combine protocols and addresses.
 func sentences(ranges []control.Pool4Range) []string {
 	var lines []string
 	for _, s := range spans(byPorts(ranges)) {
@@ -192,7 +192,7 @@ func sentences(ranges []control.Pool4Range) []string {
 	return lines
 }
 
-// byPorts gathers the protocols of each address and ports, in the order in which they come.
+// byPorts collects the protocols for each address and ports, in the order of the input.
 func byPorts(ranges []control.Pool4Range) []span {
 	type key struct {
 		address netip.Addr
@@ -213,7 +213,7 @@ func byPorts(ranges []control.Pool4Range) []span {
 	return l
 }
 
-// spans joins neighbours that differ in nothing but an address that goes on.
+// spans combines consecutive addresses with the same ports and protocols.
 func spans(l []span) []span {
 	var joined []span
 	open := map[string]int{} // the last span of these ports and protocols

@@ -37,12 +37,12 @@ func newPool6List(a *app) *cobra.Command {
 	}
 }
 
-// newPool6Change returns add or remove, which differ in what they ask for.
+// newPool6Change returns command add or remove.
 func newPool6Change(a *app, verb, short string, do func(*control.Client, context.Context, control.Pool6Change) (control.Pool6Result, error)) *cobra.Command {
 	return &cobra.Command{
 		Use:     verb + " PREFIX",
 		Short:   short,
-		Long:    "PREFIX is an IPv6 prefix of length 32, 40, 48, 56, 64 or 96. Of several that contain an address, the longest counts.",
+		Long:    "PREFIX is an IPv6 prefix of length 32, 40, 48, 56, 64 or 96. If several prefixes contain an address, the longest match wins.",
 		Example: "  nat64ctl pool6 " + verb + " 2001:db8:64::/96",
 		Args:    arguments([]string{"PREFIX"}, nil),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -9,10 +9,10 @@ import (
 func newReload(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "reload",
-		Short: "have nat64d read its configuration file again; sessions stay",
-		Long: `Have nat64d read its configuration file and conf.d again, as SIGHUP does. All changes are made, or, when the
-configuration has a mistake or changes what needs a restart, none. Sessions stay, but for those that lose their prefix
-or their pool4 address.`,
+		Short: "make nat64d read its configuration again; sessions stay",
+		Long: `Make nat64d read its configuration file and conf.d again, like SIGHUP. nat64d applies all changes, or none if the
+configuration has a mistake or changes a key that needs a restart. Sessions stay, except those that lose their prefix or
+their pool4 address.`,
 		Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			r, err := a.client().Reload(c.Context())

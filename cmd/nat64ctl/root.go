@@ -14,17 +14,17 @@ import (
 	"nat64d/ops/control"
 )
 
-// app is what every command needs: the global flags and where to write.
+// app has the global flags and the outputs of all commands.
 type app struct {
 	socket    string
 	timeout   time.Duration
 	format    format
 	noHeaders bool
 	out, err  io.Writer
-	started   bool // the command line was understood: errors from here on are no longer about its form
+	started   bool // the command line is valid: later errors are not usage errors
 }
 
-// client returns the daemon to ask.
+// client returns a client for the control socket.
 func (a *app) client() *control.Client {
 	return &control.Client{Socket: a.socket, Timeout: a.timeout}
 }
@@ -73,7 +73,7 @@ func newRoot(a *app) *cobra.Command {
 		newStatus(a), newHealth(a), newPool4(a), newPool6(a), newBIB(a), newSession(a), newStats(a), newAddr(a), newDNS64(a),
 		newConfig(a), newGlobal(a), newReload(a), newPause(a), newResume(a), newVersion(a),
 	)
-	root.InitDefaultCompletionCmd() // now, so that it can be made to behave like the other groups
+	root.InitDefaultCompletionCmd() // early, so that asGroup applies to it
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
 			asGroup(c)
@@ -82,15 +82,15 @@ func newRoot(a *app) *cobra.Command {
 	return root
 }
 
-// group returns a command that only holds others.
+// group returns a command that only has subcommands.
 func group(use, short string) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short}
 	asGroup(c)
 	return c
 }
 
-// asGroup has a command that only holds others say which there are when it is called without one of them. Cobra
-// would print its help and call that a success.
+// asGroup makes a group without a subcommand a usage error that lists the subcommands. Cobra would print its help and
+// succeed.
 func asGroup(c *cobra.Command) {
 	c.SuggestionsMinimumDistance = 2
 	c.Args = func(c *cobra.Command, args []string) error {
@@ -115,7 +115,7 @@ func asGroup(c *cobra.Command) {
 	}
 }
 
-// arguments returns a check of the number of arguments, which names those that are missing.
+// arguments returns a check of the number of arguments. Its error names missing ones.
 func arguments(required, optional []string) cobra.PositionalArgs {
 	all := slices.Concat(required, optional)
 	return func(_ *cobra.Command, args []string) error {
@@ -129,5 +129,5 @@ func arguments(required, optional []string) cobra.PositionalArgs {
 	}
 }
 
-// none is the check of a command without arguments.
+// none is the check for a command without arguments.
 var none = arguments(nil, nil)

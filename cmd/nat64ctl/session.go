@@ -9,7 +9,7 @@ import (
 )
 
 func newSession(a *app) *cobra.Command {
-	c := group("session", "sessions: who talks with whom")
+	c := group("session", "show sessions")
 	c.AddCommand(newSessionList(a))
 	return c
 }
@@ -21,7 +21,7 @@ func newSessionList(a *app) *cobra.Command {
 		Aliases: []string{"display"},
 		Short:   "show sessions",
 		Long: `Show sessions, in no particular order: a client, the pool4 port that stands for it, and its IPv4 peer. The port of an
-ICMP query is its Identifier. A session without a client is a SYN from IPv4 that waits for one. csv and json also have
+ICMP query is its Identifier. A session without a client is a stored SYN from IPv4. csv and json also have
 the peer as the client sees it.`,
 		Args: none,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -57,7 +57,7 @@ var sessionColumns = []column[control.Session]{
 	{"STATE", "state", func(s control.Session) string { return cmp.Or(s.State, "-") }, func(s control.Session) string { return s.State }},
 }
 
-// known returns text, which is about the client of a session, or none for a stored SYN, whose client is not known.
+// known returns the text about the client of a session, or none for a stored SYN, which has no client.
 func known(s control.Session, none, text string) string {
 	if !s.Client.IsValid() {
 		return none

@@ -41,7 +41,7 @@ var counterColumns = []column[control.Counter]{
 	{"MEANING", "help", func(c control.Counter) string { return c.Help }, nil},
 }
 
-// labels writes the labels of a counter as a metric has them.
+// labels returns the labels of a counter in the notation of metrics.
 func labels(c control.Counter) string {
 	if len(c.Labels) == 0 {
 		return ""

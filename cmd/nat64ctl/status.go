@@ -15,7 +15,7 @@ import (
 func newStatus(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "show the state of nat64d at a glance",
+		Short: "show the state of nat64d",
 		Args:  none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := a.client().Status(c.Context())
@@ -27,11 +27,11 @@ func newStatus(a *app) *cobra.Command {
 	}
 }
 
-// field is one line about an object.
+// field is one line of output for an object.
 type field struct{ Name, Value string }
 
-// printFields writes an object: as lines for people, as it is in JSON, and in csv as one row for each of its values
-// under the path of its JSON key.
+// printFields writes an object: one line per field, the object as JSON, or in csv a row per value with the path of its JSON
+// key.
 func printFields(a *app, object any, lines []field) error {
 	if a.format == formatJSON {
 		return printObject(a.out, object)
@@ -56,7 +56,7 @@ func printFields(a *app, object any, lines []field) error {
 	return printAll(a, columns, lines)
 }
 
-// flatten appends the values below a JSON value, each with its path.
+// flatten appends the values in a JSON value, each with its path.
 func flatten(fs []field, path string, v any) []field {
 	switch v := v.(type) {
 	case map[string]any:

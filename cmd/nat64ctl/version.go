@@ -12,7 +12,7 @@ import (
 // version is set by the linker (-X main.version=…).
 var version string
 
-// ownVersion returns what this binary was built from.
+// ownVersion returns the version of this binary.
 func ownVersion() control.Version {
 	v := control.Version{Version: version, Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
@@ -30,7 +30,7 @@ func ownVersion() control.Version {
 	return v
 }
 
-// versions is what the version command shows.
+// versions is the output of the version command.
 type versions struct {
 	Client control.Version  `json:"nat64ctl"`
 	Daemon *control.Version `json:"nat64d,omitempty"`
@@ -40,7 +40,7 @@ func newVersion(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "show the versions of nat64ctl and of the running nat64d",
-		Long:  "Show the versions of nat64ctl and of the running nat64d. nat64ctl --version asks no daemon.",
+		Long:  "Show the versions of nat64ctl and of the running nat64d. nat64ctl --version does not connect to nat64d.",
 		Args:  none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			v := versions{Client: ownVersion()}
@@ -58,7 +58,7 @@ func newVersion(a *app) *cobra.Command {
 	}
 }
 
-// words writes a version for people.
+// words returns a version as a phrase.
 func words(v control.Version) string {
 	s := v.Version
 	if v.Revision != "" {

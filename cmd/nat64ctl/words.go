@@ -8,7 +8,7 @@ import (
 	"nat64d/ops/control"
 )
 
-// human writes a duration in its two largest units.
+// human returns a duration in its two largest units.
 func human(s control.Seconds) string {
 	d := time.Duration(s).Round(time.Second)
 	day := 24 * time.Hour
@@ -24,12 +24,12 @@ func human(s control.Seconds) string {
 	}
 }
 
-// seconds writes a duration for machines.
+// seconds returns a duration in seconds for scripts.
 func seconds(s control.Seconds) string {
 	return fmt.Sprintf("%.3f", time.Duration(s).Seconds())
 }
 
-// count writes a number of things.
+// count returns a number with its noun.
 func count[N int | uint64](n N, thing string) string {
 	plural := "s"
 	switch {
@@ -41,10 +41,10 @@ func count[N int | uint64](n N, thing string) string {
 	return fmt.Sprintf("%d %s%s", n, thing, plural)
 }
 
-// past says that what a verb asks for is done.
+// past returns the past participle of a verb.
 func past(verb string) string { return strings.TrimSuffix(verb, "e") + "ed" }
 
-// and joins words as a sentence does.
+// and joins words with commas and "and".
 func and(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
