@@ -1,8 +1,9 @@
 //go:build linux
 
-// Package afpacket carries IP packets between the Ethernet NICs of Linux (RFC 894, RFC 2464) and byte slices, in
-// batches, over AF_PACKET sockets (packet(7)). Super-packets of up to 64 KiB and half-done checksums pass as they are,
-// described by a packet.Offload: a NIC's or a veth's segmentation offload is what makes a gateway in user space fast.
+// Package afpacket transfers batches of IP packets between the Ethernet NICs of Linux (RFC 894, RFC 2464) and byte
+// slices, using AF_PACKET sockets (packet(7)). Super-packets of up to 64 KiB and partial checksums are passed on
+// unchanged, described by a packet.Offload: a gateway in user space owes its speed to the segmentation offload of
+// NICs and veths.
 package afpacket
 
 import (
@@ -14,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Family says which packets a port receives. The zero value is neither and is refused.
+// Family selects the packets that a port receives. The zero value is invalid.
 type Family uint8
 
 // The families.
@@ -35,7 +36,7 @@ func (f Family) String() string {
 	return "none"
 }
 
-// etherType returns the number that stands for the family in an Ethernet header.
+// etherType returns the EtherType of the family.
 func (f Family) etherType() uint32 {
 	if f == IPv4 {
 		return unix.ETH_P_IP
@@ -43,21 +44,21 @@ func (f Family) etherType() uint32 {
 	return unix.ETH_P_IPV6
 }
 
-// Engine is a way of getting packets from the kernel. All of them deliver the same frames; they differ in what a
-// packet costs.
+// Engine is a method of receiving packets from the kernel. All engines deliver the same frames; they differ in the
+// cost per packet.
 type Engine uint8
 
-// The engines, the fastest first. Costs are processor time a small packet, measured on veth.
+// The engines, fastest first. Costs are processor time per small packet, measured on veth.
 const (
-	Auto   Engine = iota // Ring, or Mmsg where the kernel has no ring for us, or no filter that is safe for one
-	Ring                 // a ring in shared memory (TPACKET_V2), no system call while there is work: 1.6 µs
-	Mmsg                 // recvmmsg, a batch of packets for one system call: 2.3 µs
-	Simple               // a system call for each packet, on package mdlayher/packet: 4.4 µs
+	Auto   Engine = iota // Ring, or Mmsg if the kernel provides no ring, or no filter that is safe for one
+	Ring                 // a ring in shared memory (TPACKET_V2), no system call under load: 1.6 µs
+	Mmsg                 // recvmmsg, a batch of packets per system call: 2.3 µs
+	Simple               // one system call per packet, with package mdlayher/packet: 4.4 µs
 )
 
 var engineNames = [...]string{Auto: "auto", Ring: "ring", Mmsg: "mmsg", Simple: "simple"}
 
-// String returns the engine's name as ParseEngine reads it.
+// String returns the engine's name as accepted by ParseEngine.
 func (e Engine) String() string { return engineNames[e] }
 
 // ParseEngine returns the engine called s.
@@ -70,22 +71,22 @@ func ParseEngine(s string) (Engine, error) {
 	return Auto, fmt.Errorf("afpacket: engine %q: must be auto, ring, mmsg or simple", s)
 }
 
-// batch is how many packets one Receive returns at most, and how many a system call sends but for Simple.
+// batch is the maximum number of packets of one Receive, and of one system call for sending, except with Simple.
 const batch = 64
 
-// Options say how to open a port. The zero value of everything but Interface and Family is a good choice.
+// Options are the parameters of a port. The zero values of all fields except Interface and Family are good defaults.
 type Options struct {
 	Interface string // name of the NIC, which must be an Ethernet one
-	Family    Family // which packets are received; a sender has no need of it
-	Engine    Engine // how they are received
-	// BusyPoll is how long Receive looks for packets without sleeping, before it sleeps. It takes the waking up out of a
-	// round trip and a processor away from everything else. 0: not at all.
+	Family    Family // packets to receive; not used by a sender
+	Engine    Engine // how packets are received
+	// BusyPoll is how long Receive polls for packets before it sleeps. Polling removes the wake-up from a round trip,
+	// but uses a whole processor. 0: no polling.
 	BusyPoll time.Duration
-	// Group is the number, in this network namespace, of the ports that share the packets of a NIC and family. The
-	// packets of a flow, in one direction, always go to the same port. 0: this port receives all. Simple knows no
-	// groups.
+	// Group is the number, in this network namespace, of the ports that share the packets of a NIC and family. All
+	// packets of a flow in one direction go to the same port. 0: this port receives all packets. Simple does not
+	// support groups.
 	Group uint16
-	// NoBursts has each packet sent by itself, even where the kernel would take several at once.
+	// NoBursts sends each packet separately, even if the kernel could accept several at once.
 	NoBursts bool
 }
 
@@ -94,13 +95,14 @@ func (o Options) check() error {
 	case o.Engine > Simple:
 		return fmt.Errorf("afpacket: engine %d: must be Auto, Ring, Mmsg or Simple", o.Engine)
 	case o.Group != 0 && o.Engine == Simple:
-		return errors.New("afpacket: the simple engine has one port for all packets: take ring or mmsg for several workers")
+		return errors.New("afpacket: the simple engine supports only one worker: use ring or mmsg for several workers")
 	}
 	return nil
 }
 
-// Open opens a port that receives the packets of one family from a NIC and sends packets of either. It needs
-// CAP_NET_RAW and CAP_NET_ADMIN; Ring also CAP_BPF and CAP_PERFMON. A NIC whose link is down can be opened: its packets come once the link is up.
+// Open opens a port that receives the packets of one family from a NIC and sends packets of either family. It needs
+// CAP_NET_RAW and CAP_NET_ADMIN; Ring also needs CAP_BPF and CAP_PERFMON. The link of the NIC may be down: the port
+// receives packets once it is up.
 func Open(o Options) (*Port, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -113,14 +115,14 @@ func Open(o Options) (*Port, error) {
 		return nil, err
 	}
 	if err := p.openReceiver(ifi, o); err != nil {
-		_ = p.Close() // the first error is the one to tell
+		_ = p.Close() // the first error is the relevant one
 		return nil, fmt.Errorf("afpacket: %s: %w", o.Interface, err)
 	}
 	return p, nil
 }
 
-// OpenSender opens a port that sends and does not receive: its Receive returns an error. A gateway's worker has one
-// on the NIC that its translated packets leave by.
+// OpenSender opens a port that only sends: its Receive returns an error. A worker uses one on the NIC for its
+// translated packets.
 func OpenSender(o Options) (*Port, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -142,7 +144,7 @@ func openSender(o Options) (*Port, *net.Interface, error) {
 	return p, ifi, nil
 }
 
-// openReceiver adds the receiving half to a sender. With Auto a ring that cannot be had is no failure.
+// openReceiver adds the receiving half to a sender. With Auto it falls back from the ring to recvmmsg.
 func (p *Port) openReceiver(ifi *net.Interface, o Options) error {
 	engine := o.Engine
 	if engine == Auto {

@@ -16,33 +16,33 @@ import (
 	"nat64d/packet"
 )
 
-// One system call sends a burst, and the kernel runs no soft interrupts until the whole burst is sent. sendmmsg lets them run
-// after each packet, which is a third of its cost; in a flood they then process packets that will be dropped anyway before the
-// next packet is sent.
+// One system call sends a burst, and the kernel runs no soft interrupts until the whole burst is sent. With sendmmsg
+// they run after each packet, which takes a third of its cost; in a flood they process packets that will be dropped
+// anyway before the next packet is sent.
 const (
 	burstMost  = 64        // packets of a burst
-	burstLeast = 4         // a smaller burst costs more than messages: the kernel takes 2 µs to make the socket buffer to clone
-	slotHead   = 16        // length and result of a packet, in front of it
-	burstSlot  = 2048 + 64 // a line more than a power of two, or the small packets of a burst would share a few sets of the cache
+	burstLeast = 4         // a smaller burst costs more than messages: the kernel takes 2 µs to create the socket buffer to clone
+	slotHead   = 16        // length and result of a packet, before its contents
+	burstSlot  = 2048 + 64 // a cache line more than a power of two, otherwise the small packets of a burst would share a few cache sets
 	burstFrame = burstSlot - slotHead
 )
 
-// burst sends packets through a BPF program (BPF_PROG_TYPE_SCHED_CLS) that is attached to nothing. We run it ourselves
-// (BPF_PROG_TEST_RUN) on a packet that goes nowhere; it redirects copies of that packet, with the contents that it finds in a
-// map shared with us, to the NIC. The copies pass the queueing discipline, captures and the driver, as packets from a socket do;
-// but a generic XDP program at the other end of a veth pair does not see them. It takes CAP_BPF, besides CAP_NET_ADMIN, and
-// Linux 5.13.
+// burst sends packets through a BPF program (BPF_PROG_TYPE_SCHED_CLS) that is not attached to anything.
+// BPF_PROG_TEST_RUN runs it on a dummy packet; the program redirects copies of that packet to the NIC, with contents
+// from a map shared with this process. The copies pass the queueing discipline, captures and the driver like packets
+// from a socket, but a generic XDP program at the other end of a veth pair does not see them. Bursts need CAP_BPF in
+// addition to CAP_NET_ADMIN, and Linux 5.13.
 //
-// The program finds the NIC by its number in the namespace of the calling thread. So a burst is only for threads of the namespace
-// that it was made in; here tells the others apart.
+// The program identifies the NIC by its index in the namespace of the calling thread. So only threads in the
+// namespace in which the burst was created may use it; here checks this.
 type burst struct {
 	program *ebpf.Program
 	memory  *ebpf.Map
-	slots   []byte // the map's only value
-	longest int    // of the frames that the NIC takes
+	slots   []byte // the only value of the map
+	longest int    // length of the longest frame that the NIC accepts
 	run     testRun
 	home    namespace
-	thread  int // the thread seen last, and
+	thread  int // thread of the last check, and its result
 	atHome  bool
 }
 
@@ -57,22 +57,22 @@ type testRun struct {
 	flags, cpu, batch, pad uint32
 }
 
-// newBurst makes what sends bursts on a NIC.
+// newBurst returns a burst for a NIC.
 func newBurst(ifi *net.Interface) (b *burst, err error) {
 	b = &burst{longest: min(burstFrame, packet.EthLen+ifi.MTU)}
 	if b.home, err = threadNamespace(); err != nil {
 		return nil, err
 	}
 	if err := b.load(ifi.Index); err != nil {
-		_ = b.close() // the first error is the one to tell
+		_ = b.close() // the first error is the relevant one
 		return nil, err
 	}
 	b.run = testRun{program: uint32(b.program.FD()), repeat: 1, in: uint64(uintptr(unsafe.Pointer(&b.slots[slotHead])))}
 	return b, nil
 }
 
-// load makes the map, maps its value into memory, and loads the program. The mapping is our own: ebpf.Memory can only be read and
-// written by copying, but put completes checksums in place.
+// load creates the map, maps its value into memory, and loads the program. The mapping is our own: ebpf.Memory can
+// only be read and written by copying, but put completes checksums in place.
 func (b *burst) load(ifindex int) (err error) {
 	b.memory, err = ebpf.NewMap(&ebpf.MapSpec{
 		Name: "nat64d_burst", Type: ebpf.Array, KeySize: 4, ValueSize: burstMost * burstSlot, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE,
@@ -93,9 +93,9 @@ func (b *burst) load(ifindex int) (err error) {
 	return nil
 }
 
-// burstProgram returns the program. For each slot up to the first of length 0 it gives the packet that length and the slot's
-// content, sends a copy, and stores the result in the slot. It has no loop: without CAP_PERFMON the verifier lets no
-// pointer reach the end of the map, where one would stand after the last round.
+// burstProgram returns the program. For each slot up to the first of length 0 it sets the length and content of the
+// packet from the slot, sends a copy, and stores the result in the slot. The loop is unrolled: without CAP_PERFMON
+// the verifier does not allow a pointer to the end of the map, where it would be after the last iteration.
 func burstProgram(memory int, ifindex int32) asm.Instructions {
 	const skb, slot, length, end = asm.R6, asm.R8, asm.R9, "end" // calls preserve these registers
 	code := asm.Instructions{
@@ -108,7 +108,7 @@ func burstProgram(memory int, ifindex int32) asm.Instructions {
 		}
 		code = append(code,
 			asm.LoadMem(length, slot, 0, asm.Word),
-			asm.JLT.Imm(length, 1, end), // older verifiers do not conclude from "not 0" that it is 1 or more
+			asm.JLT.Imm(length, 1, end), // older verifiers do not infer from "not 0" that it is at least 1
 			asm.JGT.Imm(length, burstFrame, end),
 
 			asm.Mov.Reg(asm.R1, skb), asm.Mov.Reg(asm.R2, length), asm.Mov.Imm(asm.R3, 0),
@@ -128,7 +128,8 @@ func burstProgram(memory int, ifindex int32) asm.Instructions {
 	return append(code, asm.Mov.Imm(asm.R0, 0).WithSymbol(end), asm.Return())
 }
 
-// here reports whether the calling thread is in the NIC's namespace. Workers stay on their threads, so it is looked up once.
+// here reports whether the calling thread is in the NIC's namespace. Workers stay on their threads, so the result is
+// cached.
 func (b *burst) here() bool {
 	if t := unix.Gettid(); t != b.thread {
 		ns, err := threadNamespace()
@@ -137,9 +138,9 @@ func (b *burst) here() bool {
 	return b.atHome
 }
 
-// suits reports whether the packet can be part of a burst whose first packet is first: it is no super-packet, not too long, so that
-// only the link can refuse it, and of the same family. The copies all have room for the longest, as packets that a NIC received
-// have: receivers on this machine have their buffers charged for it.
+// suits reports whether the packet can be part of a burst that starts with first: it is not a super-packet, it is
+// short enough that only the link can refuse it, and it is of the same family. All copies have the size of the
+// longest packet, like packets received by a NIC; local receivers account for that size.
 func (b *burst) suits(o, first *packet.Out) bool {
 	const family = packet.Headroom - 2
 	return o.Offload.GSO == packet.GSONone && len(o.More) == 0 && frameLen(o) <= b.longest &&
@@ -148,7 +149,7 @@ func (b *burst) suits(o, first *packet.Out) bool {
 
 func frameLen(o *packet.Out) int { return len(o.Head) - packet.VnetLen + len(o.Payload) }
 
-// next returns where in out the next burst is, and how many packets it has: 0 if there is none.
+// next returns the index in out and the length of the next burst, or length 0 if there is none.
 func (b *burst) next(out []packet.Out) (first, n int) {
 	for first < len(out) {
 		for n = 0; n < burstMost && first+n < len(out) && b.suits(&out[first+n], &out[first]); n++ {
@@ -161,12 +162,12 @@ func (b *burst) next(out []packet.Out) (first, n int) {
 	return first, 0
 }
 
-// unsent is what a slot holds until the program has got to it, and 0 afterwards if all is well. Anything else means that a packet
-// has been lost: this one or, as NET_XMIT_CN may mean, another one of the queue.
+// unsent marks a slot that the program has not processed; 0 means success. Any other result means that a packet was
+// lost: this one or, with NET_XMIT_CN, possibly another one in the queue.
 const unsent = 1 << 31
 
-// send sends a burst. It returns how many packets the kernel has looked at, from the first on, and how many of these it refused.
-// It looks at fewer than all of them if it lacks memory, or if it will not run the program.
+// send sends a burst. It returns how many packets the kernel has processed, from the first on, and how many of these
+// it refused. The kernel processes only some of them if it lacks memory, and none if it cannot run the program.
 func (b *burst) send(out []packet.Out) (done, refused int) {
 	longest := 0
 	for i := range out {
@@ -175,9 +176,9 @@ func (b *burst) send(out []packet.Out) (done, refused int) {
 	if len(out) < burstMost {
 		binary.NativeEndian.PutUint32(b.slots[len(out)*burstSlot:], 0)
 	}
-	// The packet that the copies are made of must have their family, and grows to their length at most once if it has it from the
-	// start: the first one's slot is as good as any, whatever lies behind that packet.
-	b.run.sizeIn, b.run.sizeOut = uint32(longest), 0 // the kernel has written the latter, and would take it for a limit
+	// The dummy packet needs the family of the burst and grows at most once if it starts with the maximum length. The
+	// first slot serves as dummy packet; the bytes after its packet do not matter.
+	b.run.sizeIn, b.run.sizeOut = uint32(longest), 0 // the kernel has overwritten the latter, and would interpret it as a limit
 	b.kick()
 	for ; done < len(out); done++ {
 		switch binary.NativeEndian.Uint32(b.slots[done*burstSlot+4:]) {
@@ -210,13 +211,14 @@ func (b *burst) put(i int, o *packet.Out) int {
 	return n
 }
 
-// kick runs the program. The call is raw: ebpf.Program.Run would fill in union bpf_attr anew for each burst and have the Go
-// scheduler prepare for a call that blocks, which this one does not. It ignores the result of the call: each slot has its own.
+// kick runs the program. It uses a raw system call: ebpf.Program.Run would initialize union bpf_attr for each burst
+// and make the Go scheduler prepare for a blocking call, which this one is not. The result of the call is ignored,
+// because each slot has its own result.
 func (b *burst) kick() {
 	_, _, _ = unix.RawSyscall(unix.SYS_BPF, unix.BPF_PROG_TEST_RUN, uintptr(unsafe.Pointer(&b.run)), unsafe.Sizeof(b.run))
 }
 
-// close frees everything.
+// close frees all resources.
 func (b *burst) close() error {
 	var errs []error
 	if b.slots != nil {

@@ -14,8 +14,8 @@ import (
 	"nat64d/test/dissect"
 )
 
-// unfinished returns a UDP packet over IPv6 whose checksum is still to be completed. The checksum of number 0 comes out as 0, which
-// stands for none. Every other one is long.
+// unfinished returns a UDP packet over IPv6 with a partial checksum. For number 0 the complete checksum is 0, which
+// UDP transmits as 0xffff. Every other packet is long.
 func unfinished(number int) (ip []byte, offload packet.Offload) {
 	ip = append(small(number, packet.UDPLen), byte(number), 0, 0, 0)
 	ip = append(ip, make([]byte, number%2*1200)...)
@@ -33,14 +33,14 @@ func unfinished(number int) (ip []byte, offload packet.Offload) {
 	return ip, packet.Offload{Checksum: packet.ChecksumPartial, CsumStart: packet.IPv6Len, CsumOffset: packet.UDPChecksum}
 }
 
-// TestBurstsFinishChecksums also shows that there are bursts: a packet that leaves as a message arrives over a veth pair with its
-// checksum unfinished.
-func TestBurstsFinishChecksums(t *testing.T) {
+// A packet that is sent as a message arrives over a veth pair with a partial checksum, so this test also shows that
+// bursts are used.
+func TestBurstsCompleteChecksums(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		o      afpacket.Options
-		inside bool // the sending thread is in the NIC's namespace
+		inside bool // the sending thread is in the namespace of the NIC
 		bursts bool
 	}{
 		{"by default", afpacket.Options{}, true, true},
@@ -80,8 +80,8 @@ func TestBurstsFinishChecksums(t *testing.T) {
 	}
 }
 
-// TestBurstsAmongOthers mixes what can leave in bursts with what cannot, in every rhythm, and loses no order.
-func TestBurstsAmongOthers(t *testing.T) {
+// Packets that can and cannot be sent in bursts, in all combinations, stay in order.
+func TestBurstsKeepOrderAmongMessages(t *testing.T) {
 	t.Parallel()
 	left, right := newWire(t)
 	left.enter(t)
@@ -103,8 +103,8 @@ func TestBurstsAmongOthers(t *testing.T) {
 	}
 }
 
-// TestBurstOnALinkThatIsDown and gone, as messages would be.
-func TestBurstOnALinkThatIsDown(t *testing.T) {
+// A burst on a link that is down, or on a deleted NIC, is refused like messages.
+func TestBurstOnDownLink(t *testing.T) {
 	t.Parallel()
 	left, right := newWire(t)
 	left.enter(t)
@@ -116,10 +116,10 @@ func TestBurstOnALinkThatIsDown(t *testing.T) {
 
 	ok(t, left.links.LinkSetDown(left.link(t)))
 	if refused, err := tx.Send(out); refused != len(out) || err != nil {
-		t.Errorf("Send on a link that is down: %d, %v; want %d refused", refused, err, len(out))
+		t.Errorf("Send with the link down: %d, %v; want %d refused", refused, err, len(out))
 	}
 	ok(t, left.links.LinkDel(left.link(t)))
 	if refused, err := tx.Send(out); refused != len(out) || err == nil {
-		t.Errorf("Send on a NIC that is gone: %d, %v; want %d refused and an error", refused, err, len(out))
+		t.Errorf("Send on a deleted NIC: %d, %v; want %d refused and an error", refused, err, len(out))
 	}
 }

@@ -27,7 +27,7 @@ func round(tb testing.TB, tx, rx *afpacket.Port, out []packet.Out, fs []packet.F
 	}
 }
 
-// mixed makes out a batch of small packets, with super-packets among them if every is not 0.
+// mixed returns a batch of small packets; if every is not 0, every n-th is a super-packet.
 func mixed(n, every int, from, to *end) []packet.Out {
 	out := make([]packet.Out, n)
 	for i := range out {
@@ -40,11 +40,11 @@ func mixed(n, every int, from, to *end) []packet.Out {
 	return out
 }
 
-func TestNothingIsAllocated(t *testing.T) {
+func TestSendAndReceiveDoNotAllocate(t *testing.T) {
 	for _, e := range engines {
 		t.Run(e.String(), func(t *testing.T) {
 			left, right := newWire(t)
-			left.enter(t) // so that there are bursts
+			left.enter(t) // so that bursts are used
 			o := afpacket.Options{Family: afpacket.IPv6, Engine: e}
 			tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
 			out, fs := mixed(16, 6, left, right), make([]packet.Frame, 64)
@@ -59,19 +59,19 @@ func TestNothingIsAllocated(t *testing.T) {
 				}
 			}
 			if n := testing.AllocsPerRun(50, idle(0)); n != 0 {
-				t.Errorf("%v allocations for a look in vain", n)
+				t.Errorf("%v allocations for a Receive without packets", n)
 			}
 			if e == afpacket.Simple {
-				return // the network poller makes an error of each wait in vain
+				return // the network poller returns an error for each timeout
 			}
 			if n := testing.AllocsPerRun(5, idle(time.Millisecond)); n != 0 {
-				t.Errorf("%v allocations for a wait in vain", n)
+				t.Errorf("%v allocations for a wait without packets", n)
 			}
 		})
 	}
 }
 
-// BenchmarkWire sends and receives batches over a veth pair; its cost includes the kernel's on both sides.
+// BenchmarkWire sends and receives batches over a veth pair; its result includes the kernel's cost on both sides.
 func BenchmarkWire(b *testing.B) {
 	for _, e := range engines {
 		for _, c := range []struct {

@@ -10,28 +10,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// snapLen is more than any frame that we take, so that the filter truncates none.
+// snapLen exceeds the length of any accepted frame, so that the filter truncates none.
 const snapLen = 1 << 20
 
-// refuseAll is the filter of a socket that is not ready yet.
+// refuseAll is the filter of a socket during its set-up.
 var refuseAll = []bpf.RawInstruction{{Op: unix.BPF_RET | unix.BPF_K}}
 
-// vlanID is the part of a tag (TCI) that numbers the VLAN. A frame of VLAN 0 belongs to none: its tag carries a priority only
-// (IEEE 802.1Q, priority-tagged), and it is received as if it had no tag.
+// vlanID is the mask of the VLAN ID in a tag (TCI). A frame with VLAN ID 0 is priority-tagged (IEEE 802.1Q): it
+// belongs to no VLAN, and the host receives it like an untagged frame.
 const vlanID = 0x0fff
 
-// Where the tags that are still in a frame lie, and the EtherType behind each. The kernel has moved the outermost tag to the
-// metadata; maxTags more are looked at.
+// Offsets of the tags that remain in a frame, and of the EtherType after each. The kernel has moved the outermost tag
+// to the metadata; the filter examines maxTags more.
 const (
 	firstTag = 14
 	tagLen   = 4
 	maxTags  = 2
 )
 
-// filter returns the program by which the kernel chooses the packets of a port, before any work is done for the
-// others. By then it has moved a VLAN tag from the frame to its metadata, so a tagged frame looks like an untagged
-// one: the tag must be asked for. What is not addressed to this host's NIC (multicast, another's frame on a NIC in
-// promiscuous mode) is not for a router either. A ring has a screen instead, which decides alike.
+// filter returns the classic BPF program that selects the packets of a port, before the kernel does any other work
+// for them. The kernel has moved a VLAN tag from the frame to its metadata, so a tagged frame looks like an untagged
+// one: the filter must check the metadata. Frames that are not addressed to this host's NIC (multicast, or frames of
+// other stations in promiscuous mode) are not for a router. A ring has a screen instead, which makes the same
+// decisions.
 func filter(f Family) ([]bpf.RawInstruction, error) {
 	const refuse = "refuse"
 	p := classic{}
@@ -42,7 +43,7 @@ func filter(f Family) ([]bpf.RawInstruction, error) {
 	p.add(bpf.LoadExtension{Num: bpf.ExtVLANTag})
 	p.jump(bpf.JumpBitsSet, vlanID, refuse)
 	p.label("type")
-	p.add(bpf.LoadExtension{Num: bpf.ExtProto}) // the EtherType, without a look at the frame, which is not in the cache yet
+	p.add(bpf.LoadExtension{Num: bpf.ExtProto}) // the EtherType from the metadata; the frame is not in the cache yet
 	p.jump(bpf.JumpEqual, f.etherType(), "accept")
 	for n := range uint32(maxTags) {
 		p.jump(bpf.JumpEqual, unix.ETH_P_8021Q, fmt.Sprint("tag", n))
@@ -60,10 +61,11 @@ func filter(f Family) ([]bpf.RawInstruction, error) {
 	return p.assemble()
 }
 
-// classic is a classic BPF program whose jumps name their targets. A jump goes forward, to a label that is placed later.
+// classic is a classic BPF program with labels as jump targets. Jumps only go forward, to a label that is defined
+// later.
 type classic struct {
 	code    []bpf.Instruction
-	targets map[int]string // by the number of a jump
+	targets map[int]string // by index of the jump
 	labels  map[string]int
 }
 
@@ -76,7 +78,7 @@ func (p *classic) label(name string) {
 	p.labels[name] = len(p.code)
 }
 
-// jump goes to a label if the condition holds.
+// jump jumps to a label if the condition holds.
 func (p *classic) jump(c bpf.JumpTest, value uint32, label string) {
 	if p.targets == nil {
 		p.targets = map[int]string{}
@@ -98,7 +100,7 @@ func (p *classic) assemble() ([]bpf.RawInstruction, error) {
 	return program, nil
 }
 
-// attach puts the filter on the socket.
+// attach attaches the filter to the socket.
 func (s *socket) attach(program []bpf.RawInstruction) error {
 	p := unix.SockFprog{
 		Len: uint16(len(program)),

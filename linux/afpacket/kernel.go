@@ -8,14 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// UDPSuperPackets says whether super-packets of UDP pass packet sockets: from Linux 6.2 on (VIRTIO_NET_HDR_GSO_UDP_L4). Kernels
-// before that refuse to send them, and drop those that they have made themselves where rx-udp-gro-forwarding is on.
+// UDPSuperPackets reports whether packet sockets support super-packets of UDP, which they do since Linux 6.2
+// (VIRTIO_NET_HDR_GSO_UDP_L4). Older kernels refuse to send them, and drop those that they have built themselves
+// because of rx-udp-gro-forwarding.
 func UDPSuperPackets() bool {
 	var name unix.Utsname
 	return unix.Uname(&name) == nil && atLeast(unix.ByteSliceToString(name.Release[:]), 6, 2)
 }
 
-// atLeast compares the beginning of a kernel's release. One that does not begin with a version is no such kernel.
+// atLeast reports whether a kernel's release is at least major.minor. It returns false for a release without a
+// version number.
 func atLeast(release string, major, minor int) bool {
 	var a, b int
 	n, _ := fmt.Sscanf(release, "%d.%d", &a, &b)

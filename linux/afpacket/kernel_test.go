@@ -13,6 +13,6 @@ func TestKernelVersions(t *testing.T) {
 		}
 	}
 	if !UDPSuperPackets() {
-		t.Error("this kernel has no super-packets of UDP: the tests need Linux 6.2")
+		t.Error("this kernel does not support super-packets of UDP: the tests need Linux 6.2")
 	}
 }

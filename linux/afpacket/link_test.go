@@ -13,8 +13,8 @@ import (
 	"nat64d/packet"
 )
 
-// idle checks that Receive finds nothing, reports nothing and sleeps rather than spins. A Receive or two may return
-// early, with the news that the link went down or because of a signal.
+// idle checks that Receive returns no packets and no error, and sleeps. One or two calls may return early, because
+// the link went down or because of a signal.
 func idle(t *testing.T, p *afpacket.Port) {
 	t.Helper()
 	const wait, times, early = 20 * time.Millisecond, 6, 3
@@ -42,7 +42,7 @@ func TestLinkDownAndUp(t *testing.T) {
 			ok(t, left.links.LinkSetDown(left.link(t)))
 			idle(t, rx)
 			if refused, err := tx.Send([]packet.Out{out, out, out}); refused != 3 || err != nil {
-				t.Fatalf("Send on a link that is down: %d, %v; want 3 refused", refused, err)
+				t.Fatalf("Send with the link down: %d, %v; want 3 refused", refused, err)
 			}
 			ok(t, right.links.LinkSetUp(right.link(t)))
 			ok(t, left.links.LinkSetUp(left.link(t)))
@@ -54,10 +54,10 @@ func TestLinkDownAndUp(t *testing.T) {
 	})
 }
 
-// TestLinkDownAmongSuperPackets has the news that the link is down arrive between large frames that wait.
+// The notification that the link is down arrives while large frames wait in the queue.
 func TestLinkDownAmongSuperPackets(t *testing.T) {
 	eachEngine(t, func(t *testing.T, o afpacket.Options, left, right *end) {
-		witness := right.open(t, o) // sees the packets after rx, since the kernel serves its taps last come, first served
+		witness := right.open(t, o) // receives the packets after rx, because the kernel serves packet sockets in reverse order of their creation
 		tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
 		for i := range 4 {
 			ip, offload := super(i, 30000+i)
@@ -86,8 +86,8 @@ func TestOpenedWhileLinkDown(t *testing.T) {
 	})
 }
 
-// TestDeletion deletes a NIC whose link is up, and one whose link has long been down, of which the kernel tells a
-// socket nothing.
+// TestDeletion deletes a NIC whose link is up, and one whose link has been down for a while, which the kernel does
+// not report to a socket.
 func TestDeletion(t *testing.T) {
 	for _, down := range []bool{false, true} {
 		name := map[bool]string{false: "up", true: "down"}[down]

@@ -17,15 +17,15 @@ type message struct {
 	length uint32 // bytes received or sent
 }
 
-// The longest frame that is received: a super-packet of as many bytes as the kernel makes (GSO_MAX_SIZE, "BIG TCP"), and what
-// comes in front of it.
+// The length of the longest received frame: the kernel's largest super-packet (GSO_MAX_SIZE, "BIG TCP") and the
+// headers before it.
 const (
 	maxSuper  = 8 * 65535
 	bufferLen = packet.Headroom + maxTags*tagLen + maxSuper + 64
 )
 
-// inbox is a fixed set of messages, each with a buffer that any packet fits. The memory is the kernel's, used page by page as
-// it is touched: few packets are longer than the MTU, and hardly any longer than 64 KiB.
+// inbox is a fixed set of messages, each with a buffer for the longest packet. The kernel allocates its pages on
+// first use: few packets are longer than the MTU, and hardly any longer than 64 KiB.
 type inbox struct {
 	buffers  []byte
 	vectors  []unix.Iovec
@@ -37,7 +37,7 @@ func newInbox(n int) (b inbox, err error) {
 	if err != nil {
 		return inbox{}, fmt.Errorf("mmap of %d bytes for received packets: %w", n*bufferLen, err)
 	}
-	_ = unix.Madvise(b.buffers, unix.MADV_NOHUGEPAGE) // without it all of the memory may be taken; it is no failure
+	_ = unix.Madvise(b.buffers, unix.MADV_NOHUGEPAGE) // without it the kernel may allocate all pages; a failure is harmless
 	b.vectors, b.messages = make([]unix.Iovec, n), make([]message, n)
 	for i := range n {
 		b.vectors[i].Base = &b.buffers[i*bufferLen]
@@ -58,8 +58,8 @@ func (b *inbox) close() error {
 	return unix.Munmap(buffers)
 }
 
-// frame makes f the packet that message i has received. It reports false, and counts why, if that is not whole or cannot be
-// described.
+// frame sets f to the packet that message i has received. It returns false, and counts the reason, if the packet is
+// truncated or cannot be represented.
 func (b *inbox) frame(i int, f *packet.Frame, lost *packet.Drops) bool {
 	m := &b.messages[i]
 	if m.hdr.Flags&unix.MSG_TRUNC != 0 {
@@ -74,11 +74,11 @@ func (b *inbox) frame(i int, f *packet.Frame, lost *packet.Drops) bool {
 	return true
 }
 
-// The system calls below are made without telling the Go scheduler: that saves some 15 % of the cost of a packet where
-// packets are received one by one. They return at once, or else a signal ends them, and the scheduler sends one to a
-// thread that it waits for.
+// The system calls below bypass the Go scheduler, which saves about 15 % of the cost of a packet where packets are
+// received one by one. They return immediately or are interrupted by a signal, which the scheduler sends to a thread
+// that it waits for.
 
-// recvmmsg receives as many messages as there are, up to len(ms).
+// recvmmsg receives the available messages, up to len(ms).
 func recvmmsg(fd int, ms []message) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(ms))), uintptr(len(ms)),
 		unix.MSG_DONTWAIT, 0, 0)
@@ -88,7 +88,7 @@ func recvmmsg(fd int, ms []message) (int, unix.Errno) {
 	return int(n), 0
 }
 
-// sendmmsg sends messages up to the first that is refused, of which the next call tells the reason.
+// sendmmsg sends messages up to the first one that is refused; the next call returns the reason.
 func sendmmsg(fd int, ms []message) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(ms))), uintptr(len(ms)),
 		unix.MSG_DONTWAIT, 0, 0)
@@ -98,7 +98,7 @@ func sendmmsg(fd int, ms []message) (int, unix.Errno) {
 	return int(n), 0
 }
 
-// getsockname reads a socket's own address. The function of that name in package unix allocates.
+// getsockname reads a socket's own address. The function in package unix allocates.
 func getsockname(fd int, sa *unix.RawSockaddrLinklayer) unix.Errno {
 	size := uint32(unix.SizeofSockaddrLinklayer)
 	_, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(sa)),
@@ -115,10 +115,10 @@ func ppoll(fd *unix.PollFd, timeout *unix.Timespec) (int, unix.Errno) {
 	return int(n), 0
 }
 
-// nanosleep sleeps for d, or less if a signal comes.
+// nanosleep sleeps for d, or less if a signal arrives.
 func nanosleep(d *unix.Timespec) {
 	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(d)), 0, 0)
 }
 
-// schedYield lets others run that wait for the processor.
+// schedYield lets other runnable threads use the processor.
 func schedYield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }

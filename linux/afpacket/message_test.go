@@ -10,7 +10,7 @@ import (
 	"nat64d/packet"
 )
 
-func TestInboxRefusesWhatIsNotWhole(t *testing.T) {
+func TestInboxRefusesTruncatedPackets(t *testing.T) {
 	t.Parallel()
 	b, err := newInbox(2)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"nat64d/packet"
 )
 
-// mmsg receives a batch with each system call, where there is no memory for a ring.
+// mmsg receives a batch with each system call. It is used where a ring is not available.
 type mmsg struct {
 	socket
 	inbox inbox
@@ -33,7 +33,7 @@ func newMmsg(ifi *net.Interface, o Options) (receiver, error) {
 		m.inbox, err = newInbox(batch)
 	}
 	if err != nil {
-		_ = m.close() // the first error is the one to tell
+		_ = m.close() // the first error is the relevant one
 		return nil, err
 	}
 	return m, nil
@@ -50,14 +50,14 @@ func (m *mmsg) take(fs []packet.Frame) (n int, err error) {
 	return n, m.verdict(errno)
 }
 
-// verdict sorts the errors of recvmmsg into those that leave the socket as it was and the others.
+// verdict returns nil for an error of recvmmsg that does not affect the socket, otherwise the error.
 func (s *socket) verdict(errno unix.Errno) error {
 	switch errno {
 	case 0, unix.EAGAIN, unix.EINTR:
 		return nil
-	case unix.ENETDOWN: // told once, when the link goes down
+	case unix.ENETDOWN: // reported once, when the link goes down
 		return nil
-	case unix.EINVAL: // one packet is gone: a virtio_net_hdr cannot express its metadata
+	case unix.EINVAL: // one packet is lost: a virtio_net_hdr cannot represent its metadata
 		s.lost.Offload++
 		return nil
 	case unix.ENOBUFS, unix.ENOMEM:

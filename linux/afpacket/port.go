@@ -13,11 +13,12 @@ import (
 	"nat64d/packet"
 )
 
-// Port receives from and sends to one NIC. Nothing is allocated for a packet. One goroutine at a time may call its methods.
+// Port receives packets from and sends them to one NIC. It does not allocate memory per packet. It is not safe for
+// concurrent use.
 //
-// A NIC whose link goes down and up again needs no care: meanwhile nothing is received and Send refuses. When the NIC
-// itself has vanished, its sockets are of no more use even if a NIC of that name returns, and both methods say so with
-// an error: close the port and open another.
+// If the link of the NIC goes down and up again, the port continues to work: meanwhile it receives nothing, and Send
+// refuses packets. If the NIC is deleted, the sockets become useless even if a NIC of that name is created again.
+// Both methods then return an error: close the port and open another one.
 type Port struct {
 	name     string
 	engine   Engine
@@ -30,45 +31,43 @@ type Port struct {
 	closed   bool
 }
 
-// receiver is what the engines differ in.
+// receiver is the part of a port that depends on the engine.
 type receiver interface {
-	// take fills fs with packets that are there and does not wait. It gives the memory of those it filled in before
-	// back to the kernel.
+	// take fills fs with available packets without waiting. It returns the memory of the previous call to the kernel.
 	take(fs []packet.Frame) (int, error)
-	// wait returns when there may be something to take, or when d has passed.
+	// wait returns when there may be packets to take, or after d.
 	wait(d time.Duration) error
 	// base returns the engine's socket.
 	base() *socket
-	// close frees everything.
+	// close frees all resources.
 	close() error
 }
 
-// Engine returns the engine in use; if the options said Auto, the one that was chosen. A sender has nothing to choose
-// and returns what the options said.
+// Engine returns the engine in use. If the options specified Auto, it is the selected one. A sender returns the
+// engine in its options.
 func (p *Port) Engine() Engine { return p.engine }
 
-// Fallback returns the reason why Auto did not choose Ring. It is nil if there is none.
+// Fallback returns the reason why Auto did not select Ring, or nil.
 func (p *Port) Fallback() error { return p.fallback }
 
-// Bursts says whether the port was opened so that packets that leave together are handed to the kernel together.
+// Bursts reports whether the port can pass several packets to the kernel at once.
 func (p *Port) Bursts() bool { return p.bursts }
 
-// NoBursts returns the reason why packets are sent one by one although the options allow bursts, which cost less. It is nil
-// if there is none.
+// NoBursts returns the reason why packets are sent one by one although the options allow bursts, or nil.
 func (p *Port) NoBursts() error { return p.noBursts }
 
-// Receive waits at most wait for packets and fills fs with those that are there, at most 64; n may be 0. The frames hold
-// what follows the Ethernet header, and are valid until the next Receive or Close. An error means that the port must be
-// opened anew.
+// Receive waits for packets for at most wait and fills fs with available packets, at most 64; n may be 0. The frames
+// start after the Ethernet header and are valid until the next Receive or Close. An error means that the port must be
+// closed and opened again.
 //
-// A goroutine that waits keeps its thread in the kernel: GOMAXPROCS must exceed the number of such goroutines.
+// A waiting goroutine blocks its thread in the kernel: GOMAXPROCS must exceed the number of such goroutines.
 func (p *Port) Receive(fs []packet.Frame, wait time.Duration) (n int, err error) {
 	rx := p.rx
 	switch {
 	case p.closed:
 		return 0, p.fail(net.ErrClosed)
 	case rx == nil:
-		return 0, fmt.Errorf("afpacket: %s: a sender does not receive; it takes Open, not OpenSender", p.name)
+		return 0, fmt.Errorf("afpacket: %s: a sender does not receive: use Open instead of OpenSender", p.name)
 	}
 	n, err = rx.take(fs)
 	if n == 0 && err == nil && wait > 0 && p.busy > 0 {
@@ -79,16 +78,15 @@ func (p *Port) Receive(fs []packet.Frame, wait time.Duration) (n int, err error)
 			n, err = rx.take(fs)
 		}
 	}
-	// The kernel need not report that a NIC vanishes, for instance when its link was down before. Asking is cheap, and
-	// is done only when there is nothing else to do.
+	// The kernel does not report the deletion of a NIC whose link was down before. Checking is cheap, and happens
+	// only when there are no packets.
 	if n == 0 && err == nil && rx.base().unbound() {
 		err = errGone
 	}
 	return n, p.fail(err)
 }
 
-// spin looks for packets for d. Others that want the processor, the thread of the other direction among them, get it in
-// between.
+// spin polls for packets for d. It yields the processor to other threads, such as that of the other direction.
 func (p *Port) spin(rx receiver, fs []packet.Frame, d time.Duration) (n int, err error) {
 	for start := time.Now(); n == 0 && err == nil && time.Since(start) < d; {
 		schedYield()
@@ -97,17 +95,17 @@ func (p *Port) spin(rx receiver, fs []packet.Frame, d time.Duration) (n int, err
 	return n, err
 }
 
-// Gather sleeps for d, which is to be short, so that packets come together and are received in one batch. It does not
-// tell the Go scheduler, and is as exact as the thread's timer slack (PR_SET_TIMERSLACK).
+// Gather sleeps for the short duration d, so that more packets arrive and are received in one batch. It bypasses the
+// Go scheduler, and is as precise as the thread's timer slack (PR_SET_TIMERSLACK).
 func (p *Port) Gather(d time.Duration) {
 	t := unix.NsecToTimespec(int64(d))
 	nanosleep(&t)
 }
 
-// Send transmits the packets in their order and returns how many the kernel refused, those that were joined to another among
-// them; the others go on. It writes the
-// first packet.VnetLen bytes of each Head, and needs neither Head nor Payload once it has returned. It does not wait:
-// what finds a full queue is refused. An error means that the port must be opened anew.
+// Send transmits the packets in order and returns how many the kernel refused, including packets coalesced into
+// others. A refusal does not affect the others. Send writes the first packet.VnetLen bytes of each Head, and does not
+// use Head and Payload after it returns. It does not wait: the kernel refuses a packet if the queue is full. An error
+// means that the port must be closed and opened again.
 func (p *Port) Send(out []packet.Out) (refused int, err error) {
 	if p.closed {
 		return packets(out), p.fail(net.ErrClosed)
@@ -116,7 +114,7 @@ func (p *Port) Send(out []packet.Out) (refused int, err error) {
 	return refused, p.fail(err)
 }
 
-// Drops returns how many packets have been lost since the port was opened, by the reason.
+// Drops returns how many packets have been lost since the port was opened, by reason.
 func (p *Port) Drops() packet.Drops {
 	if p.rx == nil {
 		return packet.Drops{}
@@ -128,12 +126,12 @@ func (p *Port) Drops() packet.Drops {
 	return s.drops()
 }
 
-// Close frees the port and the frames of its last Receive.
+// Close closes the port and frees the frames of its last Receive.
 func (p *Port) Close() error {
 	if p.closed {
 		return nil
 	}
-	p.Drops() // for the last time from the kernel
+	p.Drops() // a final read of the kernel's counter
 	p.closed = true
 	err := p.tx.close()
 	if p.rx != nil {
@@ -142,7 +140,7 @@ func (p *Port) Close() error {
 	return p.fail(err)
 }
 
-// fail says which port an error is about.
+// fail adds the port's name to an error.
 func (p *Port) fail(err error) error {
 	if err == nil {
 		return nil

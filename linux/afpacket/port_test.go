@@ -18,8 +18,8 @@ import (
 	"nat64d/packet"
 )
 
-// eachEngine runs a test on each engine in parallel, with a wire of its own; and once more in the namespace of the left end,
-// where packets that leave from there do so in bursts.
+// eachEngine runs a test with each engine in parallel, on separate wires, and once more in the namespace of the left
+// end, where packets from that end are sent in bursts.
 func eachEngine(t *testing.T, f func(t *testing.T, o afpacket.Options, left, right *end)) {
 	t.Parallel()
 	for _, e := range engines {
@@ -37,7 +37,7 @@ func eachEngine(t *testing.T, f func(t *testing.T, o afpacket.Options, left, rig
 	})
 }
 
-func TestBothWaysInOrder(t *testing.T) {
+func TestPacketsStayInOrder(t *testing.T) {
 	eachEngine(t, func(t *testing.T, o afpacket.Options, left, right *end) {
 		l, r := left.open(t, o), right.open(t, o)
 		for _, way := range []struct {
@@ -60,7 +60,7 @@ func TestBothWaysInOrder(t *testing.T) {
 	})
 }
 
-func TestSuperPacketsKeepTheirPlace(t *testing.T) {
+func TestSuperPacketsStayInOrder(t *testing.T) {
 	eachEngine(t, func(t *testing.T, o afpacket.Options, left, right *end) {
 		tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
 		var out []packet.Out
@@ -68,14 +68,14 @@ func TestSuperPacketsKeepTheirPlace(t *testing.T) {
 		for i := range 48 {
 			w := received{data: small(i, 100)}
 			if i%3 != 0 {
-				w.data, w.offload = super(i, 1440*2+i*1250) // up to the largest that there is
+				w.data, w.offload = super(i, 1440*2+i*1250) // up to the maximum
 			}
 			want = append(want, w)
 			out = append(out, left.to(right, unix.ETH_P_IPV6, w.data, w.offload))
 		}
 		send(t, tx, out...)
 		for i, got := range collect(t, rx, len(want)) {
-			want[i].offload.HdrLen, got.offload.HdrLen = 0, 0 // a hint, which the kernel need not keep
+			want[i].offload.HdrLen, got.offload.HdrLen = 0, 0 // a hint that the kernel may change
 			if got.offload != want[i].offload || !bytes.Equal(got.data, want[i].data) {
 				t.Fatalf("packet %d: got %d bytes, %+v; want %d bytes, %+v", i,
 					len(got.data), got.offload, len(want[i].data), want[i].offload)
@@ -99,8 +99,8 @@ func TestFamiliesOnOneNIC(t *testing.T) {
 	})
 }
 
-// TestNotOurs sends what a port must not see, and then a packet that it must.
-func TestNotOurs(t *testing.T) {
+// TestFilterRejectsOtherFrames sends packets that a port must not receive, and then one that it must.
+func TestFilterRejectsOtherFrames(t *testing.T) {
 	eachEngine(t, func(t *testing.T, o afpacket.Options, left, right *end) {
 		tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
 		host := right.openWith(t, afpacket.OpenSender, o)
@@ -117,8 +117,8 @@ func TestNotOurs(t *testing.T) {
 	})
 }
 
-// TestPriorityTags sends frames of VLAN 0, which have a priority and belong to no VLAN: they are received like untagged ones,
-// whatever the number and kind of their tags, of which the kernel takes only the first off.
+// Frames with VLAN ID 0, which have a priority but no VLAN, are received like untagged ones, with any number and kind
+// of tags; the kernel removes only the first one.
 func TestPriorityTags(t *testing.T) {
 	eachEngine(t, func(t *testing.T, o afpacket.Options, left, right *end) {
 		tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
@@ -130,7 +130,7 @@ func TestPriorityTags(t *testing.T) {
 			tagged := slices.Concat(tags[2:], []byte{0x86, 0xdd}, ip)
 			send(t, tx, left.to(right, binary.BigEndian.Uint16(tags), tagged, offload))
 			got := collect(t, rx, 1)[0]
-			if got.offload.Checksum != packet.ChecksumPartial { // the kernel has completed it on the way
+			if got.offload.Checksum != packet.ChecksumPartial { // the kernel has completed it
 				want = packet.Offload{Checksum: got.offload.Checksum}
 				copy(ip[40+16:], got.data[40+16:][:2])
 			}
@@ -141,7 +141,7 @@ func TestPriorityTags(t *testing.T) {
 	})
 }
 
-// TestSuperPacketsBeyond64KiB receives as much as the kernel sends in one super-packet (GSO_MAX_SIZE).
+// TestSuperPacketsBeyond64KiB receives the longest super-packet of the kernel (GSO_MAX_SIZE).
 func TestSuperPacketsBeyond64KiB(t *testing.T) {
 	eachEngine(t, func(t *testing.T, o afpacket.Options, left, right *end) {
 		const most = 8 * 65535
@@ -162,7 +162,7 @@ func TestSuperPacketsBeyond64KiB(t *testing.T) {
 	})
 }
 
-func TestRefusalOfOneLeavesTheOthers(t *testing.T) {
+func TestSendRefusesOnlyInvalidPackets(t *testing.T) {
 	eachEngine(t, func(t *testing.T, o afpacket.Options, left, right *end) {
 		tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
 		var out []packet.Out
@@ -170,7 +170,7 @@ func TestRefusalOfOneLeavesTheOthers(t *testing.T) {
 		for i := range 10 {
 			ip := small(i, 100)
 			if i == 0 || i == 4 || i == 5 || i == 9 {
-				ip = small(i, 1461) // a byte more than the MTU takes
+				ip = small(i, 1461) // one byte more than the MTU
 			} else {
 				want = append(want, ip)
 			}
@@ -202,8 +202,8 @@ func TestRingOverflowIsCounted(t *testing.T) {
 	}
 }
 
-// TestRingAlignsTheIPHeader holds what PACKET_RESERVE was chosen for.
-func TestRingAlignsTheIPHeader(t *testing.T) {
+// TestRingAlignsIPHeader checks the purpose of PACKET_RESERVE.
+func TestRingAlignsIPHeader(t *testing.T) {
 	t.Parallel()
 	left, right := newWire(t)
 	o := afpacket.Options{Family: afpacket.IPv6, Engine: afpacket.Ring}
@@ -218,7 +218,7 @@ func TestRingAlignsTheIPHeader(t *testing.T) {
 	}
 }
 
-func TestFewerFramesThanPackets(t *testing.T) {
+func TestReceiveWithFewFrames(t *testing.T) {
 	eachEngine(t, func(t *testing.T, o afpacket.Options, left, right *end) {
 		tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
 		if n, err := rx.Receive(nil, 0); n != 0 || err != nil {
@@ -268,7 +268,7 @@ func TestSenderDoesNotReceive(t *testing.T) {
 	}
 }
 
-func TestAutoChoosesTheRing(t *testing.T) {
+func TestAutoSelectsRing(t *testing.T) {
 	t.Parallel()
 	left, _ := newWire(t)
 	p := left.open(t, afpacket.Options{Family: afpacket.IPv4})
@@ -313,6 +313,6 @@ func TestParseEngine(t *testing.T) {
 		}
 	}
 	if _, err := afpacket.ParseEngine("dpdk"); err == nil {
-		t.Error("dpdk is an engine")
+		t.Error("ParseEngine accepts dpdk")
 	}
 }

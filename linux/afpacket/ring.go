@@ -14,31 +14,32 @@ import (
 	"nat64d/packet"
 )
 
-// The geometry of the ring. A slot takes any frame of a link with MTU 1500; what does not fit comes by recvmmsg. Slots
-// for super-packets would take 34 MiB or more a port, and were measured to be slower, since they do not stay in cache.
+// The geometry of the ring. A slot has room for any frame of a link with MTU 1500; longer frames are received with
+// recvmmsg. Slots for super-packets would need 34 MiB or more per port, and were slower in measurements because they
+// exceed the cache.
 const (
 	slotLen  = 2048
 	blockLen = 64 << 10
 	ringLen  = 4096 * slotLen
 )
 
-// slotReserve is room in front of each frame: for a virtio_net_hdr, which lies right before the Ethernet header, and so
-// much more that the IP header comes to lie on a multiple of 16.
+// slotReserve is the room before each frame, for the virtio_net_hdr, which immediately precedes the Ethernet header,
+// and for the alignment of the IP header to 16 bytes.
 const slotReserve = 16 + 6
 
-// ring receives through slots in memory shared with the kernel (TPACKET_V2, Documentation/networking/packet_mmap.rst).
-// The first word of a slot says whose it is: the kernel's until it has put a frame there, then ours until we give it
-// back. Both sides go round the ring in the same order.
+// ring receives through slots in memory shared with the kernel (TPACKET_V2,
+// Documentation/networking/packet_mmap.rst). The first word of a slot contains its owner: the kernel until it has
+// written a frame, then this process until it returns the slot. Both sides process the slots in the same order.
 //
-// A frame that is too large for its slot is marked TP_STATUS_COPY and waits, whole, in the socket's queue, where such
-// frames have the order of their slots.
+// A frame that is too large for its slot is marked TP_STATUS_COPY and waits in the socket's queue, where such frames
+// have the order of their slots.
 type ring struct {
 	socket
-	memory []byte // the slots, one after the other
+	memory []byte // the slots, contiguous
 	slots  int
-	next   int   // the slot to look at
-	lent   int   // how many slots before next hold frames that the caller may still read
-	large  inbox // for the frames that came by recvmmsg
+	next   int   // the next slot to check
+	lent   int   // number of slots before next with frames that the caller may still read
+	large  inbox // for the frames received by recvmmsg
 }
 
 func newRing(ifi *net.Interface, o Options) (receiver, error) {
@@ -60,13 +61,13 @@ func newRing(ifi *net.Interface, o Options) (receiver, error) {
 		err = r.receive(ifi, o)
 	}
 	if err != nil {
-		_ = r.close() // the first error is the one to tell
+		_ = r.close() // the first error is the relevant one
 		return nil, err
 	}
 	return r, nil
 }
 
-// prepare sets what must be set before the ring exists; the kernel refuses PACKET_VNET_HDR afterwards (EBUSY).
+// prepare sets the options that the kernel rejects (EBUSY) after the ring exists, such as PACKET_VNET_HDR.
 func (r *ring) prepare() error {
 	err := r.set(
 		option{"PACKET_VERSION", unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V2},
@@ -78,10 +79,10 @@ func (r *ring) prepare() error {
 	if err != nil {
 		return err
 	}
-	return r.set(receiveBuffer) // also bounds the large frames that wait
+	return r.set(receiveBuffer) // also limits the waiting large frames
 }
 
-// mapSlots makes the ring and maps it.
+// mapSlots creates the ring and maps it.
 func (r *ring) mapSlots() error {
 	req := unix.TpacketReq{Block_size: blockLen, Block_nr: ringLen / blockLen, Frame_size: slotLen, Frame_nr: uint32(r.slots)}
 	if err := unix.SetsockoptTpacketReq(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
@@ -95,7 +96,7 @@ func (r *ring) mapSlots() error {
 	return nil
 }
 
-// take implements receiver. It looks at no more slots than fs has room for, so that it never meets one that is lent.
+// take implements receiver. It checks at most len(fs) slots, so it never reaches a lent one.
 func (r *ring) take(fs []packet.Frame) (n int, err error) {
 	r.giveBack()
 	for range min(len(fs), len(r.large.messages)) {
@@ -113,14 +114,14 @@ func (r *ring) take(fs []packet.Frame) (n int, err error) {
 	return n, nil
 }
 
-// frame makes f, the n-th of its batch, the packet of a slot. It reports false, and counts why, if there is none that can be
-// used.
+// frame sets f, the n-th of its batch, to the packet in a slot. It returns false, and counts the reason, if the
+// packet is not usable.
 func (r *ring) frame(n int, f *packet.Frame, slot int, status uint32) bool {
 	h := r.header(slot)
 	switch {
 	case status&unix.TP_STATUS_COPY != 0:
 		return r.largeFrame(n, f, h.Len)
-	case h.Snaplen != h.Len: // too large for the slot, and no room in the socket's queue either
+	case h.Snaplen != h.Len: // too large for the slot, and the socket's queue was full
 		r.lost.Room++
 		return false
 	}
@@ -133,7 +134,8 @@ func (r *ring) frame(n int, f *packet.Frame, slot int, status uint32) bool {
 	return true
 }
 
-// largeFrame receives the next frame of the socket's queue, which must have length bytes, as the n-th of the batch.
+// largeFrame receives the next frame of the socket's queue as the n-th of the batch. The frame must have length
+// bytes.
 func (r *ring) largeFrame(n int, f *packet.Frame, length uint32) bool {
 	m := &r.large.messages[n]
 	switch {
@@ -150,7 +152,7 @@ func (r *ring) fetch(n int) bool {
 		switch _, errno := recvmmsg(r.fd, r.large.messages[n:n+1]); errno {
 		case 0:
 			return true
-		case unix.ENETDOWN, unix.EINTR: // no frame was taken from the queue: not asking again would mix them up
+		case unix.ENETDOWN, unix.EINTR: // no frame was removed from the queue; skipping it would mix up the frames
 		default:
 			return false
 		}
@@ -164,8 +166,8 @@ func (r *ring) giveBack() {
 	}
 }
 
-// header returns the header of a slot. Its status is written by the kernel at any time and must be read and written
-// atomically, in every build; the rest is ours to read while the status says so.
+// header returns the header of a slot. The kernel may write the status at any time, so it must be accessed atomically
+// in every build; the other fields are ours to read while the status says so.
 func (r *ring) header(slot int) *unix.Tpacket2Hdr {
 	return (*unix.Tpacket2Hdr)(unsafe.Pointer(&r.memory[slot*slotLen]))
 }

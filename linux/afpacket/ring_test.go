@@ -13,16 +13,16 @@ import (
 	"nat64d/packet"
 )
 
-// model is a ring in ordinary memory and the kernel's side of it.
+// model is a ring in ordinary memory with a simulation of the kernel's side.
 type model struct {
 	ring
-	head    int      // the slot that the kernel fills next
-	pending []uint32 // what take must deliver, in order
+	head    int      // the slot that the kernel writes next
+	pending []uint32 // packets that take must return, in order
 	lost    uint64
 }
 
 func newModel(t *rapid.T, slots, batch int) *model {
-	words := make([]uint64, slots*slotLen/8) // aligned as the kernel's memory is
+	words := make([]uint64, slots*slotLen/8) // aligned like the kernel's memory
 	m := &model{}
 	m.memory = unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), slots*slotLen)
 	m.slots = slots
@@ -34,8 +34,8 @@ func newModel(t *rapid.T, slots, batch int) *model {
 	return m
 }
 
-// put does what the kernel does with a packet, a number of which the first bits spoil it. It reports whether there
-// was a slot for it.
+// put simulates the arrival of a packet; the first bits of its number make it invalid. It reports whether there was a
+// free slot.
 func (m *model) put(number uint32, whole bool) bool {
 	h := m.header(m.head)
 	if h.Status != unix.TP_STATUS_KERNEL {
@@ -57,14 +57,14 @@ func (m *model) put(number uint32, whole bool) bool {
 	return true
 }
 
-// TestRingTurns lets a kernel and a reader go round a small ring, at random.
-func TestRingTurns(t *testing.T) {
+// TestRingModel simulates a kernel and a reader on a small ring, at random.
+func TestRingModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		const slots, batch = 8, 4
 		m := newModel(t, slots, batch)
 		number, free := uint32(0), slots
-		var used, held int // slots that are filled and not looked at, and those whose frames the reader holds
+		var used, held int // filled slots, and slots whose frames the reader holds
 		fs := make([]packet.Frame, batch+1)
 		t.Repeat(map[string]func(*rapid.T){
 			"kernel": func(t *rapid.T) {

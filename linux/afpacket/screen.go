@@ -14,22 +14,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// screen is the filter of a ring: a BPF program that takes the frames that filter takes, except super-packets of a kind that
-// a virtio_net_hdr cannot express, which it counts. Guests and TAP devices make them (UFO), and so do senders of SCTP or ESP.
+// screen is the filter of a ring: a BPF program that makes the decisions of filter, but also rejects and counts
+// super-packets of kinds that a virtio_net_hdr cannot represent. Guests and TAP devices send such packets (UFO), and
+// so do senders of SCTP or ESP.
 //
-// Without it one such frame stops the ring for good. The kernel (tpacket_rcv, since Linux 5.6) reserves a slot for a frame
-// before it writes the virtio_net_hdr. If the header cannot be written it drops the frame, but keeps the slot reserved and
-// does not advance: every later frame finds the slot taken and is dropped as well, until the ring is made anew. recvmmsg has
-// no slots, and loses only the frame.
+// Without it one such frame stops the ring permanently. The kernel (tpacket_rcv, since Linux 5.6) reserves a slot for
+// a frame before it writes the virtio_net_hdr. If it cannot write the header, it drops the frame, but keeps the slot
+// reserved and does not advance: it drops every later frame because the slot is in use, until the ring is created
+// again. recvmmsg has no slots, and loses only the frame.
 //
-// A BPF program sees the size of the segments (gso_size) but not their kind, so it reads gso_type from kernel memory, at
-// offsets that the kernel's type information (BTF) has. That takes CAP_PERFMON beside CAP_BPF.
+// A BPF program can read the size of the segments (gso_size) but not their kind, so the screen reads gso_type from
+// kernel memory, at offsets from the kernel's type information (BTF). That needs CAP_PERFMON in addition to CAP_BPF.
 type screen struct {
 	program *ebpf.Program
 	counts  *ebpf.Map
 }
 
-// The bits of skb_shared_info.gso_type (enum in linux/skbuff.h) that a virtio_net_hdr has a number for.
+// The bits of skb_shared_info.gso_type (enum in linux/skbuff.h) that a virtio_net_hdr can represent.
 const (
 	skbTCPv4 = 1 << 0
 	skbTCPv6 = 1 << 4
@@ -53,16 +54,16 @@ func newScreen(f Family) (*screen, error) {
 	}
 	s.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "nat64d_screen", Type: ebpf.SocketFilter, Instructions: screenProgram(f, at, s.counts.FD(), int32(kinds)),
-		License: "Dual MIT/GPL", // bpf_probe_read_kernel asks for a license that the GPL is compatible with
+		License: "Dual MIT/GPL", // bpf_probe_read_kernel requires a GPL-compatible license
 	})
 	if err != nil {
-		_ = s.close() // the first error is the one to tell
+		_ = s.close() // the first error is the relevant one
 		return nil, fmt.Errorf("BPF program of the ring's filter (CAP_BPF, CAP_PERFMON), without which one odd frame could stop the ring: %w", err)
 	}
 	return s, nil
 }
 
-// refused returns how many frames the screen has refused for their kind.
+// refused returns how many frames the screen has rejected because of their kind.
 func (s *screen) refused() (n uint64) {
 	if s.counts.Lookup(uint32(0), &n) != nil {
 		return 0
@@ -78,13 +79,13 @@ func (s *screen) close() error {
 	return err
 }
 
-// fields is where the program finds the kind of a super-packet: skb->head plus skb->end is where skb_shared_info begins.
+// fields are the offsets for the kind of a super-packet: skb_shared_info is at skb->head plus skb->end.
 type fields struct{ head, end, kind int32 }
 
-// kernelFields is findFields, once: reading the types takes 0.1 s, and the running kernel stays the same.
+// kernelFields caches findFields: reading the types takes 0.1 s, and the kernel does not change.
 var kernelFields = sync.OnceValues(findFields)
 
-// findFields looks the offsets up in the types of the running kernel.
+// findFields reads the offsets from the type information of the running kernel.
 func findFields() (at fields, err error) {
 	types, err := btf.LoadKernelSpec()
 	if err != nil {
@@ -109,7 +110,7 @@ func findFields() (at fields, err error) {
 	return at, nil
 }
 
-// member returns where a field of a structure or of what is nested in it without a name begins, and its size.
+// member returns the offset and size of a field of a structure or of an anonymous structure in it.
 func member(t btf.Type, name string) (offset, size int, ok bool) {
 	var members []btf.Member
 	switch t := btf.UnderlyingType(t).(type) {
@@ -147,7 +148,7 @@ func screenProgram(f Family, at fields, counts int, kinds int32) asm.Instruction
 		refuse = "refuse"
 		accept = "accept"
 		super  = "super"
-		skb    = asm.R6 // where the instructions that read the frame expect it
+		skb    = asm.R6 // expected in this register by the instructions that read the frame
 	)
 	code := asm.Instructions{
 		asm.Mov.Reg(skb, asm.R1),
@@ -177,7 +178,7 @@ func screenProgram(f Family, at fields, counts int, kinds int32) asm.Instruction
 		code = append(code,
 			asm.Mov.Reg(asm.R1, asm.R10), asm.Add.Imm(asm.R1, int32(to)),
 			asm.Mov.Imm(asm.R2, size),
-			asm.FnProbeReadKernel.Call(), // what cannot be read is zero, and refused
+			asm.FnProbeReadKernel.Call(), // zero if the read fails, which is rejected
 		)
 	}
 	code = append(code,
@@ -205,7 +206,7 @@ func screenProgram(f Family, at fields, counts int, kinds int32) asm.Instruction
 	)
 }
 
-// attachScreen makes s the filter of the socket, which keeps the program as long as it lives.
+// attachScreen makes s the filter of the socket, which keeps a reference to the program.
 func (s *socket) attachScreen(c *screen) error {
 	err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, c.program.FD())
 	runtime.KeepAlive(c)

@@ -11,16 +11,16 @@ import (
 	"nat64d/packet"
 )
 
-// sender is the sending half of a port: a socket of its own, bound to the NIC with protocol 0, so that it never
-// receives. The frames pass the NIC's queueing discipline: bypassing it gains 3 % at most and loses every super-packet
-// on a NIC without segmentation offload.
+// sender is the sending half of a port: a separate socket, bound to the NIC with protocol 0, so that it never
+// receives. The frames pass the NIC's queueing discipline: bypassing it gains at most 3 % and loses every
+// super-packet on a NIC without segmentation offload.
 type sender struct {
 	socket
-	step     int          // most messages of one system call
+	step     int          // maximum number of messages per system call
 	vectors  []unix.Iovec // of all messages: Head, Payload and More of each
 	messages []message
 	burst    *burst // nil if packets are not sent in bursts
-	lacks    error  // why not, if they were to be
+	lacks    error  // the reason why bursts are not available although enabled
 }
 
 func newSender(ifi *net.Interface, o Options) (*sender, error) {
@@ -36,7 +36,7 @@ func newSender(ifi *net.Interface, o Options) (*sender, error) {
 		err = s.bind(ifi, 0)
 	}
 	if err != nil {
-		_ = s.close() // the first error is the one to tell
+		_ = s.close() // the first error is the relevant one
 		return nil, err
 	}
 	if o.Engine != Simple && !o.NoBursts {
@@ -45,7 +45,7 @@ func newSender(ifi *net.Interface, o Options) (*sender, error) {
 	return s, nil
 }
 
-// send sends the packets in their order: in bursts those of which enough follow each other, as messages the others.
+// send sends the packets in order: sequences of suitable packets in bursts, others as messages.
 func (s *sender) send(out []packet.Out) (refused int, err error) {
 	for len(out) > 0 {
 		first, n := s.nextBurst(out)
@@ -64,7 +64,7 @@ func (s *sender) send(out []packet.Out) (refused int, err error) {
 	return refused, nil
 }
 
-// packets counts packets; each that was joined to another counts.
+// packets counts packets, including coalesced ones.
 func packets(out []packet.Out) (n int) {
 	for i := range out {
 		n += 1 + len(out[i].More)
@@ -72,7 +72,7 @@ func packets(out []packet.Out) (n int) {
 	return n
 }
 
-// nextBurst returns where the next burst is among out, and how many packets it has: 0 if there is none.
+// nextBurst returns the index in out and the length of the next burst, or length 0 if there is none.
 func (s *sender) nextBurst(out []packet.Out) (first, n int) {
 	if len(out) < burstLeast || s.burst == nil || !s.burst.here() {
 		return len(out), 0
@@ -80,8 +80,8 @@ func (s *sender) nextBurst(out []packet.Out) (first, n int) {
 	return s.burst.next(out)
 }
 
-// sendBurst sends a burst. What the kernel has not looked at leaves as messages. The program knows the NIC by its number, which
-// may be another one's by now, so that the socket is asked first.
+// sendBurst sends a burst, and as messages the packets that the kernel has not processed. The program identifies the
+// NIC by its index, which another NIC may have by now, so sendBurst checks the socket first.
 func (s *sender) sendBurst(out []packet.Out) (refused int, err error) {
 	if s.unbound() {
 		return packets(out), errGone
@@ -104,12 +104,12 @@ func (s *sender) sendMessages(out []packet.Out) (refused int, err error) {
 	return refused, nil
 }
 
-// maxParts is how many pieces of memory a message may consist of: Head, Payload and 64 of More, which the kernel's limit
-// (UIO_MAXIOV) allows many times over.
+// maxParts is the maximum number of memory regions of a message: Head, Payload and 64 of More, far below the kernel's
+// limit (UIO_MAXIOV).
 const maxParts = 2 + 64
 
-// fill makes the first of out messages, as many as there is room for, and returns their number. A message with more parts
-// than maxParts is the caller's mistake.
+// fill fills messages from the beginning of out and returns their number. The caller must not pass a packet with more
+// than maxParts regions.
 func (s *sender) fill(out []packet.Out) (n int) {
 	used := 0
 	for n < min(len(out), len(s.messages)) {
@@ -131,7 +131,7 @@ func (s *sender) fill(out []packet.Out) (n int) {
 	return n
 }
 
-// part makes p the vector number i, unless it is empty, and returns the next number.
+// part sets vector number i to p, unless p is empty, and returns the number of the next vector.
 func (s *sender) part(i int, p []byte) int {
 	if len(p) == 0 {
 		return i
@@ -141,8 +141,8 @@ func (s *sender) part(i int, p []byte) int {
 	return i + 1
 }
 
-// flush sends the messages that have been made of out. One that is refused (too big for the NIC, no room in its queue, metadata
-// that the kernel does not accept) is left out; the rest follow.
+// flush sends the filled messages. It skips a message that the kernel refuses (too long for the NIC, full queue,
+// unacceptable metadata) and sends the rest.
 func (s *sender) flush(out []packet.Out) (refused int, err error) {
 	for i := 0; i < len(out); {
 		sent, errno := sendmmsg(s.fd, s.messages[i:min(i+s.step, len(out))])
@@ -153,7 +153,7 @@ func (s *sender) flush(out []packet.Out) (refused int, err error) {
 			return refused + packets(out[i:]), errGone
 		case unix.EBADF, unix.ENOTSOCK:
 			return refused + packets(out[i:]), errno
-		case unix.ENETDOWN: // true of the rest as well
+		case unix.ENETDOWN: // also applies to the remaining messages
 			return refused + packets(out[i:]), nil
 		default:
 			refused += packets(out[i : i+1])
@@ -163,7 +163,7 @@ func (s *sender) flush(out []packet.Out) (refused int, err error) {
 	return refused, nil
 }
 
-// close frees everything.
+// close frees all resources.
 func (s *sender) close() error {
 	err := s.socket.close()
 	if s.burst != nil {

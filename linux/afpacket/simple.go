@@ -15,14 +15,14 @@ import (
 	"nat64d/packet"
 )
 
-// simple receives a packet with each system call and waits in Go's own network poller, so it keeps no thread. It is
-// built on a mdlayher/packet connection, whose own ReadFrom knows neither offload metadata nor reuse of memory.
+// simple receives one packet per system call and waits in Go's network poller, so it does not block a thread. It uses
+// a mdlayher/packet connection, whose ReadFrom supports neither offload metadata nor reuse of memory.
 type simple struct {
 	socket
 	conn  *mdlayher.Conn
 	raw   syscall.RawConn
 	inbox inbox
-	peek  func(fd uintptr) bool // made once, since a closure for each wait would be an allocation
+	peek  func(fd uintptr) bool // created once, because a closure for each wait would be allocated
 }
 
 func newSimple(ifi *net.Interface, o Options) (receiver, error) {
@@ -35,18 +35,18 @@ func newSimple(ifi *net.Interface, o Options) (receiver, error) {
 		err = s.prepare(o.Family)
 	}
 	if err != nil {
-		_ = s.close() // the first error is the one to tell
+		_ = s.close() // the first error is the relevant one
 		return nil, err
 	}
 	return s, nil
 }
 
-// prepare sets up a connection that is bound already and refuses every packet until its filter is replaced.
+// prepare sets up a bound connection. It rejects all packets until its filter is replaced.
 func (s *simple) prepare(f Family) (err error) {
 	if s.raw, err = s.conn.SyscallConn(); err != nil {
 		return err
 	}
-	// The descriptor stays valid as long as conn, which only close closes.
+	// The descriptor is valid as long as conn, which only close closes.
 	if err := s.raw.Control(func(fd uintptr) { s.fd = int(fd) }); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (s *simple) take(fs []packet.Frame) (n int, err error) {
 	return n, nil
 }
 
-// wait implements receiver. An error of the socket ends the wait and is told by the next take.
+// wait implements receiver. An error of the socket ends the wait, and the next take returns it.
 func (s *simple) wait(d time.Duration) error {
 	if err := s.conn.SetReadDeadline(time.Now().Add(d)); err != nil {
 		return err

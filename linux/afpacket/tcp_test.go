@@ -16,7 +16,7 @@ import (
 	"nat64d/test/dissect"
 )
 
-// TestKernelTCP takes a super-packet from a connection between two kernels and sends it on.
+// TestKernelTCP receives a super-packet of a connection between two kernels and sends it on.
 func TestKernelTCP(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -49,16 +49,16 @@ func TestKernelTCP(t *testing.T) {
 				}
 				send(t, r, right.to(left, c.etherType, got.data, f))
 				back := superPacket(t, l, func() {})
-				f.HdrLen, back.offload.HdrLen = 0, 0 // a hint, which the kernel need not keep
+				f.HdrLen, back.offload.HdrLen = 0, 0 // a hint that the kernel may change
 				if !bytes.Equal(back.data, got.data) || back.offload != f {
-					t.Errorf("%d bytes with %+v were sent on, %d with %+v came", len(got.data), f, len(back.data), back.offload)
+					t.Errorf("sent %d bytes with %+v, received %d with %+v", len(got.data), f, len(back.data), back.offload)
 				}
 			})
 		})
 	}
 }
 
-// superPacket returns the first super-packet that comes while run runs or afterwards.
+// superPacket returns the first super-packet that arrives during or after run.
 func superPacket(t *testing.T, p *afpacket.Port, run func()) received {
 	t.Helper()
 	run()
@@ -88,7 +88,7 @@ func stream(t *testing.T, from, to *end, address string) {
 		if err != nil {
 			return
 		}
-		n, _ := io.Copy(io.Discard, c) // what is missing is seen in n
+		n, _ := io.Copy(io.Discard, c) // the byte count reveals missing data
 		_ = c.Close()
 		got <- n
 	}()

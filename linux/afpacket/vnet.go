@@ -10,9 +10,8 @@ import (
 	"nat64d/packet"
 )
 
-// struct virtio_net_hdr (linux/virtio_net.h), which the kernel puts in front of every frame of a socket with
-// PACKET_VNET_HDR. Its numbers are in host order; its offsets count from the Ethernet header, those of
-// packet.Offload from the IP header.
+// struct virtio_net_hdr (linux/virtio_net.h), which precedes every frame of a socket with PACKET_VNET_HDR. Its
+// numbers are in host order. Its offsets start at the Ethernet header, those of packet.Offload at the IP header.
 //
 //	 0       1        2    3     4    5      6      7      8      9
 //	+-------+--------+----+-----+----+------+------+------+------+------+
@@ -27,9 +26,9 @@ const (
 	vnetCsumOffset = 8
 )
 
-// decode reads the virtio_net_hdr in front of an Ethernet frame of length bytes, of which link are the Ethernet header and
-// its tags. It reports false when the frame is not one that packet.Offload can describe: of an unknown kind of segmentation,
-// or with offsets outside the frame.
+// decode decodes the virtio_net_hdr of an Ethernet frame of length bytes, link of which are the Ethernet header and
+// its tags. It returns false if packet.Offload cannot represent the metadata: an unknown kind of segmentation, or
+// offsets outside of the frame.
 func decode(hdr []byte, link, length int) (packet.Offload, bool) {
 	_ = hdr[packet.VnetLen-1]
 	var o packet.Offload
@@ -58,15 +57,15 @@ func decode(hdr []byte, link, length int) (packet.Offload, bool) {
 	default:
 		return o, false
 	}
-	// The kernel's hdr_len is how much of the frame it happens to hold in one piece: a hint, kept within the frame.
+	// The kernel's hdr_len is the length of the linear part of the frame: a hint, clamped to the length of the frame.
 	hdrLen := min(int(binary.NativeEndian.Uint16(hdr[vnetHdrLen:])), length)
 	o.HdrLen = uint16(max(hdrLen-link, 0))
 	o.GSOSize = binary.NativeEndian.Uint16(hdr[vnetGSOSize:])
 	return o, o.GSOSize != 0
 }
 
-// encode writes the virtio_net_hdr for a frame with head bytes of Ethernet and other headers in one piece. It never
-// says that a checksum is good: that is for the receiver to find out.
+// encode writes the virtio_net_hdr of a frame with head bytes of headers in one region. It never marks a checksum as
+// good, which is for the receiver to verify.
 func encode(hdr []byte, o *packet.Offload, head int) {
 	_ = hdr[packet.VnetLen-1]
 	clear(hdr[:packet.VnetLen])
@@ -82,14 +81,14 @@ func encode(hdr []byte, o *packet.Offload, head int) {
 	if o.ECN {
 		hdr[vnetGSO] |= unix.VIRTIO_NET_HDR_GSO_ECN
 	}
-	// A hint that came in may be larger than the packet has become, which the kernel refuses (EINVAL), or so large
-	// that it would look for tens of kilobytes in one piece.
+	// The hint of a received packet may be larger than the translated packet, which the kernel rejects (EINVAL), or
+	// so large that the kernel would allocate tens of kilobytes of contiguous memory.
 	hdrLen := min(int(o.HdrLen)+packet.EthLen, head)
 	binary.NativeEndian.PutUint16(hdr[vnetHdrLen:], uint16(hdrLen))
 	binary.NativeEndian.PutUint16(hdr[vnetGSOSize:], o.GSOSize)
 }
 
-// unwrap makes f the IP packet of an Ethernet frame and its virtio_net_hdr.
+// unwrap sets f to the IP packet of an Ethernet frame and its virtio_net_hdr.
 func unwrap(f *packet.Frame, hdr, frame []byte) bool {
 	if len(frame) < packet.EthLen {
 		return false
@@ -101,8 +100,8 @@ func unwrap(f *packet.Frame, hdr, frame []byte) bool {
 	return ok
 }
 
-// linkLen returns where the packet of an Ethernet frame begins: behind the header and behind the priority tags that the kernel
-// has left in the frame. Other tags do not pass the filter.
+// linkLen returns the offset of the packet in an Ethernet frame: after the header and the remaining priority tags.
+// The filter rejects other tags.
 func linkLen(frame []byte) int {
 	n := packet.EthLen
 	for range maxTags {

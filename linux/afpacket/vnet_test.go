@@ -9,7 +9,7 @@ import (
 	"nat64d/packet"
 )
 
-// header makes a virtio_net_hdr.
+// header returns a virtio_net_hdr.
 func header(flags, gso uint8, hdrLen, gsoSize, csumStart, csumOffset uint16) []byte {
 	b := []byte{flags, gso}
 	for _, v := range []uint16{hdrLen, gsoSize, csumStart, csumOffset} {
@@ -88,7 +88,7 @@ func TestEncode(t *testing.T) {
 	}
 }
 
-// FuzzVnet checks that what is accepted lies within the frame and is the same after it was sent and received again.
+// FuzzVnet checks that decoded metadata lie within the frame and survive encoding and decoding.
 func FuzzVnet(f *testing.F) {
 	f.Add(header(0, 0, 0, 0, 0, 0), uint32(60))
 	f.Add(header(1, 0x84, 74, 1440, 54, 16), uint32(60000))

@@ -20,13 +20,13 @@ import (
 	"nat64d/packet"
 )
 
-// patience bounds every wait for something that will happen.
+// patience bounds all waits for expected events.
 const patience = 10 * time.Second
 
-// engines are those that can be asked for.
+// engines are the engines other than Auto.
 var engines = []afpacket.Engine{afpacket.Ring, afpacket.Mmsg, afpacket.Simple}
 
-// end is one end of a wire: a NIC in a network namespace of its own.
+// end is one end of a wire: a NIC in a separate network namespace.
 type end struct {
 	ns    netns.NsHandle
 	links *netlink.Handle
@@ -34,8 +34,8 @@ type end struct {
 	mac   net.HardwareAddr
 }
 
-// newWire joins two new network namespaces by a veth pair. The namespaces have no name, so they vanish with the last
-// descriptor, whatever becomes of the test.
+// newWire connects two new network namespaces by a veth pair. The namespaces have no name, so the kernel removes them
+// with their last descriptor, even if the test crashes.
 func newWire(tb testing.TB) (left, right *end) {
 	tb.Helper()
 	if os.Geteuid() != 0 {
@@ -69,7 +69,7 @@ func newEnd(tb testing.TB, name string) *end {
 	return e
 }
 
-// onThread runs f on a thread that is not used for anything else afterwards.
+// onThread runs f on a thread that is destroyed afterwards.
 func onThread(f func() error) error {
 	done := make(chan error)
 	go func() {
@@ -89,7 +89,7 @@ func (e *end) in(f func() error) error {
 	})
 }
 
-// enter has the calling test, or benchmark, go on in the end's namespace, on a thread that ends with it.
+// enter moves the calling test or benchmark to the end's namespace, on a thread that is destroyed with it.
 func (e *end) enter(tb testing.TB) {
 	tb.Helper()
 	runtime.LockOSThread()
@@ -103,7 +103,7 @@ func (e *end) link(tb testing.TB) netlink.Link {
 	return link
 }
 
-// awaitUp waits until the link carries packets, a while after it was set up.
+// awaitUp waits until the link is up.
 func (e *end) awaitUp(tb testing.TB) {
 	tb.Helper()
 	poll(tb, "link up", func() bool { return e.link(tb).Attrs().OperState == netlink.OperUp })
@@ -138,8 +138,7 @@ func (e *end) sockets(tb testing.TB) int {
 	return bytes.Count(table, []byte("\n")) - 1 // the first line is a heading
 }
 
-// to makes out an Ethernet frame from one end to the other, around an IP packet whose headers are its first
-// 40 bytes.
+// to returns an Ethernet frame from one end to the other with an IP packet whose headers are its first 40 bytes.
 func (e *end) to(dst *end, etherType uint16, ip []byte, o packet.Offload) packet.Out {
 	head := make([]byte, packet.Headroom, packet.Headroom+40)
 	copy(head[packet.VnetLen:], dst.mac)
@@ -149,7 +148,7 @@ func (e *end) to(dst *end, etherType uint16, ip []byte, o packet.Offload) packet
 	return packet.Out{Head: append(head, ip[:n]...), Payload: ip[n:], Offload: o}
 }
 
-// small returns an IPv6 packet that carries a number and its length in its content.
+// small returns an IPv6 packet that contains a number and its length.
 func small(number, payload int) []byte {
 	b := make([]byte, 40+payload)
 	b[0] = 0x60
@@ -162,7 +161,7 @@ func small(number, payload int) []byte {
 	return b
 }
 
-// super returns a TCP super-packet over IPv6 and what the kernel is to know of it.
+// super returns a TCP super-packet over IPv6 with its offload metadata.
 func super(number, payload int) ([]byte, packet.Offload) {
 	b := append(small(number, 20), bytes.Repeat([]byte{byte(number)}, payload)...)
 	binary.BigEndian.PutUint16(b[4:], uint16(20+payload))
@@ -212,7 +211,7 @@ func expect(tb testing.TB, p *afpacket.Port, want ...[]byte) {
 	}
 }
 
-// send sends packets of which the kernel must not refuse any.
+// send sends packets and fails the test if the kernel refuses any.
 func send(tb testing.TB, p *afpacket.Port, out ...packet.Out) {
 	tb.Helper()
 	refused, err := p.Send(out)

@@ -1,6 +1,6 @@
-// Package metrics has the catalogue of all counters, and counts what workers do: one set for each, so that no core waits for
-// another's cache line, added up when somebody asks (RFC 6146 asks for no particular counters; their names and
-// sentences are ours).
+// Package metrics counts the events of the gateway. Each worker has its own set of counters, so that workers do not
+// share cache lines; readers add them up. RFC 6146 requires no particular counters; their names and help texts are
+// our own choice.
 package metrics
 
 import (
@@ -9,7 +9,7 @@ import (
 	"nat64d/drop"
 )
 
-// Direction is a way through the gateway.
+// Direction is a direction through the gateway.
 type Direction uint8
 
 // The directions.
@@ -29,10 +29,10 @@ type Worker struct {
 	drops          [drop.Count]atomic.Uint64
 	events         [events]atomic.Uint64
 	fragments      atomic.Int64
-	_              [64]byte // the next worker's counters are on another cache line
+	_              [64]byte // keeps the next worker's counters on another cache line
 }
 
-// Forwarded counts a batch of translated packets and the bytes of their IP packets as they leave.
+// Forwarded counts a batch of translated packets and the bytes of their IP packets after translation.
 func (w *Worker) Forwarded(d Direction, packets, bytes uint64) {
 	if packets > 0 {
 		add(&w.packets[d], packets)
@@ -43,12 +43,13 @@ func (w *Worker) Forwarded(d Direction, packets, bytes uint64) {
 // Dropped counts n packets that were not forwarded.
 func (w *Worker) Dropped(r drop.Reason, n uint64) { add(&w.drops[r], n) }
 
-// RingDrops sets how many packets the kernel could not hand over; it keeps that count itself.
+// RingDrops sets the number of packets that the kernel dropped because the ring was full. The kernel maintains that
+// count.
 func (w *Worker) RingDrops(n uint64) { w.drops[drop.Ring].Store(n) }
 
-// FragmentBytes sets how much memory fragments take that wait for the rest of their datagrams, in bytes.
+// FragmentBytes sets the memory in bytes of fragments that await reassembly.
 func (w *Worker) FragmentBytes(n int) {
-	if old := w.fragments.Load(); old != int64(n) { // a store costs more than a load, and this is called for each batch
+	if old := w.fragments.Load(); old != int64(n) { // a load is cheaper than a store, and this is called for each batch
 		w.fragments.Store(int64(n))
 	}
 }
@@ -56,10 +57,10 @@ func (w *Worker) FragmentBytes(n int) {
 // Happened counts an event.
 func (w *Worker) Happened(e Event) { add(&w.events[e], 1) }
 
-// add needs no locked instruction: there is one writer.
+// add needs no atomic read-modify-write, because there is a single writer.
 func add(c *atomic.Uint64, n uint64) { c.Store(c.Load() + n) }
 
-// Set is the counters of all workers.
+// Set contains the counters of all workers.
 type Set struct{ workers []Worker }
 
 // New returns counters for that many workers.
@@ -68,7 +69,7 @@ func New(workers int) *Set { return &Set{workers: make([]Worker, workers)} }
 // Worker returns the counters of worker i.
 func (s *Set) Worker(i int) *Worker { return &s.workers[i] }
 
-// Traffic returns what was translated in one direction: packets (super-packets count once) and bytes.
+// Traffic returns the packets (a super-packet counts once) and bytes translated in one direction.
 func (s *Set) Traffic(d Direction) (packets, bytes uint64) {
 	for i := range s.workers {
 		packets += s.workers[i].packets[d].Load()
@@ -93,7 +94,7 @@ func (s *Set) Event(e Event) (n uint64) {
 	return n
 }
 
-// FragmentBytes returns the most that fragments take at any worker, in bytes.
+// FragmentBytes returns the maximum over all workers of the memory of fragments, in bytes.
 func (s *Set) FragmentBytes() (n int) {
 	for i := range s.workers {
 		n = max(n, int(s.workers[i].fragments.Load()))

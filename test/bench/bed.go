@@ -13,46 +13,47 @@ import (
 	"nat64d/lab"
 )
 
-// offload is what the interfaces do themselves.
+// offload is a setting of the interfaces' offloads.
 type offload int
 
 const (
-	// offloadNone: frames of the size of the MTU with finished checksums, everywhere.
+	// offloadNone: frames have at most the size of the MTU and complete checksums everywhere.
 	offloadNone offload = iota
-	// offloadNIC: the same frames arrive, and the gateway's interfaces segment and finish checksums on the way out, as
-	// real ones do.
+	// offloadNIC: the same frames arrive, and the gateway's interfaces segment and complete checksums when sending,
+	// like real NICs.
 	offloadNIC
-	// offloadAll: the ends send super-packets of 64 KiB with checksums half done, as hosts on the same machine do.
+	// offloadAll: the ends send super-packets of 64 KiB with partial checksums, like hosts on the same machine.
 	offloadAll
 )
 
-// prefix stands before the names of what is measured.
+// prefix is prepended to the names of measurements.
 func (o offload) prefix() string { return [...]string{"", "nic:", "gso:"}[o] }
 
-// Addresses of the network beside those of package lab.
+// Further addresses of the network, see package lab.
 const (
 	clientNIC   = "eth0"
 	serverNIC   = "eth0"
 	client4     = "203.0.113.2" // of the client, for NAT44
 	gateway4    = "203.0.113.1" // of the gateway towards the client, for NAT44
 	client4Net  = "203.0.113.0/24"
-	taygaPrefix = "2001:db8:64::/96" // Tayga refuses to take documentation addresses behind 64:ff9b::/96
+	taygaPrefix = "2001:db8:64::/96" // Tayga refuses documentation addresses in 64:ff9b::/96
 	taygaServer = "2001:db8:64::192.0.2.2"
 	taygaPool   = "10.255.0.0/24" // never leaves the gateway
 	udpHeaders4 = 28
 	udpHeaders6 = 48
 )
 
-// bed is the network with the ends that load it: a client, a gateway with or without a program, and a server.
+// bed is the network and the load generators at its ends: a client, a gateway with or without a program, and a
+// server.
 type bed struct {
 	lab                     *lab.Lab
 	client, gateway, server place
 	offload                 offload
 
-	source, destination netip.Addr // of the client, and of the server as the client sees it
-	nativeServer        netip.Addr // of the server as it sees itself
+	source, destination netip.Addr // of the client, and of the server as seen by the client
+	nativeServer        netip.Addr // the server's own address
 	mac                 net.HardwareAddr
-	daemon              *process // the gateway's, nil if it is the kernel
+	daemon              *process // the gateway program; nil if the kernel is the gateway
 	ends                []*process
 	dir                 string // for the gateway's files
 }
@@ -99,7 +100,7 @@ func (b *bed) prepare(ctx context.Context) error {
 		b.lab.Client.SetSysctl("net/ipv4/tcp_tw_reuse", "1"))
 }
 
-// setOffloads takes from the interfaces what they are not to do. They have everything to begin with.
+// setOffloads disables offloads of the interfaces. Initially all are enabled.
 func (b *bed) setOffloads(ctx context.Context) error {
 	none := func(p place, nic string) error {
 		return p.do(ctx, "ethtool -K "+nic+" tso off gso off gro off tx off rx off")
@@ -114,21 +115,21 @@ func (b *bed) setOffloads(ctx context.Context) error {
 	return err
 }
 
-// steer has the packets that arrive on an interface handled on its place's processor, or where they come from, which is
-// the sender's.
+// steer makes the processor of the place process the packets that an interface receives, or else the sender's
+// processor.
 func (b *bed) steer(ctx context.Context, p place, nic string, here bool) error {
 	mask := 0
 	if here {
 		mask = 1 << p.cpu
 	}
-	// Which interfaces /sys shows is a matter of the mount, which ip(8) makes anew.
+	// The mount determines which interfaces /sys shows; ip(8) mounts it again.
 	script := fmt.Sprintf("echo %x > /sys/class/net/%s/queues/rx-0/rps_cpus", mask, nic)
 	_, err := p.run(ctx, exec.CommandContext(ctx, "ip", "netns", "exec", p.Name, "sh", "-c", script))
 	return err
 }
 
-// steerEnds has the ends' stacks work on the ends' processor, for TCP, or leaves it to whoever delivers, for floods that
-// are dropped at once.
+// steerEnds makes the ends' processor run the ends' stacks, for TCP. For floods, which are dropped immediately, the
+// delivering processor does.
 func (b *bed) steerEnds(ctx context.Context, here bool) error {
 	return errors.Join(b.steer(ctx, b.client, clientNIC, here), b.steer(ctx, b.server, serverNIC, here))
 }
@@ -145,8 +146,8 @@ func sink(nic, match string) string {
 `
 }
 
-// count returns how many bytes of data a sink has counted. They tell more than its packets: several that were put together pass
-// the counter as one.
+// count returns the number of payload bytes that a sink has counted. The number of packets would be wrong, because
+// coalesced packets count as one.
 func (b *bed) count(ctx context.Context, p place) (int, error) {
 	out, err := p.run(ctx, exec.CommandContext(ctx, "nft", "-j", "list", "counter", "netdev", "bench", "got"))
 	if err != nil {
@@ -200,10 +201,10 @@ func (b *bed) serve(ctx context.Context, iperf program) error {
 	}
 }
 
-// reachable bounds the time until a gateway that has been started carries its first packet.
+// reachable bounds the time until a started gateway forwards its first packet.
 const reachable = 10 * time.Second
 
-// died tells whether the gateway's program has ended by itself, and what it said.
+// died returns an error with the output of the gateway's program if it has ended.
 func (b *bed) died() error {
 	if b.daemon == nil {
 		return nil

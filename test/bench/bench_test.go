@@ -14,7 +14,7 @@ import (
 	"nat64d/test/dissect"
 )
 
-// TestMain makes the test binary its own tools, as the program is.
+// TestMain makes the test binary act as its own tools, like the program.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == toolArgument {
 		if err := run(os.Args[1:]); err != nil {
@@ -31,7 +31,7 @@ var (
 	toMAC   = net.HardwareAddr{2, 0, 0, 0, 0, 2}
 )
 
-func TestFrameHasRightChecksums(t *testing.T) {
+func TestFrameChecksums(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		from, to string
@@ -86,7 +86,7 @@ func FuzzArrived(f *testing.F) {
 	})
 }
 
-func TestSearchFindsTheHighestRate(t *testing.T) {
+func TestSearchFindsHighestRate(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []float64{10, 300, 777, 999, 5000} {
 		best, err := search(500, 1000, 20, func(rate float64) (trial, error) {
@@ -99,7 +99,7 @@ func TestSearchFindsTheHighestRate(t *testing.T) {
 	}
 	none, err := search(500, 1000, 20, func(float64) (trial, error) { return trial{500, 1}, nil })
 	if err != nil || none != 0 {
-		t.Errorf("a gateway that carries nothing has the rate %v, %v", none, err)
+		t.Errorf("a gateway that forwards nothing has the rate %v, %v", none, err)
 	}
 	broken := errors.New("broken")
 	if _, err := search(500, 1000, 20, func(float64) (trial, error) { return trial{}, broken }); !errors.Is(err, broken) {
@@ -141,12 +141,12 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// Every tool does its work through a gateway that loses nothing: the kernel's IPv6 forwarding.
-func TestToolsThroughTheKernel(t *testing.T) {
+// Every tool works through a gateway without loss: the kernel's IPv6 forwarding.
+func TestToolsWithKernelForwarding(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces and packet sockets need root")
 	}
-	const cpu = 0 // one for all: nothing is measured
+	const cpu = 0 // one for all, because nothing is measured
 	b, err := newBed(t.Context(), offloadNone, cpu, cpu, t.TempDir())
 	if err != nil {
 		t.Fatal(err)

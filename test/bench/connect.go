@@ -11,28 +11,28 @@ import (
 
 const (
 	requestText   = "GET / HTTP/1.0\r\n\r\n"
-	connectDrain  = time.Second // for connections that are open at the end
+	connectDrain  = time.Second // for connections that are still open at the end
 	connectEvents = 256
-	failuresAtAll = 1000 // without a success: there is no use in going on
+	failuresAtAll = 1000 // without a success: give up
 )
 
-// connectOrder says where to connect to.
+// connectOrder contains the server's address and the load.
 type connectOrder struct {
 	Destination netip.Addr
-	AtOnce      int // connections that are open at the same time
+	AtOnce      int // number of concurrent connections
 	Length      time.Duration
 }
 
-// connectResult says what became of the connections.
+// connectResult counts the connections by result.
 type connectResult struct{ Done, Failed int }
 
-// connector opens short connections: a request, an answer, the server closes.
+// connector opens short connections: it sends a request, reads the answer, and the server closes.
 type connector struct {
 	connectOrder
 	connectResult
 
 	epoll, opened int
-	open          map[int]bool // the descriptors; true once the request is sent
+	open          map[int]bool // the descriptors; true after the request was sent
 	buffer        []byte
 }
 
@@ -77,7 +77,7 @@ func (c *connector) dial() error {
 		return os.NewSyscallError("socket", err)
 	}
 	if err := unix.Connect(fd, to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		_ = unix.Close(fd) // never was open
+		_ = unix.Close(fd) // was never open
 		if c.Failed++; c.Failed > failuresAtAll && c.Done == 0 {
 			return os.NewSyscallError("connect", err)
 		}
@@ -94,7 +94,7 @@ func (c *connector) address() (family int, to unix.Sockaddr) {
 	return socketAddress(netip.AddrPortFrom(c.Destination, uint16(port)))
 }
 
-// socketAddress returns an address as the kernel has it.
+// socketAddress returns an address in the form of the kernel.
 func socketAddress(a netip.AddrPort) (family int, to unix.Sockaddr) {
 	if a.Addr().Is4() {
 		return unix.AF_INET, &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
@@ -106,7 +106,7 @@ func (c *connector) advance(fd int, events uint32) {
 	broken := events&(unix.EPOLLERR|unix.EPOLLHUP) != 0
 	if !c.open[fd] && !broken {
 		c.open[fd] = true
-		_, _ = unix.SendmsgN(fd, []byte(requestText), nil, nil, unix.MSG_NOSIGNAL) // without an answer it is a failure
+		_, _ = unix.SendmsgN(fd, []byte(requestText), nil, nil, unix.MSG_NOSIGNAL) // a missing answer counts as failure
 		if watch(c.epoll, unix.EPOLL_CTL_MOD, fd, unix.EPOLLIN) == nil {
 			return
 		}
@@ -117,5 +117,5 @@ func (c *connector) advance(fd int, events uint32) {
 		c.Failed++
 	}
 	delete(c.open, fd)
-	_ = unix.Close(fd) // counted already
+	_ = unix.Close(fd) // already counted
 }

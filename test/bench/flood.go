@@ -23,41 +23,41 @@ const (
 	sinkPorts   = 1000
 )
 
-// ports tell the flows between two addresses apart.
+// ports identify a flow between two addresses.
 type ports struct{ source, destination uint16 }
 
-// flowPorts returns the ports of the i-th flow. Flows beyond the first 60,000 differ from an earlier one in the destination
-// only: to a gateway with endpoint-independent mapping they are new sessions of known bindings.
+// flowPorts returns the ports of the i-th flow. Flows beyond the first 60,000 differ from an earlier one only in the
+// destination: for a gateway with endpoint-independent mapping they are new sessions of existing bindings.
 func flowPorts(i int) ports {
 	return ports{uint16(firstSource + i%sources), uint16(sinkPort + i/sources)}
 }
 
-// floodOrder says what is sent.
+// floodOrder describes a flood.
 type floodOrder struct {
 	Interface           string
 	Gateway             net.HardwareAddr
 	Source, Destination netip.Addr
 	Flows               int
-	Run                 int // packets of a flow in a row
+	Run                 int // consecutive packets of a flow
 	Rate                int // packets per second; 0: as many as possible
 	Length              time.Duration
-	Clients             int  // addresses that the flows come from, the first of which is Source; 0 is 1
-	Mixed               bool // packets of several sizes, each of any flow
+	Clients             int  // number of source addresses, starting with Source; 0 means 1
+	Mixed               bool // packets of several sizes, each of a random flow
 }
 
-// floodResult says what was sent. A packet that the interface refused counts as not sent.
+// floodResult is what was sent. A packet that the interface refused is not included.
 type floodResult struct {
 	Sent  int
 	Bytes int // of data in these packets
 	Took  time.Duration
 }
 
-// packets returns how many packets of those sent so many bytes of data are, if any are as likely to be lost.
+// packets converts bytes of received data to a number of packets, assuming that loss is independent of size.
 func (r floodResult) packets(bytes int) int {
 	return int(math.Round(float64(bytes) / float64(max(1, r.Bytes)) * float64(r.Sent)))
 }
 
-// perSecond is the rate of what was sent.
+// perSecond returns the rate of sent packets.
 func (r floodResult) perSecond() float64 { return float64(r.Sent) / r.Took.Seconds() }
 
 func flood(o floodOrder) (floodResult, error) {
@@ -69,19 +69,18 @@ func flood(o floodOrder) (floodResult, error) {
 	return w.flood(o, flowPorts), nil
 }
 
-// mixedSizes are the bytes of data of mixed packets: seven small ones, four of a medium size and a large one, as in the mix that
-// is known as IMIX.
+// mixedSizes are the payload sizes of mixed packets: seven small, four medium and one large, as in the common IMIX.
 var mixedSizes = [...]int{payload, 544, payload, payload, 544, payload, 1432, payload, 544, payload, payload, 544}
 
-// flood sends to the flows in turn, unless they are to be mixed. A flow whose packet was refused is next again, so that each has had
-// its first packet when as many packets have been sent as there are flows.
+// flood sends to the flows in turn, unless they are mixed. After a refused packet, its flow is next again, so that
+// every flow has sent its first packet when the number of sent packets equals the number of flows.
 func (w *wire) flood(o floodOrder, at func(i int) ports) floodResult {
 	batch := floodBatch
 	if o.Rate > 0 && o.Rate < slowRate {
 		batch = slowBatch
 	}
 	if o.Mixed {
-		batch -= batch % len(mixedSizes) // each size has its share
+		batch -= batch % len(mixedSizes) // the same number of each size
 	}
 	frames, messages := make([]frame, batch), make([]ipv4.Message, batch)
 	size := func(i int) int {
@@ -117,7 +116,7 @@ func (w *wire) flood(o floodOrder, at func(i int) ports) floodResult {
 	return r
 }
 
-// ahead tells that the next packet is not due yet, after a nap if that is far away.
+// ahead reports whether the next packet is not due yet. If it is due much later, ahead sleeps first.
 func ahead(sent, rate int, elapsed time.Duration) bool {
 	wait := time.Duration(float64(sent)/float64(rate)*float64(time.Second)) - elapsed
 	if wait > sleepAbove {

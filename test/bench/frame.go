@@ -6,7 +6,7 @@ import (
 	"net/netip"
 )
 
-// Where the parts of a frame are.
+// Offsets of the headers in a frame.
 const (
 	etherLength = 14
 	ip4Length   = 20
@@ -16,16 +16,16 @@ const (
 	protocolUDP = 17
 )
 
-// frame is a UDP packet in an Ethernet frame, finished but for its ports.
+// frame is a UDP packet in an Ethernet frame, complete except for its ports.
 type frame struct {
 	bytes  []byte
 	source int    // offset of the last byte of the source address
 	udp    int    // offset of the UDP header
-	sum    uint32 // of all that the UDP checksum covers but the ports, not folded
-	client int    // by how much the source address is above that of the first client
+	sum    uint32 // of everything that the UDP checksum covers, except the ports; not folded
+	client int    // offset of the source address from that of the first client
 }
 
-// newFrame makes a frame that carries so many bytes of data between two addresses of one family.
+// newFrame returns a frame with size bytes of data between two addresses of one family.
 func newFrame(fromMAC, toMAC net.HardwareAddr, from, to netip.Addr, size int) frame {
 	f := frame{source: etherLength + 15, udp: etherLength + ip4Length}
 	if to.Is6() {
@@ -61,7 +61,7 @@ func putIP6(b []byte, from, to netip.Addr, length int) {
 	copy(ip[24:], to.AsSlice())
 }
 
-// putIP4 writes an Ethernet type and an IPv4 header that allows no fragments.
+// putIP4 writes an Ethernet type and an IPv4 header with DF set.
 func putIP4(b []byte, from, to netip.Addr, length int) {
 	binary.BigEndian.PutUint16(b, 0x0800)
 	ip := b[2:]
@@ -74,7 +74,7 @@ func putIP4(b []byte, from, to netip.Addr, length int) {
 	binary.BigEndian.PutUint16(ip[10:], fold(sum(ip[:ip4Length])))
 }
 
-// setClient gives the frame the source address n after the one that it was made with. The last byte of that must have room for it.
+// setClient sets the source address to the n-th after the original one. The last byte must not overflow.
 func (f *frame) setClient(n int) {
 	if n == f.client {
 		return
@@ -88,14 +88,14 @@ func (f *frame) setClient(n int) {
 	}
 }
 
-// setPorts finishes the frame.
+// setPorts sets the ports and completes the checksum.
 func (f *frame) setPorts(p ports) {
 	udp := f.bytes[f.udp:]
 	binary.BigEndian.PutUint16(udp, p.source)
 	binary.BigEndian.PutUint16(udp[2:], p.destination)
 	c := fold(f.sum + uint32(p.source) + uint32(p.destination))
 	if c == 0 {
-		c = 0xffff // 0 would mean that there is none
+		c = 0xffff // 0 would mean that there is no checksum
 	}
 	binary.BigEndian.PutUint16(udp[6:], c)
 }
@@ -111,7 +111,7 @@ func sum(b []byte) (s uint32) {
 	return s
 }
 
-// fold makes an Internet checksum (RFC 1071) of a sum.
+// fold returns the Internet checksum (RFC 1071) of a sum.
 func fold(s uint32) uint16 {
 	for s > 0xffff {
 		s = s&0xffff + s>>16

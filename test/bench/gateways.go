@@ -14,14 +14,14 @@ import (
 	"nat64d/ops/control"
 )
 
-// gateway is a way to take packets from the client to the server.
+// gateway is a way to forward packets from the client to the server.
 type gateway struct {
 	name    string
 	explain string
-	start   func(context.Context, *bed, programs) error // sets what differs in the bed
+	start   func(context.Context, *bed, programs) error // sets the differing fields of the bed
 }
 
-// gateways are what is compared, in the order of the table. The first one is what the others are divided by.
+// gateways are the compared gateways, in the order of the table. Ratios refer to the first one.
 var gateways = []gateway{
 	{"nat44", "the kernel: IPv4 forwarding and nftables masquerade", startNAT44},
 	{"kernel6fwd", "the kernel: IPv6 forwarding, nothing is translated", startForwarding},
@@ -30,16 +30,16 @@ var gateways = []gateway{
 	{oursLeave, "this project, with offloads: leave; not measured in a hurry", startOurs("leave")},
 }
 
-// Names of the gateway that this project is.
+// Names of the gateways of this project.
 const (
 	ours      = "nat64d"
 	oursLeave = "nat64d-leave"
 )
 
-// programs are those that are not ours, and ours.
+// programs are the external programs and nat64d.
 type programs struct{ iperf, tayga, nat64d program }
 
-// program is an executable and the environment that it needs.
+// program is an executable and its environment.
 type program struct {
 	path string
 	env  []string
@@ -51,14 +51,14 @@ func (p program) command(ctx context.Context, args ...string) *exec.Cmd {
 	return c
 }
 
-// within is command by way of ip(8), which also has /sys show the namespace's interfaces, as on a machine of its own.
+// within returns a command run by ip(8), which also mounts a /sys that shows the namespace's interfaces.
 func (p program) within(ctx context.Context, namespace string, args ...string) *exec.Cmd {
 	c := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", namespace, p.path}, args...)...)
 	c.Env = append(os.Environ(), p.env...)
 	return c
 }
 
-// find looks for an installed program, and then for one that was unpacked below the cache with its libraries.
+// find looks for an installed program, then for an unpacked one with its libraries below the cache.
 func find(name, cache string) (program, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return program{path: path}, nil
@@ -89,7 +89,7 @@ func (b *bed) forward() error {
 		b.lab.Gateway.SetSysctl("net/ipv6/conf/all/forwarding", "1"))
 }
 
-// masquerade has IPv4 packets from a network leave with the gateway's own address.
+// masquerade makes IPv4 packets from a network leave with the gateway's own address.
 func (b *bed) masquerade(ctx context.Context, network string) error {
 	return b.gateway.nft(ctx, `table ip bench {
 	chain post {
@@ -126,7 +126,7 @@ func startTayga(ctx context.Context, b *bed, t programs) error {
 	if _, err := b.gateway.run(ctx, t.tayga.command(ctx, "-c", file, "--mktun")); err != nil {
 		return err
 	}
-	// A longer queue than the usual one: a flood is to be dropped late rather than at once.
+	// A longer queue than usual, so that packets of a flood are dropped late rather than immediately.
 	err := errors.Join(
 		b.forward(),
 		b.gateway.do(ctx, "ip link set nat64 up txqueuelen 5000\n"+
@@ -142,17 +142,17 @@ func startTayga(ctx context.Context, b *bed, t programs) error {
 	return err
 }
 
-// ourPool is pool4 of nat64d: an address on the server's link that nobody else has, with ports for every source of a flood.
+// ourPool is the pool4 of nat64d: an unused address on the server's link, with ports for every source of a flood.
 const ourPool = lab.Spare4
 
-// startOurs returns what starts nat64d with a setting of interfaces.offloads.
+// startOurs returns a function that starts nat64d with a setting of interfaces.offloads.
 func startOurs(offloads string) func(context.Context, *bed, programs) error {
 	return func(ctx context.Context, b *bed, t programs) error { return b.startOurs(ctx, t, offloads) }
 }
 
 func (b *bed) startOurs(ctx context.Context, t programs, offloads string) error {
 	file := filepath.Join(b.dir, "nat64d.yaml")
-	// Released ports can be had at once, so that one measurement can follow another on an empty table.
+	// Without hold-down, so that one measurement can follow another with an empty table.
 	text := fmt.Sprintf("version: 1\ninterfaces:\n  v6: { name: %s }\n  v4: { name: %s }\n  offloads: %s\npool4:\n  - { address: %s }\n"+
 		"sessions: { port_hold_down: 0s }\nlogging: { level: warn }\napi: { socket: %s }\n",
 		b.lab.NIC6, b.lab.NIC4, offloads, ourPool, b.socket())
@@ -176,12 +176,12 @@ func (b *bed) startOurs(ctx context.Context, t programs, offloads string) error 
 
 func (b *bed) socket() string { return filepath.Join(b.dir, "nat64d.sock") }
 
-// control asks nat64d.
+// control returns a client for nat64d.
 func (b *bed) control() *control.Client {
 	return &control.Client{Socket: b.socket(), Timeout: time.Minute}
 }
 
-// empty ends all sessions of nat64d and returns how many there were.
+// empty ends all sessions of nat64d and returns their number.
 func (b *bed) empty(ctx context.Context) (sessions int, err error) {
 	r, err := b.control().FlushPool4(ctx)
 	if err != nil {

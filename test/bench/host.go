@@ -16,17 +16,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machineSettings are what measurements need of the machine, at the least: these are not of any namespace.
+// machineSettings are minimum values of settings that are not per namespace.
 var machineSettings = map[string]int{
-	"net/netfilter/nf_conntrack_max": 2500000, // or NAT44 and Tayga cannot have a million flows
+	"net/netfilter/nf_conntrack_max": 2500000, // NAT44 and Tayga need a million flows
 	"net/core/netdev_max_backlog":    8000,
 }
 
 // lockPath is a file that a run locks.
 const lockPath = "/run/nat64d-bench.lock"
 
-// alone makes sure that no other run goes on: two would measure each other, and the one that ends last would put back as
-// the machine's what the other had set. The lock ends with the file, or with this program.
+// alone ensures that no other run is active: two would disturb each other, and the last one would restore settings
+// that the other had set. The kernel releases the lock when the file is closed or the program ends.
 func alone() (*os.File, error) {
 	f, err := os.OpenFile(lockPath, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -39,9 +39,9 @@ func alone() (*os.File, error) {
 	return f, nil
 }
 
-// changeMachine changes the settings, gives the kernel's threads for soft interrupts the priority that this program has
-// been started with, and returns what undoes both. What cannot be changed, in a container for instance, stays as it is:
-// figures of many flows then say less about the kernel.
+// changeMachine changes the settings and gives the kernel's soft-interrupt threads the priority of this program. It
+// returns a function that restores both. It ignores settings that it cannot change, for example in a container; then
+// figures of many flows are less meaningful for the kernel.
 func changeMachine() (restore func() error) {
 	var undo []func() error
 	for name, value := range machineSettings {
@@ -70,16 +70,16 @@ func changeMachine() (restore func() error) {
 	}
 }
 
-// niceness returns the nice value of a process, 0 for the one of this thread.
+// niceness returns the nice value of a process, or of this thread for 0.
 func niceness(pid int) int {
 	n, err := unix.Getpriority(unix.PRIO_PROCESS, pid)
 	if err != nil {
 		return 0
 	}
-	return 20 - n // the system call has it the other way round, so that it is not negative
+	return 20 - n // the system call returns 20 - nice, which is never negative
 }
 
-// softInterrupts lists the threads that the kernel handles soft interrupts in when there are many. They compete with the
+// softInterrupts returns the threads in which the kernel processes soft interrupts under load. They compete with the
 // programs on their processors.
 func softInterrupts() (pids []int) {
 	names, _ := filepath.Glob("/proc/[0-9]*/comm") // the pattern is well-formed
@@ -95,7 +95,7 @@ func softInterrupts() (pids []int) {
 	return pids
 }
 
-// machine says where and with what was measured.
+// machine describes the machine and the versions of a measurement.
 type machine struct {
 	Processor  string    `json:"processor"`
 	Processors int       `json:"processors"`
@@ -126,7 +126,8 @@ const (
 	noiseWait   = 4 * time.Second
 )
 
-// noise waits a little until others leave both processors alone, and returns the share of one that they still take.
+// noise waits for a limited time until other programs leave both processors idle, and returns the share of one that
+// they still use.
 func (b *bed) noise(ctx context.Context) (float64, error) {
 	for end := time.Now().Add(noiseWait); ; {
 		ends := callBeside[idleResult](ctx, b.client, toolIdle, idleOrder{noiseWindow})
@@ -142,7 +143,7 @@ func (b *bed) noise(ctx context.Context) (float64, error) {
 	}
 }
 
-// installed tells whether the programs that every measurement needs are there.
+// installed returns an error if a program that every measurement needs is missing.
 func installed() error {
 	var errs []error
 	for _, name := range []string{"ip", "nft", "ethtool", "ping"} {
@@ -153,7 +154,7 @@ func installed() error {
 	return errors.Join(errs...)
 }
 
-// processors checks that the ends and the gateway have one each.
+// processors checks that the ends and the gateway have different processors.
 func processors(ends, gateway int) error {
 	if n := runtime.NumCPU(); ends == gateway || ends < 0 || gateway < 0 || ends >= n || gateway >= n {
 		return errors.New("processors " + strconv.Itoa(ends) + " and " + strconv.Itoa(gateway) + ": must be two different ones of the " +

@@ -9,20 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// interruption is the longest time between two looks at the clock in which nothing else has run.
+// interruption is the maximum gap between two clock reads without an interruption.
 const interruption = 400 * time.Nanosecond
 
-// idleOrder says for how long to look.
+// idleOrder contains the duration.
 type idleOrder struct{ Length time.Duration }
 
-// idleResult says for how long somebody else used the processor.
+// idleResult is the time that others used the processor.
 type idleResult struct{ Busy, Took time.Duration }
 
-// share is the part of the processor that others used.
+// share returns the share of the processor that others used.
 func (r idleResult) share() float64 { return r.Busy.Seconds() / r.Took.Seconds() }
 
-// idle spins at idle priority and adds up the gaps in which this processor did something else. So it sees soft interrupts,
-// too, which the kernel's accounting by ticks misses or charges to whom they interrupt.
+// idle spins at idle priority and sums the gaps in which this processor did something else. This includes soft
+// interrupts, which tick-based accounting misses or charges to the interrupted program.
 func idle(o idleOrder) (idleResult, error) {
 	runtime.LockOSThread()
 	debug.SetGCPercent(-1)

@@ -1,7 +1,7 @@
-// Command bench measures nat64d beside what else takes packets from one network to another on the same machine: the
-// kernel's NAT44, its IPv6 forwarding, and Tayga. All of it happens in network namespaces: a client, a gateway and a
-// server. The client and the server share one processor, the gateway has another with all its packet work.
-// docs/performance.md explains the method and shows a result. It covers the measures of RFC 9693.
+// Command bench compares nat64d with other ways to forward packets between two networks on the same machine: the
+// kernel's NAT44, its IPv6 forwarding, and Tayga. It runs in network namespaces: a client, a gateway and a server.
+// The client and the server share one processor; the gateway uses another one for all its packet processing.
+// docs/performance.md explains the method and shows a result. It includes the measurements of RFC 9693.
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"syscall"
 )
 
-// toolArgument is the first argument of this program as one of its own tools.
+// toolArgument is the first argument that makes this program act as one of its tools.
 const toolArgument = "tool"
 
 func main() {
@@ -60,7 +60,7 @@ func run(args []string) error {
 	return errors.Join(r.json(f), f.Close(), r.table(os.Stdout))
 }
 
-// options are what the command line says.
+// options are the command-line options.
 type options struct {
 	effort
 	quick               bool
@@ -84,7 +84,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.endCPU, "cpu-ends", 0, "processor of the client and the server")
 	f.IntVar(&o.gatewayCPU, "cpu-gateway", 1, "processor of the gateway")
 	f.Usage = func() {
-		fmt.Fprintf(f.Output(), "Usage: bench [flags] [gateway]...\n\nMeasures these gateways, all of them unless some are named:\n\n")
+		fmt.Fprintf(f.Output(), "Usage: bench [flags] [gateway]...\n\nMeasures the named gateways, by default all of these:\n\n")
 		for _, g := range gateways {
 			fmt.Fprintf(f.Output(), "  %-12s  %s\n", g.name, g.explain)
 		}
@@ -104,7 +104,7 @@ func parse(args []string) (options, error) {
 	return o, errors.Join(err, processors(o.endCPU, o.gatewayCPU))
 }
 
-// choose takes the gateways with these names; all if there are none, but for one that a quick run has no time for.
+// choose selects the gateways with these names; without names all, except one that a quick run omits.
 func (o *options) choose(names []string) error {
 	if len(names) == 0 {
 		o.gateways = slices.DeleteFunc(slices.Clone(gateways), func(g gateway) bool { return o.quick && g.name == oursLeave })
@@ -112,7 +112,7 @@ func (o *options) choose(names []string) error {
 	for _, name := range names {
 		i := slices.IndexFunc(gateways, func(g gateway) bool { return g.name == name })
 		if i < 0 {
-			return fmt.Errorf("gateway %q: see bench -help for those that there are", name)
+			return fmt.Errorf("gateway %q: bench -help lists the gateways", name)
 		}
 		o.gateways = append(o.gateways, gateways[i])
 	}

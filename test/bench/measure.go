@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// bench is a run of this program: everything that is measured, with what it needs.
+// bench is a run of this program.
 type bench struct {
 	options
 	programs programs
@@ -18,17 +18,17 @@ type bench struct {
 	progress *progress
 }
 
-// bout is a gateway in a new network, and what is measured there.
+// bout is one gateway in a new network, with its measurements.
 type bout struct {
 	gateway   gateway
 	offload   offload
 	workloads []workload
 }
 
-// name says which bout it is.
+// name returns the name of the bout for progress messages.
 func (b bout) name() string { return b.offload.prefix() + b.gateway.name }
 
-// bouts are those of one repetition.
+// bouts returns the bouts of one repetition.
 func (o options) bouts() (all []bout) {
 	add := func(g gateway, f offload, from []workload) {
 		var chosen []workload
@@ -52,7 +52,7 @@ func (o options) bouts() (all []bout) {
 	return all
 }
 
-// measure measures everything and leaves the machine as it was.
+// measure makes all measurements and restores the machine.
 func measure(ctx context.Context, o options) (r *report, err error) {
 	p, err := o.find()
 	if err != nil {
@@ -105,7 +105,7 @@ func (o options) find() (p programs, err error) {
 	return p, err
 }
 
-// run measures a bout. What cannot be measured is reported; an error is for what ends everything.
+// run makes the measurements of a bout. It reports those that fail; an error ends the whole run.
 func (s *bench) run(ctx context.Context, b bout) (err error) {
 	return s.inBed(ctx, b, func(t *stint) error {
 		for _, w := range b.workloads {

@@ -19,25 +19,26 @@ import (
 )
 
 const (
-	endWithin = 2 * time.Second // of a process that was asked to
-	pipesOpen = time.Second     // after the end of a process whose children hold its output
+	endWithin = 2 * time.Second // for a process after SIGTERM
+	pipesOpen = time.Second     // after the end of a process whose children keep its output open
 )
 
-// place is a namespace and the processor that what runs there is pinned to.
+// place is a namespace and the processor to which its programs are pinned.
 type place struct {
 	*lab.Namespace
 	cpu int
 }
 
-// launch starts a command here. It has a process group of its own, so that Ctrl-C on the terminal leaves its end to us, and
-// it does not outlive this program.
+// launch starts a command here. It runs in a separate process group, so that Ctrl-C on the terminal reaches only this
+// program, and it is killed when this program dies.
 func (p place) launch(cmd *exec.Cmd) error {
 	cmd.WaitDelay = pipesOpen
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return p.Do(func() error { return pinned(p.cpu, cmd.Start) })
 }
 
-// pinned calls f on this thread while it may run on one processor only. What f starts inherits that.
+// pinned calls f on this thread, restricted to one processor. Threads and processes that f starts inherit the
+// restriction.
 func pinned(cpu int, f func() error) error {
 	var before, only unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
@@ -50,7 +51,7 @@ func pinned(cpu int, f func() error) error {
 	return errors.Join(f(), unix.SchedSetaffinity(0, &before))
 }
 
-// run runs a command here and returns what it printed.
+// run runs a command here and returns its output.
 func (p place) run(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -66,7 +67,7 @@ func (p place) run(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// do runs commands here, a line each, and stops at the first one that fails.
+// do runs commands here, one per line, and stops at the first failure.
 func (p place) do(ctx context.Context, lines string) error {
 	for line := range strings.Lines(lines) {
 		if words := strings.Fields(line); len(words) > 0 {
@@ -78,7 +79,7 @@ func (p place) do(ctx context.Context, lines string) error {
 	return nil
 }
 
-// nft gives nft(8) a script.
+// nft runs nft(8) with a script.
 func (p place) nft(ctx context.Context, script string) error {
 	cmd := exec.CommandContext(ctx, "nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(script)
@@ -89,7 +90,7 @@ func (p place) nft(ctx context.Context, script string) error {
 // process is a program that runs until it is stopped.
 type process struct {
 	cmd   *exec.Cmd
-	log   bytes.Buffer  // what it printed; only to be read once it has ended
+	log   bytes.Buffer  // its output; may be read after it has ended
 	ended chan struct{} // closed when it has ended
 }
 
@@ -101,13 +102,13 @@ func (p place) start(cmd *exec.Cmd) (*process, error) {
 		return nil, err
 	}
 	go func() {
-		_ = cmd.Wait() // stopped by us, or seen by over
+		_ = cmd.Wait() // stopped by us, or reported by over
 		close(s.ended)
 	}()
 	return s, nil
 }
 
-// over returns what the program said, if it has ended by itself.
+// over returns an error with the program's output if it has ended.
 func (s *process) over() error {
 	select {
 	case <-s.ended:
@@ -127,7 +128,7 @@ func (s *process) stop() {
 	}
 }
 
-// resident returns the memory that the program holds, in bytes.
+// resident returns the resident memory of the program in bytes.
 func (s *process) resident() int {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(s.cmd.Process.Pid) + "/statm")
 	if f := strings.Fields(string(b)); err == nil && len(f) > 1 {
@@ -163,13 +164,13 @@ func call[R any](ctx context.Context, p place, name string, order any) (r R, err
 	return r, json.Unmarshal(out, &r)
 }
 
-// answer is the result of a tool that runs beside others.
+// answer is the result of a tool that runs concurrently.
 type answer[R any] struct {
 	result R
 	err    error
 }
 
-// callBeside runs a tool while its caller does something else. The channel has room for the answer.
+// callBeside runs a tool concurrently. The channel has room for the answer.
 func callBeside[R any](ctx context.Context, p place, name string, order any) <-chan answer[R] {
 	done := make(chan answer[R], 1)
 	go func() {

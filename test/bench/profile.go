@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	profileRate   = "1999" // samples per second; not in step with the kernel's ticks
+	profileRate   = "1999" // samples per second; not a multiple of the kernel's tick rate
 	profileFlood  = 3 * time.Second
 	profileStream = 3 * time.Second
 )
 
-// profile records what the gateway's processor does while nat64d is under load, the kernel's part included: one file for a
-// flood of UDP and one for streams of TCP.
+// profile records the gateway's processor while nat64d is under load, including the kernel: one file for a UDP flood
+// and one for TCP streams.
 func profile(ctx context.Context, o options) (err error) {
 	if _, err := exec.LookPath("perf"); err != nil {
 		return fmt.Errorf("perf is not installed (linux-perf in Debian): %w", err)
@@ -65,7 +65,7 @@ func (s *stint) record(ctx context.Context, file string, f func() error) error {
 		return err
 	}
 	err = f()
-	// perf writes its file when it is interrupted.
+	// perf writes its file on SIGINT.
 	_ = recorder.cmd.Process.Signal(syscall.SIGINT)
 	select {
 	case <-recorder.ended:

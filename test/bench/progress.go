@@ -8,8 +8,8 @@ import (
 	"golang.org/x/term"
 )
 
-// progress says on standard error what is being measured: on a terminal in one line that changes, elsewhere a line a
-// gateway.
+// progress reports the current measurement on standard error: on a terminal in one line that changes, otherwise one
+// line per gateway.
 type progress struct {
 	steps, done int
 	start       time.Time
@@ -21,7 +21,7 @@ func newProgress(steps int) *progress {
 	return &progress{steps: steps, start: time.Now(), terminal: term.IsTerminal(int(os.Stderr.Fd()))}
 }
 
-// step says what comes next.
+// step reports the next step.
 func (p *progress) step(gateway, what string) {
 	p.done++
 	elapsed := time.Since(p.start).Round(time.Second)

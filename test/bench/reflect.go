@@ -14,20 +14,20 @@ import (
 
 const (
 	learnBuffer = 64 << 20
-	learnFirst  = 5 * time.Second        // until the first flow is seen
-	learnQuiet  = 400 * time.Millisecond // without a further one
+	learnFirst  = 5 * time.Second        // until the first flow arrives
+	learnQuiet  = 400 * time.Millisecond // without another flow
 )
 
-// reflectOrder says whom to listen for and what to send back.
+// reflectOrder describes the flows to wait for and the packets to send back.
 type reflectOrder struct {
 	Interface string
-	Address   netip.Addr // ours, on which the flows arrive
-	Flows     int        // to wait for
+	Address   netip.Addr // the local address of the flows
+	Flows     int        // number of flows to wait for
 	Rate      int        // of the packets sent back, 0: as many as possible
 	Length    time.Duration
 }
 
-// reflect learns the flows that arrive from one address at the sink's first port and floods them in the other direction.
+// reflect waits for the flows from one address to the sink's first port, and floods them in the other direction.
 func reflect(o reflectOrder) (floodResult, error) {
 	flows, back, err := learn(o)
 	if err != nil {
@@ -42,7 +42,7 @@ func reflect(o reflectOrder) (floodResult, error) {
 	return w.flood(back, func(i int) ports { return flows[i] }), nil
 }
 
-// learn returns the ports of the flows, reversed, and the way back to where they come from.
+// learn returns the ports of the flows, reversed, and the order for the way back.
 func learn(o reflectOrder) (flows []ports, back floodOrder, err error) {
 	fd, err := tap(o.Interface)
 	if err != nil {
@@ -54,7 +54,7 @@ func learn(o reflectOrder) (flows []ports, back floodOrder, err error) {
 	wait := learnFirst
 	for b := make([]byte, 1<<16); len(flows) < o.Flows; {
 		if ready, err := readable(fd, wait); err != nil || !ready {
-			break // what has been learnt must do
+			break // use the flows received so far
 		}
 		n, _, err := unix.Recvfrom(fd, b, 0)
 		if err != nil {
@@ -74,7 +74,7 @@ func learn(o reflectOrder) (flows []ports, back floodOrder, err error) {
 	return flows, back, nil
 }
 
-// tap opens a packet socket that sees what arrives before the sink drops it.
+// tap opens a packet socket that receives packets before the sink drops them.
 func tap(name string) (int, error) {
 	nic, err := net.InterfaceByName(name)
 	if err != nil {
@@ -99,7 +99,7 @@ func bigEndian(v uint16) uint16 {
 	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
 }
 
-// arrived returns ports and source of a UDP packet for the first port of the sink.
+// arrived returns the ports and the source of a UDP packet to the first port of the sink.
 func arrived(b []byte, at netip.Addr) (p ports, from netip.Addr, ok bool) {
 	header, kind, protocol, address := ip4Length, uint16(0x0800), 9, 12
 	if at.Is6() {
@@ -115,7 +115,7 @@ func arrived(b []byte, at netip.Addr) (p ports, from netip.Addr, ok bool) {
 	return p, from, ip[protocol] == protocolUDP && to == at && p.destination == sinkPort
 }
 
-// readable waits until something can be read from a descriptor.
+// readable waits until a descriptor is readable.
 func readable(fd int, within time.Duration) (bool, error) {
 	end := time.Now().Add(within)
 	for {

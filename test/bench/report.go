@@ -9,23 +9,23 @@ import (
 	"strings"
 )
 
-// report is all that was measured.
+// report contains all results.
 type report struct {
 	Machine     machine  `json:"machine"`
 	Quick       bool     `json:"quick"`
 	Repetitions int      `json:"repetitions"`
-	Gateways    []string `json:"gateways"` // the first is what the others are divided by
+	Gateways    []string `json:"gateways"` // ratios refer to the first one
 	Rows        []*row   `json:"rows"`
-	Failures    []string `json:"failures,omitempty"` // measurements that could not be made
+	Failures    []string `json:"failures,omitempty"` // measurements that failed
 }
 
-// row is a measure, through every gateway.
+// row is one measurement of all gateways.
 type row struct {
 	Name   string               `json:"name"`
 	Values map[string][]float64 `json:"values"` // of each repetition, by gateway
 }
 
-// put adds a value. Rows come in the order of their first value.
+// put adds a value. Rows are in the order of their first value.
 func (r *report) put(gateway, name string, value float64) {
 	i := slices.IndexFunc(r.Rows, func(w *row) bool { return w.Name == name })
 	if i < 0 {
@@ -39,7 +39,7 @@ func (r *report) fail(gateway, workload string, err error) {
 	r.Failures = append(r.Failures, fmt.Sprintf("not measured: %s: %s: %v", gateway, workload, err))
 }
 
-// median returns the middle of the values; ok is false if there are none.
+// median returns the median of the values; ok is false if there are none.
 func median(values []float64) (m float64, ok bool) {
 	if len(values) == 0 {
 		return 0, false
@@ -52,8 +52,7 @@ func median(values []float64) (m float64, ok bool) {
 	return (sorted[half-1] + sorted[half]) / 2, true
 }
 
-// table writes a table in Markdown that can be read as it is: the medians, and behind each the ratio to the first
-// gateway's.
+// table writes a readable Markdown table of the medians, each followed by the ratio to the first gateway.
 func (r *report) table(w io.Writer) error {
 	lines := [][]string{append([]string{"measure"}, r.Gateways...)}
 	for _, row := range r.Rows {
@@ -103,13 +102,13 @@ func (r *report) footer(w io.Writer) error {
 	return err
 }
 
-// noiseRow is the measure of what others do on the machine; above doubtful, the other rows are not worth much.
+// noiseRow is the row of the load by other programs; above doubtful, the other rows are not meaningful.
 const (
 	noiseRow = "host noise before, % of a processor"
 	doubtful = 10
 )
 
-// doubts says which gateways were measured on a busy machine.
+// doubts lists the gateways that were measured on a busy machine.
 func (r *report) doubts() (lines []string) {
 	for _, row := range r.Rows {
 		for _, g := range r.Gateways {
@@ -121,7 +120,7 @@ func (r *report) doubts() (lines []string) {
 	return lines
 }
 
-// cell is the median of a gateway and its ratio to that of another one.
+// cell returns the median of a gateway and its ratio to that of another one.
 func (w *row) cell(gateway, base string) string {
 	m, ok := median(w.Values[gateway])
 	if !ok {
@@ -134,7 +133,7 @@ func (w *row) cell(gateway, base string) string {
 	return text
 }
 
-// number has three digits at least and no more behind the point than they need.
+// number formats a value with at least three significant digits.
 func number(v float64) string {
 	switch {
 	case v >= 100:

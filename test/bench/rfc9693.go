@@ -7,15 +7,14 @@ import (
 	"time"
 )
 
-// RFC 9693 says how stateful NATs are to be compared. These are its measures with shorter trials than it asks for, and with
-// a tenth of a percent of loss allowed, because the ends are programs on the same machine. They need the gateway's table to
-// be emptied, so only nat64d is measured.
+// The measurements of RFC 9693, with shorter trials and a permitted loss of 0.1 %, because the ends are programs on
+// the same machine. They need to empty the gateway's table, so only nat64d is measured.
 
-// newConnections is how many connections a trial of the connection establishment rate opens: as many bindings as one address has
-// room for.
+// newConnections is the number of connections in a trial of the connection establishment rate: as many bindings as
+// one address can have.
 const newConnections = 50_000
 
-// rfc9693 are its measures, in its order. Each leaves a table that the next one can use.
+// rfc9693 are the measurements, in the order of the RFC. Each leaves a table that the next one can use.
 var rfc9693 = []workload{
 	{"rfc9693 capacity and tear-down", without, capacity},
 	{"rfc9693 connection rate", without, establishment},
@@ -28,7 +27,7 @@ func capacity(ctx context.Context, s *stint) error {
 		return err
 	}
 	idle := s.daemon.resident()
-	for range 2 { // what the first round has lost is offered again
+	for range 2 { // offer again what the first round has lost
 		length := time.Duration(s.Sessions) * time.Second / fillRate
 		if _, _, err := s.up(ctx, s.order(s.Sessions, fillRate, length+settle)); err != nil {
 			return err
@@ -82,7 +81,7 @@ func bothWays(ctx context.Context, s *stint) error {
 	}
 	s.put("rfc9693 throughput, both ways kpps", best/1000)
 	if best == 0 {
-		return errors.New("no rate without loss was found to measure loss and latency at")
+		return errors.New("found no rate without loss, which the measurement of loss and latency needs")
 	}
 	twice, err := try(2 * best)
 	if err != nil {
@@ -102,8 +101,8 @@ func bothWays(ctx context.Context, s *stint) error {
 	return nil
 }
 
-// exchange sends half of a rate in each direction, and calls beside, if not nil, meanwhile.
-func (s *stint) exchange(ctx context.Context, rate float64, beside func() error) (trial, error) {
+// exchange sends half of a rate in each direction, and calls during concurrently if it is not nil.
+func (s *stint) exchange(ctx context.Context, rate float64, during func() error) (trial, error) {
 	half := int(rate / 2)
 	var up floodResult
 	var arrivedUp int
@@ -114,8 +113,8 @@ func (s *stint) exchange(ctx context.Context, rate float64, beside func() error)
 			up, arrivedUp, err = s.up(ctx, s.order(fewFlows, half, s.UDP))
 			done <- err
 		}()
-		if beside != nil {
-			err = beside()
+		if during != nil {
+			err = during()
 		}
 		return errors.Join(err, <-done)
 	})

@@ -16,21 +16,21 @@ const (
 	askPause    = 500 * time.Microsecond
 )
 
-// roundTripOrder says whom to ask how often.
+// roundTripOrder contains the server and the number of requests.
 type roundTripOrder struct {
 	Destination netip.Addr
 	Count       int
-	Length      time.Duration // at most
+	Length      time.Duration // maximum duration
 }
 
-// roundTripResult holds quantiles of the time from a request to its reply.
+// roundTripResult contains quantiles of the round-trip time.
 type roundTripResult struct {
 	Median, P99 time.Duration
 	Lost        int
 }
 
-// roundTrip sends datagrams to the echo server, one at a time. It waits in the kernel and not by way of the runtime's
-// poller, which would be a part of what is measured.
+// roundTrip sends datagrams to the echo server, one at a time. It blocks in the kernel instead of using the runtime's
+// poller, which would add to the measured time.
 func roundTrip(o roundTripOrder) (roundTripResult, error) {
 	family, to := socketAddress(netip.AddrPortFrom(o.Destination, servePort))
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -60,7 +60,7 @@ func roundTrip(o roundTripOrder) (roundTripResult, error) {
 	return r, nil
 }
 
-// ask sends a numbered request and waits for its reply. Late replies to earlier ones are passed over.
+// ask sends a numbered request and waits for its reply. It ignores late replies to earlier requests.
 func ask(fd int, number uint32, buffer []byte) (time.Duration, bool) {
 	binary.BigEndian.PutUint32(buffer, number)
 	start := time.Now()

@@ -9,16 +9,16 @@ import (
 
 const (
 	servePort  = 9000 // the first TCP port, and the port of the UDP echo
-	servePorts = 8    // TCP ports, so that there are enough for connections that wait after their end
+	servePorts = 8    // several TCP ports, so that connections in TIME_WAIT do not exhaust them
 	answerSize = 100
 	backlog    = 4096
 )
 
-// serveOrder is empty: there is one way to serve.
+// serveOrder is empty, because serve has no options.
 type serveOrder struct{}
 
-// server answers a request on each TCP connection and closes it, and returns UDP datagrams to their senders. It is one
-// thread around epoll(7): the ends share a processor, and what they spend is missing in what is measured.
+// server answers a request on each TCP connection and closes it, and echoes UDP datagrams. It is a single thread with
+// epoll(7), because its processor time reduces that of the client.
 type server struct {
 	epoll, echo int
 	listeners   map[int]bool
@@ -49,7 +49,7 @@ func serve(serveOrder) (struct{}, error) {
 	return struct{}{}, s.run()
 }
 
-// bind makes a socket for both families and watches it.
+// bind creates a socket for both families and watches it.
 func (s *server) bind(kind, port int) (int, error) {
 	fd, err := unix.Socket(unix.AF_INET6, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -86,10 +86,10 @@ func (s *server) accept(listener int) {
 	for {
 		fd, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if err != nil {
-			return // no more for now
+			return // no more connections now
 		}
 		if watch(s.epoll, unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN) != nil {
-			_ = unix.Close(fd) // the client sees a failure
+			_ = unix.Close(fd) // the client counts a failure
 		}
 	}
 }
@@ -98,25 +98,25 @@ func (s *server) reply() {
 	for {
 		n, from, err := unix.Recvfrom(s.echo, s.buffer, 0)
 		if err != nil {
-			return // no more for now
+			return // no more datagrams now
 		}
-		_ = unix.Sendto(s.echo, s.buffer[:n], 0, from) // a lost reply is the client's to count
+		_ = unix.Sendto(s.echo, s.buffer[:n], 0, from) // the client counts a lost reply
 	}
 }
 
-// answerOnce answers a request and is the first to close, so that it is the server's ports that wait.
+// answerOnce answers a request and closes first, so that the server's port is in TIME_WAIT.
 func (s *server) answerOnce(fd int) {
 	n, err := unix.Read(fd, s.buffer)
 	if errors.Is(err, unix.EAGAIN) {
 		return
 	}
 	if n > 0 {
-		_, _ = unix.SendmsgN(fd, s.answer[:], nil, nil, unix.MSG_NOSIGNAL) // the client counts
+		_, _ = unix.SendmsgN(fd, s.answer[:], nil, nil, unix.MSG_NOSIGNAL) // the client counts a failure
 	}
 	_ = unix.Close(fd)
 }
 
-// watch tells epoll what to watch a descriptor for.
+// watch sets the events that epoll watches for on a descriptor.
 func watch(epoll, operation, fd int, events uint32) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(epoll, operation, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}))
 }

@@ -7,20 +7,19 @@ import (
 	"runtime"
 )
 
-// The tools are the ends of the measurements. Each is this program again, in a process of its own, so that it can be
-// pinned to a processor and has no work but its own. It is given an order in JSON as its argument and prints its result
-// in JSON.
+// The tools are the ends of the measurements. Each is this program in a separate process, so that it can be pinned to
+// a processor and does nothing else. It gets an order in JSON as its argument and prints its result in JSON.
 const (
 	toolFlood     = "flood"     // UDP packets of many flows, as fast as possible or at a rate
 	toolReflect   = "reflect"   // the same back to the flows that arrive
 	toolServe     = "serve"     // short TCP connections and a UDP echo
 	toolConnect   = "connect"   // short TCP connections, as many as possible
 	toolRoundTrip = "roundtrip" // UDP requests and replies, one at a time
-	toolIdle      = "idle"      // what others leave of a processor
+	toolIdle      = "idle"      // the share of a processor that others use
 )
 
-// toolThreads is enough for a thread that waits in the kernel and for the rest of the program. A program that is pinned to
-// one processor is otherwise given one, and has to take it away from the thread that waits each time.
+// toolThreads is enough for a thread that blocks in the kernel and for the rest of the program. A program pinned to one
+// processor gets only one P by default, which the runtime would have to take from the blocked thread each time.
 const toolThreads = 4
 
 // runTool runs the tool that the arguments name and prints its result.
@@ -47,7 +46,7 @@ func runTool(out io.Writer, args []string) error {
 	return json.NewEncoder(out).Encode(result)
 }
 
-// ordered makes a tool of a function from an order to a result.
+// ordered converts a function from an order to a result to a tool.
 func ordered[O, R any](f func(O) (R, error)) func([]byte) (any, error) {
 	return func(b []byte) (any, error) {
 		var o O

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// manyFlows measures floods of more and more flows, and the highest rate that nothing is lost at.
+// manyFlows measures floods of increasing numbers of flows, and the maximum rate without loss.
 func manyFlows(ctx context.Context, s *stint) error {
 	if err := s.steerEnds(ctx, false); err != nil {
 		return err
@@ -46,7 +46,7 @@ func (s *stint) openFlows(ctx context.Context, name string, n int) error {
 	return err
 }
 
-// overload reports what is delivered, in packets per second, while more is offered than can be carried.
+// overload reports the rate of delivered packets while the offered rate exceeds the capacity.
 func (s *stint) overload(ctx context.Context, name string, o floodOrder) (float64, error) {
 	r, received, err := s.up(ctx, o)
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *stint) overload(ctx context.Context, name string, o floodOrder) (float6
 	return rate, nil
 }
 
-// inRuns measures a flood in which several packets of a flow follow each other, as they do where applications send.
+// inRuns measures a flood with several consecutive packets of each flow, as applications send them.
 func inRuns(ctx context.Context, s *stint) error {
 	if err := s.steerEnds(ctx, false); err != nil {
 		return err
@@ -74,7 +74,8 @@ func inRuns(ctx context.Context, s *stint) error {
 // opening is long enough for one packet of each of a few flows at the gentle rate, twice.
 const opening = 2 * fewFlows * time.Second / gentleRate
 
-// mixed measures what no gateway is tuned to: many clients, whose packets come in any order and in several sizes.
+// mixed measures a load that no gateway is optimized for: many clients, whose packets come in random order and in
+// several sizes.
 func mixed(ctx context.Context, s *stint) error {
 	if s.Mixed == 0 {
 		return nil
@@ -95,7 +96,7 @@ func mixed(ctx context.Context, s *stint) error {
 	return s.withoutLoss(ctx, "udp mix: ", o, carried)
 }
 
-// withoutLoss searches the highest rate of a flood without loss.
+// withoutLoss searches the maximum rate of a flood without loss.
 func (s *stint) withoutLoss(ctx context.Context, name string, o floodOrder, from float64) error {
 	short := o
 	short.Length = offeredLength
@@ -126,9 +127,9 @@ func downwards(ctx context.Context, s *stint) error {
 	return nil
 }
 
-// down floods from the server after the client has opened a few flows, and returns what was sent and how many packets of it
-// arrived at the client. It calls beside, if not nil, while the flood lasts.
-func (s *stint) down(ctx context.Context, rate int, length time.Duration, beside func() error) (floodResult, int, error) {
+// down floods from the server after the client has opened a few flows. It returns what was sent and how many packets
+// arrived at the client. It calls during during the flood if it is not nil.
+func (s *stint) down(ctx context.Context, rate int, length time.Duration, during func() error) (floodResult, int, error) {
 	before, err := s.count(ctx, s.client)
 	if err != nil {
 		return floodResult{}, 0, err
@@ -136,8 +137,8 @@ func (s *stint) down(ctx context.Context, rate int, length time.Duration, beside
 	done := callBeside[floodResult](ctx, s.server, toolReflect, reflectOrder{serverNIC, s.nativeServer, fewFlows, rate, length})
 	time.Sleep(listening)
 	_, err = call[floodResult](ctx, s.client, toolFlood, s.order(fewFlows, gentleRate, opening))
-	if err == nil && beside != nil {
-		err = beside()
+	if err == nil && during != nil {
+		err = during()
 	}
 	a := <-done
 	if err != nil {
@@ -151,17 +152,17 @@ func (s *stint) down(ctx context.Context, rate int, length time.Duration, beside
 	return a.result, a.result.packets(after - before), err
 }
 
-// listening is the time that a tool needs to be ready for packets.
+// listening is the time until a tool is ready for packets.
 const listening = 200 * time.Millisecond
 
-// trial is what came of one rate.
+// trial is the result of one rate.
 type trial struct {
-	offered float64 // per second, which may be less than was asked for
-	lost    float64 // share of what was offered
+	offered float64 // per second; may be less than requested
+	lost    float64 // share of the offered packets
 }
 
-// search tries rates between 0 and most and returns the highest one that was offered without loss, 0 if there was none. It
-// begins where the answer is suspected and ends when it knows it to a twentieth.
+// search tries rates between 0 and most and returns the highest one that was offered without loss, or 0. It starts at
+// from and stops when the result is known within 5 %.
 func search(from, most float64, probes int, try func(rate float64) (trial, error)) (best float64, err error) {
 	low, high, rate := 0.0, most, min(from, most)
 	for range probes {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sendBuffer is large enough never to fill: a frame counts as unsent until the gateway's IP input has taken it, and a
-// sender that waits for that would measure a slow gateway with a slow load.
+// sendBuffer never fills: a frame counts as unsent until the gateway's IP input has processed it, so a smaller buffer
+// would slow down the load for a slow gateway.
 const sendBuffer = 256 << 20
 
 // wire sends frames on an interface, many with one system call.
@@ -21,8 +21,8 @@ type wire struct {
 	conn *ipv4.PacketConn
 }
 
-// packetSocket lends a packet socket to package ipv4 for its WriteBatch, which is sendmmsg(2). All that it asks of a socket
-// beyond the method set of a net.UDPConn is SyscallConn.
+// packetSocket adapts a packet socket to package ipv4 for its WriteBatch, which uses sendmmsg(2). Beyond the method
+// set of a net.UDPConn it only needs SyscallConn.
 type packetSocket struct {
 	*net.UDPConn // nil
 	raw          syscall.RawConn
@@ -30,7 +30,7 @@ type packetSocket struct {
 
 func (s packetSocket) SyscallConn() (syscall.RawConn, error) { return s.raw, nil }
 
-// LocalAddr appears in errors.
+// LocalAddr is used in errors.
 func (s packetSocket) LocalAddr() net.Addr { return &net.UDPAddr{} }
 
 func openWire(name string) (*wire, error) {
@@ -38,7 +38,7 @@ func openWire(name string) (*wire, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Protocol 0: nothing is received.
+	// Protocol 0: the socket receives nothing.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -69,9 +69,9 @@ func (w *wire) prepare(fd int) error {
 	return nil
 }
 
-// send sends the frames in order and returns how many were taken; the first of the others was refused.
+// send sends the frames in order and returns how many were accepted; the next one was refused.
 func (w *wire) send(frames []ipv4.Message) int {
-	n, _ := w.conn.WriteBatch(frames, unix.MSG_DONTWAIT) // refused: the gateway's queue is full, which is what we want to see
+	n, _ := w.conn.WriteBatch(frames, unix.MSG_DONTWAIT) // a refusal means that the gateway's queue is full, which the measurement counts
 	return max(0, n)
 }
 

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// effort bounds the measurements.
+// effort contains the durations and sizes of the measurements.
 type effort struct {
-	TCP, UDP, Connections time.Duration // of one measurement; iperf3 takes whole seconds only
+	TCP, UDP, Connections time.Duration // of one measurement; iperf3 accepts only whole seconds
 	RoundTrips            int
-	Probes                int   // rates that a search tries
+	Probes                int   // number of rates that a search tries
 	Flows                 []int // numbers of UDP flows
-	Mixed                 int   // flows of the mix; 0: it is not measured
-	Sessions              int   // that a table is filled with
+	Mixed                 int   // number of flows of the mix; 0: not measured
+	Sessions              int   // number of sessions to fill a table with
 }
 
 var (
@@ -28,25 +28,25 @@ var (
 const (
 	fewFlows      = 1000
 	mixedClients  = 200
-	setUpRate     = 250_000 // first packets of new flows a second
-	fillRate      = 50_000  // the same where all are to be carried, also by a slow machine
-	gentleRate    = 20_000  // of packets that are to open flows and not to be lost
+	setUpRate     = 250_000 // first packets of new flows per second
+	fillRate      = 50_000  // the same where all must be delivered, also on a slow machine
+	gentleRate    = 20_000  // for packets that open flows and must not be lost
 	costRate      = 100_000
 	costWindows   = 3
 	costWindow    = 350 * time.Millisecond
 	costLead      = 200 * time.Millisecond // until the load is steady
-	tenthPercent  = 0.001                  // of the packets may be lost in "no loss"
+	tenthPercent  = 0.001                  // permitted loss of packets in "no loss"
 	runLength     = 16
 	connections   = 64
-	costNoise     = 0.1                   // of the processor may be used before there is a load
-	settle        = 50 * time.Millisecond // for packets on their way
+	costNoise     = 0.1                   // permitted use of the processor before the load starts
+	settle        = 50 * time.Millisecond // for packets in flight
 	pingInterval  = "0.002"
 	offeredLength = 200 * time.Millisecond
 )
 
-// workload is something that is measured.
+// workload is a measurement.
 type workload struct {
-	name string // for the progress line
+	name string // for progress messages
 	with func(o offload) bool
 	run  func(context.Context, *stint) error
 }
@@ -55,7 +55,7 @@ func always(offload) bool      { return true }
 func without(o offload) bool   { return o == offloadNone }
 func onlyOnNIC(o offload) bool { return o == offloadNIC }
 
-// workloads are what is measured through every gateway, in the order of the table.
+// workloads are the measurements for every gateway, in the order of the table.
 var workloads = []workload{
 	{"host noise", without, hostNoise},
 	{"round trips", without, latency},
@@ -67,12 +67,12 @@ var workloads = []workload{
 	{"udp in runs", onlyOnNIC, inRuns},
 	{"tcp connections", without, shortConnections},
 	{"udp mix", without, mixed},
-	{"udp flows", without, manyFlows}, // after this pool4 has no ports left for others
+	{"udp flows", without, manyFlows}, // pool4 has no ports left after this
 	{"udp 4to6", without, downwards},
 	{"memory", without, memory},
 }
 
-// stint is the time of a gateway in a bed.
+// stint is the measurement of a gateway in a bed.
 type stint struct {
 	*bed
 	effort
@@ -80,16 +80,16 @@ type stint struct {
 	report func(name string, value float64)
 }
 
-// put reports a value under a name that says what the interfaces do.
+// put reports a value under a name with the prefix of the offload setting.
 func (s *stint) put(name string, value float64) { s.report(s.offload.prefix()+name, value) }
 
-// order is a flood from the client.
+// order returns a flood from the client.
 func (s *stint) order(flows, rate int, length time.Duration) floodOrder {
 	return floodOrder{Interface: clientNIC, Gateway: s.mac, Source: s.source, Destination: s.destination,
 		Flows: flows, Rate: rate, Length: length}
 }
 
-// up floods from the client and returns what was sent and how many packets of it arrived at the server.
+// up floods from the client and returns what was sent and how many packets arrived at the server.
 func (s *stint) up(ctx context.Context, o floodOrder) (floodResult, int, error) {
 	before, err := s.count(ctx, s.server)
 	if err != nil {
@@ -104,14 +104,14 @@ func (s *stint) up(ctx context.Context, o floodOrder) (floodResult, int, error) 
 	return r, r.packets(after - before), err
 }
 
-// hostNoise reports what others take of the machine just before the measurements.
+// hostNoise reports the load by other programs just before the measurements.
 func hostNoise(ctx context.Context, s *stint) error {
 	share, err := s.noise(ctx)
 	s.put(noiseRow, 100*share)
 	return err
 }
 
-// latency measures round trips with nothing else going on.
+// latency measures round trips without other load.
 func latency(ctx context.Context, s *stint) error {
 	r, err := call[roundTripResult](ctx, s.client, toolRoundTrip, roundTripOrder{s.destination, s.RoundTrips, 3 * time.Second})
 	if err != nil {
@@ -119,7 +119,8 @@ func latency(ctx context.Context, s *stint) error {
 	}
 	s.put("udp rtt p50 us", micro(r.Median))
 	s.put("udp rtt p99 us", micro(r.P99))
-	// ping is the one program that is not pinned: next to the gateway it shows the path without waking another processor.
+	// ping is the only program that is not pinned: on the gateway's processor it does not need to wake up another
+	// processor.
 	out, err := s.client.Output(ctx, "ping", "-q", "-c", strconv.Itoa(s.RoundTrips/2), "-i", pingInterval, "-W", "1", s.destination.String())
 	if err != nil {
 		return err
@@ -131,21 +132,21 @@ func latency(ctx context.Context, s *stint) error {
 		s.put("ping avg us", 1000*average)
 		return err
 	}
-	return fmt.Errorf("ping says %q", out)
+	return fmt.Errorf("unexpected output of ping: %q", out)
 }
 
 func micro(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 
-// cost measures what a packet takes of the gateway's processor, soft interrupts included: what a program of idle priority
-// finds missing while packets come at a rate that the gateway can easily carry. The quietest window counts: others only
-// ever add.
+// cost measures the processor time of the gateway per packet, including soft interrupts: the time that a program of
+// idle priority lacks while packets arrive at a moderate rate. The window with the least use counts, because other
+// programs can only increase it.
 func cost(ctx context.Context, s *stint) error {
 	quiet, err := s.busy(ctx, 2)
 	if err != nil {
 		return err
 	}
 	if quiet > costNoise {
-		return fmt.Errorf("others use %.0f %% of processor %d: must be less than %.0f %%", 100*quiet, s.gateway.cpu, 100*costNoise)
+		return fmt.Errorf("other programs use %.0f %% of processor %d: must be less than %.0f %%", 100*quiet, s.gateway.cpu, 100*costNoise)
 	}
 	type load struct {
 		sent     floodResult
@@ -165,21 +166,21 @@ func cost(ctx context.Context, s *stint) error {
 	if err := errors.Join(err, l.err); err != nil {
 		return err
 	}
-	if !during { // a program of idle priority that gets no turn measures what comes afterwards
-		return fmt.Errorf("%d packets a second leave nothing of the processor to measure", costRate)
+	if !during { // a program of idle priority that is never scheduled would measure the time afterwards
+		return fmt.Errorf("%d packets a second use the whole processor, so the cost cannot be measured", costRate)
 	}
 	if float64(l.received) < 0.9*float64(l.sent.Sent) {
-		return fmt.Errorf("of %d packets %d were carried: must be nearly all", l.sent.Sent, l.received)
+		return fmt.Errorf("of %d packets %d were delivered: must be nearly all", l.sent.Sent, l.received)
 	}
 	if busy < quiet {
-		return errors.New("others used more of the gateway's processor before the load than the load did")
+		return errors.New("other programs used more of the gateway's processor before the load than the load did")
 	}
 	rate := float64(l.received) / l.sent.Took.Seconds()
 	s.put(fmt.Sprintf("gw cost ns/packet (at %d kpps)", costRate/1000), (busy-quiet)/rate*1e9)
 	return nil
 }
 
-// busy returns the least share of the gateway's processor that was used in several windows.
+// busy returns the minimum share of the gateway's processor used in several windows.
 func (s *stint) busy(ctx context.Context, windows int) (least float64, err error) {
 	least = 1
 	for range windows {
@@ -220,7 +221,7 @@ func stream(name string, args ...string) func(context.Context, *stint) error {
 	}
 }
 
-// shortConnections measures how many TCP connections a second can be opened and closed.
+// shortConnections measures how many TCP connections per second can be opened and closed.
 func shortConnections(ctx context.Context, s *stint) error {
 	if err := s.steerEnds(ctx, true); err != nil {
 		return err
@@ -234,7 +235,7 @@ func shortConnections(ctx context.Context, s *stint) error {
 	return nil
 }
 
-// memory reports what the gateway's program holds after all that.
+// memory reports the memory of the gateway's program after all measurements.
 func memory(_ context.Context, s *stint) error {
 	if s.daemon != nil {
 		s.put("gateway RSS MB at end", float64(s.daemon.resident())/(1<<20))
