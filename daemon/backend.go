@@ -16,7 +16,7 @@ import (
 	"nat64d/ops/metrics"
 )
 
-// backend shows and changes the running gateway.
+// backend implements control.Backend for the running gateway.
 type backend struct{ *Daemon }
 
 // Version implements control.Backend.
@@ -37,7 +37,7 @@ func (b *backend) Status() control.Status {
 		st.Traffic = append(st.Traffic, control.Traffic{Direction: d.String(), Packets: packets, Bytes: bytes})
 	}
 	for r := drop.None + 1; r < drop.Count; r++ {
-		if r != drop.NotPool6 && r != drop.Bypassed && r != drop.NotPool4 { // those are the host's
+		if r != drop.NotPool6 && r != drop.Bypassed && r != drop.NotPool4 { // these packets are for the host
 			st.Drops += b.gateway.Counters.Drops(r)
 		}
 	}
@@ -49,7 +49,7 @@ func (b *backend) Status() control.Status {
 
 func (b *backend) link(s gateway.Side, l nexthop.Link) control.Interface {
 	engine := afpacket.Engine(b.ports.sides[s].engine.Load()).String()
-	offloads, _ := nic.On(l.Name) // as far as they can be told, and of a NIC that is there
+	offloads, _ := nic.On(l.Name) // a NIC that does not exist, or a missing kernel feature, is not an error here
 	return control.Interface{Side: s.String(), Name: l.Name, MTU: int(l.MTU), Up: l.Up, Engine: engine, Bursts: b.ports.sides[s].bursts.Load(), Offloads: offloads}
 }
 

@@ -29,7 +29,7 @@ func (b *backend) AddBinding(c control.BindingChange) (control.BindingResult, er
 		return control.BindingResult{}, fmt.Errorf("nothing was added: %w", err)
 	}
 	if err := b.bind(added, c.Force || b.config().Host.Force); err != nil {
-		_ = b.settleGuard() // back to what it was; the status tells if it cannot be
+		_ = b.settleGuard() // restore the previous state; the status reports a failure
 		return control.BindingResult{}, err
 	}
 	r := control.BindingResult{}
@@ -76,16 +76,16 @@ func (b *backend) RemoveBinding(c control.BindingChange) (control.BindingResult,
 	return r, nil
 }
 
-// matcher returns what tells the bindings that a removal means.
+// matcher returns a function that selects the bindings of a removal.
 func matcher(c control.BindingChange) (func(bib.Binding) bool, error) {
 	if c.Client == "" && c.Mapped == "" {
-		return nil, fmt.Errorf("name the binding's IPv6 or IPv4 transport address, or both")
+		return nil, fmt.Errorf("specify the IPv6 or IPv4 transport address of the binding, or both")
 	}
 	side := func(s string) (config.Endpoint, error) {
 		if s == "" {
 			return config.Endpoint{}, nil
 		}
-		if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil { // all of its ports
+		if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil { // matches all ports
 			return config.Endpoint{Addr: a, Hi: math.MaxUint16}, nil
 		}
 		return config.ParseEndpoint(s)

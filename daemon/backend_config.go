@@ -13,7 +13,8 @@ import (
 	"nat64d/ops/control"
 )
 
-// manuallyEnabled is Jool's key for what is a state here, not configuration: whether translation is paused.
+// manuallyEnabled is Jool's key for a state that is not part of the configuration here: whether translation is
+// paused.
 const manuallyEnabled = "manually-enabled"
 
 // GetConfig implements control.Backend.
@@ -37,7 +38,7 @@ func (b *backend) GetConfig(key string) ([]control.ConfigKey, error) {
 		})
 	}
 	if len(list) == 0 {
-		_, err := b.config().Get(key) // it says what the name may have been meant to be
+		_, err := b.config().Get(key) // its error suggests a similar name
 		return nil, err
 	}
 	return list, nil
@@ -65,7 +66,7 @@ func (b *backend) key(k config.Key) (row control.ConfigKey, err error) {
 	return row, nil
 }
 
-// setEnabled pauses or resumes by Jool's key.
+// setEnabled pauses or resumes translation through Jool's key.
 func (b *backend) setEnabled(value string) (control.ConfigResult, error) {
 	enabled, err := strconv.ParseBool(strings.ToLower(value))
 	if err != nil {
@@ -82,7 +83,7 @@ func (b *backend) setEnabled(value string) (control.ConfigResult, error) {
 func (b *backend) SetConfig(c control.ConfigChange) (control.ConfigResult, error) {
 	switch {
 	case c.Key == manuallyEnabled && c.Persist:
-		return control.ConfigResult{}, fmt.Errorf("%s is a state, not configuration, and cannot be kept: nat64d always starts translating", manuallyEnabled)
+		return control.ConfigResult{}, fmt.Errorf("%s is a state, not configuration, and cannot be saved: nat64d always starts with translation enabled", manuallyEnabled)
 	case c.Key == manuallyEnabled:
 		return b.setEnabled(c.Value)
 	}
@@ -94,14 +95,14 @@ func (b *backend) SetConfig(c control.ConfigChange) (control.ConfigResult, error
 		return control.ConfigResult{}, err
 	}
 	r := control.ConfigResult{Name: c.Key}
-	r.Old, _ = old.Get(c.Key) // With has found the key
+	r.Old, _ = old.Get(c.Key) // With has accepted the key
 	r.New, _ = next.Get(c.Key)
 	if err := b.change(next); err != nil {
 		return control.ConfigResult{}, err
 	}
 	if c.Persist {
 		if r.Persisted, err = next.Persist(b.options.File, b.options.Overrides, c.Key); err != nil {
-			return control.ConfigResult{}, errors.Join(err, b.change(old)) // all of what was asked, or nothing
+			return control.ConfigResult{}, errors.Join(err, b.change(old)) // all of the request, or nothing
 		}
 	}
 	return r, nil

@@ -22,7 +22,7 @@ func (b *backend) Pool4() []control.Pool4Entry {
 	}
 	for _, u := range b.pool.Usage() {
 		state, known := states[u.Addr]
-		if !known { // it has just come
+		if !known { // the address is new
 			state = nexthop.AddressWaiting
 		}
 		es = append(es, control.Pool4Entry{
@@ -81,8 +81,8 @@ func (b *backend) FlushPool4() (control.Pool4Result, error) {
 	return b.removed(all)
 }
 
-// removed ends the bindings that have lost their transport address. The guard is lifted last: the host must not see the
-// packets of a connection that is still translated.
+// removed ends the bindings whose transport address was removed, and then updates the guard: the host must not
+// receive packets of a connection that is still translated.
 func (b *backend) removed(gone []pool4.Entry) (control.Pool4Result, error) {
 	bindings, sessions := b.purge()
 	r := control.Pool4Result{Removed: pool4Ranges(gone), Bindings: bindings, Sessions: sessions}
@@ -92,8 +92,8 @@ func (b *backend) removed(gone []pool4.Entry) (control.Pool4Result, error) {
 	return r, nil
 }
 
-// whole returns what pool4 has of the addresses and protocols wanted, whatever the ports, or those if it has
-// nothing.
+// whole returns the entries of pool4 with the wanted addresses and protocols and any port, or wanted if there are
+// none.
 func (b *backend) whole(wanted []pool4.Entry) (all []pool4.Entry) {
 	for _, have := range b.pool.Entries() {
 		if slices.ContainsFunc(wanted, func(e pool4.Entry) bool { return e.Addr == have.Addr && e.Proto == have.Proto }) {
@@ -127,7 +127,7 @@ func parseProto(name string) (packet.Proto, error) {
 	return 0, fmt.Errorf("protocol %q: must be tcp, udp or icmp", name)
 }
 
-// protocols in the order in which they are shown.
+// protocols are in the order of output.
 var protocols = []packet.Proto{packet.TCP, packet.UDP, packet.ICMP}
 
 func pool4Range(e pool4.Entry) control.Pool4Range {

@@ -48,7 +48,7 @@ func (b *backend) changePool6(c control.Pool6Change, with func(*config.Config, s
 	return control.Pool6Result{Prefix: prefix.Prefix(), Sessions: max(0, before-b.sessions())}, nil
 }
 
-// sessions counts the sessions of all protocols.
+// sessions returns the number of sessions of all protocols.
 func (b *backend) sessions() (n int) {
 	for _, p := range protocols {
 		n += b.gateway.Sessions.Len(p)

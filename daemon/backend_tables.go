@@ -12,7 +12,7 @@ import (
 	"nat64d/session"
 )
 
-// page is how many rows of a table are copied at a time, so that a listing never holds up packets.
+// page is the number of rows that a listing copies at a time, so that it does not delay packets.
 const page = 1024
 
 // Bindings implements control.Backend.
@@ -58,7 +58,7 @@ func (b *backend) session(row *session.Session) control.Session {
 		Peer6:   netip.AddrPortFrom(netip.AddrFrom16(prefix.Embed(row.Remote.Addr)), row.Remote.Port),
 		Expires: control.Seconds(row.Remaining),
 	}
-	if row.Client != (packet.Endpoint6{}) { // else it is a stored SYN
+	if row.Client != (packet.Endpoint6{}) { // otherwise it is a stored SYN
 		s.Client = addrPort6(row.Client)
 	}
 	if row.Proto == packet.TCP {
@@ -67,7 +67,7 @@ func (b *backend) session(row *session.Session) control.Session {
 	return s
 }
 
-// pages copies a table page by page and hands the rows out between the pages.
+// pages copies a table page by page and passes on the rows between the pages.
 func pages[T any](ctx context.Context, list func(cursor uint32, buf []T) (int, uint32), each func(*T) error) error {
 	rows := make([]T, page)
 	for cursor := uint32(0); ; {

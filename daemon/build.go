@@ -16,24 +16,24 @@ import (
 	"nat64d/pool4"
 )
 
-// ioThreads is how many threads of one worker a side may wait in the kernel at once: GOMAXPROCS must exceed them, or a woken
-// thread waits for the scheduler to notice (measured: p99 of the round trip doubles).
+// ioThreads is the number of threads per worker and side that may block in the kernel. GOMAXPROCS must exceed the
+// total, otherwise a woken thread waits until the scheduler notices it (measured: the p99 of the round trip doubles).
 const ioThreads = 2
 
-// workers returns how many threads carry the packets of each side. By default that is one for four of the processors
-// that the daemon may use: the kernel's receiving and sending, and the other side, want as much each.
+// workers returns the number of threads that process the packets of each side. The default is one for four processors
+// that the daemon may use: receiving and sending in the kernel, and the other side, need about as much each.
 func workers(c *config.Interfaces) int {
 	const most = 8
 	switch {
 	case c.Workers > 0:
 		return c.Workers
-	case c.Engine == afpacket.Simple.String(): // it knows no groups
+	case c.Engine == afpacket.Simple.String(): // the engine does not support groups
 		return 1
 	}
 	return min(max(runtime.NumCPU()/4, 1), most)
 }
 
-// build makes the parts, in the order in which they need each other. Nothing outside the process is changed yet.
+// build creates the components in order of their dependencies. It does not change anything outside of the process.
 func (d *Daemon) build() (err error) {
 	c := d.config()
 	mode, err := nexthop.ParseAnswerARP(c.Host.AnswerARP)
@@ -52,8 +52,8 @@ func (d *Daemon) build() (err error) {
 		return err
 	}
 	var key [16]byte
-	_, _ = rand.Read(key[:])                            // it never fails
-	group := binary.BigEndian.Uint16(key[:])&0xfffe | 2 // even, and not 0: another process is unlikely to have it
+	_, _ = rand.Read(key[:])                            // never fails
+	group := binary.BigEndian.Uint16(key[:])&0xfffe | 2 // even, and not 0; another process is unlikely to use it
 	d.pool = pool4.New(key)
 	if _, _, err := d.pool.Add(c.Pool4); err != nil {
 		return err
@@ -81,11 +81,12 @@ func (d *Daemon) build() (err error) {
 	if err := d.bind(expand(c.Bindings), c.Host.Force); err != nil {
 		return err
 	}
-	d.dns64, _ = newDNS64Service(d.basis(), d.options.Version, d.log.Logger) // what it cannot listen on is tried again, and shown
+	d.dns64, _ = newDNS64Service(d.basis(), d.options.Version, d.log.Logger) // run retries addresses that it cannot listen on, and the status shows them
 	return nil
 }
 
-// checkPool6 refuses a prefix that contains an address of the host: its own traffic would be translated away.
+// checkPool6 returns an error if a prefix contains an address of the host, because the host's own traffic would be
+// translated.
 func (d *Daemon) checkPool6(c *config.Config) error {
 	for _, prefix := range c.Pool6 {
 		for _, a := range d.routes.HostAddresses() {

@@ -17,9 +17,9 @@ import (
 // config returns the configuration in use.
 func (d *Daemon) config() *config.Config { return d.conf.Load() }
 
-// change makes next the configuration in use, packets flowing and sessions going on. With an error nothing has changed,
-// but that static rows which next moves to other clients have lost their sessions. Ranges and static rows that were
-// added at run time stay, unless next takes away what they are part of. The caller holds d.admin.
+// change makes next the current configuration without interrupting packets and sessions. If it fails, nothing has
+// changed, except that static rows that next assigns to other clients have lost their sessions. Ranges and static
+// rows added at run time stay, unless next removes the part that contains them. The caller holds d.admin.
 func (d *Daemon) change(next *config.Config) error {
 	old := d.config()
 	if err := errors.Join(d.checkPool6(next), checkZones(old, next)); err != nil {
@@ -37,8 +37,8 @@ func (d *Daemon) change(next *config.Config) error {
 		return err
 	}
 	if err := d.take(come, expand(old.Bindings), expand(next.Bindings)); err != nil {
-		_ = d.afford(old)   // gives up what was reserved for next
-		_ = d.settleGuard() // back to what it was; the status tells if it cannot be
+		_ = d.afford(old)   // release the reservation for next
+		_ = d.settleGuard() // restore the previous state; the status reports a failure
 		return err
 	}
 	d.commit(old, next, local)
@@ -52,7 +52,7 @@ func (d *Daemon) take(come []pool4.Entry, old, next rows) error {
 		return err
 	}
 	if err := d.rebind(old, next); err != nil {
-		_, _ = d.pool.Remove(added) // they are there: only the holder of d.admin changes pool4
+		_, _ = d.pool.Remove(added) // cannot fail: only the holder of d.admin changes pool4
 		return err
 	}
 	return nil
@@ -68,11 +68,11 @@ func (d *Daemon) commit(old, next *config.Config, local localRoutes) {
 	cutOut(d.pool, minus(old.Pool4, next.Pool4))
 	d.purge()
 	if err := d.settled(); err != nil {
-		d.log.Error("the host may answer for pool4 and pool6: the guard is not what it should be", "error", err)
+		d.log.Error("cannot update the guard, the host may answer for pool4 and pool6", "error", err)
 	}
 }
 
-// settled tells all parts of a change of pool4, static rows or pool6 that has been made. Its error is a warning.
+// settled applies the consequences of a change of pool4, static rows or pool6. Its error is a warning.
 func (d *Daemon) settled() error {
 	d.gateway.Pool4Changed()
 	d.routes.SetProxied(d.proxied())
@@ -81,32 +81,32 @@ func (d *Daemon) settled() error {
 	return d.settleGuard()
 }
 
-// purge ends the bindings whose transport address pool4 has no longer, and their sessions.
+// purge ends the bindings whose transport address is no longer in pool4, and their sessions.
 func (d *Daemon) purge() (bindings, sessions int) {
 	maps.DeleteFunc(d.admin.static, func(e pool4.Entry, _ netip.AddrPort) bool { return !d.pool.Has(e.Addr.As4()) })
 	return d.gateway.Sessions.Purge(d.gateway.Bindings.Orphan)
 }
 
-// additions are what a change adds to what the guard covers.
+// additions extend the coverage of the guard during a change.
 type additions struct {
 	pool4  []pool4.Entry
 	static rows
 	pool6  []pool6.Prefix
 }
 
-// coverMore puts the guard over what it covers and over more, so that the host is blind before the first packet of it is
-// translated. Of the prefixes only bypass stays the host's. With an error nothing has changed.
+// coverMore extends the guard to more, so that the host ignores packets before they are translated. It leaves only
+// bypass of the prefixes to the host. If it fails, nothing has changed.
 func (d *Daemon) coverMore(more additions, bypass []netip.Prefix) error {
 	return d.guard.cover(d.covered(more, bypass))
 }
 
-// settleGuard puts the guard over pool4, static rows and pool6 as they are now. The status shows its error: what is translated
-// has changed already.
+// settleGuard makes the guard cover the current pool4, static rows and pool6. An error is only reported in the
+// status, because translation has changed already.
 func (d *Daemon) settleGuard() error {
 	return d.guard.settle(d.covered(additions{}, d.admin.local.bypass))
 }
 
-// covered returns what the guard has to cover now, and more.
+// covered returns what the guard must cover now, and more.
 func (d *Daemon) covered(more additions, bypass []netip.Prefix) guard.Covered {
 	static := maps.Clone(d.admin.static)
 	maps.Copy(static, more.static)

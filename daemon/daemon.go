@@ -1,10 +1,11 @@
 //go:build linux
 
-// Package daemon builds the parts of nat64d from a configuration, runs them as tasks, and applies changes of the configuration
-// all or nothing. It handles neither signals nor the command line, so a test can start a gateway as cmd/nat64d does.
+// Package daemon builds the components of nat64d from a configuration, runs them as tasks, and applies changes of the
+// configuration completely or not at all. It handles neither signals nor the command line, so a test can start a
+// gateway like cmd/nat64d does.
 //
-// Daemon.serve starts and stops everything, Daemon.tasks lists what runs in between, Daemon.reload answers SIGHUP, and
-// Daemon.change makes another configuration the one in use.
+// Daemon.serve starts and stops everything, Daemon.tasks lists the running tasks, Daemon.reload handles SIGHUP, and
+// Daemon.change applies another configuration.
 package daemon
 
 import (
@@ -28,19 +29,18 @@ import (
 	"nat64d/pool4"
 )
 
-// Options are what a Daemon or a DNS64 is made from.
+// Options are the parameters of a Daemon or a DNS64.
 type Options struct {
-	File      string           // of the configuration; empty: Overrides are all of it
-	Overrides config.Overrides // keys that the command line sets
+	File      string           // the configuration file; empty: only Overrides
+	Overrides config.Overrides // settings from the command line
 	Log       *LogQueue        // receives the log; the caller closes it after Run, so that it can write the error of Run first
-	Version   control.Version  // nat64ctl shows it
+	Version   control.Version  // shown by nat64ctl
 }
 
 // load reads the configuration.
 func (o *Options) load() (*config.Config, error) { return config.Load(o.File, o.Overrides) }
 
-// Daemon is a NAT64 gateway with all that surrounds it. New makes one. Run may be called once; Reload and Ready may be called by
-// any goroutine.
+// Daemon is a NAT64 gateway with its surrounding services. Reload is safe for concurrent use; Run may be called once.
 type Daemon struct {
 	options Options
 	conf    atomic.Pointer[config.Config] // the configuration in use
@@ -53,7 +53,7 @@ type Daemon struct {
 	gateway *gateway.Gateway
 	guard   *hostGuard
 	dns64   *dns64Service
-	nics    *nic.Manager // belongs to serve, and to the task "interfaces" while that runs
+	nics    *nic.Manager // used by serve, and by the task "interfaces" while that runs
 	sockets hostSockets
 
 	events    events
@@ -61,22 +61,23 @@ type Daemon struct {
 	admin     admin
 }
 
-// events are what tasks wait for.
+// events are the events that tasks wait for.
 type events struct {
-	link   event // an interface has come, gone or changed
+	link   event // an interface was created, deleted or changed
 	routes event // the kernel's routes or addresses have changed
 	pool4  event // pool4 or static rows have changed
-	reload event // the configuration is to be read again
+	reload event // requests a reload
 }
 
-// admin is what changes of pool4, static rows and the configuration share. Whoever makes one holds the mutex throughout.
+// admin is the state shared by changes of pool4, static rows and the configuration. The mutex is held during a whole
+// change.
 type admin struct {
 	sync.Mutex
 	static rows
 	local  localRoutes
 }
 
-// New reads the configuration. It changes nothing outside the process.
+// New reads the configuration. It does not change anything outside of the process.
 func New(o Options) (*Daemon, error) {
 	d := &Daemon{
 		options: o, started: time.Now(),
@@ -93,11 +94,11 @@ func New(o Options) (*Daemon, error) {
 	return d, nil
 }
 
-// Run runs the gateway until ctx is done and leaves nothing behind. Its error says what would help.
+// Run runs the gateway until ctx is done, and cleans up. Its error includes a hint for the operator.
 func (d *Daemon) Run(ctx context.Context) error { return withHint(d.serve(ctx)) }
 
-// Reload has the daemon read its configuration again. The log shows the outcome. A call before Run takes effect when the tasks
-// run.
+// Reload makes the daemon read its configuration again; the log contains the result. A call before Run serves takes
+// effect when it does.
 func (d *Daemon) Reload() { d.events.reload.signal() }
 
 // Ready returns a channel that is closed when packets can be translated for the first time.
@@ -128,6 +129,8 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 	if err := d.guard.lockNamespace(); err != nil {
 		return err
 	}
+	// The guard is installed before the first packet is received and removed after the last one; without it the host
+	// would reset translated connections.
 	defer func() { err = errors.Join(err, d.guard.remove()) }()
 	if err := d.settleGuard(); err != nil {
 		return err
@@ -150,14 +153,14 @@ func (d *Daemon) run(ctx context.Context, listener net.Listener) error {
 	d.routes.SetProxied(d.proxied())
 	_ = d.guard.readNAT() // the task "readiness" logs these warnings with all others
 	d.readiness.tasks = d.tasks(listener)
-	debug.FreeOSMemory() // garbage of building the parts
+	debug.FreeOSMemory() // return garbage of the set-up to the kernel
 	err := runTasks(ctx, d.readiness.tasks)
 	_, _ = systemd.SdNotify(false, systemd.SdNotifyStopping)
 	d.log.Info("stopped")
 	return err
 }
 
-// tasks returns what runs as long as the daemon.
+// tasks returns the tasks that run as long as the daemon.
 func (d *Daemon) tasks(listener net.Listener) []task {
 	server := control.NewServer(&backend{Daemon: d}, d.dns64, d.log.Logger)
 	return []task{

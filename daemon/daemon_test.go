@@ -166,7 +166,7 @@ func lifecycle(t *testing.T, dir string) {
 	}
 }
 
-// A daemon that cannot start says why, and undoes what it has done up to there.
+// Run of a daemon that cannot start returns the reason, and reverts its changes.
 func TestDaemonThatCannotStartLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "sock")
@@ -190,7 +190,7 @@ func TestDaemonThatCannotStartLeavesNothing(t *testing.T) {
 	}
 	select {
 	case <-d.Ready():
-		t.Error("it says that it is ready")
+		t.Error("the daemon reports readiness")
 	default:
 	}
 }
@@ -234,7 +234,7 @@ func until(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// buffer is a buffer that may be read while it is written.
+// buffer is a buffer that is safe for concurrent use.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

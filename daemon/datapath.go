@@ -15,7 +15,8 @@ import (
 	"nat64d/xlat"
 )
 
-// coalescing says what is coalesced, if it is asked for, on a kernel with or without super-packets of UDP.
+// coalescing returns what the gateway coalesces, given the setting and whether the kernel supports super-packets of
+// UDP.
 func coalescing(asked, udp bool) gateway.Coalescing {
 	switch {
 	case asked && udp:
@@ -26,8 +27,8 @@ func coalescing(asked, udp bool) gateway.Coalescing {
 	return gateway.CoalesceNone
 }
 
-// gatewayConfig translates the file's view, and what surrounds the gateway, into the data path's. The caller holds p.admin,
-// unless nothing runs yet.
+// gatewayConfig converts the configuration and the state of the host to the configuration of the data path. The
+// caller holds p.admin, unless nothing runs yet.
 func (d *Daemon) gatewayConfig(c *config.Config) gateway.Config {
 	g := gateway.Config{
 		Pool6:           c.Pool6,
@@ -73,7 +74,7 @@ func (d *Daemon) gatewayConfig(c *config.Config) gateway.Config {
 	return g
 }
 
-// answers returns which of the errors that somebody can choose are sent.
+// answers returns which of the optional ICMP errors are sent.
 func answers(c *config.ICMP) [drop.Choices]bool {
 	if c.Errors == config.ICMPErrorsOff {
 		return [drop.Choices]bool{}
@@ -83,14 +84,14 @@ func answers(c *config.ICMP) [drop.Choices]bool {
 	}
 }
 
-// denied tells the rows that deny hosts from those that deny ports.
+// denied separates rows that deny hosts from rows that deny ports.
 func denied(rows []config.Deny) (hosts []netip.Prefix, ports []gateway.PortRule) {
 	for _, r := range rows {
 		if r.Proto == "" {
 			hosts = append(hosts, r.Prefix)
 			continue
 		}
-		proto, _ := parseProto(r.Proto) // config has checked it
+		proto, _ := parseProto(r.Proto) // validated by config
 		ports = append(ports, gateway.PortRule{Prefix: r.Prefix, Proto: proto, Lo: r.Lo, Hi: r.Hi})
 	}
 	return hosts, ports

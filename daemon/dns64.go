@@ -17,19 +17,20 @@ import (
 	"nat64d/ops/control"
 )
 
-// dns64Service is the DNS64 forwarder. Its goroutines are its own, and what goes wrong here does not stop packets. Its methods may
-// be called by any number of goroutines.
+// dns64Service is the DNS64 forwarder. It has its own goroutines, and its failures do not affect packets. It is safe
+// for concurrent use.
 type dns64Service struct {
 	log       *slog.Logger
 	version   control.Version
 	f         *dns64.Forwarder // nil: DNS64 is off
 	listeners []*listener
 
-	mu    sync.Mutex // held while it is configured
+	mu    sync.Mutex // held during configuration
 	basis basis
 }
 
-// newDNS64Service opens the forwarder's sockets, if it is on. With an error some could not be opened: run tries that again.
+// newDNS64Service opens the forwarder's sockets if DNS64 is enabled. If it returns an error, some could not be
+// opened, and run retries.
 func newDNS64Service(b basis, version control.Version, log *slog.Logger) (*dns64Service, error) {
 	n := &dns64Service{log: log, version: version, basis: b}
 	if !b.conf.DNS64.Enabled {
@@ -47,13 +48,13 @@ func newDNS64Service(b basis, version control.Version, log *slog.Logger) (*dns64
 	return n, failed
 }
 
-// run answers until ctx is done. Errors are logged and no more: packets flow on.
+// run answers queries until ctx is done. It only logs errors, because packets must be translated anyway.
 func (n *dns64Service) run(ctx context.Context) error {
 	if n.f == nil {
 		return nil
 	}
 	var tasks sync.WaitGroup
-	tasks.Go(func() { _ = n.f.Watch(ctx) }) // it ends with ctx
+	tasks.Go(func() { _ = n.f.Watch(ctx) }) // ends with ctx
 	for _, l := range n.listeners {
 		tasks.Go(func() { n.serve(ctx, l) })
 	}
@@ -61,14 +62,14 @@ func (n *dns64Service) run(ctx context.Context) error {
 	return nil
 }
 
-// close closes the sockets of a forwarder that has not run.
+// close closes the sockets of a forwarder that was not run.
 func (n *dns64Service) close() {
 	for _, l := range n.listeners {
 		l.fail(net.ErrClosed)
 	}
 }
 
-// follow has the forwarder work by what holds now.
+// follow applies a new basis to the forwarder.
 func (n *dns64Service) follow(b basis) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -82,7 +83,7 @@ func (n *dns64Service) follow(b basis) {
 	n.f.Configure(b.config(&old))
 }
 
-// warn logs which routes, beside those of before, have nobody behind them who is answered.
+// warn logs new routes whose hosts are not answered.
 func (n *dns64Service) warn(before []netip.Prefix) {
 	c := n.basis.conf
 	if len(c.DNS64.Clients) > 0 || len(c.AllowV6) > 0 {
@@ -90,12 +91,12 @@ func (n *dns64Service) warn(before []netip.Prefix) {
 	}
 	for _, p := range n.basis.routed {
 		if n.basis.leadsAway(p) && !slices.Contains(before, p) {
-			n.log.Warn("DNS64 does not answer those behind a route to everybody; dns64.clients or dns64.open says who is to be answered", "route", p)
+			n.log.Warn("DNS64 does not answer the hosts of a default route: set dns64.clients or dns64.open to answer them", "route", p)
 		}
 	}
 }
 
-// warnings returns what of DNS64 does not work, a sentence each.
+// warnings returns the failures of DNS64, one sentence each.
 func (n *dns64Service) warnings() (ws []string) {
 	if n.f == nil {
 		return nil

@@ -18,19 +18,20 @@ import (
 	"nat64d/ops/control"
 )
 
-// DNS64 is the DNS64 forwarder of a configuration without the gateway. Reload may be called by any goroutine, Run once.
+// DNS64 is the DNS64 forwarder of a configuration without the gateway. Reload is safe for concurrent use; Run may be
+// called once.
 type DNS64 struct {
 	options Options
 	conf    *config.Config
 	log     *logs
-	routes  *nexthop.Table // nil: they do not matter
+	routes  *nexthop.Table // nil: the clients do not depend on routes
 	service *dns64Service
 	begin   chan *nexthop.Table // routes that begin to matter, once at most
 	moved   event               // the routes have changed
-	reloads event               // the configuration is to be read again
+	reloads event               // requests a reload
 }
 
-// standalone adds what the process counts beside the forwarder, for which a gateway has statistics of its own.
+// standalone adds the counters of the process, which a gateway reports in its statistics.
 type standalone struct {
 	*dns64Service
 	log *logs
@@ -53,10 +54,10 @@ func NewDNS64(o Options) (*DNS64, error) {
 	return a, nil
 }
 
-// Reload has the forwarder read its configuration again; the log says what came of it.
+// Reload makes the forwarder read its configuration again; the log contains the result.
 func (a *DNS64) Reload() { a.reloads.signal() }
 
-// Run runs the forwarder until ctx ends. Its error says what would help.
+// Run runs the forwarder until ctx is done. Its error includes a hint for the operator.
 func (a *DNS64) Run(ctx context.Context) error {
 	err := a.serve(ctx)
 	if errors.Is(err, fs.ErrPermission) {
@@ -91,7 +92,7 @@ func (a *DNS64) serve(ctx context.Context) error {
 // run runs the tasks until ctx is done or one fails.
 func (a *DNS64) run(ctx context.Context, listener net.Listener) error {
 	server := control.NewServer(nil, standalone{a.service, a.log}, a.log.Logger)
-	_, _ = systemd.SdNotify(false, systemd.SdNotifyReady) // without systemd there is nobody to tell
+	_, _ = systemd.SdNotify(false, systemd.SdNotifyReady) // fails if there is no service manager
 	return runTasks(ctx, []task{
 		{name: "routes", run: a.runRoutes},
 		{name: "DNS64", run: a.service.run},
@@ -119,7 +120,7 @@ func (a *DNS64) follow(ctx context.Context) error {
 		case <-a.moved:
 		case <-a.reloads:
 			if err := a.reload(); err != nil {
-				a.log.Error("the configuration stays as it is", "error", err)
+				a.log.Error("cannot reload, the configuration is unchanged", "error", err)
 				continue
 			}
 		}
@@ -127,7 +128,7 @@ func (a *DNS64) follow(ctx context.Context) error {
 	}
 }
 
-// reload reads the configuration again.
+// reload reads the configuration again and applies it.
 func (a *DNS64) reload() error {
 	next, err := a.options.load()
 	if err != nil {
@@ -151,8 +152,8 @@ func (a *DNS64) reload() error {
 	return nil
 }
 
-// basis returns what the forwarder's configuration is to be made of. The pool is the one of the file: what was added to a
-// running gateway is not known here.
+// basis returns the input for the forwarder's configuration. Its pool is that of the file, because changes in a
+// running gateway are not known here.
 func (a *DNS64) basis() basis {
 	b := basis{conf: a.conf}
 	for _, e := range a.conf.Pool4 {
@@ -164,14 +165,14 @@ func (a *DNS64) basis() basis {
 	return b
 }
 
-// mirrorRoutes mirrors the kernel's routes, unless that is done already, if they decide who the clients of a configuration are.
+// routesFor returns the kernel's routes if the clients of a configuration depend on them.
 func (a *DNS64) mirrorRoutes(c *config.Config) (err error) {
 	if a.routes != nil || len(c.DNS64.Clients) > 0 || len(c.AllowV6) > 0 {
 		return nil
 	}
 	nic := c.Interfaces.V6.Name
 	if nic == "" {
-		return errors.New("who is to be answered? dns64.clients, allow_v6 or the name of the v6 interface must say so")
+		return errors.New("no clients: set dns64.clients, allow_v6 or the name of the v6 interface")
 	}
 	if a.routes, err = nexthop.New(nexthop.Interfaces{V6: nic, V4: nic}, nexthop.ARPOff, a.log.Logger); err != nil {
 		return err

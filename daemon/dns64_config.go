@@ -14,19 +14,19 @@ import (
 	"nat64d/pool6"
 )
 
-// basis is what the forwarder's configuration is made of.
+// basis is the input for the forwarder's configuration.
 type basis struct {
 	conf   *config.Config
-	pool4  []netip.Addr   // the addresses of pool4 at present
-	routed []netip.Prefix // out of the v6 interface
+	pool4  []netip.Addr   // current addresses of pool4
+	routed []netip.Prefix // prefixes routed through the v6 interface
 }
 
-// basis returns what the forwarder's configuration is to be made of. The caller holds p.admin, unless nothing runs yet.
+// basis returns the input for the forwarder's configuration. The caller holds p.admin, unless nothing runs yet.
 func (d *Daemon) basis() basis {
 	return basis{conf: d.config(), pool4: d.pool.Addresses(), routed: d.routes.Behind6()}
 }
 
-// config returns the forwarder's configuration. Upstreams that stay as they are in old keep their connections.
+// config returns the forwarder's configuration. Upstreams that are unchanged since old keep their connections.
 func (b *basis) config(old *dns64.Config) dns64.Config {
 	c := &b.conf.DNS64
 	next := dns64.Config{
@@ -48,7 +48,7 @@ func (b *basis) config(old *dns64.Config) dns64.Config {
 	return next
 }
 
-// policy returns what is made of which names.
+// policy returns the rules for synthesis.
 func (b *basis) policy() dns64.Policy {
 	c := &b.conf.DNS64
 	p := dns64.Policy{
@@ -66,7 +66,8 @@ func (b *basis) policy() dns64.Policy {
 	return p
 }
 
-// clients returns who is answered: those that are named, or those that packets are carried for, or those that are there.
+// clients returns the prefixes that are answered: the configured ones, otherwise those that the gateway translates
+// for, otherwise those with a route.
 func (b *basis) clients() []netip.Prefix {
 	switch {
 	case len(b.conf.DNS64.Clients) > 0:
@@ -77,13 +78,12 @@ func (b *basis) clients() []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(b.routed), b.leadsAway)
 }
 
-// leadsAway says whether a route is one to everybody by another name than ::/0, such as 2000::/3 or the halves that a VPN
-// has: whoever is there is not a client, unless the configuration says that everybody may be.
+// leadsAway reports whether a route is a default route in another form than ::/0, such as 2000::/3 or the two halves
+// of a VPN. Its hosts are not clients unless the configuration allows all hosts.
 func (b *basis) leadsAway(p netip.Prefix) bool { return !b.conf.DNS64.Open && config.WholeInternet(p) }
 
-// private says whether non-global IPv4 addresses may stand behind a prefix: no name must have an address to which packets
-// are dropped. Without a pool, as beside a gateway elsewhere, it is not known whether it is one within a network of such
-// addresses, and RFC 6052 section 3.1 holds.
+// private reports whether a prefix may represent non-global IPv4 addresses: a name must not get an address to which
+// packets are dropped. If the pool is not known, because the gateway is elsewhere, RFC 6052 section 3.1 applies.
 func (b *basis) private(p pool6.Prefix, choice config.PrivateV4) bool {
 	if choice != config.PrivateV4Auto {
 		return choice == config.PrivateV4Allow
@@ -94,8 +94,8 @@ func (b *basis) private(p pool6.Prefix, choice config.PrivateV4) bool {
 	return len(b.pool4) > 0 && !slices.ContainsFunc(b.pool4, func(a netip.Addr) bool { return pool6.Global4(a.As4()) })
 }
 
-// checkZones refuses upstreams behind interfaces that are not there, unless these were asked before. The gateway waits for its
-// own interfaces, and so do these.
+// checkZones returns an error for new upstreams on interfaces that do not exist, except the gateway's own interfaces,
+// which may be created later.
 func checkZones(old, next *config.Config) error {
 	for _, u := range next.DNS64.Upstreams {
 		zone := u.Addr.Addr().Zone()
@@ -108,7 +108,7 @@ func checkZones(old, next *config.Config) error {
 			_, err = net.InterfaceByIndex(index)
 		}
 		if err != nil {
-			return fmt.Errorf("dns64.upstreams: %v: there is no interface %q; ip link shows those that there are", u, zone)
+			return fmt.Errorf("dns64.upstreams: %v: interface %q does not exist; see ip link", u, zone)
 		}
 	}
 	return nil

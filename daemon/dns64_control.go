@@ -17,7 +17,7 @@ import (
 	"nat64d/ops/metrics"
 )
 
-// off is the error of what needs a forwarder that is off.
+// off returns the error of methods that need a forwarder.
 func (n *dns64Service) off() error {
 	if n.f != nil {
 		return nil
@@ -51,7 +51,7 @@ func (n *dns64Service) DNS64() (st control.DNS64Status, err error) {
 // Version implements control.Names.
 func (n *dns64Service) Version() control.Version { return n.version }
 
-// Counters implements control.Names. There are none if the forwarder is off.
+// Counters implements control.Names. It returns none if the forwarder is off.
 func (n *dns64Service) Counters() (list []control.Counter) {
 	if n.f == nil {
 		return nil
@@ -156,7 +156,7 @@ func (n *dns64Service) QueryDNS64(ctx context.Context, q control.DNS64Query) (a 
 	return a, nil
 }
 
-// recordType reads the name of a type, or its number as RFC 3597 section 5 writes it.
+// recordType parses the name of a record type, or its number in the notation of RFC 3597 section 5.
 func recordType(text string) (uint16, error) {
 	kind, known := dns.StringToType[text]
 	if number, is := strings.CutPrefix(text, "TYPE"); is && !known {

@@ -15,23 +15,23 @@ import (
 	"nat64d/ops/control"
 )
 
-// listenAgain is how long an address that cannot be listened on is left alone.
+// listenAgain is the interval between attempts to listen on an address.
 const listenAgain = 2 * time.Second
 
-// listener is an address that DNS64 is to listen on. Packets flow whether or not it can.
+// listener is an address of dns64.listen. Packets are translated even if it cannot be opened.
 type listener struct {
 	addr netip.AddrPort
 
 	mu     sync.Mutex
-	server *dns64.Server // nil: it is not open
-	err    error         // why it is not
+	server *dns64.Server // nil: not open
+	err    error         // why it is not open
 }
 
 // open opens the sockets.
 func (l *listener) open(f *dns64.Forwarder) (*dns64.Server, error) {
 	s, err := dns64.Listen(f, []netip.AddrPort{l.addr})
 	if errors.Is(err, syscall.EADDRINUSE) {
-		err = fmt.Errorf("%w: another resolver may be there; dns64.listen says where to be", err)
+		err = fmt.Errorf("%w: another resolver may use it; see dns64.listen", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -39,7 +39,7 @@ func (l *listener) open(f *dns64.Forwarder) (*dns64.Server, error) {
 	return s, err
 }
 
-// fail closes the sockets for a reason.
+// fail closes the sockets and records the reason.
 func (l *listener) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -55,7 +55,7 @@ func (l *listener) state() (*dns64.Server, error) {
 	return l.server, l.err
 }
 
-// serve answers on an address until ctx is done. What prevents it is logged once, and tried again.
+// serve answers on an address until ctx is done. It logs a failure once, and retries.
 func (n *dns64Service) serve(ctx context.Context, l *listener) {
 	again := false
 	for ctx.Err() == nil {
@@ -72,7 +72,7 @@ func (n *dns64Service) serve(ctx context.Context, l *listener) {
 			again = false
 		}
 		if !again {
-			n.log.Warn("DNS64 cannot answer, trying again", "listen", l.addr, "every", listenAgain, "error", err)
+			n.log.Warn("DNS64 cannot listen, retrying", "listen", l.addr, "every", listenAgain, "error", err)
 		}
 		again = true
 		select {
@@ -82,7 +82,7 @@ func (n *dns64Service) serve(ctx context.Context, l *listener) {
 	}
 }
 
-// listening returns the addresses that are listened on, and those that cannot be.
+// listening returns the addresses that are open, and those that are not.
 func (n *dns64Service) listening() (open []netip.AddrPort, closed []control.DNS64Closed) {
 	for _, l := range n.listeners {
 		if s, err := l.state(); s != nil {

@@ -23,7 +23,7 @@ import (
 	"nat64d/pool6"
 )
 
-// conf reads a configuration of DNS64 on the loopback interface.
+// conf parses a configuration of DNS64 on the loopback interface.
 func conf(t *testing.T, text string) *config.Config {
 	t.Helper()
 	head := "interfaces: { v6: { name: eth0 }, v4: { name: eth1 } }\npool4: [ { address: 192.0.2.1, ports: 7000-8000 } ]\n"
@@ -42,8 +42,8 @@ func prefixes(t *testing.T, texts ...string) (ps []netip.Prefix) {
 	return ps
 }
 
-// Nobody is answered because of a route that leads to everybody, however it is written, unless that is wanted.
-func TestWhoIsAnswered(t *testing.T) {
+// The hosts of a default route, in any notation, are not clients unless this is configured.
+func TestClientsOfDefaultRoutes(t *testing.T) {
 	t.Parallel()
 	routed := prefixes(t, "::/1", "2000::/3", "2001:db8:1::/64", "8000::/1", "fe80::/64")
 	for _, row := range []struct{ text, want string }{
@@ -59,9 +59,9 @@ func TestWhoIsAnswered(t *testing.T) {
 	}
 }
 
-// Behind the Well-Known Prefix a private address may stand if the pool has nothing but such, and not if there is no pool to
-// tell by.
-func TestPrivateAddressesBehindAPrefix(t *testing.T) {
+// The Well-Known Prefix may represent a private address if all addresses of the pool are private, but not if the pool
+// is not known.
+func TestPrivateAddressesInPrefix(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		prefix string
@@ -90,8 +90,8 @@ func TestPrivateAddressesBehindAPrefix(t *testing.T) {
 	}
 }
 
-// A route whose hosts are not answered is told of once, when it comes.
-func TestRoutesToEverybodyAreLogged(t *testing.T) {
+// A new route whose hosts are not answered is logged once.
+func TestUnansweredDefaultRouteIsLogged(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	c := conf(t, "dns64: { enabled: true, upstreams: [192.0.2.53] }")
@@ -105,12 +105,13 @@ func TestRoutesToEverybodyAreLogged(t *testing.T) {
 		n.follow(basis{conf: c, routed: prefixes(t, "2000::/3", "2001:db8:1::/64")})
 	}
 	if got := strings.Count(log.String(), "route=2000::/3"); got != 1 {
-		t.Errorf("it was logged %d times, want once: %s", got, log.String())
+		t.Errorf("logged %d times, want once: %s", got, log.String())
 	}
 }
 
-// An address that is taken keeps nothing from starting: it is logged and shown, and DNS64 answers there as soon as it is free.
-func TestAddressesInUseAreTriedAgain(t *testing.T) {
+// An address in use does not prevent the start: it is logged and shown, and DNS64 answers there as soon as it is
+// free.
+func TestListenRetriesAddressInUse(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -121,7 +122,7 @@ func TestAddressesInUseAreTriedAgain(t *testing.T) {
 	c.DNS64.Listen = []netip.AddrPort{addr, netip.MustParseAddrPort("127.0.0.1:0")}
 	var log syncBuffer
 	n, err := newDNS64Service(basis{conf: c}, control.Version{}, slog.New(slog.NewTextHandler(&log, nil)))
-	if err == nil || !strings.Contains(err.Error(), "address already in use: another resolver may be there; dns64.listen says where to be") {
+	if err == nil || !strings.Contains(err.Error(), "address already in use: another resolver may use it; see dns64.listen") {
 		t.Fatalf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -138,7 +139,7 @@ func TestAddressesInUseAreTriedAgain(t *testing.T) {
 	deadline := time.Now().Add(3 * listenAgain)
 	for open, _ := n.listening(); len(open) != 2; open, _ = n.listening() {
 		if time.Now().After(deadline) {
-			t.Fatal("it does not listen although the address is free")
+			t.Fatal("the forwarder does not listen although the address is free")
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -149,12 +150,12 @@ func TestAddressesInUseAreTriedAgain(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if got := log.String(); strings.Count(got, "trying again") != 1 || !strings.Contains(got, "listen=["+addr.String()+"]") {
+	if got := log.String(); strings.Count(got, "retrying") != 1 || !strings.Contains(got, "listen=["+addr.String()+"]") {
 		t.Errorf("got %s", got)
 	}
 }
 
-// syncBuffer is a buffer that may be read while it is written.
+// syncBuffer is a buffer that is safe for concurrent use.
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -172,14 +173,14 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// An upstream behind an interface that is not there is refused, unless the gateway waits for that interface anyway, or had
-// the upstream before.
+// An upstream on an interface that does not exist is refused, unless it is an interface of the gateway, or the
+// upstream was configured before.
 func TestUpstreamsBehindInterfaces(t *testing.T) {
 	t.Parallel()
-	const missing = `dns64.upstreams: [fe80::1%nat64-none]:53: there is no interface "nat64-none"`
+	const missing = `dns64.upstreams: [fe80::1%nat64-none]:53: interface "nat64-none" does not exist`
 	for upstream, want := range map[string]string{
 		"fe80::1%lo": "", "fe80::1%1": "", "fe80::1%eth1": "", "fe80::1%eth0": "", "192.0.2.53": "",
-		"fe80::1%nat64-none": missing, "fe80::1%2147483647": "there is no interface \"2147483647\"",
+		"fe80::1%nat64-none": missing, "fe80::1%2147483647": "interface \"2147483647\" does not exist",
 	} {
 		c := conf(t, "dns64: { enabled: true, upstreams: ['"+upstream+"'] }")
 		err := checkZones(nil, c)
@@ -192,8 +193,8 @@ func TestUpstreamsBehindInterfaces(t *testing.T) {
 	}
 }
 
-// Upstreams are asked while a change of how they are asked is on its way: what they count is theirs alone (for -race).
-func TestChangeOfRaceWhileUpstreamsAreAsked(t *testing.T) {
+// Queries continue while dns64.race changes; each upstream updates only its own counters (for -race).
+func TestRaceChangeDuringQueries(t *testing.T) {
 	t.Parallel()
 	b := func(race bool) basis {
 		c := conf(t, fmt.Sprintf("dns64: { enabled: true, upstreams: ['127.0.0.1:9', '127.0.0.1:19'], race: %v }", race))
@@ -210,7 +211,7 @@ func TestChangeOfRaceWhileUpstreamsAreAsked(t *testing.T) {
 	for i := range 4 {
 		asking.Go(func() {
 			for j := range 50 {
-				_, _ = n.QueryDNS64(t.Context(), control.DNS64Query{Name: fmt.Sprintf("%d-%d.example.net", i, j), Type: "A"}) // nobody is there
+				_, _ = n.QueryDNS64(t.Context(), control.DNS64Query{Name: fmt.Sprintf("%d-%d.example.net", i, j), Type: "A"}) // no server answers
 			}
 		})
 	}
@@ -219,7 +220,7 @@ func TestChangeOfRaceWhileUpstreamsAreAsked(t *testing.T) {
 	}
 }
 
-func TestTypesOfQuestions(t *testing.T) {
+func TestRecordType(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"AAAA": "AAAA", "TYPE65": "HTTPS", "TYPE65280": "TYPE65280", "TYPE28": "AAAA",
@@ -237,7 +238,7 @@ func TestTypesOfQuestions(t *testing.T) {
 	}
 }
 
-// nat64ctl knows the servers that there are snippets for, though it does not know DNS64.
+// The lists of snippet servers in packages control and dns64 are equal.
 func TestSnippetServers(t *testing.T) {
 	t.Parallel()
 	if !slices.Equal(control.SnippetServers, dns64.Servers()) {
@@ -245,7 +246,7 @@ func TestSnippetServers(t *testing.T) {
 	}
 }
 
-func TestCountersOfUpstreams(t *testing.T) {
+func TestUpstreamCounters(t *testing.T) {
 	t.Parallel()
 	u := dns64.UpstreamState{
 		Upstream: dns64.Upstream{Transport: dns64.TCP, Addr: netip.MustParseAddrPort("192.0.2.53:53")}, Asked: 9, Failed: 2, Elapsed: 3 * time.Second,
@@ -264,8 +265,8 @@ func TestCountersOfUpstreams(t *testing.T) {
 	}
 }
 
-// Each key of a file changes what it is about, and nothing else.
-func TestForwarderIsConfiguredAsTheFileSays(t *testing.T) {
+// Each key of the file changes only the corresponding part of the forwarder's configuration.
+func TestForwarderConfiguration(t *testing.T) {
 	t.Parallel()
 	const file = "pool6: [ { prefix: 64:ff9b::/96 }, { prefix: 2001:db8:122:344::/64 } ]\ndns64: { enabled: true, %s }"
 	config := func(more string) dns64.Config {
@@ -317,7 +318,7 @@ func TestForwarderIsConfiguredAsTheFileSays(t *testing.T) {
 	}
 }
 
-// describe writes a configuration, upstreams as they are written and how they are asked.
+// describe formats a configuration, including how upstreams are queried.
 func describe(c dns64.Config) string {
 	var list []dns64.Upstream
 	for _, u := range c.Upstreams.State() {

@@ -16,27 +16,27 @@ import (
 	"nat64d/pool4"
 )
 
-// hostGuard owns the guard of the network namespace and tells of what others do to it. Its methods may be called by any
-// goroutine.
+// hostGuard owns the guard of the network namespace and reports damage by other programs. It is safe for concurrent
+// use.
 type hostGuard struct {
 	log  *slog.Logger
 	pool *pool4.Pool
 	nat  natRules
 
 	mu    sync.Mutex
-	g     *guard.Guard // nil: switched off
-	lock  net.Listener // held while this process has the guard of its network namespace
+	g     *guard.Guard // nil: disabled
+	lock  net.Listener // held while this process owns the guard of its network namespace
 	now   guard.Covered
-	wrong error // why the guard is not what it should be; nil: it is
-	gone  bool  // it has been removed: the daemon is stopping
+	wrong error // why the guard is not in the wanted state; nil: it is
+	gone  bool  // removed, because the daemon is stopping
 	damage
 }
 
-// damage is what others have done to the guard.
+// damage records damage to the guard by other programs.
 type damage struct {
-	repairs uint64    // how often it was repaired
-	last    time.Time // the last time
-	logged  time.Time // the last time that the log told it
+	repairs uint64    // number of repairs
+	last    time.Time // time of the last one
+	logged  time.Time // time of the last log message
 }
 
 func newHostGuard(c *config.Config, pool *pool4.Pool, log *slog.Logger) *hostGuard {
@@ -47,8 +47,8 @@ func newHostGuard(c *config.Config, pool *pool4.Pool, log *slog.Logger) *hostGua
 	return h
 }
 
-// refuse returns why ranges cannot be taken from the host. It is asked about new ones only: those that are there stay,
-// whatever the host has done since.
+// refuse returns an error if ranges would harm the host. It only checks new ranges; existing ones stay, whatever the
+// host has done since.
 func (g *hostGuard) refuse(entries []pool4.Entry, force bool) error {
 	if g.g == nil || force {
 		return nil
@@ -56,7 +56,7 @@ func (g *hostGuard) refuse(entries []pool4.Entry, force bool) error {
 	return g.g.Refuse(entries)
 }
 
-// lockNamespace makes sure that no other nat64d guards this network namespace: the two would undo each other's rules.
+// own ensures that no other nat64d guards this network namespace: both would revert each other's rules.
 func (g *hostGuard) lockNamespace() (err error) {
 	if g.g == nil {
 		return nil
@@ -67,13 +67,14 @@ func (g *hostGuard) lockNamespace() (err error) {
 	case !errors.As(err, &other):
 		return err
 	case !other.nat64d:
-		g.log.Warn("a program without privileges has the name by which a second guard would be noticed", "pid", other.pid)
+		g.log.Warn("an unprivileged program holds the lock against a second guard, ignoring it", "pid", other.pid)
 		return nil
 	}
 	return fmt.Errorf("%w has its guard in this network namespace: stop it first, run this one in a namespace of its own, or set host.guard: false", err)
 }
 
-// cover has the guard cover c, to which settle comes back. With an error nothing has changed.
+// cover extends the guard to more, so that the host ignores packets before they are translated. It leaves only bypass
+// of the prefixes to the host. If it fails, nothing has changed.
 func (g *hostGuard) cover(c guard.Covered) error {
 	return g.do(func() error {
 		err := g.g.Apply(c)
@@ -84,7 +85,7 @@ func (g *hostGuard) cover(c guard.Covered) error {
 	})
 }
 
-// settle has the guard cover c from now on. The status shows its error.
+// settle makes the guard cover c. The status reports an error.
 func (g *hostGuard) settle(c guard.Covered) error {
 	g.nat.stale.Store(true)
 	return g.do(func() error {
@@ -94,8 +95,8 @@ func (g *hostGuard) settle(c guard.Covered) error {
 	})
 }
 
-// coverNICs puts the guard on an interface that has come since, before packets are taken from it. The status tells if it
-// cannot, and the task "interfaces" tries again.
+// precede installs the guard on a new interface before the gateway receives packets from it. The status reports a
+// failure, and watch retries.
 func (g *hostGuard) coverNICs() {
 	_ = g.do(func() error {
 		if !g.g.Covers() {
@@ -105,22 +106,22 @@ func (g *hostGuard) coverNICs() {
 	})
 }
 
-// mostRepairs is how often in a second the guard is repaired, should two programs fight for its table.
+// mostRepairs is the maximum number of repairs per second, in case two programs alternately change the table.
 const mostRepairs = 100
 
-// watch repairs the guard whenever somebody else changes its table, until ctx is done.
+// watch repairs the guard whenever another program changes its table, until ctx is done.
 func (g *hostGuard) watch(ctx context.Context) error {
 	if g.g == nil {
 		return nil
 	}
 	w, err := guard.Watch()
 	if err != nil {
-		g.log.Warn("damage to the guard is noticed late", "every", checkGuardEvery, "error", err)
+		g.log.Warn("cannot subscribe to nftables, checking the guard periodically", "every", checkGuardEvery, "error", err)
 		return nil
 	}
 	defer context.AfterFunc(ctx, func() { _ = w.Close() })()
 	defer w.Close()
-	g.check() // nobody has listened until now
+	g.check() // for changes before the subscription
 	began, n := time.Now(), 0
 	for {
 		own, err := w.Wait()
@@ -139,18 +140,18 @@ func (g *hostGuard) watch(ctx context.Context) error {
 		}
 	}
 	if ctx.Err() == nil {
-		g.log.Warn("damage to the guard is noticed late: notifications of nftables have ended", "every", checkGuardEvery)
+		g.log.Warn("notifications of nftables have ended, checking the guard periodically", "every", checkGuardEvery)
 	}
 	return nil
 }
 
-// check puts the guard back if something has happened to it.
+// check repairs the guard if necessary.
 func (g *hostGuard) check() {
 	_ = g.do(func() error {
 		damage, err := g.g.Check()
 		g.wrong = err
 		if err != nil {
-			g.log.Error("the host may answer for pool4 and pool6: the guard is not in place", "error", err)
+			g.log.Error("cannot install the guard, the host may answer for pool4 and pool6", "error", err)
 		}
 		if damage == "" {
 			return nil
@@ -159,24 +160,24 @@ func (g *hostGuard) check() {
 		g.last = time.Now()
 		if g.last.Sub(g.logged) > time.Second {
 			g.logged = g.last
-			g.log.Warn("somebody changed or deleted the nftables table of the guard: restored", "table", "netdev nat64d", "differed", damage,
+			g.log.Warn("another program changed or deleted the guard's nftables table: restored", "table", "netdev nat64d", "differed", damage,
 				"repairs", g.repairs)
 		}
 		return nil
 	})
 }
 
-// repaired returns how often the guard was repaired.
+// repaired returns the number of repairs.
 func (g *hostGuard) repaired() (n uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.repairs
 }
 
-// tellHarm is how long the status tells of a repair.
+// tellHarm is how long the status reports a repair.
 const tellHarm = time.Hour
 
-// warnings returns what is wrong with the guard, although it is in place.
+// warnings returns problems of an installed guard.
 func (g *hostGuard) warnings() (ws []string) {
 	if g.g == nil {
 		return []string{"host.guard is off: the host answers for pool4 addresses that it owns, and resets connections"}
@@ -192,30 +193,30 @@ func (g *hostGuard) warnings() (ws []string) {
 	return ws
 }
 
-// keep has the guard keep notes on the interfaces, for the next start in case this process is killed. Without a guard
-// nothing does.
+// keep stores notes on the interfaces in the guard, for the next start if this process is killed. Without a guard it
+// does nothing.
 func (g *hostGuard) keep(notes map[int]string) error {
 	return g.do(func() error { return g.g.Keep(notes) })
 }
 
-// kept returns such notes of the process before this one.
+// kept returns the notes of the previous process.
 func (g *hostGuard) kept() (notes map[int]string, err error) {
 	err = g.do(func() error { notes, err = g.g.Kept(); return err })
 	return notes, err
 }
 
-// notReady returns why the guard is not what it should be.
+// notReady returns why the guard is not in the wanted state.
 func (g *hostGuard) notReady() (why []string) {
 	_ = g.do(func() error {
 		if g.wrong != nil {
-			why = []string{"the host may answer for pool4 and pool6, for the guard is not what it should be: " + g.wrong.Error()}
+			why = []string{"the host may answer for pool4 and pool6, because the guard is not in place: " + g.wrong.Error()}
 		}
 		return nil
 	})
 	return why
 }
 
-// do runs f with the guard to itself, unless there is none.
+// do calls f with the guard locked. It does nothing without a guard.
 func (g *hostGuard) do(f func() error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -225,7 +226,7 @@ func (g *hostGuard) do(f func() error) error {
 	return f()
 }
 
-// remove takes the guard away for good.
+// remove removes the guard permanently.
 func (g *hostGuard) remove() error {
 	return g.do(func() error {
 		g.gone = true

@@ -11,17 +11,17 @@ import (
 
 // natRules are warnings about NAT rules of the host.
 type natRules struct {
-	stale    atomic.Bool // the rules, or pool4, have changed since they were read
-	next     time.Time   // they are not read before
+	stale    atomic.Bool // the rules or pool4 have changed since the last read
+	next     time.Time   // time of the next permitted read
 	warnings []string
 }
 
-// natShare is the part of the time, 1 in so many, that reading NAT rules may take where they change all the time.
+// natShare limits the time for reading NAT rules that change continuously: at most 1/natShare of the time.
 const natShare = 50
 
-// readNAT looks for NAT rules of the host that take ports of pool4, if something has changed since the last time, and returns
-// warnings about those that are new. Reading a large ruleset takes long, so that the guard is not held meanwhile. One goroutine
-// at a time may call it.
+// readNAT looks for NAT rules of the host that may use ports of pool4, if something has changed since the last call,
+// and returns new warnings. Reading a large ruleset takes long, so it does not hold the guard's lock. It is not safe
+// for concurrent use.
 func (g *hostGuard) readNAT() (fresh []string) {
 	began := time.Now()
 	if g.g == nil || began.Before(g.nat.next) || !g.nat.stale.Swap(false) {
@@ -30,7 +30,7 @@ func (g *hostGuard) readNAT() (fresh []string) {
 	found, err := g.g.Masqueraded(g.pool.Entries())
 	g.nat.next = time.Now().Add(natShare * time.Since(began))
 	if err != nil {
-		return []string{"the host's NAT rules cannot be read, and may take ports of pool4: " + err.Error()}
+		return []string{"cannot read the host's NAT rules, which may use ports of pool4: " + err.Error()}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

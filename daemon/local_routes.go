@@ -10,14 +10,14 @@ import (
 	"nat64d/packet"
 )
 
-// localRoutes are what the kernel's routes and addresses mean for what is translated.
+// localRoutes are the consequences of the kernel's routes and addresses for translation.
 type localRoutes struct {
-	bypass     []netip.Prefix // parts of pool6 that are the host's to forward, in order
+	bypass     []netip.Prefix // parts of pool6 that the host forwards, sorted
 	broadcasts []packet.Addr4 // of the IPv4 interface's own subnets
 	owned      []netip.Addr   // addresses of pool4 and static rows that the host has, whose ports are reserved
 }
 
-// localRoutesFor returns what is to hold with a configuration.
+// localRoutesFor returns the current surroundings for a configuration.
 func (d *Daemon) localRoutesFor(c *config.Config) (s localRoutes) {
 	s.bypass = slices.Clone(c.BypassV6)
 	for i := range c.Pool6 {
@@ -41,8 +41,8 @@ func (s *localRoutes) equal(o *localRoutes) bool {
 	return slices.Equal(s.bypass, o.bypass) && slices.Equal(s.broadcasts, o.broadcasts) && slices.Equal(s.owned, o.owned)
 }
 
-// kept returns what is bypassed in both. While one follows the other, the rest is neither translated nor let through to
-// the host: a packet may be lost then, but no packet takes both ways.
+// kept returns the bypassed prefixes that are in both. During a change, packets to the others are neither translated
+// nor passed to the host: they may be lost, but no packet takes both ways.
 func (s *localRoutes) kept(next *localRoutes) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(s.bypass), func(p netip.Prefix) bool { return !slices.Contains(next.bypass, p) })
 }
@@ -57,12 +57,12 @@ func (d *Daemon) followLocalRoutes() {
 		return
 	}
 	if !slices.Equal(d.admin.local.bypass, next.bypass) {
-		d.log.Info("some of pool6 is left to the kernel to forward", "destinations", next.bypass, "before", d.admin.local.bypass)
+		d.log.Info("the kernel forwards parts of pool6", "destinations", next.bypass, "before", d.admin.local.bypass)
 	}
 	_ = d.coverMore(additions{}, d.admin.local.kept(&next)) // it makes the change smooth; settleGuard is what counts
 	d.admin.local = next
 	d.gateway.Configure(d.gatewayConfig(d.config()))
 	if err := d.settleGuard(); err != nil {
-		d.log.Error("the host may answer for pool4 and pool6: the guard is not what it should be", "error", err)
+		d.log.Error("cannot update the guard, the host may answer for pool4 and pool6", "error", err)
 	}
 }

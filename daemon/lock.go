@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// claim takes a name that one process in a network namespace can have: an abstract unix socket, which goes with its
-// process however that ends. The name of another is an *inUse.
+// claim takes a name that only one process in a network namespace can hold: an abstract unix socket, which the kernel
+// releases when the process ends. If another process holds it, the error is an *inUse.
 func claim(name string) (net.Listener, error) {
 	l, err := net.Listen("unix", "@nat64d/"+name)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -24,7 +24,7 @@ func claim(name string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	go func() { // nobody has a reason to connect but to learn who listens
+	go func() { // other processes connect only to learn who listens
 		for {
 			c, err := l.Accept()
 			if err != nil {
@@ -36,10 +36,10 @@ func claim(name string) (net.Listener, error) {
 	return l, nil
 }
 
-// inUse is the error of a name that another process has.
+// inUse is the error for a name that another process holds.
 type inUse struct {
-	pid    int  // 0: not known
-	nat64d bool // it may be a nat64d; any program may take an abstract name, but only one with privileges carries packets
+	pid    int  // 0: unknown
+	nat64d bool // it may be a nat64d; any program can take an abstract name, but only a privileged one can process packets
 }
 
 func (e *inUse) Error() string {
@@ -49,7 +49,7 @@ func (e *inUse) Error() string {
 	return fmt.Sprintf("another nat64d (pid %d)", e.pid)
 }
 
-// holder returns which process listens on an abstract socket.
+// holder returns the process that listens on an abstract socket.
 func holder(address string) *inUse {
 	e := &inUse{nat64d: true}
 	c, err := net.Dial("unix", address)
@@ -72,7 +72,7 @@ func holder(address string) *inUse {
 
 var effective = regexp.MustCompile(`(?m)^CapEff:\s*([0-9a-f]+)$`)
 
-// mayCarryPackets reports whether a process has CAP_NET_RAW, or cannot be looked at.
+// mayCarryPackets reports whether a process has CAP_NET_RAW, or cannot be examined.
 func mayCarryPackets(pid int) bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -86,17 +86,17 @@ func mayCarryPackets(pid int) bool {
 	return err != nil || caps&(1<<unix.CAP_NET_RAW) != 0
 }
 
-// claims are names that this process has.
+// claims are names that this process holds.
 type claims []net.Listener
 
-// release gives them up.
+// release releases them.
 func (c claims) release() {
 	for _, l := range c {
 		l.Close()
 	}
 }
 
-// lockNICs makes sure that no other nat64d carries packets on the same interfaces: both would translate each of them.
+// claimNICs ensures that no other nat64d uses the same interfaces: both would translate each packet.
 func (d *Daemon) lockNICs() (held claims, err error) {
 	c := d.config()
 	names := []string{c.Interfaces.V6.Name}
@@ -111,7 +111,7 @@ func (d *Daemon) lockNICs() (held claims, err error) {
 			held = append(held, l)
 		case c.Host.ShareInterfaces:
 		case errors.As(err, &other) && !other.nat64d:
-			d.log.Warn("a program without privileges has the name by which a second nat64d would be noticed", "interface", name, "pid", other.pid)
+			d.log.Warn("an unprivileged program holds the lock against a second nat64d, ignoring it", "interface", name, "pid", other.pid)
 		case other != nil:
 			held.release()
 			return nil, fmt.Errorf("%w carries packets on interface %s: stop it first, or set host.share_interfaces (--share-interfaces) if both are meant to", err, name)

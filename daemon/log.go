@@ -24,14 +24,15 @@ import (
 // logs are the daemon's log: text for people, JSON for machines.
 type logs struct {
 	*slog.Logger
-	nat   *slog.Logger // events of the tables, which logging.level does not hold back
+	nat   *slog.Logger // events of the tables, which logging.level does not filter
 	level *slog.LevelVar
 	queue *LogQueue
 
 	observer *session.Observer // has the tables' events written to nat; nil in a process without tables
 }
 
-// newLogs returns a log as the configuration wants it.
+// newLogs returns loggers according to the configuration. Output of package log goes there, too: no other code may
+// write to standard error, because it could block on a slow reader.
 func newLogs(c config.Log, q *LogQueue) *logs {
 	l := &logs{level: new(slog.LevelVar), queue: q}
 	l.level.Set(levelOf(c))
@@ -40,19 +41,19 @@ func newLogs(c config.Log, q *LogQueue) *logs {
 	l.nat = slog.New(newHandler(asJSON, slog.Level(math.MinInt), q))
 	notice := func(lost uint64) []byte {
 		var b bytes.Buffer
-		slog.New(newHandler(asJSON, nil, &b)).Warn("lines of the log were lost: its reader was too slow, or gone", "lines", lost)
+		slog.New(newHandler(asJSON, nil, &b)).Warn("lines of the log were lost: its reader was too slow or has ended", "lines", lost)
 		return b.Bytes()
 	}
 	q.notice.Store(&notice)
 	return l
 }
 
-// counter returns how many lines were lost.
+// counter returns the counter of lost lines.
 func (l *logs) counter() control.Counter {
 	return control.Counter(metrics.LogLinesLost.With(l.queue.lost.Load()))
 }
 
-// warnings returns what an operator should know about the log.
+// warnings returns problems of the log.
 func (l *logs) warnings() []string {
 	why := l.queue.trouble()
 	if why == "" {
@@ -68,8 +69,8 @@ func newHandler(asJSON bool, level slog.Leveler, w io.Writer) slog.Handler {
 	return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
 }
 
-// inWords has JSON show values as text does. By its own rules an enumeration is a number, a duration a number of
-// nanoseconds, and a type whose fields are private an empty object.
+// inWords makes JSON show values like text does. By default it shows an enumeration as a number, a duration as
+// nanoseconds, and a type with unexported fields as an empty object.
 func inWords(_ []string, a slog.Attr) slog.Attr {
 	switch a.Value.Kind() {
 	case slog.KindDuration:
@@ -80,7 +81,7 @@ func inWords(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// words returns a value that JSON shows as fmt prints v.
+// words returns a value that JSON shows like fmt prints v.
 func words(v reflect.Value) any {
 	if !v.IsValid() {
 		return nil
@@ -110,6 +111,6 @@ func isTerminal(w io.Writer) bool {
 }
 
 func levelOf(c config.Log) (l slog.Level) {
-	_ = l.UnmarshalText([]byte(c.Level)) // config has checked it
+	_ = l.UnmarshalText([]byte(c.Level)) // validated by config
 	return l
 }

@@ -30,8 +30,8 @@ import (
 type reader struct {
 	mu   sync.Mutex
 	text strings.Builder
-	err  error // what writes fail with
-	most int   // bytes that a write takes before it fails
+	err  error // error of writes
+	most int   // bytes accepted by a write before it fails
 	hold chan struct{}
 }
 
@@ -48,7 +48,7 @@ func (r *reader) Write(b []byte) (int, error) {
 	return len(b), r.err
 }
 
-// fail has writes fail after so many bytes, or succeed again with a nil error.
+// fail makes writes fail after most bytes, or succeed again for a nil error.
 func (r *reader) fail(err error, most int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -61,8 +61,9 @@ func (r *reader) read() string {
 	return r.text.String()
 }
 
-// A reader that takes nothing makes nobody wait; what does not fit into the queue is counted, and reported when he reads on.
-func TestLogWithAStoppedReader(t *testing.T) {
+// A reader that stops does not block writers. Lines that do not fit into the queue are counted, and reported when it
+// continues.
+func TestLogWithStoppedReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &reader{hold: make(chan struct{})}
@@ -101,8 +102,9 @@ func TestLogWithAStoppedReader(t *testing.T) {
 	})
 }
 
-// While writes fail lines are lost and counted; when they succeed again, a line of its own reports it, without a new event.
-func TestLogWithADeadReader(t *testing.T) {
+// While writes fail, lines are lost and counted. When they succeed again, a separate line reports the loss without a
+// new event.
+func TestLogWithDeadReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &reader{}
@@ -133,8 +135,8 @@ func TestLogWithADeadReader(t *testing.T) {
 	})
 }
 
-// A pipe that somebody else has made non-blocking is waited for.
-func TestLogToANonBlockingPipe(t *testing.T) {
+// Writing to a pipe that another process has made non-blocking waits for room.
+func TestLogToNonBlockingPipe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := &reader{err: syscall.EAGAIN, most: 5}
@@ -150,8 +152,8 @@ func TestLogToANonBlockingPipe(t *testing.T) {
 	})
 }
 
-// Events of the tables are complete whatever logging.level is, and the level holds back all else.
-func TestNATLogIgnoresTheLevel(t *testing.T) {
+// logging.level filters all lines except events of the tables.
+func TestNATLogIgnoresLevel(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"text", "json"} {
 		r := &reader{}
@@ -175,7 +177,7 @@ func TestNATLogIgnoresTheLevel(t *testing.T) {
 	}
 }
 
-// JSON has words where text has them, whatever the type of a value.
+// JSON has the same words as text for values of all types.
 func TestLogValuesAreWordsInJSON(t *testing.T) {
 	t.Parallel()
 	prefix, err := pool6.ParsePrefix("64:ff9b::/96")

@@ -13,41 +13,41 @@ import (
 )
 
 const (
-	queueBytes = 8 << 20     // of lines that wait: 0.4 s of a log of 100,000 events a second
+	queueBytes = 8 << 20     // maximum length of the queue: 0.4 s of a log with 100,000 events a second
 	chunkBytes = 64 << 10    // of lines that are written together
-	tellEvery  = time.Second // how often a line reports lost lines, at most
-	stuckAfter = time.Second // a write that takes longer is reported in the status
+	tellEvery  = time.Second // minimum interval of lines that report a loss
+	stuckAfter = time.Second // the status reports a write that takes longer
 )
 
-// LogQueue takes lines of the log from any goroutine and has one goroutine write them. Nobody else waits for the reader of
-// standard error, which may be slow, stopped or dead: a full queue and a failing write lose lines, which are counted and
-// reported in a line of the log as soon as one can be written.
+// LogQueue accepts lines of the log from any goroutine; a single goroutine writes them. No other goroutine waits for
+// the reader of standard error, which may be slow, stopped or dead: if the queue is full or a write fails, lines are
+// lost. They are counted, and reported in a line of the log as soon as a write succeeds.
 type LogQueue struct {
 	out  io.Writer
 	wake event
-	done chan struct{} // closed when all is written and nothing more will be
+	done chan struct{} // closed when everything is written and no more lines are accepted
 	lost atomic.Uint64 // lines
-	busy atomic.Int64  // when the write that goes on began, in Unix nanoseconds; 0: none goes on
+	busy atomic.Int64  // start of the current write in Unix nanoseconds; 0: none
 
-	notice atomic.Pointer[func(lost uint64) []byte] // renders the line that reports lost ones
+	notice atomic.Pointer[func(lost uint64) []byte] // renders the line that reports lost lines
 
 	mu     sync.Mutex
-	chunks [][]byte // whole lines, the oldest first
-	spare  []byte   // an empty chunk, so that a log that is written as fast as it comes makes no garbage
+	chunks [][]byte // whole lines, oldest first
+	spare  []byte   // an empty chunk for reuse, so that a log that is written immediately creates no garbage
 	size   int      // bytes in chunks
 	closed bool
 	failed error // of the last write
 }
 
-// NewLogQueue starts the goroutine that writes to out.
+// NewLogQueue starts a goroutine that writes to out.
 func NewLogQueue(out io.Writer) *LogQueue {
 	q := &LogQueue{out: out, wake: newEvent(), done: make(chan struct{})}
 	go q.run()
 	return q
 }
 
-// Write takes whole lines, and returns at once. It implements io.Writer for the handlers of package slog, which call it once
-// for each line.
+// Write queues whole lines and returns immediately. It implements io.Writer for the handlers of package slog, which
+// call it once per line.
 func (q *LogQueue) Write(b []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -75,7 +75,7 @@ func (q *LogQueue) fresh() []byte {
 	return make([]byte, 0, chunkBytes)
 }
 
-// recycle takes back a chunk that has been written.
+// recycle keeps a written chunk for reuse.
 func (q *LogQueue) recycle(chunk []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -84,7 +84,7 @@ func (q *LogQueue) recycle(chunk []byte) {
 	}
 }
 
-// Close waits until all lines are written, but no longer than within. Later lines are lost.
+// Close waits until all lines are written, at most within. Later lines are lost.
 func (q *LogQueue) Close(within time.Duration) {
 	q.mu.Lock()
 	q.closed = true
@@ -96,7 +96,7 @@ func (q *LogQueue) Close(within time.Duration) {
 	}
 }
 
-// trouble returns why lines are being lost, or nothing.
+// trouble returns why lines are being lost, or "".
 func (q *LogQueue) trouble() string {
 	q.mu.Lock()
 	failed := q.failed
@@ -138,7 +138,7 @@ func (q *LogQueue) run() {
 	}
 }
 
-// take returns the oldest lines, nil if there are none.
+// take returns the oldest lines, or nil.
 func (q *LogQueue) take() []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -152,22 +152,22 @@ func (q *LogQueue) take() []byte {
 	return chunk
 }
 
-// over reports whether nothing waits or will come.
+// over reports whether the queue is closed and empty.
 func (q *LogQueue) over() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.closed && len(q.chunks) == 0
 }
 
-// logWriter belongs to the goroutine that writes.
+// logWriter is used only by the writing goroutine.
 type logWriter struct {
 	q        *LogQueue
-	reported uint64 // lost lines that a line has reported
+	reported uint64 // number of lost lines already reported
 	tried    time.Time
-	torn     bool // the last write ended within a line
+	torn     bool // the last write ended in the middle of a line
 }
 
-// report writes a line about lines that were lost since the last such line, if there are any.
+// report writes a line about newly lost lines, if there are any.
 func (w *logWriter) report() {
 	lost, render := w.q.lost.Load(), w.q.notice.Load()
 	if lost == w.reported || render == nil || time.Since(w.tried) < tellEvery {
@@ -186,7 +186,7 @@ func (w *logWriter) write(chunk []byte) {
 	}
 }
 
-// put writes b and returns how much of it.
+// put writes b and returns how many bytes it wrote.
 func (w *logWriter) put(b []byte) (n int, err error) {
 	w.q.busy.Store(time.Now().UnixNano())
 	defer w.q.busy.Store(0)
@@ -205,7 +205,7 @@ func (w *logWriter) put(b []byte) (n int, err error) {
 	return n, err
 }
 
-// all writes all of b, also to a pipe that somebody else has made non-blocking.
+// all writes all of b, even to a pipe that another process has made non-blocking.
 func (w *logWriter) all(b []byte) (n int, err error) {
 	for n < len(b) {
 		var some int
@@ -221,7 +221,7 @@ func (w *logWriter) all(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// lines counts lines, one that has lost its beginning or its end included.
+// lines counts lines, including truncated ones.
 func lines(b []byte) uint64 {
 	n := bytes.Count(b, []byte{'\n'})
 	if len(b) > 0 && b[len(b)-1] != '\n' {

@@ -13,11 +13,11 @@ import (
 	"nat64d/table"
 )
 
-// limits names what keeps a process from memory that the machine has.
+// limits describes the settings that can restrict the memory of a process.
 const limits = "the limit: ulimit -v, LimitAS= in the systemd unit, or vm.overcommit_ratio with vm.overcommit_memory=2"
 
 const (
-	goMemory = 128 << 20 // for Go's runtime, which ends the process with a trace when the kernel refuses it memory
+	goMemory = 128 << 20 // for Go's runtime, which aborts with a trace if the kernel refuses memory
 	perPort  = 34 << 20  // for received packets
 )
 
@@ -29,7 +29,8 @@ func CheckMemory() error {
 	return nil
 }
 
-// affordable makes the gateway, and returns an error if its tables do not fit, or leave too little for the rest.
+// affordable creates the gateway. It returns an error if its tables do not fit, or leave too little memory for the
+// rest.
 func (d *Daemon) affordable(c *config.Config, o gateway.Options) error {
 	rest := goMemory + 2*o.Workers*perPort + c.Fragments.Memory
 	if err := table.Room(rest); err != nil {
@@ -42,7 +43,7 @@ func (d *Daemon) affordable(c *config.Config, o gateway.Options) error {
 	return tooLarge(c, err)
 }
 
-// afford reserves what the tables of a running gateway need in addition for next.
+// afford reserves the additional memory that the tables of a running gateway need for next.
 func (d *Daemon) afford(next *config.Config) error {
 	return tooLarge(next, d.gateway.Sessions.Prepare(d.sessionConfig(next)))
 }
@@ -54,7 +55,7 @@ func tooLarge(c *config.Config, err error) error {
 	return fmt.Errorf("the tables for sessions.max: %d do not fit: %w. Write a smaller sessions.max, or raise %s", c.Sessions.Max, err, limits)
 }
 
-// withMemoryHint adds to an error of missing memory what limits it.
+// withMemoryHint adds a hint about memory limits to an out-of-memory error.
 func withMemoryHint(err error) error {
 	var told *table.NoMemory
 	if !errors.Is(err, unix.ENOMEM) || errors.As(err, &told) {

@@ -8,12 +8,12 @@ import (
 	"nat64d/linux/nic"
 )
 
-// ringAdvice is what the log says when packets are lost for want of time.
+// ringAdvice is the advice in the log message about packets lost in a full ring.
 var ringAdvice = map[config.Offloads]string{
 	config.OffloadsLeave: "packets are lost before nat64d can take them: interfaces.offloads: manage lets one processor carry many more",
 }
 
-// manageNICs sets the NICs up if that is asked for. Whatever a daemon before this one has left is put back.
+// manageNICs configures the NICs if enabled. It always restores settings that a previous daemon has left.
 func (d *Daemon) manageNICs() error {
 	old, err := d.guard.kept()
 	if err != nil {
@@ -26,27 +26,27 @@ func (d *Daemon) manageNICs() error {
 	}
 	var leave []string
 	if !afpacket.UDPSuperPackets() {
-		leave = []string{nic.UDPForwarding} // it would join datagrams that could not be received then
+		leave = []string{nic.UDPForwarding} // otherwise it would coalesce datagrams that cannot be received
 	}
 	d.nics = nic.New(names, leave, old, d.guard.keep)
 	d.setUpNICs()
 	return nil
 }
 
-// setUpNICs sets up the NICs that are not. That one cannot be is no reason to carry no packets.
+// setUpNICs configures NICs that are not configured yet. A failure does not prevent translation.
 func (d *Daemon) setUpNICs() {
 	changed, warnings := d.nics.SetUp()
 	for _, w := range warnings {
 		d.log.Warn("offloads: " + w.Error())
 	}
 	if len(changed) > 0 {
-		d.log.Info("settings of interfaces were changed", "now", changed)
+		d.log.Info("changed settings of interfaces", "now", changed)
 	}
 }
 
-// putBackNICs gives the NICs back what they had.
+// putBackNICs restores the original settings of the NICs.
 func (d *Daemon) putBackNICs() {
 	if err := d.nics.PutBack(); err != nil {
-		d.log.Warn("not all settings of interfaces could be put back", "error", err)
+		d.log.Warn("cannot restore all settings of interfaces", "error", err)
 	}
 }

@@ -22,7 +22,7 @@ type ports struct {
 	log    *logs
 	conf   func() *config.Interfaces
 	guard  *hostGuard
-	engine afpacket.Engine // the one asked for
+	engine afpacket.Engine // the configured engine
 	group  uint16          // fanout group of the IPv6 side; the next number is that of the IPv4 side
 	sides  [2]portSide
 }
@@ -35,7 +35,7 @@ type portSide struct {
 	warnBursts, warnEngine sync.Once
 }
 
-// noNIC is the name of an interface that does not exist at the moment.
+// noNIC is the error for an interface that does not exist.
 type noNIC string
 
 func (n noNIC) Error() string { return fmt.Sprintf("interface %s does not exist", string(n)) }
@@ -83,7 +83,7 @@ func (p *ports) openSender(s gateway.Side, o afpacket.Options) (gateway.Port, er
 	side.bursts.Store(port.Bursts())
 	if err := port.NoBursts(); err != nil {
 		side.warnBursts.Do(func() {
-			p.log.Warn("packets leave one by one, which is slower: the kernel takes no bursts (CAP_BPF, Linux 5.13)", "side", s, "reason", err)
+			p.log.Warn("packets leave one by one, which is slower: bursts unavailable (they need CAP_BPF and Linux 5.13)", "side", s, "reason", err)
 		})
 	}
 	return port, nil
@@ -92,7 +92,7 @@ func (p *ports) openSender(s gateway.Side, o afpacket.Options) (gateway.Port, er
 // prepareThread prepares the calling thread for the i-th worker of a side: short sleeps become exact, and interfaces.pin is
 // applied.
 func (p *ports) prepareThread(s gateway.Side, i int) {
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // if it fails, packets gather 50 µs longer
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // if it fails, Gather sleeps 50 µs longer
 	pin := p.conf().Pin
 	if len(pin) == 0 {
 		return

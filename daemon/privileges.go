@@ -15,10 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kept are the capabilities that a forwarder of names has use for: for its port, and for the control socket and its group.
+// kept are the capabilities that DNS64 alone needs: for its port, and for the control socket and its group.
 var kept = []uintptr{unix.CAP_NET_BIND_SERVICE, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE}
 
-// withHint adds to an error of a missing permission or of missing memory what would give it.
+// withHint adds a hint to an error about missing permissions or memory.
 func withHint(err error) error {
 	if !errors.Is(err, fs.ErrPermission) { // EPERM and EACCES
 		return withMemoryHint(err)
@@ -34,7 +34,7 @@ func withHint(err error) error {
 		"a seccomp filter, or a security module such as SELinux or AppArmor", err)
 }
 
-// missingCapabilities returns the names of those capabilities that a gateway needs and this process has not.
+// missingCapabilities returns the names of the capabilities that a gateway needs and this process lacks.
 func missingCapabilities() (names []string) {
 	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
@@ -52,14 +52,14 @@ func missingCapabilities() (names []string) {
 	return names
 }
 
-// DropPrivileges gives up all other capabilities. They belong to threads, of which the Go runtime has several by now; so the
-// program is executed again, which leaves one thread, with no more than the bounding set allows. An ordinary user has only what it
-// was given on purpose, and may not change the bounding set.
+// DropPrivileges gives up all other capabilities. Capabilities belong to threads, and the Go runtime has several by
+// now, so DropPrivileges executes the program again, which leaves one thread with at most the bounding set. An
+// ordinary user only has capabilities that were granted deliberately, and may not change the bounding set.
 func DropPrivileges() error {
 	if n, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_NET_ADMIN, 0, 0, 0); err != nil || n == 0 {
 		return err
 	}
-	runtime.LockOSThread() // until it is another program's
+	runtime.LockOSThread() // until the new program starts
 	defer runtime.UnlockOSThread()
 	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
 		if slices.Contains(kept, c) {
@@ -68,7 +68,7 @@ func DropPrivileges() error {
 		switch err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); {
 		case errors.Is(err, unix.EPERM):
 			return nil
-		case err != nil && !errors.Is(err, unix.EINVAL): // an older kernel does not know the last ones
+		case err != nil && !errors.Is(err, unix.EINVAL): // an older kernel does not know the newest capabilities
 			return fmt.Errorf("give up capability %d: %w", c, err)
 		}
 	}

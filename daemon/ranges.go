@@ -11,7 +11,7 @@ import (
 	"nat64d/pool6"
 )
 
-// taken returns the transport addresses that are ours and not the host's: pool4 and static rows.
+// taken returns the transport addresses of the gateway: pool4 and static rows.
 func (d *Daemon) taken() []pool4.Entry {
 	return merged(append(d.pool.Entries(), mapped(d.admin.static)...))
 }
@@ -21,13 +21,13 @@ func merged(es []pool4.Entry) []pool4.Entry { return minus(es, nil) }
 
 // minus returns the transport addresses of a that are not in b.
 func minus(a, b []pool4.Entry) []pool4.Entry {
-	rest := pool4.New([16]byte{}) // it knows how to merge and to cut
+	rest := pool4.New([16]byte{}) // used to merge and split ranges
 	_, _, _ = rest.Add(a)
 	cutOut(rest, b)
 	return rest.Entries()
 }
 
-// cutOut takes transport addresses out of a pool, as far as they are there.
+// cutOut removes the transport addresses that are in a pool.
 func cutOut(pool *pool4.Pool, es []pool4.Entry) {
 	type row struct {
 		addr  netip.Addr
@@ -45,12 +45,12 @@ func cutOut(pool *pool4.Pool, es []pool4.Entry) {
 			}
 		}
 	}
-	_, _ = pool.Remove(gone) // all of it is there: whoever holds admin alone changes pool4
+	_, _ = pool.Remove(gone) // cannot fail: only the holder of admin changes pool4
 }
 
 func portCount(e pool4.Entry) int { return int(e.Hi) - int(e.Lo) + 1 }
 
-// proxied returns the addresses that ARP may have to be answered for.
+// proxied returns the addresses for which nat64d may answer ARP.
 func (d *Daemon) proxied() []netip.Addr {
 	var addrs []netip.Addr
 	for _, e := range d.taken() {
@@ -61,7 +61,7 @@ func (d *Daemon) proxied() []netip.Addr {
 	return addrs
 }
 
-// union returns the prefixes of both lists, each once.
+// union returns the union of two lists.
 func union(a, b []pool6.Prefix) []pool6.Prefix {
 	all := slices.Clone(a)
 	for _, p := range b {

@@ -15,15 +15,15 @@ import (
 	"nat64d/linux/nexthop"
 )
 
-// Our own choices: how often the daemon looks whether it is ready, and for how long after the start it does not complain:
-// addresses are being probed then.
+// Our own choices: the interval of readiness checks, and the time after the start without complaints, because
+// addresses are still being probed.
 const (
 	lookAtReady  = time.Second
 	lookAtStart  = 50 * time.Millisecond
 	startQuietly = time.Second
 )
 
-// readiness is what the status and the service manager are told.
+// readiness is the state that the status and the service manager report.
 type readiness struct {
 	tasks   []task        // set before the tasks run
 	reached chan struct{} // closed when the daemon is ready for the first time
@@ -39,11 +39,11 @@ func (r *readiness) reasons() (why []string) {
 	return why
 }
 
-// announce tells the service manager that the daemon runs, and logs whenever it becomes ready or ceases to be, until ctx
-// ends. READY=1 does not wait for interfaces, addresses or probes, which may be a long time coming: nat64ctl answers, the
-// guard is in place, and packets flow as soon as they can. STATUS= has what is missing.
+// announce notifies the service manager, and logs whenever the daemon becomes ready or stops being so, until ctx is
+// done. READY=1 does not wait for interfaces, addresses or probes, which may take long: nat64ctl works, the guard is
+// installed, and packets are translated as soon as possible. STATUS= contains what is missing.
 func (d *Daemon) announce(ctx context.Context) error {
-	_, _ = systemd.SdNotify(false, systemd.SdNotifyReady) // without systemd there is nobody to tell
+	_, _ = systemd.SdNotify(false, systemd.SdNotifyReady) // fails if there is no service manager
 	for _, w := range (&backend{Daemon: d}).Status().Warnings {
 		d.log.Warn(w)
 	}
@@ -77,8 +77,8 @@ func (d *Daemon) announce(ctx context.Context) error {
 	}
 }
 
-// avoidUnreachable has new bindings get no address that replies do not reach: one that the host has lost, that another
-// station has, or that is still being probed.
+// avoidUnreachable excludes addresses that replies cannot reach from new bindings: those that the host has lost, that
+// another station has, or that are still being probed.
 func (d *Daemon) avoidUnreachable() {
 	var avoid []netip.Addr
 	for _, a := range d.routes.Addresses() {
@@ -90,7 +90,7 @@ func (d *Daemon) avoidUnreachable() {
 	d.pool.Avoid(avoid)
 }
 
-// complain logs those reasons against being ready that are new.
+// complain logs new reasons for not being ready.
 func (d *Daemon) complain(why, told []string, first bool) {
 	for _, w := range why {
 		if !slices.Contains(told, w) {
@@ -105,7 +105,7 @@ func (d *Daemon) complain(why, told []string, first bool) {
 	}
 }
 
-// identity returns what the log says of a gateway.
+// identity returns the attributes that describe a gateway in the log.
 func (d *Daemon) identity() []any {
 	c := d.config()
 	return []any{"v6", c.Interfaces.V6.Name, "v4", c.Interfaces.V4.Name, "pool6", c.Pool6, "pool4_ranges", len(d.pool.Entries()), "socket", c.Socket}
@@ -130,7 +130,7 @@ func (d *Daemon) routesNotReady() []string {
 		unconnected("v4", d.routes.Link4(), d.routes.Connected4()), unreachable(d.routes.Addresses()))
 }
 
-// unconnected says what an interface lacks.
+// unconnected returns what an interface lacks.
 func unconnected(side string, l nexthop.Link, connected bool) []string {
 	what := ""
 	switch {
@@ -148,10 +148,10 @@ func unconnected(side string, l nexthop.Link, connected bool) []string {
 	return []string{fmt.Sprintf("interface %s (%s) %s", l.Name, side, what)}
 }
 
-// namedAddresses is how many addresses of a kind the status names.
+// namedAddresses is the maximum number of addresses of a kind in the status.
 const namedAddresses = 5
 
-// unreachable says which addresses of pool4 and static rows IPv4 hosts cannot reach, so that the gateway is not ready.
+// unreachable returns why IPv4 hosts cannot reach addresses of pool4 and static rows.
 func unreachable(addresses []nexthop.Address) (why []string) {
 	usable, busy := len(addresses) == 0, false
 	var lost []netip.Addr
@@ -167,8 +167,8 @@ func unreachable(addresses []nexthop.Address) (why []string) {
 		}
 	}
 	for _, a := range lost[:min(len(lost), namedAddresses)] {
-		why = append(why, fmt.Sprintf("%v, which pool4 or a static binding has, was an address of this host and is not any more: "+
-			"replies do not arrive, and ARP is not answered for it; give it back to an interface, or take it out", a))
+		why = append(why, fmt.Sprintf("%v, in pool4 or a static binding, was an address of this host and is not any more: "+
+			"replies do not arrive, and nat64d does not answer ARP for it; add it to an interface again, or remove it from pool4", a))
 	}
 	if n := len(lost) - namedAddresses; n > 0 {
 		why = append(why, fmt.Sprintf("%d more addresses of pool4 were addresses of this host and are not any more: nat64ctl pool4 list shows them", n))
@@ -176,14 +176,14 @@ func unreachable(addresses []nexthop.Address) (why []string) {
 	switch {
 	case usable || len(lost) == len(addresses):
 	case busy:
-		why = append(why, "the addresses of pool4 are being probed (RFC 5227): none is answered for yet")
+		why = append(why, "the addresses of pool4 are being probed (RFC 5227): ARP is not answered yet")
 	default:
-		why = append(why, "other stations have all addresses of pool4 that the host has not")
+		why = append(why, "other stations have all addresses of pool4 that the host does not have")
 	}
 	return why
 }
 
-// contested says which addresses of pool4 and static rows other stations have.
+// contested returns warnings about addresses of pool4 and static rows that other stations have.
 func contested(addresses []nexthop.Address) (warnings []string) {
 	n := 0
 	for _, a := range addresses {
@@ -191,8 +191,8 @@ func contested(addresses []nexthop.Address) (warnings []string) {
 			continue
 		}
 		if n++; n <= namedAddresses {
-			warnings = append(warnings, fmt.Sprintf("station %v has %v, which pool4 or a static binding has: ARP is not answered for it, "+
-				"and replies go there; it is probed again within a minute", a.Station, a.Addr))
+			warnings = append(warnings, fmt.Sprintf("station %v has %v, an address of pool4 or a static binding: nat64d does not answer ARP for it, "+
+				"and replies go to that station; nat64d probes again within a minute", a.Station, a.Addr))
 		}
 	}
 	if n -= namedAddresses; n > 0 {

@@ -10,7 +10,7 @@ import (
 	"nat64d/config"
 )
 
-// reloadOnRequest reads the configuration again whenever Reload was called.
+// reloadOnRequest reads the configuration again after each call of Reload.
 func (d *Daemon) reloadOnRequest(ctx context.Context) error {
 	for {
 		select {
@@ -24,9 +24,9 @@ func (d *Daemon) reloadOnRequest(ctx context.Context) error {
 	}
 }
 
-// reload reads the configuration again, as at the start, and makes what differs effective.
+// reload reads the configuration again and applies the differences.
 func (d *Daemon) reload() ([]config.Change, error) {
-	d.admin.Lock() // first: what is persisted meanwhile must not be undone
+	d.admin.Lock() // before reading, so that a concurrent change with --persist is not reverted
 	defer d.admin.Unlock()
 	next, err := d.options.load()
 	if err != nil {
@@ -35,7 +35,7 @@ func (d *Daemon) reload() ([]config.Change, error) {
 	changes := config.Diff(d.config(), next)
 	for _, c := range changes {
 		if !c.Live {
-			return nil, fmt.Errorf("the configuration stays as it is: %s changed from %s to %s, which needs a restart", c.Name, c.Old, c.New)
+			return nil, fmt.Errorf("the configuration is unchanged: %s changed from %s to %s, which needs a restart", c.Name, c.Old, c.New)
 		}
 	}
 	if err := d.change(next); err != nil {

@@ -18,7 +18,7 @@ func parse(t *testing.T, address, ports string) []pool4.Entry {
 	return es
 }
 
-func TestMinusIsADifferenceOfPortsNotOfRanges(t *testing.T) {
+func TestMinusSubtractsPorts(t *testing.T) {
 	for name, row := range map[string]struct{ a, b, want []pool4.Entry }{
 		"a range that grows":     {parse(t, "192.0.2.1", "7000-8500"), parse(t, "192.0.2.1", "7000-8000"), parse(t, "192.0.2.1", "8001-8500")},
 		"a range that shrinks":   {parse(t, "192.0.2.1", "7000-8000"), parse(t, "192.0.2.1", "7000-8500"), nil},
@@ -35,11 +35,11 @@ func TestMinusIsADifferenceOfPortsNotOfRanges(t *testing.T) {
 	}
 }
 
-// A reload compares the whole of pool4: it must not take the square of its size.
+// A reload compares all of pool4, so the cost must not be quadratic.
 func TestMinusOfALargePool(t *testing.T) {
 	all := parse(t, "10.1.0.0/16", "1024-65535")
 	if got := minus(all, all); len(got) != 0 {
-		t.Errorf("%d ranges are left", len(got))
+		t.Errorf("%d ranges remain", len(got))
 	}
 }
 
@@ -47,9 +47,9 @@ func TestRowsMinus(t *testing.T) {
 	a, b := netip.MustParseAddrPort("[2001:db8::1]:80"), netip.MustParseAddrPort("[2001:db8::2]:80")
 	e := pool4.Entry{Addr: netip.MustParseAddr("192.0.2.1"), Lo: 80, Hi: 80}
 	if n := len(rows{e: a}.minus(rows{e: a})); n != 0 {
-		t.Errorf("%d rows are left of none", n)
+		t.Errorf("%d rows remain", n)
 	}
 	if n := len(rows{e: a}.minus(rows{e: b})); n != 1 {
-		t.Errorf("a row of another client is taken for the same")
+		t.Errorf("a row of another client is treated as equal")
 	}
 }

@@ -13,23 +13,23 @@ import (
 	"nat64d/packet"
 )
 
-// Our own choices: how often the host's sockets are looked at, how large a share of one processor that may take, and
-// how many sockets a look names in the log and the status.
+// Our own choices: the interval between listings of the host's sockets, the maximum share of a processor for them,
+// and the maximum number of sockets in the log and the status.
 const (
 	lookAtSockets = 5 * time.Second
-	socketsShare  = 100 // a hundredth
+	socketsShare  = 100 // 1 %
 	socketsNamed  = 5
 )
 
-// hostSockets are the host's sockets on transport addresses of pool4 that the guard cuts off: those that were forced, and
-// those that have come since. Any goroutine may use it.
+// hostSockets are the host's sockets on transport addresses of pool4 that the guard cuts off, because the operator
+// used force or because they are newer. It is safe for concurrent use.
 type hostSockets struct {
 	mu    sync.Mutex
 	known map[overlap]bool
 	told  []string // sentences for the status
 }
 
-// overlap is a port of the host's. All connections of one listener are one.
+// overlap identifies a port of the host. All connections of a listener count as one.
 type overlap struct {
 	proto packet.Proto
 	local netip.AddrPort
@@ -42,7 +42,7 @@ func (o *hostSockets) warnings() []string {
 	return o.told
 }
 
-// take replaces the sockets and returns a sentence for each that is new.
+// take replaces the sockets and returns a sentence for each new one.
 func (o *hostSockets) take(found []guard.Socket) (news []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -66,22 +66,22 @@ func (o *hostSockets) take(found []guard.Socket) (news []string) {
 	return cutOff(fresh)
 }
 
-// cutOff returns a sentence for each of the first sockets, and one that counts the others.
+// cutOff returns a sentence for each of the first sockets, and one with the number of the others.
 func cutOff(list []guard.Socket) (sentences []string) {
 	named := list[:min(len(list), socketsNamed)]
 	for i, description := range guard.Describe(named) {
 		sentences = append(sentences, fmt.Sprintf("%s, a port of pool4 %v: the guard cuts it off", description, named[i].Entry))
 	}
 	if n := len(list) - len(named); n > 0 {
-		sentences = append(sentences, fmt.Sprintf("%d more sockets of this host are on ports of pool4 and cut off: ss -tuanp lists them", n))
+		sentences = append(sentences, fmt.Sprintf("%d more sockets of this host on ports of pool4 are cut off: ss -tuanp lists them", n))
 	}
 	return sentences
 }
 
-// watchSockets warns of the host's sockets on ports of pool4 until ctx ends.
+// watchSockets warns of the host's sockets on ports of pool4 until ctx is done.
 func (d *Daemon) watchSockets(ctx context.Context) error {
 	if d.guard.g == nil {
-		return nil // nothing is cut off
+		return nil // without a guard nothing is cut off
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -102,7 +102,7 @@ func (d *Daemon) watchSockets(ctx context.Context) error {
 				d.log.Warn(sentence)
 			}
 		} else {
-			d.log.Debug("cannot list the sockets of this host, trying again", "error", err)
+			d.log.Debug("cannot list the sockets of this host, retrying", "error", err)
 		}
 		timer.Reset(max(lookAtSockets, socketsShare*time.Since(start)))
 	}

@@ -13,7 +13,7 @@ import (
 	"nat64d/pool4"
 )
 
-// rows are static bindings: single transport addresses to clients.
+// rows are static bindings from single transport addresses to clients.
 type rows map[pool4.Entry]netip.AddrPort
 
 func expand(ranges []config.Binding) rows {
@@ -29,14 +29,14 @@ func expand(ranges []config.Binding) rows {
 	return rs
 }
 
-// minus returns the rows of rs that other has not.
+// minus returns the rows of rs that are not in other.
 func (rs rows) minus(other rows) rows {
 	rest := maps.Clone(rs)
 	maps.DeleteFunc(rest, func(e pool4.Entry, client netip.AddrPort) bool { return other[e] == client })
 	return rest
 }
 
-// on reports whether a row has an address.
+// on reports whether a row has the address a.
 func (rs rows) on(a netip.Addr) bool {
 	for e := range rs {
 		if e.Addr == a {
@@ -53,18 +53,18 @@ func endpoint4(e pool4.Entry) packet.Endpoint4 {
 	return packet.Endpoint4{Addr: e.Addr.As4(), Port: e.Lo}
 }
 
-// rebind replaces static rows, all of them or none.
+// rebind replaces static rows, all or none.
 func (d *Daemon) rebind(old, next rows) error {
 	gone := old.minus(next)
 	d.unbind(gone)
 	if err := d.bind(next.minus(old), d.config().Host.Force); err != nil {
-		_ = d.bind(gone, true) // they fitted before
+		_ = d.bind(gone, true) // they were valid before
 		return err
 	}
 	return nil
 }
 
-// bind adds static rows, all of them or none; force takes ports that the host needs.
+// bind adds static rows, all or none; force permits ports that the host needs.
 func (d *Daemon) bind(rs rows, force bool) error {
 	if err := d.guard.refuse(merged(mapped(rs)), force); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (d *Daemon) bind(rs rows, force bool) error {
 	return nil
 }
 
-// unbind ends static rows, as far as they are there, and their sessions.
+// unbind removes those static rows that exist, and their sessions.
 func (d *Daemon) unbind(rs rows) {
 	type key struct {
 		proto packet.Proto

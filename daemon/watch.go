@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// checkGuardEvery is how often the guard is checked beside link events and notifications of nftables.
+// checkGuardEvery is the interval of checks of the guard, in addition to link events and notifications of nftables.
 const checkGuardEvery = 5 * time.Second
 
-// watchInterfaces sets up NICs that come late or come back, and puts the guard on them: some kernels drop a chain with its NIC.
+// watchInterfaces configures new NICs and installs the guard on them, because some kernels delete a chain with its
+// NIC.
 func (d *Daemon) watchInterfaces(ctx context.Context) error {
 	tick := time.NewTicker(checkGuardEvery)
 	defer tick.Stop()
@@ -19,14 +20,14 @@ func (d *Daemon) watchInterfaces(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-d.events.link:
-		case <-tick.C: // should an event have been lost
+		case <-tick.C: // in case an event was lost
 		}
 		d.setUpNICs()
 		d.guard.check()
 	}
 }
 
-// watchLocalRoutes has the gateway follow the kernel's routes and addresses.
+// watchLocalRoutes makes the gateway follow the kernel's routes and addresses.
 func (d *Daemon) watchLocalRoutes(ctx context.Context) error {
 	for {
 		select {

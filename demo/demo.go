@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package demo shows a NAT64 gateway at work between an IPv6-only and an IPv4-only host, in network namespaces that it makes
-// and removes.
+// Package demo demonstrates a NAT64 gateway between an IPv6-only and an IPv4-only host, in network namespaces that it
+// creates and removes.
 package demo
 
 import (
@@ -16,7 +16,7 @@ import (
 	"nat64d/lab"
 )
 
-// What the demonstration transfers and where; the pool is the gateway's own address, as on a machine that has just one.
+// The parameters of the demonstration; the pool is the gateway's own address, as on a machine with a single address.
 const (
 	demoPool4    = lab.Gateway4 + ":7000-8000"
 	demoDownload = 256 << 20
@@ -24,24 +24,24 @@ const (
 	demoFlood    = ":5201"
 	demoTarget   = "[" + lab.Server4As6 + "]"
 	demoPings    = 5
-	demoListing  = 8 // rows of each table that are shown
+	demoListing  = 8 // number of rows of each table
 	repaint      = 250 * time.Millisecond
 )
 
-// Options are what can be chosen of a demonstration.
+// Options are the options of a demonstration.
 type Options struct {
-	Program string        // the nat64d to show
+	Program string        // the nat64d to demonstrate
 	Length  time.Duration // of each measurement of throughput
-	Hold    bool          // leave everything running until the context ends
+	Hold    bool          // keep everything running until the context is done
 }
 
-// Run shows a gateway on out, and removes whatever it has made. Needs root.
+// Run demonstrates a gateway on out, and cleans up. It needs root.
 func Run(ctx context.Context, o Options, out *os.File) error {
 	d := demo{options: o}
 	return d.run(ctx, newScreen(out))
 }
 
-// demo is one demonstration. Its steps run one after the other.
+// demo is one demonstration. Its steps run sequentially.
 type demo struct {
 	options Options
 
@@ -49,7 +49,7 @@ type demo struct {
 	lab     *lab.Lab
 	flood   *lab.Flood
 	gateway atomic.Pointer[gatewayProcess] // nil until it is started
-	closers []func() error                 // undone in reverse order
+	closers []func() error                 // called in reverse order
 }
 
 type demoStep struct {
@@ -57,7 +57,7 @@ type demoStep struct {
 	run   func(context.Context) (result string, err error)
 }
 
-// run does every step and cleans up, whatever happens. An interruption is an error only while steps are left.
+// run executes every step and always cleans up. An interruption is an error only if steps remain.
 func (d *demo) run(ctx context.Context, s *screen) (err error) {
 	d.screen = s
 	defer func() {
@@ -129,7 +129,7 @@ func (d *demo) serve() error {
 	return nil
 }
 
-// plain measures what the kernel forwards between the same namespaces without any translation.
+// plain measures the kernel's forwarding between the same namespaces, without translation.
 func (d *demo) plain(way lab.Direction) func(context.Context) (string, error) {
 	return func(ctx context.Context) (_ string, err error) {
 		if err := d.lab.Forward(true); err != nil {
@@ -152,7 +152,7 @@ func (d *demo) measure(ctx context.Context, address string, way lab.Direction) (
 	return formatRate(rate), nil
 }
 
-// start runs the program as the gateway and waits until it forwards.
+// start runs the program as the gateway and waits until it is ready.
 func (d *demo) start(ctx context.Context) (string, error) {
 	dir, err := os.MkdirTemp("", "nat64d-")
 	if err != nil {
@@ -196,12 +196,12 @@ func (d *demo) download(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if want := lab.Sum(demoDownload); got.Sum != want {
-		return "", fmt.Errorf("the SHA-256 of what arrived is %s, must be %s", got.Sum, want)
+		return "", fmt.Errorf("the SHA-256 of the received data is %s, want %s", got.Sum, want)
 	}
 	return formatRate(got.Rate()) + ", SHA-256 right", nil
 }
 
-// show prints the tables and, if the demonstration is to be held, what to try, and waits for the end.
+// show prints the tables. With Hold it also prints commands to try, and waits for the end.
 func (d *demo) show(ctx context.Context) error {
 	rows, err := d.gateway.Load().tables(ctx, demoListing)
 	if err != nil {
@@ -236,7 +236,7 @@ func executable(path string) bool {
 	return err == nil && i.Mode().IsRegular() && i.Mode()&0o111 != 0
 }
 
-// watch keeps the picture's figures up to date.
+// watch updates the figures in the picture.
 func (d *demo) watch(ctx context.Context) {
 	tick := time.NewTicker(repaint)
 	defer tick.Stop()
@@ -265,7 +265,7 @@ func (d *demo) figures(ctx context.Context, v6, v4 flow) figures {
 	return f
 }
 
-// meter turns an interface's byte counters into rates.
+// meter converts an interface's byte counters to rates.
 type meter struct {
 	at     *lab.Namespace
 	nic    string
@@ -274,13 +274,13 @@ type meter struct {
 	before time.Time
 }
 
-// flow is what an interface carries, in bits per second.
+// flow is the traffic of an interface, in bits per second.
 type flow struct{ in, out float64 }
 
 func (m *meter) read(now time.Time) flow {
 	s, err := m.at.Statistics(m.nic)
 	if err != nil {
-		return flow{} // the picture shows an interface that is gone as idle
+		return flow{} // a missing interface is shown as idle
 	}
 	var f flow
 	if length := now.Sub(m.before).Seconds(); !m.before.IsZero() && length > 0 {

@@ -13,7 +13,8 @@ import (
 
 var escapes = regexp.MustCompile(`\x1b\[[0-9]*[A-Za-z]`)
 
-// On a terminal each painting begins where the one before it began, and no line is wider than the smallest terminal.
+// On a terminal each painting starts at the position of the previous one, and no line is wider than the smallest
+// terminal.
 func TestScreenRepaintsInPlace(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
@@ -40,7 +41,7 @@ func TestScreenRepaintsInPlace(t *testing.T) {
 	}
 }
 
-// In a file there is nothing to repaint and nothing to color.
+// In a file the screen neither repaints nor uses colors.
 func TestScreenWithoutTerminal(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "out")
@@ -65,10 +66,10 @@ func TestScreenWithoutTerminal(t *testing.T) {
 	}
 	text := string(b)
 	if strings.Contains(text, "\x1b") {
-		t.Errorf("it contains escape sequences: %q", text)
+		t.Errorf("the output contains escape sequences: %q", text)
 	}
 	if strings.Count(text, "┌ c6 ") != 1 || !strings.HasSuffix(text, "the end\n") {
-		t.Errorf("want the picture once and the lines that were said:\n%s", text)
+		t.Errorf("want the picture once and the printed lines:\n%s", text)
 	}
 	for _, want := range []string{`✓ a step +fine`, `✗ another step +failed`} {
 		if !regexp.MustCompile(want).MatchString(text) {
@@ -97,7 +98,7 @@ func TestCompactNumbers(t *testing.T) {
 	}
 }
 
-func TestTailKeepsTheLastLines(t *testing.T) {
+func TestTailKeepsLastLines(t *testing.T) {
 	t.Parallel()
 	l := tail{keep: 2}
 	for _, text := range []string{"one\n", "two\nthree\n"} {

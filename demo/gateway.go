@@ -18,25 +18,25 @@ import (
 	"nat64d/ops/control"
 )
 
-// Bounds for the gateway of the demonstration.
+// Limits for the gateway of the demonstration.
 const (
 	gatewayStart = 15 * time.Second // until it is ready
 	gatewayStop  = 10 * time.Second // from SIGTERM to its end
-	gatewayWords = 12               // lines of its log that are kept
+	gatewayWords = 12               // number of retained log lines
 )
 
-// gatewayProcess is nat64d, running as the gateway in the lab.
+// gatewayProcess is a nat64d that runs as the gateway in the lab.
 type gatewayProcess struct {
 	socket string
 	client *control.Client
 	log    *tail
 	cmd    *exec.Cmd
-	ended  chan struct{} // closed when it has ended; then err is its exit
+	ended  chan struct{} // closed when it has ended; err then contains its exit status
 	err    error
 }
 
-// startGateway starts a nat64d as the gateway. It has a process group of its own, so that the terminal's Ctrl-C leaves its end to
-// stop, and it does not outlive this process.
+// startGateway starts a nat64d as the gateway. It runs in a separate process group, so that Ctrl-C on the terminal
+// does not reach it, and it is killed when this process dies.
 func startGateway(program string, l *lab.Lab, socket string) (*gatewayProcess, error) {
 	g := &gatewayProcess{
 		socket: socket,
@@ -58,7 +58,7 @@ func startGateway(program string, l *lab.Lab, socket string) (*gatewayProcess, e
 	return g, nil
 }
 
-// wait returns when the gateway forwards.
+// wait returns when the gateway is ready.
 func (g *gatewayProcess) wait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, gatewayStart)
 	defer cancel()
@@ -78,7 +78,7 @@ func (g *gatewayProcess) wait(ctx context.Context) error {
 	}
 }
 
-// status asks the gateway, if it runs, for the figures of the picture.
+// status requests the figures of the picture from the gateway, if it runs.
 func (g *gatewayProcess) status(ctx context.Context) (control.Status, bool) {
 	if g == nil {
 		return control.Status{}, false
@@ -87,8 +87,8 @@ func (g *gatewayProcess) status(ctx context.Context) (control.Status, bool) {
 	return s, err == nil
 }
 
-// stop asks the gateway to end, as an operator would, and expects it to do so cleanly. One that has ended by itself has
-// been reported by the step that noticed.
+// stop ends the gateway like an operator, and expects a clean exit. If it has already ended, another step has
+// reported that.
 func (g *gatewayProcess) stop() error {
 	select {
 	case <-g.ended:
@@ -101,7 +101,7 @@ func (g *gatewayProcess) stop() error {
 	select {
 	case <-g.ended:
 	case <-time.After(gatewayStop):
-		_ = g.cmd.Process.Kill() // it is waited for below
+		_ = g.cmd.Process.Kill() // Wait follows
 		<-g.ended
 	}
 	if g.err != nil {
@@ -110,7 +110,7 @@ func (g *gatewayProcess) stop() error {
 	return nil
 }
 
-// lastWords returns the end of the gateway's log, to follow an error.
+// lastWords returns the end of the gateway's log, to append to an error.
 func (g *gatewayProcess) lastWords() string {
 	if g == nil {
 		return ""
@@ -122,7 +122,7 @@ func (g *gatewayProcess) lastWords() string {
 	return "\nthe end of its log:\n" + text
 }
 
-// tables lists the first bindings and sessions, in the words of nat64ctl.
+// tables returns the first bindings and sessions in the format of nat64ctl.
 func (g *gatewayProcess) tables(ctx context.Context, rows int) ([]string, error) {
 	out := []string{"", "$ nat64ctl bib list"}
 	n := 0
@@ -142,7 +142,7 @@ func (g *gatewayProcess) tables(ctx context.Context, rows int) ([]string, error)
 		return nil
 	})
 	if err == nil && n == 0 {
-		err = errors.New("there are none after so much traffic")
+		err = errors.New("the listing is empty in spite of the traffic")
 	}
 	return out, err
 }
@@ -155,7 +155,7 @@ type tail struct {
 	lines []string
 }
 
-// Write takes whole lines, as log handlers write them.
+// Write accepts whole lines, as log handlers write them.
 func (t *tail) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -21,14 +21,14 @@ import (
 	"nat64d/lab"
 )
 
-// serverName is the name of a server that has an IPv4 address and no other.
+// serverName is the name of a server that has only an IPv4 address.
 const serverName = "v4only.example"
 
-// demoConfig is what the gateway of the demonstration is told beside its flags.
+// demoConfig is the configuration of the gateway in addition to its flags.
 const demoConfig = `dns64: { enabled: true, listen: ["[%s]:53"], upstreams: ["%s"] }
 `
 
-// serveNames is the resolver of the IPv4 network, who knows one name.
+// serveNames runs the resolver of the IPv4 network, which knows one name.
 func serveNames(n *lab.Namespace) (stop func() error, err error) {
 	c, err := n.ListenPacket("udp", net.JoinHostPort(lab.Server4, "53"))
 	if err != nil {
@@ -57,10 +57,10 @@ func answerName(w dns.ResponseWriter, q *dns.Msg) {
 		h := dns.RR_Header{Name: name.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60}
 		m.Answer = []dns.RR{&dns.A{Hdr: h, A: net.ParseIP(lab.Server4)}}
 	}
-	_ = w.WriteMsg(m) // whoever does not get it asks again
+	_ = w.WriteMsg(m) // a client without an answer repeats its query
 }
 
-// byName fetches a page as the IPv6-only host does: with curl, if it is there, whose only resolver is the gateway.
+// byName fetches a page like the IPv6-only host: with curl, if it is installed, using only the gateway as resolver.
 func (d *demo) byName(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -82,14 +82,14 @@ func (d *demo) byName(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%q", strings.TrimSpace(page)), err
 }
 
-// resolver asks the gateway, from the IPv6-only host.
+// resolver returns a resolver that queries the gateway from the IPv6-only host.
 func (d *demo) resolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return d.lab.Client.Dial(ctx, network, net.JoinHostPort(lab.Gateway6, "53"))
 	}}
 }
 
-// curl runs the real one, in a mount namespace in which the gateway is the resolver.
+// curl runs curl in a mount namespace in which the gateway is the resolver.
 func (d *demo) curl(ctx context.Context, curl string) (string, error) {
 	resolv := filepath.Join(filepath.Dir(d.gateway.Load().socket), "resolv.conf")
 	if err := os.WriteFile(resolv, []byte("nameserver "+lab.Gateway6+"\n"), 0o644); err != nil {
@@ -103,7 +103,7 @@ func (d *demo) curl(ctx context.Context, curl string) (string, error) {
 	return out, nil
 }
 
-// fetch is curl where there is none.
+// fetch replaces curl if it is not installed.
 func (d *demo) fetch(ctx context.Context) (string, error) {
 	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		addrs, err := d.resolver().LookupNetIP(ctx, "ip6", serverName)

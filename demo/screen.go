@@ -15,7 +15,7 @@ import (
 	"nat64d/lab"
 )
 
-// The smallest terminal in which the picture is repainted in place; on others, and in files, lines follow each other.
+// The smallest terminal in which the picture is repainted in place; otherwise, and in files, it is printed as lines.
 const (
 	screenColumns = 80
 	screenRows    = 20
@@ -33,17 +33,17 @@ const (
 	cyan       = "\x1b[36m"
 )
 
-// figures are what moves in the picture.
+// figures are the changing values of the picture.
 type figures struct {
-	v6, v4   flow // as the gateway's interfaces carry it
+	v6, v4   flow // traffic of the gateway's interfaces
 	running  bool // the gateway answers
 	bindings uint64
 	sessions uint64
 	drops    uint64
 }
 
-// screen shows the picture and the steps of the demonstration: repainted in place on a terminal, as lines elsewhere.
-// Its methods may be called concurrently.
+// screen shows the picture and the steps of the demonstration: repainted in place on a terminal, otherwise as lines.
+// It is safe for concurrent use.
 type screen struct {
 	out   io.Writer
 	live  bool // repaint in place
@@ -53,11 +53,11 @@ type screen struct {
 	started bool
 	figures figures
 	steps   []string // finished ones
-	current string   // the step that runs, or ""
-	painted int      // lines of the block that the next painting replaces
+	current string   // the running step, or ""
+	painted int      // number of lines that the next painting replaces
 }
 
-// newScreen looks at what out is. Colors are left out when NO_COLOR is set.
+// newScreen examines the kind of out. It uses no colors if NO_COLOR is set.
 func newScreen(out *os.File) *screen {
 	s := &screen{out: out}
 	if columns, rows, err := term.GetSize(int(out.Fd())); err == nil {
@@ -79,7 +79,7 @@ func (s *screen) start() {
 	s.println(s.picture()...)
 }
 
-// begin says which step runs now.
+// begin shows the running step.
 func (s *screen) begin(title string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,10 +87,10 @@ func (s *screen) begin(title string) {
 	s.repaint()
 }
 
-// done says how the step that runs ended.
+// done shows the result of the running step.
 func (s *screen) done(result string) { s.finish("✓", green, result) }
 
-// finish moves the current step to the finished ones.
+// finish adds the current step to the finished ones.
 func (s *screen) finish(sign, color, result string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +112,7 @@ func (s *screen) update(f figures) {
 	s.repaint()
 }
 
-// say prints lines that stay. On a terminal, what was painted so far stays above them and the picture goes on below.
+// say prints permanent lines. On a terminal, the current picture stays above them and painting continues below.
 func (s *screen) say(lines ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +120,7 @@ func (s *screen) say(lines ...string) {
 	s.println(lines...)
 }
 
-// end leaves what is painted as it is; a step that still runs has failed.
+// end stops painting; a step that is still running has failed.
 func (s *screen) end() {
 	s.mu.Lock()
 	failed := s.current != ""
@@ -148,7 +148,7 @@ func (s *screen) repaint() {
 	}
 }
 
-// paint writes the block over the one before it, in one write so that it does not flicker.
+// paint replaces the previous block with a single write, so that it does not flicker.
 func (s *screen) paint() {
 	block := append(s.picture(), s.steps...)
 	if s.current != "" {
@@ -162,7 +162,7 @@ func (s *screen) paint() {
 		b.WriteString(l + eraseLine + "\n")
 	}
 	s.painted = len(block)
-	_, _ = io.WriteString(s.out, b.String()) // a terminal that has gone needs no picture
+	_, _ = io.WriteString(s.out, b.String()) // a closed terminal needs no picture
 }
 
 func (s *screen) paintIn(color, text string) string {
@@ -172,7 +172,7 @@ func (s *screen) paintIn(color, text string) string {
 	return color + text + colorReset
 }
 
-// picture returns the topology with its figures, within screenColumns.
+// picture returns the topology with its figures, at most screenColumns wide.
 func (s *screen) picture() []string {
 	f := s.figures
 	in := func(color, text string, width int) string { return s.paintIn(color, pad(text, width)) }
@@ -198,7 +198,7 @@ func (s *screen) picture() []string {
 	}
 }
 
-// rate is what a link carries in one direction, beside the link.
+// rate formats the traffic of a link in one direction.
 func (s *screen) rate(bits float64, arrow string) string {
 	if !s.live {
 		return pad("", 13)
@@ -215,7 +215,7 @@ func (s *screen) rate(bits float64, arrow string) string {
 	return s.paintIn(green, pad(text, 13))
 }
 
-// compact writes a number in at most six characters.
+// compact formats a number with at most six characters.
 func compact(n uint64) string {
 	f := float64(n)
 	for _, unit := range []string{"", " k", " M", " G"} {
@@ -232,7 +232,7 @@ func compact(n uint64) string {
 	return fmt.Sprintf("%.0f T", f)
 }
 
-// pad fills text with blanks up to a width in characters.
+// pad pads text with spaces to a width in characters.
 func pad(text string, width int) string {
 	return text + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(text)))
 }

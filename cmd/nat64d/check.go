@@ -10,7 +10,7 @@ import (
 	"nat64d/config"
 )
 
-// checkCommand reads a configuration as the daemon would and says what is wrong with it.
+// checkCommand returns the command that validates a configuration.
 func (a *app) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",

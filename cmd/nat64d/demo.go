@@ -14,22 +14,22 @@ import (
 	"nat64d/demo"
 )
 
-// demoCommand shows this very program at work in namespaces of its own.
+// demoCommand returns the command that demonstrates this program in network namespaces.
 func demoCommand() *cobra.Command {
 	o := demo.Options{}
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show the gateway at work between an IPv6-only and an IPv4-only host",
 		Long: `Builds an IPv6-only host, an IPv4-only host and a gateway between them in three network namespaces, runs the real
-gateway there, and shows ping, an HTTP download by address and by name, and TCP throughput from the IPv6-only host, beside the figures of the
-kernel's own IPv6 forwarding. Nothing outside the namespaces is touched, and nothing is left behind. Needs root.`,
+gateway there, and shows ping, an HTTP download by address and by name, and TCP throughput from the IPv6-only host, compared with that of the
+kernel's own IPv6 forwarding. It changes nothing outside of the namespaces, and removes them afterwards. Needs root.`,
 		Example: `  nat64d demo
-  nat64d demo --hold      # leave it running, to play with it`,
+  nat64d demo --hold      # keep it running`,
 		Args:          noArguments,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.Flags().BoolVar(&o.Hold, "hold", false, "leave it running until Ctrl-C and print commands to play with it")
+	c.Flags().BoolVar(&o.Hold, "hold", false, "keep it running until Ctrl-C and print commands to try")
 	seconds := c.Flags().Int("seconds", 3, "length of each measurement of throughput, 1 to 60")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
 		if *seconds < 1 || *seconds > 60 {

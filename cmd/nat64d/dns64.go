@@ -8,14 +8,14 @@ import (
 	"nat64d/daemon"
 )
 
-// dns64Command runs the forwarder without the gateway.
+// dns64Command returns the command that runs the forwarder without the gateway.
 func (a *app) dns64Command() *cobra.Command {
 	return &cobra.Command{
 		Use:   "dns64",
 		Short: "Run DNS64 alone, without the privileges for packets",
-		Long: `Run the DNS64 forwarder of the configuration, and nothing else of it: no packet is translated here, and the process has
-not the privileges that this would take. Beside a gateway with dns64.enabled: false it keeps names and packets apart; it needs a
-control socket of its own then, which nat64ctl --socket names.`,
+		Long: `Run only the DNS64 forwarder of the configuration: the process translates no packets, and gives up
+the privileges for that. Next to a gateway with dns64.enabled: false it isolates names from packets; it then needs its
+own control socket, for nat64ctl --socket.`,
 		Example: "  nat64d dns64 -c /etc/nat64d/nat64d.yaml --socket /run/nat64d/dns64.sock",
 		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {

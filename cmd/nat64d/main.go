@@ -1,7 +1,7 @@
 //go:build linux
 
 // Command nat64d is a stateful NAT64 gateway (RFC 6146) in user space: it translates between an IPv6-only and an IPv4
-// network by way of two network interfaces. nat64ctl administers it.
+// network, using two network interfaces. nat64ctl administers it.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 )
 
 func main() {
-	signal.Ignore(syscall.SIGPIPE) // a dead reader of standard error must not end what carries packets
+	signal.Ignore(syscall.SIGPIPE) // SIGPIPE from a dead reader of standard error must not end the gateway
 	stderr := daemon.NewLogQueue(os.Stderr)
 	log.SetOutput(stderr) // nothing else may write to standard error, and wait for its reader
 	code := run(stderr)
@@ -30,7 +30,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run does what the command line asks for, and returns the exit code.
+// run executes the command line and returns the exit code.
 func run(stderr *daemon.LogQueue) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -45,10 +45,10 @@ func run(stderr *daemon.LogQueue) int {
 	return 1
 }
 
-// usageError is a mistake in the command line itself: exit code 2.
+// usageError is an error of the command line: exit code 2.
 type usageError struct{ error }
 
-// isUsage reports whether the command line is all that is wrong; a configuration may come from flags alone.
+// isUsage reports whether all errors are in the command line; flags alone can form a configuration.
 func isUsage(err error) bool {
 	var usage usageError
 	var problems config.Problems
@@ -63,14 +63,14 @@ func noArguments(_ *cobra.Command, args []string) error {
 	return usageError{fmt.Errorf("unknown argument %q: nat64d takes flags only; see nat64d --help", args[0])}
 }
 
-// app is what the commands share: the global flags, and where errors and the log go.
+// app contains the global flags and the outputs for errors and the log.
 type app struct {
 	file      string
 	overrides config.Overrides
 	stderr    *daemon.LogQueue
 }
 
-// options are those of a daemon as the command line wants it.
+// options returns the daemon's options from the command line.
 func (a *app) options() daemon.Options {
 	return daemon.Options{File: a.file, Overrides: a.overrides, Log: a.stderr, Version: buildVersion()}
 }
@@ -81,8 +81,8 @@ func rootCommand(stderr *daemon.LogQueue) *cobra.Command {
 		Use:   "nat64d",
 		Short: "Stateful NAT64 gateway (RFC 6146) in user space",
 		Long: `nat64d lets IPv6-only hosts reach IPv4-only servers. It runs on a machine with an interface in each network and
-translates between them in user space. A file, environment variables and flags configure it. A flag counts more than a
-variable, and a variable more than the file. NAT64D_INTERFACES_V6_NAME sets interfaces.v6.name, and so on for each key.
+translates between them in user space. A file, environment variables and flags configure it. A flag takes precedence over a
+variable, and a variable over the file. NAT64D_INTERFACES_V6_NAME sets interfaces.v6.name, and so on for each key.
 
 Exit codes: 0 stopped by a signal, 1 cannot start or continue, 2 the command line is wrong.`,
 		Example: `  nat64d -c /etc/nat64d/nat64d.yaml

@@ -30,11 +30,11 @@ func TestVersionCommand(t *testing.T) {
 func TestCommandLineHasForce(t *testing.T) {
 	c := rootCommand(daemon.NewLogQueue(new(bytes.Buffer)))
 	if c.PersistentFlags().Lookup("force") == nil {
-		t.Error("messages suggest --force, and nat64d has it not")
+		t.Error("messages suggest --force, but nat64d does not have this flag")
 	}
 }
 
-// A demonstration that cannot be is refused with what would be right.
+// The command rejects an invalid length and states the valid range.
 func TestDemoRefusesLength(t *testing.T) {
 	t.Parallel()
 	for _, seconds := range []string{"0", "61"} {

@@ -12,17 +12,17 @@ import (
 	"nat64d/daemon"
 )
 
-// service is what runs until the process is asked to end.
+// service is a task that runs until the process ends.
 type service interface {
 	Run(context.Context) error
 	Reload()
 	Logger() *slog.Logger
 }
 
-// serve makes a service and runs it until ctx ends. SIGHUP has it read its configuration again.
+// serve creates a service and runs it until ctx is done. On SIGHUP it calls Reload.
 func serve[S service](ctx context.Context, o daemon.Options, newService func(daemon.Options) (S, error)) error {
 	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP) // first: without it a SIGHUP would end the process, and leave the guard behind
+	signal.Notify(hangup, syscall.SIGHUP) // first, because without it a SIGHUP would end the process and leave the guard installed
 	s, err := newService(o)
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 // version is set by the linker.
 var version = ""
 
-// versionCommand prints what nat64d --version does: people try both.
+// versionCommand returns the command version, which is equivalent to --version.
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "version",
@@ -34,7 +34,7 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// buildVersion returns what this binary was built from.
+// buildVersion returns the version information of this binary.
 func buildVersion() control.Version {
 	v := control.Version{Version: version, Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
