@@ -8,25 +8,25 @@ import (
 	"nat64d/packet"
 )
 
-// maxSuper is what an IP packet holds. Segments may be 64 at most, which is what the kernel takes apart (UDP_MAX_SEGMENTS of
-// older ones): a batch has no more.
+// maxSuper is the maximum length of an IP packet. The kernel segments at most 64 segments (UDP_MAX_SEGMENTS of older
+// kernels), which is also the maximum of a batch.
 const (
 	maxSuper = 0xffff
 	_        = uint(64 - batch)
 )
 
-// merger joins consecutive packets of a flow within a batch into super-packets, which the kernel or the NIC takes apart
-// again: one transmit instead of many, and transmitting is most of what a packet costs (measured with UDP bursts of one
-// flow: 0.15 µs a packet instead of 1.6). The rules are those of the kernel's own receive offload, so the receiver's
-// application sees no difference. A packet joins only if its checksum is known or found to be good: the super-packet gets
-// a new one, which must not hide a fault. It belongs to one outbox.
+// merger coalesces consecutive packets of a flow within a batch into super-packets, which the kernel or the NIC
+// segments again: it replaces many transmissions, which are most of a packet's cost, by one (measured with UDP bursts
+// of one flow: 0.15 µs per packet instead of 1.6). The rules are those of the kernel's receive offload, so the
+// receiving application sees no difference. A packet is coalesced only if its checksum is known or verified to be
+// good: the super-packet gets a new one, which must not hide an error. A merger belongs to one outbox.
 type merger struct {
 	tcpOnly bool
 	slots   [2 * batch]slot
 	stamp   uint32
 	flows   [batch]flow
-	count   [batch]int // by leader: packets that have joined it
-	leader  [batch]int // by packet: the one that it joins, itself if none
+	count   [batch]int // by leader: number of packets coalesced into it
+	leader  [batch]int // by packet: the leader that it joins, or itself
 	payload [batch][]byte
 }
 
@@ -36,19 +36,19 @@ type slot struct {
 	leader int32
 }
 
-// flow is what is known of a leader.
+// flow describes a leader.
 type flow struct {
 	ok    bool // its headers are those of a mergeable packet
-	open  bool // nothing forbids a further packet
-	tcp   bool // and not UDP
+	open  bool // more packets may join
+	tcp   bool // TCP, otherwise UDP
 	ip    int  // length of the IP header
-	size  int  // payload bytes of each packet but the last
+	size  int  // payload bytes of each packet except the last
 	total int  // payload bytes of all
 	next  uint32
 }
 
-// merge joins packets of outs, keeps their order within each flow, and returns what is left. id gives n consecutive
-// Identifications for the segments of an IPv4 super-packet.
+// merge coalesces packets of outs, keeps their order within each flow, and returns the result. id returns n
+// consecutive Identifications for the segments of an IPv4 super-packet.
 func (m *merger) merge(outs []packet.Out, id func(o *packet.Out, n int) uint16) []packet.Out {
 	if len(outs) < 2 || !m.group(outs) {
 		return outs
@@ -75,7 +75,7 @@ func (m *merger) merge(outs []packet.Out, id func(o *packet.Out, n int) uint16) 
 			outs[i].More = m.payload[first[i] : first[i]+n]
 			m.flows[i].seal(&outs[i], n+1, id)
 		}
-		outs[left], outs[i] = outs[i], outs[left] // a swap: each slot keeps a header memory of its own
+		outs[left], outs[i] = outs[i], outs[left] // swapped, so that each slot keeps its own header memory
 		left++
 	}
 	return outs[:left]
@@ -99,7 +99,7 @@ func (m *merger) group(outs []packet.Out) (any bool) {
 		}
 		s := &m.slots[f.hash(o)%uint32(len(m.slots))]
 		if !f.ok || m.tcpOnly && !f.tcp {
-			*s = slot{} // nothing of its flow overtakes it
+			*s = slot{} // no packet of its flow may overtake it
 			continue
 		}
 		if s.stamp == m.stamp {
@@ -150,7 +150,7 @@ func (f *flow) read(o *packet.Out) (known bool) {
 	return true
 }
 
-// hash mixes addresses and ports. Two flows that meet cost each other a merge, no more.
+// hash hashes addresses and ports. A collision of two flows only prevents coalescing.
 func (f *flow) hash(o *packet.Out) uint32 {
 	ip := o.Head[packet.Headroom:]
 	h := binary.BigEndian.Uint32(ip[f.ip:]) * 0x9e3779b1

@@ -107,9 +107,9 @@ func number(t *rapid.T) uint8 {
 	return rapid.SampledFrom([]uint8{packet.NumTCP, packet.NumUDP}).Draw(t, "protocol")
 }
 
-// TestMergingChangesNothing joins random batches and takes them apart again: each flow's packets come out as they were,
+// TestMergeIsTransparent joins random batches and takes them apart again: each flow's packets come out as they were,
 // in their order.
-func TestMergingChangesNothing(t *testing.T) {
+func TestMergeIsTransparent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		six := rapid.Bool().Draw(t, "six")
 		kinds := [3]uint8{number(t), number(t), number(t)}
@@ -158,7 +158,7 @@ func burst(n int, number uint8) []packet.Out {
 	return outs
 }
 
-func TestAFlowLeavesAsOneSuperPacket(t *testing.T) {
+func TestFlowIsCoalesced(t *testing.T) {
 	for number, kind := range map[uint8]packet.GSO{packet.NumTCP: packet.GSOTCPv4, packet.NumUDP: packet.GSOUDPL4} {
 		var m merger
 		i := newIDs()
@@ -169,7 +169,7 @@ func TestAFlowLeavesAsOneSuperPacket(t *testing.T) {
 	}
 }
 
-func TestDatagramsAreLeftApart(t *testing.T) {
+func TestTCPOnlyDoesNotCoalesceUDP(t *testing.T) {
 	for number, left := range map[uint8]int{packet.NumTCP: 1, packet.NumUDP: 40} {
 		m := merger{tcpOnly: true}
 		i := newIDs()
@@ -179,7 +179,7 @@ func TestDatagramsAreLeftApart(t *testing.T) {
 	}
 }
 
-func TestACorruptPacketIsLeftAlone(t *testing.T) {
+func TestCorruptPacketIsNotCoalesced(t *testing.T) {
 	outs := burst(3, packet.NumUDP)
 	outs[1].Payload = bytes.Clone(outs[1].Payload)
 	outs[1].Payload[7] ^= 1
@@ -192,7 +192,7 @@ func TestACorruptPacketIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestJoinsRefusesDifferentHeaders changes one thing in the second of two packets that would be joined otherwise.
+// TestMergeConditions changes one thing in the second of two packets that would otherwise be coalesced.
 func TestJoinsRefusesDifferentHeaders(t *testing.T) {
 	const tcp, udp = packet.NumTCP, packet.NumUDP
 	type change = func(ip, h []byte)
@@ -251,7 +251,7 @@ func TestJoinsRefusesDifferentHeaders(t *testing.T) {
 	}
 }
 
-// sizes returns how many packets each of those that leave consists of.
+// sizes returns the number of packets in each sent packet.
 func sizes(outs []packet.Out) (n []int) {
 	var m merger
 	i := newIDs()
@@ -261,7 +261,7 @@ func sizes(outs []packet.Out) (n []int) {
 	return n
 }
 
-func TestBoundsOfASuperPacket(t *testing.T) {
+func TestSuperPacketLimits(t *testing.T) {
 	small := make([]packet.Out, 0, batch)
 	for range batch {
 		small = append(small, outgoing(true, packet.NumUDP, 0, 0, 0, []byte{1}))
@@ -312,7 +312,7 @@ func TestMergeTrustsVerifiedChecksums(t *testing.T) {
 	}
 }
 
-func TestMergingAllocatesNothing(t *testing.T) {
+func TestMergeDoesNotAllocate(t *testing.T) {
 	m, i := new(merger), newIDs()
 	outs, again := burst(batch, packet.NumUDP), make([]packet.Out, batch)
 	block := i.block

@@ -7,7 +7,7 @@ import (
 	"nat64d/packet"
 )
 
-// cut sends o, which is p or a datagram of it, in fragments.
+// cut sends o, which is p or one of its datagrams, in fragments.
 func (s *Sender) cut(f family, p *Packet, o *packet.Out, limit int, id uint32) (r drop.Reason) {
 	if f == v4 {
 		r = s.pieces.Split4(o, limit, uint16(id))
@@ -28,7 +28,7 @@ func (s *Sender) cut(f family, p *Packet, o *packet.Out, limit int, id uint32) (
 func (s *Sender) cutDatagrams(f family, p *Packet, limit int, id uint32) drop.Reason {
 	o := p.Out
 	ipLen, payload, size := int(o.Offload.CsumStart), o.Payload, int(o.Offload.GSOSize)
-	s.head = append(s.head[:0], o.Head...) // the first piece is written over it
+	s.head = append(s.head[:0], o.Head...) // the first fragment overwrites it
 	for n := uint32(0); len(payload) > 0; n++ {
 		part := payload[:min(size, len(payload))]
 		payload = payload[len(part):]

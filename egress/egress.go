@@ -19,30 +19,30 @@ import (
 	"nat64d/packet"
 )
 
-// Config is what may change from batch to batch.
+// Config is the configuration of a batch.
 type Config struct {
-	MTU6, MTU4    uint32 // of the two links, in bytes, where they are less than Hops reports; 0: as Hops reports
+	MTU6, MTU4    uint32 // of the two links, in bytes, if less than Hops reports; 0: as Hops reports
 	LowestIPv6MTU int    // largest IPv6 packet made of an IPv4 packet that may be fragmented, in bytes
-	ClampMSS      int    // upper bound of the TCP MSS option; 0: none, AutoMSS: what the links carry
-	Coalesce      bool   // consecutive packets of a flow leave as one super-packet
-	TCPOnly       bool   // of TCP only
+	ClampMSS      int    // upper bound of the TCP MSS option; 0: none, AutoMSS: by the MTUs of the links
+	Coalesce      bool   // coalesce consecutive packets of a flow into super-packets
+	TCPOnly       bool   // only TCP packets
 }
 
 // AutoMSS as Config.ClampMSS keeps TCP segments within the MTUs of both links.
 const AutoMSS = -1
 
-// Options are what a Sender is made of.
+// Options are the parameters of a Sender.
 type Options struct {
 	Hops          Hops
-	Links         [2]Link // into the IPv6 and the IPv4 network
+	Links         [2]Link // to the IPv6 and the IPv4 network
 	Paths         *Paths
 	Count         *metrics.Worker
 	Origin        packet.Origin // of the packets that the worker receives
-	Worker, Peers int           // it is number Worker of so many that may send from the same addresses: each has Identifications of its own
+	Worker, Peers int           // Worker is its index among Peers workers that may send from the same addresses; each has its own Identifications
 }
 
-// Sender sends the packets of one worker. One goroutine uses it. The caller writes a packet into the slot that Next or Large
-// returns, and passes it to Send4 or Send6, or, if it is one of the gateway's own, to Post4 or Post6.
+// Sender sends the packets of one worker. It is not safe for concurrent use. The caller writes a packet into the slot
+// that Next or Large returns, and passes it to Send4 or Send6 or, if the gateway originates it, to Post4 or Post6.
 type Sender struct {
 	conf      Config
 	now       time.Duration // of the batch
@@ -51,16 +51,16 @@ type Sender struct {
 	origin    packet.Origin
 	paths     *Paths
 	pieces    fragment.Pieces
-	head      []byte // of a super-packet whose datagrams are cut
+	head      []byte // headers of a super-packet whose datagrams are fragmented
 	ids       ids
-	block     func(*packet.Out, int) uint16 // ids.block, made once
+	block     func(*packet.Out, int) uint16 // ids.block, created once
 	merger    merger
 	to        [families]outbox
 	count     *metrics.Worker
 	carried   tally
 }
 
-// family says into which network a packet leaves.
+// family is the network that a packet is sent to.
 type family uint8
 
 const (
@@ -69,10 +69,10 @@ const (
 	families
 )
 
-// tally counts what a batch has forwarded: packets and bytes by direction.
+// tally counts the packets and bytes that a batch has forwarded, by direction.
 type tally [metrics.Hairpin + 1]struct{ packets, bytes uint64 }
 
-// New returns a Sender that has no configuration yet: Begin gives it one.
+// New returns a Sender without configuration: Begin sets it.
 func New(o Options) *Sender {
 	s := &Sender{hops: o.Hops, origin: o.Origin, paths: o.Paths, count: o.Count}
 	s.ids.seed(o.Worker, o.Peers)
@@ -83,7 +83,7 @@ func New(o Options) *Sender {
 	return s
 }
 
-// Begin begins a batch.
+// Begin starts a batch.
 func (s *Sender) Begin(now time.Duration, c *Config) { s.now, s.conf = now, *c }
 
 // Next6 and Next4 return the slot for the next packet into a network, with room for headers.
@@ -94,7 +94,7 @@ func (s *Sender) Next4() *packet.Out { return s.to[v4].next() }
 func (s *Sender) Large6() *packet.Out { return s.to[v6].large() }
 func (s *Sender) Large4() *packet.Out { return s.to[v4].large() }
 
-// Post6 and Post4 send o, a packet of the gateway's own in the slot of its family.
+// Post6 and Post4 send o, a packet that the gateway originates, in the slot of its family.
 func (s *Sender) Post6(o *packet.Out, h *packet.Hop) { s.post(v6, o, h) }
 func (s *Sender) Post4(o *packet.Out, h *packet.Hop) { s.post(v4, o, h) }
 
@@ -105,7 +105,7 @@ func (s *Sender) post(f family, o *packet.Out, h *packet.Hop) {
 	}
 }
 
-// Flush sends what the outboxes hold.
+// Flush sends the packets in the outboxes.
 func (s *Sender) Flush() {
 	m := &s.merger
 	m.tcpOnly = s.conf.TCPOnly
@@ -119,7 +119,7 @@ func (s *Sender) Flush() {
 	}
 }
 
-// Publish adds what the batch has forwarded to the counters.
+// Publish adds the forwarded packets of the batch to the counters.
 func (s *Sender) Publish() {
 	for d := range s.carried {
 		c := &s.carried[d]

@@ -7,8 +7,8 @@ import (
 	"nat64d/packet"
 )
 
-// Hops looks next hops up; nexthop.Cache implements it. Pending means that the link address is not known yet: ask again when the
-// routes have changed. One goroutine uses it.
+// Hops looks up next hops; nexthop.Cache implements it. Pending means that the link address is not known yet: query
+// again when the routes have changed. It need not be safe for concurrent use.
 type Hops interface {
 	Hop6(f *packet.Selector6) (h packet.Hop, pending bool, r drop.Reason)
 	Hop4(f *packet.Selector4) (h packet.Hop, pending bool, r drop.Reason)
@@ -22,7 +22,7 @@ type selectors struct {
 	four packet.Selector4
 }
 
-// Hop6 and Hop4 return the next hop, with the MTU that is configured if that is less than the route's.
+// Hop6 and Hop4 return the next hop, with the configured MTU if that is less than the route's.
 func (s *Sender) Hop6(f *packet.Selector6) (h packet.Hop, pending bool, r drop.Reason) {
 	h, pending, r = s.hops.Hop6(f)
 	if s.conf.MTU6 != 0 {
@@ -39,8 +39,8 @@ func (s *Sender) Hop4(f *packet.Selector4) (h packet.Hop, pending bool, r drop.R
 	return h, pending, r
 }
 
-// MTU6 and MTU4 return the MTUs of next hops for the arithmetic of RFC 7915 sections 4.2 and 5.2. Where there is no next hop
-// they set no bound.
+// MTU6 and MTU4 return the MTUs of next hops for the computations of RFC 7915 sections 4.2 and 5.2. Without a next
+// hop there is no limit.
 func (s *Sender) MTU6(f *packet.Selector6) uint32 {
 	if h, _, r := s.Hop6(f); r == drop.None {
 		return h.MTU
@@ -72,7 +72,7 @@ func (s *Sender) Leaving4(o *packet.Out) *packet.Selector4 {
 	return f
 }
 
-// Reply6 and Reply4 return the selectors of a packet that would answer the received packet v.
+// Reply6 and Reply4 return the selectors of a reply to the received packet v.
 func (s *Sender) Reply6(v *packet.View) *packet.Selector6 {
 	h, f := v.IP6(), &s.selectors.six
 	f.Src, f.Dst, f.SrcPort, f.DstPort = *h.Dst(), *h.Src(), v.DstPort, v.SrcPort
@@ -87,7 +87,7 @@ func (s *Sender) Reply4(v *packet.View) *packet.Selector4 {
 	return f
 }
 
-// Select6 and Select4 return f in memory that Hops may be asked with.
+// Select6 and Select4 return a copy of f in the memory for queries.
 func (s *Sender) Select6(f packet.Selector6) *packet.Selector6 {
 	s.selectors.six = f
 	return &s.selectors.six
@@ -98,7 +98,7 @@ func (s *Sender) Select4(f packet.Selector4) *packet.Selector4 {
 	return &s.selectors.four
 }
 
-// ports reads the ports of TCP and UDP, and the type and code of ICMP, which IPsec policies have in their place.
+// ports reads the ports of TCP and UDP, or the type and code of ICMP, which IPsec policies match in their place.
 func ports(proto uint8, transport []byte) (src, dst uint16) {
 	switch {
 	case len(transport) < 4:

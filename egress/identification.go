@@ -8,16 +8,16 @@ import (
 
 const (
 	idBuckets = 1024 // 2 KiB
-	maxBlock  = 512  // most numbers that a super-packet takes: one of smaller segments than 128 bytes is no real one
+	maxBlock  = 512  // maximum block of a super-packet; segments smaller than 128 bytes are not realistic
 )
 
-// ids generates IPv4 Identifications. Packets of one source, destination and protocol share a counter, so that a number
-// comes again only after all others of the range (RFC 6864 section 4.3); each counter starts at random. Workers of one
-// side have ranges of their own, since any of them may meet packets of one source and destination. Only workers of the
-// IPv6 side use one.
+// ids generates IPv4 Identifications. Packets with the same source, destination and protocol share a counter, so that
+// a number is repeated only after all others of the range (RFC 6864 section 4.3); each counter starts at random. The
+// workers of a side have separate ranges, since each of them may send packets with the same source and destination.
+// Only workers of the IPv6 side use ids.
 type ids struct {
 	next16   [idBuckets]uint16
-	low, end int // the range; 0 is in none, for a fragment with it would look like one that never had any
+	low, end int // the range; 0 is excluded, because a fragment with it would look like one without an Identification
 }
 
 // seed gives worker i of n its range.
@@ -33,8 +33,8 @@ func (s *Sender) ID(t *packet.Tuple4, p packet.Proto, off packet.Offload) uint16
 	return s.ids.next(t, p, off)
 }
 
-// next returns the Identification of a packet to t.Dst. A super-packet takes as many as it has segments, since the
-// kernel counts up from the first.
+// next returns the Identification of a packet to t.Dst. A super-packet takes one per segment, because the kernel
+// increments the first one.
 func (i *ids) next(t *packet.Tuple4, p packet.Proto, off packet.Offload) uint16 {
 	n := 1
 	if off.GSO != packet.GSONone {
@@ -43,13 +43,13 @@ func (i *ids) next(t *packet.Tuple4, p packet.Proto, off packet.Offload) uint16 
 	return i.take(&t.Src.Addr, &t.Dst.Addr, number4[p], n)
 }
 
-// block returns the first of n Identifications for the segments of o, a packet that others have been joined to.
+// block returns the first of n Identifications for the segments of o, a coalesced packet.
 func (i *ids) block(o *packet.Out, n int) uint16 {
 	h := packet.IPv4(o.Head[packet.Headroom:])
 	return i.take(h.Src(), h.Dst(), h.Protocol(), n)
 }
 
-// number4 is the IPv4 protocol number of each protocol.
+// number4 contains the IPv4 protocol number of each protocol.
 var number4 = [packet.Protos]uint8{packet.TCP: packet.NumTCP, packet.UDP: packet.NumUDP, packet.ICMP: packet.NumICMP}
 
 func (i *ids) take(src, dst *packet.Addr4, number uint8, n int) uint16 {

@@ -7,8 +7,8 @@ import (
 	"nat64d/xlat"
 )
 
-// Our own choices: how many packets of a family leave together, and the room for the largest header that is written: Ethernet,
-// IPv6, ICMPv6 or a TCP header with all its options.
+// Our own choices: the maximum number of packets of a family that are sent together, and the room for the largest
+// headers: Ethernet, IPv6, and ICMPv6 or a TCP header with all options.
 const (
 	batch   = 64
 	scratch = 192
@@ -16,21 +16,21 @@ const (
 
 // Link transmits packets on a network interface.
 type Link interface {
-	// Send transmits the packets in their order and returns how many of them could not be sent, each of More being one. now
-	// is the time of the batch.
+	// Send transmits the packets in order and returns how many of them could not be sent; each element of More counts
+	// as one. now is the time of the batch.
 	Send(out []packet.Out, now time.Duration) (refused int)
 }
 
-// outbox is the packets of one batch that leave into one network.
+// outbox contains the packets of one batch to one network.
 type outbox struct {
 	link  Link
 	outs  [batch]packet.Out
 	n     int
 	bytes [batch][scratch]byte
-	big   [batch][]byte // for ICMP errors, whose quoted packet is rewritten; made when first needed
+	big   [batch][]byte // for ICMP errors with a rewritten quote; allocated on first use
 }
 
-// next returns the free slot with room for headers; it is the caller's until keep.
+// next returns the free slot with room for headers. The caller may use it until keep.
 func (b *outbox) next() *packet.Out {
 	o := &b.outs[b.n]
 	o.Head, o.More = b.bytes[b.n][:0], nil
@@ -47,13 +47,13 @@ func (b *outbox) large() *packet.Out {
 	return o
 }
 
-// keep takes the free slot into the batch and reports whether the outbox is now full.
+// keep adds the free slot to the batch and reports whether the outbox is now full.
 func (b *outbox) keep() (full bool) {
 	b.n++
 	return b.n == batch
 }
 
-// flush sends the packets, joined where they can be if there is a merger, and returns how many could not be sent.
+// flush sends the packets, coalesced if there is a merger, and returns how many could not be sent.
 func (b *outbox) flush(now time.Duration, m *merger, id func(*packet.Out, int) uint16) (refused int) {
 	if b.n == 0 {
 		return 0

@@ -10,7 +10,7 @@ import (
 
 // Bounds of what is learned of IPv4 paths: our own choices, except for the lifetime, which RFC 1191 section 6.3 suggests.
 const (
-	pathSlots = 1024 // of two destinations that share one, the last learned counts
+	pathSlots = 1024 // the last of two destinations that share a slot counts
 	pathLife  = 10 * time.Minute
 	// minMTU4 is the smallest MTU that is accepted, as in Linux: a smaller one is more likely an attack than a link, and every
 	// packet to the destination would be cut into tiny fragments.
@@ -24,13 +24,13 @@ type Paths struct {
 	slots [pathSlots]atomic.Uint64
 }
 
-// A slot holds the address in its upper half, then 11 bits of MTU, and in 21 bits the minute before which it holds; there are
-// four years of those.
+// A slot contains the address in its upper half, then 11 bits of MTU, and in 21 bits the minute of its expiry, which
+// is enough for four years.
 func pathSlot(a packet.Addr4) (slot, key uint64) {
 	return uint64(hash32(a[:])) % pathSlots, uint64(binary.BigEndian.Uint32(a[:])) << 32
 }
 
-// Learn notes the MTU that a Fragmentation Needed has meant for the path to a; 0 is none.
+// Learn stores the MTU of a Fragmentation Needed for the path to a; 0 means none.
 func (p *Paths) Learn(a packet.Addr4, mtu uint32, now time.Duration) {
 	if mtu == 0 || mtu >= minMTU6-shorter {
 		return
@@ -41,7 +41,7 @@ func (p *Paths) Learn(a packet.Addr4, mtu uint32, now time.Duration) {
 	p.known.Store(true)
 }
 
-// limit returns the smaller of mtu and what is known of the path to a.
+// limit returns the smaller of mtu and the cached MTU of the path to a.
 func (p *Paths) limit(a packet.Addr4, mtu int, now time.Duration) int {
 	if !p.known.Load() {
 		return mtu
@@ -54,8 +54,8 @@ func (p *Paths) limit(a packet.Addr4, mtu int, now time.Duration) int {
 	return min(mtu, int(w>>21&(1<<11-1)))
 }
 
-// hash32 spreads addresses over the buckets of path MTUs and of Identifications (FNV-1a over 32-bit words). A collision
-// only makes a path MTU be forgotten sooner or two destinations share a counter: no packet is lost by it.
+// hash32 distributes addresses over the slots of path MTUs and of Identifications (FNV-1a over 32-bit words). A
+// collision only evicts a path MTU or makes two destinations share a counter: no packet is lost.
 func hash32(a []byte) uint32 {
 	h := uint32(2166136261)
 	for ; len(a) >= 4; a = a[4:] {

@@ -7,8 +7,8 @@ import (
 	"nat64d/packet"
 )
 
-// TestPathsAreForgotten after ten minutes, and do not come back.
-func TestPathsAreForgotten(t *testing.T) {
+// Cached MTUs expire after ten minutes.
+func TestPathsExpire(t *testing.T) {
 	t.Parallel()
 	const began = 40 * time.Second
 	var p Paths
@@ -20,16 +20,16 @@ func TestPathsAreForgotten(t *testing.T) {
 		if after < pathLife {
 			want = 600
 		} else if after < pathLife+time.Minute {
-			continue // the end is as exact as a minute
+			continue // the expiry has a resolution of one minute
 		}
 		if got := p.limit(a, 1500, began+after); got != want {
 			t.Fatalf("after %v: %d bytes, want %d", after, got, want)
 		}
 	}
 	if got := p.limit(b, 1500, began); got != minMTU4 {
-		t.Errorf("100 bytes are believed as %d", got)
+		t.Errorf("100 bytes are stored as %d", got)
 	}
 	if got := p.limit(packet.Addr4{192, 0, 2, 3}, 1500, began); got != 1500 {
-		t.Errorf("a path that nothing is known of has %d bytes", got)
+		t.Errorf("an unknown path has %d bytes", got)
 	}
 }

@@ -11,16 +11,16 @@ import (
 const (
 	// shorter is how much shorter an IPv4 header is than an IPv6 header, in bytes.
 	shorter = packet.IPv6Len - packet.IPv4Len
-	// minMTU6 is the smallest MTU that an IPv6 link has (RFC 8200 section 5); a Packet Too Big never says less (RFC 8021).
+	// minMTU6 is the minimum MTU of IPv6 links (RFC 8200 section 5); a Packet Too Big never reports less (RFC 8021).
 	minMTU6 = 1280
 )
 
-// Packet is a translated packet that is about to leave.
+// Packet is a translated packet to send.
 type Packet struct {
 	Out  *packet.Out  // in the slot that Next or Large returned
-	From *packet.View // the packet that it is a translation of
-	// Pieces describes the fragments in which From arrived. It is nil for a packet that arrived whole, and for an ICMP error, which
-	// is trimmed to what every link carries.
+	From *packet.View // the original packet
+	// Pieces describes the fragments in which From arrived. It is nil for a packet that arrived whole, and for an
+	// ICMP error, which is truncated to a size that every link supports.
 	Pieces    *fragment.Whole
 	Hop       packet.Hop
 	Direction metrics.Direction
@@ -43,8 +43,8 @@ func (s *Sender) Send4(p *Packet) (mtu uint32, r drop.Reason) {
 	return 0, s.fit(v4, p, limit, id)
 }
 
-// Send6 sends a packet into the IPv6 network, in pieces where it must and may: a datagram that came in pieces, and one without DF
-// that does not fit every IPv6 link (RFC 7915 section 4). It returns what Send4 does.
+// Send6 sends a packet to the IPv6 network. It fragments a datagram that arrived in fragments, and one without DF
+// that does not fit every IPv6 link (RFC 7915 section 4). It returns the same as Send4.
 func (s *Sender) Send6(p *Packet) (mtu uint32, r drop.Reason) {
 	s.clamp(p)
 	limit := int(p.Hop.MTU)
@@ -64,11 +64,11 @@ func (s *Sender) Send6(p *Packet) (mtu uint32, r drop.Reason) {
 	return 0, s.fit(v6, p, limit, id)
 }
 
-// fit sends a packet in packets of at most limit bytes: as it is; as smaller segments, if it is a TCP super-packet, whose receiver
-// does not see the difference; or in fragments with the Identification id.
+// fit sends a packet in packets of at most limit bytes: unchanged; with smaller segments, if it is a TCP
+// super-packet, which its receiver cannot notice; or in fragments with the Identification id.
 func (s *Sender) fit(f family, p *Packet, limit int, id uint32) drop.Reason {
 	o := p.Out
-	o.Inner.Complete(o.Payload) // from here on nothing parks the received packet or quotes it
+	o.Inner.Complete(o.Payload) // from here on, the received packet is neither parked nor quoted
 	gso := o.Offload.GSO
 	switch {
 	case p.Pieces == nil && o.SegmentLen() <= limit:
@@ -86,7 +86,7 @@ func (s *Sender) fit(f family, p *Packet, limit int, id uint32) drop.Reason {
 	return drop.None
 }
 
-// depart counts o, p itself or a piece of it, and keeps it for the next flush.
+// depart counts o, which is p or a part of it, and keeps it for the next flush.
 func (s *Sender) depart(f family, p *Packet, o *packet.Out) {
 	c := &s.carried[p.Direction]
 	c.packets++
@@ -94,7 +94,7 @@ func (s *Sender) depart(f family, p *Packet, o *packet.Out) {
 	s.post(f, o, &p.Hop)
 }
 
-// clamp keeps the segments of a TCP connection that is being opened within what both links carry.
+// clamp limits the segments of a TCP connection that is being opened to what both links support.
 func (s *Sender) clamp(p *Packet) {
 	v := p.From
 	if s.conf.ClampMSS == 0 || v.Proto != packet.TCP || v.Event != packet.SYN || v.Error {
@@ -109,7 +109,7 @@ func (s *Sender) clamp(p *Packet) {
 	xlat.ClampMSS(p.Out, v, mss)
 }
 
-// ends returns the MTUs of the next hops to the two ends of a connection, its client and its peer.
+// ends returns the MTUs of the next hops to the client and the peer of a connection.
 func (s *Sender) ends(p *Packet) (mtu6, mtu4 uint32) {
 	if p.From.Data[0]>>4 == 6 {
 		return s.MTU6(s.Reply6(p.From)), s.MTU4(s.Leaving4(p.Out))

@@ -7,20 +7,20 @@ import (
 	"nat64d/table"
 )
 
-// ahead is what a worker looks up for a whole batch, before it takes one packet after the other, so that their waits for
-// memory overlap. Nothing depends on it but time.
+// ahead is the memory for looking up a whole batch before its packets are processed one by one, so that cache misses
+// overlap. It affects only speed.
 type ahead struct {
 	flows [batch]session.Flow
 	hints [batch]session.Hint
 }
 
-// A packet asks for two lines at a time.
+// A packet prefetches two cache lines.
 const _ = uint(table.MaxLines - 2*batch)
 
-// alone is how many packets are too few for others to be waited for in the meantime.
+// alone is the number of packets for which prefetching does not pay.
 const alone = 2
 
-// lookAhead returns the hints for the packets of a batch, which are good until its end, or none.
+// lookAhead returns hints for the packets of a batch, valid until its end, or none.
 func (w *worker) lookAhead(fs []packet.Frame) []session.Hint {
 	a := &w.ahead
 	if len(fs) <= alone || len(fs) > batch {
@@ -40,7 +40,7 @@ func (w *worker) lookAhead(fs []packet.Frame) []session.Hint {
 	return a.hints[:len(fs)]
 }
 
-// peek6 and peek4 note what a packet is about to look for. Of a packet that has to be parsed first they note nothing.
+// peek6 and peek4 prefetch the table entries of a packet. They skip packets that need parsing.
 func (w *worker) peek6(data []byte, f *session.Flow) {
 	p, ok := packet.Peek6(data)
 	if !ok {

@@ -6,8 +6,8 @@ import (
 	"nat64d/packet"
 )
 
-// maxHeld is how many bytes of reassembled datagrams wait to be sent together: our own choice. Sending each by itself would cost
-// a system call for every few packets.
+// maxHeld limits the bytes of reassembled datagrams that wait to be sent together: our own choice. Sending each
+// separately would need a system call for every few packets.
 const maxHeld = 256 << 10
 
 // assemble6 keeps an IPv6 fragment until its datagram is whole, which then continues as one packet (RFC 6146 section 3.4).
@@ -20,8 +20,8 @@ func (w *worker) assemble6(p *inflight) drop.Reason {
 	return drop.None
 }
 
-// assemble4 does for an IPv4 fragment what assemble6 does for an IPv6 one. A fragment that cannot be the host's is first
-// held to what its header says, as whole packets are; what may be the host's is judged when it is whole.
+// assemble4 does the same for an IPv4 fragment. It checks the header of a fragment that cannot be for the host like
+// that of a whole packet; others are checked after reassembly.
 func (w *worker) assemble4(p *inflight) drop.Reason {
 	if !w.hosts(*p.view.IP4().Dst()) {
 		if r := w.check4(p, drop.Fragment); r != drop.None {
@@ -36,7 +36,8 @@ func (w *worker) assemble4(p *inflight) drop.Reason {
 	return drop.None
 }
 
-// assembled has take run the datagram that a fragment has completed; the zero Whole stands for one that still lacks some.
+// assembled makes take process the datagram that a fragment has completed; the zero Whole means that fragments are
+// missing.
 func (p *inflight) assembled(whole fragment.Whole) {
 	if whole.Data == nil {
 		return

@@ -7,14 +7,14 @@ import (
 	"nat64d/session"
 )
 
-// quotes reports whether a packet is an ICMP error or a fragment that may be one's. Lists and source classes are not
-// applied to the source of either: the flow that the error quotes is judged, when it is whole.
+// quotes reports whether a packet is an ICMP error, or a fragment that may belong to one. Access lists and source
+// classes do not apply to its source: the flow in the quote is checked, after reassembly.
 func quotes(v *packet.View, bad drop.Reason, icmp uint8) bool {
 	return v.Error || bad == drop.Fragment && v.Number == icmp
 }
 
-// check6 checks the headers of an IPv6 packet to pool6, but not the IPv4 address in its destination. bad is the result of
-// Headers6.
+// check6 checks the headers of an IPv6 packet to pool6, except the IPv4 address in its destination. bad is the result
+// of Headers6.
 func (w *worker) check6(v *packet.View, bad drop.Reason) drop.Reason {
 	src, quotes := v.IP6().Src(), quotes(v, bad, packet.NumICMPv6)
 	if r := w.verify6(v, quotes); r != drop.None {
@@ -55,8 +55,8 @@ func (w *worker) check4(p *inflight, bad drop.Reason) drop.Reason {
 	return drop.None
 }
 
-// checkQuoted applies the lists to the flow that an ICMP error is about. Packets of a flow that is refused get no errors translated
-// either.
+// checkQuoted applies the access lists to the flow that an ICMP error is about. Errors about refused flows are not
+// translated either.
 func (w *worker) checkQuoted(p *inflight, f *session.Flow) drop.Reason {
 	switch {
 	case !w.conf.allows(&f.Client.Addr):
@@ -67,12 +67,12 @@ func (w *worker) checkQuoted(p *inflight, f *session.Flow) drop.Reason {
 	return w.far(p, f.Remote.Addr, f.Prefix)
 }
 
-// far checks the IPv4 address that an IPv6 client sends to, behind the prefix of that number.
+// far checks the IPv4 destination of an IPv6 client, in the prefix with the given number.
 func (w *worker) far(p *inflight, a packet.Addr4, prefix uint8) drop.Reason {
 	switch class := pool6.ClassOf4(a); {
 	case class == pool6.Unusable:
 		return drop.Destination4
-	case class == pool6.LinkLocal && !w.pooled(a): // a client behind a link-local pool4 may be reached
+	case class == pool6.LinkLocal && !w.pooled(a): // clients with a link-local pool4 address can reach each other
 		return drop.LinkLocal4
 	case w.conf.denies(a):
 		return drop.Denied4
@@ -82,14 +82,15 @@ func (w *worker) far(p *inflight, a packet.Addr4, prefix uint8) drop.Reason {
 	return drop.None
 }
 
-// private reports whether an IPv4 address must not be paired with the prefix of that number (RFC 6052 section 3.1).
+// private reports whether an IPv4 address must not be combined with the prefix with the given number (RFC 6052
+// section 3.1).
 func (w *worker) private(p *inflight, a packet.Addr4, prefix uint8) bool {
 	return w.conf.refuses[prefix] && !pool6.Global4(a) && !p.hairpin
 }
 
-// ours4 reports whether an IPv4 packet is for us and not for the host, which may own the same address: by its transport
-// address, or, where bad says that it has none, by its address alone if the host has not got it. An echo request to the host's
-// own address is the host's to answer, unless the administrator has bound the Identifier.
+// ours4 reports whether an IPv4 packet is for the gateway and not for the host, which may own the same address. It
+// decides by the transport address or, if bad means that there is none, by the address if the host does not own it.
+// The host answers echo requests to its own address, unless the administrator has bound the Identifier.
 func (w *worker) ours4(v *packet.View, bad drop.Reason) bool {
 	dst := packet.Endpoint4{Addr: *v.IP4().Dst(), Port: v.DstPort}
 	switch {
@@ -104,8 +105,8 @@ func (w *worker) ours4(v *packet.View, bad drop.Reason) bool {
 	return w.owns(v.Proto, dst)
 }
 
-// oursByQuote does for an ICMP error what ours4 does for other packets, by the packet that it quotes. An error that cannot be read
-// counts as ours, so that its counter shows why it is of no use, unless it is about a transport that only the host speaks.
+// oursByQuote decides the same for an ICMP error, by the packet that it quotes. An unreadable error counts as the
+// gateway's, so that a counter shows it, unless its transport protocol is one that only the host uses.
 func (w *worker) oursByQuote(v *packet.View, m *message, bad drop.Reason) bool {
 	if bad != drop.None {
 		dst := *v.IP4().Dst()

@@ -13,18 +13,18 @@ import (
 	"nat64d/pool6"
 )
 
-// conf is a Config and what follows from it and from pool4. It is immutable: a change makes a new one.
+// conf is a Config with values derived from it and from pool4. It is immutable: a change creates a new one.
 type conf struct {
 	Config
 	egress     egress.Config
-	prefixes   []pool6.Prefix // by the numbers that sessions call them; an empty slot is the zero Prefix
-	refuses    []bool         // by the same numbers: non-global IPv4 addresses do not pass
+	prefixes   []pool6.Prefix // by the number that sessions use; an empty slot is the zero Prefix
+	refuses    []bool         // by the same number: non-global IPv4 addresses are refused
 	bypass     *bart.Table[bool]
 	allowed    *bart.Lite // nil: all
 	reachable  *bart.Lite // nil: all
 	denied     *bart.Lite // nil: none
 	ports      [packet.Protos][]portSpan
-	clientBits int // of an IPv6 address that make a client
+	clientBits int // length in bits of a client's IPv6 prefix
 }
 
 // Configure replaces the configuration from the next batch on. Sessions continue, except for those of prefixes that are gone.
@@ -47,7 +47,7 @@ func (g *Gateway) Configure(c Config) {
 	g.SYNs.Configure(c.SYNs)
 	g.Sessions.Configure(c.Session)
 	g.settings.conf.Store(next)
-	g.epochs.Wait() // the last batch with the old prefixes is over
+	g.epochs.Wait() // the last batch with the old prefixes has ended
 	for i := range old {
 		if old[i] != next.prefixes[i] {
 			g.Sessions.PurgePrefix(uint8(i))
@@ -55,7 +55,7 @@ func (g *Gateway) Configure(c Config) {
 	}
 }
 
-// Pool4Changed draws the conclusions of a change of pool4 for prefixes whose PrivateV4 is auto.
+// Pool4Changed updates prefixes whose PrivateV4 is auto after a change of pool4.
 func (g *Gateway) Pool4Changed() {
 	g.settings.admin.Lock()
 	defer g.settings.admin.Unlock()
@@ -93,14 +93,14 @@ func (g *Gateway) LetsPrivatePass() bool {
 	return false
 }
 
-// Prefix returns the prefix that sessions call number n.
+// Prefix returns the prefix with the number n in sessions.
 func (g *Gateway) Prefix(n uint8) pool6.Prefix {
 	c := g.settings.conf.Load()
 	return c.prefixes[c.number(n)]
 }
 
-// number returns n if there is a prefix of that number, or else that of the first one: a session may outlive its prefix
-// for a batch.
+// number returns n if there is such a prefix, otherwise the number of the first one: a session may outlive its prefix
+// by a batch.
 func (c *conf) number(n uint8) uint8 {
 	if int(n) < len(c.prefixes) && c.prefixes[n] != (pool6.Prefix{}) {
 		return n
@@ -108,9 +108,9 @@ func (c *conf) number(n uint8) uint8 {
 	return uint8(slices.Index(c.prefixes, c.Pool6[0]))
 }
 
-// placePrefixes gives each prefix of want a slot, whose index is the number by which sessions name it. A prefix that stays keeps
-// its slot. A new one gets a slot that was empty before, so that it does not inherit the sessions of the prefix that is
-// going. An empty slot holds the zero Prefix, which contains no address.
+// placePrefixes assigns each prefix of want a slot, whose index is its number in sessions. Existing prefixes keep
+// their slots. A new one gets a slot that was empty before, so that it does not inherit the sessions of a removed
+// prefix. An empty slot contains the zero Prefix, which contains no address.
 func placePrefixes(slots, want []pool6.Prefix) []pool6.Prefix {
 	next := slices.Clone(slots)
 	for i, p := range next {

@@ -6,6 +6,7 @@
 // reassembled and when it hairpins.
 //
 //	gateway.go    makes the gateway, and starts and stops it
+//	deliver.go    delivers events of the tables to their observers
 //	maintain.go   sweeps the tables
 //	watch.go      logs that a limit is near or reached
 //	loss.go       logs that the kernel loses packets

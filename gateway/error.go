@@ -11,7 +11,7 @@ import (
 	"nat64d/xlat"
 )
 
-// message is an ICMP error that came in, taken apart.
+// message is a parsed ICMP error.
 type message struct {
 	kind       drop.Answer
 	rest       uint32
@@ -19,7 +19,8 @@ type message struct {
 	extensions []byte
 }
 
-// read6 takes the ICMPv6 error in v apart. Its checksum must be right, since its body is rewritten (RFC 5508 section 4).
+// read6 parses the ICMPv6 error in v. Its checksum must be correct, because its body is rewritten (RFC 5508 section
+// 4).
 func (m *message) read6(v *packet.View, off packet.Offload) drop.Reason {
 	h := v.IP6()
 	sum := packet.Sum(0).Addr6(h.Src()).Addr6(h.Dst()).Pseudo(len(v.Data)-v.L4, packet.NumICMPv6)
@@ -30,7 +31,7 @@ func (m *message) read6(v *packet.View, off packet.Offload) drop.Reason {
 	return m.quote.Quoted6(body)
 }
 
-// read4 takes the ICMP error in v apart, as read6 does.
+// read4 parses the ICMP error in v, as read6 does.
 func (m *message) read4(v *packet.View, off packet.Offload) drop.Reason {
 	body, r := m.header(v, off, 0, 5, 4)
 	if r != drop.None {
@@ -39,8 +40,8 @@ func (m *message) read4(v *packet.View, off packet.Offload) drop.Reason {
 	return m.quote.Quoted4(body)
 }
 
-// header reads the 8 bytes that all errors begin with; lengthAt is where the length of the quoted packet is, which counts
-// in units of unit bytes (RFC 4884).
+// header reads the common 8 bytes of all errors. lengthAt is the offset of the length of the quoted packet, in units
+// of unit bytes (RFC 4884).
 func (m *message) header(v *packet.View, off packet.Offload, pseudo packet.Sum, lengthAt, unit int) ([]byte, drop.Reason) {
 	b := v.Transport()
 	if off.Checksum == packet.ChecksumUnknown && pseudo.Bytes(b).Fold() != 0xffff {
@@ -59,8 +60,8 @@ func (m *message) header(v *packet.View, off packet.Offload, pseudo packet.Sum, 
 	return body, drop.None
 }
 
-// foreign reports whether the quoted packet has been read and is of a transport that is not translated, so that it was the
-// host that sent it.
+// foreign reports whether the quoted packet is readable and of a transport that is not translated, so that only the
+// host can have sent it.
 func (m *message) foreign() bool {
 	switch m.quote.Number {
 	case packet.NumTCP, packet.NumUDP, packet.NumICMP:
@@ -69,7 +70,8 @@ func (m *message) foreign() bool {
 	return m.quote.Data != nil
 }
 
-// quoted6 finds the flow of the packet that an ICMPv6 error quotes, which came to the client from behind the prefix of that number.
+// quoted6 finds the flow of the packet that an ICMPv6 error quotes; the gateway sent it to the client from the prefix
+// with number pref.
 func (w *worker) quoted6(p *inflight, m *message, pref uint8) (f session.Flow, r drop.Reason) {
 	q, ok := m.quote.IP6(), false
 	f = session.Flow{Proto: m.quote.Proto, Client: packet.Endpoint6{Addr: *q.Dst(), Port: m.quote.DstPort}, Prefix: pref}
@@ -78,7 +80,7 @@ func (w *worker) quoted6(p *inflight, m *message, pref uint8) (f session.Flow, r
 	switch {
 	case !ok:
 		return f, drop.ICMPErrorUnbound
-	case *q.Src() != *p.view.IP6().Dst(): // the error does not go to the sender of the quoted packet
+	case *q.Src() != *p.view.IP6().Dst(): // the error was not sent to the sender of the quoted packet
 		return f, drop.ICMPErrorInner
 	}
 	return f, drop.None
@@ -92,7 +94,7 @@ func (w *worker) quoted4(p *inflight, m *message) (f session.Flow, r drop.Reason
 	switch {
 	case !w.g.Sessions.Peek4(&f):
 		return f, drop.ICMPErrorUnbound
-	case *q.Src() != *p.view.IP4().Dst(): // the error does not go to the sender of the quoted packet
+	case *q.Src() != *p.view.IP4().Dst(): // the error was not sent to the sender of the quoted packet
 		return f, drop.ICMPErrorInner
 	}
 	f.Prefix = w.conf.number(f.Prefix)
@@ -115,13 +117,13 @@ func (w *worker) error6(p *inflight, m *message, f *session.Flow) (*packet.Out, 
 		e.Extensions = m.extensions
 	}
 	o := w.out.Large4()
-	quoted := packet.Tuple4{Src: f.Remote, Dst: f.Mapped} // the quoted packet came to us like this
+	quoted := packet.Tuple4{Src: f.Remote, Dst: f.Mapped} // the tuple of the quoted packet as the gateway received it
 	id := w.out.ID(&packet.Tuple4{Src: f.Mapped, Dst: f.Remote}, packet.ICMP, packet.Offload{})
 	w.conf.Xlat.ErrorTo4(o, v, e, &f.Mapped.Addr, &f.Remote.Addr, quoted, id)
 	return o, drop.None
 }
 
-// error4 translates an ICMPv4 error about a packet of f, and learns what it says of the path.
+// error4 translates an ICMPv4 error about a packet of f, and records a reported path MTU.
 func (w *worker) error4(p *inflight, m *message, f *session.Flow) (*packet.Out, drop.Reason) {
 	v := &p.view
 	answer, rest, ok := icmp.To6(m.kind, m.rest)
@@ -133,7 +135,7 @@ func (w *worker) error4(p *inflight, m *message, f *session.Flow) (*packet.Out, 
 		mtu := icmp.Plateau(m.rest&0xffff, m.quote.IP4().TotalLen(), w.conf.Plateaus)
 		out := w.out.Select6(packet.Selector6{Src: peer, Dst: f.Client.Addr, Proto: packet.NumICMPv6, Origin: w.origin()})
 		rest = icmp.MTU6(mtu, w.out.MTU6(out), w.out.MTU4(w.out.Reply4(v)))
-		if f.Slot() != 0 { // others could name any destination
+		if f.Slot() != 0 { // without a session, anyone could name any destination
 			w.g.paths.Learn(f.Remote.Addr, mtu, w.now)
 		}
 	}
@@ -148,8 +150,8 @@ func (w *worker) error4(p *inflight, m *message, f *session.Flow) (*packet.Out, 
 	return o, drop.None
 }
 
-// reporter returns the source of a translated ICMP error: the router that reports it, so that traceroute shows it, or,
-// where its address cannot stand behind the prefix, the destination of the quoted packet (RFC 6146 section 3.6.2).
+// reporter returns the source of a translated ICMP error: the router that reports it, so that traceroute shows it,
+// or, if the prefix cannot represent its address, the destination of the quoted packet (RFC 6146 section 3.6.2).
 func (w *worker) reporter(v *packet.View, pref uint8, peer packet.Addr6) packet.Addr6 {
 	src, prefix := *v.IP4().Src(), &w.conf.prefixes[pref]
 	mapped := prefix.Embed(src)

@@ -8,8 +8,8 @@ import (
 	"nat64d/packet"
 )
 
-// The gateway translates a Fragmentation Needed without an allocation, the look-up of the path MTU included.
-func TestTranslatingErrorsAllocatesNothing(t *testing.T) {
+// Translating a Fragmentation Needed does not allocate, including the look-up of the path MTU.
+func TestTranslatingErrorsDoesNotAllocate(t *testing.T) {
 	g := still(t)
 	g.workers[V6].batch(clients(1))
 	answer := packet.IPv4(answers(t, g, 1)[0])

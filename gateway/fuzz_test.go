@@ -12,7 +12,7 @@ import (
 	"nat64d/table"
 )
 
-// catch is a port that keeps what is sent.
+// catch is a port that records sent packets.
 type catch struct {
 	nowhere
 	side Side
@@ -22,7 +22,7 @@ type catch struct {
 type caught struct {
 	side Side
 	ip   []byte
-	good bool // its transport checksum is right, or will be
+	good bool // its transport checksum is, or will be, correct
 }
 
 func (c *catch) Send(out []packet.Out) (int, error) {
@@ -63,16 +63,16 @@ func isError(ip []byte) bool {
 	return v.Parse6(ip) == drop.None && v.Extensions6() == drop.None && v.Transport6() == drop.None && v.Error
 }
 
-// rig is a gateway that is fed by a fuzzer, packet by packet.
+// rig is a gateway driven by a fuzzer, packet by packet.
 type rig struct {
 	t    *testing.T
 	g    *Gateway
 	now  time.Duration
 	sent []caught
-	last []byte // the last packet that came out: material for answers and errors about it
+	last []byte // the last packet sent: used for replies and errors about it
 }
 
-// home is onLink with addresses to send errors from.
+// home is onLink with source addresses for errors.
 type home struct{ onLink }
 
 func (home) Source6(packet.Addr6) (packet.Addr6, bool) {
@@ -90,7 +90,7 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-// feed puts one packet in and checks what comes out.
+// feed delivers one packet and checks what the gateway sends.
 func (r *rig) feed(s Side, ip []byte) {
 	r.sent = r.sent[:0]
 	good, errorIn := len(ip) > 0 && intact(ip), len(ip) > 0 && isError(ip)
@@ -122,7 +122,7 @@ func (r *rig) hairpinned(v *packet.View) bool {
 	return v.Data[0]>>4 == 6 && r.g.settings.conf.Load().prefixes[0].Contains(v.IP6().Src())
 }
 
-// mirror makes the last packet its own answer.
+// mirror turns the last packet into its own reply.
 func (r *rig) mirror() (Side, []byte) {
 	ip := slices.Clone(r.last)
 	if len(ip) == 0 {
@@ -144,7 +144,7 @@ func (r *rig) mirror() (Side, []byte) {
 	return side, ip
 }
 
-// complain makes an ICMP error about the last packet, from whom it went to.
+// complain returns an ICMP error about the last packet, from its destination.
 func (r *rig) complain(kind, code uint8, rest uint32) (Side, []byte) {
 	if len(r.last) == 0 {
 		return V6, nil
@@ -163,7 +163,7 @@ func (r *rig) complain(kind, code uint8, rest uint32) (Side, []byte) {
 	return side, slices.Concat(o.Head[packet.Headroom:], o.Payload)
 }
 
-// client makes a packet of a client: protocol, flags, port and destination from the fuzzer, the rest right.
+// client returns a packet of a client: protocol, flags, port and destination from the fuzzer, otherwise valid.
 func client(b [6]byte, payload []byte) []byte {
 	number := []uint8{packet.NumTCP, packet.NumUDP, packet.NumICMPv6}[b[0]%3]
 	src, dst := packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: b[1] % 4}, peerAddr
@@ -192,7 +192,7 @@ func client(b [6]byte, payload []byte) []byte {
 	return ip
 }
 
-// cut cuts a packet without extension headers into two at a multiple of 8.
+// cut splits a packet without extension headers into two fragments at a multiple of 8.
 func cut(ip []byte, at byte) (a, b []byte) {
 	n := len(ip) - packet.IPv6Len
 	if k := int(at) * 8; n <= 8 || k == 0 || k >= n {
@@ -210,7 +210,7 @@ func cut(ip []byte, at byte) (a, b []byte) {
 	return piece(0, k, 1), piece(k, n, 0)
 }
 
-// step takes one instruction of the fuzzer and returns the rest of them.
+// step executes one instruction of the fuzzer and returns the rest.
 func (r *rig) step(in []byte) []byte {
 	op, in := in[0], in[1:]
 	take := func(n int) []byte {
@@ -229,7 +229,7 @@ func (r *rig) step(in []byte) []byte {
 		var b [6]byte
 		copy(b[:], take(6))
 		r.feed(V6, client(b, make([]byte, int(op)>>3*40)))
-	case 3: // a client, in pieces and out of order
+	case 3: // a client, fragmented and reordered
 		var b [7]byte
 		copy(b[:], take(7))
 		first, second := cut(client([6]byte(b[:6]), make([]byte, int(op)>>3*60)), b[6])
@@ -242,7 +242,7 @@ func (r *rig) step(in []byte) []byte {
 	case 5:
 		b := append(take(3), 0, 0, 0)
 		r.feed(r.complain(b[0], b[1], uint32(b[2])<<3))
-	case 6: // the last packet, damaged
+	case 6: // the last packet, corrupted
 		b := append(take(2), 0, 0)
 		s, ip := r.mirror()
 		if len(ip) > int(b[0]) {
@@ -265,9 +265,9 @@ func (r *rig) sweep() {
 	}
 }
 
-// FuzzPipeline takes streams of packets in both directions through the gateway, as time goes by. Whatever they are: what
-// leaves is a packet, fits the link, is as intact as what came in and is no answer to an error; and when all timeouts have
-// passed nothing is left in the tables and every port is free.
+// FuzzPipeline sends streams of packets in both directions through the gateway while time advances. Every sent packet
+// must be valid, fit the link, be as intact as the received one and not be a response to an error. After all
+// timeouts, the tables must be empty and all ports free.
 func FuzzPipeline(f *testing.F) {
 	f.Add([]byte{2, 0, 1, 0, 80, 0, 2, 4, 5, 3, 3, 0, 15})
 	f.Add([]byte{2 | 8<<3, 1, 1, 0, 7, 9, 64, 4, 5, 1, 4, 0, 7 | 31<<3, 4})
@@ -278,7 +278,7 @@ func FuzzPipeline(f *testing.F) {
 		for n := 0; len(in) > 0 && n < 200; n++ {
 			in = r.step(in)
 		}
-		for range 8 { // an idle connection is probed and given another four minutes
+		for range 8 { // an idle connection is probed, which adds four minutes
 			r.now += 2 * time.Hour
 			r.sweep()
 		}
@@ -295,7 +295,7 @@ func FuzzPipeline(f *testing.F) {
 	})
 }
 
-// FuzzLong feeds what claims to be a super-packet of more than 64 KiB: any headers in front of 70,000 bytes, any metadata.
+// FuzzLong delivers alleged super-packets of more than 64 KiB: any headers before 70,000 bytes, any metadata.
 func FuzzLong(f *testing.F) {
 	six := append([]byte{0x60, 0, 0, 0, 0, 0, 0, 64, 0x20, 1, 0xd, 0xb8, 15: 0, 23: 1}, 0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, 198, 51, 100, 20)
 	f.Add(false, append(six, 6, 0, 0xc2, 4, 0, 1, 0x11, 0x90, 0, 7, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x18), uint8(4), uint16(1440), uint16(48))

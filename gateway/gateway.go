@@ -18,29 +18,29 @@ import (
 	"nat64d/table"
 )
 
-// Options are what a gateway is made of.
+// Options are the parameters of a gateway.
 type Options struct {
 	Config  Config
 	Routes  Routes
-	Hops    func() Hops // a new one for each worker
+	Hops    func() Hops // returns a new one for each worker
 	Pool4   *pool4.Pool
-	Max     int      // bindings and sessions that fit
-	Workers int      // of each side, that share its packets by flow; 0: one
-	Key     [16]byte // secret of hashes, from a cryptographic generator
-	// Open opens a port on the NIC of a side, to receive packets of that family and send any; with send only to
-	// send. Ports of one side share its packets. It is called again when a port has failed, and until
-	// the NIC is there after fs.ErrNotExist.
+	Max     int      // maximum number of bindings and of sessions
+	Workers int      // per side; they share its packets by flow; 0: one
+	Key     [16]byte // secret for hashes, from a cryptographic generator
+	// Open opens a port on the NIC of a side, which receives packets of that family and sends any or, with send, only
+	// sends. The ports of a side share its packets. The gateway calls Open again when a port has failed, and retries
+	// while it returns fs.ErrNotExist.
 	Open func(s Side, send bool) (Port, error)
-	// Settle is called on the thread of each worker, the i-th of its side, before it carries packets; may be nil.
+	// Settle is called on the thread of each worker, the i-th of its side, before it processes packets; may be nil.
 	Settle func(s Side, i int)
-	Clock  func() time.Duration // time since the start, never going back; nil: the system's
+	Clock  func() time.Duration // monotonic time since the start; nil: the system's clock
 	Log    *slog.Logger
-	// RingAdvice is what to log, at most once an hour, when the kernel cannot hand over more than one packet in a hundred
-	// for ten seconds; empty: nothing.
+	// RingAdvice is logged, at most once an hour, when the kernel drops more than 1 % of the packets for ten seconds
+	// because the ring is full; empty: nothing is logged.
 	RingAdvice string
 }
 
-// Gateway is a running NAT64. Its methods may be called by any goroutine.
+// Gateway is a running NAT64. Its methods are safe for concurrent use.
 type Gateway struct {
 	Pool4    *pool4.Pool
 	Bindings *bib.Table
@@ -70,18 +70,18 @@ type settings struct {
 // upkeep is what maintain counts and logs with.
 type upkeep struct {
 	count      *metrics.Worker
-	max        int // bindings and sessions that fit
+	max        int // maximum number of bindings and of sessions
 	ringAdvice string
 	log        *slog.Logger
 }
 
-// mail is what the sweep finds and workers send.
+// mail passes results of the sweep to the workers that send.
 type mail struct {
 	probes mailbox[session.Probe]
 	syns   mailbox[synstore.SYN]
 }
 
-// New makes a gateway. Nothing runs until Run is called.
+// New creates a gateway. It starts nothing; see Run.
 func New(o Options) *Gateway {
 	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, settle: o.Settle}
 	g.upkeep = upkeep{max: o.Max, ringAdvice: o.RingAdvice, log: o.Log}
@@ -114,14 +114,14 @@ func (g *Gateway) Now() table.Time { return table.Time(g.clock() / table.Tick) }
 // Pause stops translating; sessions live on until they expire. Resume continues.
 func (g *Gateway) Pause() { g.settings.paused.Store(true) }
 
-// Resume ends a Pause.
+// Resume continues translation.
 func (g *Gateway) Resume() { g.settings.paused.Store(false) }
 
 // Paused reports whether translation is paused.
 func (g *Gateway) Paused() bool { return g.settings.paused.Load() }
 
-// Open opens all ports, so that a NIC that cannot be used is known before the gateway says that it is ready. One that is not
-// there yet is waited for by Run.
+// Open opens all ports, so that an unusable NIC is detected before the gateway reports readiness. Run waits for NICs
+// that do not exist.
 func (g *Gateway) Open() error {
 	for _, w := range g.workers {
 		if err := w.open(); err != nil {
@@ -140,7 +140,7 @@ func (g *Gateway) Close() {
 	}
 }
 
-// Run carries packets until ctx ends. It opens the ports that are not open, and closes all of them in the end.
+// Run processes packets until ctx is done. It opens missing ports, and closes all ports at the end.
 func (g *Gateway) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, w := range g.workers {

@@ -9,7 +9,7 @@ import (
 	"nat64d/packet"
 )
 
-// scripted is a port on which so many packets come at a time, and which notes before which of them it was asked to gather.
+// scripted is a port that returns a given number of packets from each Receive, and records when Gather is called.
 type scripted struct {
 	nowhere
 	script   []int
@@ -30,9 +30,9 @@ func (s *scripted) Receive(fs []packet.Frame, _ time.Duration) (int, error) {
 	return n, nil
 }
 
-// TestLonePacketsAreNeverDelayed, nor is a backlog: packets gather only after some, but not a batch full, have come together,
-// and only if that is configured.
-func TestLonePacketsAreNeverDelayed(t *testing.T) {
+// The gateway calls Gather only if moderation is configured, and only after a batch of several packets that was not
+// full: neither a single packet nor a backlog is delayed.
+func TestSinglePacketsAreNotDelayed(t *testing.T) {
 	t.Parallel()
 	script := []int{1, 1, 2, 1, batch, batch, batch - 1, 0, 1}
 	for moderation, want := range map[time.Duration][]int{50 * time.Microsecond: {3, 7}, 0: nil} {

@@ -8,7 +8,7 @@ import (
 	"nat64d/packet"
 )
 
-// A stored SYN keeps the packet that its sender sent: of a packet that hairpins the IPv6 one, without the link's padding.
+// A stored SYN contains the packet as its sender sent it: for a hairpinned one the IPv6 packet, without link padding.
 func TestReceivedReturnsIPv6FormOfHairpin(t *testing.T) {
 	t.Parallel()
 	six, four := udp6(1), synTo4(packet.Addr4{198, 51, 100, 20}, packet.Addr4{192, 0, 2, 1})
@@ -32,12 +32,12 @@ type owner struct{ home }
 
 func (owner) Local4(packet.Addr4) bool { return true }
 
-// An ICMP error that cannot be read is judged by itself, whatever the error before it quoted.
-func TestErrorsAreJudgedByThemselves(t *testing.T) {
+// An unreadable ICMP error is counted correctly, whatever the previous error quoted.
+func TestUnreadableErrorAfterOther(t *testing.T) {
 	g := stillWith(t, func(o *Options) { o.Routes = owner{} })
 	broken := icmpError4(packet.NumTCP)
 	broken[packet.IPv4Len+2] ^= 1                          // its checksum
-	for _, before := range [][]byte{nil, icmpError4(50)} { // of ESP, which only the host speaks
+	for _, before := range [][]byte{nil, icmpError4(50)} { // of ESP, which only the host uses
 		if before != nil {
 			g.workers[V4].batch(frames([][]byte{before}))
 		}

@@ -9,23 +9,23 @@ import (
 	"nat64d/packet"
 )
 
-// ingress is where a worker receives.
+// ingress is the receiving part of a worker.
 type ingress struct {
 	link
 	frames   []packet.Frame
-	asked    time.Duration // when the port was last asked for its drops
+	asked    time.Duration // when the port's drop counters were last read
 	said     packet.Drops  // its answer
-	received bool          // it has handed packets over since
-	dense    bool          // packets come so fast that it pays to let them gather
+	received bool          // the port has delivered packets since
+	dense    bool          // packets arrive so fast that waiting for more pays
 }
 
-// lose gives up a port that has failed.
+// lose closes a port that has failed.
 func (w *worker) lose(err error) {
 	w.g.outages[w.side].lost(err)
 	w.in.close()
 }
 
-// reopen tries to open the port again, and waits a little if it cannot be.
+// reopen tries to open the port again, and waits a little on failure.
 func (w *worker) reopen(ctx context.Context) bool {
 	if err := w.in.again(); err != nil {
 		select {

@@ -8,14 +8,14 @@ import (
 	"nat64d/packet"
 )
 
-// link is a port that is opened again when it has failed.
+// link is a port that is opened again after a failure.
 type link struct {
 	open     func() (Port, error)
 	port     Port
 	receives bool
 	outage   *outage // of its side
 	tried    time.Duration
-	lost     packet.Drops // of ports that are closed
+	lost     packet.Drops // of closed ports
 }
 
 func (l *link) ensure() (err error) {
@@ -25,7 +25,7 @@ func (l *link) ensure() (err error) {
 	return err
 }
 
-// first is ensure before packets are carried: a NIC that does not exist yet is no error.
+// first opens the port before the start; a NIC that does not exist is not an error.
 func (l *link) first() error {
 	if err := l.ensure(); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -40,8 +40,8 @@ func (l *link) again() error {
 	return err
 }
 
-// Send sends packets through the port. A port whose NIC has gone may have a successor already: what was not sent at all is sent by
-// that one.
+// Send sends packets through the port. If the NIC was replaced, it sends packets that were not sent at all through a
+// new port.
 func (l *link) Send(outs []packet.Out, now time.Duration) (refused int) {
 	n := packets(outs)
 	if !l.ready(now) {
@@ -56,7 +56,7 @@ func (l *link) Send(outs []packet.Out, now time.Duration) (refused int) {
 	return refused
 }
 
-// packets counts packets, those that were joined to others included.
+// packets counts packets, including coalesced ones.
 func packets(outs []packet.Out) (n int) {
 	for i := range outs {
 		n += 1 + len(outs[i].More)
@@ -64,7 +64,7 @@ func packets(outs []packet.Out) (n int) {
 	return n
 }
 
-// ready opens the port if need be, but tries that no more often than every retry.
+// ready opens the port if necessary, at most once per retry interval.
 func (l *link) ready(now time.Duration) bool {
 	if l.port == nil && (l.tried == 0 || now-l.tried >= retry) {
 		l.tried = now
@@ -92,7 +92,7 @@ func (l *link) close() {
 	}
 }
 
-// drops returns how many packets have arrived and were not handed over.
+// drops returns how many packets have arrived and were not delivered.
 func (l *link) drops() packet.Drops {
 	d := l.lost
 	if l.port != nil {

@@ -8,7 +8,7 @@ import (
 	"nat64d/packet"
 )
 
-// gone is a port whose NIC has vanished: it sends nothing, or all but the first if it is half gone.
+// gone is a port whose NIC was deleted: it sends nothing or, with half, only the first packet.
 type gone struct {
 	nowhere
 	half, closed bool
@@ -19,7 +19,7 @@ func (g *gone) Send(out []packet.Out) (int, error) {
 	if g.half {
 		n--
 	}
-	return n, errors.New("the NIC is gone")
+	return n, errors.New("the NIC was deleted")
 }
 
 func (g *gone) Close() error { g.closed = true; return nil }
@@ -27,7 +27,7 @@ func (g *gone) Close() error { g.closed = true; return nil }
 // A batch that a port could not send leaves through the next port, unless part of it has been sent.
 func TestLinkResendsBatchThroughNextPort(t *testing.T) {
 	for _, c := range []struct {
-		half, still bool // the successor is gone as well
+		half, still bool // the next port fails as well
 		sent, lost  int
 	}{{false, false, 9, 0}, {true, false, 0, 8}, {false, true, 0, 9}} {
 		first, next := &gone{half: c.half}, &nowhere{}
@@ -65,7 +65,7 @@ func TestLinkKeepsReceivingPortOpen(t *testing.T) {
 		}
 	})
 	spent := udp6(1)
-	spent[7] = 1 // hop limit: the ICMP error leaves where the packet came from
+	spent[7] = 1 // hop limit: the ICMP error is sent where the packet was received
 	w := g.workers[V6]
 	w.batch(frames([][]byte{spent}))
 	if port.closed || w.in.port != port {

@@ -8,26 +8,27 @@ import (
 	"nat64d/pool6"
 )
 
-// maxPacket is the longest packet that is translated in one piece: an IPv4 packet ends there.
+// maxPacket is the maximum length of a packet that is translated whole, the limit of IPv4.
 const maxPacket = 0xffff
 
-// maxHeaders is the length of the longest headers of a super-packet that is cut: IPv4 with options, or IPv6, and TCP with options.
+// maxHeaders is the maximum length of the headers of a super-packet that is split: IPv4 with options, or IPv6, and
+// TCP with options.
 const maxHeaders = 60 + 60
 
-// long is a TCP super-packet of more than 64 KiB ("BIG TCP"), as kernels make them whose gso_max_size or gro_max_size says so.
-// Neither family has a length for it: in IPv4 the Total Length is 0, in IPv6 the Payload Length is 0 and a Jumbo Payload option
-// (RFC 2675) may stand behind the header. A segment of it is an ordinary packet.
+// long is a TCP super-packet of more than 64 KiB ("BIG TCP"), which kernels build if gso_max_size or gro_max_size
+// allow it. Its length does not fit the IP header: in IPv4 the Total Length is 0; in IPv6 the Payload Length is 0,
+// and a Jumbo Payload option (RFC 2675) may follow the header. Its segments are ordinary packets.
 type long struct {
 	data    []byte // from the IP header to the end of the payload
 	head    [maxHeaders]byte
 	ip      int // length of the IP header
 	tcp     int // and of the TCP header
-	payload int // where the payload begins
+	payload int // offset of the payload
 	offload packet.Offload
 }
 
-// takeLong takes a packet of more than 64 KiB through the gateway, if it is for us: a TCP super-packet in parts, each a
-// super-packet that is not as long. It reports false for a packet that others can judge, which has a length.
+// takeLong processes a packet of more than 64 KiB if it is for the gateway: it splits a TCP super-packet into smaller
+// ones. It returns false for a packet that has a length, which the caller processes.
 func (w *worker) takeLong(f *packet.Frame) bool {
 	if packetLen(f.Data) != 0 {
 		return false
@@ -46,8 +47,8 @@ func (w *worker) takeLong(f *packet.Frame) bool {
 	return true
 }
 
-// packetLen returns the length of an IP packet by its header, or 0 for one that is so long that its header does not have it, or
-// that should be read as such since IPv4 has no room for it.
+// packetLen returns the length of an IP packet from its header. It returns 0 for a packet whose length does not fit
+// the header, or that IPv4 has no room for.
 func packetLen(data []byte) int {
 	if data[0]>>4 == 4 {
 		return packet.IPv4(data).TotalLen()
@@ -59,7 +60,7 @@ func packetLen(data []byte) int {
 	return n + packet.IPv6Len
 }
 
-// ourLong reports whether a packet is for us, by its destination alone.
+// ourLong reports whether a packet is for the gateway, by its destination only.
 func (w *worker) ourLong(data []byte) drop.Reason {
 	if data[0]>>4 == 4 {
 		if !w.pooled(*packet.IPv4(data).Dst()) {
@@ -73,7 +74,7 @@ func (w *worker) ourLong(data []byte) drop.Reason {
 	return drop.None
 }
 
-// read checks that the frame is one that can be cut, and keeps its headers without what says that it is long.
+// read checks that the frame can be split, and stores its headers without the marks of its length.
 func (l *long) read(f *packet.Frame) drop.Reason {
 	if f.Offload.GSO != packet.GSOTCPv4 && f.Offload.GSO != packet.GSOTCPv6 {
 		return drop.Large
@@ -106,7 +107,7 @@ func (l *long) read(f *packet.Frame) drop.Reason {
 	return drop.None
 }
 
-// read4 and read6 read the IP header, cut off what is behind the packet, and return where the TCP header begins.
+// read4 and read6 read the IP header, remove link padding, and return the offset of the TCP header.
 func (l *long) read4() (at int, r drop.Reason) {
 	h := packet.IPv4(l.data)
 	l.ip = h.HeaderLen()
@@ -145,15 +146,15 @@ func (l *long) read6() (at int, r drop.Reason) {
 	return at, drop.None
 }
 
-// partLen returns how much payload a part has: a whole number of segments.
+// partLen returns the payload length of a part: a multiple of the segment size.
 func (l *long) partLen() int {
 	size := max(int(l.offload.GSOSize), 1)
 	return (maxPacket - packet.IPv6Len - l.tcp) / size * size
 }
 
-// takeParts takes the parts through the gateway and counts what becomes of each. A part has its headers right before its
-// payload, over the end of the part before, which has been sent or copied by then. It returns a reason that holds for the whole
-// packet: it is the host's.
+// takeParts processes the parts and counts the result of each. A part's headers are written just before its payload,
+// over the end of the previous part, which has been sent or copied by then. It returns a reason that applies to the
+// whole packet if the packet is for the host.
 func (w *worker) takeParts(l *long) drop.Reason {
 	step, size := l.partLen(), len(l.data)-l.payload
 	for from := 0; from < size || from == 0; from += step {
@@ -173,8 +174,8 @@ func (w *worker) takeParts(l *long) drop.Reason {
 	return drop.None
 }
 
-// part makes the part that carries the payload bytes from up to to: lengths, Identification, sequence number, flags and
-// checksums are its own, as the kernel cuts a super-packet.
+// part returns the part with the payload bytes in the given range. It has its own lengths, Identification, sequence
+// number, flags and checksums, as if the kernel had segmented the super-packet.
 func (l *long) part(from, to int) packet.Frame {
 	begin := l.payload + from - l.ip - l.tcp
 	b := l.data[begin : l.payload+to : l.payload+to]

@@ -11,18 +11,18 @@ import (
 // often at most.
 const (
 	lossWindow = 10 * time.Second
-	lossShare  = 100 // one in so many
+	lossShare  = 100 // a loss of 1/lossShare is logged
 	lossEvery  = time.Hour
 )
 
-// loss compares what the kernel could not hand over with what arrived. It belongs to the goroutine that maintains.
+// loss compares the packets that the kernel dropped with those that arrived. Only the maintenance goroutine uses it.
 type loss struct {
-	start         time.Duration // of the window; 0: there is none yet
-	lost, arrived uint64        // at its start
+	start         time.Duration // start of the window; 0: none yet
+	lost, arrived uint64        // counters at its start
 	logged        time.Duration // 0: never
 }
 
-// check logs the advice at the end of a window in which more than one in a hundred packets was lost.
+// check logs the advice at the end of a window with a loss of more than 1 %.
 func (l *loss) check(g *Gateway, now time.Duration) {
 	if g.upkeep.ringAdvice == "" || l.start != 0 && now-l.start < lossWindow {
 		return
@@ -38,7 +38,7 @@ func (l *loss) check(g *Gateway, now time.Duration) {
 	g.upkeep.log.Warn(g.upkeep.ringAdvice, "lost", newLost, "of", newArrived, "within", lossWindow)
 }
 
-// arrived counts the packets that have come in, as they came: a super-packet is one.
+// arrived counts received packets; a super-packet counts once.
 func (g *Gateway) arrived() (n uint64) {
 	for _, d := range []metrics.Direction{metrics.From6To4, metrics.From4To6, metrics.Hairpin} {
 		packets, _ := g.Counters.Traffic(d)

@@ -8,13 +8,13 @@ import (
 	"nat64d/ops/metrics"
 )
 
-// TestALossyRingIsLoggedOnceAnHour has each ten seconds lose one in fifty packets, except for those that lose just one in a
+// TestRingLossIsLoggedOnceAnHour has each ten seconds lose one in fifty packets, except for those that lose just one in a
 // hundred.
-func TestALossyRingIsLoggedOnceAnHour(t *testing.T) {
+func TestRingLossIsLoggedOnceAnHour(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		advice string
-		each   uint64 // 10 s, of 1000 packets
+		each   uint64 // loss per 1000 packets in 10 s
 		want   int
 	}{{"switch it on", 20, 2}, {"switch it on", 10, 0}, {"", 20, 0}} {
 		g, log := watched(t, func(o *Options) { o.RingAdvice = c.advice })

@@ -5,14 +5,14 @@ import (
 	"sync/atomic"
 )
 
-// mailbox hands what the sweep has found to the worker that sends on the side concerned.
+// mailbox passes results of the sweep to the worker that sends on the side concerned.
 type mailbox[T any] struct {
 	mu      sync.Mutex
 	waiting []T
 	any     atomic.Bool
 }
 
-// maxMail is how many may wait: more connections than that fall silent in one sweep only after an outage.
+// maxMail limits the pending entries: only after an outage do more connections become idle in one sweep.
 const maxMail = 1024
 
 func (m *mailbox[T]) put(t T) {
@@ -24,7 +24,7 @@ func (m *mailbox[T]) put(t T) {
 	}
 }
 
-// take moves what waits into the worker's own slice.
+// take moves the entries to the worker's own slice.
 func (m *mailbox[T]) take(into []T) []T {
 	m.mu.Lock()
 	defer m.mu.Unlock()

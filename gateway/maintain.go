@@ -13,7 +13,7 @@ const (
 	sweepBudget = 4096
 )
 
-// maintain frees what has expired and says what an operator has to know of limits.
+// maintain frees expired entries and logs when limits are approached or reached.
 func (g *Gateway) maintain(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()

@@ -13,20 +13,20 @@ type outage struct {
 	log *slog.Logger // with the side
 
 	mu      sync.Mutex
-	missing int    // ports to receive from that have been lost and not been opened again
+	missing int    // number of receiving ports that have failed and are not open again
 	why     string // the error logged last for a port that could not be opened
 }
 
-// lost notes that a port to receive from has failed.
+// lost records the failure of a receiving port.
 func (o *outage) lost(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.missing++; o.missing == 1 {
-		o.log.Warn("lost the NIC: waiting for it to come back", "error", err)
+		o.log.Warn("lost the NIC, waiting for it", "error", err)
 	}
 }
 
-// stalled notes that a port to receive from has been given up though its NIC is there.
+// stalled records that a receiving port was closed although its NIC exists.
 func (o *outage) stalled() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -39,7 +39,7 @@ func (o *outage) found() (whole bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.missing == 0 {
-		return false // it had never been open
+		return false // it was never open before
 	}
 	if o.missing--; o.missing > 0 {
 		return false

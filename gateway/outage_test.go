@@ -18,7 +18,7 @@ import (
 func TestOutageIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	first, second := errors.New("first"), errors.New("second")
-	answers := []error{nil, nil, first, first, second, nil, nil} // of opening the ports to receive from
+	answers := []error{nil, nil, first, first, second, nil, nil} // results of opening the receiving ports
 	var said bytes.Buffer
 	g := stillWith(t, func(o *Options) {
 		o.Workers, o.Log = 2, slog.New(slog.NewTextHandler(&said, nil))
@@ -50,7 +50,7 @@ func TestOutageIsLoggedOnce(t *testing.T) {
 	}
 }
 
-// stuck is a port that hands nothing over and loses a packet each time it is asked how many it has lost.
+// stuck is a port that delivers nothing and loses a packet each time its counters are read.
 type stuck struct {
 	nowhere
 	lost   packet.Drops
@@ -68,7 +68,7 @@ func (p *stuck) Drops() packet.Drops {
 
 func (p *stuck) Close() error { p.closed++; return nil }
 
-// TestStalledPortIsReopened lets a port lose packets while it hands none over, and then while it does.
+// A port that loses packets is opened again if it delivers none, but not if it delivers some.
 func TestStalledPortIsReopened(t *testing.T) {
 	t.Parallel()
 	var said bytes.Buffer

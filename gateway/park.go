@@ -10,14 +10,14 @@ import (
 )
 
 const (
-	// parkTime is how long a packet waits. The kernel gives up after three seconds; a little more lets it say so.
+	// parkTime is how long a packet waits: slightly longer than the three seconds after which the kernel gives up.
 	parkTime = 4 * time.Second
-	// askEvery is how often the routes are asked for what packets wait for: they answer so many questions of a client at a
-	// time and leave the others.
+	// askEvery is the interval of requests for the next hops that packets wait for. The routes process a limited
+	// number of requests per client at a time and ignore the others.
 	askEvery = 100 * time.Millisecond
 )
 
-// park keeps a copy of a packet until the next hop of y is known, on behalf of its sender.
+// park stores a copy of a packet until the next hop of y is known, on behalf of its sender.
 func (w *worker) park(p *inflight, y way) drop.Reason {
 	until := p.until
 	if until == 0 {
@@ -43,7 +43,7 @@ func (w *worker) park(p *inflight, y way) drop.Reason {
 	return drop.None
 }
 
-// sender returns the client or host that has sent a packet.
+// sender returns the client or host that sent a packet.
 func (w *worker) sender(p *inflight) packet.Client {
 	if data := p.arrived.Data; data[0]>>4 == 6 {
 		return w.client(*packet.IPv6(data).Src())
@@ -52,7 +52,7 @@ func (w *worker) sender(p *inflight) packet.Client {
 	return packet.Client{Addr: a, Prefix: a}
 }
 
-// client returns an IPv6 address as one on whose behalf next hops are resolved.
+// client returns the client that an IPv6 address belongs to, for the resolution of next hops.
 func (w *worker) client(a packet.Addr6) packet.Client {
 	return packet.Client{Addr: a, Prefix: packet.Mask6(a, w.conf.clientBits)}
 }
@@ -63,8 +63,8 @@ func (w *worker) behind() bool {
 	return w.parked.len() > 0 && w.parked.routes != w.g.routes.Generation()
 }
 
-// ready takes the packets from the parking that need not wait any longer, in the order in which they came: those whose next hop has
-// become known, and those that have waited too long. It asks the routes for what the others wait for.
+// ready removes the packets that need not wait any longer, in order of arrival: those whose next hop is known, and
+// those that have waited too long. It requests the next hops of the others.
 func (w *worker) ready() (list []parkedFrame) {
 	q, generation := &w.parked, w.g.routes.Generation()
 	changed := generation != q.routes
@@ -103,7 +103,7 @@ func (w *worker) unknown(y *way) (pending bool) {
 	return pending
 }
 
-// ask has the next hop of a way looked for.
+// ask requests the next hop of a way.
 func (w *worker) ask(y *way) {
 	if y.side == V6 {
 		w.g.routes.Resolve6(y.six, y.client)
@@ -112,8 +112,8 @@ func (w *worker) ask(y *way) {
 	}
 }
 
-// hop6 and hop4 return the next hop of p's translation, or of an answer to p. They have its link address resolved if that is not
-// known, and again if the next hop did not answer the last time. wait means that the packet has to be parked.
+// hop6 and hop4 return the next hop of p's translation, or of a reply to p. They request its link address if it is
+// unknown or the next hop did not answer. wait means that the packet must be parked.
 func (w *worker) hop6(p *inflight, f *packet.Selector6) (h packet.Hop, wait bool, r drop.Reason) {
 	h, wait, r = w.out.Hop6(f)
 	if wait || r == drop.Neighbour {

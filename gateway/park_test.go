@@ -12,7 +12,7 @@ import (
 	"nat64d/packet"
 )
 
-// awaking routes know a next hop from the second question on, or from when that is before the first packet's end.
+// awaking routes know a next hop from the second query on, or from one before the first packet ends.
 type awaking struct {
 	onLink
 	asked, generation *atomic.Uint64
@@ -42,7 +42,7 @@ func (r *recorder) Send(out []packet.Out) (int, error) {
 	return 0, nil
 }
 
-// A next hop that becomes known within a batch lets no packet overtake those that have waited for it.
+// If a next hop becomes known within a batch, later packets do not overtake those that waited.
 func TestParkedPacketsAreNotOvertaken(t *testing.T) {
 	out := &recorder{}
 	g := stillWith(t, func(o *Options) {
@@ -63,7 +63,7 @@ func TestParkedPacketsAreNotOvertaken(t *testing.T) {
 	}
 }
 
-// unknown routes change all the time, but not for the next hop that is asked for.
+// unknown routes change all the time, but the requested next hop stays unknown.
 type unknown struct {
 	onLink
 	generation *atomic.Uint64
@@ -75,8 +75,8 @@ func (unknown) Hop4(*packet.Selector4) (packet.Hop, bool, drop.Reason) {
 	return packet.Hop{}, true, drop.None
 }
 
-// TestAPacketThatWaitsIsCountedOnce, however often it is looked at again.
-func TestAPacketThatWaitsIsCountedOnce(t *testing.T) {
+// A waiting packet is counted once, however often it is checked.
+func TestWaitingPacketIsCountedOnce(t *testing.T) {
 	t.Parallel()
 	g := stillWith(t, func(o *Options) {
 		u := unknown{generation: new(atomic.Uint64)}
@@ -100,7 +100,7 @@ func parkedOf(client, destination, name byte) parkedFrame {
 	}
 }
 
-// names returns the names of the packets that wait, in order, and empties the parking.
+// names returns the names of the waiting packets in order, and empties the parking.
 func (p *parking) names() (list []byte) {
 	for n := p.oldest(); n != 0; n = p.oldest() {
 		list = append(list, p.take(n).frame.Data[0])
@@ -108,7 +108,7 @@ func (p *parking) names() (list []byte) {
 	return list
 }
 
-func TestParkingSharesItsRoom(t *testing.T) {
+func TestParkingLimitsShares(t *testing.T) {
 	t.Parallel()
 	share, few := maxParked/parkedParts[ofDestination], maxParked/parkedParts[ofAddress]
 	var p parking
@@ -134,8 +134,8 @@ func TestParkingSharesItsRoom(t *testing.T) {
 	}
 }
 
-// A client that floods a destination displaces its own packets there, and no one else's first.
-func TestParkingLeavesOthersAtADestination(t *testing.T) {
+// A client that floods a destination first displaces its own packets there.
+func TestParkingEvictsOwnPacketsFirst(t *testing.T) {
 	t.Parallel()
 	var p parking
 	p.add(parkedOf(1, 1, 'a'))

@@ -7,18 +7,18 @@ import (
 	"nat64d/packet"
 )
 
-// Bounds of the packets that wait for a next hop's link address, of each worker: our own choices. One client and one
-// destination may have an eighth each, and one address of a client a quarter of that, so that neither a scan of unused
-// addresses nor a flood to a dead host takes the room of others.
+// Limits per worker of the packets that wait for a next hop's link address: our own choices. A client and a
+// destination may each have an eighth, and an address of a client a quarter of that, so that neither a scan of unused
+// addresses nor a flood to a dead host displaces the packets of others.
 const (
 	maxParked      = 2048
 	maxParkedBytes = 8 << 20
 )
 
-// parkedParts are the shares of these bounds, as divisors.
+// parkedParts are the shares of these limits, as divisors.
 var parkedParts = [shares]int{ofAll: 1, ofDestination: 8, ofPrefix: 8, ofAddress: 32}
 
-// way is a look-up that has no answer yet: a packet of flow six or four that leaves on a side, on behalf of a client.
+// way is a look-up without a result: a packet of flow six or four that leaves on a side, on behalf of a client.
 type way struct {
 	side   Side
 	six    packet.Selector6
@@ -26,7 +26,7 @@ type way struct {
 	client packet.Client
 }
 
-// destination returns where the packet goes.
+// destination returns the destination of the packet.
 func (y *way) destination() packet.Addr6 {
 	if y.side == V6 {
 		return y.six.Dst
@@ -39,7 +39,7 @@ func mapped4(a packet.Addr4) packet.Addr6 {
 	return packet.Addr6{10: 0xff, 11: 0xff, 12: a[0], 13: a[1], 14: a[2], 15: a[3]}
 }
 
-// parkedFrame is a copy of a received packet. It stands in the queues of three shares.
+// parkedFrame is a copy of a received packet. It is in the queues of three shares.
 type parkedFrame struct {
 	frame packet.Frame
 	whole fragment.Whole // the fragments that it was reassembled from; its Data are the frame's
@@ -58,7 +58,7 @@ const (
 	shares
 )
 
-// shareKey names a share: that of all has the zero address.
+// shareKey identifies a share; the total share has the zero address.
 type shareKey struct {
 	kind int
 	addr packet.Addr6
@@ -73,13 +73,13 @@ func (y *way) shares() [shares]shareKey {
 	}
 }
 
-// share is the packets of a client, to a destination or of all, by arrival. Packets are named by their slots.
+// share is a queue of the packets of a client, to a destination, or of all. It contains the indexes of their slots.
 type share struct {
 	oldest, newest int
 	packets, bytes int
 }
 
-// full reports whether there is no room for one more packet of that size.
+// full reports whether a packet of that size would exceed the share.
 func (s *share) full(kind, size int) bool {
 	part := parkedParts[kind]
 	return s.packets >= maxParked/part || s.packets > 0 && s.bytes+size > maxParkedBytes/part
@@ -91,8 +91,8 @@ type parking struct {
 	slots  []parkedFrame // slot 0 is not used
 	free   []int
 	shares map[shareKey]*share
-	routes uint64        // the generation of the routes when the packets were last looked at
-	asked  time.Duration // when the routes were last asked for what the packets wait for
+	routes uint64        // the generation of the routes at the last check of the packets
+	asked  time.Duration // when the next hops were last requested
 }
 
 func (p *parking) len() int {
@@ -102,7 +102,7 @@ func (p *parking) len() int {
 	return 0
 }
 
-// oldest returns the slot of the packet that came first; 0 if none waits.
+// oldest returns the slot of the packet that arrived first, or 0.
 func (p *parking) oldest() int {
 	if s := p.shares[shareKey{}]; s != nil {
 		return s.oldest
@@ -146,7 +146,7 @@ func (p *parking) victim(s *share, kind int, client packet.Addr6) int {
 	return s.oldest
 }
 
-// slot returns one that is free.
+// slot returns a free slot.
 func (p *parking) slot() int {
 	if n := len(p.free); n > 0 {
 		slot := p.free[n-1]
@@ -172,7 +172,7 @@ func (p *parking) share(key shareKey) *share {
 	return s
 }
 
-// push makes the packet in slot n the newest of s.
+// push adds the packet in slot n to the end of s.
 func (p *parking) push(s *share, kind, n int) {
 	e := &p.slots[n]
 	e.in[kind] = s
@@ -187,7 +187,7 @@ func (p *parking) push(s *share, kind, n int) {
 	s.bytes += len(e.frame.Data)
 }
 
-// take returns the packet in slot n, which no longer waits.
+// take removes and returns the packet in slot n.
 func (p *parking) take(n int) parkedFrame {
 	f := p.slots[n]
 	keys := f.way.shares()

@@ -9,7 +9,7 @@ import (
 	"nat64d/session"
 )
 
-// take takes a packet through the gateway, and once more when it has been reassembled and when it hairpins.
+// take processes a packet, and again after reassembly or for the second half of a hairpin.
 func (w *worker) take(p *inflight) (r drop.Reason) {
 	for p.again = true; p.again; {
 		p.again = false
@@ -29,7 +29,7 @@ func (w *worker) take(p *inflight) (r drop.Reason) {
 	return r
 }
 
-// from6 takes one IPv6 packet through RFC 6146 section 3.
+// from6 processes one IPv6 packet by RFC 6146 section 3.
 func (w *worker) from6(p *inflight) drop.Reason {
 	v := &p.view
 	if r := v.Parse6(p.frame.Data); r != drop.None {
@@ -42,7 +42,7 @@ func (w *worker) from6(p *inflight) drop.Reason {
 	if w.conf.bypassed(v.IP6().Dst()) {
 		return drop.Bypassed
 	}
-	bad := v.Headers6() // before any refusal: an error is never answered, wherever its headers hide it
+	bad := v.Headers6() // before any refusal, because an error is never answered, whatever headers precede it
 	if r := w.check6(v, bad); r != drop.None {
 		return w.refuse6(p, r, 0)
 	}
@@ -86,7 +86,7 @@ func (w *worker) from6(p *inflight) drop.Reason {
 	return w.leave4(p, o)
 }
 
-// from4 takes one IPv4 packet through RFC 6146 section 3.
+// from4 processes one IPv4 packet by RFC 6146 section 3.
 func (w *worker) from4(p *inflight) drop.Reason {
 	v := &p.view
 	if r := v.Parse4(p.frame.Data); r != drop.None {
@@ -135,8 +135,8 @@ func (w *worker) from4(p *inflight) drop.Reason {
 	return w.leave6(p, o)
 }
 
-// errorFrom6 takes an ICMPv6 error of an IPv6 node to the IPv4 host that sent the quoted packet. It creates and refreshes no
-// state (RFC 6146 section 3.5).
+// errorFrom6 translates an ICMPv6 error of an IPv6 node for the IPv4 host that sent the quoted packet. It neither
+// creates nor refreshes state (RFC 6146 section 3.5).
 func (w *worker) errorFrom6(p *inflight, pref uint8) drop.Reason {
 	var m message
 	if r := m.read6(&p.view, p.frame.Offload); r != drop.None {
@@ -159,7 +159,8 @@ func (w *worker) errorFrom6(p *inflight, pref uint8) drop.Reason {
 	return w.leave4(p, o)
 }
 
-// errorFrom4 takes an ICMP error from the IPv4 network to the client that sent the quoted packet, as errorFrom6 does.
+// errorFrom4 translates an ICMP error from the IPv4 network for the client that sent the quoted packet, as errorFrom6
+// does.
 func (w *worker) errorFrom4(p *inflight) drop.Reason {
 	var m message
 	bad := m.read4(&p.view, p.frame.Offload)

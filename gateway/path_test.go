@@ -18,7 +18,7 @@ import (
 	"nat64d/xlat"
 )
 
-// nowhere is a port that swallows everything, and counts it.
+// nowhere is a port that discards and counts packets.
 type nowhere struct{ sent int }
 
 func (*nowhere) Receive([]packet.Frame, time.Duration) (int, error) { return 0, nil }
@@ -27,7 +27,7 @@ func (n *nowhere) Send(out []packet.Out) (int, error)               { n.sent += 
 func (*nowhere) Drops() packet.Drops                                { return packet.Drops{} }
 func (*nowhere) Close() error                                       { return nil }
 
-// onLink answers that every destination is one hop away.
+// onLink routes have every destination one hop away.
 type onLink struct{}
 
 func (onLink) Hop6(*packet.Selector6) (packet.Hop, bool, drop.Reason) {
@@ -45,10 +45,10 @@ func (onLink) Local4(packet.Addr4) bool                  { return false }
 func (onLink) Source6(packet.Addr6) (packet.Addr6, bool) { return packet.Addr6{}, false }
 func (onLink) Source4(packet.Addr4) (packet.Addr4, bool) { return packet.Addr4{}, false }
 
-// still is a gateway that is not running: its workers are driven by the test.
+// still returns a gateway that is not running; the test drives its workers.
 func still(t testing.TB) *Gateway { return stillWith(t, func(*Options) {}) }
 
-// stillWith is still with options of the test's own.
+// stillWith is still with modified options.
 func stillWith(t testing.TB, change func(*Options)) *Gateway {
 	prefix, _ := pool6.ParsePrefix("64:ff9b::/96")
 	pool := pool4.New([16]byte{})
@@ -89,11 +89,11 @@ func udp6(port uint16) []byte {
 	binary.BigEndian.PutUint16(u, port)
 	binary.BigEndian.PutUint16(u[2:], 53)
 	binary.BigEndian.PutUint16(u[4:], uint16(len(u)))
-	u[6] = 1 // some checksum: it is carried over, not verified
+	u[6] = 1 // any checksum: it is updated, not verified
 	return b
 }
 
-// answers returns the IPv4 answers to the packets of clients with the ports 1 to n, once those have been carried.
+// answers returns IPv4 replies to packets of clients with the ports 1 to n, after the gateway has translated those.
 func answers(t testing.TB, g *Gateway, n int) [][]byte {
 	var out [][]byte
 	for i := range n {
@@ -131,11 +131,11 @@ func clients(n int) []packet.Frame {
 	return frames(packets)
 }
 
-func TestForwardingAllocatesNothing(t *testing.T) {
+func TestForwardingDoesNotAllocate(t *testing.T) {
 	forwardingAllocatesNothing(t, still(t))
 }
 
-func TestForwardingByPolicyAllocatesNothing(t *testing.T) {
+func TestForwardingByPolicyDoesNotAllocate(t *testing.T) {
 	forwardingAllocatesNothing(t, stillWith(t, func(o *Options) {
 		everywhere := netip.MustParsePrefix("0.0.0.0/0")
 		o.Config.Bypass = []netip.Prefix{netip.MustParsePrefix("64:ff9b::c633:6480/121")}
@@ -145,8 +145,8 @@ func TestForwardingByPolicyAllocatesNothing(t *testing.T) {
 	}))
 }
 
-// The check of sequence numbers allocates nothing once the windows of the sessions have their memory.
-func TestCheckOfSequenceAllocatesNothing(t *testing.T) {
+// The check of sequence numbers does not allocate once the windows of the sessions have their memory.
+func TestSequenceCheckDoesNotAllocate(t *testing.T) {
 	g := stillWith(t, func(o *Options) { o.Config.Session.CheckSequence = true })
 	syn := frames([][]byte{client([6]byte{0, 1, 1, 7, 9, packet.FlagSYN}, nil)})
 	w := g.workers[V6]
@@ -172,7 +172,7 @@ func forwardingAllocatesNothing(t *testing.T, g *Gateway) {
 	}
 }
 
-func TestRefusingAllocatesNothing(t *testing.T) {
+func TestRefusingDoesNotAllocate(t *testing.T) {
 	g := still(t)
 	b := udp6(1)
 	b[7] = 1 // hop limit
@@ -204,8 +204,8 @@ func BenchmarkFrom4(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/packet")
 }
 
-// BenchmarkManyFlows has each packet come from another one of so many clients, in no order: what is looked up is in no
-// cache. With one packet in a batch nothing is looked up ahead.
+// BenchmarkManyFlows sends each packet from another one of many clients, in random order, so that look-ups miss the
+// cache. With a single packet per batch nothing is prefetched.
 func BenchmarkManyFlows(b *testing.B) {
 	const flows = 1 << 20
 	g := stillWith(b, func(o *Options) {
@@ -244,8 +244,8 @@ func BenchmarkManyFlows(b *testing.B) {
 	}
 }
 
-// Workers share tables and counters, but write no cache line that another one uses for its packets: with a processor each,
-// the second costs the first nothing.
+// Workers share tables and counters, but write no common cache line per packet: with a processor each, the second
+// does not slow down the first.
 func BenchmarkWorkersSideBySide(b *testing.B) {
 	for n := 1; n <= 2; n++ {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {

@@ -21,7 +21,7 @@ func (c *conf) denies(a packet.Addr4) bool {
 		c.denied != nil && c.denied.Contains(netip.AddrFrom4(a))
 }
 
-// hosts returns a table of prefixes, in which an address is found at once however many they are; nil if there are none.
+// hosts returns a table of prefixes with a constant look-up time, or nil if there are none.
 func hosts(ps []netip.Prefix) *bart.Lite {
 	if len(ps) == 0 {
 		return nil
@@ -33,8 +33,9 @@ func hosts(ps []netip.Prefix) *bart.Lite {
 	return t
 }
 
-// bypasses returns a routing table in which the NAT64 prefixes are routes among those that bypass them, so that the
-// longest decides, and of two equal ones the translator's (RFC 7915 section 5.6); nil if nothing is bypassed.
+// bypasses returns a routing table of the NAT64 prefixes and the prefixes that bypass them: the longest match
+// decides, and NAT64 prefixes take precedence over equal ones (RFC 7915 section 5.6). It returns nil if nothing is
+// bypassed.
 func bypasses(c *Config) *bart.Table[bool] {
 	if len(c.Bypass) == 0 {
 		return nil
@@ -63,21 +64,21 @@ func (c *conf) unicast4(a packet.Addr4) bool {
 	return pool6.Unicast4(a) && !slices.Contains(c.Broadcasts, a)
 }
 
-// reports reports whether an IPv4 address can be the source of an ICMP error. One that no router should have may still
-// help to find out what is wrong (RFC 7915 section 4.1), the broadcast address of a subnet included; one that stands for no
-// host anywhere, or for all, is forged.
+// reports reports whether an IPv4 address can be the source of an ICMP error. An address that no router should have
+// may still help to diagnose a problem (RFC 7915 section 4.1), including the broadcast address of a subnet; an
+// address that cannot identify a host is forged.
 func (c *conf) reports(a packet.Addr4) bool {
 	multicast, all := a[0]>>4 == 0xe, packet.Addr4{0xff, 0xff, 0xff, 0xff}
 	return a != (packet.Addr4{}) && !multicast && a != all
 }
 
-// portSpan is a range of ports that all the same IPv4 hosts are denied for.
+// portSpan is a range of ports with the same denied IPv4 hosts.
 type portSpan struct {
 	lo, hi uint16
 	hosts  *bart.Lite
 }
 
-// portSpans cuts rules, whose ports may overlap, into ranges that do not, by protocol and in order.
+// portSpans converts rules with overlapping ports to disjoint ranges, by protocol and in order.
 func portSpans(rules []PortRule) (spans [packet.Protos][]portSpan) {
 	for p := range packet.Protos {
 		var cuts []int // where a range begins

@@ -21,8 +21,8 @@ func rows(n int) (ps []netip.Prefix) {
 	return ps
 }
 
-// TestManyRowsAreOneAnswer: a table of prefixes says what asking each of them would.
-func TestManyRowsAreOneAnswer(t *testing.T) {
+// A table of prefixes gives the same result as a linear search.
+func TestHostsAgreeWithLinearSearch(t *testing.T) {
 	t.Parallel()
 	ps := rows(100)
 	c := conf{denied: hosts(ps)}

@@ -23,7 +23,7 @@ func (w *worker) sendProbes() {
 	}
 }
 
-// sendProbe asks the client of an idle connection whether it still lives: a segment without data, sequence and
+// sendProbe checks whether the client of an idle connection is alive: a segment without data, sequence and
 // acknowledgment numbers 0, only ACK set (RFC 6146 section 3.5.2.2).
 func (w *worker) sendProbe(p *session.Probe) {
 	src := w.conf.prefixes[w.conf.number(p.Prefix)].Embed(p.Remote.Addr)
@@ -32,12 +32,12 @@ func (w *worker) sendProbe(p *session.Probe) {
 	})
 	hop, pending, r := w.out.Hop6(f)
 	switch {
-	case pending: // it is tried again in the next batch, until the neighbour answers or is given up
+	case pending: // retried in the next batch, until the neighbour answers or fails
 		w.g.routes.Resolve6(*f, w.client(p.Client.Addr))
 		w.g.mail.probes.put(*p)
 		return
 	case r != drop.None:
-		return // the session is given up after the transitory timeout, as if the client had not answered
+		return // the session ends after the transitory timeout, as if the client had not answered
 	}
 	o := w.out.Next6()
 	o.Head, o.Payload, o.Offload = o.Head[:packet.Headroom+packet.IPv6Len+packet.TCPLen], nil, packet.Offload{}

@@ -9,15 +9,15 @@ import (
 	"nat64d/packet"
 )
 
-// limiter bounds the errors of both families. Its hashes have a secret, or one client could choose an address that shares
-// the tokens of another.
+// limiter limits the errors of both families. Its hashes are keyed, so that a client cannot choose an address that
+// shares the tokens of another.
 type limiter struct {
 	to6, to4 icmp.Limiter
 	secret   maphash.Seed
 }
 
-// refuse6 tells the sender of an IPv6 packet why it is not forwarded, if an ICMPv6 error is due for r, and returns r.
-// rest is the error's second word: the MTU of a Packet Too Big.
+// refuse6 sends the ICMPv6 error for r, if there is one, to the sender of an IPv6 packet, and returns r. rest is the
+// second word of the error: the MTU of a Packet Too Big.
 func (w *worker) refuse6(p *inflight, r drop.Reason, rest uint32) drop.Reason {
 	if r == drop.RoutingHeader {
 		rest = uint32(p.view.Routing)
@@ -28,8 +28,8 @@ func (w *worker) refuse6(p *inflight, r drop.Reason, rest uint32) drop.Reason {
 	return r
 }
 
-// tell6 answers an IPv6 packet that is refused for r with a, if it may be answered. If the link address of its sender is still being
-// resolved, it does not answer, and returns the selector of the answer.
+// tell6 sends the error a to the sender of an IPv6 packet that is refused for r, if that is permitted. If the link
+// address of the sender is still being resolved, it sends nothing and returns the selector of the error.
 func (w *worker) tell6(p *inflight, r drop.Reason, a drop.Answer, rest uint32) (wait *packet.Selector6) {
 	v := &p.view
 	if a == (drop.Answer{}) || !w.answers(r) || !icmp.Answerable6(v) {
@@ -65,7 +65,7 @@ func (w *worker) refuse4(p *inflight, r drop.Reason, rest uint32) drop.Reason {
 	return r
 }
 
-// answers reports whether the administrator would have an error sent for r.
+// answers reports whether the configuration enables an error for r.
 func (w *worker) answers(r drop.Reason) bool {
 	c := r.Choice()
 	return c == drop.Always || w.conf.Answers[c]
@@ -83,7 +83,7 @@ func answerTo4(p packet.Proto, r drop.Reason) drop.Answer {
 	return r.Answer4()
 }
 
-// tell4 does for an IPv4 packet what tell6 does for an IPv6 one.
+// tell4 is like tell6, for an IPv4 packet.
 func (w *worker) tell4(p *inflight, r drop.Reason, a drop.Answer, rest uint32) (wait *packet.Selector4) {
 	v := &p.view
 	if a == (drop.Answer{}) || !w.answers(r) || !icmp.Answerable4(v) {
@@ -106,8 +106,8 @@ func (w *worker) tell4(p *inflight, r drop.Reason, a drop.Answer, rest uint32) (
 	return nil
 }
 
-// refuseLater keeps a packet, to be refused once more when y, the way to its sender, is known. If it has waited too long, it is
-// refused for r without an answer.
+// refuseLater parks a packet, to refuse it again when y, the way to its sender, is known. A packet that has waited
+// too long is refused for r without an error.
 func (w *worker) refuseLater(p *inflight, y way, r drop.Reason) drop.Reason {
 	if w.park(p, y) == drop.None {
 		return drop.None
@@ -115,8 +115,8 @@ func (w *worker) refuseLater(p *inflight, y way, r drop.Reason) drop.Reason {
 	return r
 }
 
-// withheld reports whether an error about the packet in v to dst, which is due for r, must not be sent, and counts why:
-// there is no way to its receiver, or enough has been sent there.
+// withheld reports whether the error for r about the packet in v must not be sent to dst, and counts the reason: dst
+// is unreachable, or a rate limit is reached.
 func (w *worker) withheld(reachable bool, l *icmp.Limiter, r drop.Reason, v *packet.View, dst []byte) bool {
 	if !reachable {
 		w.count.Happened(metrics.ErrorNoSource)
@@ -142,11 +142,11 @@ func first(transport []byte) []byte { return transport[:min(len(transport), 8)] 
 
 func (l *limiter) hash(b []byte) uint32 { return uint32(maphash.Bytes(l.secret, b)) }
 
-// refuseTurned refuses a packet that hairpins, as the IPv6 packet that it came as.
+// refuseTurned refuses a hairpinned packet in its original IPv6 form.
 func (w *worker) refuseTurned(p *inflight, r drop.Reason, rest uint32) drop.Reason {
 	six := inflight{arrived: p.arrived, frame: p.arrived, whole: p.whole, until: p.until}
 	if six.view.Parse6(six.frame.Data) != drop.None || six.view.Extensions6() != drop.None {
-		return r // it has passed both when it came
+		return r // both were checked when it arrived
 	}
 	if r == drop.TooBig {
 		rest += packet.IPv6Len - packet.IPv4Len
@@ -173,11 +173,11 @@ func (w *worker) refuseSYNs() {
 	}
 }
 
-// refuseSYN answers a stored SYN, which has been parsed when it came, and may be cut.
+// refuseSYN answers a stored SYN, which was parsed when it arrived, and may be truncated.
 func (w *worker) refuseSYN(syn []byte) (pending bool) {
 	p := newInflight(packet.Frame{Data: syn})
 	p.view = packet.View{Data: syn, Number: packet.NumTCP, L4: packet.IPv4Len}
-	if syn[0]>>4 == 6 { // it had turned: its sender is a client
+	if syn[0]>>4 == 6 { // hairpinned: its sender is a client
 		p.view.L4 = packet.IPv6Len
 		return w.tell6(&p, drop.StoredSYN, portUnreachable6, 0) != nil
 	}
@@ -203,7 +203,7 @@ func (w *worker) source4(dst packet.Addr4) (packet.Addr4, bool) {
 	return w.g.routes.Source4(dst)
 }
 
-// own6 and own4 return the selectors of ICMP errors of the gateway's own.
+// own6 and own4 return the selectors of ICMP errors that the gateway originates.
 func own6(src, dst packet.Addr6, a drop.Answer) packet.Selector6 {
 	return packet.Selector6{Src: src, Dst: dst, SrcPort: uint16(a.Type), DstPort: uint16(a.Code), Proto: packet.NumICMPv6, Origin: packet.FromHost}
 }

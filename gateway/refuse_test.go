@@ -13,7 +13,7 @@ import (
 	"nat64d/synstore"
 )
 
-// flapping routes know the neighbours in every other answer only, beginning with yes or no.
+// flapping routes know the neighbours in every other answer.
 type flapping struct {
 	home
 	known *bool
@@ -31,7 +31,7 @@ func (f flapping) Hop6(*packet.Selector6) (packet.Hop, bool, drop.Reason) {
 
 // A stored SYN is answered once and nothing else is parked for it, when its sender's link address is lost and found
 // between any two look-ups.
-func TestStoredSYNIsAnsweredWhileItsNeighbourFlaps(t *testing.T) {
+func TestStoredSYNWithFlappingNeighbour(t *testing.T) {
 	for _, turned := range []bool{false, true} {
 		for _, known := range []bool{false, true} {
 			var sent []caught
@@ -78,7 +78,7 @@ func synTo4(src, dst packet.Addr4) []byte {
 	return b
 }
 
-// FuzzAnswerable looks for packets that are ICMP errors, behind whatever headers, and might be answered.
+// FuzzAnswerable searches for ICMP errors, after any headers, that would be answered.
 func FuzzAnswerable(f *testing.F) {
 	f.Add(client([6]byte{2, 1, 0, 7, 9, 64}, nil))
 	f.Add(synTo4(packet.Addr4{198, 51, 100, 20}, packet.Addr4{192, 0, 2, 1}))
@@ -122,7 +122,7 @@ func TestAnswerToUnboundDependsOnProtocol(t *testing.T) {
 	}
 }
 
-// errorsOf returns the packets that a gateway sends for one whose hop limit is spent, on either side.
+// errorsOf returns the packets that a gateway sends for a packet with an exceeded hop limit, on either side.
 func errorsOf(t *testing.T, change func(*Options)) (sent []caught) {
 	t.Helper()
 	g := stillWith(t, func(o *Options) {
@@ -142,7 +142,7 @@ func errorsOf(t *testing.T, change func(*Options)) (sent []caught) {
 
 // ICMP errors come from the configured address, or else from the one that the host's routes choose, and without one there is
 // none.
-func TestErrorsHaveTheConfiguredSource(t *testing.T) {
+func TestErrorSourceAddress(t *testing.T) {
 	own6, own4 := packet.Addr6{0x20, 1, 0xd, 0xb8, 15: 77}, packet.Addr4{192, 0, 2, 77}
 	home6, _ := home{}.Source6(packet.Addr6{})
 	home4, _ := home{}.Source4(packet.Addr4{})
@@ -171,8 +171,8 @@ func TestErrorsHaveTheConfiguredSource(t *testing.T) {
 	}
 }
 
-// A refusal waits for the link address of the packet's sender, and is counted, without an answer, when it has waited too long.
-func TestRefusalWaitsForItsSendersLinkAddress(t *testing.T) {
+// A refusal waits for the link address of the packet's sender, and is counted without an error after too long a wait.
+func TestRefusalWaitsForLinkAddress(t *testing.T) {
 	var sent []caught
 	now, woken := time.Duration(1), new(atomic.Bool)
 	g := stillWith(t, func(o *Options) {
@@ -201,7 +201,7 @@ func TestRefusalWaitsForItsSendersLinkAddress(t *testing.T) {
 	}
 }
 
-// narrow routes carry less in IPv6 than a client sends.
+// narrow routes have a smaller MTU in IPv6 than a client sends.
 type narrow struct{ home }
 
 func (narrow) Hop6(*packet.Selector6) (packet.Hop, bool, drop.Reason) {
@@ -210,7 +210,7 @@ func (narrow) Hop6(*packet.Selector6) (packet.Hop, bool, drop.Reason) {
 
 // A Packet Too Big about a packet that hairpins has the MTU of the link to the other client: what the sender's IPv6 packet may
 // measure, not what its IPv4 form may.
-func TestPacketTooBigOfAHairpinHasTheIPv6MTU(t *testing.T) {
+func TestPacketTooBigForHairpinReportsIPv6MTU(t *testing.T) {
 	var sent []caught
 	g := stillWith(t, func(o *Options) {
 		o.Routes, o.Hops = home{}, func() Hops { return narrow{} }

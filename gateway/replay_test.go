@@ -32,7 +32,7 @@ func (a asleep) Hop4(*packet.Selector4) (packet.Hop, bool, drop.Reason) {
 	return packet.Hop{MTU: 1500}, !a.woken.Load(), drop.None
 }
 
-// tape is a port that keeps what is sent, with its metadata.
+// tape is a port that records sent packets with their metadata.
 type tape struct {
 	nowhere
 	outs []packet.Out
@@ -41,7 +41,7 @@ type tape struct {
 func (r *tape) Send(out []packet.Out) (int, error) {
 	for _, o := range out {
 		ip := slices.Concat(o.Head[packet.Headroom:], o.Payload)
-		if ip[0]>>4 == 4 { // the Identification, and with it the checksum, differs from gateway to gateway
+		if ip[0]>>4 == 4 { // the Identification, and with it the checksum, differs between gateways
 			clear(ip[4:6])
 			clear(ip[10:12])
 		}
@@ -50,8 +50,8 @@ func (r *tape) Send(out []packet.Out) (int, error) {
 	return 0, nil
 }
 
-// halfDone are packets of the client 2001:db8::8 or to it whose transport checksum, or that of a packet inside, is left to
-// the NIC.
+// halfDone returns packets from or to the client 2001:db8::8 whose transport checksum, or that of a tunnelled packet,
+// is left to the NIC.
 func halfDone(mapped packet.Endpoint4) map[string]struct {
 	side  Side
 	frame packet.Frame
@@ -100,8 +100,8 @@ func halfDone(mapped packet.Endpoint4) map[string]struct {
 	}
 }
 
-// A packet that has waited for a link address leaves as one that has not, and is not changed while it waits.
-func TestParkedPacketsAreReplayedAsTheyArrived(t *testing.T) {
+// A packet that has waited for a link address is sent like one that has not, and is not changed while it waits.
+func TestParkedPacketsAreSentUnchanged(t *testing.T) {
 	run := func(name string, wait bool) []packet.Out {
 		out, woken := &tape{}, new(atomic.Bool)
 		woken.Store(true)
@@ -144,8 +144,8 @@ func TestParkedPacketsAreReplayedAsTheyArrived(t *testing.T) {
 	}
 }
 
-// A checksum inside a datagram without one of its own is in the sum that the datagram gets.
-func TestTunnelWithoutChecksumGetsAGoodOne(t *testing.T) {
+// The checksum computed for a datagram without one covers a completed tunnelled checksum.
+func TestTunnelWithoutChecksum(t *testing.T) {
 	var all []caught
 	g := stillWith(t, func(o *Options) {
 		o.Open = func(s Side, _ bool) (Port, error) { return &catch{side: s, all: &all}, nil }

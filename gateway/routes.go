@@ -5,13 +5,13 @@ import (
 	"nat64d/packet"
 )
 
-// Routes knows the host's routes, neighbours and addresses; it is implemented by nexthop.Table. All methods are for any
-// number of goroutines.
+// Routes are the host's routes, neighbours and addresses; nexthop.Table implements it. All methods are safe for
+// concurrent use.
 type Routes interface {
-	// Generation grows with every change that can alter an answer of Hops.
+	// Generation increases with every change that can alter an answer of Hops.
 	Generation() uint64
-	// Resolve6 and Resolve4 make the next hop's link address known, some time after they have returned. How much is
-	// looked for at a time on behalf of one client is bounded: ask again for what stays unknown.
+	// Resolve6 and Resolve4 request the next hop's link address, which becomes known later. The number of concurrent
+	// searches per client is limited: repeat the request while it stays unknown.
 	Resolve6(f packet.Selector6, client packet.Client)
 	Resolve4(f packet.Selector4, client packet.Client)
 	// Local4 reports whether an IPv4 address is the host's own.
@@ -21,8 +21,8 @@ type Routes interface {
 	Source4(dst packet.Addr4) (packet.Addr4, bool)
 }
 
-// Hops is one worker's view of Routes, implemented by nexthop.Cache. Pending means that the answer is on its way: ask
-// again when the generation has changed. One goroutine uses it.
+// Hops is one worker's view of Routes; nexthop.Cache implements it. Pending means that the answer is not known yet:
+// query again when the generation has changed. It need not be safe for concurrent use.
 type Hops interface {
 	egress.Hops
 	// ByDestination reports whether the last answer was the same for all flows to the destination.

@@ -27,7 +27,7 @@ type place struct {
 // number returns the number of the worker among those of both sides.
 func (p place) number() int { return int(p.side)*p.of + p.i }
 
-// origin returns where the worker's packets arrive.
+// origin returns the origin of the packets that the worker receives.
 func (p place) origin() packet.Origin {
 	if p.side == V6 {
 		return packet.FromV6

@@ -36,13 +36,13 @@ func (w *worker) verify6(v *packet.View, quotes bool) drop.Reason {
 	case r == drop.NoRoute, r == drop.OtherInterface && check == config.SourceCheckStrict:
 		return drop.UnroutedSource
 	}
-	if w.hops.ByDestination() { // else the answer to another packet may go another way
+	if w.hops.ByDestination() { // otherwise the reply to another packet may take another way
 		*w.verified.at6(src) = *src
 	}
 	return drop.None
 }
 
-// verify4 refuses sources that no host outside can have, and forged ones. A hairpinned packet has one of pool4 by rights.
+// verify4 refuses invalid and forged sources. A hairpinned packet legitimately has a source in pool4.
 func (w *worker) verify4(p *inflight, quotes bool) drop.Reason {
 	v := &p.view
 	src := *v.IP4().Src()
@@ -53,7 +53,7 @@ func (w *worker) verify4(p *inflight, quotes bool) drop.Reason {
 		return drop.SourceInPool4
 	case quotes && !w.conf.reports(src), !quotes && !w.conf.unicast4(src):
 		return drop.Source4
-	case pool6.ClassOf4(src) == pool6.Unusable: // a router's, as 127.0.0.1: reporter replaces it
+	case pool6.ClassOf4(src) == pool6.Unusable: // a router's, such as 127.0.0.1: reporter replaces it
 		return drop.None
 	case !quotes && pool6.ClassOf4(src) == pool6.LinkLocal:
 		return drop.LinkLocal4

@@ -6,10 +6,10 @@ import (
 	"nat64d/session"
 )
 
-const scaleLen = 3 // bytes of the window scale option
+const scaleLen = 3 // length of the window scale option
 
-// state6 and state4 are filtering and updating (RFC 6146 section 3.5). Only where sequence numbers are checked is the TCP
-// header read once more.
+// state6 and state4 implement filtering and updating (RFC 6146 section 3.5). They read the TCP header again only if
+// sequence numbers are checked.
 func (w *worker) state6(p *inflight, f *session.Flow) drop.Reason {
 	v := &p.view
 	q := session.Packet{Event: v.Event, Now: w.tables(), Hint: p.hint}
@@ -30,7 +30,7 @@ func (w *worker) state4(p *inflight, f *session.Flow) drop.Reason {
 	return w.g.Sessions.From4(f, &q)
 }
 
-// segment returns what the check of sequence numbers needs.
+// segment returns the input for the check of sequence numbers.
 func segment(v *packet.View) session.Segment {
 	h := packet.Segment(v.Transport())
 	s := session.Segment{Event: v.Event, Seq: h.Seq(), Len: uint32(len(h) - h.HeaderLen()), Window: h.Window()}

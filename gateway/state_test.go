@@ -7,7 +7,7 @@ import (
 	"nat64d/packet"
 )
 
-// The check of sequence numbers gets the window scale that a SYN offers, wherever the option stands, and none from other
+// The check of sequence numbers gets the window scale of a SYN, at any position of the option, and none from other
 // segments.
 func TestSegmentHasWindowScaleOfSYN(t *testing.T) {
 	t.Parallel()

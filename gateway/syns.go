@@ -21,8 +21,8 @@ func (g *Gateway) sweepSYNs(now time.Duration) (more bool) {
 	return len(all) == sweepBudget
 }
 
-// StoredSYNs returns the stored SYNs as RFC 6146 section 3.5.2.2 sees them: as sessions in state V4_INIT whose client is
-// unknown.
+// StoredSYNs returns the stored SYNs in the terms of RFC 6146 section 3.5.2.2: as sessions in state V4_INIT without a
+// client.
 func (g *Gateway) StoredSYNs() (all []session.Session) {
 	for _, s := range g.SYNs.List(g.clock()) {
 		all = append(all, session.Session{

@@ -6,11 +6,11 @@ import (
 	"nat64d/packet"
 )
 
-// verified holds sources whose packets have passed verify6 or verify4. For most packets the checks then cost one
-// comparison. A worker forgets all sources when something changes that the checks depend on. Both arrays are
-// direct-mapped: a collision only makes the worker check both sources again.
+// verified caches sources that have passed verify6 or verify4. For most packets the checks then cost one comparison.
+// A worker clears it when something changes that the checks depend on. Both arrays are direct-mapped: after a
+// collision both sources are checked again.
 type verified struct {
-	six   [verifiedLen]packet.Addr6 // the zero address is none: no check passes it
+	six   [verifiedLen]packet.Addr6 // the zero address means empty: no check passes it
 	four  [verifiedLen]packet.Addr4
 	since circumstances
 }
@@ -25,7 +25,7 @@ type circumstances struct {
 	pool4  uint64 // the edition of the pool
 }
 
-// refresh forgets the sources if the circumstances are new.
+// refresh clears the cache if the circumstances have changed.
 func (d *verified) refresh(now circumstances) {
 	if d.since != now {
 		*d = verified{since: now}
@@ -44,7 +44,7 @@ func (d *verified) at4(a packet.Addr4) *packet.Addr4 {
 func (d *verified) has6(a *packet.Addr6) bool { return *d.at6(a) == *a && *a != packet.Addr6{} }
 func (d *verified) has4(a packet.Addr4) bool  { return *d.at4(a) == a && a != packet.Addr4{} }
 
-// place64 spreads an address over verifiedLen places.
+// place64 hashes an address to an index below verifiedLen.
 func place64(x uint64) uint64 { return x * 0x9e3779b97f4a7c15 >> 54 }
 
 // The shift of place64 leaves exactly the bits of verifiedLen.

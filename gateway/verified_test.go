@@ -10,7 +10,7 @@ import (
 	"nat64d/pool4"
 )
 
-// changing routes answer with a reason that the test changes.
+// changing routes answer with a reason that the test sets.
 type changing struct {
 	onLink
 	*change
@@ -19,7 +19,7 @@ type changing struct {
 type change struct {
 	generation atomic.Uint64
 	reason     drop.Reason
-	refined    bool // the ways do not depend on the destination alone
+	refined    bool // the ways depend on more than the destination
 }
 
 func (c changing) Generation() uint64  { return c.generation.Load() }
@@ -31,8 +31,8 @@ func (c changing) Hop4(*packet.Selector4) (packet.Hop, bool, drop.Reason) {
 	return packet.Hop{MTU: 1500}, false, c.reason
 }
 
-// Sources that have passed are checked again after a change of the routes, of pool4 and of the configuration, and with
-// every packet where the way of an answer depends on more than the source.
+// Cached sources are checked again after a change of the routes, of pool4 and of the configuration, and for every
+// packet if the way of a reply depends on more than the source.
 func TestSourcesAreCheckedAgainAfterChanges(t *testing.T) {
 	routes := changing{change: new(change)}
 	g := stillWith(t, func(o *Options) {
@@ -96,7 +96,7 @@ func TestSourcesAreCheckedAgainAfterChanges(t *testing.T) {
 	}
 }
 
-// The zero addresses, which an empty cache seems to hold, are refused.
+// The zero addresses, which an empty cache entry contains, are refused.
 func TestUnspecifiedSourcesAreRefused(t *testing.T) {
 	g := still(t)
 	g.workers[V6].batch(clients(1))

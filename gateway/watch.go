@@ -8,22 +8,22 @@ import (
 	"nat64d/packet"
 )
 
-// Our own choices: how often the limits are looked at, and how often each is logged at most. Looking takes the lock of
-// each address of pool4 for a moment.
+// Our own choices: the interval of checks, and the minimum interval of log messages per limit. A check locks each
+// address of pool4 briefly.
 const (
 	watchEvery = time.Second
 	logEvery   = time.Minute
 )
 
-// limit is something that can be full, which an operator wants to know before it is.
+// limit is a limit of which an operator should know before it is reached.
 type limit struct {
 	name    string                       // for the log
-	use     func(*Gateway) (n, most int) // how much is in use, of how much; 0: no limit. nil: refusals say it all
-	refused func(*Gateway) uint64        // counts what was refused for it; nil: another row has that
-	full    string                       // what to log of refusals
+	use     func(*Gateway) (n, most int) // current use and maximum; 0: no limit. nil: only refusals are logged
+	refused func(*Gateway) uint64        // counts refusals because of the limit; nil: another row has that
+	full    string                       // log message for refusals
 }
 
-// limits are those of the gateway as a whole. That clients reach theirs is nothing that an operator must act on.
+// limits are those of the whole gateway. Limits of clients require no action by an operator.
 var limits = [...]limit{
 	{"sessions", (*Gateway).useOfSessions, drops(drop.SessionLimit), "the table of sessions is full: new ones are refused; raise sessions.max"},
 	{"sessions begun from IPv4", (*Gateway).useOfInbound, drops(drop.InboundLimit),
@@ -77,19 +77,19 @@ func (g *Gateway) useOfSYNs() (n, most int) {
 	return g.SYNs.Len(), g.settings.conf.Load().SYNs.Total
 }
 
-// useOfFragments returns the use of the fullest of those that put datagrams together, since each has all of the limit.
+// useOfFragments returns the use of the fullest reassembler, since the limit applies to each.
 func (g *Gateway) useOfFragments() (n, most int) {
 	return g.Counters.FragmentBytes(), g.settings.conf.Load().Fragments.Bytes
 }
 
-// watch is what has been logged of a limit.
+// watch is the state of the messages about a limit.
 type watch struct {
 	warned         bool          // 80 % have been in use ever since that was logged
-	nearAt, fullAt time.Duration // when either was logged last; 0: never
-	refusals       uint64        // how many had been counted when they were
+	nearAt, fullAt time.Duration // when each was last logged; 0: never
+	refusals       uint64        // the number of refusals at that time
 }
 
-// watches are those of all limits. They belong to the goroutine that maintains.
+// watches are the states of all limits. Only the maintenance goroutine uses them.
 type watches struct {
 	of   [len(limits)]watch
 	last time.Duration
@@ -107,7 +107,7 @@ func (ws *watches) check(g *Gateway, now time.Duration) {
 	}
 }
 
-// checkUse logs that 80 % are in use, and then not again before it has been less.
+// checkUse logs when 80 % are in use, and again only after the use was lower.
 func (w *watch) checkUse(g *Gateway, l *limit, now time.Duration) {
 	if l.use == nil {
 		return
@@ -125,7 +125,7 @@ func (w *watch) checkUse(g *Gateway, l *limit, now time.Duration) {
 	g.upkeep.count.Happened(metrics.LimitNear)
 }
 
-// checkRefusals logs how many have been refused since that was logged last.
+// checkRefusals logs the number of refusals since the last message.
 func (w *watch) checkRefusals(g *Gateway, l *limit, now time.Duration) {
 	if l.refused == nil {
 		return
@@ -139,5 +139,5 @@ func (w *watch) checkRefusals(g *Gateway, l *limit, now time.Duration) {
 	w.refusals, w.fullAt = n, now
 }
 
-// rested reports whether something that was logged at that time may be logged again.
+// rested reports whether a message logged at that time may be repeated.
 func rested(at, now time.Duration) bool { return at == 0 || now-at >= logEvery }

@@ -14,7 +14,7 @@ import (
 	"nat64d/session"
 )
 
-// watched is a gateway that does not run, whose log can be read.
+// watched returns a gateway that does not run, and its log.
 func watched(t *testing.T, change func(*Options)) (*Gateway, *bytes.Buffer) {
 	var log bytes.Buffer
 	return stillWith(t, func(o *Options) {
@@ -23,7 +23,7 @@ func watched(t *testing.T, change func(*Options)) (*Gateway, *bytes.Buffer) {
 	}), &log
 }
 
-func TestAFullPoolIsLoggedOnceAMinute(t *testing.T) {
+func TestFullPoolIsLoggedOnceAMinute(t *testing.T) {
 	t.Parallel()
 	g, log := watched(t, func(*Options) {})
 	var ws watches
@@ -42,8 +42,8 @@ func TestAFullPoolIsLoggedOnceAMinute(t *testing.T) {
 	}
 }
 
-// TestALimitIsLoggedAt80Percent fills each limit of ten to seven, eight and ten tenths.
-func TestALimitIsLoggedAt80Percent(t *testing.T) {
+// Each limit of ten is filled to seven, eight and ten.
+func TestLimitIsLoggedAt80Percent(t *testing.T) {
 	t.Parallel()
 	for name, fill := range map[string]func(g *Gateway, i int){
 		"sessions": func(g *Gateway, i int) { // all through one binding
@@ -89,8 +89,8 @@ func TestALimitIsLoggedAt80Percent(t *testing.T) {
 	}
 }
 
-// TestALimitThatComesAndGoesIsLoggedOnceAMinute lets the use of a limit jump around 80 %.
-func TestALimitThatComesAndGoesIsLoggedOnceAMinute(t *testing.T) {
+// The use of a limit alternates around 80 %.
+func TestLimitIsLoggedOnceAMinute(t *testing.T) {
 	t.Parallel()
 	g, log := watched(t, func(o *Options) { o.Config.Fragments.Bytes = 10 })
 	var ws watches

@@ -45,7 +45,7 @@ type worker struct {
 	hairpinBuf  []byte // a hairpinned packet between its two translations
 }
 
-// swept is the memory for what the sweep hands over: to send probes for, and to refuse.
+// swept is the memory for results of the sweep: probes to send, and SYNs to refuse.
 type swept struct {
 	probes []session.Probe
 	syns   []synstore.SYN
@@ -74,9 +74,9 @@ func (w *worker) close() {
 	w.back.close()
 }
 
-// run carries batches until ctx ends. A NIC that vanishes is waited for.
+// run processes batches until ctx is done. It waits for a NIC that was deleted.
 func (w *worker) run(ctx context.Context) error {
-	runtime.LockOSThread() // for good: settle changes the thread, which ends with the goroutine
+	runtime.LockOSThread() // not unlocked: Settle changes the thread, which ends with the goroutine
 	if settle := w.g.settle; settle != nil {
 		settle(w.side, w.i)
 	}
@@ -95,7 +95,7 @@ func (w *worker) run(ctx context.Context) error {
 		}
 		w.in.received = w.in.received || n > 0
 		w.batch(w.in.frames[:n])
-		// A lone packet is never delayed, and neither is a backlog.
+		// Neither a single packet nor a backlog is delayed.
 		w.in.dense = n > 1 && n < len(w.in.frames) && w.conf.Moderation > 0
 	}
 	return nil
@@ -108,8 +108,7 @@ func (w *worker) patience() time.Duration {
 	return idleWait
 }
 
-// batch takes the frames of one Receive through the gateway; one clock reading, one configuration and one transmit
-// serve them all.
+// batch processes the frames of one Receive with one clock reading, one configuration and one transmit.
 func (w *worker) batch(fs []packet.Frame) {
 	w.now = w.g.clock()
 	w.g.epochs.Enter(w.number()) // before the configuration is read: Configure waits for this batch
@@ -143,7 +142,7 @@ func (w *worker) batch(fs []packet.Frame) {
 	w.publish()
 }
 
-// configure takes over a new configuration.
+// configure applies a new configuration.
 func (w *worker) configure(c *conf) {
 	if w.conf == c {
 		return
@@ -152,7 +151,7 @@ func (w *worker) configure(c *conf) {
 	w.reassembler.SetLimits(c.Fragments)
 }
 
-// unpark takes the packets through the gateway once more, from the start, that need not wait any longer.
+// unpark processes packets that need not wait any longer from the start.
 func (w *worker) unpark() {
 	list := w.ready()
 	for i := range list {
@@ -160,11 +159,11 @@ func (w *worker) unpark() {
 		w.one(&inflight{arrived: e.frame, frame: e.frame, whole: e.whole, until: e.until})
 	}
 	if len(list) > 0 {
-		w.out.Flush() // before the memory of the packets is gone
+		w.out.Flush() // before the memory of the packets is released
 	}
 }
 
-// one takes one packet through the gateway and counts what became of it.
+// one processes one packet and counts the result.
 func (w *worker) one(p *inflight) {
 	if len(p.frame.Data) > maxPacket && w.takeLong(&p.frame) {
 		return
@@ -177,7 +176,7 @@ func (w *worker) one(p *inflight) {
 func (w *worker) publish() {
 	w.out.Publish()
 	w.count.FragmentBytes(w.reassembler.Bytes())
-	if w.now-w.in.asked >= time.Second { // it is a system call
+	if w.now-w.in.asked >= time.Second { // a system call
 		w.in.asked = w.now
 		w.account(w.in.drops())
 	}

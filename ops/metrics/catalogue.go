@@ -65,7 +65,7 @@ type Row struct {
 	Name   string   // in snake case, as nat64ctl stats shows it
 	Kind   string   // packets, drop, error, table or dns64
 	Gauge  bool     // the value goes down as well as up
-	Unit   string   // what the value counts, in the plural
+	Unit   string   // the counted items, in the plural
 	Labels []string // the names of its labels
 	Help   string   // a phrase for the operator; that of Drops depends on the reason
 }

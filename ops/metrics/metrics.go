@@ -23,7 +23,7 @@ const (
 // String returns 6to4, 4to6 or hairpin.
 func (d Direction) String() string { return [directions]string{"6to4", "4to6", "hairpin"}[d] }
 
-// Worker is the counters of one worker, who alone adds to them; anybody may read.
+// Worker contains the counters of one worker. Only that worker adds to them; any goroutine may read them.
 type Worker struct {
 	packets, bytes [directions]atomic.Uint64
 	drops          [drop.Count]atomic.Uint64
