@@ -9,9 +9,9 @@ import (
 	"nat64d/pool4"
 )
 
-// New bindings get no avoided address while another one has a free port, those of clients that have an avoided one
-// included; then they get it after all, and again when nothing is avoided any more.
-func TestAvoidedAddressesAreTheLast(t *testing.T) {
+// New bindings get no avoided address while another one has a free port, not even those of clients that have an avoided
+// address. They get it when no other port is free, and when it is no longer avoided.
+func TestAvoidedAddressesAreChosenLast(t *testing.T) {
 	t.Parallel()
 	for _, block := range []int{0, 16} {
 		p := pool4.New([16]byte{1})

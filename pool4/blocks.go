@@ -8,12 +8,12 @@ import (
 )
 
 // Block is a run of consecutive ports of one address and protocol that one client has for itself (RFC 6888 REQ-13 and
-// REQ-14): who had a port is known from who had its block, so that blocks are all that must be logged.
+// REQ-14): the owner of a block had all its ports, so that only blocks must be logged.
 type Block struct {
 	Proto  packet.Proto
-	Client packet.Addr6 // what Request.Owner was
+	Client packet.Addr6 // Request.Owner
 	Addr   netip.Addr
-	Lo, Hi uint16 // both ends included; ports outside of the pool are in no binding
+	Lo, Hi uint16 // both ends included; no binding has the ports that are not in the pool
 }
 
 // The bounds of Config.BlockSize.
@@ -48,7 +48,7 @@ type portBlock struct {
 	owned      bool
 	listed     bool   // it is in the list of its owner
 	allocated  uint16 // ports
-	prev, next uint16 // in that list, which is a ring
+	prev, next uint16 // in that list, a ring
 }
 
 // ownerClass is the key of a list of blocks: an owner and a class.
@@ -103,7 +103,7 @@ func (l *portBlocks) class(i uint16) int {
 	return highClass
 }
 
-// classes returns the classes of blocks in the order in which they serve source port x.
+// classes returns the classes of blocks in the order of preference for source port x.
 func classes(proto packet.Proto, x uint16) [2]int {
 	if proto != packet.ICMP && x < chunkPorts {
 		return [2]int{lowClass, highClass}
@@ -111,7 +111,7 @@ func classes(proto packet.Proto, x uint16) [2]int {
 	return [2]int{highClass, lowClass}
 }
 
-// choose returns a block of a client that has a free port, perhaps a new one. n is a random number.
+// choose returns a block of a client that has a free port, or assigns a new block to it. n is a random number.
 func (l *portBlocks) choose(client packet.Addr6, proto packet.Proto, x uint16, n uint64) (i uint16, ok bool) {
 	for _, class := range classes(proto, x) {
 		if i, ok = l.openBlocks[ownerClass{client, class}]; ok {
@@ -130,7 +130,7 @@ func (l *portBlocks) choose(client packet.Addr6, proto packet.Proto, x uint16, n
 	return 0, false
 }
 
-// serves reports whether a client may have a port of block i, which becomes its own if it is nobody's.
+// assignedTo reports whether a client may have a port of block i. A block without an owner is assigned to the client.
 func (l *portBlocks) assignedTo(i uint16, client packet.Addr6) bool {
 	if !l.blocks[i].owned {
 		l.assign(i, client)
@@ -195,7 +195,7 @@ func (l *portBlocks) setListed(i uint16, in bool) {
 	case in && !any:
 		b.prev, b.next = i, i
 		l.openBlocks[h] = i
-	case in: // at the end: one that has been used for long is filled first, and others become empty
+	case in: // at the end: the oldest block is filled first, so that others become empty
 		last := l.blocks[first].prev
 		b.prev, b.next = last, first
 		l.blocks[last].next, l.blocks[first].prev = i, i

@@ -12,7 +12,7 @@ import (
 	"nat64d/packet"
 )
 
-// TestBlockModel compares port blocks with plain maps: whose ports lie in a block owns it, and nobody else has any there.
+// TestBlockModel compares port blocks with plain maps: the owner of a block has all used ports in it.
 func TestBlockModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -43,7 +43,7 @@ func TestBlockModel(t *testing.T) {
 	})
 }
 
-// several does an action up to ten times.
+// several repeats an action up to ten times.
 func several(f func(*rapid.T)) func(*rapid.T) {
 	return func(t *rapid.T) {
 		for range rapid.IntRange(1, 10).Draw(t, "times") {
@@ -52,14 +52,14 @@ func several(f func(*rapid.T)) func(*rapid.T) {
 	}
 }
 
-// blockModel draws from entries around the border of the classes, which is one of blocks as well.
+// blockModel draws from entries around the border of the classes, which is a border of blocks, too.
 type blockModel struct {
 	model
 	owner  map[transport]packet.Addr6 // of ports that Allocate chose, used and held ones
 	logged map[blockOf]packet.Addr6
 }
 
-// blockOf names a block by the transport address of its first port.
+// blockOf identifies a block by the transport address of its first port.
 type blockOf transport
 
 const modelBlock = 16
@@ -99,7 +99,7 @@ func (m *blockModel) log(b Block, ended bool) {
 	}
 }
 
-// allocate allocates several ports for one owner, so that it comes to have several blocks.
+// allocate allocates several ports for one owner, which then has several blocks.
 func (m *blockModel) allocate(t *rapid.T) {
 	proto := packet.Proto(rapid.IntRange(0, 2).Draw(t, "proto"))
 	owner := packet.Addr6{15: byte(rapid.IntRange(0, 2).Draw(t, "owner"))}
@@ -118,7 +118,8 @@ func (m *blockModel) allocate(t *rapid.T) {
 	}
 }
 
-// check checks that a port was free and in a block that its owner may use, and that a block was made only if needed.
+// check checks that a port was free and in a block that its owner may use, and that the owner got a new block only if
+// none of its own had a free port.
 func (m *blockModel) check(t *rapid.T, q *Request, owners map[blockOf]packet.Addr6, e packet.Endpoint4, r drop.Reason) {
 	if r != drop.None {
 		m.checkRefusal(t, q, owners)
@@ -140,7 +141,7 @@ func (m *blockModel) check(t *rapid.T, q *Request, owners map[blockOf]packet.Add
 	}
 }
 
-// checkRefusal checks that no port was left: in no block without an owner, and on the client's address in no own one.
+// checkRefusal checks that no port was free in a block without an owner, or on the client's address in a block of the owner.
 func (m *blockModel) checkRefusal(t *rapid.T, q *Request, owners map[blockOf]packet.Addr6) {
 	paired := m.pool.Holds(q.Proto, q.Paired)
 	for x := range m.in {
@@ -151,7 +152,7 @@ func (m *blockModel) checkRefusal(t *rapid.T, q *Request, owners map[blockOf]pac
 	}
 }
 
-// forget forgets the owners of ports that are free again.
+// forget removes the owners of ports that are free again.
 func (m *blockModel) forget() {
 	for x := range m.owner {
 		if _, held := m.held[x]; !held && !m.used[x] {
@@ -174,7 +175,7 @@ func (m *blockModel) compareBlocks(t *rapid.T) {
 	}
 }
 
-// checkLists checks that the list of each owner is a ring of just those of its blocks that have a free port.
+// checkLists checks that the list of each owner is a ring of its blocks with free ports.
 func (m *blockModel) checkLists(t *rapid.T) {
 	for _, rows := range m.pool.rows {
 		for _, r := range rows {

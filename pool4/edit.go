@@ -14,8 +14,8 @@ type rowKey struct {
 	addr  uint32
 }
 
-// Add puts entries into the pool, all of them or, with an error, none. It returns those that were not there already,
-// and the ranges that entries are now part of because they overlapped or touched each other or what was there.
+// Add adds entries to the pool, all of them or, with an error, none. It returns the entries that the pool did not
+// contain, and the ranges into which Add has merged entries that overlap or adjoin each other or existing ranges.
 func (p *Pool) Add(entries []Entry) (added, merged []Entry, err error) {
 	if err := checkAll(entries); err != nil {
 		return nil, nil, err
@@ -23,7 +23,7 @@ func (p *Pool) Add(entries []Entry) (added, merged []Entry, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sets := make(map[rowKey][]span)
-	grown := make(map[rowKey][]span) // the spans that Add has changed, in their last form
+	grown := make(map[rowKey][]span) // the spans into which Add has merged entries
 	for _, e := range entries {
 		k, s := e.key(), e.span()
 		set := p.stagedLocked(sets, k)
@@ -46,8 +46,8 @@ func (p *Pool) Add(entries []Entry) (added, merged []Entry, err error) {
 	return added, merged, nil
 }
 
-// Remove takes entries out of the pool, all of them or, with an error, none; a part of a range leaves a hole. It
-// returns what is gone. Bindings that use these ports stay until the caller ends them, and their ports stay in use.
+// Remove removes entries from the pool, all of them or, with an error, none, and returns them. An entry may be a part
+// of a range. Bindings of these ports stay until the caller ends them, and their ports stay in use.
 func (p *Pool) Remove(entries []Entry) (removed []Entry, err error) {
 	if err := checkAll(entries); err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func (p *Pool) Remove(entries []Entry) (removed []Entry, err error) {
 	return removed, nil
 }
 
-// Flush takes everything out of the pool.
+// Flush removes all entries from the pool.
 func (p *Pool) Flush() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -16,7 +16,7 @@ type Entry struct {
 	Lo, Hi uint16 // host order
 }
 
-// String returns the entry as an operator would type it, for instance "udp 192.0.2.1 7000-8000".
+// String returns the entry in the form of a command, for instance "udp 192.0.2.1 7000-8000".
 func (e Entry) String() string {
 	if e.Lo == e.Hi {
 		return fmt.Sprintf("%v %v %d", e.Proto, e.Addr, e.Lo)
@@ -29,7 +29,7 @@ func (e Entry) Compare(f Entry) int {
 	return cmp.Or(e.Addr.Compare(f.Addr), cmp.Compare(e.Proto, f.Proto), cmp.Compare(e.Lo, f.Lo), cmp.Compare(e.Hi, f.Hi))
 }
 
-// check says what is wrong with an entry that did not come from ParseRange.
+// check validates an entry that does not come from ParseRange.
 func (e Entry) check() error {
 	switch {
 	case e.Proto >= packet.Protos:
@@ -42,14 +42,14 @@ func (e Entry) check() error {
 	return checkAddr(e.Addr)
 }
 
-// Usage is an entry and how much of it bindings occupy.
+// Usage is an entry and the number of its ports that are in use.
 type Usage struct {
 	Entry
-	Used int // ports or Identifiers bound, statically bound ones included
-	Held int // those that nobody has, but that are held down
+	Used int // ports or Identifiers that dynamic and static bindings have
+	Held int // those that no binding has, but that are held down
 }
 
-// unusable lists what can never be the source of a packet on a public or private IPv4 network.
+// unusable lists prefixes of addresses that can never be the source of a packet on an IPv4 network.
 var unusable = []struct {
 	prefix netip.Prefix
 	what   string
@@ -60,7 +60,7 @@ var unusable = []struct {
 	{netip.MustParsePrefix("240.0.0.0/4"), "a reserved or broadcast address"},
 }
 
-// checkAddr says why an address cannot be in pool4.
+// checkAddr returns an error if an address cannot be in pool4.
 func checkAddr(a netip.Addr) error {
 	if !a.Is4() {
 		return fmt.Errorf("pool4: %v is not an IPv4 address: pool4 holds addresses such as 192.0.2.1", a)

@@ -7,15 +7,15 @@ import (
 	"nat64d/packet"
 )
 
-// heldPort names a port in hold-down: 8 bytes without pointers, since there may be as many as pool4 has ports.
+// heldPort is a port in hold-down: 8 bytes without pointers, because all ports of pool4 may be held down.
 type heldPort struct {
 	addr  uint32
 	port  uint16
 	proto packet.Proto
 }
 
-// queue is the ports in hold-down, in the order in which they were given back. Ports given back between two calls of
-// pop share a time, that of the second call, so that whoever gives a port back needs no clock; it is never too early.
+// queue is the ports in hold-down, in the order in which they were given back. Ports that are given back between two
+// calls of pop share the time of the second call, so that push needs no clock; a hold-down is never too short.
 type queue struct {
 	mu           sync.Mutex
 	first, last  *segment
@@ -26,20 +26,20 @@ type queue struct {
 	popped       uint64 // ports taken out so far
 }
 
-// batch is how many ports in a row have been held since when.
+// batch is a number of consecutive ports that share a time.
 type batch struct {
 	since time.Duration
 	n     int
 }
 
-// segment is a piece of the queue, so that neither its growth nor its shrinking ever copies it.
+// segment is a part of the queue, which grows and shrinks by segments without being copied.
 type segment struct {
 	ports [1024]heldPort
 	next  *segment
 }
 
-// push puts a port in. If there are more than most then, it takes out the one that has been held the longest and
-// returns it; most is 0 for no limit.
+// push adds a port. If the queue then has more than most ports, it removes and returns the one that has been held the
+// longest; most is 0 for no limit.
 func (q *queue) push(h heldPort, most int) (oldest heldPort, over bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -50,7 +50,7 @@ func (q *queue) push(h heldPort, most int) (oldest heldPort, over bool) {
 	return q.shiftLocked(), true
 }
 
-// addLocked puts a port at the end. The caller holds q.mu.
+// addLocked adds a port at the end. The caller holds q.mu.
 func (q *queue) addLocked(h heldPort) {
 	if q.last == nil || q.end == len(q.last.ports) {
 		s := new(segment)
@@ -67,8 +67,8 @@ func (q *queue) addLocked(h heldPort) {
 	q.n++
 }
 
-// pop takes out the ports that have been held for longer than hold, and the oldest of those that are more than most, budget
-// of them at most, and returns whether there are more. It is strictly longer because the clock is coarse.
+// pop removes up to budget ports: those that have been held for longer than hold, and the oldest of those beyond most.
+// It reports whether there are more. The comparison is strict because the clock is coarse.
 func (q *queue) pop(now, hold time.Duration, most, budget int) (ports []heldPort, more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -85,7 +85,7 @@ func (q *queue) pop(now, hold time.Duration, most, budget int) (ports []heldPort
 	return ports, false
 }
 
-// shiftLocked takes out the port that has been held the longest. The queue is not empty; the caller holds q.mu.
+// shiftLocked removes the port that has been held the longest. The queue is not empty; the caller holds q.mu.
 func (q *queue) shiftLocked() heldPort {
 	q.n--
 	q.popped++

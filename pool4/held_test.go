@@ -8,8 +8,8 @@ import (
 	"nat64d/packet"
 )
 
-// TestHoldDown holds RFC 6888 REQ-8: a UDP port or Identifier that was given back is not chosen for HoldDown, a TCP
-// port at once.
+// TestHoldDown checks RFC 6888 REQ-8: Allocate does not choose a UDP port or Identifier for HoldDown after it was given
+// back, but a TCP port at once.
 func TestHoldDown(t *testing.T) {
 	t.Parallel()
 	for proto := range packet.Protos {
@@ -41,8 +41,8 @@ func TestHoldDown(t *testing.T) {
 	}
 }
 
-// TestHeldPortsOfARemovedAddress: an address that leaves pool4 and comes back has its ports still held, and is
-// forgotten if it does not.
+// TestHeldPortsOfARemovedAddress removes an address from pool4: if it is added again, its ports are still held; if not,
+// its row is deleted.
 func TestHeldPortsOfARemovedAddress(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, "192.0.2.1", "7000")
@@ -64,8 +64,7 @@ func TestHeldPortsOfARemovedAddress(t *testing.T) {
 	}
 }
 
-// TestManyHeldPorts gives back more ports than a segment of the queue has, and sets them free in bounded steps, several
-// times over.
+// TestManyHeldPorts gives back more ports than a segment of the queue holds, and frees them in bounded steps, several times.
 func TestManyHeldPorts(t *testing.T) {
 	t.Parallel()
 	const n, budget = 5000, 700
@@ -91,7 +90,8 @@ func TestManyHeldPorts(t *testing.T) {
 	}
 }
 
-// TestWantedPorts: a port that a peer waits at is taken if the client may have it.
+// TestWantedPorts requests a wanted port: Allocate takes it if it is free, in pool4, on the client's address and in its
+// class.
 func TestWantedPorts(t *testing.T) {
 	t.Parallel()
 	at := func(last byte, port uint16) packet.Endpoint4 {
@@ -128,7 +128,8 @@ func TestWantedPorts(t *testing.T) {
 	}
 }
 
-// TestHashFields: flows that differ only in what does not count are one to the choice of a port.
+// TestHashFields compares the ports of two flows that differ in one field: they are equal if the hash does not cover
+// the field.
 func TestHashFields(t *testing.T) {
 	t.Parallel()
 	flow := request(packet.TCP, 1, 5000)

@@ -65,7 +65,7 @@ func (m *model) free(x transport) bool {
 	return m.in[x] && !m.used[x] && !held
 }
 
-// entry draws an entry that is small enough to be filled, around the border of the classes and of a block.
+// entry draws an entry, small enough to be filled, around the border of the classes and of a chunk.
 func (m *model) entry(t *rapid.T) Entry {
 	lo := rapid.Uint16Range(m.first, m.first+15).Draw(t, "lo")
 	return Entry{
@@ -130,7 +130,7 @@ func (m *model) allocate(t *rapid.T) {
 	}
 }
 
-// wanted draws up to two transport addresses for the head of the queue.
+// wanted draws up to two transport addresses for Request.Wanted.
 func (m *model) wanted(t *rapid.T) (wanted []packet.Endpoint4) {
 	for range rapid.IntRange(0, 2).Draw(t, "wanted") {
 		e := m.entry(t)
@@ -189,7 +189,7 @@ func (m *model) retire(t *rapid.T) {
 	}
 }
 
-// letGo sets the port free that has been held the longest, and reports whether it should.
+// letGo frees the port that has been held the longest, and reports whether MaxHeld demands it.
 func (m *model) letGo(should bool) bool {
 	if should {
 		delete(m.held, m.queue[0])
@@ -198,7 +198,7 @@ func (m *model) letGo(should bool) bool {
 	return should
 }
 
-// expire lets time pass. How many ports a call sets free does not matter in the end.
+// expire lets time pass. The result does not depend on the number of ports that a call frees.
 func (m *model) expire(t *rapid.T) {
 	m.now += time.Duration(rapid.IntRange(0, 100).Draw(t, "seconds")) * time.Second
 	for x, since := range m.held {

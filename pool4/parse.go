@@ -13,10 +13,10 @@ import (
 // maxAddresses bounds one range: a /16.
 const maxAddresses = 1 << 16
 
-// ParseRange reads what configuration and commands say of pool4: addresses as "192.0.2.1", "192.0.2.0/28" or
+// ParseRange parses the ranges of configuration and commands: addresses as "192.0.2.1", "192.0.2.0/28" or
 // "192.0.2.1-192.0.2.9", and ports as "7000-8000", "7000" or "", which means 1024-65535 for TCP and UDP and all
-// Identifiers, 0-65535, for ICMP. It returns one entry for each address and protocol, sorted; without protocols
-// named it is all three.
+// Identifiers, 0-65535, for ICMP. It returns one entry for each address and protocol, sorted; without protocols it
+// returns entries of all three.
 func ParseRange(addresses, ports string, protos ...packet.Proto) ([]Entry, error) {
 	if len(protos) == 0 {
 		protos = []packet.Proto{packet.TCP, packet.UDP, packet.ICMP}
@@ -41,8 +41,8 @@ func ParseRange(addresses, ports string, protos ...packet.Proto) ([]Entry, error
 	return entries, nil
 }
 
-// Split takes addresses and ports that stand in one word apart, 10.0.2.15:7000-8000, with a colon, a space or Jool's #
-// between them. What has no ports, and IPv6, which has no place in pool4, it returns as it is.
+// Split splits a word such as 10.0.2.15:7000-8000 into addresses and ports at a colon, a space or Jool's #. It returns
+// a word without ports, or an IPv6 address, unchanged, for ParseRange to refuse.
 func Split(s string) (addresses, ports string) {
 	at := strings.IndexAny(s, ":# ")
 	if at < 0 || strings.Count(s, ":") > 1 {
@@ -122,7 +122,7 @@ func parseAddr(s string) (uint32, error) {
 	return numOf(a), nil
 }
 
-// looksLikeIPv6 reports whether s begins as an IPv6 address, a prefix or a range does, whatever follows it.
+// looksLikeIPv6 reports whether s begins with an IPv6 address, also as a part of a prefix or range.
 func looksLikeIPv6(s string) bool {
 	colon, dot := strings.IndexByte(s, ':'), strings.IndexByte(s, '.')
 	return s[0] == '[' && colon >= 0 || strings.Count(s, ":") > 1 && (dot < 0 || colon < dot)
@@ -170,7 +170,7 @@ func parsePort(s, number string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// numOf returns an IPv4 address as a number, so that neighbours differ by one.
+// numOf returns an IPv4 address as a number in host order.
 func numOf(a netip.Addr) uint32 {
 	b := a.As4()
 	return binary.BigEndian.Uint32(b[:])

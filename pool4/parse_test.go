@@ -37,7 +37,7 @@ func TestParseRange(t *testing.T) {
 	}
 }
 
-// TestParseRangeRefuses holds that each mistake is named, with what would be right.
+// TestParseRangeRefuses checks that each error names the mistake and the correct form.
 func TestParseRangeRefuses(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ addresses, ports, says string }{

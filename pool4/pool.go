@@ -1,5 +1,5 @@
-// Package pool4 owns the IPv4 transport addresses that bindings are made of and chooses a free one for each new
-// binding (RFC 6146 section 3.5.1.1, RFC 6056, RFC 6888).
+// Package pool4 owns the IPv4 transport addresses of bindings and chooses a free one for each new binding (RFC 6146
+// section 3.5.1.1, RFC 6056, RFC 6888).
 package pool4
 
 import (
@@ -15,10 +15,9 @@ import (
 	"nat64d/packet"
 )
 
-// Pool is the set of IPv4 transport addresses, and which of them are in use. All methods may be called by any
-// goroutine. Contains, Holds and Has take no lock; Allocate, Reserve, Release and Retire take the lock of one address and
-// protocol for a fraction of a microsecond; what changes the pool works aside and then publishes its result, so that
-// packets never wait for it.
+// Pool is a set of IPv4 transport addresses with their use. Any goroutine may call its methods. Contains, Holds and Has
+// take no lock. Allocate, Reserve, Release and Retire take the lock of one address and protocol for a fraction of a
+// microsecond. Methods that change the set compute a new view and then publish it, so that packets never wait for them.
 type Pool struct {
 	key  sipKey
 	view atomic.Pointer[view]
@@ -31,28 +30,28 @@ type Pool struct {
 	version atomic.Uint64
 	avoided atomic.Pointer[avoided] // nil: none
 
-	mu   sync.RWMutex // guards rows; held for writing by whoever changes the pool
+	mu   sync.RWMutex // guards rows; Add, Remove and Flush hold it for writing
 	rows [packet.Protos]map[uint32]*row
 }
 
 // Config is what may change while packets flow.
 type Config struct {
-	HoldDown time.Duration // for how long a UDP port or ICMP Identifier is not chosen again (RFC 6888 REQ-8); 0 allowed
-	// BlockSize is how many consecutive ports a client gets for itself at a time: Block. It is a power of two from MinBlock
-	// to MaxBlock, and the same from the beginning on; 0: there are no blocks.
+	HoldDown time.Duration // of a UDP port or ICMP Identifier after its binding (RFC 6888 REQ-8); 0: none
+	// BlockSize is the number of consecutive ports of a Block. It is a power of two from MinBlock to MaxBlock, and
+	// never changes; 0: there are no blocks.
 	BlockSize int
 	// LogBlock is called, under the lock of one address, with each block that gets or loses its owner, so it must neither
 	// wait nor call the pool; may be nil.
 	LogBlock func(b Block, ended bool)
-	MaxHeld  int    // how many are held down at most: those that have been for the longest are let go; 0: no limit
-	Fields   Fields // what the choice of a port depends on
+	MaxHeld  int    // of ports that are held down; beyond it the oldest are freed; 0: no limit
+	Fields   Fields // of a flow on which the choice of a port depends
 }
 
-// Fields says which parts of a flow go into the keyed hash F of RFC 6056 section 3.3.3: a sum of the bits below. The
-// fewer they are, the more flows share one sequence of ports.
+// Fields selects the parts of a flow that the keyed hash F of RFC 6056 section 3.3.3 covers: a sum of the bits below.
+// With fewer fields, more flows share a sequence of ports.
 type Fields uint8
 
-// The fields of a flow, in the bits that Jool's f-args has for them.
+// The fields of a flow, with the values of Jool's f-args.
 const (
 	PeerPort Fields = 1 << iota
 	PeerAddress
@@ -61,7 +60,7 @@ const (
 	AllFields = PeerPort | PeerAddress | ClientPort | ClientAddress
 )
 
-// New returns an empty pool, which is legal: Allocate then answers drop.PoolEmpty. The key is the secret of RFC 6056
+// New returns an empty pool, which is valid: Allocate returns drop.PoolEmpty. The key is the secret of RFC 6056
 // section 3.3.3, 16 bytes from a cryptographic source.
 func New(key [16]byte) *Pool {
 	p := &Pool{key: newSipKey(key)}
@@ -73,8 +72,8 @@ func New(key [16]byte) *Pool {
 	return p
 }
 
-// Configure replaces the configuration. At first there is no hold-down, and all fields count. Another hold-down is
-// valid for the ports that are held already.
+// Configure replaces the configuration. Initially there is no hold-down, and the hash covers all fields. A new
+// hold-down applies to ports that are held already, too.
 func (p *Pool) Configure(c Config) {
 	p.conf.Store(&c)
 	p.log.configure(c.LogBlock)
@@ -87,13 +86,13 @@ func (p *Pool) Contains(proto packet.Proto, e packet.Endpoint4) bool {
 	return ok && covers(a.spans[i], span{e.Port, e.Port})
 }
 
-// Holds reports whether an address is in the pool for a protocol, with whatever ports.
+// Holds reports whether the pool has ports of an address for a protocol.
 func (p *Pool) Holds(proto packet.Proto, addr packet.Addr4) bool {
 	_, ok := p.view.Load()[proto].find(binary.BigEndian.Uint32(addr[:]))
 	return ok
 }
 
-// Has reports whether an address is in the pool for any protocol.
+// Has reports whether the pool has ports of an address for any protocol.
 func (p *Pool) Has(addr packet.Addr4) bool {
 	for proto := range packet.Protos {
 		if p.Holds(proto, addr) {
@@ -106,25 +105,25 @@ func (p *Pool) Has(addr packet.Addr4) bool {
 // Version returns a number that changes with every change of what Contains, Holds and Has return.
 func (p *Pool) Version() uint64 { return p.version.Load() }
 
-// Request is what Allocate chooses a transport address for.
+// Request describes the flow for which Allocate chooses a transport address.
 type Request struct {
 	Proto  packet.Proto
 	Client packet.Endpoint6
-	Remote packet.Endpoint4 // to whom the first packet goes
-	Paired packet.Addr4     // the address that the client has already; zero if none
-	Owner  packet.Addr6     // whose port blocks are used; meaningless without Config.BlockSize
+	Remote packet.Endpoint4 // destination of the first packet
+	Paired packet.Addr4     // the address of the client's other bindings; zero if none
+	Owner  packet.Addr6     // of the port blocks; ignored without Config.BlockSize
 
-	// Wanted are transport addresses to take before all others, the first one that is free, on the client's address
-	// if it has one, and in the class of its port: a simultaneous open (RFC 6146 section 3.5.2.2) can only meet there.
+	// Wanted are preferred transport addresses: Allocate takes the first that is free, on the client's address if it
+	// has one, and in the class of its port. A simultaneous open (RFC 6146 section 3.5.2.2) succeeds only there.
 	Wanted []packet.Endpoint4
 
 	Exact packet.Endpoint4 // the only transport address to take; of address zero: any
 }
 
-// Allocate takes a free transport address. A client that has an address gets a port of that one or none (RFC 6888
-// REQ-2, no soft pairing), unless the pool does not hold it for this protocol. A new client's address follows from
-// its own by a keyed hash; when that is full, the next one that is not. The reason is drop.PoolEmpty or
-// drop.PoolExhausted if there is none, or drop.PoolResting after HoldDownAll.
+// Allocate takes a free transport address. A client that has an address gets a port of that address or none (RFC 6888
+// REQ-2, no soft pairing), unless the pool does not hold the address for this protocol. A keyed hash of its IPv6
+// address selects the address of a new client; if that is full, the client gets the next one with a free port. The
+// reason is drop.PoolEmpty or drop.PoolExhausted if there is none, or drop.PoolResting after HoldDownAll.
 func (p *Pool) Allocate(q Request) (packet.Endpoint4, drop.Reason) {
 	a := &p.view.Load()[q.Proto]
 	if q.Exact.Addr != (packet.Addr4{}) {
@@ -158,10 +157,10 @@ func (p *Pool) Allocate(q Request) (packet.Endpoint4, drop.Reason) {
 	return a.spread(&q, f, &owner, p, nil)
 }
 
-// spread takes a port for a client that has no address, or that leaves the one it has.
+// spread allocates a port to a client that has no address, or that leaves its address.
 func (a *addresses) spread(q *Request, f uint64, owner *blockOwner, p *Pool, avoid *avoided) (packet.Endpoint4, drop.Reason) {
 	start := p.start(q.Client.Addr)
-	if owner.blockSize != 0 { // all addresses of the owner share its blocks, which may have room though there is no other block
+	if owner.blockSize != 0 { // all addresses of the owner share its blocks, which can have room when no block is free
 		start = p.start(q.Owner)
 		if i := int(start % uint64(len(a.addrs))); !avoid.has(a.addrs[i]) {
 			if e, r := a.allocate(i, q, f, owner); r == drop.None {
@@ -172,7 +171,7 @@ func (a *addresses) spread(q *Request, f uint64, owner *blockOwner, p *Pool, avo
 	return a.search(int(start%uint64(len(a.addrs))), q, f, owner, avoid)
 }
 
-// avoided is addresses that new bindings do not get while others have free ports, as numbers in order.
+// avoided is a sorted list of addresses that new bindings do not get while others have free ports.
 type avoided []uint32
 
 func (l *avoided) has(n uint32) bool {
@@ -188,8 +187,8 @@ func (p *Pool) Avoids(addr packet.Addr4) bool {
 	return p.avoided.Load().has(binary.BigEndian.Uint32(addr[:]))
 }
 
-// Avoid has new bindings get other addresses than these, as long as there are any with free ports: IPv4 hosts cannot reach
-// these at present. A client whose address is among them gets another one for its next bindings. What is bound stays.
+// Avoid makes new bindings use other addresses than these, as long as others have free ports: IPv4 hosts cannot reach
+// these at present. A client whose address is avoided gets another one for its next bindings. Existing bindings stay.
 func (p *Pool) Avoid(addrs []netip.Addr) {
 	var l avoided
 	for _, a := range addrs {
@@ -205,7 +204,7 @@ func (p *Pool) Avoid(addrs []netip.Addr) {
 	}
 }
 
-// search takes a port of the first address from start on that has a free one.
+// search allocates a port of the first address from start on that has a free port.
 func (a *addresses) search(start int, q *Request, f uint64, owner *blockOwner, avoid *avoided) (packet.Endpoint4, drop.Reason) {
 	for i := a.withFree.from(start); i >= 0; i = a.withFree.from(i + 1) {
 		if avoid.has(a.addrs[i]) {
@@ -246,7 +245,7 @@ func (p *Pool) offset(q *Request) uint64 {
 	return p.key.sum(binary.BigEndian.Uint64(c[:8]), binary.BigEndian.Uint64(c[8:]), remote|ports)
 }
 
-// start is the hash that a new client's address follows from.
+// start is the hash that selects the address of a new client.
 func (p *Pool) start(c packet.Addr6) uint64 {
 	return p.key.sum(binary.BigEndian.Uint64(c[:8]), binary.BigEndian.Uint64(c[8:]))
 }
@@ -270,8 +269,8 @@ func (a *addresses) allocate(i int, q *Request, f uint64, owner *blockOwner) (pa
 	return packet.Endpoint4{Addr: addr4Of(a.addrs[i]), Port: port}, drop.None
 }
 
-// Reserve takes one transport address for a static binding. Its address must be in the pool, for whatever protocol;
-// its port need not be.
+// Reserve takes one transport address for a static binding. The pool must have the address, for any protocol; it need
+// not have the port.
 func (p *Pool) Reserve(proto packet.Proto, e packet.Endpoint4) error {
 	if e.Port == 0 && proto != packet.ICMP {
 		return fmt.Errorf("pool4: %v has no port 0: the lowest is 1", proto)
@@ -298,7 +297,7 @@ func (p *Pool) Reserve(proto packet.Proto, e packet.Endpoint4) error {
 	return nil
 }
 
-// Release gives back what Allocate or Reserve took, to be chosen again at once.
+// Release gives back a transport address of Allocate or Reserve. Allocate may choose it again at once.
 func (p *Pool) Release(proto packet.Proto, e packet.Endpoint4) {
 	n := binary.BigEndian.Uint32(e.Addr[:])
 	if p.row(proto, n).release(e.Port) {
@@ -306,9 +305,9 @@ func (p *Pool) Release(proto packet.Proto, e packet.Endpoint4) {
 	}
 }
 
-// Retire gives back what Allocate took and packets have used. A UDP port or ICMP Identifier is held down first: it is
-// in no new binding for Config.HoldDown, except in a static one; a static binding that takes it meanwhile, and is then
-// made dynamic, does not prolong that. RFC 6888 REQ-8 lets TCP off, whose state is tracked.
+// Retire gives back a transport address of Allocate that packets have used. A UDP port or ICMP Identifier is held down
+// first: for Config.HoldDown only static bindings can get it; one that takes it meanwhile does not prolong the
+// hold-down. RFC 6888 REQ-8 exempts TCP, whose state is tracked.
 func (p *Pool) Retire(proto packet.Proto, e packet.Endpoint4) {
 	if proto == packet.TCP || p.conf.Load().HoldDown == 0 {
 		p.Release(proto, e)
@@ -323,16 +322,17 @@ func (p *Pool) Retire(proto packet.Proto, e packet.Endpoint4) {
 	}
 }
 
-// HoldDownAll holds down all UDP ports and Identifiers, those that are added later included, until Config.HoldDown after the
-// gateway's start: which of them had bindings before it is not known (RFC 6888 REQ-8). Static bindings may have theirs.
+// HoldDownAll holds down all UDP ports and Identifiers, those that are added later included, until Config.HoldDown
+// after the gateway's start, because the gateway does not know which of them had bindings before (RFC 6888 REQ-8).
+// Static bindings can take them.
 func (p *Pool) HoldDownAll() { p.holdingDownAll.Store(true) }
 
 // HoldingDownAll reports whether HoldDownAll is still in effect.
 func (p *Pool) HoldingDownAll() bool { return p.holdingDownAll.Load() }
 
 // Expire sets the ports free whose hold-down is over, budget of them at most, and returns whether there are more. It is
-// for one goroutine. The
-// time is that since the gateway's start; a port's hold-down begins with the first call after it was given back.
+// for one goroutine. The time is that since the gateway's start; a port's hold-down begins with the first call after it
+// was given back.
 func (p *Pool) Expire(now time.Duration, budget int) (more bool) {
 	c := p.conf.Load()
 	if now > c.HoldDown && p.holdingDownAll.Load() {
@@ -352,7 +352,8 @@ func (p *Pool) endHoldDown(h heldPort) {
 	}
 }
 
-// row returns the row of an address that has ports in use or held down. The lock is needed only if the address has left the pool.
+// row returns the row of an address that has ports in use or held down. It takes the lock only if the address has left
+// the pool.
 func (p *Pool) row(proto packet.Proto, n uint32) *row {
 	a := &p.view.Load()[proto]
 	if i, ok := a.find(n); ok {
@@ -372,8 +373,8 @@ func (p *Pool) deleteIfUnused(proto packet.Proto, n uint32) {
 	}
 }
 
-// Free returns how many transport addresses of a protocol Allocate may choose from now, and how many the pool has. It
-// takes the lock of each address for a moment.
+// Free returns the number of transport addresses of a protocol that Allocate can choose, and the number that the pool
+// has. It takes the lock of each address for a moment.
 func (p *Pool) Free(proto packet.Proto) (free, all int) {
 	a := &p.view.Load()[proto]
 	for i, r := range a.rows {
@@ -396,7 +397,7 @@ func (p *Pool) Addresses() (list []netip.Addr) {
 	return slices.Compact(list)
 }
 
-// Entries returns what the pool holds, sorted by address, protocol and port, ranges merged. It takes no lock.
+// Entries returns the ranges of the pool, merged, and sorted by address, protocol and port. It takes no lock.
 func (p *Pool) Entries() (list []Entry) {
 	v := p.view.Load()
 	for proto := range v {
@@ -410,7 +411,7 @@ func (p *Pool) Entries() (list []Entry) {
 	return list
 }
 
-// Usage returns the entries of the pool, in the order of Entries, and how much of each is in use. It takes the lock of each
+// Usage returns the entries of the pool, in the order of Entries, with the number of ports in use. It takes the lock of each
 // address for a moment.
 func (p *Pool) Usage() (list []Usage) {
 	v := p.view.Load()

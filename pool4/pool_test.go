@@ -34,7 +34,7 @@ func parse(t testing.TB, addresses, ports string, protos ...packet.Proto) []Entr
 	return entries
 }
 
-// request is one for a client that is told from others by a number, and its source port.
+// request returns a request of client number n from a source port.
 func request(proto packet.Proto, client uint32, port uint16) Request {
 	q := Request{Proto: proto, Remote: packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 53}}
 	q.Client = packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8}, Port: port}
@@ -42,7 +42,7 @@ func request(proto packet.Proto, client uint32, port uint16) Request {
 	return q
 }
 
-func TestAddMergesAndSaysSo(t *testing.T) {
+func TestAddReportsMergedRanges(t *testing.T) {
 	t.Parallel()
 	p := newPool(t)
 	for _, c := range []struct{ ports, added, merged, all string }{
@@ -129,7 +129,7 @@ func TestAddressesAndEntriesAreSorted(t *testing.T) {
 	}
 }
 
-// TestClassAndParity uses up a pool of ten ports on either side of 1024: RFC 6146 section 3.5.1.1 for UDP, section
+// TestClassAndParity allocates all of a pool of ten ports on either side of 1024: RFC 6146 section 3.5.1.1 for UDP, section
 // 3.5.2.3 for TCP.
 func TestClassAndParity(t *testing.T) {
 	t.Parallel()
@@ -187,8 +187,8 @@ func TestEmptyPool(t *testing.T) {
 	}
 }
 
-// TestAddressFollowsFromClient holds POOL-01: a client's address is always the same, clients spread over the pool,
-// and a full address sends new clients to the next one but keeps those that have it.
+// TestAddressFollowsFromClient checks that a client always gets the same address, that clients spread over the pool,
+// and that new clients of a full address get the next one, while clients that have the address get no other.
 func TestAddressFollowsFromClient(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, "192.0.2.0/28", "1-100")
@@ -253,7 +253,7 @@ func TestReserve(t *testing.T) {
 		}
 	}
 	if e, r := p.Allocate(request(packet.UDP, 1, 7000)); r != drop.None || e != at(7001) {
-		t.Errorf("allocated %v, %v beside a reserved port", e, r)
+		t.Errorf("allocated %v, %v with a reserved port", e, r)
 	}
 	// A reserved port that joins the pool later is not free either.
 	if _, _, err := p.Add(parse(t, "192.0.2.1", "80", packet.UDP)); err != nil {
@@ -268,7 +268,7 @@ func TestReserve(t *testing.T) {
 	}
 }
 
-// TestConcurrentUse allocates from all sides while the pool changes: no port is given to two.
+// TestConcurrentUse allocates from several goroutines while the pool changes: no port may have two owners.
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, "192.0.2.0/30", "2000-2200")

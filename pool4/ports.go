@@ -8,7 +8,7 @@ const (
 	chunks     = 65536 / chunkPorts
 )
 
-// parity says which ports are wanted: those with the parity of another port, or all.
+// parity selects the ports with the parity of another port, or all.
 type parity int
 
 const (
@@ -31,9 +31,9 @@ var (
 	anyPort   = class{0, chunks}
 )
 
-// ports says which of the 65536 ports of one address and protocol may be chosen and which are in use or held down, and
-// finds the n-th one that is free with constant work: at most 64 counts and 16 words are looked at, however full the pool.
-// A chunk exists where a port has been used; elsewhere the spans say it all.
+// ports records which of the 65536 ports of one address and protocol are in the pool, in use or held down, and finds
+// the n-th free one in constant time: it reads at most 64 counts and 16 words, also in a full pool. A chunk exists
+// where a port has been used; elsewhere the spans suffice.
 type ports struct {
 	chunks [chunks]*chunk
 	free   [chunks][2]uint16 // ports that may be chosen, even and odd
@@ -42,14 +42,14 @@ type ports struct {
 
 type chunk struct {
 	allowed [chunkWords]uint64 // in the pool
-	used    [chunkWords]uint64 // bound; a port outside the pool may be, by a static binding or since before its removal
-	held    [chunkWords]uint64 // held down (RFC 6888 REQ-8); a held port may be bound as well, by a static binding
+	used    [chunkWords]uint64 // bound; also ports that are not in the pool, by static bindings or from before their removal
+	held    [chunkWords]uint64 // held down (RFC 6888 REQ-8); a static binding may have a held port
 }
 
-// free returns the ports of a word that may be chosen and that nothing keeps from it.
+// free returns the ports of a word that are in the pool and neither used nor held down.
 func (b *chunk) free(w int) uint64 { return b.allowed[w] &^ (b.used[w] | b.held[w]) }
 
-// setSpans makes spans the ports that may be chosen. Ports in use or held down stay so.
+// setSpans replaces the spans of the pool. Ports in use or held down stay so.
 func (p *ports) setSpans(spans []span) {
 	p.total = [2][2]int{}
 	for i := range p.chunks {
@@ -83,7 +83,7 @@ func allowedIn(spans []span, i int) (allowed [chunkWords]uint64) {
 	return allowed
 }
 
-// left returns how many ports of a class and parity are free.
+// left returns the number of free ports of a class and parity.
 func (p *ports) left(c class, par parity) (n int) {
 	for i := min(c.first, 1); i <= min(c.end-1, 1); i++ {
 		if par == either {
@@ -95,7 +95,8 @@ func (p *ports) left(c class, par parity) (n int) {
 	return n
 }
 
-// nth returns the n-th free port, from 0, of a class and parity; there are more than n. Its chunk exists afterwards.
+// nth returns the n-th free port, from 0, of a class and parity, which have more than n. It makes the chunk of the port
+// if need be.
 func (p *ports) nth(c class, par parity, n int, spans []span) uint16 {
 	i := c.first
 	for ; ; i++ {
@@ -119,7 +120,7 @@ func (p *ports) nth(c class, par parity, n int, spans []span) uint16 {
 	}
 }
 
-// countIn returns how many ports of a span have a parity and are free. Their chunks exist.
+// countIn returns the number of free ports of a span and parity. Their chunks exist.
 func (p *ports) countIn(s span, par parity) (n int) {
 	for w := int(s.lo) / 64; w <= int(s.hi)/64; w++ {
 		n += bits.OnesCount64(p.freeIn(s, w, par))
@@ -196,7 +197,7 @@ func (p *ports) at(port uint16) (b *chunk, w int, bit uint64) {
 	return p.chunks[port/chunkPorts], int(port % chunkPorts / 64), uint64(1) << (port % 64)
 }
 
-// recount keeps the counts right while change changes a port.
+// recount calls change, which changes a port, and updates the counts.
 func (p *ports) recount(port uint16, change func()) {
 	b, w, bit := p.at(port)
 	before := b.free(w) & bit

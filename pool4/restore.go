@@ -17,7 +17,7 @@ type HeldPort struct {
 	Owner     packet.Addr6  // of that block
 }
 
-// takeExact takes the transport address that a request asks for. The reason is drop.NotPool4 if the pool does not hold it,
+// takeExact takes Request.Exact. The reason is drop.NotPool4 if the pool does not contain it,
 // and drop.PoolExhausted if it is in use, held down, or in the port block of another client.
 func (a *addresses) takeExact(q *Request, owner *blockOwner) (packet.Endpoint4, drop.Reason) {
 	i, ok := a.find(binary.BigEndian.Uint32(q.Exact.Addr[:]))
@@ -31,9 +31,9 @@ func (a *addresses) takeExact(q *Request, owner *blockOwner) (packet.Endpoint4, 
 	return q.Exact, drop.None
 }
 
-// HoldDown holds a transport address down that is not in use by a dynamic binding. It reports false if the pool does not
-// hold the address, and if it is held down already or in the port block of another client. If
-// others were given back before, the address may be held down for longer than asked, never for less.
+// HoldDown holds down a transport address that no dynamic binding has. It reports false if the pool does not contain
+// the address, if it is held down already, or if it is in the port block of another client. The hold-down can last
+// longer than h.Remaining if other ports were given back before, but never shorter.
 func (p *Pool) HoldDown(h *HeldPort, now time.Duration) bool {
 	c := p.conf.Load()
 	if h.Proto == packet.TCP || !p.Contains(h.Proto, h.At) {
@@ -71,11 +71,11 @@ func (r *row) restoreHeld(port uint16, owned bool, owner *blockOwner) bool {
 	return true
 }
 
-// restore puts a port in that has been held since a time. If a port before it has been held since later, that time counts.
+// restore adds a port that has been held since a time, or since the time of the port before it if that is later.
 func (q *queue) restore(h heldPort, since time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	pending := q.sinceLastPop > 0 // ports before it whose time is not known yet
+	pending := q.sinceLastPop > 0 // ports before it have no time yet
 	q.addLocked(h)
 	if pending {
 		return
@@ -87,8 +87,9 @@ func (q *queue) restore(h heldPort, since time.Duration) {
 	q.batches = append(q.batches, batch{since, 1})
 }
 
-// HeldPorts copies the transport addresses in hold-down into buf, those first that were given back first, from a cursor on
-// that is 0 at first. It returns how many and the next cursor, 0 at the end. One that is held down throughout is copied once.
+// HeldPorts copies the transport addresses in hold-down into buf, in the order in which they were given back, from a
+// cursor on that is 0 at first. It returns their number and the next cursor, which is 0 at the end. A listing contains
+// each address that is held down throughout it once.
 func (p *Pool) HeldPorts(cursor uint64, buf []HeldPort, now time.Duration) (n int, next uint64) {
 	hold := p.conf.Load().HoldDown
 	n, next = p.held.list(cursor, buf, now, hold)
@@ -99,7 +100,7 @@ func (p *Pool) HeldPorts(cursor uint64, buf []HeldPort, now time.Duration) (n in
 	return n, next
 }
 
-// list copies ports from the one on that has a number, counted from the first that ever was.
+// list copies ports from number from on, counted from the first port that was ever added.
 func (q *queue) list(from uint64, buf []HeldPort, now, hold time.Duration) (n int, next uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -144,8 +145,9 @@ func (p *Pool) BlockOwner(proto packet.Proto, e packet.Endpoint4) (owner packet.
 	return b.owner, b.owned
 }
 
-// Blocks copies the port blocks that have an owner into buf, from a cursor on that is 0 at first, and returns how many and
-// the next cursor, 0 at the end. One that has its owner throughout is copied once.
+// Blocks copies the port blocks that have an owner into buf, from a cursor on that is 0 at first, and returns their
+// number and the next cursor, which is 0 at the end. A listing contains each block that has its owner throughout it
+// once.
 func (p *Pool) Blocks(cursor uint64, buf []Block) (n int, next uint64) {
 	v := p.view.Load()
 	for proto := packet.Proto(cursor >> 49); proto < packet.Protos; proto++ {
@@ -170,7 +172,7 @@ func (p *Pool) Blocks(cursor uint64, buf []Block) (n int, next uint64) {
 	return n, 0
 }
 
-// nextBlock copies the first block that has an owner, from a number on, and returns the number after it, or -1.
+// nextBlock copies the first block with an owner, from number from on, and returns the number after it, or -1.
 func (r *row) nextBlock(from int, to *Block) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

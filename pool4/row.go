@@ -10,10 +10,10 @@ import (
 // different addresses or protocols never wait for each other.
 type row struct {
 	mu         sync.Mutex
-	spans      []span      // what may be chosen
-	ports      *ports      // nil until a port is used: a large pool costs little while it is idle
-	inUse      int         // ports used, inside spans or not
-	held       int         // ports held down, inside spans or not
+	spans      []span      // ports in the pool
+	ports      *ports      // nil until a port is used, so that an idle pool is small
+	inUse      int         // ports used, in spans or not
+	held       int         // ports held down, in spans or not
 	next       uint64      // RFC 6056 section 3.3.3: next_ephemeral
 	portBlocks *portBlocks // nil without port blocks
 	withFree   addrSet
@@ -54,8 +54,8 @@ type blockOwner struct {
 }
 
 // allocate takes a free port for source port x. f is the keyed hash of the flow. This is algorithm 3 of RFC 6056
-// section 3.3.3 with one change: the candidates are the free ports, not all of them, so that no search follows and a
-// port behind a run of used ones is no likelier than others.
+// section 3.3.3 with one change: the candidates are the free ports instead of all ports, so that no search follows, and
+// a port after a run of used ports is not chosen more often than others.
 func (r *row) allocate(proto packet.Proto, x uint16, f uint64, owner *blockOwner) (port uint16, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,7 +105,7 @@ func (r *row) makeBlocksLocked(owner *blockOwner) *portBlocks {
 	return r.portBlocks
 }
 
-// claim takes one port for a new binding, if it may be chosen and is free, and in no block of somebody else.
+// claim takes one port for a new binding, if it is in the pool and free, and in no block of another client.
 func (r *row) claim(port uint16, owner *blockOwner) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -126,7 +126,7 @@ func (r *row) claim(port uint16, owner *blockOwner) bool {
 	return r.markLocked(port, true)
 }
 
-// reserve takes one port, which need not be in the pool. That it is held down does not matter.
+// reserve takes one port, which need not be in the pool and may be held down.
 func (r *row) reserve(port uint16) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -134,8 +134,7 @@ func (r *row) reserve(port uint16) bool {
 	return r.markLocked(port, true)
 }
 
-// release gives a port back and reports whether nothing is left of the row: no port in use, held down or
-// in the pool.
+// release gives a port back and reports whether the row is unused.
 func (r *row) release(port uint16) (empty bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -143,8 +142,8 @@ func (r *row) release(port uint16) (empty bool) {
 	return r.unusedLocked()
 }
 
-// holdDown gives a port back into hold-down. It reports whether the port has to be set free afterwards; if not, that is
-// already somebody's task, because it was held when a static binding took it.
+// holdDown gives a port back into hold-down. It reports whether the caller must put the port into the queue of held
+// ports; a port that was held when a static binding took it is still there.
 func (r *row) holdDown(port uint16) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -156,7 +155,7 @@ func (r *row) holdDown(port uint16) bool {
 	return true
 }
 
-// endHoldDown ends the hold-down of a port and reports whether nothing is left of the row.
+// endHoldDown ends the hold-down of a port and reports whether the row is unused.
 func (r *row) endHoldDown(port uint16) (empty bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -214,7 +213,7 @@ func (r *row) makePortsLocked() *ports {
 	return r.ports
 }
 
-// setSpans replaces what may be chosen.
+// setSpans replaces the spans of the pool.
 func (r *row) setSpans(spans []span) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -236,7 +235,7 @@ func (r *row) setIndex(open addrSet, at int) {
 	r.publishFreeLocked()
 }
 
-// usage returns the row's spans, and the ports used and held down in each.
+// usage returns the row's spans and the numbers of ports used and held down in each.
 func (r *row) usage() (spans []span, used, held []int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -249,7 +248,7 @@ func (r *row) usage() (spans []span, used, held []int) {
 	return r.spans, used, held
 }
 
-// free returns how many of the row's ports, all of them in number, may be chosen now for a new client.
+// free returns the number of the row's ports that a new client can get. all is the number of its ports in the pool.
 func (r *row) free(all int) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -12,8 +12,8 @@ func newSipKey(secret [16]byte) sipKey {
 	return sipKey{binary.LittleEndian.Uint64(secret[:8]), binary.LittleEndian.Uint64(secret[8:])}
 }
 
-// sum is SipHash-2-4 (Aumasson, Bernstein 2012) of the words in little-endian order. Ports are seen by outsiders,
-// who must not learn the next one from them: hence a hash with a proof behind it, not the fast one of the tables.
+// sum is SipHash-2-4 (Aumasson, Bernstein 2012) of the words in little-endian order. Hosts see ports and must not
+// predict the next one from them, which takes a cryptographic hash instead of the fast one of the tables.
 func (k sipKey) sum(words ...uint64) uint64 {
 	v0, v1 := k.k0^0x736f6d6570736575, k.k1^0x646f72616e646f6d
 	v2, v3 := k.k0^0x6c7967656e657261, k.k1^0x7465646279746573

@@ -2,14 +2,14 @@ package pool4
 
 import "slices"
 
-// span is a range of ports, both ends included. A set of ports is a slice of spans that is sorted and in which
-// neither overlap nor adjacency is left; such a slice is never changed, only replaced.
+// span is a range of ports, both ends included. A set of ports is a sorted slice of spans that neither overlap nor
+// adjoin. The slice is immutable; a change makes a new one.
 type span struct{ lo, hi uint16 }
 
-// touches reports whether two spans overlap or lie side by side.
+// touches reports whether two spans overlap or adjoin.
 func (s span) touches(t span) bool { return int(s.lo) <= int(t.hi)+1 && int(t.lo) <= int(s.hi)+1 }
 
-// plus returns set and s together, and the span that s has become part of.
+// plus returns the union of set and s, and the span in it that contains s.
 func plus(set []span, s span) (result []span, whole span) {
 	whole = s
 	for _, t := range set {

@@ -7,8 +7,8 @@ import (
 	"nat64d/packet"
 )
 
-// TestPortsAreSpread holds RFC 6056: the ports of one client to one server, one after the other, are spread evenly
-// over the range (chi-squared over 63 classes of 1,024 ports) and neither near nor in order.
+// TestPortsAreSpread checks RFC 6056: consecutive ports of one client to one server are spread evenly over the range
+// (chi-squared over 63 classes of 1,024 ports) and are neither close to each other nor in order.
 func TestPortsAreSpread(t *testing.T) {
 	t.Parallel()
 	const n = 16_000
@@ -46,8 +46,8 @@ func TestPortsAreSpread(t *testing.T) {
 	}
 }
 
-// TestNoPortIsPreserved: though the client's own port is free, another one is chosen at random, and for UDP with the
-// same lowest bit (RFC 6056 section 4, RFC 7857 section 9).
+// TestNoPortIsPreserved checks that Allocate chooses a random port although the client's own port is free, for UDP one
+// of the same parity (RFC 6056 section 4, RFC 7857 section 9).
 func TestNoPortIsPreserved(t *testing.T) {
 	t.Parallel()
 	const n = 16_000
@@ -66,7 +66,7 @@ func TestNoPortIsPreserved(t *testing.T) {
 				parity++
 			}
 		}
-		if same > 10 { // 0.5 are to be expected of chance
+		if same > 10 { // the expected number is 0.5
 			t.Errorf("%v: %d of %d clients have their own port", proto, same, n)
 		}
 		if proto == packet.UDP && parity != n || proto == packet.TCP && (parity < n*45/100 || parity > n*55/100) {
@@ -96,7 +96,7 @@ func TestKeysGiveDifferentPorts(t *testing.T) {
 	}
 }
 
-// TestNextPortDiffers: a flow that comes again gets another port, lest the server still know the old one.
+// TestNextPortDiffers repeats a flow: it gets another port, because the server may still have state of the old one.
 func TestNextPortDiffers(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, "192.0.2.1", "")

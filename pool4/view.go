@@ -9,8 +9,8 @@ import (
 	"nat64d/packet"
 )
 
-// view is what the pool holds, as readers see it. Except for the sets of addresses with free ports it never changes:
-// whoever changes the pool publishes a new one.
+// view is the contents of the pool for readers. It is immutable except for the sets of addresses with free ports: a
+// change of the pool publishes a new view.
 type view [packet.Protos]addresses
 
 // addresses are the addresses of one protocol, in order.
@@ -43,8 +43,8 @@ func newViewLocked(all *[packet.Protos]map[uint32]*row) *view {
 	return v
 }
 
-// find returns the index of an address. It is written out because it is on the path of every packet:
-// slices.BinarySearch takes 43 ns for 16 addresses, this 6.
+// find returns the index of an address. It does not use slices.BinarySearch, because every packet takes this path: that
+// takes 43 ns for 16 addresses, this 6 ns.
 func (a *addresses) find(addr uint32) (int, bool) {
 	i, end := 0, len(a.addrs)
 	for i < end {

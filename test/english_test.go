@@ -64,7 +64,7 @@ var identifiers = map[string]map[string]string{
 
 // cleaned are the folders whose sentences have been rewritten; the test covers no others.
 var cleaned = []string{
-	"bib", "table", "fragment", "drop", "egress", "gateway", "packet", "icmp", "xlat", "pool6", "lab", "linux/ethtool", "linux/nic", "linux/nexthop", "linux/guard", "ops/control", "test",
+	"pool4", "bib", "table", "fragment", "drop", "egress", "gateway", "packet", "icmp", "xlat", "pool6", "lab", "linux/ethtool", "linux/nic", "linux/nexthop", "linux/guard", "ops/control", "test",
 	"scripts", "deploy/systemd", "README.md", "Makefile", "docs/appliance.md", "docs/nat64ctl.md", "docs/performance.md", "docs/troubleshooting.md",
 	"config", "config/nat64d.yaml", "dns64", "cmd/nat64ctl", "docs/configuration.md", "docs/dns64.md",
 }
