@@ -173,7 +173,7 @@ func (g *gateway) administer(t *testing.T, stop chan struct{}) {
 // checkLimits finds out by a limit how many sessions each client has for bib.
 func (g *gateway) checkLimits(t *testing.T, c session.Config, now table.Time) {
 	t.Helper()
-	for _, s := range g.list(0) { // unanswered, they would make way for others
+	for _, s := range g.list(0) { // unanswered sessions would be evicted for others
 		g.from6(s.Proto, s.Client, s.Remote, packet.SYN, now)
 		g.from6(s.Proto, s.Client, s.Remote, packet.Other, now)
 	}

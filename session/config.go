@@ -20,8 +20,8 @@ type Timeouts struct {
 	TCPTransitory  time.Duration // TCP_TRANS afterwards: FINs, a RST, or silence for TCP_EST
 }
 
-// Config is what may change while packets flow. The zero value is strict: nothing from outside is let in or refreshes
-// a session, no SYN is to be stored, no port held down.
+// Config is the configuration that can be replaced at run time. The zero value is strict: packets from IPv4 neither
+// open nor refresh sessions, no SYN is stored, no port is held down.
 type Config struct {
 	Timeouts Timeouts
 
@@ -41,7 +41,7 @@ type Config struct {
 	NewPerSecond         int // sessions that a client may open in a second, and at once; 0: no limit
 	ClientPrefixLen      int // the bits of an IPv6 address that make a client; 0: 64
 
-	StoreSYNs     bool          // a V4 SYN that nobody expects yet is refused as drop.StoredSYN, for the caller to store
+	StoreSYNs     bool          // an unexpected V4 SYN is refused as drop.StoredSYN, for the caller to store
 	MaxHeldPorts  int           // ports and Identifiers that rest at most, the oldest are let go; 0: no limit
 	PortHoldDown  time.Duration // for how long a released UDP port or Identifier is not used again; 0: not at all
 	PortBlockSize int           // consecutive ports that a client gets for itself at a time: pool4.Config.BlockSize
@@ -201,7 +201,7 @@ func (t *Table) eachOfShard(i int, f func(*entry)) {
 	s.Each(func(slot uint32) { f(t.entries.At(slot)) })
 }
 
-// admit says whether a packet from IPv4 that has no session may go on to its binding.
+// admit returns whether a packet from IPv4 without a session may use its binding, and otherwise the reason.
 func (c *policy) admit(id bib.ID, q *event) drop.Reason {
 	syn := q.proto == packet.TCP && q.tcp == packet.SYN
 	switch {

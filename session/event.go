@@ -73,7 +73,7 @@ const (
 	Finished              // the lifetime after FINs of both sides is over
 	Reset                 // the lifetime after a RST is over
 	Purged                // an administrator or a change of the configuration has ended it
-	MadeRoom              // it made way for a newer session: a limit or a quota was reached
+	MadeRoom              // a session was evicted for a newer one because of a limit or a quota
 	Replaced              // its lifetime was over and a new session has taken its place before the sweep came
 	causes
 )

@@ -23,7 +23,7 @@ type Flow struct {
 	generation uint64
 }
 
-// Packet is what the tables need to know of a packet beside its addresses and ports.
+// Packet contains the fields of a packet that the tables need, apart from its addresses and ports.
 type Packet struct {
 	Event   packet.TCPEvent // of TCP only
 	Now     table.Time
@@ -31,9 +31,9 @@ type Packet struct {
 	Hint    *Hint    // made in this batch, by Ahead6 or Ahead4; nil: there is none
 }
 
-// Slot returns a number by which a side table can hold something of the flow's session, lower than Table.Slots, or 0 if
-// the flow names no session. What a side table holds there belongs to the session only if Generation is the one that it
-// was stored with.
+// Slot returns an index, lower than Table.Slots, under which a side table can store data about the flow's session, or
+// 0 if the flow has no session. The data belongs to the session only if Generation equals the one that it was stored
+// with.
 func (f *Flow) Slot() uint32 { return f.slot }
 
 // Generation returns what tells apart the sessions that a slot has in the course of time: no two have the same.

@@ -89,7 +89,7 @@ func TestFlowWithoutSession(t *testing.T) {
 	}
 }
 
-// The generation goes on beyond the bits that the word has for it.
+// The generation continues beyond its bits in the word.
 func TestGenerationDoesNotWrapWithItsWord(t *testing.T) {
 	t.Parallel()
 	s, _ := flowTables(t)
@@ -101,7 +101,7 @@ func TestGenerationDoesNotWrapWithItsWord(t *testing.T) {
 		e.word.Store(uint64(e.begin(word(e.word.Load()).freed(), makeWord(0, 0, Active, lifeUDP))))
 	}
 	if s.Alive(&f) {
-		t.Error("a session is taken for the one 65,536 generations before it")
+		t.Error("a session is treated as the one 65,536 generations before it")
 	}
 	if g := generation(e.cycle.Load(), word(e.word.Load())); g != first+1<<16 {
 		t.Errorf("generation %d after %d and 65,536 more", g, first)

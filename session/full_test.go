@@ -10,8 +10,8 @@ import (
 	"nat64d/table"
 )
 
-// TestFullShardRefusesSessions aims all sessions of a binding at one shard, as somebody who knows the key could. What it
-// has no room for is refused with all counts given back; other shards and the sessions that are there go on.
+// All sessions of a binding hash to one shard, as an attacker with the key could arrange. When the shard is full,
+// sessions are refused and all counters restored; other shards and existing sessions are not affected.
 func TestFullShardRefusesSessions(t *testing.T) {
 	t.Parallel()
 	c := defaults

@@ -6,18 +6,18 @@ import (
 	"nat64d/table"
 )
 
-// Hint says where a packet of a batch will probably find its binding and its session. It is good for the batch in which
-// it was made and only saves time: what it says is verified, and if it is wrong, or zero, the packet looks for itself.
+// Hint is the probable location of a packet's binding and session. It is valid for the batch in which it was made and
+// only saves time: look-ups verify it, and search if it is wrong or zero.
 type Hint struct {
 	home    table.Home // of what is looked for next
 	binding bib.ID
 	session uint32 // slot
 }
 
-// Ahead6 makes the hints for a batch of packets from IPv6, whose flows have what From6 asks for; there are as many of both. In a large table a look-up is
-// four waits for memory, of which two depend on others. Here all packets take a step before the first takes the next
-// one, so that the processor waits for many at once. What more than table.MaxLines/2 packets need is not fetched ahead. It
-// is for workers in a batch.
+// Ahead6 computes the hints for a batch of packets from IPv6. flows contain what From6 needs; hints has the same
+// length. In a large table a look-up has four cache misses, two of which depend on others. Ahead6 makes each step for
+// all packets before the next step, so that the misses overlap. It prefetches for at most table.MaxLines/2 packets.
+// The caller is a worker in a batch.
 func (t *Table) Ahead6(flows []Flow, hints []Hint) {
 	var lines table.Lines
 	for i := range flows {

@@ -8,8 +8,8 @@ import (
 	"nat64d/packet"
 )
 
-// TestHintsAreRight: in a table of some size nearly every packet is told where its binding and its session are.
-func TestHintsAreRight(t *testing.T) {
+// In a larger table nearly every hint is the location of the binding and the session.
+func TestHintsAreCorrect(t *testing.T) {
 	t.Parallel()
 	const n, together = 50 * 64, 64
 	bindings, s, epochs := newTables(t, "1024-65535", n)

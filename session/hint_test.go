@@ -9,8 +9,8 @@ import (
 	"nat64d/session"
 )
 
-// TestHintOfWhatHasEnded: within a batch a binding and its session end after they were looked up ahead.
-func TestHintOfWhatHasEnded(t *testing.T) {
+// TestHintOfEndedSession: within a batch a binding and its session end after they were looked up ahead.
+func TestHintOfEndedSession(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "")
 	client, server := endpoint6("2001:db8::1", 5000), endpoint4("198.51.100.1", 53)

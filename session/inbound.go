@@ -9,20 +9,18 @@ import (
 	"nat64d/packet"
 )
 
-// inbound counts the sessions that IPv4 hosts have begun. An outsider makes one with each source address that it forges,
-// so they have quotas: in all, of a client and of a binding. Where a quota is used up, the oldest session that may make
-// way ends for the new one:
+// inbound counts the sessions that IPv4 hosts have opened. An outsider can open one with each forged source address,
+// so they have quotas: in total, per client and per binding. If a quota is reached, the oldest evictable session ends
+// for the new one. Sessions that the client has not answered are evicted first; a SYN+ACK is no answer, since a
+// forged SYN gets one as well, but an acknowledgment is, because the client's TCP has verified that the other end
+// received the SYN+ACK. UDP and ICMP sessions that the client has answered come next; the next packet in either
+// direction opens such a session again, so nothing is lost.
 //
-//   - first those that the client has not answered. A SYN+ACK is no answer, since a forged SYN gets one as well; an
-//     acknowledgment is, because the client's TCP has checked that the other end saw the SYN+ACK.
-//   - then UDP and ICMP sessions that the client has answered. The next packet in either direction makes such a session
-//     anew, so nothing is lost by it.
+// TCP connections are never evicted. If they use up a quota, the new session is refused. Unanswered sessions are also
+// evicted where another limit would refuse a session of either side.
 //
-// TCP connections never make way. If a quota is used up by them, the newcomer is refused. Unanswered sessions also make
-// way where another limit would refuse a session, on either side's behalf.
-//
-// All methods may be called by any goroutine. They take one lock, under which no other lock is taken. Packets of sessions
-// that exist do not come here, except with the first answer to each.
+// All methods are safe for concurrent use. They take one lock, under which no other lock is taken. Packets of
+// existing sessions do not get here, except the first answer to each.
 type inbound struct {
 	sessions atomic.Int64 // as many as records are in use; written under mu
 	evicted  atomic.Uint64
@@ -47,7 +45,7 @@ const (
 	scopes
 )
 
-// rank is how soon a session makes way.
+// rank is the order in which sessions are evicted.
 type rank uint8
 
 const (
@@ -95,7 +93,7 @@ func (x *inbound) reserve(id bib.ID, client packet.Addr6, evicted [scopes]bool) 
 	client = packet.Mask6(client, x.prefixBits)
 	groups := [scopes]uint32{inAll: x.all, ofClient: x.byClient[client], ofBinding: x.byBinding[id]}
 	for s := range scopes {
-		s = scopes - 1 - s // the narrowest first: what makes way there, makes way in all
+		s = scopes - 1 - s // the narrowest first: an eviction there also makes room in the wider scopes
 		g, quota := groups[s], x.quotas[s]
 		if g == 0 || x.groups.at(g).sessions < quota || evicted[s] && x.groups.at(g).sessions > quota {
 			continue
@@ -171,7 +169,7 @@ func (x *inbound) began(e *entry) bool {
 	return e.inbound != 0
 }
 
-// first returns the slot of the session that makes way first in a group, one of rank last at most, or 0 if none does.
+// first returns the slot of the next session to evict in a group, with rank at most last, or 0.
 func (x *inbound) first(s scope, id bib.ID, client packet.Addr6, last rank) uint32 {
 	if x.sessions.Load() == 0 {
 		return 0
@@ -245,8 +243,8 @@ func (x *inbound) unlist(n uint32) {
 	}
 }
 
-// evict ends the session that makes way first, in the scope that is given and of rank last at most, and reports whether
-// there was one. The caller is a worker in a batch.
+// evict ends the next session to evict in the given scope, with rank at most last, and reports whether there was one.
+// The caller is a worker in a batch.
 func (t *Table) evict(s scope, id bib.ID, client packet.Addr6, last rank) bool {
 	const tries = 4 // others may end or answer the session first
 	for range tries {
@@ -263,8 +261,8 @@ func (t *Table) evict(s scope, id bib.ID, client packet.Addr6, last rank) bool {
 	return false
 }
 
-// unlinkEvicted ends a session unless it may no longer make way. Its slot was in use in this batch, so it is not used
-// for another session before the batch ends.
+// unlinkEvicted ends a session unless it is no longer evictable. Its slot was in use in this batch, so it is not
+// reused before the batch ends.
 func (t *Table) unlinkEvicted(slot uint32) (x end, ended bool) {
 	e := t.entries.At(slot)
 	h := t.hash(e.key())
@@ -282,8 +280,8 @@ func (t *Table) unlinkEvicted(slot uint32) (x end, ended bool) {
 	}
 }
 
-// maxRoom is how many sessions make way for one packet at most: our own choice. One is enough unless a limit has become
-// smaller.
+// maxRoom is the maximum number of sessions evicted for one packet: our own choice. One is enough unless a limit was
+// lowered.
 const maxRoom = 8
 
 // makeRoom ends an unanswered session that stands in the way of the one to come, which was refused for r. It reports
@@ -304,7 +302,7 @@ func (t *Table) makeRoom(r drop.Reason, id bib.ID, client packet.Addr6, q *event
 	return false
 }
 
-// reserveInbound counts a session that an IPv4 host is about to begin against the quotas; older ones make way for it.
+// reserveInbound counts a new session of an IPv4 host against the quotas, and evicts older ones for it if necessary.
 func (t *Table) reserveInbound(id bib.ID, client packet.Addr6, q *event) drop.Reason {
 	var evicted [scopes]bool
 	for {
@@ -329,7 +327,7 @@ func (t *Table) InboundQuota() int {
 	return int(t.inbound.quotas[inAll])
 }
 
-// Evicted returns how many sessions that IPv4 hosts began have made way for newer ones.
+// Evicted returns the number of evicted sessions that IPv4 hosts had opened.
 func (t *Table) Evicted() uint64 { return t.inbound.evicted.Load() }
 
 // pile holds values that are named by a number, which is never 0, and that never move. It grows by as many at a time as

@@ -8,8 +8,8 @@ import (
 	"nat64d/session"
 )
 
-// TestSimultaneousOpenThroughUnboundPort: a peer's SYN waits at a port that nobody has; the client that then opens to
-// that peer gets just this port, and the connection stands (RFC 5382 REQ-2).
+// A peer's SYN is stored for an unbound port; a client that then opens to that peer gets this port, and the
+// connection is established (RFC 5382 REQ-2).
 func TestSimultaneousOpenThroughUnboundPort(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, 1, 100, defaults, "192.0.2.1-192.0.2.8", "")
@@ -36,8 +36,8 @@ func TestSimultaneousOpenThroughUnboundPort(t *testing.T) {
 	}
 }
 
-// TestStoredSYNThatIsOver meets nobody, whether or not a sweep came by; its sender is still due an answer.
-func TestStoredSYNThatIsOver(t *testing.T) {
+// An expired stored SYN does not match a client's SYN, with or without a sweep; its sender must still be answered.
+func TestExpiredStoredSYN(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "7000-7001")
 	client, peer, at := endpoint6("2001:db8::1", 5000), endpoint4("198.51.100.1", 6000), endpoint4("192.0.2.1", 7001)
@@ -104,7 +104,7 @@ func TestStaticBindingDiscardsStoredSYN(t *testing.T) {
 	}
 }
 
-// TestStoredSYNOfAConnection: a connection that came about through the peer's second SYN silences the first.
+// If the peer's second SYN has opened a connection, the first one is not answered.
 func TestStoredSYNOfAConnection(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "7000")
@@ -169,6 +169,6 @@ func TestAddressDependentFilteringOfTCP(t *testing.T) {
 	c.AllowInboundTCP = false
 	g.sessions.Configure(c)
 	if _, r := g.from4(packet.TCP, stranger, at, packet.SYN, 1); r != drop.Filtered {
-		t.Errorf("reason %v, though nobody may open from outside", r)
+		t.Errorf("reason %v, though connections from IPv4 are disabled", r)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"nat64d/session"
 )
 
-// TestLimitsOfAClient exceeds each limit of a client, which is a prefix; another client is not affected, and what
-// exists goes on (RFC 6888 REQ-4, REQ-5, REQ-11).
+// Each limit of a client, which is a prefix, is exceeded; another client is not affected, and existing sessions
+// continue (RFC 6888 REQ-4, REQ-5, REQ-11).
 func TestLimitsOfAClient(t *testing.T) {
 	t.Parallel()
 	for name, x := range map[string]struct {
@@ -62,8 +62,8 @@ func TestLimitsOfAClient(t *testing.T) {
 	}
 }
 
-// TestLimitOfABinding exceeds the limit of a dynamic and of a static binding, from both sides; another binding of the
-// client is not affected, and what exists goes on (RFC 6888 REQ-5).
+// The limits of a dynamic and of a static binding are exceeded from both sides; another binding of the client is not
+// affected, and existing sessions continue (RFC 6888 REQ-5).
 func TestLimitOfABinding(t *testing.T) {
 	t.Parallel()
 	c := defaults
@@ -78,7 +78,7 @@ func TestLimitOfABinding(t *testing.T) {
 		want := map[bool]drop.Reason{true: drop.None, false: drop.BindingSessions}[host < 3]
 		_, out := g.from6(packet.UDP, client, server, packet.Other, 0)
 		_, in := g.from4(packet.UDP, server, at, packet.Other, 0)
-		g.from6(packet.UDP, static, server, packet.Other, 0) // unanswered, it would make way for the next one
+		g.from6(packet.UDP, static, server, packet.Other, 0) // otherwise it would be evicted for the next one
 		if out != want || in != want {
 			t.Errorf("session %d: %v from IPv6 and %v from IPv4, want %v", host, out, in, want)
 		}
@@ -110,7 +110,7 @@ func TestInboundSessionsCountForTheClient(t *testing.T) {
 		if _, r := g.from4(packet.UDP, peer, at, packet.Other, 0); r != want {
 			t.Errorf("packet %d: %v, want %v", i, r, want)
 		}
-		g.from6(packet.UDP, client, peer, packet.Other, 0) // unanswered, it would make way for the next one
+		g.from6(packet.UDP, client, peer, packet.Other, 0) // otherwise it would be evicted for the next one
 	}
 }
 
@@ -145,7 +145,7 @@ func TestStaticBindingsDoNotCount(t *testing.T) {
 		}
 	}
 	if a, b, c := open(1), open(2), open(3); a != drop.None || b != drop.None || c != drop.ClientBindings {
-		t.Errorf("beside static bindings: %v, %v, %v", a, b, c)
+		t.Errorf("with static bindings: %v, %v, %v", a, b, c)
 	}
 	at, _ := g.bindings.Lookup6(packet.UDP, endpoint6("2001:db8::1", 1))
 	if err := g.sessions.AddStatic(packet.UDP, endpoint6("2001:db8::1", 1), at); err != nil {

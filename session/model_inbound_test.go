@@ -8,8 +8,8 @@ import (
 	"nat64d/session"
 )
 
-// inboundRow is what the model knows of a session that IPv4 has begun: its rank (0 unanswered, 1 answered, 2 never makes
-// way) and when it got that.
+// inboundRow is the model of a session opened by IPv4: its rank (0 unanswered, 1 answered, 2 never evicted) and when
+// it got that rank.
 type inboundRow struct {
 	rank, since int
 	prefix      packet.Addr6 // the client that it counts for
@@ -54,7 +54,7 @@ func (m *model) in(other, k sessionKey, scope int) bool {
 		scope == ofBinding && other.binding6 == k.binding6
 }
 
-// evict ends the session that makes way first, if there is one. For a quota (rank 1), the packet holds its binding already.
+// evict ends the next session to evict, if there is one. For a quota (rank 1), the packet already holds its binding.
 func (m *model) evict(k sessionKey, scope, last int) bool {
 	var first sessionKey
 	var best *inboundRow
@@ -94,7 +94,7 @@ func (m *model) admitted(k sessionKey, from6 bool) drop.Reason {
 	return drop.None
 }
 
-// fits reports whether k's binding may have one more session, after others have made way.
+// fits reports whether k's binding can have one more session, after evictions.
 func (m *model) fits(k sessionKey) bool {
 	for m.conf.MaxPerBinding != 0 && m.through(k.binding6) >= m.conf.MaxPerBinding {
 		if !m.evict(k, ofBinding, 0) {

@@ -239,7 +239,7 @@ func (m *model) from4(t *rapid.T) {
 	}
 }
 
-// unbound sends a packet from IPv4 to somewhere that nobody has.
+// unbound sends a packet from IPv4 to an address and port without a binding.
 func (m *model) unbound(t *rapid.T, k sessionKey, ev packet.TCPEvent) {
 	at := endpoint4("192.0.2.1", rapid.Uint16Range(firstPort-2, lastPort+2).Draw(t, "unbound"))
 	if _, bound := m.byMapped(k.proto, at); bound {

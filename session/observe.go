@@ -8,13 +8,14 @@ import (
 	"nat64d/table"
 )
 
-// observers carry events from those who cause them, workers and others, to observers. Whoever causes an event puts it into
-// a ring and goes on: it takes no lock, allocates nothing and never waits. One goroutine takes the events out by Deliver.
-// If a ring is full the event is lost and counted by its kind, and every observer of that kind learns how many it misses.
+// observers pass events from workers and other goroutines to observers. The goroutine that causes an event puts it
+// into a ring: this takes no lock, allocates nothing and never blocks. A single goroutine delivers the events with
+// Deliver. If a ring is full, the event is lost and counted by its kind, and every observer of that kind gets the
+// number of lost events.
 //
-// Events of one transport address of pool4 go into the same ring, so that they arrive in order.
+// Events of one transport address of pool4 use the same ring, so that they arrive in order.
 type observers struct {
-	wanted atomic.Uint32 // Kinds that somebody observes; without them nothing else here is touched
+	wanted atomic.Uint32 // the observed Kinds; if there are none, nothing else is accessed
 	clock  atomic.Uint32 // the latest time that a packet or the sweep has told, from origin
 	rings  atomic.Pointer[[1 << ringBits]ring]
 	lost   [eventKinds]atomic.Uint64
@@ -30,18 +31,19 @@ const (
 	maxEvents = 1024    // events that an observer gets at a time
 )
 
-// Observer is told of events of some kinds until it is closed.
+// Observer receives events of some kinds until it is closed.
 type Observer struct {
 	table *Table
 	f     func(batch []Event, lost uint64)
 	kinds Kinds // guarded by observers.mu
 
-	told [eventKinds]uint64 // lost events of each kind that it has been told of; guarded by observers.mu
+	told [eventKinds]uint64 // lost events of each kind that have been reported to it; guarded by observers.mu
 }
 
-// Observe has Deliver call f with the events of some kinds, and with the number of those that were lost since the last call.
-// The lost ones happened before the last of batch, or since the last call if batch is empty. The batch is only f's while f
-// runs. f may be slow: then events are lost, but nobody else waits. It must not call Observe or a method of an Observer.
+// Observe makes Deliver call f with the events of some kinds, and with the number of events lost since the last call.
+// The lost ones happened before the last of batch, or since the last call if batch is empty. f may use batch only
+// until it returns. If f is slow, events are lost, but no other goroutine waits. f must not call Observe or a method
+// of an Observer.
 func (t *Table) Observe(kinds Kinds, f func(batch []Event, lost uint64)) *Observer {
 	o := &Observer{table: t, f: f}
 	x := &t.observers
@@ -52,7 +54,7 @@ func (t *Table) Observe(kinds Kinds, f func(batch []Event, lost uint64)) *Observ
 	return o
 }
 
-// Configure replaces the kinds of events that an observer is told of. Events that wait for Deliver count as new ones.
+// Configure replaces the kinds of events of an observer. Events that wait for Deliver count as new ones.
 func (o *Observer) Configure(kinds Kinds) {
 	x := &o.table.observers
 	x.mu.Lock()
@@ -88,7 +90,7 @@ func (o *Observer) observeLocked(kinds Kinds) {
 	x.wanted.Store(uint32(union))
 }
 
-// Observed reports whether anybody observes events.
+// Observed reports whether there are observers.
 func (t *Table) Observed() bool { return t.observers.wanted.Load() != 0 }
 
 // Lost returns how many events of some kinds were lost because Deliver came too late.
@@ -149,7 +151,7 @@ func (o *Observer) tellLocked(events []Event) {
 	}
 }
 
-// wants reports whether anybody observes events of a kind.
+// wants reports whether there are observers for events of a kind.
 func (x *observers) wants(k EventKind) bool { return Kinds(x.wanted.Load()).Has(k) }
 
 // advance notes what time it is, for events that do not come with a time of their own.
@@ -159,7 +161,7 @@ func (x *observers) advance(now table.Time) {
 	}
 }
 
-// now returns the latest time that advance was told, which counts from origin.
+// now returns the latest time passed to advance, relative to origin.
 func (x *observers) now() table.Time { return max(table.Time(x.clock.Load()), origin) }
 
 // emit puts an event, of a kind that is wanted, into its ring.

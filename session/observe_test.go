@@ -30,8 +30,8 @@ func (s *seen) causes() (all []Cause) {
 	return all
 }
 
-// A full ring loses events without a wait; each observer is told how many of its kinds it misses.
-func TestObserversAreToldOfGaps(t *testing.T) {
+// A full ring loses events without blocking; each observer gets the number of lost events of its kinds.
+func TestObserversGetNumberOfLostEvents(t *testing.T) {
 	t.Parallel()
 	s, _ := flowTables(t)
 	var all, sessions seen
@@ -96,7 +96,7 @@ func TestRingUnderConcurrency(t *testing.T) {
 	}
 }
 
-// Every end of a session has its cause, and every transition of a TCP session is told.
+// Every end of a session is reported with its cause, and every transition of a TCP session is reported.
 func TestCausesAndTransitions(t *testing.T) {
 	t.Parallel()
 	_, s, epochs := newTables(t, "7000", 10) // one transport address, so that all events arrive in order

@@ -83,10 +83,10 @@ func (t *Table) dismiss(client packet.Addr6, q *event) {
 	t.unreserve(q.proto)
 }
 
-// insert makes a session of a binding, or hands the packet to the one that somebody else has made meanwhile. The
-// caller holds the binding and has a session admitted; the session takes both over, or insert gives them back. The
-// reason is drop.NoBinding if the binding has left the table: then a purge, which looks at every shard under its
-// lock, either finds the new session or has been noticed here.
+// insert adds a session of a binding, or passes the packet to one that another worker has added in the meantime. The
+// caller holds the binding and has had a session admitted; insert passes both on to the session, or releases them.
+// The reason is drop.NoBinding if the binding has left the table: a purge, which checks every shard under its lock,
+// then either finds the new session or was detected here.
 func (t *Table) insert(id bib.ID, q *event) drop.Reason {
 	made, r := t.place(id, q)
 	if made {
@@ -158,8 +158,8 @@ func (t *Table) enlist(e *entry, q *event) bool {
 	return true
 }
 
-// reopen hands the packet to a session that exists, or begins it anew if its lifetime is over: the sweep has not come
-// by yet. The caller holds the shard's lock, so that the session does not go away.
+// reopen passes the packet to an existing session, or restarts the session if it has expired but was not swept yet.
+// The caller holds the shard's lock, so that the session is not removed.
 func (t *Table) reopen(slot uint32, e *entry, q *event) {
 	for !t.update(slot, e, q) {
 		old := word(e.word.Load())

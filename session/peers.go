@@ -36,7 +36,7 @@ func newPeers(max int64, key table.Key, e *table.Epochs) *peers {
 
 // has reports whether a binding has a session with an address. It takes no lock and is for workers in a batch.
 func (p *peers) has(id bib.ID, a packet.Addr4) bool {
-	defer runtime.KeepAlive(p) // the last configuration's may be garbage already, but for us
+	defer runtime.KeepAlive(p) // otherwise the memory of the last configuration might be freed
 	n := p.rows.Find(pair{id, a})
 	return n != nil && n.Load() != 0
 }

@@ -30,10 +30,10 @@ func TestOutsidersFloodABoundPort(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := g.flood(p, at, 2000); n != 0 {
-			t.Errorf("%v: %d packets of the flood were refused, but the oldest sessions should make way", p, n)
+			t.Errorf("%v: %d packets of the flood were refused, want evictions of the oldest sessions", p, n)
 		}
 		if n := g.sessions.InboundLen(); n != 100 || g.sessions.Evicted() != 1900 {
-			t.Errorf("%v: %d sessions are left and %d made way, want 100 and 1900", p, n, g.sessions.Evicted())
+			t.Errorf("%v: %d sessions remain and %d were evicted, want 100 and 1900", p, n, g.sessions.Evicted())
 		}
 		for i := range 1600 {
 			client := endpoint6("2001:db8:1::1", uint16(1024+i/2))
@@ -74,9 +74,9 @@ func TestQuotasOfClientAndTable(t *testing.T) {
 	}
 }
 
-// TestAnsweredSessionsMakeWayLast: what the client has answered outlives a flood of what it has not, a TCP connection any
+// TestAnsweredSessionsAreEvictedLast: what the client has answered outlives a flood of what it has not, a TCP connection any
 // flood. A SYN+ACK is no answer.
-func TestAnsweredSessionsMakeWayLast(t *testing.T) {
+func TestAnsweredSessionsAreEvictedLast(t *testing.T) {
 	t.Parallel()
 	c := defaults
 	c.MaxInboundPerBinding = 4
@@ -116,18 +116,18 @@ func TestAnsweredSessionsMakeWayLast(t *testing.T) {
 		open(packet.UDP, 10+n, packet.Other)
 	}
 	if known(packet.UDP, 3) || !known(packet.UDP, 13) {
-		t.Error("among answered UDP sessions the oldest should have made way")
+		t.Error("the oldest answered UDP session was not evicted")
 	}
 	for n := range uint16(3) {
 		open(packet.TCP, 20+n, packet.SYN, packet.Other)
 	}
 	if n := g.flood(packet.TCP, endpoint4("192.0.2.1", 80), 10); n != 10 || !known(packet.TCP, 1) {
-		t.Errorf("%d of 10 SYNs were refused with the quota full of connections, want all, and the first connection goes on", n)
+		t.Errorf("%d of 10 SYNs were refused with the quota full of connections, want all, and the first connection continues", n)
 	}
 }
 
-// TestUnansweredSessionsMakeWayForTheClient: outsiders do not use up what a limit leaves to the client itself.
-func TestUnansweredSessionsMakeWayForTheClient(t *testing.T) {
+// TestUnansweredSessionsAreEvictedForClient: outsiders do not use up what a limit leaves to the client itself.
+func TestUnansweredSessionsAreEvictedForClient(t *testing.T) {
 	t.Parallel()
 	for name, limit := range map[string]func(*session.Config){
 		"of the client":  func(c *session.Config) { c.MaxPerClient = 10 },

@@ -35,8 +35,8 @@ type Record struct {
 	Mapped packet.Endpoint4 // of a BlockRecord with its first port
 	Static bool             // of a binding
 
-	// Remaining is that of a session until its lifetime is over, of a held port until it may be chosen again. Who keeps a
-	// record subtracts the time that passes; below zero it is over.
+	// Remaining is the remaining lifetime of a session, or the time until a held port is available again. If a record
+	// is kept, the time that passes must be subtracted; a negative value means expired.
 	Remaining time.Duration
 
 	// Of a session.
@@ -177,9 +177,9 @@ const (
 
 const passShift = 58
 
-// Records copies the tables into buf, from a cursor on that is 0 at first, and returns how many records and the next
-// cursor, 0 at the end. n may be 0 before the end. What lives throughout is copied once. Traffic does not wait for it. prefix
-// returns the NAT64 prefix of a number.
+// Records copies the tables into buf, starting at a cursor that is initially 0. It returns the number of records and
+// the next cursor, which is 0 at the end. n may be 0 before the end. Entries that exist throughout are copied once.
+// Records does not delay traffic. prefix returns the NAT64 prefix with a number.
 func (t *Table) Records(cursor uint64, buf []Record, now table.Time, prefix func(uint8) netip.Prefix) (n int, next uint64) {
 	pass, at := cursor>>passShift, cursor&(1<<passShift-1)
 	switch pass {

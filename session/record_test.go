@@ -109,7 +109,7 @@ func TestModelOfRecords(t *testing.T) {
 			}
 		}
 		if m.gateway.sessions.InboundLen() > 0 {
-			return // sessions from IPv4 make way in the order in which they came, which is not saved
+			return // sessions from IPv4 are evicted in order of arrival, which is not saved
 		}
 		for _, host := range []string{"2001:db8::1", "2001:db8::2", "2001:db8:1::1"} {
 			want, got := m.gateway.room(host, m.now), other.room(host, later)

@@ -62,10 +62,10 @@ func refusalOf(r drop.Reason) error {
 	return RefusedLimit
 }
 
-// Restore installs a record, with just its transport address, or returns a Refusal. It takes the way of a new session:
-// bindings, pool4, port blocks, limits and quotas count it, and observers are told; but no session makes way for it and it
-// spends nothing of Config.NewPerSecond. A lifetime that is longer than the timeout becomes the timeout. number returns the
-// number of a NAT64 prefix. Any goroutine may call Restore, while packets flow.
+// Restore installs a record, with exactly its transport address, or returns a Refusal. Like a new session, it is
+// counted by bindings, pool4, port blocks, limits and quotas, and reported to observers; but no session is evicted
+// for it, and it does not count for Config.NewPerSecond. A lifetime longer than the timeout becomes the timeout.
+// number returns the number of a NAT64 prefix. Restore is safe for concurrent use, while packets flow.
 func (t *Table) Restore(r *Record, now table.Time, number func(netip.Prefix) (uint8, bool)) (err error) {
 	if r.check() != nil {
 		return RefusedInvalid
@@ -82,7 +82,7 @@ func (t *Table) Restore(r *Record, now table.Time, number func(netip.Prefix) (ui
 		}
 		return nil
 	}
-	t.epochs.Read(func() { // who changes the prefixes waits for readers, then purges
+	t.epochs.Read(func() { // a change of prefixes waits for readers, then purges
 		n, ok := number(r.Prefix)
 		switch {
 		case !ok:

@@ -176,9 +176,9 @@ func TestStagedLookupDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// BenchmarkFill fills a table and reports what the insertions, the memory and the garbage collector are like. The longest
-// insertion is also reported in processor time, which other programs on the machine do not lengthen; what a virtual
-// machine's host takes from it still counts, so the longest turn of a loop that does nothing for as long stands beside it.
+// BenchmarkFill fills a table and reports the cost of insertions, memory and garbage collection. It also reports the
+// longest insertion in processor time, which excludes other programs on the machine, but not the host of a virtual
+// machine; for comparison, it reports the longest iteration of an empty loop of the same duration.
 func BenchmarkFill(b *testing.B) {
 	for _, s := range scales[2:] {
 		b.Run(s.name, func(b *testing.B) {

@@ -1,5 +1,5 @@
-// Package session holds the conversations that go on through bindings, their lifetimes and the TCP state machine
-// (RFC 6146 section 3.5).
+// Package session contains the sessions of bindings, their lifetimes and the TCP state machine (RFC 6146 section
+// 3.5).
 package session
 
 import (
@@ -36,7 +36,7 @@ type Table struct {
 	entries *table.Slab[entry]
 	index   *table.Index
 
-	_       [64]byte // what follows is written for every new session, what precedes is read for every packet
+	_       [64]byte // the fields below are written for every new session, those above are read for every packet
 	total   atomic.Int64
 	count   [packet.Protos]atomic.Int64
 	syns    SYNs
@@ -186,7 +186,7 @@ func (t *Table) Peek4(f *Flow) (bound bool) {
 // it. The caller is a worker in a batch.
 func (t *Table) Known(f Flow) bool { return t.Peek4(&f) && f.slot != 0 }
 
-// unbound says why a packet to a transport address without a binding goes no further.
+// unbound returns the reason why a packet to a transport address without a binding is not forwarded.
 func (t *Table) unbound(p packet.Proto, dst packet.Endpoint4, ev packet.TCPEvent) drop.Reason {
 	switch c := t.policy.Load(); {
 	case !t.bib.Contains(p, dst):
@@ -217,7 +217,7 @@ type event struct {
 	counted table.Generation // of bib's subscribers that count the session to come
 	inbound uint32           // the record of the session to come, if it comes from IPv4
 
-	restored *Record // what the session to come is restored from; nil: it is new
+	restored *Record // the record to restore the new session from; nil: it is new
 }
 
 // peer returns the remote side of a session's key: an ICMP session has only an address there (RFC 6146 section

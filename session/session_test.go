@@ -14,7 +14,7 @@ import (
 	"nat64d/table"
 )
 
-// defaults are the timeouts of RFC 6146 section 4, and our defaults but for hold-down.
+// defaults are the timeouts of RFC 6146 section 4, and our defaults except hold-down.
 var defaults = session.Config{
 	Timeouts: session.Timeouts{
 		UDP:            300 * time.Second,

@@ -8,8 +8,8 @@ import (
 	"nat64d/table"
 )
 
-// Probe is the TCP segment that RFC 6146 section 3.5.2.2 has sent when an ESTABLISHED session has been idle for
-// TCP_EST: no data, sequence number 0, acknowledgment number 0, only ACK set. Whoever still has the connection
+// Probe is the TCP segment that RFC 6146 section 3.5.2.2 requires when an ESTABLISHED session has been idle for
+// TCP_EST: no data, sequence number 0, acknowledgment number 0, only ACK set. A host that still has the connection
 // answers it.
 type Probe struct {
 	Proto  packet.Proto
@@ -19,14 +19,14 @@ type Probe struct {
 	Prefix uint8            // number of the NAT64 prefix that makes (Y',y) of (Z,z)
 }
 
-// Sweep looks at the next slots, budget of them at most, and frees the sessions whose lifetime is over and the
-// bindings that have lost their last session; it also ends the hold-downs that are over, as many at most. It calls
-// probe for every TCP session that has become idle; probe must not call Sweep, Purge or List. It returns whether there
-// is more to do now; otherwise the next call begins a new pass. Lifetimes do not depend on how often it is called, only
-// the memory does, the time of probes, how long a binding outlives its last session, and how long a port is held.
+// Sweep examines at most budget slots, and frees expired sessions and bindings without sessions; it also ends at most
+// budget hold-downs. It calls probe for every TCP session that has become idle; probe must not call Sweep, Purge or
+// List. It returns whether there is more work now; otherwise the next call begins a new pass. Lifetimes do not depend
+// on how often it is called, but the memory does, and so do the time of probes, how long a binding outlives its last
+// session, and how long a port is held.
 //
-// Sweep is for one goroutine. It takes about 2 ns for a slot in which nothing is to be done. At the end of a pass it sees
-// to the memory of the tables, which may take some milliseconds, a few times a second.
+// Sweep must not be called concurrently. It takes about 2 ns per slot without work. At the end of a pass it maintains
+// the memory of the tables, which may take some milliseconds, a few times a second.
 func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool) {
 	t.observers.advance(now + origin)
 	t.epochs.Read(func() {

@@ -143,8 +143,8 @@ func TestClocksOfWorkersMayDiffer(t *testing.T) {
 	}
 }
 
-// TestExhaustionEvictsNobody fills pool4 and then the table: whoever has a session keeps it (RFC 6888 REQ-11).
-func TestExhaustionEvictsNobody(t *testing.T) {
+// pool4 and then the table are filled: existing sessions remain (RFC 6888 REQ-11).
+func TestExhaustionEvictsNoSession(t *testing.T) {
 	t.Parallel()
 	server := endpoint4("198.51.100.1", 53)
 	for _, c := range []struct {
@@ -260,7 +260,7 @@ type flow struct {
 	client packet.Endpoint6
 }
 
-// fastClock returns a clock that goes on by a second each time somebody reads it.
+// fastClock returns a clock that advances by a second at each reading.
 func fastClock() func() table.Time {
 	var ticks atomic.Uint32
 	return func() table.Time { return table.Time(ticks.Add(16)) }

@@ -56,13 +56,13 @@ func (m machine) with(c *Config) machine {
 	return m
 }
 
-// steps is the TCP state machine of RFC 6146 section 3.5.2.2, a transition a line; every packet in it is forwarded.
-// What happens without a session (CLOSED) is in From6 and From4, the expiry of ESTABLISHED in settle.
+// steps is the TCP state machine of RFC 6146 section 3.5.2.2, one transition per line; every packet in it is
+// forwarded. From6 and From4 handle packets without a session (CLOSED), settle the expiry of ESTABLISHED.
 //
-// Four lines deviate from RFC 6146. A RST after one FIN sets TCP_TRANS, not TCP_EST (RFC 7857 section 2.2), unless the
-// configuration has it otherwise. A V6 SYN in V4 FIN + V6 FIN RCV or in TRANS starts over in V6 INIT: it is a new
-// connection on the ports of the old one, which RFC 6146 would cut off when the old lifetime ends, or take for
-// established at once. RFC 7857 section 2.1 has opening and closing timed apart; by default both are TCP_TRANS.
+// Four lines deviate from RFC 6146. A RST after one FIN sets TCP_TRANS, not TCP_EST (RFC 7857 section 2.2), unless
+// configured otherwise. A V6 SYN in V4 FIN + V6 FIN RCV or in TRANS restarts in V6 INIT: it opens a new connection on
+// the ports of the old one, which RFC 6146 would end when the old lifetime expires, or treat as established
+// immediately. RFC 7857 section 2.1 has separate timeouts for opening and closing; by default both are TCP_TRANS.
 var steps = machine{
 	Active: {
 		v6: {

@@ -24,11 +24,11 @@ const (
 	events = void + 1
 )
 
-// windows says for every session what either side is ready to receive, beside the sessions and by their slots, so that
-// it takes memory only while the check is on, 16 bytes a session. What is not known, because the check was off when
-// the connection began, is no reason to object.
+// windows contains the receive windows of both ends of each session, in a side table indexed by slot, so that it uses
+// memory only while the check is on, 16 bytes per session. Unknown windows, because the check was off when the
+// connection began, are not checked.
 //
-// All methods may be called by any worker; they take no lock.
+// All methods are safe for concurrent use by workers; they take no lock.
 type windows struct {
 	chunks []atomic.Pointer[windowChunk]
 }

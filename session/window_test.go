@@ -108,9 +108,9 @@ func TestIgnoredSegmentsDoNotRefresh(t *testing.T) {
 	}
 }
 
-// TestForgedSegmentsTeachNothing: neither a SYN amid a connection nor an acknowledgment of what nobody has sent moves
-// the window to where a forged RST would fit.
-func TestForgedSegmentsTeachNothing(t *testing.T) {
+// Neither a SYN in the middle of a connection nor an acknowledgment of data that was not sent moves the window to
+// where a forged RST would be valid.
+func TestForgedSegmentsDoNotMoveWindow(t *testing.T) {
 	t.Parallel()
 	for name, forged := range map[string]session.Segment{
 		"SYN":        {Event: packet.SYN, Seq: 99, Window: 65535, Scale: 14},
@@ -133,8 +133,7 @@ func TestForgedSegmentsTeachNothing(t *testing.T) {
 	}
 }
 
-// TestUnknownWindows: a connection that began before the check was on is not held to what nobody knows; a slot that
-// is used again knows nothing of its last session.
+// A connection that began before the check was on is not checked; a reused slot has no data of its last session.
 func TestUnknownWindows(t *testing.T) {
 	t.Parallel()
 	l := newLine(t)
@@ -150,7 +149,7 @@ func TestUnknownWindows(t *testing.T) {
 	l.sessions.Configure(off)
 	l.open(1, 1, 0)
 	if got := l.from4(session.Segment{Event: packet.RST, Seq: 1 << 31}); got != session.Trans {
-		t.Errorf("a RST that nobody checks leads to %v", got)
+		t.Errorf("an unchecked RST leads to %v", got)
 	}
 
 	l = newLine(t)
@@ -211,8 +210,8 @@ func TestExpiredSessionForgetsWindows(t *testing.T) {
 	}
 }
 
-// TestTrueSegmentsHaveAnEffect lets two hosts talk, with packets lost and late, within what either has been told to be
-// ready for; then one says that it is done, and that must count.
+// Two hosts exchange data, with lost and reordered packets, within the windows of both; then one closes, which must
+// have an effect.
 func TestTrueSegmentsHaveAnEffect(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -249,7 +248,7 @@ func TestTrueSegmentsHaveAnEffect(t *testing.T) {
 
 // host is one end of a connection, as far as sequence numbers go.
 type host struct {
-	next, limit uint32 // what it sends next, and what it may send up to
+	next, limit uint32 // next sequence number to send, and the limit
 	expects     uint32 // what it waits for
 	window      uint16
 	scale       uint8

@@ -62,7 +62,7 @@ type entry struct {
 }
 
 const (
-	maxQuote  = 576 - packet.IPv4Len - packet.ICMPLen // what an ICMPv4 error of 576 bytes quotes (RFC 1812 section 4.3.2.3)
+	maxQuote  = 576 - packet.IPv4Len - packet.ICMPLen // length of the quote in an ICMPv4 error of 576 bytes (RFC 1812 section 4.3.2.3)
 	maxWanted = 8                                     // transport addresses that Wanted returns at most
 )
 

@@ -104,7 +104,7 @@ func TestWantedTransportAddresses(t *testing.T) {
 	}
 }
 
-// What is handed out is a copy of the packet, as much of it as an ICMP error quotes.
+// The store returns a copy of the packet, truncated to the length of an ICMP error's quote.
 func TestStoredSYNIsCopied(t *testing.T) {
 	t.Parallel()
 	s := newStore(synstore.Limits{Total: 1})
