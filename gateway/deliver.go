@@ -7,24 +7,29 @@ import (
 	"nat64d/table"
 )
 
-// deliverEvery is how often events go to their observers: our own choice. The rings of package session hold what happens
-// meanwhile.
-const deliverEvery = 20 * time.Millisecond
+// How often events are delivered: our own choice. The rings of package session hold what happens meanwhile, also in the
+// longer time that passes before a first observer is noticed.
+const (
+	deliverEvery = 20 * time.Millisecond
+	idleDeliver  = 100 * time.Millisecond // without an observer
+)
 
 // deliver hands events to their observers until stop is called, which returns when all events are delivered.
 func (g *Gateway) deliver() (stop func()) {
 	done := make(chan struct{})
 	var running sync.WaitGroup
 	running.Go(func() {
-		tick := time.NewTicker(deliverEvery)
-		defer tick.Stop()
 		for {
 			g.Sessions.Deliver()
+			wait := idleDeliver
+			if g.Sessions.Observed() {
+				wait = deliverEvery
+			}
 			select {
 			case <-done:
 				g.Sessions.Deliver()
 				return
-			case <-tick.C:
+			case <-time.After(wait):
 			}
 		}
 	})
