@@ -121,9 +121,6 @@ func (t *Table) Key() table.Key { return t.key }
 // Pool returns the transport addresses of the bindings.
 func (t *Table) Pool() *pool4.Pool { return t.pool }
 
-// Contains reports whether an IPv4 transport address is in pool4.
-func (t *Table) Contains(p packet.Proto, m packet.Endpoint4) bool { return t.pool.Contains(p, m) }
-
 // Orphan reports whether pool4 no longer contains the transport address of a dynamic binding, or no longer contains any
 // port of the address of a static binding, whose own port need not be in pool4.
 func (t *Table) Orphan(b Binding) bool {
@@ -131,12 +128,6 @@ func (t *Table) Orphan(b Binding) bool {
 		return !t.pool.Has(b.Mapped.Addr)
 	}
 	return !t.pool.Contains(b.Proto, b.Mapped)
-}
-
-// Expire frees up to budget transport addresses whose hold-down is over, and reports whether there are more. A
-// goroutine calls it periodically.
-func (t *Table) Expire(now table.Time, budget int) (more bool) {
-	return t.pool.Expire(now.Duration(), budget)
 }
 
 // Maintain prepares memory for new bindings and gives back memory that is no longer used. One goroutine calls it ten

@@ -11,45 +11,45 @@ import (
 	"nat64d/table"
 )
 
-// Timeouts are the lifetimes of sessions (RFC 6146 section 4), counted from the last packet that restarts them.
+// Timeouts are the lifetimes of sessions (RFC 6146 section 4), from the last packet that restarts them.
 type Timeouts struct {
 	UDP            time.Duration // UDP_DEFAULT
 	ICMP           time.Duration // ICMP_DEFAULT
 	TCPEstablished time.Duration // TCP_EST
-	TCPOpening     time.Duration // TCP_TRANS while only one side has sent a SYN (RFC 7857 section 2.1)
-	TCPTransitory  time.Duration // TCP_TRANS afterwards: FINs, a RST, or silence for TCP_EST
+	TCPOpening     time.Duration // TCP_TRANS until both sides have sent a SYN (RFC 7857 section 2.1)
+	TCPTransitory  time.Duration // TCP_TRANS after FINs, a RST, or TCP_EST without a packet
 }
 
-// Config is the configuration that can be replaced at run time. The zero value is strict: packets from IPv4 neither
-// open nor refresh sessions, no SYN is stored, no port is held down.
+// Config is the configuration that may change while packets flow. The zero value is strict: packets from the Internet
+// neither open nor refresh sessions, no SYN is stored, no port is held down.
 type Config struct {
 	Timeouts Timeouts
 
-	AllowInboundTCP  bool // a V4 SYN opens a session (RFC 6146 section 3.5.2.2, state CLOSED); otherwise it vanishes
-	AddressDependent bool // only IPv4 addresses that the client has spoken to may answer (RFC 4787 REQ-8)
+	AllowInboundTCP  bool // a V4 SYN opens a session (RFC 6146 section 3.5.2.2, state CLOSED); otherwise it is dropped
+	AddressDependent bool // only IPv4 addresses to which the client has sent may answer (RFC 4787 REQ-8)
 	InboundRefresh   bool // UDP and ICMP packets of the Internet side prolong their session (RFC 4787 REQ-6, RFC 6146 section 5.3)
 	InternetIsV6     bool // the Internet is the IPv6 side, not the IPv4 side
 	RSTDuringFIN     bool // a RST after one FIN sets TCP_TRANS (RFC 7857 section 2.2), not TCP_EST (RFC 6146)
-	CheckSequence    bool // a RST or FIN that is handed to TCP6 or TCP4 must lie in the window to have an effect
+	CheckSequence    bool // a RST or FIN must be in the window to have an effect
 
 	MaxPerClient         int // sessions of a client; 0: no limit
 	MaxBindingsPerClient int // dynamic bindings of a client; 0: no limit
 	MaxPerBinding        int // sessions of a binding, static ones included; 0: no limit
-	MaxInbound           int // sessions that IPv4 hosts have begun; 0: a quarter of the table
+	MaxInbound           int // sessions that IPv4 hosts have opened; 0: a quarter of the table
 	MaxInboundPerClient  int // those of a client; 0: half of MaxInbound
 	MaxInboundPerBinding int // those of a binding; 0: a quarter of MaxInbound
-	NewPerSecond         int // sessions that a client may open in a second, and at once; 0: no limit
-	ClientPrefixLen      int // the bits of an IPv6 address that make a client; 0: 64
+	NewPerSecond         int // sessions that a client may open a second, and in a burst; 0: no limit
+	ClientPrefixLen      int // length of the prefix that makes a client; 0: 64
 
-	StoreSYNs     bool          // an unexpected V4 SYN is refused as drop.StoredSYN, for the caller to store
-	MaxHeldPorts  int           // ports and Identifiers that rest at most, the oldest are let go; 0: no limit
-	PortHoldDown  time.Duration // for how long a released UDP port or Identifier is not used again; 0: not at all
-	PortBlockSize int           // consecutive ports that a client gets for itself at a time: pool4.Config.BlockSize
-	HashFields    pool4.Fields  // what the choice of a port depends on
+	StoreSYNs     bool          // an unexpected V4 SYN is refused as drop.StoredSYN, and the caller stores it
+	MaxHeldPorts  int           // ports and Identifiers in hold-down; beyond it the oldest are freed; 0: no limit
+	PortHoldDown  time.Duration // of a released UDP port or Identifier; 0: none
+	PortBlockSize int           // pool4.Config.BlockSize
+	HashFields    pool4.Fields  // of a flow on which the choice of a port depends
 
 }
 
-// policy is a Config in the form that packets need.
+// policy is the part of a Config that packets need, precomputed.
 type policy struct {
 	steps   machine
 	limits  limits
@@ -59,8 +59,9 @@ type policy struct {
 	windows *windows // nil: sequence numbers do not matter
 }
 
-// Prepare reserves the memory that Configure will need for c, so that Configure cannot fail. It returns a *table.NoMemory
-// if there is none; nothing has changed then. It gives up what it has reserved before and Configure has not used.
+// Prepare reserves the memory that Configure will need for c, so that Configure cannot fail. It returns a
+// *table.NoMemory if the kernel refuses it, and then changes nothing. It frees memory that it has reserved before and
+// that Configure has not used.
 func (t *Table) Prepare(c Config) error {
 	t.configuring.Lock()
 	defer t.configuring.Unlock()
@@ -77,13 +78,13 @@ func (t *Table) Prepare(c Config) error {
 	return err
 }
 
-// Configure replaces the configuration, that of the bindings and of pool4 included. New timeouts hold for the sessions
-// that exist, too, counted from when their lifetime began. Lower limits end nothing by themselves; a new session may then end
-// a few that IPv4 hosts have begun (see inbound).
+// Configure replaces the configuration, that of the bindings and of pool4 included. New timeouts apply to existing
+// sessions, too, from the beginning of their lifetime. Lower limits end nothing by themselves; a new session can then
+// evict a few that IPv4 hosts have opened (see inbound).
 //
-// When address-dependent filtering is switched on, or limits of clients are or get another prefix length, it counts
-// all sessions first, under the lock of one shard at a time, which takes about a second for ten million; until then,
-// the new filter and limits do not hold.
+// If it switches address-dependent filtering or limits of clients on, or changes their prefix length, it first counts
+// all sessions, under the lock of one shard at a time, which takes about a second for ten million. Until then the new
+// filter and limits do not apply.
 func (t *Table) Configure(c Config) {
 	t.configuring.Lock()
 	defer t.configuring.Unlock()
@@ -114,7 +115,7 @@ func (t *Table) Configure(c Config) {
 	t.peers.Store(p.peers)
 }
 
-// inboundQuotas returns how many sessions IPv4 hosts may have begun in a table for max.
+// inboundQuotas returns the quotas of sessions that IPv4 hosts open in a table of max sessions.
 func (c *Config) inboundQuotas(max int64) (q [scopes]uint32) {
 	share := func(n int, of, part uint32) uint32 {
 		if n != 0 {
@@ -131,7 +132,7 @@ func (c *Config) inboundQuotas(max int64) (q [scopes]uint32) {
 // defaultPrefixLen makes a client of one link (RFC 4291 section 2.5.4).
 const defaultPrefixLen = 64
 
-// bindings returns what concerns bindings and pool4.
+// bindings returns the configuration of bindings and pool4.
 func (c *Config) bindings() bib.Config {
 	b := bib.Config{
 		Limits: bib.Limits{
@@ -152,8 +153,8 @@ func (c *Config) bindings() bib.Config {
 	return b
 }
 
-// knowPeers returns the peers of all sessions. From the moment in which it makes them, new sessions and ends of
-// sessions keep them right; those that exist it counts shard by shard.
+// knowPeers returns the peers of all sessions. It publishes new peers first, which new and ending sessions then update,
+// and counts the existing sessions shard by shard.
 func (t *Table) knowPeers() *peers {
 	if p := t.peers.Load(); p != nil {
 		return p
@@ -165,7 +166,7 @@ func (t *Table) knowPeers() *peers {
 	}
 	t.prepared, p.generation = nil, t.generation
 	t.peers.Store(p)
-	t.eachLocked(func(e *entry) {
+	t.allEntries(func(e *entry) {
 		if e.peers != p.generation && p.add(e.binding, e.remote) {
 			e.peers = p.generation
 		}
@@ -173,7 +174,7 @@ func (t *Table) knowPeers() *peers {
 	return p
 }
 
-// knowWindows returns the windows that there are, or new ones, in which nothing is known yet.
+// knowWindows returns the existing windows, or new ones, all unknown.
 func (t *Table) knowWindows() *windows {
 	if old := t.policy.Load(); old != nil && old.windows != nil {
 		return old.windows
@@ -181,15 +182,15 @@ func (t *Table) knowWindows() *windows {
 	return newWindows(t.entries.Cap())
 }
 
-// countClients has bib count all sessions.
+// countClients counts all sessions for the limits of their clients.
 func (t *Table) countClients() {
-	t.eachLocked(func(e *entry) {
+	t.allEntries(func(e *entry) {
 		e.client = t.bib.JoinLocked(t.bib.Client(e.binding).Addr, e.client)
 	})
 }
 
-// eachLocked calls f for every session, under the lock of its shard.
-func (t *Table) eachLocked(f func(*entry)) {
+// allEntries calls f for every session, under the lock of its shard.
+func (t *Table) allEntries(f func(*entry)) {
 	for i := range t.index.Shards() {
 		t.eachOfShard(i, f)
 	}
@@ -201,7 +202,7 @@ func (t *Table) eachOfShard(i int, f func(*entry)) {
 	s.Each(func(slot uint32) { f(t.entries.At(slot)) })
 }
 
-// admit returns whether a packet from IPv4 without a session may use its binding, and otherwise the reason.
+// admit returns drop.None if a packet from IPv4 without a session may pass to its binding.
 func (c *policy) admit(id bib.ID, q *event) drop.Reason {
 	syn := q.proto == packet.TCP && q.tcp == packet.SYN
 	switch {

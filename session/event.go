@@ -9,13 +9,13 @@ import (
 	"nat64d/table"
 )
 
-// Event is the beginning, a change or the end of a binding, a session or a port block. Observers get it by Deliver.
+// Event is the beginning, a change or the end of a binding, a session or a port block. Deliver passes it to observers.
 //
 // The end of a binding comes before the beginning of the next one with the same transport address. Only when a purge meets
 // a binding that is being made may its end come before its beginning.
 type Event struct {
 	Flow              // of a binding without Remote, Prefix and name; of a port block see LastPort
-	At     table.Time // when it happened: at the packet or the sweep that did it, or at the last one before a purge
+	At     table.Time // of the packet or the sweep that caused it, or of the last one before a purge
 	Kind   EventKind
 	Cause  Cause // of an end
 	Before State // of a SessionChanged
@@ -36,7 +36,7 @@ const (
 	BindingEnded
 	SessionMade
 	SessionEnded
-	SessionChanged // a TCP session goes to another state
+	SessionChanged // a TCP session has changed its state
 	BlockMade
 	BlockEnded
 	eventKinds
@@ -63,27 +63,27 @@ func KindsOf(kinds ...EventKind) (s Kinds) {
 // Has reports whether a kind is in the set.
 func (s Kinds) Has(k EventKind) bool { return s&(1<<k) != 0 }
 
-// Cause is why something has ended.
+// Cause is the reason for an end.
 type Cause uint8
 
 // The causes.
 const (
 	NoCause  Cause = iota // nothing has ended
-	Expired               // no packet has restarted the lifetime; a binding or a block has lost the last of what it was for
+	Expired               // the lifetime is over; a binding has lost its last session, or a block its last port
 	Finished              // the lifetime after FINs of both sides is over
 	Reset                 // the lifetime after a RST is over
-	Purged                // an administrator or a change of the configuration has ended it
-	MadeRoom              // a session was evicted for a newer one because of a limit or a quota
-	Replaced              // its lifetime was over and a new session has taken its place before the sweep came
+	Purged                // by an administrator or a change of the configuration
+	Evicted               // for a newer session: a limit or a quota was reached
+	Replaced              // a packet has restarted an expired session before the sweep removed it
 	causes
 )
 
 // String returns the cause in words.
 func (c Cause) String() string {
-	return [causes]string{"none", "expired", "finished", "reset", "purged", "made room", "replaced"}[c]
+	return [causes]string{"none", "expired", "finished", "reset", "purged", "evicted", "replaced"}[c]
 }
 
-// causeOf returns why the lifetime of a session with this word ended.
+// causeOf returns the cause for the end of an expired session with this word.
 func causeOf(w word) Cause {
 	switch {
 	case w.lifetime() != lifeTransitory:
@@ -150,7 +150,7 @@ func (t *Table) blockChanged(b pool4.Block, ended bool) {
 	t.observers.emit(&e)
 }
 
-// ring returns the number of the ring for events of a transport address, which keeps them in order.
+// ringOf returns the index of the ring for events of a transport address, which keeps them in order.
 func ringOf(m packet.Endpoint4) uint32 {
 	h := (binary.BigEndian.Uint32(m.Addr[:]) ^ uint32(m.Port)) * 2654435769
 	return h >> (32 - ringBits)

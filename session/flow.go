@@ -5,12 +5,12 @@ import (
 	"nat64d/table"
 )
 
-// Flow is one conversation as both sides see it, and the name of its session. A look-up fills in what a packet does not
-// tell; logs, traces and side tables then speak of the session by this value alone. It holds no pointers and may be kept:
-// Table.Alive reports whether it still names a session.
+// Flow is a conversation with the addresses of both sides, and the name of its session. A look-up completes it from the
+// fields of a packet; logs, traces and side tables refer to the session by this value. It holds no pointers and may be
+// kept: Table.Alive reports whether it still names a session.
 //
-// Ports of ICMP are Identifiers; the remote of an ICMP flow has port 0 (RFC 6146 section 3.2). A packet that goes through
-// a binding without making a session, such as a TCP segment after the end of its connection, has a Flow that names no
+// Ports of ICMP are Identifiers; the remote of an ICMP flow has port 0 (RFC 6146 section 3.2). The Flow of a packet
+// that passes through a binding without a session, such as a TCP segment after the end of its connection, names no
 // session.
 type Flow struct {
 	Client packet.Endpoint6 // (X',x) of RFC 6146
@@ -23,27 +23,26 @@ type Flow struct {
 	generation uint64
 }
 
-// Packet contains the fields of a packet that the tables need, apart from its addresses and ports.
+// Packet holds the properties of a packet, besides its addresses and ports, that the tables use.
 type Packet struct {
 	Event   packet.TCPEvent // of TCP only
 	Now     table.Time
 	Segment *Segment // for Config.CheckSequence; nil: the packet's sequence numbers do not matter
-	Hint    *Hint    // made in this batch, by Ahead6 or Ahead4; nil: there is none
+	Hint    *Hint    // made in this batch by Ahead6 or Ahead4; may be nil
 }
 
-// Slot returns an index, lower than Table.Slots, under which a side table can store data about the flow's session, or
-// 0 if the flow has no session. The data belongs to the session only if Generation equals the one that it was stored
-// with.
+// Slot returns the index of the flow's session in side tables, lower than Table.Slots, or 0 if the flow names no
+// session. An entry of a side table belongs to the session only if it was stored with the same Generation.
 func (f *Flow) Slot() uint32 { return f.slot }
 
-// Generation returns what tells apart the sessions that a slot has in the course of time: no two have the same.
+// Generation returns the generation of the flow's session: no two sessions in a slot have the same.
 func (f *Flow) Generation() uint64 { return f.generation }
 
-// Slots returns the number that all slots will ever be below.
+// Slots returns a number higher than all slots.
 func (t *Table) Slots() int { return t.entries.Cap() }
 
-// Alive reports whether the session that a flow names is still in the table. One whose lifetime is over is there until the
-// sweep has come to it. It takes no lock and may be called by any goroutine.
+// Alive reports whether the session that a flow names is still in the table. An expired session is in the table until
+// the sweep removes it. Alive takes no lock; any goroutine may call it.
 func (t *Table) Alive(f *Flow) bool {
 	if f.slot == 0 || int(f.slot) >= t.entries.Cap() {
 		return false
@@ -53,16 +52,16 @@ func (t *Table) Alive(f *Flow) bool {
 	return w.state() != Closed && generation(e.cycle.Load(), w) == f.generation
 }
 
-// generation joins the two parts of an entry's generation. 48 bits last for 178 years at 50,000 sessions a second in one
-// slot, more than the quiescence between two of them allows.
+// generation joins the two parts of an entry's generation. 48 bits last 178 years at 50,000 sessions a second in one
+// slot, more than the batch that must end between two sessions allows.
 func generation(cycle uint32, w word) uint64 { return uint64(cycle)<<16 | uint64(w>>48) }
 
-// identify makes q name a session whose word is w. The caller has found the session in its batch.
+// identify stores the name of the session with word w in q. The caller has found the session in its batch.
 func (q *event) identify(slot uint32, e *entry, w word) {
 	q.slot, q.generation = slot, generation(e.cycle.Load(), w)
 }
 
-// name returns the name of the session in a slot, without its prefix. The caller is in a batch or holds the shard's lock.
+// name returns the Flow of the session in a slot. Its batch, or the lock of the shard, keeps the slot from being reused.
 func (t *Table) name(slot uint32, e *entry, w word) Flow {
 	return Flow{
 		Client: *t.bib.Client(e.binding), Mapped: t.bib.Mapped(e.binding),

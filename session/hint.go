@@ -6,18 +6,18 @@ import (
 	"nat64d/table"
 )
 
-// Hint is the probable location of a packet's binding and session. It is valid for the batch in which it was made and
-// only saves time: look-ups verify it, and search if it is wrong or zero.
+// Hint is the probable binding and session of a packet. It is valid in the batch in which it was made, and only saves
+// time: From6 and From4 verify it, and search if it is wrong or zero.
 type Hint struct {
-	home    table.Home // of what is looked for next
+	home    table.Home // of the next look-up
 	binding bib.ID
 	session uint32 // slot
 }
 
-// Ahead6 computes the hints for a batch of packets from IPv6. flows contain what From6 needs; hints has the same
-// length. In a large table a look-up has four cache misses, two of which depend on others. Ahead6 makes each step for
-// all packets before the next step, so that the misses overlap. It prefetches for at most table.MaxLines/2 packets.
-// The caller is a worker in a batch.
+// Ahead6 makes the hints for a batch of packets from IPv6, whose flows have the fields that From6 needs; hints has the
+// length of flows. In a large table a look-up has four cache misses, two of which depend on others. Ahead6 takes each
+// step for all packets before the next, so that the misses of many packets overlap. It prefetches for table.MaxLines/2
+// packets at most. It is for workers in a batch.
 func (t *Table) Ahead6(flows []Flow, hints []Hint) {
 	var lines table.Lines
 	for i := range flows {
@@ -43,7 +43,7 @@ func (t *Table) Ahead4(flows []Flow, hints []Hint) {
 	t.guessSessions(hints[:len(flows)], &lines)
 }
 
-// guess notes a binding and what to look for next, and where both are.
+// guess stores the guessed binding and the home of its session, and adds the line of that.
 func (t *Table) guess(h *Hint, id bib.ID, remote packet.Endpoint4, lines *table.Lines) {
 	h.binding, h.session = id, 0
 	if id == 0 {
@@ -53,7 +53,7 @@ func (t *Table) guess(h *Hint, id bib.ID, remote packet.Endpoint4, lines *table.
 	lines.Add(t.index.Line(h.home))
 }
 
-// guessSessions notes sessions, when their places in the index have been fetched, and has them fetched.
+// guessSessions prefetches the homes, guesses the sessions there, and prefetches those.
 func (t *Table) guessSessions(hints []Hint, lines *table.Lines) {
 	lines.Fetch()
 	for i := range hints {
@@ -76,7 +76,7 @@ func (h *Hint) guessed() bib.ID {
 	return h.binding
 }
 
-// hinted returns the session of a hint if it is the one that is looked for, and has not ended.
+// hinted returns the session of a hint if it has the key and has not ended.
 func (t *Table) hinted(h *Hint, id bib.ID, remote packet.Endpoint4) (slot uint32, e *entry) {
 	if h == nil || h.session == 0 {
 		return 0, nil

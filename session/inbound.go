@@ -9,33 +9,35 @@ import (
 	"nat64d/packet"
 )
 
-// inbound counts the sessions that IPv4 hosts have opened. An outsider can open one with each forged source address,
-// so they have quotas: in total, per client and per binding. If a quota is reached, the oldest evictable session ends
-// for the new one. Sessions that the client has not answered are evicted first; a SYN+ACK is no answer, since a
-// forged SYN gets one as well, but an acknowledgment is, because the client's TCP has verified that the other end
-// received the SYN+ACK. UDP and ICMP sessions that the client has answered come next; the next packet in either
-// direction opens such a session again, so nothing is lost.
+// inbound counts the sessions that IPv4 hosts have opened. A host can open one with each source address that it forges,
+// so they have quotas: in all, per client and per binding. If a quota is full, a new session evicts the oldest one of
+// the lowest rank:
 //
-// TCP connections are never evicted. If they use up a quota, the new session is refused. Unanswered sessions are also
-// evicted where another limit would refuse a session of either side.
+//   - first sessions that the client has not answered. A SYN+ACK is no answer, because a forged SYN gets one, too; an
+//     acknowledgment is, because the client's TCP has checked that the other end has received the SYN+ACK.
+//   - then UDP and ICMP sessions that the client has answered. The next packet in either direction makes such a session
+//     again, so that no conversation breaks.
 //
-// All methods are safe for concurrent use. They take one lock, under which no other lock is taken. Packets of
-// existing sessions do not get here, except the first answer to each.
+// TCP connections are never evicted. If a quota is full of them, the new session is refused. A new session of either
+// side also evicts an unanswered one if another limit would refuse it.
+//
+// Any goroutine may call the methods. They take one lock, which is the last one taken. Packets of existing sessions do
+// not call them, except with the first answer to each.
 type inbound struct {
-	sessions atomic.Int64 // as many as records are in use; written under mu
+	sessions atomic.Int64 // number of records in use; written under mu
 	evicted  atomic.Uint64
 
 	mu         sync.Mutex // guards what follows, and entry.inbound together with the lock of the entry's shard
 	quotas     [scopes]uint32
 	prefixBits int
-	records    pile[record]
-	groups     pile[group]
+	records    numbered[record]
+	groups     numbered[group]
 	all        uint32 // the group of all sessions
 	byBinding  map[bib.ID]uint32
 	byClient   map[packet.Addr6]uint32
 }
 
-// scope is what a quota is for.
+// scope is a set of sessions that has a quota.
 type scope uint8
 
 const (
@@ -45,7 +47,7 @@ const (
 	scopes
 )
 
-// rank is the order in which sessions are evicted.
+// rank orders sessions for eviction, lowest first.
 type rank uint8
 
 const (
@@ -64,7 +66,7 @@ type group struct {
 	client         packet.Addr6  // of scope ofClient: the prefix
 }
 
-// record is one session, a member of a group of each scope and of a list in each.
+// record is one session, which is in a group of each scope and in a list of each group.
 type record struct {
 	slot         uint32
 	rank         rank
@@ -72,7 +74,7 @@ type record struct {
 	older, newer [scopes]uint32
 }
 
-// configure replaces the quotas and the length of a client's prefix. Sessions that exist stay in their groups.
+// configure replaces the quotas and the length of a client's prefix. Existing sessions stay in their groups.
 func (x *inbound) configure(quotas [scopes]uint32, prefixBits int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -84,16 +86,16 @@ func (x *inbound) configure(quotas [scopes]uint32, prefixBits int) {
 	}
 }
 
-// reserve counts a session to come, and returns its record, or else the scope whose quota is used up. A scope that has
-// more sessions than its quota, because the quota has become smaller, is not full if a session of it has been evicted
-// already: one newcomer does not end all that are too many.
+// reserve counts a new session and returns its record, or else the scope whose quota is full. A scope with more
+// sessions than its quota, after the quota was lowered, is not full if one of its sessions has been evicted for this
+// one already: a new session does not evict all that exceed the quota.
 func (x *inbound) reserve(id bib.ID, client packet.Addr6, evicted [scopes]bool) (n uint32, full scope) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	client = packet.Mask6(client, x.prefixBits)
 	groups := [scopes]uint32{inAll: x.all, ofClient: x.byClient[client], ofBinding: x.byBinding[id]}
 	for s := range scopes {
-		s = scopes - 1 - s // the narrowest first: an eviction there also makes room in the wider scopes
+		s = scopes - 1 - s // the narrowest first: an eviction there makes room in all scopes
 		g, quota := groups[s], x.quotas[s]
 		if g == 0 || x.groups.at(g).sessions < quota || evicted[s] && x.groups.at(g).sessions > quota {
 			continue
@@ -119,34 +121,33 @@ func (x *inbound) reserve(id bib.ID, client packet.Addr6, evicted [scopes]bool) 
 	return n, 0
 }
 
-// release gives back a record that no session got; 0 is none.
+// release gives back a record that no session has; 0 is none.
 func (x *inbound) release(n uint32) {
 	if n == 0 {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.free(n)
+	x.freeLocked(n)
 }
 
-// assign makes n the record of a session, instead of the one that it has; 0 is none. The caller holds the lock of the
-// session's shard.
-func (x *inbound) assign(e *entry, slot, n uint32) {
+// assignLocked replaces the record of a session by n; 0 is none. The caller holds the lock of the session's shard.
+func (x *inbound) assignLocked(e *entry, slot, n uint32) {
 	if e.inbound == 0 && n == 0 {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if e.inbound != 0 {
-		x.free(e.inbound)
+		x.freeLocked(e.inbound)
 	}
 	if e.inbound = n; n != 0 {
 		x.records.at(n).slot = slot
-		x.list(n, unanswered)
+		x.listLocked(n, unanswered)
 	}
 }
 
-// answer notes that the client has answered a session.
+// answer moves a session to its rank after the client's answer.
 func (x *inbound) answer(e *entry, p packet.Proto) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -154,12 +155,12 @@ func (x *inbound) answer(e *entry, p packet.Proto) {
 	if n == 0 { // it has ended meanwhile
 		return
 	}
-	x.unlist(n)
+	x.unlistLocked(n)
 	if p == packet.TCP {
 		x.records.at(n).rank = connected
 		return
 	}
-	x.list(n, answered)
+	x.listLocked(n, answered)
 }
 
 // began reports whether an IPv4 host has begun a session.
@@ -169,7 +170,7 @@ func (x *inbound) began(e *entry) bool {
 	return e.inbound != 0
 }
 
-// first returns the slot of the next session to evict in a group, with rank at most last, or 0.
+// first returns the slot of the first session to evict in a group, of rank last at most, or 0.
 func (x *inbound) first(s scope, id bib.ID, client packet.Addr6, last rank) uint32 {
 	if x.sessions.Load() == 0 {
 		return 0
@@ -185,9 +186,9 @@ func (x *inbound) first(s scope, id bib.ID, client packet.Addr6, last rank) uint
 	return 0
 }
 
-// free gives back a record and what it counts. The caller holds the lock.
-func (x *inbound) free(n uint32) {
-	x.unlist(n)
+// freeLocked gives back a record and its counts. The caller holds x.mu.
+func (x *inbound) freeLocked(n uint32) {
+	x.unlistLocked(n)
 	groups := x.records.at(n).groups
 	for s, i := range groups {
 		g := x.groups.at(i)
@@ -205,8 +206,8 @@ func (x *inbound) free(n uint32) {
 	x.sessions.Add(-1)
 }
 
-// list makes a record the newest of its rank in all of its groups. The caller holds the lock.
-func (x *inbound) list(n uint32, r rank) {
+// listLocked makes a record the newest of its rank in all its groups. The caller holds x.mu.
+func (x *inbound) listLocked(n uint32, r rank) {
 	rec := x.records.at(n)
 	rec.rank = r
 	for s, i := range rec.groups {
@@ -221,8 +222,8 @@ func (x *inbound) list(n uint32, r rank) {
 	}
 }
 
-// unlist takes a record out of its lists, if it is in any. The caller holds the lock.
-func (x *inbound) unlist(n uint32) {
+// unlistLocked removes a record from its lists, if it is in any. The caller holds x.mu.
+func (x *inbound) unlistLocked(n uint32) {
 	rec := x.records.at(n)
 	r := rec.rank
 	if r >= ranks {
@@ -243,8 +244,8 @@ func (x *inbound) unlist(n uint32) {
 	}
 }
 
-// evict ends the next session to evict in the given scope, with rank at most last, and reports whether there was one.
-// The caller is a worker in a batch.
+// evict ends the first session to evict in a scope, of rank last at most, and reports whether there was one. The caller
+// is a worker in a batch.
 func (t *Table) evict(s scope, id bib.ID, client packet.Addr6, last rank) bool {
 	const tries = 4 // others may end or answer the session first
 	for range tries {
@@ -261,8 +262,8 @@ func (t *Table) evict(s scope, id bib.ID, client packet.Addr6, last rank) bool {
 	return false
 }
 
-// unlinkEvicted ends a session unless it is no longer evictable. Its slot was in use in this batch, so it is not
-// reused before the batch ends.
+// unlinkEvicted ends a session unless it can no longer be evicted. Its slot was in use in this batch, so no other
+// session gets the slot before the batch ends.
 func (t *Table) unlinkEvicted(slot uint32) (x end, ended bool) {
 	e := t.entries.At(slot)
 	h := t.hash(e.key())
@@ -274,18 +275,17 @@ func (t *Table) unlinkEvicted(slot uint32) (x end, ended bool) {
 			return end{}, false
 		}
 		if e.word.CompareAndSwap(uint64(old), uint64(old.freed())) {
-			t.ended(slot, e, old, MadeRoom, t.observers.now())
-			return t.unlink(s, h, slot), true
+			t.ended(slot, e, old, Evicted, t.observers.now())
+			return t.unlinkLocked(s, h, slot), true
 		}
 	}
 }
 
-// maxRoom is the maximum number of sessions evicted for one packet: our own choice. One is enough unless a limit was
-// lowered.
+// maxRoom is the number of sessions that one packet evicts at most: our own choice. One suffices unless a limit was lowered.
 const maxRoom = 8
 
-// makeRoom ends an unanswered session that stands in the way of the one to come, which was refused for r. It reports
-// whether there was one.
+// makeRoom evicts an unanswered session to make room for the new one, which was refused for r. It reports whether there
+// was one.
 func (t *Table) makeRoom(r drop.Reason, id bib.ID, client packet.Addr6, q *event) bool {
 	if q.room == maxRoom {
 		return false
@@ -302,7 +302,7 @@ func (t *Table) makeRoom(r drop.Reason, id bib.ID, client packet.Addr6, q *event
 	return false
 }
 
-// reserveInbound counts a new session of an IPv4 host against the quotas, and evicts older ones for it if necessary.
+// reserveInbound counts a new session of an IPv4 host against the quotas, and evicts older ones for it.
 func (t *Table) reserveInbound(id bib.ID, client packet.Addr6, q *event) drop.Reason {
 	var evicted [scopes]bool
 	for {
@@ -317,46 +317,46 @@ func (t *Table) reserveInbound(id bib.ID, client packet.Addr6, q *event) drop.Re
 	}
 }
 
-// InboundLen returns the number of sessions that IPv4 hosts have begun, those included that are being made.
+// InboundLen returns the number of sessions that IPv4 hosts have opened, including those that are being made.
 func (t *Table) InboundLen() int { return int(t.inbound.sessions.Load()) }
 
-// InboundQuota returns how many there may be.
+// InboundQuota returns their quota.
 func (t *Table) InboundQuota() int {
 	t.inbound.mu.Lock()
 	defer t.inbound.mu.Unlock()
 	return int(t.inbound.quotas[inAll])
 }
 
-// Evicted returns the number of evicted sessions that IPv4 hosts had opened.
+// Evicted returns the number of sessions of IPv4 hosts that were evicted for newer ones.
 func (t *Table) Evicted() uint64 { return t.inbound.evicted.Load() }
 
-// pile holds values that are named by a number, which is never 0, and that never move. It grows by as many at a time as
-// it takes no noticeable time to make. The zero value is empty; its user serializes the calls.
-type pile[T any] struct {
-	chunks []*[pileChunk]T
+// numbered stores values by number, which is never 0. Values never move. It grows by chunks, so that growth takes a
+// short time. The zero value is empty; its user serializes the calls.
+type numbered[T any] struct {
+	chunks []*[numberedChunk]T
 	spare  []uint32
 	used   uint32
 }
 
-const pileChunk = 1024
+const numberedChunk = 1024
 
-func (p *pile[T]) at(n uint32) *T { return &p.chunks[n/pileChunk][n%pileChunk] }
+func (p *numbered[T]) at(n uint32) *T { return &p.chunks[n/numberedChunk][n%numberedChunk] }
 
-// take returns the number of a value that is zero, or that give has made so.
-func (p *pile[T]) take() uint32 {
+// take returns the number of a zero value.
+func (p *numbered[T]) take() uint32 {
 	if last := len(p.spare) - 1; last >= 0 {
 		n := p.spare[last]
 		p.spare = p.spare[:last]
 		return n
 	}
 	p.used++
-	if int(p.used/pileChunk) == len(p.chunks) {
-		p.chunks = append(p.chunks, new([pileChunk]T))
+	if int(p.used/numberedChunk) == len(p.chunks) {
+		p.chunks = append(p.chunks, new([numberedChunk]T))
 	}
 	return p.used
 }
 
-func (p *pile[T]) give(n uint32) {
+func (p *numbered[T]) give(n uint32) {
 	*p.at(n) = *new(T)
 	p.spare = append(p.spare, n)
 }

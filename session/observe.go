@@ -8,15 +8,14 @@ import (
 	"nat64d/table"
 )
 
-// observers pass events from workers and other goroutines to observers. The goroutine that causes an event puts it
-// into a ring: this takes no lock, allocates nothing and never blocks. A single goroutine delivers the events with
-// Deliver. If a ring is full, the event is lost and counted by its kind, and every observer of that kind gets the
-// number of lost events.
+// observers carries events from workers and other goroutines to observers. The goroutine that causes an event puts it
+// into a ring: it takes no lock, allocates nothing and never waits. Deliver takes the events out. If a ring is full,
+// the event is lost and counted by its kind, and every observer of that kind gets the number of lost events.
 //
 // Events of one transport address of pool4 use the same ring, so that they arrive in order.
 type observers struct {
-	wanted atomic.Uint32 // the observed Kinds; if there are none, nothing else is accessed
-	clock  atomic.Uint32 // the latest time that a packet or the sweep has told, from origin
+	wanted atomic.Uint32 // Kinds with an observer; without any, emit is never called
+	clock  atomic.Uint32 // the latest time of a packet or of the sweep, from origin
 	rings  atomic.Pointer[[1 << ringBits]ring]
 	lost   [eventKinds]atomic.Uint64
 
@@ -37,13 +36,13 @@ type Observer struct {
 	f     func(batch []Event, lost uint64)
 	kinds Kinds // guarded by observers.mu
 
-	told [eventKinds]uint64 // lost events of each kind that have been reported to it; guarded by observers.mu
+	told [eventKinds]uint64 // lost events of each kind that f has got the number of; guarded by observers.mu
 }
 
-// Observe makes Deliver call f with the events of some kinds, and with the number of events lost since the last call.
-// The lost ones happened before the last of batch, or since the last call if batch is empty. f may use batch only
-// until it returns. If f is slow, events are lost, but no other goroutine waits. f must not call Observe or a method
-// of an Observer.
+// Observe makes Deliver call f with the events of some kinds, and with the number of events that were lost since the
+// last call. The lost ones happened before the last of batch, or since the last call if batch is empty. batch is valid
+// until f returns. A slow f causes lost events, but delays no packet. f must not call Observe or a method of an
+// Observer.
 func (t *Table) Observe(kinds Kinds, f func(batch []Event, lost uint64)) *Observer {
 	o := &Observer{table: t, f: f}
 	x := &t.observers
@@ -54,7 +53,7 @@ func (t *Table) Observe(kinds Kinds, f func(batch []Event, lost uint64)) *Observ
 	return o
 }
 
-// Configure replaces the kinds of events of an observer. Events that wait for Deliver count as new ones.
+// Configure replaces the kinds of events that an observer receives. It applies to events that wait for Deliver, too.
 func (o *Observer) Configure(kinds Kinds) {
 	x := &o.table.observers
 	x.mu.Lock()
@@ -71,7 +70,7 @@ func (o *Observer) Close() {
 	o.observeLocked(0)
 }
 
-// observeLocked replaces the kinds of an observer. The caller holds the lock of observers.
+// observeLocked replaces the kinds of an observer. The caller holds observers.mu.
 func (o *Observer) observeLocked(kinds Kinds) {
 	x := &o.table.observers
 	for k := range eventKinds {
@@ -90,10 +89,10 @@ func (o *Observer) observeLocked(kinds Kinds) {
 	x.wanted.Store(uint32(union))
 }
 
-// Observed reports whether there are observers.
+// Observed reports whether there is an observer.
 func (t *Table) Observed() bool { return t.observers.wanted.Load() != 0 }
 
-// Lost returns how many events of some kinds were lost because Deliver came too late.
+// Lost returns the number of events of some kinds that were lost because a ring was full.
 func (t *Table) Lost(kinds Kinds) (n uint64) {
 	for k := range eventKinds {
 		if kinds.Has(k) {
@@ -103,8 +102,8 @@ func (t *Table) Lost(kinds Kinds) (n uint64) {
 	return n
 }
 
-// Deliver hands the events of today to their observers and returns how many there were. It has to be called often. It may
-// be called by any goroutine; the calls follow each other.
+// Deliver delivers the events that are in the rings and returns their number. A goroutine calls it often; concurrent
+// calls wait for each other.
 func (t *Table) Deliver() (n int) {
 	x := &t.observers
 	x.mu.Lock()
@@ -114,7 +113,7 @@ func (t *Table) Deliver() (n int) {
 		return 0
 	}
 	for i := range rings {
-		for more := ringLen; more > 0; more -= maxEvents { // what comes meanwhile is for the next call
+		for more := ringLen; more > 0; more -= maxEvents { // the next call delivers events that come meanwhile
 			x.batch = rings[i].take(x.batch[:0])
 			if len(x.batch) == 0 {
 				break
@@ -131,7 +130,7 @@ func (t *Table) Deliver() (n int) {
 	return n
 }
 
-// tellLocked calls an observer if there is anything for it. The caller holds the lock of observers.
+// tellLocked calls an observer if there are events for it, or lost ones. The caller holds observers.mu.
 func (o *Observer) tellLocked(events []Event) {
 	x := &o.table.observers
 	lost := uint64(0)
@@ -151,28 +150,28 @@ func (o *Observer) tellLocked(events []Event) {
 	}
 }
 
-// wants reports whether there are observers for events of a kind.
+// wants reports whether an observer receives events of a kind.
 func (x *observers) wants(k EventKind) bool { return Kinds(x.wanted.Load()).Has(k) }
 
-// advance notes what time it is, for events that do not come with a time of their own.
+// advance stores the time, for events that have no time of their own.
 func (x *observers) advance(now table.Time) {
 	if old := x.clock.Load(); uint32(now) > old && x.wanted.Load() != 0 {
 		x.clock.CompareAndSwap(old, uint32(now))
 	}
 }
 
-// now returns the latest time passed to advance, relative to origin.
+// now returns the latest time of advance, which counts from origin.
 func (x *observers) now() table.Time { return max(table.Time(x.clock.Load()), origin) }
 
-// emit puts an event, of a kind that is wanted, into its ring.
+// emit puts an event of a wanted kind into its ring, or counts it as lost.
 func (x *observers) emit(e *Event) {
 	if !x.rings.Load()[ringOf(e.Mapped)].put(e) {
 		x.lost[e.Kind].Add(1)
 	}
 }
 
-// ring is a bounded queue of events for many producers and one consumer. A place holds the event of a turn, which is how
-// many events were put before it: seq is the turn that may write the place, or that turn plus one when it has.
+// ring is a bounded queue of events for many producers and one consumer. A turn is the number of an event. A place
+// holds the event of a turn: seq is the turn that may write the place, or that turn plus one after it has.
 type ring struct {
 	_      [64]byte
 	tail   atomic.Uint64 // the next turn of a producer

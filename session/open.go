@@ -27,15 +27,15 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
 			id, r = t.bib.Acquire6(request)
 		}
 		if r != drop.None {
-			t.dismiss(src.Addr, q)
+			t.cancelAdmission(src.Addr, q)
 			return 0, r
 		}
 		mapped := t.bib.Mapped(id)
-		q.met = q.met || q.proto == packet.TCP && t.syns.Claim(mapped, q.remote, (q.now-origin).Duration())
+		q.simultaneous = q.simultaneous || q.proto == packet.TCP && t.syns.Claim(mapped, q.remote, (q.now-origin).Duration())
 		if r = t.insert(id, q); r != drop.NoBinding {
 			return id, r
 		}
-		// A purge took the binding away in this very moment. The next turn makes another one.
+		// A purge has ended the binding meanwhile. The next iteration makes a new one.
 	}
 }
 
@@ -55,18 +55,18 @@ func (t *Table) open4(id bib.ID, q *event) drop.Reason {
 		r = t.bib.Acquire(id)
 	}
 	if r != drop.None {
-		t.dismiss(client.Addr, q)
+		t.cancelAdmission(client.Addr, q)
 		return r
 	}
 	if r = t.reserveInbound(id, client.Addr, q); r != drop.None {
-		t.dismiss(client.Addr, q)
+		t.cancelAdmission(client.Addr, q)
 		t.bib.Release(id)
 		return r
 	}
 	return t.insert(id, q)
 }
 
-// admit counts a session to come, in all and of its client, if there is room for it.
+// admit counts a new session, in the table and for its client, if the limits allow it.
 func (t *Table) admit(client packet.Addr6, q *event) (r drop.Reason) {
 	if !t.reserve(q.proto) {
 		return drop.SessionLimit
@@ -77,28 +77,28 @@ func (t *Table) admit(client packet.Addr6, q *event) (r drop.Reason) {
 	return r
 }
 
-// dismiss takes back what admit has counted.
-func (t *Table) dismiss(client packet.Addr6, q *event) {
+// cancelAdmission gives back the counts of admit.
+func (t *Table) cancelAdmission(client packet.Addr6, q *event) {
 	t.bib.Leave(client, q.counted)
 	t.unreserve(q.proto)
 }
 
-// insert adds a session of a binding, or passes the packet to one that another worker has added in the meantime. The
-// caller holds the binding and has had a session admitted; insert passes both on to the session, or releases them.
-// The reason is drop.NoBinding if the binding has left the table: a purge, which checks every shard under its lock,
-// then either finds the new session or was detected here.
+// insert makes a session of a binding, or passes the packet to the session that another goroutine has made meanwhile.
+// The caller has acquired the binding and admitted the session; the session takes both over, or insert gives them back.
+// The reason is drop.NoBinding if the binding has left the table. A purge visits every shard under its lock, so it
+// either finds the new session, or insert has seen that the binding is unlinked.
 func (t *Table) insert(id bib.ID, q *event) drop.Reason {
 	made, r := t.place(id, q)
 	if made {
 		return r
 	}
-	t.dismiss(t.bib.Client(id).Addr, q)
+	t.cancelAdmission(t.bib.Client(id).Addr, q)
 	t.inbound.release(q.inbound)
 	t.bib.Release(id)
 	return r
 }
 
-// place is what insert does under the lock of the shard.
+// place is the part of insert under the lock of the shard.
 func (t *Table) place(id bib.ID, q *event) (made bool, r drop.Reason) {
 	h := t.hash(id, q.remote)
 	s := t.index.Lock(h)
@@ -111,7 +111,7 @@ func (t *Table) place(id bib.ID, q *event) (made bool, r drop.Reason) {
 			return false, drop.None
 		}
 		t.examine(slot, e, q)
-		t.reopen(slot, e, q)
+		t.reopenLocked(slot, e, q)
 		return false, drop.None
 	}
 	slot := t.entries.Alloc(uint32(h))
@@ -120,23 +120,23 @@ func (t *Table) place(id bib.ID, q *event) (made bool, r drop.Reason) {
 	}
 	e := t.entries.At(slot)
 	e.binding, e.remote, e.port, e.proto = id, q.remote.Addr, q.remote.Port, q.proto
-	if !t.enlist(e, q) {
+	if !t.countLocked(e, q) {
 		t.entries.Retire(slot)
 		return false, drop.SessionLimit
 	}
-	t.assignInbound(e, slot, q)
+	t.assignInboundLocked(e, slot, q)
 	first := q.first()
-	t.resetWindows(slot)
+	t.resetWindowsLocked(slot)
 	if q.restored != nil {
 		first = q.restored.word(q, &t.policy.Load().limits)
-		t.finish(slot, e, q.restored)
+		t.finishLocked(slot, e, q.restored)
 	}
-	w := e.begin(word(e.word.Load()), first)
+	w := e.beginLocked(word(e.word.Load()), first)
 	e.word.Store(uint64(w))
 	t.examine(slot, e, q)
 	if !s.Insert(h, slot) {
 		e.word.Store(uint64(w.freed()))
-		q.counted = e.client // which may be newer than that of admit
+		q.counted = e.client // a newer generation than that of admit, perhaps
 		t.retireLocked(slot)
 		return false, drop.SessionLimit
 	}
@@ -145,8 +145,8 @@ func (t *Table) place(id bib.ID, q *event) (made bool, r drop.Reason) {
 	return true, drop.None
 }
 
-// enlist counts a new session where it has to be. The caller holds the shard's lock.
-func (t *Table) enlist(e *entry, q *event) bool {
+// countLocked counts a new session in peers and for the limits of its client. The caller holds the lock of the shard.
+func (t *Table) countLocked(e *entry, q *event) bool {
 	e.peers = 0
 	if p := t.peers.Load(); p != nil {
 		if !p.add(e.binding, e.remote) {
@@ -158,16 +158,16 @@ func (t *Table) enlist(e *entry, q *event) bool {
 	return true
 }
 
-// reopen passes the packet to an existing session, or restarts the session if it has expired but was not swept yet.
-// The caller holds the shard's lock, so that the session is not removed.
-func (t *Table) reopen(slot uint32, e *entry, q *event) {
+// reopenLocked passes the packet to an existing session, or restarts an expired one that the sweep has not removed yet.
+// The caller holds the lock of the shard, so that the session does not end.
+func (t *Table) reopenLocked(slot uint32, e *entry, q *event) {
 	for !t.update(slot, e, q) {
 		old := word(e.word.Load())
 		if limits := &t.policy.Load().limits; !old.settle(q.now, limits).expired(q.now, limits) {
 			continue
 		}
-		t.assignInbound(e, slot, q) // before a packet can answer it
-		w := e.begin(old.freed(), q.first())
+		t.assignInboundLocked(e, slot, q) // before a packet can answer it
+		w := e.beginLocked(old.freed(), q.first())
 		if e.word.CompareAndSwap(uint64(old), uint64(w)) {
 			t.ended(slot, e, old, Replaced, q.now)
 			q.identify(slot, e, w)
@@ -177,15 +177,15 @@ func (t *Table) reopen(slot uint32, e *entry, q *event) {
 	}
 }
 
-// assignInbound gives a session that begins the record that was reserved for it, if the packet comes from IPv4. The
-// caller holds the shard's lock.
-func (t *Table) assignInbound(e *entry, slot uint32, q *event) {
-	t.inbound.assign(e, slot, q.inbound)
+// assignInboundLocked assigns the reserved record to a new session, if the packet comes from IPv4. The caller holds the
+// lock of the shard.
+func (t *Table) assignInboundLocked(e *entry, slot uint32, q *event) {
+	t.inbound.assignLocked(e, slot, q.inbound)
 	q.inbound = 0
 }
 
-// begin returns the word of a session that begins in the generation of old. The caller holds the shard's lock.
-func (e *entry) begin(old, first word) word {
+// beginLocked returns the word of a session that begins in the generation of old. The caller holds the lock of the shard.
+func (e *entry) beginLocked(old, first word) word {
 	w := old.with(first)
 	if w.generation() == 0 {
 		e.cycle.Add(1)
@@ -208,7 +208,7 @@ func (q *event) begin() word {
 		return makeWord(q.now, q.prefix, Active, lifeUDP)
 	case q.proto == packet.ICMP:
 		return makeWord(q.now, q.prefix, Active, lifeICMP)
-	case q.met:
+	case q.simultaneous:
 		return makeWord(q.now, q.prefix, Established, lifeEstablished)
 	case q.from == v6:
 		return makeWord(q.now, q.prefix, V6Init, lifeOpening)
@@ -217,7 +217,7 @@ func (q *event) begin() word {
 	}
 }
 
-// reserve counts a session to come, if there is room for it. A full table evicts none of the sessions that clients have begun.
+// reserve counts a new session, if there is room for it. A full table evicts no session that a client has opened.
 func (t *Table) reserve(p packet.Proto) bool {
 	for {
 		n := t.total.Load()
@@ -231,7 +231,7 @@ func (t *Table) reserve(p packet.Proto) bool {
 	}
 }
 
-// unreserve counts a session that has ended, or did not come.
+// unreserve gives back the count of a session that has ended, or was not made.
 func (t *Table) unreserve(p packet.Proto) {
 	t.count[p].Add(-1)
 	t.total.Add(-1)

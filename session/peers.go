@@ -10,10 +10,7 @@ import (
 	"nat64d/table"
 )
 
-// peers counts the sessions that each binding has with each IPv4 address, whatever the port: what address-dependent
-// filtering asks for (RFC 6146 section 3.5.1). There is one only while that mode is on, each with another generation; a
-// session remembers the generation that counts it. The lock of a row is always the last lock taken. A session whose lifetime
-// is over counts until the sweep has come by.
+// peers counts the sessions of each binding with each IPv4 address, with any port, for address-dependent filtering (RFC 6146 section 3.5.1). The table has peers only while that mode is on, each time of a new generation; a session holds the generation that counts it. The lock of a row is always the last lock taken. An expired session counts until the sweep removes it.
 type peers struct {
 	generation table.Generation // never 0
 	rows       *table.Counted[pair, atomic.Uint32]
@@ -36,7 +33,7 @@ func newPeers(max int64, key table.Key, e *table.Epochs) *peers {
 
 // has reports whether a binding has a session with an address. It takes no lock and is for workers in a batch.
 func (p *peers) has(id bib.ID, a packet.Addr4) bool {
-	defer runtime.KeepAlive(p) // otherwise the memory of the last configuration might be freed
+	defer runtime.KeepAlive(p) // the caller's may be the last reference
 	n := p.rows.Find(pair{id, a})
 	return n != nil && n.Load() != 0
 }

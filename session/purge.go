@@ -2,11 +2,10 @@ package session
 
 import "nat64d/bib"
 
-// Purge ends the bindings that match, static ones included, and their sessions, and nothing else: after transport
-// addresses have left pool4, or a static binding has been removed, it leaves the tables as if they had never been
-// there. It returns how many of both there were. A packet that arrives meanwhile either finds the binding that is
-// about to end, or makes a new one. Locks are held for one shard at a time; match is called under a lock and must not
-// call the tables.
+// Purge ends the bindings that match, static ones included, and their sessions, and returns the number of both: after
+// transport addresses have left pool4, or a static binding was removed. A packet that arrives meanwhile either finds
+// the binding that is ending, or makes a new one. Purge locks one shard at a time; it calls match under a lock, so
+// match must not call the tables.
 func (t *Table) Purge(match func(bib.Binding) bool) (bindings, sessions int) {
 	if bindings = t.bib.Unlink(match); bindings == 0 {
 		return 0, 0
@@ -21,10 +20,9 @@ func (t *Table) Purge(match func(bib.Binding) bool) (bindings, sessions int) {
 	})
 }
 
-// PurgePrefix ends the sessions whose clients used NAT64 prefix n last, and bindings that lose their last session by
-// that, before the number gets another meaning. The caller has taken the prefix out of pool6 and let the batches end
-// that may not know it (table.Epochs.Wait). It returns how many sessions there were. Locks are held for one shard at a
-// time.
+// PurgePrefix ends the sessions whose clients used NAT64 prefix n last, and bindings that lose their last session,
+// before another prefix gets the number. It returns the number of sessions. The caller has removed the prefix from
+// pool6 and waited for the batches that can still use it (table.Epochs.Wait). PurgePrefix locks one shard at a time.
 func (t *Table) PurgePrefix(n uint8) (sessions int) {
 	return t.purge(func(e *entry) (w word, freed bool) {
 		for {
@@ -39,7 +37,7 @@ func (t *Table) PurgePrefix(n uint8) (sessions int) {
 	})
 }
 
-// purge ends the sessions whose words free has freed, under the lock of their shard; free returns the last word.
+// purge ends the sessions that free frees, under the lock of their shard; free returns the last word.
 func (t *Table) purge(free func(*entry) (word, bool)) (n int) {
 	var ends []end
 	for i := range t.index.Shards() {
@@ -59,7 +57,7 @@ func (t *Table) purgeShard(i int, free func(*entry) (word, bool), ends []end) []
 		e := t.entries.At(slot)
 		if w, freed := free(e); freed {
 			t.ended(slot, e, w, Purged, t.observers.now())
-			ends = append(ends, t.unlink(s, t.hash(e.key()), slot))
+			ends = append(ends, t.unlinkLocked(s, t.hash(e.key()), slot))
 		}
 	})
 	return ends

@@ -13,11 +13,11 @@ import (
 	"nat64d/table"
 )
 
-// RecordKind is what a Record is about.
+// RecordKind is the kind of a Record.
 type RecordKind uint8
 
-// The kinds of records. Restore installs static bindings, sessions and held ports. Dynamic bindings live by their sessions
-// and port blocks by their ports, so of these Restore only checks that they have come back, which they have if records are
+// The kinds of records. Restore installs static bindings, sessions and held ports. Dynamic bindings exist with their
+// sessions and port blocks with their ports, so Restore only checks that these exist again, which is so if records are
 // restored in the order of Records.
 const (
 	BindingRecord RecordKind = iota + 1
@@ -35,18 +35,18 @@ type Record struct {
 	Mapped packet.Endpoint4 // of a BlockRecord with its first port
 	Static bool             // of a binding
 
-	// Remaining is the remaining lifetime of a session, or the time until a held port is available again. If a record
-	// is kept, the time that passes must be subtracted; a negative value means expired.
+	// Remaining is the remaining lifetime of a session, or the remaining hold-down of a port. A store of records
+	// subtracts the time that passes; below zero the record has expired.
 	Remaining time.Duration
 
 	// Of a session.
 	Remote     packet.Endpoint4
 	Prefix     netip.Prefix // the NAT64 prefix that the client used last
 	State      State
-	Lifetime   uint8     // which of the timeouts applies, as word has it
-	Inbound    bool      // an IPv4 host has begun it
-	Unanswered bool      // and the client has not answered
-	Windows    [2]uint64 // of the client and of the remote, as window has it; 0: not known
+	Lifetime   uint8     // which of the timeouts applies, as in word
+	Inbound    bool      // an IPv4 host has opened it
+	Unanswered bool      // the client has not answered an inbound session
+	Windows    [2]uint64 // of the client and of the remote, as in window; 0: unknown
 
 	Owned    bool   // of a HeldRecord: it lies in a block of Client
 	LastPort uint16 // of a BlockRecord
@@ -99,7 +99,7 @@ func (r *Record) AppendBinary(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, r.Windows[1])
 }
 
-// DecodeRecord decodes the record at the beginning of b and returns how many bytes it takes.
+// DecodeRecord decodes the record at the beginning of b and returns its length.
 func DecodeRecord(b []byte) (r Record, n int, err error) {
 	switch {
 	case len(b) < recordLen:
@@ -133,7 +133,7 @@ func DecodeRecord(b []byte) (r Record, n int, err error) {
 	return r, recordLen, r.check()
 }
 
-// check returns what is wrong with a record.
+// check returns an error if a record contradicts itself.
 func (r *Record) check() error {
 	switch {
 	case r.Kind < BindingRecord || r.Kind > BlockRecord:
@@ -177,9 +177,9 @@ const (
 
 const passShift = 58
 
-// Records copies the tables into buf, starting at a cursor that is initially 0. It returns the number of records and
-// the next cursor, which is 0 at the end. n may be 0 before the end. Entries that exist throughout are copied once.
-// Records does not delay traffic. prefix returns the NAT64 prefix with a number.
+// Records copies the tables into buf, from a cursor on that is 0 at first, and returns the number of records and the
+// next cursor, which is 0 at the end. n may be 0 before the end. A listing contains each entry that lives throughout it
+// once. Packets do not wait for it. prefix returns the NAT64 prefix of a number.
 func (t *Table) Records(cursor uint64, buf []Record, now table.Time, prefix func(uint8) netip.Prefix) (n int, next uint64) {
 	pass, at := cursor>>passShift, cursor&(1<<passShift-1)
 	switch pass {
@@ -250,7 +250,7 @@ func (t *Table) sessionRecords(cursor uint64, buf []Record, now table.Time, pref
 	return n, uint64(last)
 }
 
-// record copies a session whose word is w. The caller is a reader.
+// record copies a session whose word is w. The caller is in Epochs.Read.
 func (t *Table) record(r *Record, slot uint32, e *entry, w word, now table.Time) {
 	p := t.policy.Load()
 	c := t.copy(e, w)
@@ -259,7 +259,7 @@ func (t *Table) record(r *Record, slot uint32, e *entry, w word, now table.Time)
 		State: c.State, Lifetime: uint8(w.lifetime()), Remaining: w.remaining(&p.limits, now+origin),
 		Inbound: t.inbound.began(e), Unanswered: w.unanswered(),
 	}
-	r.Unanswered = r.Unanswered && r.Inbound // it may be answered this very moment
+	r.Unanswered = r.Unanswered && r.Inbound // the client may answer meanwhile
 	if p.windows != nil {
 		for side := range r.Windows {
 			r.Windows[side] = p.windows.at(slot)[side].Load()

@@ -10,7 +10,7 @@ import (
 	"nat64d/table"
 )
 
-// Refusal is why Restore has not installed a record.
+// Refusal is the reason for which Restore has not installed a record.
 type Refusal uint8
 
 // The refusals.
@@ -19,13 +19,13 @@ const (
 	RefusedInvalid          // the record contradicts itself
 	RefusedExpired          // its lifetime is over
 	RefusedPrefix           // its NAT64 prefix is not configured
-	RefusedPool4            // pool4 does not hold its transport address
+	RefusedPool4            // pool4 does not contain its transport address
 	RefusedTaken            // another client has its transport address, or its port block, or the port is held down
 	RefusedBinding          // its client has another transport address, or its static binding is missing
-	RefusedExists           // the session or the held port is there already
+	RefusedExists           // the session or the held port exists already
 	RefusedFull             // a table is full
-	RefusedLimit            // its client, its binding or the quota of sessions from IPv4 has no room
-	RefusedUnneeded         // nothing in the tables keeps this dynamic binding or port block alive
+	RefusedLimit            // a limit of its client or binding, or the quota of sessions from IPv4, is reached
+	RefusedUnneeded         // no session has this dynamic binding, or no port this port block
 	refusals
 )
 
@@ -35,17 +35,17 @@ func (r Refusal) Error() string {
 		RefusedInvalid:  "session: the record contradicts itself",
 		RefusedExpired:  "session: the lifetime of the record is over",
 		RefusedPrefix:   "session: the NAT64 prefix of the record is not configured",
-		RefusedPool4:    "session: pool4 does not hold the transport address of the record",
+		RefusedPool4:    "session: pool4 does not contain the transport address of the record",
 		RefusedTaken:    "session: the transport address or the port block of the record is in use or held down",
 		RefusedBinding:  "session: the client of the record has another transport address, or its static binding is missing",
-		RefusedExists:   "session: the session or the held port of the record is there already",
+		RefusedExists:   "session: the session or the held port of the record exists already",
 		RefusedFull:     "session: a table is full",
-		RefusedLimit:    "session: a limit leaves no room for the record",
-		RefusedUnneeded: "session: no session keeps the binding, or no port the block, of the record alive",
+		RefusedLimit:    "session: a limit refuses the record",
+		RefusedUnneeded: "session: no session has the binding, or no port the block, of the record",
 	}[r]
 }
 
-// refusalOf returns what a reason to drop a packet means for a record.
+// refusalOf returns the Refusal for a reason to drop a packet.
 func refusalOf(r drop.Reason) error {
 	switch r {
 	case drop.None:
@@ -62,10 +62,10 @@ func refusalOf(r drop.Reason) error {
 	return RefusedLimit
 }
 
-// Restore installs a record, with exactly its transport address, or returns a Refusal. Like a new session, it is
-// counted by bindings, pool4, port blocks, limits and quotas, and reported to observers; but no session is evicted
-// for it, and it does not count for Config.NewPerSecond. A lifetime longer than the timeout becomes the timeout.
-// number returns the number of a NAT64 prefix. Restore is safe for concurrent use, while packets flow.
+// Restore installs a record with exactly its transport address, or returns a Refusal. It treats the record as a new
+// session: bindings, pool4, port blocks, limits and quotas count it, and observers receive its events; but it evicts no
+// session and does not count for Config.NewPerSecond. A lifetime that is longer than the timeout becomes the timeout.
+// number returns the number of a NAT64 prefix. Any goroutine may call Restore, while packets flow.
 func (t *Table) Restore(r *Record, now table.Time, number func(netip.Prefix) (uint8, bool)) (err error) {
 	if r.check() != nil {
 		return RefusedInvalid
@@ -82,7 +82,7 @@ func (t *Table) Restore(r *Record, now table.Time, number func(netip.Prefix) (ui
 		}
 		return nil
 	}
-	t.epochs.Read(func() { // a change of prefixes waits for readers, then purges
+	t.epochs.Read(func() { // a change of the prefixes waits for readers, then purges
 		n, ok := number(r.Prefix)
 		switch {
 		case !ok:
@@ -135,7 +135,7 @@ func (t *Table) restoreHeld(r *Record, now table.Time) error {
 	return nil
 }
 
-// restoreSession makes the session of q.restored. The caller is a reader.
+// restoreSession makes the session of q.restored. The caller is in Epochs.Read.
 func (t *Table) restoreSession(r *Record, q *event) error {
 	if !t.reserve(r.Proto) {
 		return RefusedFull
@@ -147,12 +147,12 @@ func (t *Table) restoreSession(r *Record, q *event) error {
 	}
 	id, err := t.restoredBinding(r)
 	if err != nil {
-		t.dismiss(r.Client.Addr, q)
+		t.cancelAdmission(r.Client.Addr, q)
 		return err
 	}
 	if r.Inbound {
 		if q.inbound, _ = t.inbound.reserve(id, r.Client.Addr, [scopes]bool{}); q.inbound == 0 {
-			t.dismiss(r.Client.Addr, q)
+			t.cancelAdmission(r.Client.Addr, q)
 			t.bib.Release(id)
 			return RefusedLimit
 		}
@@ -192,8 +192,8 @@ func (r *Record) word(q *event, limits *limits) word {
 	return w
 }
 
-// finish gives a restored session in a slot what its word does not have. The caller holds the shard's lock.
-func (t *Table) finish(slot uint32, e *entry, r *Record) {
+// finishLocked restores the parts of a session that its word does not hold. The caller holds the lock of the shard.
+func (t *Table) finishLocked(slot uint32, e *entry, r *Record) {
 	if r.Inbound && !r.Unanswered {
 		t.inbound.answer(e, r.Proto)
 	}

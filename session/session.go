@@ -1,5 +1,4 @@
-// Package session contains the sessions of bindings, their lifetimes and the TCP state machine (RFC 6146 section
-// 3.5).
+// Package session holds the session tables, the lifetimes of sessions and the TCP state machine (RFC 6146 section 3.5).
 package session
 
 import (
@@ -13,19 +12,20 @@ import (
 	"nat64d/table"
 )
 
-// Table is the three session tables. A session is unique by its binding and its remote transport address, which is
-// the same as by its IPv6 and by its IPv4 5-tuple.
+// Table is the three session tables. The key of a session is its binding and its remote transport address, which is
+// equivalent to its IPv6 and to its IPv4 5-tuple.
 //
-// Concurrency: any number of workers may call From6 and From4 at once, each in a batch (between Enter and Leave of
-// the table.Epochs given to New). A packet of an existing session takes no lock: it finds the session by atomic
-// loads, and writes, one CAS, only if the state, the prefix or the coarse time has changed. A packet that makes a
-// session takes the lock of one shard, chosen by a keyed hash of the session's key; so does the end of a session.
-// Locks are taken in the order: session shard, then one of peers, of bib's subscribers or of inbound. The other methods may be
-// called by any goroutine, Sweep by one.
+// Concurrency: any number of workers may call From6 and From4 at once, each in a batch (between Enter and Leave of the
+// table.Epochs given to New). A packet of an existing session takes no lock: it finds the session by atomic loads, and
+// writes, by one CAS, only if the state, the prefix or the coarse time has changed. A packet that makes a session takes
+// the lock of one shard, chosen by a keyed hash of the session's key; so does the end of a session. Locks are taken in
+// the order: session shard, then one of peers, of bib's subscribers or of inbound. Any goroutine may call the other
+// methods, one goroutine Sweep.
 //
-// Memory: 36 bytes a session and 11 to 22 for its place in the index; a TCP connection with a binding of its own
-// takes about 110 in all. Address-dependent filtering adds about 30 for each pair of a binding and an IPv4 address,
-// limits about 50 for each client prefix, a session that IPv4 has begun about 100, the check of sequence numbers 16 for each session.
+// Memory: 36 bytes a session and 11 to 22 for its place in the index; a TCP connection with a binding of its own takes
+// about 110 in all. Address-dependent filtering adds about 30 for each pair of a binding and an IPv4 address, limits
+// about 50 for each client prefix, a session of an IPv4 host about 100, the check of sequence numbers 16 for each
+// session.
 type Table struct {
 	bib     *bib.Table
 	epochs  *table.Epochs
@@ -63,12 +63,12 @@ type entry struct {
 	peers  table.Generation // of the peers that count it; guarded by the shard's lock
 	client table.Generation // of bib's subscribers that count it; guarded by the shard's lock
 
-	inbound uint32        // record of a session that IPv4 has begun, or 0; guarded by the lock of inbound
-	cycle   atomic.Uint32 // the upper part of the generation: how often that of word has wrapped; written with the key
+	inbound uint32        // record of a session of an IPv4 host, or 0; guarded by inbound.mu
+	cycle   atomic.Uint32 // the upper part of the generation: counts the wraps of that in word; written with the key
 }
 
-// New returns an empty table for at most max sessions through the bindings of b, which it configures as well. A client may
-// meet the SYNs in s, which may be nil.
+// New returns an empty table for at most max sessions of the bindings of b, which it configures, too. s holds the
+// stored SYNs for simultaneous opens and may be nil.
 func New(b *bib.Table, e *table.Epochs, max int, s SYNs, c Config) *Table {
 	if s == nil {
 		s = noSYNs{}
@@ -86,8 +86,7 @@ func New(b *bib.Table, e *table.Epochs, max int, s SYNs, c Config) *Table {
 	return t
 }
 
-// Len returns the number of sessions of a protocol, those included whose lifetime is over and that the sweep has not
-// come to.
+// Len returns the number of sessions of a protocol, including expired ones that the sweep has not removed yet.
 func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 
 // From6 updates the tables for a packet from IPv6 (RFC 6146 sections 3.5.1 to 3.5.3). The caller fills in the protocol,
@@ -96,11 +95,11 @@ func (t *Table) Len(p packet.Proto) int { return int(t.count[p].Load()) }
 // makes an ESTABLISHED session. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing. The
 // caller is a worker in a batch.
 //
-// From6 takes and fills pointers because an Endpoint6 is copied in two overlapping parts: a processor that reads such a
-// copy waits until all that went before is done, fetches from memory included, that it could otherwise have overlapped
-// with those of the next packet.
+// From6 takes pointers because the 18 bytes of an Endpoint6 are copied by two overlapping stores: a load of such a copy
+// stalls until all earlier instructions have retired, cache misses included, which could otherwise overlap with those
+// of the next packet.
 func (t *Table) From6(f *Flow, p *Packet) drop.Reason {
-	var q event // assigned field by field: a literal is made aside and copied in larger pieces, for which the processor waits
+	var q event // assigned by field: a composite literal is copied by larger loads, which stall
 	q.proto, q.from, q.remote, q.prefix = f.Proto, v6, peer(f.Proto, f.Remote), f.Prefix
 	q.tcp, q.now, q.segment, q.hint = p.Event, p.Now+origin, p.Segment, p.Hint
 	id, r := t.enter6(&f.Client, &q)
@@ -111,7 +110,7 @@ func (t *Table) From6(f *Flow, p *Packet) drop.Reason {
 	return r
 }
 
-// enter6 takes a packet from IPv6 through its binding and its session, and makes them if need be.
+// enter6 passes a packet from IPv6 through its binding and its session, and makes them if need be.
 func (t *Table) enter6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
 	id := t.bib.Confirm6(q.hint.guessed(), q.proto, src)
 	switch {
@@ -128,7 +127,7 @@ func (t *Table) enter6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
 // From4 updates the tables for a packet from IPv4 (RFC 6146 sections 3.5.1 to 3.5.3). The caller fills in the protocol, the
 // mapped transport address that is the packet's destination and the remote that is its source; From4 fills in the client,
 // which is the packet's IPv6 destination, the number of the prefix for its IPv6 source, and the name of the session. The
-// prefix is the one that the client used last, or 0 if the client has not spoken yet. The reason drop.StoredSYN asks the
+// prefix is the one that the client used last, or 0 if the client has not sent yet. The reason drop.StoredSYN asks the
 // caller to store the packet for SYNs. If Config.CheckSequence is on, a RST or FIN outside of the window changes nothing.
 // The caller is a worker in a batch.
 func (t *Table) From4(f *Flow, p *Packet) drop.Reason {
@@ -144,7 +143,7 @@ func (t *Table) From4(f *Flow, p *Packet) drop.Reason {
 	return r
 }
 
-// enter4 takes a packet from IPv4 through its binding and its session, which it makes if that is allowed.
+// enter4 passes a packet from IPv4 through its binding and its session, which it makes if the configuration allows it.
 func (t *Table) enter4(dst packet.Endpoint4, q *event) (bib.ID, drop.Reason) {
 	id := t.bib.Confirm4(q.hint.guessed(), q.proto, dst)
 	switch {
@@ -162,9 +161,9 @@ func (t *Table) enter4(dst packet.Endpoint4, q *event) (bib.ID, drop.Reason) {
 	return id, t.open4(id, q)
 }
 
-// Peek4 looks a flow up by its protocol, its mapped transport address and its remote, as From4 does, but changes nothing, so
-// that it serves ICMP errors (RFC 6146 section 3.5). It reports whether there is a binding, and then fills in the client, and
-// the prefix and the name of the session if there is one. The caller is a worker in a batch.
+// Peek4 looks up a flow by its protocol, its mapped transport address and its remote, as From4 does, but changes
+// nothing, as ICMP errors require (RFC 6146 section 3.5). It reports whether there is a binding, and then fills in the
+// client, and the prefix and the name of the session if there is one. The caller is a worker in a batch.
 func (t *Table) Peek4(f *Flow) (bound bool) {
 	id := t.bib.Find4(f.Proto, f.Mapped)
 	if id == 0 {
@@ -182,14 +181,14 @@ func (t *Table) Peek4(f *Flow) (bound bool) {
 	return true
 }
 
-// Known reports whether Peek4 finds a session for a flow. One whose lifetime is over is known until the sweep has come to
-// it. The caller is a worker in a batch.
+// Known reports whether Peek4 finds a session for a flow, also an expired one that the sweep has not removed yet. The
+// caller is a worker in a batch.
 func (t *Table) Known(f Flow) bool { return t.Peek4(&f) && f.slot != 0 }
 
-// unbound returns the reason why a packet to a transport address without a binding is not forwarded.
+// unbound returns the reason to drop a packet to a transport address without a binding.
 func (t *Table) unbound(p packet.Proto, dst packet.Endpoint4, ev packet.TCPEvent) drop.Reason {
 	switch c := t.policy.Load(); {
-	case !t.bib.Contains(p, dst):
+	case !t.bib.Pool().Contains(p, dst):
 		return drop.NotPool4
 	case p == packet.TCP && ev == packet.SYN && c.inbound && c.stores:
 		return drop.StoredSYN
@@ -197,31 +196,30 @@ func (t *Table) unbound(p packet.Proto, dst packet.Endpoint4, ev packet.TCPEvent
 	return drop.NoBinding
 }
 
-// event is a packet on its way through the tables.
+// event is a packet that passes through the tables.
 type event struct {
 	proto  packet.Proto
 	remote packet.Endpoint4
 	from   side
-	prefix uint8 // that of the packet if it is from IPv6, otherwise that of its session, when it is found
+	prefix uint8 // of a packet from IPv6, or of the session of one from IPv4
 	tcp    packet.TCPEvent
 	now    table.Time
 
-	segment *Segment // nil if its numbers do not matter
-	hint    *Hint    // nil if there is none
+	segment *Segment // nil if the check of sequence numbers does not apply
+	hint    *Hint    // may be nil
 
-	slot       uint32 // of its session, when it is found
-	generation uint64 // likewise
+	slot       uint32 // of its session
+	generation uint64 // of its session
 
-	room    uint8            // how often makeRoom was asked
-	met     bool             // a V6 SYN that meets a stored V4 SYN
-	counted table.Generation // of bib's subscribers that count the session to come
-	inbound uint32           // the record of the session to come, if it comes from IPv4
+	room         uint8            // number of calls of makeRoom
+	simultaneous bool             // a V6 SYN that meets a stored V4 SYN
+	counted      table.Generation // of bib's subscribers that count the new session
+	inbound      uint32           // the record of the new session, if the packet comes from IPv4
 
-	restored *Record // the record to restore the new session from; nil: it is new
+	restored *Record // from which the new session is restored, or nil
 }
 
-// peer returns the remote side of a session's key: an ICMP session has only an address there (RFC 6146 section
-// 3.2).
+// peer returns the remote side of a session's key: that of an ICMP session has no port (RFC 6146 section 3.2).
 func peer(p packet.Proto, e packet.Endpoint4) packet.Endpoint4 {
 	if p == packet.ICMP {
 		e.Port = 0
@@ -229,7 +227,7 @@ func peer(p packet.Proto, e packet.Endpoint4) packet.Endpoint4 {
 	return e
 }
 
-// pass takes a packet through its session, if there is one that lives.
+// pass passes a packet through its session and reports whether it has one that is alive.
 func (t *Table) pass(id bib.ID, q *event) (ok bool) {
 	slot, e := t.hinted(q.hint, id, q.remote)
 	if e == nil {
@@ -244,8 +242,7 @@ func (t *Table) pass(id bib.ID, q *event) (ok bool) {
 	return t.update(slot, e, q)
 }
 
-// update changes a session as a packet demands. It fails if the session's lifetime is over: to a packet, it does not
-// exist then.
+// update applies a packet to a session. It reports false if the session has expired: a packet then treats it as absent.
 func (t *Table) update(slot uint32, e *entry, q *event) (ok bool) {
 	c := t.policy.Load()
 	for {
@@ -273,7 +270,7 @@ func (t *Table) update(slot uint32, e *entry, q *event) (ok bool) {
 	}
 }
 
-// key returns what a session is found by.
+// key returns the key of a session.
 func (e *entry) key() (bib.ID, packet.Endpoint4) {
 	return e.binding, packet.Endpoint4{Addr: e.remote, Port: e.port}
 }

@@ -1,7 +1,7 @@
 package session
 
-// State is the state of a session. TCP sessions have those of RFC 6146 section 3.5.2.1; CLOSED there means that there
-// is no session. UDP and ICMP sessions have one, Active.
+// State is the state of a session. TCP sessions have those of RFC 6146 section 3.5.2.1; CLOSED there means that no
+// session exists. UDP and ICMP sessions have one state, Active.
 type State uint8
 
 // The states. The zero value is that of a slot without a session.

@@ -8,7 +8,7 @@ import (
 	"nat64d/table"
 )
 
-// Probe is the TCP segment that RFC 6146 section 3.5.2.2 requires when an ESTABLISHED session has been idle for
+// Probe is the TCP segment that RFC 6146 section 3.5.2.2 has sent when an ESTABLISHED session has been idle for
 // TCP_EST: no data, sequence number 0, acknowledgment number 0, only ACK set. A host that still has the connection
 // answers it.
 type Probe struct {
@@ -19,14 +19,14 @@ type Probe struct {
 	Prefix uint8            // number of the NAT64 prefix that makes (Y',y) of (Z,z)
 }
 
-// Sweep examines at most budget slots, and frees expired sessions and bindings without sessions; it also ends at most
-// budget hold-downs. It calls probe for every TCP session that has become idle; probe must not call Sweep, Purge or
-// List. It returns whether there is more work now; otherwise the next call begins a new pass. Lifetimes do not depend
-// on how often it is called, but the memory does, and so do the time of probes, how long a binding outlives its last
-// session, and how long a port is held.
+// Sweep visits the next slots, budget of them at most, and frees expired sessions and the bindings that lose their last
+// session by that; it also ends up to budget hold-downs. It calls probe for every TCP session that has become idle;
+// probe must not call Sweep, Purge or List. It reports whether there is more to do now; if not, the next call begins a
+// new pass. Lifetimes do not depend on the interval between calls; only memory, the times of probes, of ends of
+// bindings and of ends of hold-downs do.
 //
-// Sweep must not be called concurrently. It takes about 2 ns per slot without work. At the end of a pass it maintains
-// the memory of the tables, which may take some milliseconds, a few times a second.
+// One goroutine calls Sweep. A slot without work takes about 2 ns. At the end of a pass Sweep maintains the memory of
+// the tables, which takes up to some milliseconds a few times a second.
 func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool) {
 	t.observers.advance(now + origin)
 	t.epochs.Read(func() {
@@ -47,10 +47,10 @@ func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool)
 		t.index.Maintain()
 		t.bib.Maintain()
 	}
-	return t.bib.Expire(now, budget) || more
+	return t.bib.Pool().Expire(now.Duration(), budget) || more
 }
 
-// sweep does what one slot needs.
+// sweep does the work for one slot.
 func (t *Table) sweep(slot uint32, now table.Time, limits *limits, probe func(Probe)) {
 	e := t.entries.At(slot)
 	old := word(e.word.Load())
@@ -69,7 +69,7 @@ func (t *Table) sweep(slot uint32, now table.Time, limits *limits, probe func(Pr
 	}
 }
 
-// kill frees a session if, under its lock, its lifetime is still over.
+// kill ends a session if it is still expired under the lock of its shard.
 func (t *Table) kill(slot uint32, e *entry, now table.Time, limits *limits) {
 	if x, ended := t.unlinkExpired(slot, e, now, limits); ended {
 		t.finalize(x)
@@ -88,12 +88,12 @@ func (t *Table) unlinkExpired(slot uint32, e *entry, now table.Time, limits *lim
 		if e.word.CompareAndSwap(uint64(old), uint64(old.freed())) {
 			w := old.settle(now, limits)
 			t.ended(slot, e, w, causeOf(w), now)
-			return t.unlink(s, h, slot), true
+			return t.unlinkLocked(s, h, slot), true
 		}
 	}
 }
 
-// end is a session that is in no index any more, but still holds its binding.
+// end is a session that is in no index, but has not released its binding yet.
 type end struct {
 	binding bib.ID
 	remote  packet.Endpoint4
@@ -101,9 +101,9 @@ type end struct {
 	client  table.Generation
 }
 
-// unlink takes a session whose word is freed out of the index, and its slot is free. The caller holds the shard's
-// lock, and then calls finalize without it.
-func (t *Table) unlink(s *table.Shard, h uint64, slot uint32) end {
+// unlinkLocked removes a session whose word is freed from the index and retires its slot. The caller holds the lock of
+// the shard, and calls finalize after it has released the lock.
+func (t *Table) unlinkLocked(s *table.Shard, h uint64, slot uint32) end {
 	e := t.entries.At(slot)
 	s.Remove(h, slot)
 	x := end{e.binding, packet.Endpoint4{Addr: e.remote, Port: e.port}, e.proto, e.client}
@@ -118,11 +118,11 @@ func (t *Table) retireLocked(slot uint32) {
 	if p := t.peers.Load(); p != nil && e.peers == p.generation {
 		p.remove(e.binding, e.remote)
 	}
-	t.inbound.assign(e, slot, 0)
+	t.inbound.assignLocked(e, slot, 0)
 	t.entries.Retire(slot)
 }
 
-// finalize gives back all that a session had.
+// finalize gives back all resources of a session that has ended.
 func (t *Table) finalize(x end) {
 	t.bib.Leave(t.bib.Client(x.binding).Addr, x.client)
 	t.unreserve(x.proto)
@@ -138,12 +138,12 @@ type Session struct {
 	State     State
 	Prefix    uint8         // number of the NAT64 prefix that makes (Y',y) of (Z,z)
 	Static    bool          // its binding is static
-	Remaining time.Duration // until its lifetime is over
+	Remaining time.Duration // lifetime
 }
 
-// List copies sessions that live into buf, from a cursor on that is 0 at first, and returns how many and the next
-// cursor, 0 at the end. It looks at a bounded number of slots, so n may be 0 before the end. A session that lives
-// throughout a listing is in it once. Traffic does not wait for it.
+// List copies sessions that are alive into buf, from a cursor on that is 0 at first, and returns their number and the
+// next cursor, which is 0 at the end. It visits a bounded number of slots, so n may be 0 before the end. A listing
+// contains each session that lives throughout it once. Packets do not wait for it.
 func (t *Table) List(cursor uint32, buf []Session, now table.Time) (n int, next uint32) {
 	t.epochs.Read(func() { n, next = t.list(max(cursor, 1), buf, now) })
 	return n, next

@@ -6,18 +6,18 @@ import (
 	"nat64d/packet"
 )
 
-// SYNs holds the SYNs from IPv4 that wait for the client's own (RFC 6146 section 3.5.2.2): a synstore.Store. Its methods
-// are called by any number of goroutines, and for no packet of a session that exists.
+// SYNs holds the SYNs from IPv4 that wait for the client's own (RFC 6146 section 3.5.2.2): a synstore.Store. Any number
+// of goroutines call its methods, but no packet of an existing session does.
 type SYNs interface {
 	// Wanted returns the transport addresses of pool4 at which SYNs of a remote wait.
 	Wanted(remote packet.Endpoint4) []packet.Endpoint4
-	// Claim takes out the SYN from remote to mapped and reports whether there was one that still waited.
+	// Claim removes the SYN from remote to mapped and reports whether there was one that had not expired.
 	Claim(mapped, remote packet.Endpoint4, now time.Duration) bool
-	// Forget takes out the SYNs that wait at a transport address of pool4.
+	// Forget removes the SYNs that wait at a transport address of pool4.
 	Forget(mapped packet.Endpoint4)
 }
 
-// noSYNs is the SYNs of a table that is given none.
+// noSYNs is the SYNs of a table without a store.
 type noSYNs struct{}
 
 func (noSYNs) Wanted(packet.Endpoint4) []packet.Endpoint4                   { return nil }

@@ -2,7 +2,7 @@ package session
 
 import "nat64d/packet"
 
-// side is where a packet comes from.
+// side is the side from which a packet comes.
 type side uint8
 
 const (
@@ -11,7 +11,7 @@ const (
 	sides
 )
 
-// timer is what a packet does to the lifetime of its session.
+// timer is the effect of a packet on the lifetime of its session.
 type timer uint8
 
 const (
@@ -28,10 +28,10 @@ type step struct {
 	timer timer
 }
 
-// machine is what packets do to sessions: the step for a state, a side and an event.
+// machine is the transition table: the step for a state, a side and an event.
 type machine [states][sides][events]step
 
-// with returns the machine with two of its rules as configured, and void events in it.
+// with returns the machine with the two configurable rules and with void events.
 func (m machine) with(c *Config) machine {
 	for s := range m {
 		for from := range m[s] {
@@ -56,13 +56,13 @@ func (m machine) with(c *Config) machine {
 	return m
 }
 
-// steps is the TCP state machine of RFC 6146 section 3.5.2.2, one transition per line; every packet in it is
-// forwarded. From6 and From4 handle packets without a session (CLOSED), settle the expiry of ESTABLISHED.
+// steps is the TCP state machine of RFC 6146 section 3.5.2.2, a transition a line; every packet in it is forwarded.
+// enter6 and enter4 handle packets without a session (CLOSED), settle the expiry of ESTABLISHED.
 //
 // Four lines deviate from RFC 6146. A RST after one FIN sets TCP_TRANS, not TCP_EST (RFC 7857 section 2.2), unless
-// configured otherwise. A V6 SYN in V4 FIN + V6 FIN RCV or in TRANS restarts in V6 INIT: it opens a new connection on
-// the ports of the old one, which RFC 6146 would end when the old lifetime expires, or treat as established
-// immediately. RFC 7857 section 2.1 has separate timeouts for opening and closing; by default both are TCP_TRANS.
+// RSTDuringFIN is off. A V6 SYN in V4 FIN + V6 FIN RCV or in TRANS starts over in V6 INIT: it is a new connection on
+// the ports of the old one, which RFC 6146 would end with the old lifetime, or treat as established at once. RFC 7857
+// section 2.1 has separate timeouts for opening and closing; by default both are TCP_TRANS.
 var steps = machine{
 	Active: {
 		v6: {

@@ -7,28 +7,28 @@ import (
 	"nat64d/table"
 )
 
-// Segment is what the check of sequence numbers needs of a TCP header.
+// Segment holds the fields of a TCP header for the check of sequence numbers.
 type Segment struct {
 	Event    packet.TCPEvent
 	Seq, Ack uint32
-	Len      uint32 // of the data, in bytes; all of them, if the NIC is to segment it
+	Len      uint32 // of the data, in bytes; that of the whole super-packet with segmentation offload
 	HasAck   bool   // the ACK flag is set
-	Window   uint16 // as it is in the header
+	Window   uint16 // as in the header
 	Scale    uint8  // of a SYN: that of its window scale option (RFC 7323 section 2.2), 0 without one
 }
 
-// void is the event of a RST or FIN that lies outside of the window: it is forwarded, for the receiver to judge, but
-// changes nothing here (RFC 6146 section 5.2).
+// void is the event of a RST or FIN outside of the window: it is forwarded to the receiver, which checks it itself, but
+// changes no state here (RFC 6146 section 5.2).
 const (
 	void   = packet.RST + 1
 	events = void + 1
 )
 
-// windows contains the receive windows of both ends of each session, in a side table indexed by slot, so that it uses
-// memory only while the check is on, 16 bytes per session. Unknown windows, because the check was off when the
-// connection began, are not checked.
+// windows is a side table with the receive windows of both sides of each session, by slot, so that it takes memory only
+// while the check is on: 16 bytes a session. An unknown window, of a connection that began while the check was off,
+// accepts every segment.
 //
-// All methods are safe for concurrent use by workers; they take no lock.
+// Any worker may call the methods; they take no lock.
 type windows struct {
 	chunks []atomic.Pointer[windowChunk]
 }
@@ -37,7 +37,7 @@ const windowChunkLen = 1024
 
 type windowChunk [windowChunkLen][sides]window
 
-// window is what one side is ready to receive, in one word:
+// window is the receive window of one side, in one word:
 //
 //	bits  0-31  the sequence number that it expects next: the highest that it has acknowledged
 //	bits 32-47  its window, as in the header
@@ -71,8 +71,8 @@ func (w *windows) at(slot uint32) *[sides]window {
 func (w windowWord) next() uint32      { return uint32(w) }
 func (w windowWord) scale() windowWord { return w & (15 << 48) }
 
-// size returns how many bytes may be on their way to the side. It errs on the large side: a window in a SYN is not
-// scaled, a scale that was not seen may be any, and a zero window is probed.
+// size returns an upper bound of the bytes in flight to the side: a window in a SYN is not scaled, an unknown scale is
+// the largest, and a zero window may be probed.
 func (w windowWord) size() uint32 {
 	scale := uint32(maxScale)
 	if s := uint32(w.scale() >> 48); s != 0 {
@@ -81,13 +81,13 @@ func (w windowWord) size() uint32 {
 	return max(uint32(uint16(w>>32))<<scale, minWindow)
 }
 
-// expects reports whether a segment may be one that the side is still waiting for.
+// expects reports whether a segment is in the window of the side.
 func (w windowWord) expects(s *Segment) bool {
 	return w&acked == 0 || int32(s.Seq+s.Len-w.next()) >= 0 && int32(w.next()+w.size()-s.Seq) >= 0
 }
 
-// acknowledge returns the window after a segment that its side has sent. It believes no acknowledgment of more than
-// the side was ready to receive, which may be forged, and no smaller one, or smaller window, which may be late.
+// acknowledge returns the window after a segment of its side. It ignores an acknowledgment beyond the window, which may
+// be forged, and a lower one, or a smaller window, which may be late.
 func (w windowWord) acknowledge(s *Segment) windowWord {
 	ahead := s.Ack - w.next() // of a late one, more than any window
 	if w&acked != 0 && (ahead > w.size() || ahead == 0 && s.Window < uint16(w>>32)) {
@@ -96,13 +96,13 @@ func (w windowWord) acknowledge(s *Segment) windowWord {
 	return w&^(1<<48-1) | acked | windowWord(s.Window)<<32 | windowWord(s.Ack)
 }
 
-// begin returns the window at the beginning of a connection.
+// begin returns the window after the SYN of its side.
 func (w windowWord) begin(s *Segment) windowWord {
 	return w&^(1<<53-1) | windowWord(min(s.Scale, maxScale)+1)<<48 | windowWord(s.Window)<<32
 }
 
-// examine takes note of a segment of a session, if the check is on, and returns the event that it is to the state
-// machine.
+// examine updates the windows of a session by a segment, if the check is on, and returns the segment's event for the
+// state machine.
 func (t *Table) examine(slot uint32, e *entry, q *event) packet.TCPEvent {
 	all := t.policy.Load().windows
 	if all == nil || q.segment == nil {
@@ -135,9 +135,9 @@ func (w *window) update(f func(windowWord) windowWord) {
 	}
 }
 
-// resetWindows forgets what is known of the windows in a slot, for the session that begins there. The caller holds the
+// resetWindowsLocked clears the windows in a slot for the session that begins there. The caller holds the
 // shard's lock, and no packet can find the session yet.
-func (t *Table) resetWindows(slot uint32) {
+func (t *Table) resetWindowsLocked(slot uint32) {
 	all := t.policy.Load().windows
 	if all == nil {
 		return
@@ -149,7 +149,7 @@ func (t *Table) resetWindows(slot uint32) {
 	}
 }
 
-// mayBegin reports whether a SYN may begin a connection, and is not a stray or forged one amid it.
+// mayBegin reports whether a SYN can begin a connection, rather than be a stray or forged one during a connection.
 func (w word) mayBegin(now table.Time, l *limits) bool {
 	switch w = w.settle(now, l); w.state() {
 	case Established, V4FinRcv, V6FinRcv:

@@ -7,18 +7,17 @@ import (
 	"nat64d/table"
 )
 
-// word is all that changes in a session:
+// word holds the mutable state of a session:
 //
 //	bits  0-31  since: when the lifetime began (table.Time plus origin)
 //	bits 32-39  number of the NAT64 prefix that the client used last
 //	bits 40-43  State; 0 is a slot without a session
-//	bits 44-46  lifetime: which of the timeouts applies
-//	bit  47     an IPv4 host has begun it, and the client has not answered
-//	bits 48-63  generation: counts the sessions that the slot has had; entry.cycle counts on
+//	bits 44-46  lifetime: index of the timeout
+//	bit  47     an IPv4 host has opened it, and the client has not answered
+//	bits 48-63  generation: counts the sessions of the slot; entry.cycle counts on
 //
-// Packets and the sweep change it by CAS. Only who makes a session, or purges it and need not care what became of it,
-// stores it, under the lock of its shard. Because of the generation, a CAS that was prepared for an earlier session in
-// the slot fails, whatever else coincides: both are within one batch, in which a slot does not change hands twice.
+// Packets and the sweep change it by CAS. Only the goroutine that makes or purges a session stores it, under the lock of
+// its shard. The generation makes a CAS fail that was prepared for an earlier session in the slot: the 16 bits suffice, because both happen within one batch, in which a slot is reused at most once.
 type word uint64
 
 // lifetime is an index of limits.
@@ -68,13 +67,13 @@ func (w word) remaining(l *limits, now table.Time) time.Duration {
 	return time.Duration(w.end(l)-uint64(now)) * table.Tick
 }
 
-// expired reports whether the session is over. The comparison is strict because the clock is coarse: a lifetime is
-// never shorter than configured.
+// expired reports whether the lifetime is over. The comparison is strict because the clock is coarse, so that a
+// lifetime is never shorter than configured.
 func (w word) expired(now table.Time, l *limits) bool { return uint64(now) > w.end(l) }
 
-// settle returns what has become of a session by now without packets: an ESTABLISHED one whose lifetime is over went
-// to TRANS at that time, with TCP_TRANS (RFC 6146 section 3.5.2.2), whether or not the sweep, which sends the probe,
-// has come by. The result may in turn be expired.
+// settle returns the word with the transitions by time up to now: an expired ESTABLISHED session has entered TRANS when
+// its lifetime ended, with TCP_TRANS (RFC 6146 section 3.5.2.2), even if the sweep, which sends the probe, has not
+// visited it yet. The result may be expired in turn.
 func (w word) settle(now table.Time, l *limits) word {
 	if w.state() != Established || !w.expired(now, l) {
 		return w
@@ -82,7 +81,7 @@ func (w word) settle(now table.Time, l *limits) word {
 	return w.with(makeWord(table.Time(w.end(l)), w.prefix(), Trans, lifeIdle) | w&unansweredBit)
 }
 
-// after returns the word after a packet that takes this step.
+// after returns the word after a step at time now.
 func (w word) after(s step, now table.Time) word {
 	since, life := w.since(), w.lifetime()
 	if s.timer != keep {
@@ -102,8 +101,8 @@ func (w word) after(s step, now table.Time) word {
 // used returns the word with another prefix number.
 func (w word) used(prefix uint8) word { return w&^(0xff<<32) | word(prefix)<<32 }
 
-// answer returns the word after a packet of the client, which came in the state given. A SYN does not answer a V4 SYN,
-// nor does a RST: inbound says why.
+// answer returns the word after a packet of the client in the given state. Neither a SYN nor a RST answers a V4 SYN;
+// see inbound.
 func (w word) answer(in State, ev packet.TCPEvent) word {
 	if w.unanswered() && (in == Active || in != V4Init && (ev == packet.Other || ev == packet.FIN)) {
 		return w &^ unansweredBit

@@ -12,7 +12,7 @@ import (
 var presumesLock = regexp.MustCompile(`(?i)\bcallers? holds? (the locks? |[a-zA-Z0-9.]+\b)`)
 
 // lockedLater are the folders whose functions do not all have the suffix yet.
-var lockedLater = []string{"session", "cmd/nat64d"}
+var lockedLater = []string{"daemon"}
 
 // A function that presumes a lock has the suffix Locked, so that each call shows it, and its comment names the lock.
 func TestLockedSuffix(t *testing.T) {
