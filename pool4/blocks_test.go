@@ -231,3 +231,31 @@ func TestBitsetCountsWithinBounds(t *testing.T) {
 		}
 	})
 }
+
+// TestBlocksKeepParity allocates all ports of a client's only block: UDP gets those of its parity first, TCP any.
+func TestBlocksKeepParity(t *testing.T) {
+	t.Parallel()
+	for _, proto := range []packet.Proto{packet.UDP, packet.TCP} {
+		p := newPool(t, "192.0.2.1", "2048-2079")
+		p.Configure(Config{Fields: AllFields, BlockSize: 32})
+		if free, all := p.Free(proto); free != 32 || all != 32 {
+			t.Fatalf("%v: %d of %d ports are free, want 32", proto, free, all)
+		}
+		odd := 0
+		for n := range 32 {
+			e, r := p.Allocate(request(proto, 1, 5001))
+			if r != drop.None {
+				t.Fatalf("%v: port %d: %v", proto, n, r)
+			}
+			if n < 16 && e.Port%2 == 1 {
+				odd++
+			}
+			if free, _ := p.Free(proto); free != 0 {
+				t.Fatalf("%v: %d ports are free for a new client with all blocks owned", proto, free)
+			}
+		}
+		if proto == packet.UDP && odd != 16 || proto == packet.TCP && odd == 16 {
+			t.Errorf("%v: %d of the first 16 ports are odd", proto, odd)
+		}
+	}
+}

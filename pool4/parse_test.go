@@ -139,3 +139,19 @@ func TestAddRefusesBadEntries(t *testing.T) {
 		}
 	}
 }
+
+func TestSplitSeparatesPorts(t *testing.T) {
+	t.Parallel()
+	for word, want := range map[string][2]string{
+		"10.0.2.15":           {"10.0.2.15", ""},
+		"10.0.2.15:7000-8000": {"10.0.2.15", "7000-8000"},
+		"10.0.2.15#7000":      {"10.0.2.15", "7000"},
+		"10.0.2.0/28  7000":   {"10.0.2.0/28", "7000"},
+		"2001:db8::1":         {"2001:db8::1", ""},
+		"":                    {"", ""},
+	} {
+		if a, ports := Split(word); a != want[0] || ports != want[1] {
+			t.Errorf("%q: addresses %q, ports %q; want %q", word, a, ports, want)
+		}
+	}
+}

@@ -109,3 +109,25 @@ func newTables(t *testing.T, ports string, most int) (*bib.Table, *Table, *table
 	bindings := bib.New(pool, epochs, most, [16]byte{})
 	return bindings, New(bindings, epochs, most, nil, Config{}), epochs
 }
+
+// TestPrepareReservesPeers prepares address-dependent filtering: Configure then uses the memory that Prepare has reserved,
+// and Prepare reserves none for peers that exist.
+func TestPrepareReservesPeers(t *testing.T) {
+	t.Parallel()
+	e := table.NewEpochs(1)
+	s := New(bib.New(pool4.New([16]byte{}), e, 10, [16]byte{}), e, 10, nil, Config{})
+	on := Config{AddressDependent: true}
+	if err := s.Prepare(on); err != nil || s.prepared == nil {
+		t.Fatalf("Prepare: %v, reserved %v", err, s.prepared)
+	}
+	reserved := s.prepared
+	if s.Configure(on); s.peers.Load() != reserved || s.prepared != nil {
+		t.Error("Configure does not use what Prepare has reserved")
+	}
+	if err := s.Prepare(on); err != nil || s.prepared != nil {
+		t.Errorf("Prepare with peers: %v, reserved %v", err, s.prepared)
+	}
+	if err := s.Prepare(Config{}); err != nil || s.prepared != nil {
+		t.Errorf("Prepare without filtering: %v, reserved %v", err, s.prepared)
+	}
+}

@@ -10,7 +10,10 @@ import (
 	"nat64d/table"
 )
 
-// peers counts the sessions of each binding with each IPv4 address, with any port, for address-dependent filtering (RFC 6146 section 3.5.1). The table has peers only while that mode is on, each time of a new generation; a session holds the generation that counts it. The lock of a row is always the last lock taken. An expired session counts until the sweep removes it.
+// peers counts the sessions of each binding with each IPv4 address, with any port, for address-dependent filtering (RFC
+// 6146 section 3.5.1). The table has peers only while that mode is on, each time of a new generation; a session holds
+// the generation that counts it. The lock of a row is always the last lock taken. An expired session counts until the
+// sweep removes it.
 type peers struct {
 	generation table.Generation // never 0
 	rows       *table.Counted[pair, atomic.Uint32]

@@ -16,8 +16,9 @@ import (
 //	bit  47     an IPv4 host has opened it, and the client has not answered
 //	bits 48-63  generation: counts the sessions of the slot; entry.cycle counts on
 //
-// Packets and the sweep change it by CAS. Only the goroutine that makes or purges a session stores it, under the lock of
-// its shard. The generation makes a CAS fail that was prepared for an earlier session in the slot: the 16 bits suffice, because both happen within one batch, in which a slot is reused at most once.
+// Packets and the sweep change it by CAS. Only the goroutine that makes or purges a session stores it, under the lock
+// of its shard. The generation makes a CAS fail that was prepared for an earlier session in the slot: the 16 bits
+// suffice, because both happen within one batch, in which a slot is reused at most once.
 type word uint64
 
 // lifetime is an index of limits.
