@@ -97,12 +97,12 @@ func (b *backend) SetConfig(c control.ConfigChange) (control.ConfigResult, error
 	r := control.ConfigResult{Name: c.Key}
 	r.Old, _ = old.Get(c.Key) // With has accepted the key
 	r.New, _ = next.Get(c.Key)
-	if err := b.change(next); err != nil {
+	if err := b.changeLocked(next); err != nil {
 		return control.ConfigResult{}, err
 	}
 	if c.Persist {
 		if r.Persisted, err = next.Persist(b.options.File, b.options.Overrides, c.Key); err != nil {
-			return control.ConfigResult{}, errors.Join(err, b.change(old)) // all of the request, or nothing
+			return control.ConfigResult{}, errors.Join(err, b.changeLocked(old)) // all of the request, or nothing
 		}
 	}
 	return r, nil

@@ -42,7 +42,7 @@ func (b *backend) changePool6(c control.Pool6Change, with func(*config.Config, s
 		return control.Pool6Result{}, err
 	}
 	before := b.sessions()
-	if err := b.change(next); err != nil {
+	if err := b.changeLocked(next); err != nil {
 		return control.Pool6Result{}, err
 	}
 	return control.Pool6Result{Prefix: prefix.Prefix(), Sessions: max(0, before-b.sessions())}, nil

@@ -69,7 +69,7 @@ func (d *Daemon) build() (err error) {
 	}
 	_, _ = rand.Read(key[:])
 	options := gateway.Options{
-		Config: d.gatewayConfig(c), Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key,
+		Config: d.gatewayConfigLocked(c), Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key,
 		Pool4: d.pool, Routes: d.routes, Hops: func() gateway.Hops { return nexthop.NewCache(d.routes) },
 		Open: d.ports.open, Settle: d.ports.prepareThread,
 		Log: d.log.Logger, RingAdvice: ringAdvice[c.Interfaces.Offloads],
@@ -81,7 +81,7 @@ func (d *Daemon) build() (err error) {
 	if err := d.bind(expand(c.Bindings), c.Host.Force); err != nil {
 		return err
 	}
-	d.dns64, _ = newDNS64Service(d.basis(), d.options.Version, d.log.Logger) // run retries addresses that it cannot listen on, and the status shows them
+	d.dns64, _ = newDNS64Service(d.basisLocked(), d.options.Version, d.log.Logger) // run retries addresses that it cannot listen on, and the status shows them
 	return nil
 }
 

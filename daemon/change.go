@@ -17,10 +17,10 @@ import (
 // config returns the configuration in use.
 func (d *Daemon) config() *config.Config { return d.conf.Load() }
 
-// change makes next the current configuration without interrupting packets and sessions. If it fails, nothing has
+// changeLocked makes next the current configuration without interrupting packets and sessions. If it fails, nothing has
 // changed, except that static rows that next assigns to other clients have lost their sessions. Ranges and static
 // rows added at run time stay, unless next removes the part that contains them. The caller holds d.admin.
-func (d *Daemon) change(next *config.Config) error {
+func (d *Daemon) changeLocked(next *config.Config) error {
 	old := d.config()
 	if err := errors.Join(d.checkPool6(next), checkZones(old, next)); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (d *Daemon) commit(old, next *config.Config, local localRoutes) {
 	d.conf.Store(next)
 	d.admin.local = local
 	d.log.level.Set(levelOf(next.Log))
-	d.gateway.Configure(d.gatewayConfig(next))
+	d.gateway.Configure(d.gatewayConfigLocked(next))
 	d.log.observer.Configure(natKinds[next.NATEvents])
 	cutOut(d.pool, minus(old.Pool4, next.Pool4))
 	d.purge()
@@ -76,7 +76,7 @@ func (d *Daemon) commit(old, next *config.Config, local localRoutes) {
 func (d *Daemon) settled() error {
 	d.gateway.Pool4Changed()
 	d.routes.SetProxied(d.proxied())
-	d.dns64.follow(d.basis())
+	d.dns64.follow(d.basisLocked())
 	d.events.pool4.signal()
 	return d.settleGuard()
 }

@@ -27,9 +27,9 @@ func coalescing(asked, udp bool) gateway.Coalescing {
 	return gateway.CoalesceNone
 }
 
-// gatewayConfig converts the configuration and the state of the host to the configuration of the data path. The
+// gatewayConfigLocked converts the configuration and the state of the host to the configuration of the data path. The
 // caller holds p.admin, unless nothing runs yet.
-func (d *Daemon) gatewayConfig(c *config.Config) gateway.Config {
+func (d *Daemon) gatewayConfigLocked(c *config.Config) gateway.Config {
 	g := gateway.Config{
 		Pool6:           c.Pool6,
 		Xlat:            xlatConfig(&c.Translation),

@@ -51,7 +51,7 @@ func (s *localRoutes) kept(next *localRoutes) []netip.Prefix {
 func (d *Daemon) followLocalRoutes() {
 	d.admin.Lock()
 	defer d.admin.Unlock()
-	d.dns64.follow(d.basis())
+	d.dns64.follow(d.basisLocked())
 	next := d.localRoutesFor(d.config())
 	if d.admin.local.equal(&next) {
 		return
@@ -61,7 +61,7 @@ func (d *Daemon) followLocalRoutes() {
 	}
 	_ = d.coverMore(additions{}, d.admin.local.kept(&next)) // it makes the change smooth; settleGuard is what counts
 	d.admin.local = next
-	d.gateway.Configure(d.gatewayConfig(d.config()))
+	d.gateway.Configure(d.gatewayConfigLocked(d.config()))
 	if err := d.settleGuard(); err != nil {
 		d.log.Error("cannot update the guard, the host may answer for pool4 and pool6", "error", err)
 	}

@@ -57,7 +57,7 @@ func (q *LogQueue) Write(b []byte) (int, error) {
 	}
 	last := len(q.chunks) - 1
 	if last < 0 || len(q.chunks[last])+len(b) > chunkBytes {
-		q.chunks = append(q.chunks, q.fresh())
+		q.chunks = append(q.chunks, q.freshLocked())
 		last++
 	}
 	q.chunks[last] = append(q.chunks[last], b...)
@@ -66,8 +66,8 @@ func (q *LogQueue) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// fresh returns an empty chunk. The caller holds q.mu.
-func (q *LogQueue) fresh() []byte {
+// freshLocked returns an empty chunk. The caller holds q.mu.
+func (q *LogQueue) freshLocked() []byte {
 	if c := q.spare; c != nil {
 		q.spare = nil
 		return c

@@ -38,7 +38,7 @@ func (d *Daemon) reload() ([]config.Change, error) {
 			return nil, fmt.Errorf("the configuration is unchanged: %s changed from %s to %s, which needs a restart", c.Name, c.Old, c.New)
 		}
 	}
-	if err := d.change(next); err != nil {
+	if err := d.changeLocked(next); err != nil {
 		return nil, fmt.Errorf("the configuration stays as it is: %w", err)
 	}
 	logChanges(d.log.Logger, changes)

@@ -3,7 +3,6 @@ package test
 import (
 	"go/ast"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -11,15 +10,9 @@ import (
 // presumesLock matches the sentence of a function's comment that names the lock which the caller holds.
 var presumesLock = regexp.MustCompile(`(?i)\bcallers? holds? (the locks? |[a-zA-Z0-9.]+\b)`)
 
-// lockedLater are the folders whose functions do not all have the suffix yet.
-var lockedLater = []string{"daemon"}
-
 // A function that presumes a lock has the suffix Locked, so that each call shows it, and its comment names the lock.
 func TestLockedSuffix(t *testing.T) {
-	sources(t, func(folder, path string, file *ast.File) {
-		if slices.Contains(lockedLater, folder) {
-			return
-		}
+	sources(t, func(_, path string, file *ast.File) {
 		for _, d := range file.Decls {
 			f, ok := d.(*ast.FuncDecl)
 			if !ok || strings.HasPrefix(f.Name.Name, "Test") {
