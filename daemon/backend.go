@@ -14,6 +14,7 @@ import (
 	"nat64d/linux/nic"
 	"nat64d/ops/control"
 	"nat64d/ops/metrics"
+	"nat64d/packet"
 )
 
 // backend implements control.Backend for the running gateway.
@@ -26,7 +27,7 @@ func (b *backend) Version() control.Version { return b.options.Version }
 func (b *backend) Status() control.Status {
 	st := control.Status{
 		Version: b.options.Version, PID: os.Getpid(), Uptime: control.Seconds(time.Since(b.started)), Paused: b.gateway.Paused(),
-		Interfaces: []control.Interface{b.link(gateway.V6, b.routes.Link6()), b.link(gateway.V4, b.routes.Link4())},
+		Interfaces: []control.Interface{b.link(packet.V6, b.routes.Link6()), b.link(packet.V4, b.routes.Link4())},
 	}
 	for _, p := range b.config().Pool6 {
 		st.Pool6 = append(st.Pool6, p.String())
@@ -47,7 +48,7 @@ func (b *backend) Status() control.Status {
 	return st
 }
 
-func (b *backend) link(s gateway.Side, l nexthop.Link) control.Interface {
+func (b *backend) link(s packet.Family, l nexthop.Link) control.Interface {
 	engine := afpacket.Engine(b.ports.sides[s].engine.Load()).String()
 	offloads, _ := nic.On(l.Name) // a NIC that does not exist, or a missing kernel feature, is not an error here
 	return control.Interface{Side: s.String(), Name: l.Name, MTU: int(l.MTU), Up: l.Up, Engine: engine, Bursts: b.ports.sides[s].bursts.Load(), Offloads: offloads}

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"nat64d/config"
-	"nat64d/gateway"
 	"nat64d/linux/afpacket"
 	"nat64d/packet"
 	"nat64d/pool4"
@@ -196,7 +195,7 @@ func TestLogValuesAreWordsInJSON(t *testing.T) {
 		{[]netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}, `["2001:db8::/32"]`},
 		{netip.MustParseAddrPort("[2001:db8::1]:53"), `"[2001:db8::1]:53"`},
 		{session.BindingMade, `"binding made"`},
-		{gateway.V6, `"v6"`},
+		{packet.V6, `"v6"`},
 		{afpacket.Ring, `"ring"`},
 		{90 * time.Second, `"1m30s"`},
 		{net.HardwareAddr{2, 0, 0, 0, 0, 1}, `"02:00:00:00:00:01"`},

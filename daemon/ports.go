@@ -14,6 +14,7 @@ import (
 	"nat64d/config"
 	"nat64d/gateway"
 	"nat64d/linux/afpacket"
+	"nat64d/packet"
 )
 
 // ports opens packet sockets for the gateway, also those of an interface that comes late or comes back. Its methods may be
@@ -44,11 +45,11 @@ func (n noNIC) Error() string { return fmt.Sprintf("interface %s does not exist"
 func (n noNIC) Is(target error) bool { return target == fs.ErrNotExist }
 
 // open opens a port that receives, or one that sends. The guard covers the interface first.
-func (p *ports) open(s gateway.Side, send bool) (gateway.Port, error) {
+func (p *ports) open(s packet.Family, send bool) (gateway.Port, error) {
 	c := p.conf()
-	o := afpacket.Options{Interface: c.V6.Name, Family: afpacket.IPv6, Engine: p.engine, BusyPoll: c.BusyPoll, NoBursts: !c.Bursts}
-	if s == gateway.V4 {
-		o.Interface, o.Family = c.V4.Name, afpacket.IPv4
+	o := afpacket.Options{Interface: c.V6.Name, Family: packet.V6, Engine: p.engine, BusyPoll: c.BusyPoll, NoBursts: !c.Bursts}
+	if s == packet.V4 {
+		o.Interface, o.Family = c.V4.Name, packet.V4
 	}
 	if _, err := net.InterfaceByName(o.Interface); err != nil {
 		return nil, noNIC(o.Interface)
@@ -74,7 +75,7 @@ func (p *ports) open(s gateway.Side, send bool) (gateway.Port, error) {
 	return port, nil
 }
 
-func (p *ports) openSender(s gateway.Side, o afpacket.Options) (gateway.Port, error) {
+func (p *ports) openSender(s packet.Family, o afpacket.Options) (gateway.Port, error) {
 	port, err := afpacket.OpenSender(o)
 	if err != nil {
 		return nil, err
@@ -91,7 +92,7 @@ func (p *ports) openSender(s gateway.Side, o afpacket.Options) (gateway.Port, er
 
 // prepareThread prepares the calling thread for the i-th worker of a side: short sleeps become exact, and interfaces.pin is
 // applied.
-func (p *ports) prepareThread(s gateway.Side, i int) {
+func (p *ports) prepareThread(s packet.Family, i int) {
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // if it fails, Gather sleeps 50 µs longer
 	pin := p.conf().Pin
 	if len(pin) == 0 {

@@ -8,8 +8,8 @@ import (
 )
 
 // cut sends o, which is p or one of its datagrams, in fragments.
-func (s *Sender) cut(f family, p *Packet, o *packet.Out, limit int, id uint32) (r drop.Reason) {
-	if f == v4 {
+func (s *Sender) cut(f packet.Family, p *Packet, o *packet.Out, limit int, id uint32) (r drop.Reason) {
+	if f == packet.V4 {
 		r = s.pieces.Split4(o, limit, uint16(id))
 	} else {
 		r = s.pieces.Split6(o, limit, id)
@@ -25,7 +25,7 @@ func (s *Sender) cut(f family, p *Packet, o *packet.Out, limit int, id uint32) (
 
 // cutDatagrams sends the datagrams of a UDP super-packet one by one, each in fragments: as the NIC or the kernel joined
 // them, they would have come one by one without it. This path is not optimized.
-func (s *Sender) cutDatagrams(f family, p *Packet, limit int, id uint32) drop.Reason {
+func (s *Sender) cutDatagrams(f packet.Family, p *Packet, limit int, id uint32) drop.Reason {
 	o := p.Out
 	ipLen, payload, size := int(o.Offload.CsumStart), o.Payload, int(o.Offload.GSOSize)
 	s.head = append(s.head[:0], o.Head...) // the first fragment overwrites it

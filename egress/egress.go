@@ -55,19 +55,10 @@ type Sender struct {
 	ids       ids
 	block     func(*packet.Out, int) uint16 // ids.block, created once
 	merger    merger
-	to        [families]outbox
+	to        [packet.Families]outbox
 	count     *metrics.Worker
 	carried   tally
 }
-
-// family is the network that a packet is sent to.
-type family uint8
-
-const (
-	v6 family = iota
-	v4
-	families
-)
 
 // tally counts the packets and bytes that a batch has forwarded, by direction.
 type tally [metrics.Hairpin + 1]struct{ packets, bytes uint64 }
@@ -87,18 +78,18 @@ func New(o Options) *Sender {
 func (s *Sender) Begin(now time.Duration, c *Config) { s.now, s.conf = now, *c }
 
 // Next6 and Next4 return the slot for the next packet into a network, with room for headers.
-func (s *Sender) Next6() *packet.Out { return s.to[v6].next() }
-func (s *Sender) Next4() *packet.Out { return s.to[v4].next() }
+func (s *Sender) Next6() *packet.Out { return s.to[packet.V6].next() }
+func (s *Sender) Next4() *packet.Out { return s.to[packet.V4].next() }
 
 // Large6 and Large4 return the slot with room for a whole ICMP error.
-func (s *Sender) Large6() *packet.Out { return s.to[v6].large() }
-func (s *Sender) Large4() *packet.Out { return s.to[v4].large() }
+func (s *Sender) Large6() *packet.Out { return s.to[packet.V6].large() }
+func (s *Sender) Large4() *packet.Out { return s.to[packet.V4].large() }
 
 // Post6 and Post4 send o, a packet that the gateway originates, in the slot of its family.
-func (s *Sender) Post6(o *packet.Out, h *packet.Hop) { s.post(v6, o, h) }
-func (s *Sender) Post4(o *packet.Out, h *packet.Hop) { s.post(v4, o, h) }
+func (s *Sender) Post6(o *packet.Out, h *packet.Hop) { s.post(packet.V6, o, h) }
+func (s *Sender) Post4(o *packet.Out, h *packet.Hop) { s.post(packet.V4, o, h) }
 
-func (s *Sender) post(f family, o *packet.Out, h *packet.Hop) {
+func (s *Sender) post(f packet.Family, o *packet.Out, h *packet.Hop) {
 	ethernet(o, f, h)
 	if s.to[f].keep() {
 		s.Flush()

@@ -114,11 +114,11 @@ func ports(proto uint8, transport []byte) (src, dst uint16) {
 const etherTypeAt = packet.Headroom - 2
 
 // ethernet writes the link header for a packet of a family into o.
-func ethernet(o *packet.Out, f family, h *packet.Hop) {
+func ethernet(o *packet.Out, f packet.Family, h *packet.Hop) {
 	copy(o.Head[packet.VnetLen:], h.Dst[:])
 	copy(o.Head[packet.VnetLen+6:], h.Src[:])
 	o.Head[etherTypeAt], o.Head[etherTypeAt+1] = 0x86, 0xdd
-	if f == v4 {
+	if f == packet.V4 {
 		o.Head[etherTypeAt], o.Head[etherTypeAt+1] = 0x08, 0x00
 	}
 }

@@ -40,7 +40,7 @@ func (s *Sender) Send4(p *Packet) (mtu uint32, r drop.Reason) {
 	case p.Out.SegmentLen() > limit:
 		return max(minMTU6, p.Hop.MTU+shorter), drop.TooBig
 	}
-	return 0, s.fit(v4, p, limit, id)
+	return 0, s.fit(packet.V4, p, limit, id)
 }
 
 // Send6 sends a packet to the IPv6 network. It fragments a datagram that arrived in fragments, and one without DF
@@ -61,12 +61,12 @@ func (s *Sender) Send6(p *Packet) (mtu uint32, r drop.Reason) {
 	case p.Pieces != nil && limit > int(p.Hop.MTU):
 		return p.Hop.MTU - shorter - packet.FragLen, drop.TooBig
 	}
-	return 0, s.fit(v6, p, limit, id)
+	return 0, s.fit(packet.V6, p, limit, id)
 }
 
 // fit sends a packet in packets of at most limit bytes: unchanged; with smaller segments, if it is a TCP
 // super-packet, which its receiver cannot notice; or in fragments with the Identification id.
-func (s *Sender) fit(f family, p *Packet, limit int, id uint32) drop.Reason {
+func (s *Sender) fit(f packet.Family, p *Packet, limit int, id uint32) drop.Reason {
 	o := p.Out
 	o.Inner.Complete(o.Payload) // from here on, the received packet is neither parked nor quoted
 	gso := o.Offload.GSO
@@ -87,7 +87,7 @@ func (s *Sender) fit(f family, p *Packet, limit int, id uint32) drop.Reason {
 }
 
 // depart counts o, which is p or a part of it, and keeps it for the next flush.
-func (s *Sender) depart(f family, p *Packet, o *packet.Out) {
+func (s *Sender) depart(f packet.Family, p *Packet, o *packet.Out) {
 	c := &s.carried[p.Direction]
 	c.packets++
 	c.bytes += uint64(o.Len())

@@ -26,7 +26,7 @@ func (w *worker) lookAhead(fs []packet.Frame) []session.Hint {
 	if len(fs) <= alone || len(fs) > batch {
 		return nil
 	}
-	if w.side == V6 {
+	if w.side == packet.V6 {
 		for i := range fs {
 			w.peek6(fs[i].Data, &a.flows[i])
 		}

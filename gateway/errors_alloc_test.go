@@ -11,7 +11,7 @@ import (
 // Translating a Fragmentation Needed does not allocate, including the look-up of the path MTU.
 func TestTranslatingErrorsDoesNotAllocate(t *testing.T) {
 	g := still(t)
-	g.workers[V6].batch(clients(1))
+	g.workers[packet.V6].batch(clients(1))
 	answer := packet.IPv4(answers(t, g, 1)[0])
 	b := make([]byte, packet.IPv4Len+packet.ICMPLen+packet.IPv4Len+packet.UDPLen)
 	router := packet.Addr4{198, 51, 100, 1}
@@ -25,7 +25,7 @@ func TestTranslatingErrorsDoesNotAllocate(t *testing.T) {
 	copy(quote[packet.IPv4Len+2:], answer[packet.IPv4Len:packet.IPv4Len+2])
 	binary.BigEndian.PutUint16(icmp[2:], packet.Sum(0).Bytes(icmp).Checksum())
 	fs := frames([][]byte{b})
-	if n := testing.AllocsPerRun(100, func() { g.workers[V4].batch(fs) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { g.workers[packet.V4].batch(fs) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 	if p, _ := g.Counters.Traffic(metrics.From4To6); p < 100 {

@@ -15,12 +15,12 @@ import (
 // catch is a port that records sent packets.
 type catch struct {
 	nowhere
-	side Side
+	side packet.Family
 	all  *[]caught
 }
 
 type caught struct {
-	side Side
+	side packet.Family
 	ip   []byte
 	good bool // its transport checksum is, or will be, correct
 }
@@ -85,13 +85,13 @@ func newRig(t *testing.T) *rig {
 	r.g = stillWith(t, func(o *Options) {
 		o.Max, o.Routes = 1<<10, home{}
 		o.Clock = func() time.Duration { return r.now }
-		o.Open = func(s Side, _ bool) (Port, error) { return &catch{side: s, all: &r.sent}, nil }
+		o.Open = func(s packet.Family, _ bool) (Port, error) { return &catch{side: s, all: &r.sent}, nil }
 	})
 	return r
 }
 
 // feed delivers one packet and checks what the gateway sends.
-func (r *rig) feed(s Side, ip []byte) {
+func (r *rig) feed(s packet.Family, ip []byte) {
 	r.sent = r.sent[:0]
 	good, errorIn := len(ip) > 0 && intact(ip), len(ip) > 0 && isError(ip)
 	r.g.workers[s].batch([]packet.Frame{{Data: ip}})
@@ -101,12 +101,12 @@ func (r *rig) feed(s Side, ip []byte) {
 	}
 }
 
-func (r *rig) check(c caught, from Side, good, errorIn bool) {
+func (r *rig) check(c caught, from packet.Family, good, errorIn bool) {
 	if len(c.ip) > 1500 {
 		r.t.Fatalf("a packet of %d bytes left", len(c.ip))
 	}
 	var v packet.View
-	if c.side == V4 && v.Parse4(c.ip) != drop.None || c.side == V6 && v.Parse6(c.ip) != drop.None {
+	if c.side == packet.V4 && v.Parse4(c.ip) != drop.None || c.side == packet.V6 && v.Parse6(c.ip) != drop.None {
 		r.t.Fatalf("what left on side %v is no packet: %x", c.side, c.ip)
 	}
 	if good && !c.good {
@@ -123,16 +123,16 @@ func (r *rig) hairpinned(v *packet.View) bool {
 }
 
 // mirror turns the last packet into its own reply.
-func (r *rig) mirror() (Side, []byte) {
+func (r *rig) mirror() (packet.Family, []byte) {
 	ip := slices.Clone(r.last)
 	if len(ip) == 0 {
-		return V6, nil
+		return packet.V6, nil
 	}
-	at, side := packet.IPv6Len, V6
+	at, side := packet.IPv6Len, packet.V6
 	if ip[0]>>4 == 4 {
 		h := packet.IPv4(ip)
 		*h.Src(), *h.Dst() = *h.Dst(), *h.Src()
-		at, side = packet.IPv4Len, V4
+		at, side = packet.IPv4Len, packet.V4
 	} else {
 		h := packet.IPv6(ip)
 		*h.Src(), *h.Dst() = *h.Dst(), *h.Src()
@@ -145,16 +145,16 @@ func (r *rig) mirror() (Side, []byte) {
 }
 
 // complain returns an ICMP error about the last packet, from its destination.
-func (r *rig) complain(kind, code uint8, rest uint32) (Side, []byte) {
+func (r *rig) complain(kind, code uint8, rest uint32) (packet.Family, []byte) {
 	if len(r.last) == 0 {
-		return V6, nil
+		return packet.V6, nil
 	}
 	o := &packet.Out{Head: make([]byte, 0, 192)}
 	e := icmp.Error{Answer: drop.Answer{Type: kind, Code: code}, Rest: rest, Quote: r.last}
-	side := V6
+	side := packet.V6
 	if r.last[0]>>4 == 4 {
 		h := packet.IPv4(r.last)
-		side = V4
+		side = packet.V4
 		e.Put4(o, h.Dst(), h.Src())
 	} else {
 		h := packet.IPv6(r.last)
@@ -223,20 +223,20 @@ func (r *rig) step(in []byte) []byte {
 	case 0, 1: // arbitrary bytes
 		n := take(1)
 		if len(n) == 1 {
-			r.feed(Side(op%8), slices.Clone(take(int(n[0]))))
+			r.feed(packet.Family(op%8), slices.Clone(take(int(n[0]))))
 		}
 	case 2: // a client
 		var b [6]byte
 		copy(b[:], take(6))
-		r.feed(V6, client(b, make([]byte, int(op)>>3*40)))
+		r.feed(packet.V6, client(b, make([]byte, int(op)>>3*40)))
 	case 3: // a client, fragmented and reordered
 		var b [7]byte
 		copy(b[:], take(7))
 		first, second := cut(client([6]byte(b[:6]), make([]byte, int(op)>>3*60)), b[6])
 		if second != nil {
-			r.feed(V6, second)
+			r.feed(packet.V6, second)
 		}
-		r.feed(V6, first)
+		r.feed(packet.V6, first)
 	case 4:
 		r.feed(r.mirror())
 	case 5:
@@ -308,9 +308,9 @@ func FuzzLong(f *testing.F) {
 			n := min(int(head[0]&15)*4, 60)
 			binary.BigEndian.PutUint16(data[10:], packet.Sum(0).Bytes(data[:n]).Checksum())
 		}
-		side := V6
+		side := packet.V6
 		if four {
-			side = V4
+			side = packet.V4
 		}
 		f := packet.Frame{Data: data, Offload: packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSO(kind), GSOSize: size,
 			CsumStart: start, CsumOffset: packet.TCPChecksum}}

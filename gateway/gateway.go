@@ -12,6 +12,7 @@ import (
 	"nat64d/bib"
 	"nat64d/egress"
 	"nat64d/ops/metrics"
+	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/session"
 	"nat64d/synstore"
@@ -30,9 +31,9 @@ type Options struct {
 	// Open opens a port on the NIC of a side, which receives packets of that family and sends any or, with send, only
 	// sends. The ports of a side share its packets. The gateway calls Open again when a port has failed, and retries
 	// while it returns fs.ErrNotExist.
-	Open func(s Side, send bool) (Port, error)
+	Open func(s packet.Family, send bool) (Port, error)
 	// Settle is called on the thread of each worker, the i-th of its side, before it processes packets; may be nil.
-	Settle func(s Side, i int)
+	Settle func(s packet.Family, i int)
 	Clock  func() time.Duration // monotonic time since the start; nil: the system's clock
 	Log    *slog.Logger
 	// RingAdvice is logged, at most once an hour, when the kernel drops more than 1 % of the packets for ten seconds
@@ -51,7 +52,7 @@ type Gateway struct {
 	routes   Routes
 	epochs   *table.Epochs
 	clock    func() time.Duration
-	settle   func(Side, int)
+	settle   func(packet.Family, int)
 	settings settings
 	upkeep   upkeep
 	workers  []*worker
@@ -90,7 +91,7 @@ func New(o Options) *Gateway {
 		g.clock = func() time.Duration { return time.Since(start) }
 	}
 	for s := range g.outages {
-		g.outages[s].log = o.Log.With("side", Side(s))
+		g.outages[s].log = o.Log.With("side", packet.Family(s))
 	}
 	n := max(o.Workers, 1)
 	g.epochs = table.NewEpochs(sides * n)
@@ -100,7 +101,7 @@ func New(o Options) *Gateway {
 	g.Counters = metrics.New(sides*n + 1)
 	g.upkeep.count = g.Counters.Worker(sides * n)
 	g.Configure(o.Config)
-	for s := range Side(sides) {
+	for s := range packet.Family(sides) {
 		for i := range n {
 			g.workers = append(g.workers, newWorker(g, place{s, i, n}, &o))
 		}

@@ -40,14 +40,14 @@ func TestSinglePacketsAreNotDelayed(t *testing.T) {
 		port := &scripted{script: script, end: end}
 		g := stillWith(t, func(o *Options) {
 			o.Config.Moderation = moderation
-			o.Open = func(s Side, send bool) (Port, error) {
-				if s == V6 && !send {
+			o.Open = func(s packet.Family, send bool) (Port, error) {
+				if s == packet.V6 && !send {
 					return port, nil
 				}
 				return &nowhere{}, nil
 			}
 		})
-		if err := g.workers[V6].run(ctx); err != nil {
+		if err := g.workers[packet.V6].run(ctx); err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(port.gathered, want) {

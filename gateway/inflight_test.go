@@ -39,10 +39,10 @@ func TestUnreadableErrorAfterOther(t *testing.T) {
 	broken[packet.IPv4Len+2] ^= 1                          // its checksum
 	for _, before := range [][]byte{nil, icmpError4(50)} { // of ESP, which only the host uses
 		if before != nil {
-			g.workers[V4].batch(frames([][]byte{before}))
+			g.workers[packet.V4].batch(frames([][]byte{before}))
 		}
 		count := g.Counters.Drops(drop.ICMPChecksum)
-		g.workers[V4].batch(frames([][]byte{broken}))
+		g.workers[packet.V4].batch(frames([][]byte{broken}))
 		if n := g.Counters.Drops(drop.ICMPChecksum) - count; n != 1 {
 			t.Errorf("behind %x: %d errors are counted as unreadable, want 1", before, n)
 		}

@@ -36,8 +36,8 @@ func TestLinkResendsBatchThroughNextPort(t *testing.T) {
 			ports[1] = &gone{}
 		}
 		g := stillWith(t, func(o *Options) {
-			o.Open = func(s Side, send bool) (Port, error) {
-				if s != V4 || !send {
+			o.Open = func(s packet.Family, send bool) (Port, error) {
+				if s != packet.V4 || !send {
 					return &nowhere{}, nil
 				}
 				p := ports[0]
@@ -45,7 +45,7 @@ func TestLinkResendsBatchThroughNextPort(t *testing.T) {
 				return p, nil
 			}
 		})
-		g.workers[V6].batch(clients(9))
+		g.workers[packet.V6].batch(clients(9))
 		if lost := g.Counters.Drops(drop.Transmit); next.sent != c.sent || int(lost) != c.lost || !first.closed {
 			t.Errorf("half %v, still %v: %d packets sent and %d lost, closed: %v", c.half, c.still, next.sent, lost, first.closed)
 		}
@@ -57,8 +57,8 @@ func TestLinkKeepsReceivingPortOpen(t *testing.T) {
 	port := &gone{}
 	g := stillWith(t, func(o *Options) {
 		o.Config.Source6, o.Config.ErrorsTotal = packet.Addr6{0x20, 1, 15: 1}, 10
-		o.Open = func(s Side, send bool) (Port, error) {
-			if s == V6 && !send {
+		o.Open = func(s packet.Family, send bool) (Port, error) {
+			if s == packet.V6 && !send {
 				return port, nil
 			}
 			return &nowhere{}, nil
@@ -66,7 +66,7 @@ func TestLinkKeepsReceivingPortOpen(t *testing.T) {
 	})
 	spent := udp6(1)
 	spent[7] = 1 // hop limit: the ICMP error is sent where the packet was received
-	w := g.workers[V6]
+	w := g.workers[packet.V6]
 	w.batch(frames([][]byte{spent}))
 	if port.closed || w.in.port != port {
 		t.Error("the port was closed in the middle of a batch")

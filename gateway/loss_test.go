@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"nat64d/ops/metrics"
+	"nat64d/packet"
 )
 
 // TestRingLossIsLoggedOnceAnHour has each ten seconds lose one in fifty packets, except for those that lose just one in a
@@ -20,7 +21,7 @@ func TestRingLossIsLoggedOnceAnHour(t *testing.T) {
 		g, log := watched(t, func(o *Options) { o.RingAdvice = c.advice })
 		var l loss
 		for second := range 5000 {
-			w := g.workers[V6].count
+			w := g.workers[packet.V6].count
 			w.Forwarded(metrics.From6To4, 100-c.each/10, 1)
 			w.RingDrops(uint64(second+1) * c.each / 10)
 			l.check(g, time.Duration(second+1)*time.Second)

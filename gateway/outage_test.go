@@ -22,8 +22,8 @@ func TestOutageIsLoggedOnce(t *testing.T) {
 	var said bytes.Buffer
 	g := stillWith(t, func(o *Options) {
 		o.Workers, o.Log = 2, slog.New(slog.NewTextHandler(&said, nil))
-		o.Open = func(s Side, send bool) (Port, error) {
-			if send || s == V4 {
+		o.Open = func(s packet.Family, send bool) (Port, error) {
+			if send || s == packet.V4 {
 				return &nowhere{}, nil
 			}
 			err := answers[0]
@@ -75,15 +75,15 @@ func TestStalledPortIsReopened(t *testing.T) {
 	var ports []*stuck
 	g := stillWith(t, func(o *Options) {
 		o.Log = slog.New(slog.NewTextHandler(&said, nil))
-		o.Open = func(s Side, send bool) (Port, error) {
-			if send || s == V4 {
+		o.Open = func(s packet.Family, send bool) (Port, error) {
+			if send || s == packet.V4 {
 				return &nowhere{}, nil
 			}
 			ports = append(ports, &stuck{})
 			return ports[len(ports)-1], nil
 		}
 	})
-	w := g.workers[V6]
+	w := g.workers[packet.V6]
 	second := func() {
 		w.now += time.Second
 		w.publish()

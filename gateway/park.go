@@ -95,7 +95,7 @@ func (w *worker) ready() (list []parkedFrame) {
 
 // unknown reports whether a look-up still has no answer.
 func (w *worker) unknown(y *way) (pending bool) {
-	if y.side == V6 {
+	if y.side == packet.V6 {
 		_, pending, _ = w.hops.Hop6(&y.six)
 	} else {
 		_, pending, _ = w.hops.Hop4(&y.four)
@@ -105,7 +105,7 @@ func (w *worker) unknown(y *way) (pending bool) {
 
 // ask requests the next hop of a way.
 func (w *worker) ask(y *way) {
-	if y.side == V6 {
+	if y.side == packet.V6 {
 		w.g.routes.Resolve6(y.six, y.client)
 	} else {
 		w.g.routes.Resolve4(y.four, y.client)

@@ -48,7 +48,7 @@ func TestParkedPacketsAreNotOvertaken(t *testing.T) {
 	g := stillWith(t, func(o *Options) {
 		a := awaking{asked: new(atomic.Uint64), generation: new(atomic.Uint64)}
 		o.Routes, o.Hops = a, func() Hops { return a }
-		o.Open = func(Side, bool) (Port, error) { return out, nil }
+		o.Open = func(packet.Family, bool) (Port, error) { return out, nil }
 	})
 	var packets [][]byte
 	for n := range byte(5) {
@@ -56,8 +56,8 @@ func TestParkedPacketsAreNotOvertaken(t *testing.T) {
 		p[len(p)-1] = n
 		packets = append(packets, p)
 	}
-	g.workers[V6].batch(frames(packets))
-	g.workers[V6].batch(nil)
+	g.workers[packet.V6].batch(frames(packets))
+	g.workers[packet.V6].batch(nil)
 	if got := string(out.sent); got != "\x00\x01\x02\x03\x04" {
 		t.Errorf("the packets left in the order %v", out.sent)
 	}
@@ -82,7 +82,7 @@ func TestWaitingPacketIsCountedOnce(t *testing.T) {
 		u := unknown{generation: new(atomic.Uint64)}
 		o.Routes, o.Hops = u, func() Hops { return u }
 	})
-	w := g.workers[V6]
+	w := g.workers[packet.V6]
 	w.batch(frames([][]byte{udp6(1)}))
 	for range 10 {
 		w.batch(nil)
@@ -96,7 +96,7 @@ func TestWaitingPacketIsCountedOnce(t *testing.T) {
 func parkedOf(client, destination, name byte) parkedFrame {
 	return parkedFrame{
 		frame: packet.Frame{Data: []byte{name}}, until: time.Second,
-		way: way{side: V4, four: packet.Selector4{Dst: packet.Addr4{destination}}, client: packet.Client{Addr: packet.Addr6{client}, Prefix: packet.Addr6{client}}},
+		way: way{side: packet.V4, four: packet.Selector4{Dst: packet.Addr4{destination}}, client: packet.Client{Addr: packet.Addr6{client}, Prefix: packet.Addr6{client}}},
 	}
 }
 

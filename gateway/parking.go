@@ -20,7 +20,7 @@ var parkedParts = [shares]int{ofAll: 1, ofDestination: 8, ofPrefix: 8, ofAddress
 
 // way is a look-up without a result: a packet of flow six or four that leaves on a side, on behalf of a client.
 type way struct {
-	side   Side
+	side   packet.Family
 	six    packet.Selector6
 	four   packet.Selector4
 	client packet.Client
@@ -28,7 +28,7 @@ type way struct {
 
 // destination returns the destination of the packet.
 func (y *way) destination() packet.Addr6 {
-	if y.side == V6 {
+	if y.side == packet.V6 {
 		return y.six.Dst
 	}
 	return mapped4(y.four.Dst)

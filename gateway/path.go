@@ -13,7 +13,7 @@ import (
 func (w *worker) take(p *inflight) (r drop.Reason) {
 	for p.again = true; p.again; {
 		p.again = false
-		if w.side == V6 && !p.hairpin {
+		if w.side == packet.V6 && !p.hairpin {
 			r = w.from6(p)
 		} else {
 			r = w.from4(p)
@@ -193,7 +193,7 @@ func (w *worker) leave4(p *inflight, o *packet.Out) drop.Reason {
 	hop, wait, r := w.hop4(p, f)
 	switch {
 	case wait:
-		return w.park(p, way{side: V4, four: *f})
+		return w.park(p, way{side: packet.V4, four: *f})
 	case r != drop.None:
 		return w.refuse6(p, r, 0)
 	}
@@ -210,7 +210,7 @@ func (w *worker) leave6(p *inflight, o *packet.Out) drop.Reason {
 	hop, wait, r := w.hop6(p, f)
 	switch {
 	case wait:
-		return w.park(p, way{side: V6, six: *f})
+		return w.park(p, way{side: packet.V6, six: *f})
 	case r != drop.None:
 		return w.refuse4(p, r, 0)
 	}

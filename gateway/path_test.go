@@ -68,7 +68,7 @@ func stillWith(t testing.TB, change func(*Options)) *Gateway {
 			}},
 		},
 		Routes: onLink{}, Hops: func() Hops { return onLink{} }, Pool4: pool, Max: 1 << 17, Log: slog.New(slog.DiscardHandler),
-		Open: func(Side, bool) (Port, error) { return &nowhere{}, nil },
+		Open: func(packet.Family, bool) (Port, error) { return &nowhere{}, nil },
 	}
 	change(&o)
 	g := New(o)
@@ -149,7 +149,7 @@ func TestForwardingByPolicyDoesNotAllocate(t *testing.T) {
 func TestSequenceCheckDoesNotAllocate(t *testing.T) {
 	g := stillWith(t, func(o *Options) { o.Config.Session.CheckSequence = true })
 	syn := frames([][]byte{client([6]byte{0, 1, 1, 7, 9, packet.FlagSYN}, nil)})
-	w := g.workers[V6]
+	w := g.workers[packet.V6]
 	w.batch(syn)
 	if n := testing.AllocsPerRun(100, func() { w.batch(syn) }); n != 0 {
 		t.Errorf("%v allocations in a batch", n)
@@ -158,7 +158,7 @@ func TestSequenceCheckDoesNotAllocate(t *testing.T) {
 
 func forwardingAllocatesNothing(t *testing.T, g *Gateway) {
 	t.Helper()
-	six, four := g.workers[V6], g.workers[V4]
+	six, four := g.workers[packet.V6], g.workers[packet.V4]
 	out := clients(batch)
 	six.batch(out)
 	in := frames(answers(t, g, batch))
@@ -177,7 +177,7 @@ func TestRefusingDoesNotAllocate(t *testing.T) {
 	b := udp6(1)
 	b[7] = 1 // hop limit
 	fs := frames([][]byte{b})
-	if n := testing.AllocsPerRun(100, func() { g.workers[V6].batch(fs) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { g.workers[packet.V6].batch(fs) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 	if n := g.Counters.Drops(drop.HopLimit); n < 100 {
@@ -187,7 +187,7 @@ func TestRefusingDoesNotAllocate(t *testing.T) {
 
 func BenchmarkFrom6(b *testing.B) {
 	g := still(b)
-	w, fs := g.workers[V6], clients(batch)
+	w, fs := g.workers[packet.V6], clients(batch)
 	for b.Loop() {
 		w.batch(fs)
 	}
@@ -196,8 +196,8 @@ func BenchmarkFrom6(b *testing.B) {
 
 func BenchmarkFrom4(b *testing.B) {
 	g := still(b)
-	g.workers[V6].batch(clients(batch))
-	w, fs := g.workers[V4], frames(answers(b, g, batch))
+	g.workers[packet.V6].batch(clients(batch))
+	w, fs := g.workers[packet.V4], frames(answers(b, g, batch))
 	for b.Loop() {
 		w.batch(fs)
 	}
@@ -218,7 +218,7 @@ func BenchmarkManyFlows(b *testing.B) {
 			b.Fatal(err)
 		}
 	})
-	w, fs := g.workers[V6], clients(batch)
+	w, fs := g.workers[packet.V6], clients(batch)
 	move := func(i int, n uint32) {
 		src := packet.IPv6(fs[i].Data).Src()
 		binary.BigEndian.PutUint32(src[8:], n)

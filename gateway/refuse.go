@@ -23,7 +23,7 @@ func (w *worker) refuse6(p *inflight, r drop.Reason, rest uint32) drop.Reason {
 		rest = uint32(p.view.Routing)
 	}
 	if f := w.tell6(p, r, r.Answer6(), rest); f != nil {
-		return w.refuseLater(p, way{side: V6, six: *f}, r)
+		return w.refuseLater(p, way{side: packet.V6, six: *f}, r)
 	}
 	return r
 }
@@ -60,7 +60,7 @@ func (w *worker) refuse4(p *inflight, r drop.Reason, rest uint32) drop.Reason {
 		return w.refuseTurned(p, r, rest)
 	}
 	if f := w.tell4(p, r, answerTo4(p.view.Proto, r), rest); f != nil {
-		return w.refuseLater(p, way{side: V4, four: *f}, r)
+		return w.refuseLater(p, way{side: packet.V4, four: *f}, r)
 	}
 	return r
 }

@@ -41,18 +41,18 @@ func TestStoredSYNWithFlappingNeighbour(t *testing.T) {
 				o.Routes, o.Hops = f, func() Hops { return f }
 				o.Config.SYNs = synstore.Limits{Total: 8, Lifetime: time.Second}
 				o.Clock = func() time.Duration { return now }
-				o.Open = func(s Side, _ bool) (Port, error) { return &catch{side: s, all: &sent}, nil }
+				o.Open = func(s packet.Family, _ bool) (Port, error) { return &catch{side: s, all: &sent}, nil }
 			})
-			side, syn := V4, synTo4(packet.Addr4{198, 51, 100, 20}, packet.Addr4{192, 0, 2, 1})
+			side, syn := packet.V4, synTo4(packet.Addr4{198, 51, 100, 20}, packet.Addr4{192, 0, 2, 1})
 			if turned {
-				side, syn = V6, client([6]byte{0, 1, 1, 7, 9, packet.FlagSYN}, nil)
+				side, syn = packet.V6, client([6]byte{0, 1, 1, 7, 9, packet.FlagSYN}, nil)
 				syn[packet.IPv6Len+2] = 20 // to port 5120 and more, of pool4
 			}
 			g.workers[side].batch(frames([][]byte{syn}))
 			if n := g.Counters.Drops(drop.StoredSYN); n != 1 {
 				t.Fatalf("%d SYNs were stored", n)
 			}
-			w := g.workers[V4]
+			w := g.workers[packet.V4]
 			sent, now = nil, time.Minute
 			for g.sweepSYNs(now) {
 			}
@@ -127,16 +127,16 @@ func errorsOf(t *testing.T, change func(*Options)) (sent []caught) {
 	t.Helper()
 	g := stillWith(t, func(o *Options) {
 		o.Routes = home{}
-		o.Open = func(s Side, _ bool) (Port, error) { return &catch{side: s, all: &sent}, nil }
+		o.Open = func(s packet.Family, _ bool) (Port, error) { return &catch{side: s, all: &sent}, nil }
 		change(o)
 	})
 	six := udp6(1)
-	g.workers[V6].batch(frames([][]byte{six}))
+	g.workers[packet.V6].batch(frames([][]byte{six}))
 	four := answers(t, g, 1)
 	sent, six[7] = nil, 1
 	packet.IPv4(four[0]).PutTTL(1)
-	g.workers[V6].batch(frames([][]byte{six}))
-	g.workers[V4].batch(frames(four))
+	g.workers[packet.V6].batch(frames([][]byte{six}))
+	g.workers[packet.V4].batch(frames(four))
 	return sent
 }
 
@@ -179,11 +179,11 @@ func TestRefusalWaitsForLinkAddress(t *testing.T) {
 		a := asleep{woken: woken}
 		o.Routes, o.Hops = a, func() Hops { return a }
 		o.Clock = func() time.Duration { return now }
-		o.Open = func(s Side, _ bool) (Port, error) { return &catch{side: s, all: &sent}, nil }
+		o.Open = func(s packet.Family, _ bool) (Port, error) { return &catch{side: s, all: &sent}, nil }
 	})
 	spent := udp6(1)
 	spent[7] = 1
-	w := g.workers[V6]
+	w := g.workers[packet.V6]
 	w.batch(frames([][]byte{spent}))
 	if n := g.Counters.Drops(drop.HopLimit); n != 0 || w.parked.len() != 1 || len(sent) != 0 {
 		t.Fatalf("%d packets are refused, %d wait, %d errors were sent", n, w.parked.len(), len(sent))
@@ -214,9 +214,9 @@ func TestPacketTooBigForHairpinReportsIPv6MTU(t *testing.T) {
 	var sent []caught
 	g := stillWith(t, func(o *Options) {
 		o.Routes, o.Hops = home{}, func() Hops { return narrow{} }
-		o.Open = func(s Side, _ bool) (Port, error) { return &catch{side: s, all: &sent}, nil }
+		o.Open = func(s packet.Family, _ bool) (Port, error) { return &catch{side: s, all: &sent}, nil }
 	})
-	g.workers[V6].batch(clients(1))
+	g.workers[packet.V6].batch(clients(1))
 	mapped, _ := g.Bindings.Lookup6(packet.UDP, packet.Endpoint6{Addr: *packet.IPv6(udp6(1)).Src(), Port: 1})
 	b := append(udp6(2), make([]byte, 1340)...)
 	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-packet.IPv6Len))
@@ -225,7 +225,7 @@ func TestPacketTooBigForHairpinReportsIPv6MTU(t *testing.T) {
 	binary.BigEndian.PutUint16(u[2:], mapped.Port)
 	binary.BigEndian.PutUint16(u[4:], uint16(len(u)))
 	sent = nil
-	g.workers[V6].batch(frames([][]byte{b}))
+	g.workers[packet.V6].batch(frames([][]byte{b}))
 	if len(sent) != 1 || sent[0].ip[packet.IPv6Len] != 2 {
 		t.Fatalf("%+v was sent, want a Packet Too Big", sent)
 	}

@@ -53,7 +53,7 @@ func (r *tape) Send(out []packet.Out) (int, error) {
 // halfDone returns packets from or to the client 2001:db8::8 whose transport checksum, or that of a tunnelled packet,
 // is left to the NIC.
 func halfDone(mapped packet.Endpoint4) map[string]struct {
-	side  Side
+	side  packet.Family
 	frame packet.Frame
 } {
 	src := packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 8}
@@ -85,18 +85,18 @@ func halfDone(mapped packet.Endpoint4) map[string]struct {
 	late := six(peerAddr, packet.NumUDP, udp(1, 53, 7, tunnel), packet.UDPLen+9, packet.UDPChecksum)
 	late.Data[7] = 1
 	type one = struct {
-		side  Side
+		side  packet.Family
 		frame packet.Frame
 	}
 	return map[string]one{
-		"udp to IPv4":              {V6, six(peerAddr, packet.NumUDP, udp(1, 53, 7, plain), 0, packet.UDPChecksum)},
-		"tcp to IPv4":              {V6, six(peerAddr, packet.NumTCP, tcp, 0, packet.TCPChecksum)},
-		"tunnel to IPv4":           {V6, six(peerAddr, packet.NumUDP, udp(1, 53, 7, tunnel), packet.UDPLen+9, packet.UDPChecksum)},
-		"tunnel that turns":        {V6, six(self, packet.NumUDP, udp(1, mapped.Port, 7, tunnel), packet.UDPLen+9, packet.UDPChecksum)},
-		"tunnel, hop limit":        {V6, late},
-		"udp to IPv6":              {V4, four(udp(53, mapped.Port, 7, plain), 0, packet.UDPChecksum)},
-		"tunnel to IPv6":           {V4, four(udp(53, mapped.Port, 7, tunnel), packet.UDPLen+9, packet.UDPChecksum)},
-		"tunnel to IPv6, checksum": {V4, four(udp(53, mapped.Port, 0, tunnel), packet.UDPLen+9, packet.UDPChecksum)},
+		"udp to IPv4":              {packet.V6, six(peerAddr, packet.NumUDP, udp(1, 53, 7, plain), 0, packet.UDPChecksum)},
+		"tcp to IPv4":              {packet.V6, six(peerAddr, packet.NumTCP, tcp, 0, packet.TCPChecksum)},
+		"tunnel to IPv4":           {packet.V6, six(peerAddr, packet.NumUDP, udp(1, 53, 7, tunnel), packet.UDPLen+9, packet.UDPChecksum)},
+		"tunnel that turns":        {packet.V6, six(self, packet.NumUDP, udp(1, mapped.Port, 7, tunnel), packet.UDPLen+9, packet.UDPChecksum)},
+		"tunnel, hop limit":        {packet.V6, late},
+		"udp to IPv6":              {packet.V4, four(udp(53, mapped.Port, 7, plain), 0, packet.UDPChecksum)},
+		"tunnel to IPv6":           {packet.V4, four(udp(53, mapped.Port, 7, tunnel), packet.UDPLen+9, packet.UDPChecksum)},
+		"tunnel to IPv6, checksum": {packet.V4, four(udp(53, mapped.Port, 0, tunnel), packet.UDPLen+9, packet.UDPChecksum)},
 	}
 }
 
@@ -108,9 +108,9 @@ func TestParkedPacketsAreSentUnchanged(t *testing.T) {
 		g := stillWith(t, func(o *Options) {
 			a := asleep{woken: woken}
 			o.Routes, o.Hops = a, func() Hops { return a }
-			o.Open = func(Side, bool) (Port, error) { return out, nil }
+			o.Open = func(packet.Family, bool) (Port, error) { return out, nil }
 		})
-		g.workers[V6].batch(frames([][]byte{udp6(1)}))
+		g.workers[packet.V6].batch(frames([][]byte{udp6(1)}))
 		mapped, _ := g.Bindings.Lookup6(packet.UDP, packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 8}, Port: 1})
 		one := halfDone(mapped)[name]
 		w, before := g.workers[one.side], bytes.Clone(one.frame.Data)
@@ -148,12 +148,12 @@ func TestParkedPacketsAreSentUnchanged(t *testing.T) {
 func TestTunnelWithoutChecksum(t *testing.T) {
 	var all []caught
 	g := stillWith(t, func(o *Options) {
-		o.Open = func(s Side, _ bool) (Port, error) { return &catch{side: s, all: &all}, nil }
+		o.Open = func(s packet.Family, _ bool) (Port, error) { return &catch{side: s, all: &all}, nil }
 	})
-	g.workers[V6].batch(frames([][]byte{udp6(1)}))
+	g.workers[packet.V6].batch(frames([][]byte{udp6(1)}))
 	mapped, _ := g.Bindings.Lookup6(packet.UDP, packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 8}, Port: 1})
 	all = nil
-	g.workers[V4].batch([]packet.Frame{halfDone(mapped)["tunnel to IPv6, checksum"].frame})
+	g.workers[packet.V4].batch([]packet.Frame{halfDone(mapped)["tunnel to IPv6, checksum"].frame})
 	if len(all) != 1 || !all[0].good {
 		t.Fatalf("%d packets left: %+v", len(all), all)
 	}

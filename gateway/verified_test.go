@@ -42,9 +42,9 @@ func TestSourcesAreCheckedAgainAfterChanges(t *testing.T) {
 	six, four := clients(1), []packet.Frame(nil)
 	drops := func(r drop.Reason) (n uint64) {
 		before := g.Counters.Drops(r)
-		g.workers[V6].batch(six)
+		g.workers[packet.V6].batch(six)
 		if four != nil {
-			g.workers[V4].batch(four)
+			g.workers[packet.V4].batch(four)
 		}
 		return g.Counters.Drops(r) - before
 	}
@@ -99,14 +99,14 @@ func TestSourcesAreCheckedAgainAfterChanges(t *testing.T) {
 // The zero addresses, which an empty cache entry contains, are refused.
 func TestUnspecifiedSourcesAreRefused(t *testing.T) {
 	g := still(t)
-	g.workers[V6].batch(clients(1))
+	g.workers[packet.V6].batch(clients(1))
 	four := frames(answers(t, g, 1))
 	h := packet.IPv4(four[0].Data)
 	h.Put(packet.Fields4{TTL: 64, Proto: packet.NumUDP}, len(h), &packet.Addr4{}, h.Dst())
-	g.workers[V4].batch(four)
+	g.workers[packet.V4].batch(four)
 	six := clients(1)
 	copy(six[0].Data[8:24], make([]byte, 16))
-	g.workers[V6].batch(six)
+	g.workers[packet.V6].batch(six)
 	if n := g.Counters.Drops(drop.Source4); n != 1 {
 		t.Errorf("%d packets from 0.0.0.0 are refused, want 1", n)
 	}

@@ -28,7 +28,7 @@ func TestFullPoolIsLoggedOnceAMinute(t *testing.T) {
 	g, log := watched(t, func(*Options) {})
 	var ws watches
 	for second := range 150 { // refusals in each of them
-		g.workers[V6].count.Dropped(drop.PoolExhausted, 2)
+		g.workers[packet.V6].count.Dropped(drop.PoolExhausted, 2)
 		ws.check(g, time.Duration(second+1)*time.Second)
 	}
 	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
@@ -64,7 +64,7 @@ func TestLimitIsLoggedAt80Percent(t *testing.T) {
 		"stored SYNs": func(g *Gateway, i int) {
 			g.SYNs.Add(packet.Endpoint4{Port: uint16(i)}, packet.Endpoint4{Port: 80}, nil, 0)
 		},
-		"fragment memory": func(g *Gateway, i int) { g.workers[V4].count.FragmentBytes(i + 1) },
+		"fragment memory": func(g *Gateway, i int) { g.workers[packet.V4].count.FragmentBytes(i + 1) },
 	} {
 		g, log := watched(t, func(o *Options) {
 			o.Max, o.Config.SYNs.Total, o.Config.Fragments.Bytes = 10, 10, 10
@@ -95,7 +95,7 @@ func TestLimitIsLoggedOnceAMinute(t *testing.T) {
 	g, log := watched(t, func(o *Options) { o.Config.Fragments.Bytes = 10 })
 	var ws watches
 	for second := range 150 {
-		g.workers[V6].count.FragmentBytes(8 - second%2)
+		g.workers[packet.V6].count.FragmentBytes(8 - second%2)
 		ws.check(g, time.Duration(second+1)*time.Second)
 	}
 	if n := strings.Count(log.String(), "\n"); n != 3 || g.Counters.Event(metrics.LimitNear) != 3 {

@@ -132,9 +132,9 @@ func (w *worker) batch(fs []packet.Frame) {
 	w.g.epochs.Leave(w.number())
 	switch {
 	case w.i > 0: // the first worker of a side does what one worker must do
-	case w.side == V6 && w.g.mail.probes.any.Load():
+	case w.side == packet.V6 && w.g.mail.probes.any.Load():
 		w.sendProbes()
-	case w.side == V4 && w.g.mail.syns.any.Load():
+	case w.side == packet.V4 && w.g.mail.syns.any.Load():
 		w.refuseSYNs()
 	}
 	w.out.Flush()

@@ -33,7 +33,7 @@ type memoryPort struct {
 	idle    int // how often Receive had no packets
 	closed  bool
 	outputs *outputs
-	side    gateway.Side
+	side    packet.Family
 }
 
 // outputs are the packets that the gateway has sent, on both sides.
@@ -46,13 +46,13 @@ type outputs struct {
 }
 
 type sent struct {
-	side    gateway.Side
+	side    packet.Family
 	ip      []byte // starts with the IP header
 	offload packet.Offload
 	head    []byte // the Ethernet header
 }
 
-func newMemoryPort(s gateway.Side, o *outputs) *memoryPort {
+func newMemoryPort(s packet.Family, o *outputs) *memoryPort {
 	p := &memoryPort{side: s, outputs: o}
 	p.wake.L = &p.mu
 	return p
@@ -197,7 +197,7 @@ var lifetimes = session.Config{
 
 func newSetting(t testing.TB, o settingOptions) *setting {
 	s := &setting{out: &outputs{pieces: dissect.NewReassembler()}, routes: o.routes}
-	s.ports = [2]*memoryPort{newMemoryPort(gateway.V6, s.out), newMemoryPort(gateway.V4, s.out)}
+	s.ports = [2]*memoryPort{newMemoryPort(packet.V6, s.out), newMemoryPort(packet.V4, s.out)}
 	conf := gateway.Config{Xlat: xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS}, ErrorsPerSecond: o.errors,
 		Answers: [drop.Choices]bool{drop.Ordinary: true, drop.IfDenied: true},
 		Session: lifetimes, SYNs: synstore.Limits{Lifetime: 6 * time.Second}, LiteralReporter: o.literal, LowestIPv6MTU: cmp.Or(o.lowest, 1280), Plateaus: icmp.Plateaus}
@@ -223,7 +223,7 @@ func newSetting(t testing.TB, o settingOptions) *setting {
 	}
 	s.Gateway = gateway.New(gateway.Options{
 		Config: conf, Routes: o.routes, Hops: func() gateway.Hops { return o.routes }, Pool4: pool, Max: 1 << 12, Log: cmp.Or(o.log, slog.New(slog.DiscardHandler)),
-		Open:  func(side gateway.Side, send bool) (gateway.Port, error) { return s.port(side, send), nil },
+		Open:  func(side packet.Family, send bool) (gateway.Port, error) { return s.port(side, send), nil },
 		Clock: s.clock,
 	})
 	ctx := t.Context()
@@ -251,7 +251,7 @@ func policyOf(p config.PrivateV4, prefix pool6.Prefix) config.PrivateV4 {
 	return config.PrivateV4Auto
 }
 
-func (s *setting) port(side gateway.Side, send bool) gateway.Port {
+func (s *setting) port(side packet.Family, send bool) gateway.Port {
 	if send {
 		return newMemoryPort(side, s.out)
 	}
@@ -292,7 +292,7 @@ func (s *setting) bind(t testing.TB, p packet.Proto, v6 netip.AddrPort, v4 netip
 }
 
 // send delivers packets on one side and returns the packets that the gateway sent in response.
-func (s *setting) send(side gateway.Side, packets ...[]byte) []sent {
+func (s *setting) send(side packet.Family, packets ...[]byte) []sent {
 	fs := make([]packet.Frame, len(packets))
 	for i, p := range packets {
 		fs[i].Data = p
@@ -300,7 +300,7 @@ func (s *setting) send(side gateway.Side, packets ...[]byte) []sent {
 	return s.sendFrames(side, fs...)
 }
 
-func (s *setting) sendFrames(side gateway.Side, fs ...packet.Frame) []sent {
+func (s *setting) sendFrames(side packet.Family, fs ...packet.Frame) []sent {
 	s.ports[side].settle(fs...)
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()

@@ -70,13 +70,13 @@ func from4(number uint8, flags byte, payload int, to uint16, df bool) []byte {
 
 // sport returns the source port of the single IPv4 packet in got.
 func sport(t testing.TB, got []sent) uint16 {
-	return decoded(t, only(t, got, gateway.V4)).Src.Port()
+	return decoded(t, only(t, got, packet.V4)).Src.Port()
 }
 
 // icmp6 expects an ICMPv6 error and returns its second word.
 func icmp6(t testing.TB, got []sent, kind, code uint8) uint32 {
 	t.Helper()
-	p := decoded(t, only(t, got, gateway.V6))
+	p := decoded(t, only(t, got, packet.V6))
 	if p.ICMP6 == nil || p.ICMP6.TypeCode != layers.CreateICMPv6TypeCode(kind, code) {
 		t.Fatalf("got %x, want an ICMPv6 error %d/%d", got[0].ip, kind, code)
 	}
@@ -86,7 +86,7 @@ func icmp6(t testing.TB, got []sent, kind, code uint8) uint32 {
 // icmp4 expects an ICMP error and returns its second word.
 func icmp4(t testing.TB, got []sent, kind, code uint8) uint32 {
 	t.Helper()
-	p := decoded(t, only(t, got, gateway.V4))
+	p := decoded(t, only(t, got, packet.V4))
 	if p.ICMP4 == nil || p.ICMP4.TypeCode != layers.CreateICMPv4TypeCode(kind, code) {
 		t.Fatalf("got %x, want an ICMP error %d/%d", got[0].ip, kind, code)
 	}
@@ -97,11 +97,11 @@ func TestTooBigErrorsReportMTU(t *testing.T) {
 	o := ordinary()
 	o.routes.mtu4, o.routes.mtu6 = 1400, 1450
 	s := newSetting(t, o)
-	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 1352))) // 1400 bytes of IPv6, 1380 of IPv4
-	if mtu := icmp6(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 1400)), 2, 0); mtu != 1420 {
+	port := sport(t, s.send(packet.V6, from6(packet.NumUDP, 0, 1352))) // 1400 bytes of IPv6, 1380 of IPv4
+	if mtu := icmp6(t, s.send(packet.V6, from6(packet.NumUDP, 0, 1400)), 2, 0); mtu != 1420 {
 		t.Errorf("Packet Too Big reports %d, want 1400 + 20", mtu)
 	}
-	if mtu := icmp4(t, s.send(gateway.V4, from4(packet.NumUDP, 0, 1420, port, true)), 3, 4); mtu != 1430 {
+	if mtu := icmp4(t, s.send(packet.V4, from4(packet.NumUDP, 0, 1420, port, true)), 3, 4); mtu != 1430 {
 		t.Errorf("Fragmentation Needed reports %d, want 1450 - 20", mtu)
 	}
 	if n := s.Counters.Drops(drop.TooBig); n != 2 {
@@ -113,27 +113,27 @@ func TestPacketTooBigReportsAtLeast1280(t *testing.T) {
 	o := ordinary()
 	o.routes.mtu4 = 1000
 	s := newSetting(t, o)
-	if mtu := icmp6(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 1400)), 2, 0); mtu != 1280 {
+	if mtu := icmp6(t, s.send(packet.V6, from6(packet.NumUDP, 0, 1400)), 2, 0); mtu != 1280 {
 		t.Errorf("Packet Too Big reports %d, want 1280", mtu)
 	}
 }
 
 func TestHopLimitErrors(t *testing.T) {
 	s := newSetting(t, ordinary())
-	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 10)))
+	port := sport(t, s.send(packet.V6, from6(packet.NumUDP, 0, 10)))
 	six, four := from6(packet.NumUDP, 0, 10), from4(packet.NumUDP, 0, 10, port, false)
 	six[7] = 1
 	src, dst := serverAddr.As4(), poolAddr.As4()
 	packet.IPv4(four).Put(packet.Fields4{TTL: 1, Proto: packet.NumUDP}, len(four), &src, &dst)
-	got := s.send(gateway.V6, six)
+	got := s.send(packet.V6, six)
 	icmp6(t, got, 3, 0)
 	if from := [16]byte(got[0].ip[8:24]); from != s.routes.gw6 {
 		t.Errorf("the error comes from %v", netip.AddrFrom16(from))
 	}
-	icmp4(t, s.send(gateway.V4, four), 11, 0)
+	icmp4(t, s.send(packet.V4, four), 11, 0)
 	for _, e := range [][]byte{got[0].ip} { // an error is never answered
 		e[7] = 1
-		if got := s.send(gateway.V6, e); len(got) != 0 {
+		if got := s.send(packet.V6, e); len(got) != 0 {
 			t.Errorf("an error was answered: %x", got[0].ip)
 		}
 	}
@@ -147,29 +147,29 @@ func TestFullPoolErrorAndRecovery(t *testing.T) {
 		return edited(from6(packet.NumUDP, 0, 4), func(b []byte) { b[23] = client })
 	}
 	for client := range byte(2) {
-		sport(t, s.send(gateway.V6, udp(client+1)))
+		sport(t, s.send(packet.V6, udp(client+1)))
 	}
-	icmp6(t, s.send(gateway.V6, udp(3)), 1, 3)
+	icmp6(t, s.send(packet.V6, udp(3)), 1, 3)
 	if n := s.Counters.Drops(drop.PoolExhausted); n != 1 {
 		t.Errorf("%d refusals were counted", n)
 	}
-	sport(t, s.send(gateway.V6, udp(1))) // a client with a port keeps it
+	sport(t, s.send(packet.V6, udp(1))) // a client with a port keeps it
 	s.advance(301 * time.Second)
 	s.eventually(t, func() bool { return s.Bindings.Len(packet.UDP) == 0 })
-	sport(t, s.send(gateway.V6, udp(3)))
+	sport(t, s.send(packet.V6, udp(3)))
 }
 
 func TestSilentConnectionIsProbed(t *testing.T) {
 	s := newSetting(t, ordinary())
-	port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
-	s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
+	port := sport(t, s.send(packet.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
+	s.send(packet.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
 	s.advance(2*time.Hour + time.Second)
 	var probe []sent
 	s.eventually(t, func() bool {
-		probe = append(probe, s.send(gateway.V6)...)
+		probe = append(probe, s.send(packet.V6)...)
 		return len(probe) > 0
 	})
-	p := decoded(t, only(t, probe, gateway.V6))
+	p := decoded(t, only(t, probe, packet.V6))
 	if h := p.TCP; h == nil || !h.ACK || h.SYN || h.RST || h.Seq != 0 || h.Ack != 0 || len(h.Contents) != packet.TCPLen || len(p.Payload) != 0 {
 		t.Fatalf("the probe is %x", probe[0].ip)
 	}
@@ -180,32 +180,32 @@ func TestSilentConnectionIsProbed(t *testing.T) {
 
 func TestSuperPacketIsNotSegmented(t *testing.T) {
 	s := newSetting(t, ordinary())
-	port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
-	s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
+	port := sport(t, s.send(packet.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
+	s.send(packet.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
 	off := packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSOTCPv6, GSOSize: 1440, HdrLen: 60, CsumStart: 40, CsumOffset: 16}
-	got := s.sendFrames(gateway.V6, packet.Frame{Data: unfinished(from6(packet.NumTCP, packet.FlagACK, 60000)), Offload: off})
+	got := s.sendFrames(packet.V6, packet.Frame{Data: unfinished(from6(packet.NumTCP, packet.FlagACK, 60000)), Offload: off})
 	if len(got) != 1 || len(got[0].ip) != 60040 || got[0].offload.GSO != packet.GSOTCPv4 || got[0].offload.GSOSize != 1440 {
 		t.Fatalf("%d packets came out", len(got))
 	}
 	off.GSOSize = 1461 // a segment of 1501 bytes of IPv4
-	icmp6(t, s.sendFrames(gateway.V6, packet.Frame{Data: unfinished(from6(packet.NumTCP, packet.FlagACK, 60000)), Offload: off}), 2, 0)
+	icmp6(t, s.sendFrames(packet.V6, packet.Frame{Data: unfinished(from6(packet.NumTCP, packet.FlagACK, 60000)), Offload: off}), 2, 0)
 }
 
 func TestPausedGatewaySendsNothing(t *testing.T) {
 	s := newSetting(t, ordinary())
 	s.Pause()
-	if got := s.send(gateway.V6, from6(packet.NumUDP, 0, 4)); len(got) != 0 || s.Counters.Drops(drop.Paused) != 1 {
+	if got := s.send(packet.V6, from6(packet.NumUDP, 0, 4)); len(got) != 0 || s.Counters.Drops(drop.Paused) != 1 {
 		t.Errorf("%d packets came out", len(got))
 	}
 	s.Resume()
-	sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
+	sport(t, s.send(packet.V6, from6(packet.NumUDP, 0, 4)))
 }
 
 func TestPacketsWaitForANeighbour(t *testing.T) {
 	o := ordinary()
 	o.routes.pending.Store(true)
 	s := newSetting(t, o)
-	if got := s.send(gateway.V6, from6(packet.NumUDP, 0, 4), from6(packet.NumUDP, 0, 5)); len(got) != 0 {
+	if got := s.send(packet.V6, from6(packet.NumUDP, 0, 4), from6(packet.NumUDP, 0, 5)); len(got) != 0 {
 		t.Fatalf("%d packets came out although the neighbour is not resolved", len(got))
 	}
 	if n := o.routes.asked.Load(); n == 0 {
@@ -213,7 +213,7 @@ func TestPacketsWaitForANeighbour(t *testing.T) {
 	}
 	o.routes.pending.Store(false)
 	o.routes.generation.Add(1)
-	got := s.send(gateway.V6)
+	got := s.send(packet.V6)
 	if len(got) != 2 || len(got[0].ip) != 32 || len(got[1].ip) != 33 {
 		t.Errorf("%d packets came out, want both in their order", len(got))
 	}
@@ -224,15 +224,15 @@ func TestSuperPacketsAreSegmentedForLinkBelow1280(t *testing.T) {
 	o := ordinary()
 	o.routes.mtu4 = 1000
 	s := newSetting(t, o)
-	port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
-	s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
+	port := sport(t, s.send(packet.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
+	s.send(packet.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
 	off := packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSOTCPv6, GSOSize: 1220, HdrLen: 60, CsumStart: 40, CsumOffset: 16}
-	got := s.sendFrames(gateway.V6, packet.Frame{Data: unfinished(from6(packet.NumTCP, packet.FlagACK, 6100)), Offload: off})
+	got := s.sendFrames(packet.V6, packet.Frame{Data: unfinished(from6(packet.NumTCP, packet.FlagACK, 6100)), Offload: off})
 	if len(got) != 1 || got[0].offload.GSOSize != 960 || len(got[0].ip) != 6140 {
 		t.Fatalf("TCP: %d packets came out, want one with segments of 960 bytes", len(got))
 	}
 	off = packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSOUDPL4, GSOSize: 1200, HdrLen: 48, CsumStart: 40, CsumOffset: 6}
-	got = s.sendFrames(gateway.V6, packet.Frame{Data: unfinished(from6(packet.NumUDP, 0, 3000)), Offload: off})
+	got = s.sendFrames(packet.V6, packet.Frame{Data: unfinished(from6(packet.NumUDP, 0, 3000)), Offload: off})
 	if len(got) != 5 { // two datagrams in two fragments each, and one of 600 bytes that needs no fragmentation
 		t.Fatalf("UDP: %d packets came out", len(got))
 	}
@@ -246,16 +246,16 @@ func TestSuperPacketsAreSegmentedForLinkBelow1280(t *testing.T) {
 // Datagrams that may be fragmented are, whether or not they were coalesced before (RFC 7915 section 4).
 func TestCoalescedDatagramsAreFragmented(t *testing.T) {
 	s := newSetting(t, ordinary())
-	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 10)))
+	port := sport(t, s.send(packet.V6, from6(packet.NumUDP, 0, 10)))
 	off := packet.Offload{Checksum: packet.ChecksumPartial, GSO: packet.GSOUDPL4, GSOSize: 1400, HdrLen: 28, CsumStart: 20, CsumOffset: 6}
 	var one []int
-	for _, p := range s.send(gateway.V4, from4(packet.NumUDP, 0, 1400, port, false)) {
+	for _, p := range s.send(packet.V4, from4(packet.NumUDP, 0, 1400, port, false)) {
 		one = append(one, len(p.ip))
 	}
 	if len(one) != 2 {
 		t.Fatalf("one datagram came out in pieces of %d bytes, want two", one)
 	}
-	got := s.sendFrames(gateway.V4, packet.Frame{Data: unfinished(from4(packet.NumUDP, 0, 3*1400, port, false)), Offload: off})
+	got := s.sendFrames(packet.V4, packet.Frame{Data: unfinished(from4(packet.NumUDP, 0, 3*1400, port, false)), Offload: off})
 	ids := map[uint32]int{}
 	for i, p := range got {
 		if len(p.ip) != one[i%2] {
@@ -267,11 +267,11 @@ func TestCoalescedDatagramsAreFragmented(t *testing.T) {
 		t.Errorf("%d pieces of %d datagrams came out, want 6 of 3", len(got), len(ids))
 	}
 	// The last datagram is shorter and fits without fragmentation; outputs checks its length.
-	got = s.sendFrames(gateway.V4, packet.Frame{Data: unfinished(from4(packet.NumUDP, 0, 2*1400+100, port, false)), Offload: off})
+	got = s.sendFrames(packet.V4, packet.Frame{Data: unfinished(from4(packet.NumUDP, 0, 2*1400+100, port, false)), Offload: off})
 	if len(got) != 5 || len(got[4].ip) != packet.IPv6Len+packet.UDPLen+100 {
 		t.Errorf("%d pieces came out, want 5, the last one a datagram of 100 bytes: %+v", len(got), got)
 	}
-	got = s.sendFrames(gateway.V4, packet.Frame{Data: unfinished(from4(packet.NumUDP, 0, 3*1400, port, true)), Offload: off})
+	got = s.sendFrames(packet.V4, packet.Frame{Data: unfinished(from4(packet.NumUDP, 0, 3*1400, port, true)), Offload: off})
 	if len(got) != 1 || got[0].offload.GSO != packet.GSOUDPL4 {
 		t.Errorf("%d packets came out, want the super-packet as it is: none of it may be fragmented", len(got))
 	}
@@ -282,13 +282,13 @@ func TestRSTOutsideWindowKeepsState(t *testing.T) {
 		o := ordinary()
 		o.conf = func(c *gateway.Config) { c.Session.CheckSequence = check }
 		s := newSetting(t, o)
-		port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
-		s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
-		s.send(gateway.V6, from6(packet.NumTCP, packet.FlagACK, 0))
+		port := sport(t, s.send(packet.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
+		s.send(packet.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true))
+		s.send(packet.V6, from6(packet.NumTCP, packet.FlagACK, 0))
 		rst := edited(from4(packet.NumTCP, packet.FlagRST, 0, port, true), func(b []byte) {
 			binary.BigEndian.PutUint32(b[packet.IPv4Len+4:], 1<<31)
 		})
-		if got := s.send(gateway.V4, rst); len(got) != 1 {
+		if got := s.send(packet.V4, rst); len(got) != 1 {
 			t.Fatalf("check %v: the RST is not forwarded", check)
 		}
 		want := map[bool]string{false: "TRANS", true: "ESTABLISHED"}[check]

@@ -15,7 +15,6 @@ import (
 	link "github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
 
-	"nat64d/gateway"
 	"nat64d/lab"
 	"nat64d/packet"
 	"nat64d/pool6"
@@ -121,7 +120,7 @@ func (w *wire) listen(t *testing.T, l *lab.Lab) {
 		end       *lab.Namespace
 		nic       string
 		etherType int
-	}{gateway.V6: {l.Client, l.NIC6, unix.ETH_P_IPV6}, gateway.V4: {l.Server, l.NIC4, unix.ETH_P_IP}} {
+	}{packet.V6: {l.Client, l.NIC6, unix.ETH_P_IPV6}, packet.V4: {l.Server, l.NIC4, unix.ETH_P_IP}} {
 		err := l.Gateway.Do(func() error {
 			nic, err := net.InterfaceByName(c.nic)
 			if err == nil {
@@ -166,8 +165,8 @@ func (w *wire) strip(t *testing.T, l *lab.Lab) {
 		us, hop netip.Addr
 		mac     net.Addr
 	}{
-		{l.NIC6, host(1), host(2), w.ends[gateway.V6].LocalAddr()},
-		{l.NIC4, netip.MustParseAddr(lab.Gateway4), netip.MustParseAddr(lab.Server4), w.ends[gateway.V4].LocalAddr()},
+		{l.NIC6, host(1), host(2), w.ends[packet.V6].LocalAddr()},
+		{l.NIC4, netip.MustParseAddr(lab.Gateway4), netip.MustParseAddr(lab.Server4), w.ends[packet.V4].LocalAddr()},
 	} {
 		family, nodad := "-6", " nodad"
 		if c.us.Is4() {
@@ -231,7 +230,7 @@ func (w *wire) send(t *testing.T, v *wireVector) (all []sent) {
 	w.write(t, side, marker)
 	w.write(t, side, hops(marker, 1))
 	out := outputs{pieces: dissect.NewReassembler(), lenient: v.malformed(t)}
-	for _, s := range []gateway.Side{gateway.V6, gateway.V4} {
+	for _, s := range []packet.Family{packet.V6, packet.V4} {
 		for _, b := range w.read(t, s, marker[len(marker)-8:]) {
 			out.check(b, packet.Offload{})
 			all = append(all, sent{side: s, ip: b})
@@ -244,17 +243,17 @@ func (w *wire) send(t *testing.T, v *wireVector) (all []sent) {
 }
 
 // marker returns a packet that carries a new number.
-func (w *wire) marker(side gateway.Side) []byte {
+func (w *wire) marker(side packet.Family) []byte {
 	w.markers++
 	message := udp(discardPort, discardPort, 8)
 	binary.BigEndian.PutUint64(message[packet.UDPLen:], 0xfeedface_00000000+w.markers)
-	if side == gateway.V4 {
+	if side == packet.V4 {
 		return ip4(globalHost, w.mapped, packet.NumUDP, message)
 	}
 	return ip6(w.client, netip.AddrFrom16(w.prefix.Embed(globalHost.As4())), packet.NumUDP, message)
 }
 
-func (w *wire) write(t *testing.T, side gateway.Side, b []byte) {
+func (w *wire) write(t *testing.T, side packet.Family, b []byte) {
 	t.Helper()
 	if _, err := w.ends[side].WriteTo(b, &w.nics[side]); err != nil {
 		t.Fatal(err)
@@ -262,7 +261,7 @@ func (w *wire) write(t *testing.T, side gateway.Side, b []byte) {
 }
 
 // read returns the packets received on a side before the marker.
-func (w *wire) read(t *testing.T, side gateway.Side, marker []byte) (all [][]byte) {
+func (w *wire) read(t *testing.T, side packet.Family, marker []byte) (all [][]byte) {
 	t.Helper()
 	if err := w.ends[side].SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		t.Fatal(err)

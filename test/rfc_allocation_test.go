@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"nat64d/drop"
-	"nat64d/gateway"
 	"nat64d/packet"
 	"nat64d/pool4"
 )
@@ -85,7 +84,7 @@ func portZeroIsNeverUsed(t *testing.T) {
 	if slices.Sort(got); !slices.Equal(got, []uint16{1, 2, 3}) {
 		t.Errorf("the ports are %d, want 1 to 3 and never 0", got)
 	}
-	icmp6(t, s.send(gateway.V6, ip6(clientAddr, serverAs6, packet.NumUDP, udp(2000, 80, 4))), 1, 3)
+	icmp6(t, s.send(packet.V6, ip6(clientAddr, serverAs6, packet.NumUDP, udp(2000, 80, 4))), 1, 3)
 }
 
 func fullAddressIsNotLeft(t *testing.T) {
@@ -93,7 +92,7 @@ func fullAddressIsNotLeft(t *testing.T) {
 	for port := range uint16(2) {
 		mapped(t, s, ip6(clientAddr, serverAs6, packet.NumUDP, udp(2000+port, 80, 4)))
 	}
-	icmp6(t, s.send(gateway.V6, ip6(clientAddr, serverAs6, packet.NumUDP, udp(2002, 80, 4))), 1, 3)
+	icmp6(t, s.send(packet.V6, ip6(clientAddr, serverAs6, packet.NumUDP, udp(2002, 80, 4))), 1, 3)
 	if n := s.Counters.Drops(drop.PoolExhausted); n != 1 {
 		t.Errorf("%d refusals were counted", n)
 	}
@@ -124,8 +123,8 @@ func rangesNeedNotBeAdjacent(t *testing.T) {
 		for try := range byte(16) {
 			a := clientAddr.As16()
 			a[14], a[15] = host, try
-			out := s.send(gateway.V6, ip6(netip.AddrFrom16(a), serverAs6, packet.NumUDP, udp(2000, 80, 4)))
-			if len(out) == 1 && out[0].side == gateway.V4 {
+			out := s.send(packet.V6, ip6(netip.AddrFrom16(a), serverAs6, packet.NumUDP, udp(2000, 80, 4)))
+			if len(out) == 1 && out[0].side == packet.V4 {
 				src, _ := addrs(t, out[0].ip)
 				got[src] = true
 			}

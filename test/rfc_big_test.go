@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"nat64d/drop"
-	"nat64d/gateway"
 	"nat64d/packet"
 )
 
@@ -49,20 +48,20 @@ func longFrame(b []byte, payload, size int, option bool) packet.Frame {
 // lengths, checksums and sequence numbers, CWR only on the first, PSH and FIN only on the last.
 func TestBigTCPIsSplit(t *testing.T) {
 	for _, c := range []struct {
-		side    gateway.Side
+		side    packet.Family
 		payload int
 		size    int
 		option  bool
 	}{
-		{gateway.V6, 65516, 1440, true}, {gateway.V6, 65516, 1440, false}, {gateway.V6, 196608, 1428, true}, {gateway.V6, longest - 100, 1440, false},
-		{gateway.V4, 65516, 1440, false}, {gateway.V4, 196608, 1428, false}, {gateway.V4, longest - 100, 1440, false},
+		{packet.V6, 65516, 1440, true}, {packet.V6, 65516, 1440, false}, {packet.V6, 196608, 1428, true}, {packet.V6, longest - 100, 1440, false},
+		{packet.V4, 65516, 1440, false}, {packet.V4, 196608, 1428, false}, {packet.V4, longest - 100, 1440, false},
 	} {
 		t.Run(fmt.Sprintf("%v %d", c.side, c.payload), func(t *testing.T) {
 			t.Parallel()
 			s := newSetting(t, ordinary())
 			port := connect(t, s)
 			b, l4, kind := from6(packet.NumTCP, packet.FlagACK, 0), packet.IPv4Len, packet.GSOTCPv4
-			if c.side == gateway.V4 {
+			if c.side == packet.V4 {
 				b, l4, kind = from4(packet.NumTCP, packet.FlagACK, 0, port, true), packet.IPv6Len, packet.GSOTCPv6
 			}
 			f := longFrame(b, c.payload, c.size, c.option)
@@ -117,26 +116,26 @@ func TestPacketsBeyond64KiBAreRefused(t *testing.T) {
 	udp := func(f *packet.Frame) { f.Offload.GSO, f.Offload.CsumOffset = packet.GSOUDPL4, packet.UDPChecksum }
 	unverified := func(f *packet.Frame) { f.Offload.Checksum = packet.ChecksumUnknown }
 	for name, c := range map[string]struct {
-		side gateway.Side
+		side packet.Family
 		f    packet.Frame
 		want drop.Reason
 	}{
-		"jumbogram":                    {gateway.V6, edit(longFrame(syn6, 70000, 1440, true), plain), drop.Large},
-		"jumbogram without its option": {gateway.V6, edit(longFrame(syn6, 70000, 1440, false), plain), drop.Large},
-		"IPv4 packet without a length": {gateway.V4, edit(longFrame(syn4, 70000, 1440, false), plain), drop.Large},
-		"joined datagrams, IPv6":       {gateway.V6, edit(longFrame(syn6, 70000, 1440, true), udp), drop.Large},
-		"joined datagrams, IPv4":       {gateway.V4, edit(longFrame(syn4, 70000, 1440, false), udp), drop.Large},
-		"whole checksum":               {gateway.V6, edit(longFrame(syn6, 70000, 1440, true), unverified), drop.Offload},
-		"a segment of 64 KiB":          {gateway.V4, longFrame(syn4, 70000, 65500, false), drop.Offload},
-		"length beyond the frame":      {gateway.V6, edit(longFrame(syn6, 70000, 1440, true), func(f *packet.Frame) { f.Data[44] = 1 }), drop.Truncated},
-		"length within the headers":    {gateway.V6, edit(longFrame(syn6, 70000, 1440, true), func(f *packet.Frame) { clear(f.Data[45:48]); f.Data[47] = 7 }), drop.Truncated},
-		"another option":               {gateway.V6, edit(longFrame(syn6, 70000, 1440, true), func(f *packet.Frame) { f.Data[42] = 5 }), drop.Large},
-		"TCP header beyond the end":    {gateway.V6, edit(longFrame(syn6, 70000, 1440, true), func(f *packet.Frame) { clear(f.Data[44:48]); f.Data[47] = 8 + 19 }), drop.TCPHeader},
-		"short TCP header":             {gateway.V4, edit(longFrame(syn4, 70000, 1440, false), func(f *packet.Frame) { f.Data[32] = 0x40 }), drop.TCPHeader},
-		"wrong IPv4 checksum":          {gateway.V4, edit(longFrame(syn4, 70000, 1440, false), func(f *packet.Frame) { f.Data[10]++ }), drop.HeaderChecksum4},
-		"short IPv4 header":            {gateway.V4, edit(longFrame(syn4, 70000, 1440, false), func(f *packet.Frame) { f.Data[0] = 0x44 }), drop.Header4},
-		"to the host, IPv6":            {gateway.V6, edit(longFrame(syn6, 70000, 1440, true), func(f *packet.Frame) { f.Data[24] = 0x30 }), drop.NotPool6},
-		"to the host, IPv4":            {gateway.V4, edit(longFrame(syn4, 70000, 1440, false), func(f *packet.Frame) { f.Data[16] = 10 }), drop.NotPool4},
+		"jumbogram":                    {packet.V6, edit(longFrame(syn6, 70000, 1440, true), plain), drop.Large},
+		"jumbogram without its option": {packet.V6, edit(longFrame(syn6, 70000, 1440, false), plain), drop.Large},
+		"IPv4 packet without a length": {packet.V4, edit(longFrame(syn4, 70000, 1440, false), plain), drop.Large},
+		"joined datagrams, IPv6":       {packet.V6, edit(longFrame(syn6, 70000, 1440, true), udp), drop.Large},
+		"joined datagrams, IPv4":       {packet.V4, edit(longFrame(syn4, 70000, 1440, false), udp), drop.Large},
+		"whole checksum":               {packet.V6, edit(longFrame(syn6, 70000, 1440, true), unverified), drop.Offload},
+		"a segment of 64 KiB":          {packet.V4, longFrame(syn4, 70000, 65500, false), drop.Offload},
+		"length beyond the frame":      {packet.V6, edit(longFrame(syn6, 70000, 1440, true), func(f *packet.Frame) { f.Data[44] = 1 }), drop.Truncated},
+		"length within the headers":    {packet.V6, edit(longFrame(syn6, 70000, 1440, true), func(f *packet.Frame) { clear(f.Data[45:48]); f.Data[47] = 7 }), drop.Truncated},
+		"another option":               {packet.V6, edit(longFrame(syn6, 70000, 1440, true), func(f *packet.Frame) { f.Data[42] = 5 }), drop.Large},
+		"TCP header beyond the end":    {packet.V6, edit(longFrame(syn6, 70000, 1440, true), func(f *packet.Frame) { clear(f.Data[44:48]); f.Data[47] = 8 + 19 }), drop.TCPHeader},
+		"short TCP header":             {packet.V4, edit(longFrame(syn4, 70000, 1440, false), func(f *packet.Frame) { f.Data[32] = 0x40 }), drop.TCPHeader},
+		"wrong IPv4 checksum":          {packet.V4, edit(longFrame(syn4, 70000, 1440, false), func(f *packet.Frame) { f.Data[10]++ }), drop.HeaderChecksum4},
+		"short IPv4 header":            {packet.V4, edit(longFrame(syn4, 70000, 1440, false), func(f *packet.Frame) { f.Data[0] = 0x44 }), drop.Header4},
+		"to the host, IPv6":            {packet.V6, edit(longFrame(syn6, 70000, 1440, true), func(f *packet.Frame) { f.Data[24] = 0x30 }), drop.NotPool6},
+		"to the host, IPv4":            {packet.V4, edit(longFrame(syn4, 70000, 1440, false), func(f *packet.Frame) { f.Data[16] = 10 }), drop.NotPool4},
 	} {
 		before := s.Counters.Drops(c.want)
 		nothing(t, s.sendFrames(c.side, c.f))

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"nat64d/drop"
-	"nat64d/gateway"
 	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/session"
@@ -83,7 +82,7 @@ func clientsGetPortsInBlocks(t *testing.T) {
 	}
 	s.advance(121 * time.Second)
 	s.eventually(t, func() bool { _, ended := book.of(first); return ended == 4 })
-	only(t, s.send(gateway.V6, ip6(third, serverAs6, packet.NumUDP, udp(2000, 53, 4))), gateway.V4)
+	only(t, s.send(packet.V6, ip6(third, serverAs6, packet.NumUDP, udp(2000, 53, 4))), packet.V4)
 }
 
 func covered(blocks []pool4.Block, port uint16) bool {

@@ -34,13 +34,13 @@ func moreSpecificRoutes(t *testing.T) {
 	}
 	for _, to := range []string{"2001:db8:64::198.51.100.20", "2001:db8:64::198.51.100.255", "2001:db8:9064::1:c633:6414"} {
 		before := s.Counters.Drops(drop.Bypassed)
-		nothing(t, s.send(gateway.V6, datagram(to), hops(datagram(to), 1)))
+		nothing(t, s.send(packet.V6, datagram(to), hops(datagram(to), 1)))
 		if n := s.Counters.Drops(drop.Bypassed) - before; n != 2 {
 			t.Errorf("%s: %d packets were counted as bypassed, want two", to, n)
 		}
 	}
 	for _, to := range []string{"2001:db8:64::198.51.101.20", "2001:db8:9064::198.51.100.20", "2001:db8:90c6:3364:14::"} {
-		only(t, s.send(gateway.V6, datagram(to)), gateway.V4)
+		only(t, s.send(packet.V6, datagram(to)), packet.V4)
 	}
 }
 
@@ -70,18 +70,18 @@ func deniedPorts(t *testing.T) {
 		{away, packet.NumTCP, 24, false}, {away, packet.NumTCP, 26, false},
 		{here, packet.NumUDP, 65534, false}, {here, packet.NumUDP, 65535, true}, {away, packet.NumUDP, 65535, false},
 	} {
-		got := s.send(gateway.V6, ip6(clientAddr, behind64(c.host), c.number, transport(c.number, packet.FlagSYN, 40000, c.port, 0, 0)))
-		back := s.send(gateway.V4, ip4(c.host, poolAddr, c.number, transport(c.number, packet.FlagSYN, c.port, 5000, 0, 0)))
+		got := s.send(packet.V6, ip6(clientAddr, behind64(c.host), c.number, transport(c.number, packet.FlagSYN, 40000, c.port, 0, 0)))
+		back := s.send(packet.V4, ip4(c.host, poolAddr, c.number, transport(c.number, packet.FlagSYN, c.port, 5000, 0, 0)))
 		if c.refused {
 			icmp6(t, got, 1, 1)
 			icmp4(t, back, 3, 13)
 			continue
 		}
-		only(t, got, gateway.V4)
-		only(t, back, gateway.V6)
+		only(t, got, packet.V4)
+		only(t, back, packet.V6)
 	}
-	icmp6(t, s.send(gateway.V6, ip6(clientAddr, behind64(here), packet.NumICMPv6, echo(packet.EchoRequest6, 7))), 1, 1)
-	only(t, s.send(gateway.V6, ip6(clientAddr, behind64(away), packet.NumICMPv6, echo(packet.EchoRequest6, 7))), gateway.V4)
+	icmp6(t, s.send(packet.V6, ip6(clientAddr, behind64(here), packet.NumICMPv6, echo(packet.EchoRequest6, 7))), 1, 1)
+	only(t, s.send(packet.V6, ip6(clientAddr, behind64(away), packet.NumICMPv6, echo(packet.EchoRequest6, 7))), packet.V4)
 }
 
 // subnetBroadcasts drops packets from the broadcast address of a subnet, but translates ICMP errors among them.
@@ -90,13 +90,13 @@ func subnetBroadcasts(t *testing.T) {
 	o := ordinary()
 	o.conf = func(c *gateway.Config) { c.Broadcasts = []packet.Addr4{all.As4()} }
 	s := bound(t, o)
-	nothing(t, s.send(gateway.V4, ip4(all, poolAddr, packet.NumUDP, udp(443, 5000, 4))))
+	nothing(t, s.send(packet.V4, ip4(all, poolAddr, packet.NumUDP, udp(443, 5000, 4))))
 	s.counted(t, drop.Source4, 0)
-	nothing(t, s.send(gateway.V4, hops(ip4(all, poolAddr, packet.NumUDP, udp(443, 5000, 4)), 1)))
-	only(t, s.send(gateway.V4, ip4(netip.MustParseAddr("198.51.100.254"), poolAddr, packet.NumUDP, udp(443, 5000, 4))), gateway.V6)
-	only(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)), gateway.V4)
+	nothing(t, s.send(packet.V4, hops(ip4(all, poolAddr, packet.NumUDP, udp(443, 5000, 4)), 1)))
+	only(t, s.send(packet.V4, ip4(netip.MustParseAddr("198.51.100.254"), poolAddr, packet.NumUDP, udp(443, 5000, 4))), packet.V6)
+	only(t, s.send(packet.V6, from6(packet.NumUDP, 0, 4)), packet.V4)
 	quote := ip4(poolAddr, serverAddr, packet.NumUDP, udp(5000, 443, 4))
-	passing := only(t, s.send(gateway.V4, ip4(all, poolAddr, packet.NumICMP, complaint(3, 1, 0, quote))), gateway.V6)
+	passing := only(t, s.send(packet.V4, ip4(all, poolAddr, packet.NumICMP, complaint(3, 1, 0, quote))), packet.V6)
 	if src := netip.AddrFrom16(*packet.IPv6(passing).Src()); src != behind64(all) {
 		t.Errorf("the error comes from %v, want %v", src, behind64(all))
 	}
@@ -112,7 +112,7 @@ func reporterInWellKnownPrefix(t *testing.T, from netip.Addr) {
 	o.conf = func(c *gateway.Config) { c.Broadcasts = []packet.Addr4{from.As4()} }
 	s := bound(t, o)
 	quote := ip4(poolAddr, serverAddr, packet.NumUDP, udp(5000, 443, 4))
-	got := only(t, s.send(gateway.V4, ip4(from, poolAddr, packet.NumICMP, complaint(3, 1, 0, quote))), gateway.V6)
+	got := only(t, s.send(packet.V4, ip4(from, poolAddr, packet.NumICMP, complaint(3, 1, 0, quote))), packet.V6)
 	if src := netip.AddrFrom16(*packet.IPv6(got).Src()); src != netip.MustParseAddr("64:ff9b::198.51.100.20") {
 		t.Errorf("the error comes from %v, want 64:ff9b::198.51.100.20", src)
 	}

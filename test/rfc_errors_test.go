@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"nat64d/drop"
-	"nat64d/gateway"
 	"nat64d/packet"
 )
 
@@ -49,8 +48,8 @@ func TestOwnErrors(t *testing.T) {
 func hopLimitUsedUp(t *testing.T) {
 	s := bound(t, ordinary())
 	for _, n := range []byte{0, 1} {
-		icmp6(t, s.send(gateway.V6, hops(from6(packet.NumUDP, 0, 4), n)), 3, 0)
-		icmp4(t, s.send(gateway.V4, hops(from4(packet.NumUDP, 0, 4, 5000, true), n)), 11, 0)
+		icmp6(t, s.send(packet.V6, hops(from6(packet.NumUDP, 0, 4), n)), 3, 0)
+		icmp4(t, s.send(packet.V4, hops(from4(packet.NumUDP, 0, 4, 5000, true), n)), 11, 0)
 	}
 }
 
@@ -59,44 +58,44 @@ func sourceRoutes(t *testing.T) {
 	b := from4(packet.NumUDP, 0, 4, 5000, true)
 	for _, kind := range []byte{131, 137} {
 		for _, options := range [][]byte{{kind, 7, 4, 192, 0, 2, 1, 0}, {1, kind, 7, 4, 192, 0, 2, 1}, {7, 4, 4, 0, kind, 3, 1, 0}} {
-			icmp4(t, s.send(gateway.V4, withOptions(b, options)), 3, 5)
+			icmp4(t, s.send(packet.V4, withOptions(b, options)), 3, 5)
 		}
-		only(t, s.send(gateway.V4, withOptions(b, []byte{kind, 7, 8, 192, 0, 2, 1, 0})), gateway.V6) // source route followed to its end
+		only(t, s.send(packet.V4, withOptions(b, []byte{kind, 7, 8, 192, 0, 2, 1, 0})), packet.V6) // source route followed to its end
 	}
 }
 
 func icmpIsAnsweredIfEcho(t *testing.T) {
 	s := bound(t, ordinary())
-	icmp6(t, s.send(gateway.V6, hops(of6(packet.NumICMPv6, echo(packet.EchoRequest6, 40000)), 1)), 3, 0)
-	icmp6(t, s.send(gateway.V6, hops(of6(packet.NumICMPv6, echo(packet.EchoReply6, 40000)), 1)), 3, 0)
+	icmp6(t, s.send(packet.V6, hops(of6(packet.NumICMPv6, echo(packet.EchoRequest6, 40000)), 1)), 3, 0)
+	icmp6(t, s.send(packet.V6, hops(of6(packet.NumICMPv6, echo(packet.EchoReply6, 40000)), 1)), 3, 0)
 	for _, kind := range []byte{1, 2, 3, 4, 100, 127, 133, 134, 135, 136, 137} {
-		nothing(t, s.send(gateway.V6, hops(of6(packet.NumICMPv6, complaint(kind, 0, 0, received()[1])), 1)))
+		nothing(t, s.send(packet.V6, hops(of6(packet.NumICMPv6, complaint(kind, 0, 0, received()[1])), 1)))
 	}
 }
 
 func neverAnswered(t *testing.T) {
 	s := bound(t, ordinary())
 	for _, a := range []string{"::", "::1", "ff02::1", "fe80::1"} {
-		nothing(t, s.send(gateway.V6, hops(ip6(netip.MustParseAddr(a), serverAs6, packet.NumUDP, udp(40000, 443, 4)), 1)))
+		nothing(t, s.send(packet.V6, hops(ip6(netip.MustParseAddr(a), serverAs6, packet.NumUDP, udp(40000, 443, 4)), 1)))
 	}
 	for _, a := range []string{"0.0.0.0", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"} {
-		nothing(t, s.send(gateway.V4, hops(ip4(netip.MustParseAddr(a), poolAddr, packet.NumUDP, udp(443, 5000, 4)), 1)))
+		nothing(t, s.send(packet.V4, hops(ip4(netip.MustParseAddr(a), poolAddr, packet.NumUDP, udp(443, 5000, 4)), 1)))
 	}
 	for _, kind := range []byte{3, 11, 12, 5} { // errors, and a redirect
-		nothing(t, s.send(gateway.V4, hops(of4(packet.NumICMP, complaint(kind, 0, 0, sentOn(map[packet.Proto]uint16{packet.UDP: 5000})[1])), 1)))
+		nothing(t, s.send(packet.V4, hops(of4(packet.NumICMP, complaint(kind, 0, 0, sentOn(map[packet.Proto]uint16{packet.UDP: 5000})[1])), 1)))
 	}
 	whole := hops(from4(packet.NumUDP, 0, 100, 5000, false), 1)
-	nothing(t, s.send(gateway.V4, fragment4(whole, 7, 64, 108)))
-	nothing(t, s.send(gateway.V4, raw(whole, func(b []byte) { b[10]++ })))
+	nothing(t, s.send(packet.V4, fragment4(whole, 7, 64, 108)))
+	nothing(t, s.send(packet.V4, raw(whole, func(b []byte) { b[10]++ })))
 }
 
 func headersOfErrors(t *testing.T) {
 	s := bound(t, ordinary())
-	four := packet.IPv4(only(t, s.send(gateway.V4, hops(from4(packet.NumUDP, 0, 4, 5000, true), 1)), gateway.V4))
+	four := packet.IPv4(only(t, s.send(packet.V4, hops(from4(packet.NumUDP, 0, 4, 5000, true), 1)), packet.V4))
 	if four.TOS() != 0xc0 || four.DF() || four.TTL() != 64 {
 		t.Errorf("the ICMP error has TOS %#x, DF %v and TTL %d, want 0xc0, false and 64", four.TOS(), four.DF(), four.TTL())
 	}
-	six := packet.IPv6(only(t, s.send(gateway.V6, hops(from6(packet.NumUDP, 0, 4), 1)), gateway.V6))
+	six := packet.IPv6(only(t, s.send(packet.V6, hops(from6(packet.NumUDP, 0, 4), 1)), packet.V6))
 	if six.HopLimit() != 64 {
 		t.Errorf("the ICMPv6 error has hop limit %d, want 64", six.HopLimit())
 	}
@@ -155,7 +154,7 @@ func neighbours(t *testing.T, mtu6 uint32) *setting {
 func hairpinTooBig(t *testing.T) {
 	s := neighbours(t, 1400)
 	big := ip6(clientAddr, behind64(poolAddr), packet.NumUDP, udp(40000, 6000, 1400))
-	if mtu := icmp6(t, s.send(gateway.V6, big), 2, 0); mtu != 1400 {
+	if mtu := icmp6(t, s.send(packet.V6, big), 2, 0); mtu != 1400 {
 		t.Errorf("Packet Too Big reports %d, want 1400", mtu)
 	}
 }
@@ -163,12 +162,12 @@ func hairpinTooBig(t *testing.T) {
 func hairpinHopLimit(t *testing.T) {
 	s := neighbours(t, 1500)
 	for _, n := range []byte{2, 64, 255} {
-		got := only(t, s.send(gateway.V6, hops(ip6(clientAddr, behind64(poolAddr), packet.NumUDP, udp(40000, 6000, 4)), n)), gateway.V6)
+		got := only(t, s.send(packet.V6, hops(ip6(clientAddr, behind64(poolAddr), packet.NumUDP, udp(40000, 6000, 4)), n)), packet.V6)
 		if h := packet.IPv6(got); h.NextHeader() != packet.NumUDP || h.HopLimit() != n-1 {
 			t.Errorf("with hop limit %d %x came out, want the packet with one less", n, got)
 		}
 	}
-	icmp6(t, s.send(gateway.V6, hops(ip6(clientAddr, behind64(poolAddr), packet.NumUDP, udp(40000, 6000, 4)), 1)), 3, 0)
+	icmp6(t, s.send(packet.V6, hops(ip6(clientAddr, behind64(poolAddr), packet.NumUDP, udp(40000, 6000, 4)), 1)), 3, 0)
 }
 
 func TestErrorsAreTrimmed(t *testing.T) {
@@ -182,7 +181,7 @@ func TestErrorsAreTrimmed(t *testing.T) {
 func errorOf1280(t *testing.T) {
 	s := newSetting(t, ordinary())
 	in := hops(from6(packet.NumUDP, 0, 1452), 1)
-	got := only(t, s.send(gateway.V6, in), gateway.V6)
+	got := only(t, s.send(packet.V6, in), packet.V6)
 	if len(got) != 1280 || !bytes.Equal(got[48:], in[:1232]) {
 		t.Errorf("the error is %d bytes, want 1280 that quote the packet", len(got))
 	}
@@ -191,7 +190,7 @@ func errorOf1280(t *testing.T) {
 func errorOf576(t *testing.T) {
 	s := bound(t, ordinary())
 	in := hops(from4(packet.NumUDP, 0, 1472, 5000, true), 1)
-	got := only(t, s.send(gateway.V4, in), gateway.V4)
+	got := only(t, s.send(packet.V4, in), packet.V4)
 	if len(got) != 576 || !bytes.Equal(got[28:], in[:548]) {
 		t.Errorf("the error is %d bytes, want 576 that quote the packet", len(got))
 	}
@@ -201,7 +200,7 @@ func translatedErrorOf576(t *testing.T) {
 	s := bound(t, ordinary())
 	quote := ip6(serverAs6, clientAddr, packet.NumUDP, udp(443, 40000, 1452))
 	in := ip6(clientAddr, serverAs6, packet.NumICMPv6, complaint(2, 0, 1400, quote[:1232]))
-	if got := only(t, s.send(gateway.V6, in), gateway.V4); len(got) != 576 || string(seal(bytes.Clone(got))) != string(got) {
+	if got := only(t, s.send(packet.V6, in), packet.V4); len(got) != 576 || string(seal(bytes.Clone(got))) != string(got) {
 		t.Errorf("the error is %d bytes, want 576 with checksums that are right", len(got))
 	}
 }
@@ -220,7 +219,7 @@ func extended4(t *testing.T, words uint8, n int, extension []byte) []byte {
 	s := bound(t, ordinary())
 	quote := ip4(poolAddr, serverAddr, packet.NumUDP, udp(5000, 443, n-packet.IPv4Len-packet.UDPLen))
 	in := ip4(routerOn4, poolAddr, packet.NumICMP, complaint(3, 1, uint32(words)<<16, append(quote, extension...)))
-	return only(t, s.send(gateway.V4, in), gateway.V6)
+	return only(t, s.send(packet.V4, in), packet.V6)
 }
 
 func TestExtensions(t *testing.T) {
@@ -266,18 +265,18 @@ func TestQuotedPackets(t *testing.T) {
 func quotedFragment(t *testing.T) {
 	s := bound(t, ordinary())
 	four := fragment4(ip4(poolAddr, serverAddr, packet.NumUDP, udp(5000, 443, 100)), 7, 64, 108)
-	nothing(t, s.send(gateway.V4, ip4(routerOn4, poolAddr, packet.NumICMP, complaint(11, 1, 0, four))))
+	nothing(t, s.send(packet.V4, ip4(routerOn4, poolAddr, packet.NumICMP, complaint(11, 1, 0, four))))
 	six := fragment6(ip6(serverAs6, clientAddr, packet.NumUDP, udp(443, 40000, 100)), 7, 64, 108)
-	nothing(t, s.send(gateway.V6, ip6(clientAddr, serverAs6, packet.NumICMPv6, complaint(3, 1, 0, six))))
+	nothing(t, s.send(packet.V6, ip6(clientAddr, serverAs6, packet.NumICMPv6, complaint(3, 1, 0, six))))
 }
 
 func errorForSomebodyElse(t *testing.T) {
 	o := poolOf("", pool[:2]...)
 	s := bound(t, o)
 	quote := ip4(poolAddr, serverAddr, packet.NumUDP, udp(5000, 443, 4))
-	nothing(t, s.send(gateway.V4, ip4(routerOn4, pool[1], packet.NumICMP, complaint(3, 1, 0, quote))))
+	nothing(t, s.send(packet.V4, ip4(routerOn4, pool[1], packet.NumICMP, complaint(3, 1, 0, quote))))
 	six := ip6(serverAs6, clientAddr, packet.NumUDP, udp(443, 40000, 4))
-	nothing(t, s.send(gateway.V6, ip6(clientAddr, behind64(secondServer), packet.NumICMPv6, complaint(1, 4, 0, six))))
+	nothing(t, s.send(packet.V6, ip6(clientAddr, behind64(secondServer), packet.NumICMPv6, complaint(1, 4, 0, six))))
 	if n := s.Counters.Drops(drop.ICMPErrorInner); n != 2 {
 		t.Errorf("%d drops were counted, want two", n)
 	}

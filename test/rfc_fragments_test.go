@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"nat64d/drop"
-	"nat64d/gateway"
 	"nat64d/packet"
 )
 
@@ -41,13 +40,13 @@ func errorInPieces(t *testing.T) {
 	s := bound(t, ordinary())
 	four := of4(packet.NumICMP, complaint(3, 3, 0, ip4(poolAddr, serverAddr, packet.NumUDP, udp(5000, 443, 400))))
 	six := of6(packet.NumICMPv6, complaint(1, 4, 0, ip6(serverAs6, clientAddr, packet.NumUDP, udp(443, 40000, 400))))
-	whole4 := only(t, s.send(gateway.V4, four), gateway.V6)
-	pieces4 := only(t, s.send(gateway.V4, fragment4(four, 7, 256, len(four)-packet.IPv4Len), fragment4(four, 7, 0, 256)), gateway.V6)
+	whole4 := only(t, s.send(packet.V4, four), packet.V6)
+	pieces4 := only(t, s.send(packet.V4, fragment4(four, 7, 256, len(four)-packet.IPv4Len), fragment4(four, 7, 0, 256)), packet.V6)
 	if !bytes.Equal(pieces4, whole4) {
 		t.Errorf("got %x, want %x as of an ICMP error that came whole", pieces4, whole4)
 	}
-	whole6 := only(t, s.send(gateway.V6, six), gateway.V4)
-	pieces6 := only(t, s.send(gateway.V6, fragment6(six, 7, 256, len(six)-packet.IPv6Len), fragment6(six, 7, 0, 256)), gateway.V4)
+	whole6 := only(t, s.send(packet.V6, six), packet.V4)
+	pieces6 := only(t, s.send(packet.V6, fragment6(six, 7, 256, len(six)-packet.IPv6Len), fragment6(six, 7, 0, 256)), packet.V4)
 	if !bytes.Equal(pieces6[packet.IPv4Len:], whole6[packet.IPv4Len:]) {
 		t.Errorf("got %x, want %x as of an ICMPv6 error that came whole", pieces6, whole6)
 	}
@@ -57,38 +56,38 @@ func fragmentWithoutHopsLeft(t *testing.T) {
 	s := bound(t, ordinary())
 	b := hops(from4(packet.NumUDP, 0, 1000, 5000, false), 1)
 	first, rest := fragment4(b, 7, 0, 512), fragment4(b, 7, 512, 1008)
-	nothing(t, s.send(gateway.V4, rest))
-	got := s.send(gateway.V4, first)
+	nothing(t, s.send(packet.V4, rest))
+	got := s.send(packet.V4, first)
 	icmp4(t, got, 11, 0)
 	if quote := got[0].ip[28:]; !bytes.Equal(quote, first) {
 		t.Errorf("the error quotes %x, want the fragment %x", quote, first)
 	}
-	nothing(t, s.send(gateway.V4, rest))
+	nothing(t, s.send(packet.V4, rest))
 }
 
 func floodOfFragments(t *testing.T) {
 	s := newSetting(t, ordinary())
-	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
+	port := sport(t, s.send(packet.V6, from6(packet.NumUDP, 0, 4)))
 	alone := datagram6(secondClient)
 	for id := range uint32(10000) { // one client, datagrams that are never complete
-		nothing(t, s.send(gateway.V6, fragment6(alone, id, 0, 512)))
+		nothing(t, s.send(packet.V6, fragment6(alone, id, 0, 512)))
 	}
 	if n := s.Counters.Drops(drop.FragmentSource); n < 9000 {
 		t.Errorf("%d fragments of the client were refused, want all beyond its share", n)
 	}
-	if got := s.send(gateway.V6, pieces6(clientAddr, 1)...); len(got) != 2 {
+	if got := s.send(packet.V6, pieces6(clientAddr, 1)...); len(got) != 2 {
 		t.Errorf("%d pieces of another client's datagram came out, want two", len(got))
 	}
 	for range 100 {
-		only(t, s.send(gateway.V6, ip6(secondClient, serverAs6, packet.NumUDP, udp(1234, 443, 4))), gateway.V4)
-		only(t, s.send(gateway.V4, from4(packet.NumUDP, 0, 4, port, false)), gateway.V6)
+		only(t, s.send(packet.V6, ip6(secondClient, serverAs6, packet.NumUDP, udp(1234, 443, 4))), packet.V4)
+		only(t, s.send(packet.V4, from4(packet.NumUDP, 0, 4, port, false)), packet.V6)
 	}
 }
 
 func fragmentThatMayNotBeCut(t *testing.T) {
 	s := bound(t, ordinary())
 	b := edited(of4(packet.NumUDP, udp(443, 5000, 2000)), func(b []byte) { b[6] |= 0x40 })
-	got := s.send(gateway.V4, fragment4(b, 7, 0, 1480), fragment4(b, 7, 1480, 2008))
+	got := s.send(packet.V4, fragment4(b, 7, 0, 1480), fragment4(b, 7, 1480, 2008))
 	if mtu := icmp4(t, got, 3, 4); mtu != 1472 {
 		t.Errorf("Fragmentation Needed says %d, want 1500 - 28", mtu)
 	}
@@ -98,9 +97,9 @@ func interleavedDatagrams(t *testing.T) {
 	s := newSetting(t, ordinary())
 	one, two := pieces6(clientAddr, 1), pieces6(clientAddr, 2)
 	other := pieces6(secondClient, 1)
-	nothing(t, s.send(gateway.V6, one[0], two[0], other[0]))
+	nothing(t, s.send(packet.V6, one[0], two[0], other[0]))
 	for i, rest := range [][]byte{two[1], other[1], one[1]} {
-		if got := s.send(gateway.V6, rest); len(got) != 2 {
+		if got := s.send(packet.V6, rest); len(got) != 2 {
 			t.Errorf("datagram %d: %d pieces came out, want two", i, len(got))
 		}
 	}
@@ -109,11 +108,11 @@ func interleavedDatagrams(t *testing.T) {
 func fragmentBeyondTheEnd(t *testing.T) {
 	s := newSetting(t, ordinary())
 	last := raw(pieces6(clientAddr, 1)[1], func(b []byte) { binary.BigEndian.PutUint16(b[42:], 0xfff8) })
-	if pointer := icmp6(t, s.send(gateway.V6, last), 4, 0); pointer != 42 {
+	if pointer := icmp6(t, s.send(packet.V6, last), 4, 0); pointer != 42 {
 		t.Errorf("the pointer is %d, want 42, the Fragment Offset field", pointer)
 	}
 	behind := extended(last, packet.NumHopByHop, 0, 0, 1, 4, 0, 0, 0, 0)
-	if pointer := icmp6(t, s.send(gateway.V6, behind), 4, 0); pointer != 50 {
+	if pointer := icmp6(t, s.send(packet.V6, behind), 4, 0); pointer != 50 {
 		t.Errorf("behind a Hop-by-Hop header the pointer is %d, want 50", pointer)
 	}
 }
@@ -121,7 +120,7 @@ func fragmentBeyondTheEnd(t *testing.T) {
 func firstFragmentWithoutHeader(t *testing.T) {
 	s := newSetting(t, ordinary())
 	syn := ip6(clientAddr, serverAs6, packet.NumTCP, tcp(40000, 443, packet.FlagSYN))
-	if pointer := icmp6(t, s.send(gateway.V6, fragment6(syn, 1, 0, 16)), 4, 3); pointer != 0 {
+	if pointer := icmp6(t, s.send(packet.V6, fragment6(syn, 1, 0, 16)), 4, 3); pointer != 0 {
 		t.Errorf("the pointer is %d, want 0", pointer)
 	}
 }
@@ -129,12 +128,12 @@ func firstFragmentWithoutHeader(t *testing.T) {
 func fragmentTooLate(t *testing.T) {
 	s := newSetting(t, ordinary())
 	p := pieces6(clientAddr, 1)
-	nothing(t, s.send(gateway.V6, p[0]))
+	nothing(t, s.send(packet.V6, p[0]))
 	s.advance(3 * time.Second)
-	nothing(t, s.send(gateway.V6, p[1]))
+	nothing(t, s.send(packet.V6, p[1]))
 	s.counted(t, drop.FragmentTimeout, 0)
 	s.advance(3 * time.Second)
-	if got := s.send(gateway.V6, p...); len(got) != 2 {
+	if got := s.send(packet.V6, p...); len(got) != 2 {
 		t.Errorf("%d pieces came out of both at once, want two", len(got))
 	}
 }
@@ -142,10 +141,10 @@ func fragmentTooLate(t *testing.T) {
 func atomicFragmentInBetween(t *testing.T) {
 	s := newSetting(t, ordinary())
 	p := pieces6(clientAddr, 1)
-	nothing(t, s.send(gateway.V6, p[0]))
+	nothing(t, s.send(packet.V6, p[0]))
 	small := ip6(clientAddr, serverAs6, packet.NumUDP, udp(40000, 443, 4))
-	only(t, s.send(gateway.V6, fragment6(small, 1, 0, 12)), gateway.V4)
-	if got := s.send(gateway.V6, p[1]); len(got) != 2 {
+	only(t, s.send(packet.V6, fragment6(small, 1, 0, 12)), packet.V4)
+	if got := s.send(packet.V6, p[1]); len(got) != 2 {
 		t.Errorf("%d pieces came out behind the atomic fragment, want two", len(got))
 	}
 }
@@ -153,7 +152,7 @@ func atomicFragmentInBetween(t *testing.T) {
 func datagramSentAgain(t *testing.T) {
 	s := newSetting(t, ordinary())
 	for range 2 { // the second is a retransmission with the same Identification
-		if got := s.send(gateway.V6, pieces6(clientAddr, 1)...); len(got) != 2 {
+		if got := s.send(packet.V6, pieces6(clientAddr, 1)...); len(got) != 2 {
 			t.Errorf("%d pieces came out, want two", len(got))
 		}
 	}
@@ -174,7 +173,7 @@ func identificationsDiffer(t *testing.T) {
 		batch[i] = b
 	}
 	for range 1 << 15 / len(batch) {
-		for _, g := range s.send(gateway.V6, batch...) {
+		for _, g := range s.send(packet.V6, batch...) {
 			h := packet.IPv4(g.ip)
 			if h.DF() || seen[h.ID()] {
 				t.Fatalf("packet %d has DF %v and the Identification %d, which was used before: %v", len(seen), h.DF(), h.ID(), seen[h.ID()])

@@ -51,25 +51,25 @@ func TestAddressDependentFilter(t *testing.T) {
 
 func strangersUDP(t *testing.T) {
 	s := newSetting(t, dependent())
-	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
-	only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(7, port, 4))), gateway.V6) // from any port of it
+	port := sport(t, s.send(packet.V6, from6(packet.NumUDP, 0, 4)))
+	only(t, s.send(packet.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(7, port, 4))), packet.V6) // from any port of it
 	s.advance(100 * time.Second)
-	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumUDP, udp(443, port, 4))))
+	nothing(t, s.send(packet.V4, ip4(secondServer, poolAddr, packet.NumUDP, udp(443, port, 4))))
 	s.counted(t, drop.FilteredAddress, 0)
 	for _, x := range s.sessions() {
 		if x.Remaining.Round(time.Second) != 200*time.Second { // U47-06b
 			t.Errorf("after the packet that was refused a session lives for %v, want 200 s", x.Remaining)
 		}
 	}
-	only(t, s.send(gateway.V6, ip6(clientAddr, behind64(secondServer), packet.NumUDP, udp(40000, 7, 4))), gateway.V4)
-	only(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumUDP, udp(443, port, 4))), gateway.V6)
+	only(t, s.send(packet.V6, ip6(clientAddr, behind64(secondServer), packet.NumUDP, udp(40000, 7, 4))), packet.V4)
+	only(t, s.send(packet.V4, ip4(secondServer, poolAddr, packet.NumUDP, udp(443, port, 4))), packet.V6)
 }
 
 func strangersEcho(t *testing.T) {
 	s := newSetting(t, dependent())
 	id := mapped(t, s, firsts(clientAddr, serverAs6)[2]).Port()
-	only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumICMP, echo(packet.EchoReply4, id))), gateway.V6)
-	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumICMP, echo(packet.EchoReply4, id))))
+	only(t, s.send(packet.V4, ip4(serverAddr, poolAddr, packet.NumICMP, echo(packet.EchoReply4, id))), packet.V6)
+	nothing(t, s.send(packet.V4, ip4(secondServer, poolAddr, packet.NumICMP, echo(packet.EchoReply4, id))))
 	s.counted(t, drop.FilteredAddress, 0)
 }
 
@@ -77,21 +77,21 @@ func strangersSYNIsStored(t *testing.T) {
 	s := newSetting(t, dependent())
 	port := connect(t, s)
 	syn := ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))
-	nothing(t, s.send(gateway.V4, syn))
+	nothing(t, s.send(packet.V4, syn))
 	s.counted(t, drop.StoredSYN, 0)
-	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagACK)))) // N64-3.5.2-08a
+	nothing(t, s.send(packet.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagACK)))) // N64-3.5.2-08a
 	if all := s.StoredSYNs(); len(all) != 1 || all[0].State != session.V4Init {
 		t.Errorf("stored SYNs: %+v, want one session in V4_INIT", all)
 	}
-	only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumTCP, tcp(7, port, packet.FlagSYN))), gateway.V6) // a known address
+	only(t, s.send(packet.V4, ip4(serverAddr, poolAddr, packet.NumTCP, tcp(7, port, packet.FlagSYN))), packet.V6) // a known address
 }
 
 func strangersSYNIsMet(t *testing.T) {
 	s := newSetting(t, dependent())
 	port := connect(t, s)
-	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))))
+	nothing(t, s.send(packet.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))))
 	s.advance(5 * time.Second)
-	only(t, s.send(gateway.V6, ip6(clientAddr, behind64(secondServer), packet.NumTCP, tcp(40000, 443, packet.FlagSYN))), gateway.V4)
+	only(t, s.send(packet.V6, ip6(clientAddr, behind64(secondServer), packet.NumTCP, tcp(40000, 443, packet.FlagSYN))), packet.V4)
 	if n := len(s.StoredSYNs()); n != 0 {
 		t.Errorf("%d SYNs are stored still", n)
 	}
@@ -113,8 +113,8 @@ func TestUnboundPorts(t *testing.T) {
 func nobodyOpensFromOutside(t *testing.T) {
 	s := newSetting(t, storingSYNs(with(func(c *session.Config) { c.AllowInboundTCP = false }), 16, 0, 0))
 	port := connect(t, s)
-	nothing(t, s.send(gateway.V4, of4(packet.NumTCP, tcp(443, 5000, packet.FlagSYN))))
-	nothing(t, s.send(gateway.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))))
+	nothing(t, s.send(packet.V4, of4(packet.NumTCP, tcp(443, 5000, packet.FlagSYN))))
+	nothing(t, s.send(packet.V4, ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, port, packet.FlagSYN))))
 	if n := len(s.StoredSYNs()); n != 0 {
 		t.Errorf("%d SYNs are stored although connections from IPv4 are disabled", n)
 	}
@@ -128,7 +128,7 @@ func storedSYNsAreBounded(t *testing.T) {
 		for host := range byte(8) {
 			for port := range uint16(8) {
 				a := netip.AddrFrom4([4]byte{198, 51, 100, host + dst.As4()[3]<<4})
-				nothing(t, s.send(gateway.V4, ip4(a, dst, packet.NumTCP, tcp(443, 5000+port, packet.FlagSYN))))
+				nothing(t, s.send(packet.V4, ip4(a, dst, packet.NumTCP, tcp(443, 5000+port, packet.FlagSYN))))
 			}
 		}
 	}
@@ -151,7 +151,7 @@ func storedSYNsAreBounded(t *testing.T) {
 	if n := s.Counters.Drops(drop.StoredSYNLimit); n != 3*64-16 {
 		t.Errorf("%d were refused, want all others", n)
 	}
-	sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0))) // clients are not affected
+	sport(t, s.send(packet.V6, from6(packet.NumTCP, packet.FlagSYN, 0))) // clients are not affected
 }
 
 func nothingIsBoundFromOutside(t *testing.T) {
@@ -161,7 +161,7 @@ func nothingIsBoundFromOutside(t *testing.T) {
 		of4(packet.NumUDP, udp(443, 5000, 4)),
 		of4(packet.NumICMP, echo(packet.EchoRequest4, 5000)), of4(packet.NumICMP, echo(packet.EchoReply4, 5000)),
 	} {
-		nothing(t, s.send(gateway.V4, b))
+		nothing(t, s.send(packet.V4, b))
 	}
 	if n := len(s.bindings()); n != 0 {
 		t.Errorf("%d bindings were made", n)
@@ -173,8 +173,8 @@ func nothingIsBoundFromOutside(t *testing.T) {
 func newFlows(t *testing.T, s *setting, client netip.Addr, from uint16, n int) (passed int) {
 	t.Helper()
 	for i := range n {
-		got := s.send(gateway.V6, ip6(client, serverAs6, packet.NumUDP, udp(from+uint16(i), 53, 4)))
-		if len(got) == 1 && got[0].side == gateway.V4 {
+		got := s.send(packet.V6, ip6(client, serverAs6, packet.NumUDP, udp(from+uint16(i), 53, 4)))
+		if len(got) == 1 && got[0].side == packet.V4 {
 			passed++
 			continue
 		}
@@ -252,8 +252,8 @@ func allPortsRestAfterTheStart(t *testing.T) {
 	s.Pool4.HoldDownAll()
 	all := firsts(clientAddr, serverAs6)
 	for i, p := range protos {
-		if got := s.send(gateway.V6, all[i]); p == packet.TCP {
-			only(t, got, gateway.V4)
+		if got := s.send(packet.V6, all[i]); p == packet.TCP {
+			only(t, got, packet.V4)
 		} else {
 			icmp6(t, got, 1, 3)
 		}
@@ -262,11 +262,11 @@ func allPortsRestAfterTheStart(t *testing.T) {
 		t.Errorf("%d refusals were counted, want 2", n)
 	}
 	s.bind(t, packet.UDP, netip.AddrPortFrom(secondClient, 53), netip.AddrPortFrom(poolAddr, 53))
-	only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, 53, 4))), gateway.V6)
+	only(t, s.send(packet.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, 53, 4))), packet.V6)
 	s.advance(2*time.Minute + time.Second)
 	s.eventually(t, func() bool { return !s.Pool4.HoldingDownAll() })
 	for _, b := range all {
-		only(t, s.send(gateway.V6, b), gateway.V4)
+		only(t, s.send(packet.V6, b), packet.V4)
 	}
 }
 
@@ -306,7 +306,7 @@ func TestBindingLog(t *testing.T) {
 				events <- e
 			}
 		})
-		port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
+		port := sport(t, s.send(packet.V6, from6(packet.NumUDP, 0, 4)))
 		s.advance(301 * time.Second)
 		s.eventually(t, func() bool { return s.Bindings.Len(packet.UDP) == 0 })
 		want := packet.Endpoint4{Addr: poolAddr.As4(), Port: port}

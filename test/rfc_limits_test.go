@@ -28,18 +28,18 @@ func sessionsPerBinding(t *testing.T) {
 	server := func(host byte) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, 100, host}) }
 	port := uint16(0)
 	for host := range byte(8) {
-		got := s.send(gateway.V6, ip6(clientAddr, behind64(server(host)), packet.NumUDP, udp(40000, 53, 4)))
+		got := s.send(packet.V6, ip6(clientAddr, behind64(server(host)), packet.NumUDP, udp(40000, 53, 4)))
 		if host < 5 {
 			port = sport(t, got)
 		} else {
 			icmp6(t, got, 1, 3)
 		}
 	}
-	nothing(t, s.send(gateway.V4, ip4(server(6), poolAddr, packet.NumUDP, udp(53, port, 4))))
+	nothing(t, s.send(packet.V4, ip4(server(6), poolAddr, packet.NumUDP, udp(53, port, 4))))
 	if n := s.Counters.Drops(drop.BindingSessions); n != 4 {
 		t.Errorf("%d refusals were counted, want 4", n)
 	}
-	only(t, s.send(gateway.V4, ip4(server(1), poolAddr, packet.NumUDP, udp(53, port, 4))), gateway.V6) // existing flows continue
+	only(t, s.send(packet.V4, ip4(server(1), poolAddr, packet.NumUDP, udp(53, port, 4))), packet.V6) // existing flows continue
 	if n := newFlows(t, s, clientAddr, 2000, 5); n != 5 {
 		t.Errorf("%d flows through other bindings of the client passed, want 5", n)
 	}
@@ -69,7 +69,7 @@ func limitsAreLogged(t *testing.T) {
 	tell(metrics.LimitReached, 1, "no free port is left in pool4: new flows are refused; add ports or addresses, or shorten timeouts\" count=2")
 	alone := datagram6(secondClient)
 	for id := range uint32(60) {
-		nothing(t, s.send(gateway.V6, fragment6(alone, id, 0, 512)))
+		nothing(t, s.send(packet.V6, fragment6(alone, id, 0, 512)))
 	}
 	tell(metrics.LimitNear, 2, `limit="fragment memory"`)
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"nat64d/drop"
-	"nat64d/gateway"
 	"nat64d/packet"
 )
 
@@ -19,7 +18,7 @@ type refusal struct {
 }
 
 // checkRefusals sends each packet and expects its error, its count, and no new state.
-func checkRefusals(t *testing.T, s *setting, side gateway.Side, rows []refusal) {
+func checkRefusals(t *testing.T, s *setting, side packet.Family, rows []refusal) {
 	t.Helper()
 	sessions := len(s.sessions())
 	for _, r := range rows {
@@ -33,7 +32,7 @@ func checkRefusals(t *testing.T, s *setting, side gateway.Side, rows []refusal) 
 		case len(got) != 1 || got[0].side != side:
 			t.Errorf("%s: %d packets came out, want one error", r.name, len(got))
 		default:
-			at := map[gateway.Side]int{gateway.V6: packet.IPv6Len, gateway.V4: packet.IPv4Len}[side]
+			at := map[packet.Family]int{packet.V6: packet.IPv6Len, packet.V4: packet.IPv4Len}[side]
 			if a := (drop.Answer{Type: got[0].ip[at], Code: got[0].ip[at+1]}); a != r.answer {
 				t.Errorf("%s: error %v, want %v", r.name, a, r.answer)
 			}
@@ -59,7 +58,7 @@ func orderFromIPv6(t *testing.T) {
 	s := newSetting(t, ordinary())
 	syn := tcp(40000, 443, packet.FlagSYN)
 	routed := []byte{0, 2, 0, 1, 23: 0}
-	checkRefusals(t, s, gateway.V6, []refusal{
+	checkRefusals(t, s, packet.V6, []refusal{
 		{"length before all", hops(ip6(clientAddr, serverAs6, packet.NumTCP, syn), 1)[:50], drop.Truncated, drop.Answer{}},
 		{"source in the prefix before hop limit", hops(ip6(behind64(secondServer), serverAs6, packet.NumTCP, syn), 1), drop.SourceInPool6, drop.Answer{}},
 		{"destination before hop limit", hops(ip6(clientAddr, secondClient, packet.NumTCP, syn), 1), drop.NotPool6, drop.Answer{}},
@@ -79,7 +78,7 @@ func orderFromIPv4(t *testing.T) {
 	s.bind(t, packet.TCP, netip.AddrPortFrom(clientAddr, 80), netip.AddrPortFrom(poolAddr, 8080))
 	syn := tcp(443, 8080, packet.FlagSYN)
 	lsrr := []byte{131, 7, 4, 192, 0, 2, 1, 0}
-	checkRefusals(t, s, gateway.V4, []refusal{
+	checkRefusals(t, s, packet.V4, []refusal{
 		{"header checksum before TTL", func() []byte {
 			b := hops(ip4(serverAddr, poolAddr, packet.NumTCP, syn), 1)
 			b[10] ^= 1
@@ -96,9 +95,9 @@ func orderFromIPv4(t *testing.T) {
 
 func flowsKeepTheirOrder(t *testing.T) {
 	s := newSetting(t, ordinary())
-	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
-	checkOrder(t, s, gateway.V6, from6(packet.NumUDP, 0, 4))
-	checkOrder(t, s, gateway.V4, from4(packet.NumUDP, 0, 4, port, false))
+	port := sport(t, s.send(packet.V6, from6(packet.NumUDP, 0, 4)))
+	checkOrder(t, s, packet.V6, from6(packet.NumUDP, 0, 4))
+	checkOrder(t, s, packet.V4, from4(packet.NumUDP, 0, 4, port, false))
 }
 
 // withOptions returns an IPv4 packet with options behind its header.
@@ -110,7 +109,7 @@ func withOptions(b, options []byte) []byte {
 }
 
 // checkOrder sends 6,400 packets whose last four bytes are a number and expects them in order.
-func checkOrder(t *testing.T, s *setting, side gateway.Side, b []byte) {
+func checkOrder(t *testing.T, s *setting, side packet.Family, b []byte) {
 	t.Helper()
 	want := uint32(0)
 	for n := uint32(0); n < 6400; {

@@ -8,7 +8,6 @@ import (
 
 	"nat64d/bib"
 	"nat64d/drop"
-	"nat64d/gateway"
 	"nat64d/packet"
 	"nat64d/session"
 	"nat64d/test/dissect"
@@ -197,7 +196,7 @@ func addrs(t testing.TB, b []byte) (src, dst netip.AddrPort) {
 }
 
 // only returns the single packet that was sent, which must have left on the given side.
-func only(t testing.TB, got []sent, side gateway.Side) []byte {
+func only(t testing.TB, got []sent, side packet.Family) []byte {
 	t.Helper()
 	if len(got) != 1 || got[0].side != side {
 		t.Fatalf("%d packets came out, want one on side %v: %+v", len(got), side, got)
@@ -216,7 +215,7 @@ func nothing(t testing.TB, got []sent) {
 // mapped sends one packet of a client and returns its mapped transport address or Identifier.
 func mapped(t testing.TB, s *setting, b []byte) netip.AddrPort {
 	t.Helper()
-	p := decoded(t, only(t, s.send(gateway.V6, b), gateway.V4))
+	p := decoded(t, only(t, s.send(packet.V6, b), packet.V4))
 	if p.ICMP4 != nil {
 		return netip.AddrPortFrom(p.Src.Addr(), p.ICMP4.Id)
 	}
@@ -226,8 +225,8 @@ func mapped(t testing.TB, s *setting, b []byte) netip.AddrPort {
 // connect opens a TCP connection from the client of from6 and returns its mapped port.
 func connect(t testing.TB, s *setting) uint16 {
 	t.Helper()
-	port := sport(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
-	only(t, s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true)), gateway.V6)
+	port := sport(t, s.send(packet.V6, from6(packet.NumTCP, packet.FlagSYN, 0)))
+	only(t, s.send(packet.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, port, true)), packet.V6)
 	return port
 }
 

@@ -45,34 +45,34 @@ func listed(t *testing.T, client, denied string) *setting {
 func listsApplyToTheQuotedFlow(t *testing.T) {
 	served := listed(t, clientAddr.String()+"/128", "192.0.0.0/9")
 	for _, a := range []string{"2001:db8:ffff::1", "fe80::1", "fd00::1"} {
-		only(t, served.send(gateway.V6, unreachable6(netip.MustParseAddr(a))), gateway.V4)
+		only(t, served.send(packet.V6, unreachable6(netip.MustParseAddr(a))), packet.V4)
 	}
 	for _, a := range []string{"192.0.2.254", "10.0.0.1", "169.254.0.1", "127.0.0.1", "240.0.0.1", "192.0.2.255"} {
-		only(t, served.send(gateway.V4, unreachable4(netip.MustParseAddr(a))), gateway.V6)
+		only(t, served.send(packet.V4, unreachable4(netip.MustParseAddr(a))), packet.V6)
 	}
-	refused := func(s *setting, want drop.Reason, side gateway.Side, b []byte) {
+	refused := func(s *setting, want drop.Reason, side packet.Family, b []byte) {
 		t.Helper()
 		before := s.Counters.Drops(want)
 		nothing(t, s.send(side, b))
 		s.counted(t, want, before)
 	}
 	for _, a := range []string{"::", "::1", "ff02::1"} {
-		refused(served, drop.Source6, gateway.V6, unreachable6(netip.MustParseAddr(a)))
+		refused(served, drop.Source6, packet.V6, unreachable6(netip.MustParseAddr(a)))
 	}
 	for _, a := range []string{"0.0.0.0", "224.0.0.1", "255.255.255.255"} {
-		refused(served, drop.Source4, gateway.V4, unreachable4(netip.MustParseAddr(a)))
+		refused(served, drop.Source4, packet.V4, unreachable4(netip.MustParseAddr(a)))
 	}
-	refused(served, drop.SourceInPool6, gateway.V6, unreachable6(behind64(secondServer)))
+	refused(served, drop.SourceInPool6, packet.V6, unreachable6(behind64(secondServer)))
 
 	stranger := listed(t, "2001:db8:ffff::/48", "192.0.0.0/9")
-	refused(stranger, drop.Client6, gateway.V6, unreachable6(netip.MustParseAddr("2001:db8:ffff::1")))
-	refused(stranger, drop.Client6, gateway.V4, unreachable4(routerOn4))
+	refused(stranger, drop.Client6, packet.V6, unreachable6(netip.MustParseAddr("2001:db8:ffff::1")))
+	refused(stranger, drop.Client6, packet.V4, unreachable4(routerOn4))
 	denied := listed(t, clientAddr.String()+"/128", serverAddr.String()+"/32")
-	refused(denied, drop.Denied4, gateway.V6, unreachable6(clientAddr))
-	refused(denied, drop.Denied4, gateway.V4, unreachable4(routerOn4))
+	refused(denied, drop.Denied4, packet.V6, unreachable6(clientAddr))
+	refused(denied, drop.Denied4, packet.V4, unreachable4(routerOn4))
 	served.Pause()
-	refused(served, drop.Paused, gateway.V6, unreachable6(netip.MustParseAddr("2001:db8:ffff::1")))
-	refused(served, drop.Paused, gateway.V4, unreachable4(netip.MustParseAddr("192.0.2.254")))
+	refused(served, drop.Paused, packet.V6, unreachable6(netip.MustParseAddr("2001:db8:ffff::1")))
+	refused(served, drop.Paused, packet.V4, unreachable4(netip.MustParseAddr("192.0.2.254")))
 }
 
 // A fragmented error is checked after reassembly, like any other error.
@@ -80,10 +80,10 @@ func TestFragmentedErrorsAreCheckedByQuote(t *testing.T) {
 	t.Parallel()
 	s := listed(t, clientAddr.String()+"/128", "192.0.0.0/9")
 	six, four := unreachable6(netip.MustParseAddr("fe80::1")), unreachable4(routerOn4)
-	nothing(t, s.send(gateway.V6, fragment6(six, 7, 32, len(six)-packet.IPv6Len)))
-	only(t, s.send(gateway.V6, fragment6(six, 7, 0, 32)), gateway.V4)
-	nothing(t, s.send(gateway.V4, fragment4(four, 7, 16, len(four)-packet.IPv4Len)))
-	only(t, s.send(gateway.V4, fragment4(four, 7, 0, 16)), gateway.V6)
+	nothing(t, s.send(packet.V6, fragment6(six, 7, 32, len(six)-packet.IPv6Len)))
+	only(t, s.send(packet.V6, fragment6(six, 7, 0, 32)), packet.V4)
+	nothing(t, s.send(packet.V4, fragment4(four, 7, 16, len(four)-packet.IPv4Len)))
+	only(t, s.send(packet.V4, fragment4(four, 7, 0, 16)), packet.V6)
 }
 
 // reporterThatCannotBeMapped expects the destination of the quoted packet as the source of the translated error.
@@ -102,13 +102,13 @@ func reporterThatCannotBeMapped(t *testing.T) {
 		"127.0.0.1":      "64:ff9b::192.31.196.1",
 	} {
 		in := ip4(netip.MustParseAddr(a), poolAddr, packet.NumICMP, complaint(11, 0, 0, about))
-		got := packet.IPv6(only(t, s.send(gateway.V4, in), gateway.V6))
+		got := packet.IPv6(only(t, s.send(packet.V4, in), packet.V6))
 		if src := netip.AddrFrom16(*got.Src()); src != netip.MustParseAddr(want) {
 			t.Errorf("the error of %s comes from %v, want %s", a, src, want)
 		}
 	}
 	private := bound(t, ordinary()) // link-local addresses are not represented in any prefix
-	got := packet.IPv6(only(t, private.send(gateway.V4, unreachable4(netip.MustParseAddr("169.254.0.1"))), gateway.V6))
+	got := packet.IPv6(only(t, private.send(packet.V4, unreachable4(netip.MustParseAddr("169.254.0.1"))), packet.V6))
 	if src := netip.AddrFrom16(*got.Src()); src != serverAs6 {
 		t.Errorf("the error of a link-local router comes from %v, want %v", src, serverAs6)
 	}
@@ -124,7 +124,7 @@ func quotesAsRoutersSendThem(t *testing.T) {
 			for _, kind := range [][3]uint8{{3, 4, 1}, {11, 0, 0}, {12, 0, 0}} {
 				quote := raw(q, change)
 				in := ip4(routerOn4, poolAddr, packet.NumICMP, complaint(kind[0], kind[1], uint32(kind[2])*1300, quote))
-				got := only(t, s.send(gateway.V4, in), gateway.V6)
+				got := only(t, s.send(packet.V4, in), packet.V6)
 				if got[40+8] != 0x60 {
 					t.Errorf("%s checksum, protocol %d: no IPv6 packet is quoted: %x", name, q[9], got)
 				}
@@ -161,13 +161,13 @@ func TestErrorsAreNeverAnswered(t *testing.T) {
 		for kind := range uint8(128) {
 			for _, dst := range []netip.Addr{serverAs6, behind64(netip.MustParseAddr("127.0.0.1")), behind64(poolAddr)} {
 				in := behind(ip6(clientAddr, dst, packet.NumICMPv6, complaint(kind, 0, 1300, quote)))
-				if got := s.send(gateway.V6, in); len(got) != 0 {
+				if got := s.send(packet.V6, in); len(got) != 0 {
 					t.Fatalf("error %d behind %s to %v was answered: %x", kind, name, dst, got[0].ip)
 				}
 			}
 		}
 	}
-	icmp6(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)), 1, 1) // a datagram is answered
+	icmp6(t, s.send(packet.V6, from6(packet.NumUDP, 0, 4)), 1, 1) // a datagram is answered
 	four := map[string]func(b []byte) []byte{
 		"none":           func(b []byte) []byte { return b },
 		"source route":   func(b []byte) []byte { return withOptions(b, []byte{131, 7, 4, 192, 0, 2, 1, 0}) },
@@ -183,7 +183,7 @@ func TestErrorsAreNeverAnswered(t *testing.T) {
 			for _, port := range []uint16{5000, 4000} { // one of them is bound
 				about := sentOn(map[packet.Proto]uint16{packet.UDP: port})[1]
 				in := change(ip4(serverAddr, poolAddr, packet.NumICMP, complaint(kind, 4, 1300, about)))
-				if got := s.send(gateway.V4, in); len(got) != 0 {
+				if got := s.send(packet.V4, in); len(got) != 0 {
 					t.Fatalf("error %d, %s, was answered: %x", kind, name, got[0].ip)
 				}
 			}
@@ -200,7 +200,7 @@ func TestUnreadableQuoteIsCounted(t *testing.T) {
 		drop.ICMPChecksum:   raw(unreachable4(routerOn4), func(b []byte) { b[22]++ }),
 	} {
 		before := s.Counters.Drops(want)
-		nothing(t, s.send(gateway.V4, in))
+		nothing(t, s.send(packet.V4, in))
 		s.counted(t, want, before)
 	}
 }
@@ -213,22 +213,22 @@ func TestErrorsWithoutMTU(t *testing.T) {
 	mtu := func(total int) uint32 {
 		quote := edited(sentOn(map[packet.Proto]uint16{packet.UDP: 5000})[1], func(b []byte) { binary.BigEndian.PutUint16(b[2:], uint16(total)) })
 		in := ip4(routerOn4, poolAddr, packet.NumICMP, complaint(3, 4, 0, quote))
-		return icmp6(t, s.send(gateway.V4, in), 2, 0)
+		return icmp6(t, s.send(packet.V4, in), 2, 0)
 	}
-	only(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)), gateway.V4) // a path MTU is only cached for a session
+	only(t, s.send(packet.V6, from6(packet.NumUDP, 0, 4)), packet.V4) // a path MTU is only cached for a session
 	if got := mtu(1500); got != 1500 {
 		t.Errorf("for 1500 bytes the client receives %d, want 1500 (1492 is more in IPv6)", got)
 	}
 	whole := from6(packet.NumUDP, 0, 1200)
-	only(t, s.send(gateway.V6, whole), gateway.V4)
+	only(t, s.send(packet.V6, whole), packet.V4)
 	if got := mtu(1250); got != 1280 {
 		t.Errorf("for 1250 bytes the client receives %d, want 1280", got)
 	}
-	if got := s.send(gateway.V6, whole); len(got) != 2 || len(got[0].ip) > 1006 {
+	if got := s.send(packet.V6, whole); len(got) != 2 || len(got[0].ip) > 1006 {
 		t.Errorf("with a plateau of 1006 bytes %d packets came out, the first of %d bytes", len(got), len(got[0].ip))
 	}
 	for _, said := range []uint32{0, 20, 1279} {
-		got := only(t, s.send(gateway.V6, ip6(routerOn6, serverAs6, packet.NumICMPv6, complaint(2, 0, said, received()[0]))), gateway.V4)
+		got := only(t, s.send(packet.V6, ip6(routerOn6, serverAs6, packet.NumICMPv6, complaint(2, 0, said, received()[0]))), packet.V4)
 		if n := binary.BigEndian.Uint32(got[24:]); n != 1260 {
 			t.Errorf("a Packet Too Big of %d became a Fragmentation Needed of %d, want 1260", said, n)
 		}
@@ -242,7 +242,7 @@ func TestQuoteOfLongestPacket(t *testing.T) {
 	for payload, want := range map[uint16]uint16{65515: 65535, 65516: 65535, 65535: 65535} {
 		quote := received()[0]
 		binary.BigEndian.PutUint16(quote[4:], payload)
-		got := only(t, s.send(gateway.V6, ip6(routerOn6, serverAs6, packet.NumICMPv6, complaint(2, 0, 1300, quote))), gateway.V4)
+		got := only(t, s.send(packet.V6, ip6(routerOn6, serverAs6, packet.NumICMPv6, complaint(2, 0, 1300, quote))), packet.V4)
 		if n := binary.BigEndian.Uint16(got[28+2:]); n != want {
 			t.Errorf("a quoted payload of %d bytes became a total of %d, want %d", payload, n, want)
 		}
@@ -255,12 +255,12 @@ func TestQuoteWithoutLength(t *testing.T) {
 	t.Parallel()
 	s := bound(t, ordinary())
 	six := raw(received()[0], func(b []byte) { b[4], b[5] = 0, 0 })
-	got := only(t, s.send(gateway.V6, ip6(routerOn6, serverAs6, packet.NumICMPv6, complaint(2, 0, 1300, six))), gateway.V4)
+	got := only(t, s.send(packet.V6, ip6(routerOn6, serverAs6, packet.NumICMPv6, complaint(2, 0, 1300, six))), packet.V4)
 	if n := packet.IPv4(got[28:]).TotalLen(); n != packet.IPv4Len+packet.TCPLen {
 		t.Errorf("the quoted IPv4 packet has the length %d", n)
 	}
 	four := raw(sentOn(map[packet.Proto]uint16{packet.TCP: 5000})[0], func(b []byte) { b[2], b[3] = 0, 0 })
-	got = only(t, s.send(gateway.V4, ip4(routerOn4, poolAddr, packet.NumICMP, complaint(3, 4, 1300, four))), gateway.V6)
+	got = only(t, s.send(packet.V4, ip4(routerOn4, poolAddr, packet.NumICMP, complaint(3, 4, 1300, four))), packet.V6)
 	if n := packet.IPv6(got[48:]).PayloadLen(); n != packet.TCPLen {
 		t.Errorf("the quoted IPv6 packet has the payload length %d", n)
 	}
@@ -272,17 +272,17 @@ func TestHairpinnedSYNIsStored(t *testing.T) {
 	t.Parallel()
 	s := newSetting(t, storing())
 	syn := ip6(clientAddr, behind64(poolAddr), packet.NumTCP, tcp(40000, 6000, packet.FlagSYN))
-	nothing(t, s.send(gateway.V6, syn))
+	nothing(t, s.send(packet.V6, syn))
 	s.advance(5 * time.Second)
-	nothing(t, s.send(gateway.V4))
+	nothing(t, s.send(packet.V4))
 	s.advance(2 * time.Second)
 	var got []sent
 	s.eventually(t, func() bool {
-		got = append(got, s.send(gateway.V4)...)
+		got = append(got, s.send(packet.V4)...)
 		return len(got) > 0
 	})
 	icmp6(t, got, 1, 4)
-	if b := only(t, got, gateway.V6); !bytes.Equal(b[48:], syn) {
+	if b := only(t, got, packet.V6); !bytes.Equal(b[48:], syn) {
 		t.Errorf("the error quotes %x, want %x", b[48:], syn)
 	}
 }

@@ -23,15 +23,15 @@ func linkLocalIsNeverTranslated(t *testing.T) {
 				to := func(a netip.Addr) []byte {
 					return ip6(clientAddr, netip.MustParseAddr(prefix+a.String()), packet.NumUDP, udp(40000, 443, 4))
 				}
-				icmp6(t, s.send(gateway.V6, to(metadata)), 1, 1)
+				icmp6(t, s.send(packet.V6, to(metadata)), 1, 1)
 				s.counted(t, drop.LinkLocal4, uint64(2*n))
-				port := sport(t, s.send(gateway.V6, to(private)))
+				port := sport(t, s.send(packet.V6, to(private)))
 				back := func(from netip.Addr) []byte {
 					return ip4(from, netip.MustParseAddr(pool), packet.NumUDP, udp(443, port, 4))
 				}
-				nothing(t, s.send(gateway.V4, back(netip.MustParseAddr("169.254.1.1"))))
+				nothing(t, s.send(packet.V4, back(netip.MustParseAddr("169.254.1.1"))))
 				s.counted(t, drop.LinkLocal4, uint64(2*n+1))
-				only(t, s.send(gateway.V4, back(private)), gateway.V6)
+				only(t, s.send(packet.V4, back(private)), packet.V6)
 			}
 		}
 	}
@@ -48,7 +48,7 @@ func TestForgedSources(t *testing.T) {
 		}
 		o.conf = func(c *gateway.Config) { c.SourceCheck = check }
 		s := newSetting(t, o)
-		port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
+		port := sport(t, s.send(packet.V6, from6(packet.NumUDP, 0, 4)))
 		refused := map[netip.Addr]drop.Reason{
 			own6: drop.OwnSource, netip.MustParseAddr("::ffff:192.0.2.9"): drop.MappedSource, netip.MustParseAddr("::192.0.2.9"): drop.Source6,
 			own4: drop.OwnSource, poolAddr: drop.SourceInPool4,
@@ -60,11 +60,11 @@ func TestForgedSources(t *testing.T) {
 			refused[elsewhere] = drop.UnroutedSource
 		}
 		for _, src := range []netip.Addr{own6, netip.MustParseAddr("::ffff:192.0.2.9"), netip.MustParseAddr("::192.0.2.9"), unrouted, elsewhere, own4, poolAddr} {
-			p, side := []byte(nil), gateway.V4
+			p, side := []byte(nil), packet.V4
 			if src.Is4() {
 				p = ip4(src, poolAddr, packet.NumUDP, udp(443, port, 4))
 			} else {
-				p, side = ip6(src, serverAs6, packet.NumUDP, udp(40000, 443, 4)), gateway.V6
+				p, side = ip6(src, serverAs6, packet.NumUDP, udp(40000, 443, 4)), packet.V6
 			}
 			r, bad := refused[src]
 			before := s.Counters.Drops(r)
@@ -87,12 +87,12 @@ func TestForgedSourcesOfErrors(t *testing.T) {
 	loopback := netip.MustParseAddr("127.0.0.1")
 	o.routes.ways = map[netip.Addr]drop.Reason{own6: drop.HostAddress, own4: drop.HostAddress, loopback: drop.HostAddress}
 	s := bound(t, o)
-	nothing(t, s.send(gateway.V6, unreachable6(own6)))
+	nothing(t, s.send(packet.V6, unreachable6(own6)))
 	s.counted(t, drop.OwnSource, 0)
-	nothing(t, s.send(gateway.V4, unreachable4(own4)))
+	nothing(t, s.send(packet.V4, unreachable4(own4)))
 	s.counted(t, drop.OwnSource, 1)
-	only(t, s.send(gateway.V4, unreachable4(loopback)), gateway.V6) // a misconfigured router, not a forgery
-	nothing(t, s.send(gateway.V4, unreachable4(poolAddr)))
+	only(t, s.send(packet.V4, unreachable4(loopback)), packet.V6) // a misconfigured router, not a forgery
+	nothing(t, s.send(packet.V4, unreachable4(poolAddr)))
 	s.counted(t, drop.SourceInPool4, 0)
 }
 
@@ -105,11 +105,11 @@ func TestListOfReachableAddresses(t *testing.T) {
 		c.Deny4 = []netip.Prefix{netip.MustParsePrefix("198.51.100.128/25")}
 	}
 	s := newSetting(t, o)
-	port := sport(t, s.send(gateway.V6, from6(packet.NumUDP, 0, 4)))
+	port := sport(t, s.send(packet.V6, from6(packet.NumUDP, 0, 4)))
 	for n, a := range []string{"192.0.2.77", "198.51.100.200"} {
 		far := netip.MustParseAddr(a)
-		icmp6(t, s.send(gateway.V6, ip6(clientAddr, behind64(far), packet.NumUDP, udp(40000, 443, 4))), 1, 1)
+		icmp6(t, s.send(packet.V6, ip6(clientAddr, behind64(far), packet.NumUDP, udp(40000, 443, 4))), 1, 1)
 		s.counted(t, drop.Denied4, uint64(2*n))
-		icmp4(t, s.send(gateway.V4, ip4(far, poolAddr, packet.NumUDP, udp(443, port, 4))), 3, 13)
+		icmp4(t, s.send(packet.V4, ip4(far, poolAddr, packet.NumUDP, udp(443, port, 4))), 3, 13)
 	}
 }

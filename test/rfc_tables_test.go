@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"nat64d/drop"
-	"nat64d/gateway"
 	"nat64d/packet"
 	"nat64d/session"
 )
@@ -69,7 +68,7 @@ func protocolsAreApart(t *testing.T) {
 		packet.UDP:  ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, 5000, 4)),
 		packet.ICMP: ip4(serverAddr, poolAddr, packet.NumICMP, echo(packet.EchoReply4, 5000)),
 	} {
-		if _, dst := addrs(t, only(t, s.send(gateway.V4, b), gateway.V6)); dst.Addr() != clients[p] {
+		if _, dst := addrs(t, only(t, s.send(packet.V4, b), packet.V6)); dst.Addr() != clients[p] {
 			t.Errorf("%v port 5000 belongs to %v, want %v", p, dst.Addr(), clients[p])
 		}
 	}
@@ -88,9 +87,9 @@ func staticPortIsNeverDynamic(t *testing.T) {
 	if slices.Sort(ports); !slices.Equal(ports, []uint16{7000, 7002, 7003}) {
 		t.Errorf("clients got the ports %d, want all but the static one", ports)
 	}
-	icmp6(t, s.send(gateway.V6, ip6(secondClient, serverAs6, packet.NumUDP, udp(2003, 443, 4))), 1, 3)
+	icmp6(t, s.send(packet.V6, ip6(secondClient, serverAs6, packet.NumUDP, udp(2003, 443, 4))), 1, 3)
 	for port, x := range map[uint16]uint16{7001: 53, 9000: 54} {
-		_, dst := addrs(t, only(t, s.send(gateway.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, port, 4))), gateway.V6))
+		_, dst := addrs(t, only(t, s.send(packet.V4, ip4(serverAddr, poolAddr, packet.NumUDP, udp(443, port, 4))), packet.V6))
 		if dst != netip.AddrPortFrom(clientAddr, x) {
 			t.Errorf("port %d leads to %v, want port %d of the client", port, dst, x)
 		}
@@ -110,16 +109,16 @@ func TestTCPWithoutSession(t *testing.T) {
 func segmentsWithoutSession(t *testing.T) {
 	s := newSetting(t, ordinary())
 	for _, flags := range []byte{packet.FlagACK, packet.FlagFIN | packet.FlagACK, packet.FlagRST} {
-		nothing(t, s.send(gateway.V6, from6(packet.NumTCP, flags, 0)))
-		nothing(t, s.send(gateway.V4, from4(packet.NumTCP, flags, 0, 5000, true)))
+		nothing(t, s.send(packet.V6, from6(packet.NumTCP, flags, 0)))
+		nothing(t, s.send(packet.V4, from4(packet.NumTCP, flags, 0, 5000, true)))
 	}
 	if n := s.Counters.Drops(drop.NoSession) + s.Counters.Drops(drop.NoBinding); n != 6 {
 		t.Errorf("%d drops were counted, want six", n)
 	}
 	s.bind(t, packet.TCP, netip.AddrPortFrom(clientAddr, 40000), netip.AddrPortFrom(poolAddr, 5000))
 	for _, flags := range []byte{packet.FlagACK, packet.FlagFIN | packet.FlagACK, packet.FlagRST} {
-		only(t, s.send(gateway.V6, from6(packet.NumTCP, flags, 0)), gateway.V4)
-		only(t, s.send(gateway.V4, from4(packet.NumTCP, flags, 0, 5000, true)), gateway.V6)
+		only(t, s.send(packet.V6, from6(packet.NumTCP, flags, 0)), packet.V4)
+		only(t, s.send(packet.V4, from4(packet.NumTCP, flags, 0, 5000, true)), packet.V6)
 	}
 	if n := len(s.sessions()); n != 0 {
 		t.Errorf("they made %d sessions", n)
@@ -134,7 +133,7 @@ func conversations(t *testing.T) (*setting, map[packet.Proto]uint16) {
 	for i, b := range firsts(clientAddr, serverAs6) {
 		ports[protos[i]] = mapped(t, s, b).Port()
 	}
-	only(t, s.send(gateway.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, ports[packet.TCP], true)), gateway.V6)
+	only(t, s.send(packet.V4, from4(packet.NumTCP, packet.FlagSYN|packet.FlagACK, 0, ports[packet.TCP], true)), packet.V6)
 	s.advance(50 * time.Second)
 	return s, ports
 }
@@ -160,10 +159,10 @@ func sentOn(ports map[packet.Proto]uint16) [][]byte {
 func errorsAbout(t *testing.T, s *setting, ports map[packet.Proto]uint16) {
 	t.Helper()
 	for _, q := range received() {
-		only(t, s.send(gateway.V6, ip6(clientAddr, serverAs6, packet.NumICMPv6, complaint(1, 4, 0, q))), gateway.V4)
+		only(t, s.send(packet.V6, ip6(clientAddr, serverAs6, packet.NumICMPv6, complaint(1, 4, 0, q))), packet.V4)
 	}
 	for _, q := range sentOn(ports) {
-		only(t, s.send(gateway.V4, ip4(routerOn4, poolAddr, packet.NumICMP, complaint(3, 1, 0, q))), gateway.V6)
+		only(t, s.send(packet.V4, ip4(routerOn4, poolAddr, packet.NumICMP, complaint(3, 1, 0, q))), packet.V6)
 	}
 }
 
@@ -185,7 +184,7 @@ func errorsChangeNothing(t *testing.T) {
 		t.Errorf("after the errors: %+v and %+v, before: %+v and %+v", s.bindings(), s.sessions(), bindings, sessions)
 	}
 	unknown := ip6(behind64(secondServer), secondClient, packet.NumUDP, udp(443, 40000, 4))
-	nothing(t, s.send(gateway.V6, ip6(secondClient, behind64(secondServer), packet.NumICMPv6, complaint(1, 4, 0, unknown))))
+	nothing(t, s.send(packet.V6, ip6(secondClient, behind64(secondServer), packet.NumICMPv6, complaint(1, 4, 0, unknown))))
 	if n := len(s.bindings()); n != len(bindings) {
 		t.Errorf("an error made %d bindings", n-len(bindings))
 	}
@@ -197,14 +196,14 @@ func errorsEndNoMapping(t *testing.T) {
 	if got := mapped(t, s, from6(packet.NumUDP, 0, 4)).Port(); got != ports[packet.UDP] {
 		t.Errorf("after the error the client has port %d, before %d", got, ports[packet.UDP])
 	}
-	only(t, s.send(gateway.V4, from4(packet.NumUDP, 0, 4, ports[packet.UDP], false)), gateway.V6)
+	only(t, s.send(packet.V4, from4(packet.NumUDP, 0, 4, ports[packet.UDP], false)), packet.V6)
 }
 
 func errorsEndNoConnection(t *testing.T) {
 	s, ports := conversations(t)
 	errorsAbout(t, s, ports)
-	only(t, s.send(gateway.V6, from6(packet.NumTCP, packet.FlagACK, 10)), gateway.V4)
-	only(t, s.send(gateway.V4, from4(packet.NumTCP, packet.FlagACK, 10, ports[packet.TCP], true)), gateway.V6)
+	only(t, s.send(packet.V6, from6(packet.NumTCP, packet.FlagACK, 10)), packet.V4)
+	only(t, s.send(packet.V4, from4(packet.NumTCP, packet.FlagACK, 10, ports[packet.TCP], true)), packet.V6)
 	for _, x := range s.sessions() {
 		if x.Proto == packet.TCP && x.State != session.Established {
 			t.Errorf("the connection is in state %v", x.State)
@@ -228,12 +227,12 @@ func errorsDoNotRefreshQueries(t *testing.T) {
 func reactionsDoNotRefresh(t *testing.T) {
 	s, ports := conversations(t)
 	for _, q := range received() { // replies to received packets
-		only(t, s.send(gateway.V6, ip6(clientAddr, serverAs6, packet.NumICMPv6, complaint(1, 4, 0, q))), gateway.V4)
+		only(t, s.send(packet.V6, ip6(clientAddr, serverAs6, packet.NumICMPv6, complaint(1, 4, 0, q))), packet.V4)
 	}
 	unasked := ip4(secondServer, poolAddr, packet.NumTCP, tcp(443, ports[packet.TCP], packet.FlagSYN))
-	only(t, s.send(gateway.V4, unasked), gateway.V6)
+	only(t, s.send(packet.V4, unasked), packet.V6)
 	s.advance(100 * time.Second)
-	only(t, s.send(gateway.V6, ip6(clientAddr, behind64(secondServer), packet.NumTCP, tcp(40000, 443, packet.FlagRST))), gateway.V4)
+	only(t, s.send(packet.V6, ip6(clientAddr, behind64(secondServer), packet.NumTCP, tcp(40000, 443, packet.FlagRST))), packet.V4)
 	for _, x := range s.sessions() {
 		want := map[packet.Proto]time.Duration{packet.TCP: 2*time.Hour - 150*time.Second, packet.UDP: 150 * time.Second}[x.Proto]
 		if x.Remote.Addr == secondServer.As4() {

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"nat64d/drop"
-	"nat64d/gateway"
 	"nat64d/packet"
 )
 
@@ -120,8 +119,8 @@ func TestInvalidPackets(t *testing.T) {
 			for _, p := range protos {
 				s.bind(t, p, netip.AddrPortFrom(clientAddr, 1000), netip.AddrPortFrom(poolAddr, 5000))
 			}
-			checkRefusals(t, s, gateway.V6, c.six)
-			checkRefusals(t, s, gateway.V4, c.four)
+			checkRefusals(t, s, packet.V6, c.six)
+			checkRefusals(t, s, packet.V4, c.four)
 			if n := len(s.bindings()); n != len(protos) {
 				t.Errorf("there are %d bindings, want those of before", n)
 			}
@@ -130,7 +129,7 @@ func TestInvalidPackets(t *testing.T) {
 	t.Run("16 headers pass", func(t *testing.T) {
 		t.Parallel()
 		s := newSetting(t, ordinary())
-		only(t, s.send(gateway.V6, chain(15, 8)), gateway.V4)
-		only(t, s.send(gateway.V6, chain(4, 104)), gateway.V4)
+		only(t, s.send(packet.V6, chain(15, 8)), packet.V4)
+		only(t, s.send(packet.V6, chain(4, 104)), packet.V4)
 	})
 }

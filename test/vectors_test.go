@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"nat64d/config"
-	"nat64d/gateway"
 	"nat64d/packet"
 	"nat64d/test/dissect"
 )
@@ -87,7 +86,7 @@ func TestWireVectors(t *testing.T) {
 	}
 }
 
-var sideNames = map[string]gateway.Side{"v6": gateway.V6, "v4": gateway.V4}
+var sideNames = map[string]packet.Family{"v6": packet.V6, "v4": packet.V4}
 
 func (v *wireVector) run(t *testing.T) {
 	routes := &plain{mtu6: v.Config.MTU6, mtu4: v.Config.MTU4, gw6: v.Config.GW6.As16(), gw4: v.Config.GW4.As4()}
@@ -158,7 +157,7 @@ func (v *wireVector) checkWhole(t *testing.T, got []sent) {
 		if s.side != sideNames[v.Expect.Side] {
 			t.Errorf("a piece left on side %v", s.side)
 		}
-		if len(s.ip) > int(map[gateway.Side]uint32{gateway.V6: v.Config.MTU6, gateway.V4: v.Config.MTU4}[s.side]) {
+		if len(s.ip) > int(map[packet.Family]uint32{packet.V6: v.Config.MTU6, packet.V4: v.Config.MTU4}[s.side]) {
 			t.Errorf("a piece of %d bytes is larger than the MTU", len(s.ip))
 		}
 		g = append(g, s.ip)

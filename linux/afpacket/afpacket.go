@@ -12,33 +12,14 @@ import (
 	"net"
 	"time"
 
+	"nat64d/packet"
+
 	"golang.org/x/sys/unix"
 )
 
-// Family selects the packets that a port receives. The zero value is invalid.
-type Family uint8
-
-// The families.
-const (
-	_ Family = iota
-	IPv6
-	IPv4
-)
-
-// String returns ipv6 or ipv4.
-func (f Family) String() string {
-	switch f {
-	case IPv6:
-		return "ipv6"
-	case IPv4:
-		return "ipv4"
-	}
-	return "none"
-}
-
-// etherType returns the EtherType of the family.
-func (f Family) etherType() uint32 {
-	if f == IPv4 {
+// etherType returns the EtherType of a family.
+func etherType(f packet.Family) uint32 {
+	if f == packet.V4 {
 		return unix.ETH_P_IP
 	}
 	return unix.ETH_P_IPV6
@@ -74,11 +55,11 @@ func ParseEngine(s string) (Engine, error) {
 // batch is the maximum number of packets of one Receive, and of one system call for sending, except with Simple.
 const batch = 64
 
-// Options are the parameters of a port. The zero values of all fields except Interface and Family are good defaults.
+// Options are the parameters of a port. The zero values of all fields except Interface are good defaults.
 type Options struct {
-	Interface string // name of the NIC, which must be an Ethernet one
-	Family    Family // packets to receive; not used by a sender
-	Engine    Engine // how packets are received
+	Interface string        // name of the NIC, which must be an Ethernet one
+	Family    packet.Family // of the packets to receive; a sender does not use it
+	Engine    Engine        // how packets are received
 	// BusyPoll is how long Receive polls for packets before it sleeps. Polling removes the wake-up from a round trip,
 	// but uses a whole processor. 0: no polling.
 	BusyPoll time.Duration
@@ -106,9 +87,6 @@ func (o Options) check() error {
 func Open(o Options) (*Port, error) {
 	if err := o.check(); err != nil {
 		return nil, err
-	}
-	if o.Family != IPv6 && o.Family != IPv4 {
-		return nil, errors.New("afpacket: family: must be IPv6 or IPv4")
 	}
 	p, ifi, err := openSender(o)
 	if err != nil {

@@ -51,7 +51,7 @@ func TestBurstsCompleteChecksums(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			left, right := newWire(t)
-			c.o.Family = afpacket.IPv6
+			c.o.Family = packet.V6
 			tx, rx := left.openWith(t, afpacket.OpenSender, c.o), right.open(t, c.o)
 			ok(t, tx.NoBursts())
 			if c.inside {
@@ -85,7 +85,7 @@ func TestBurstsKeepOrderAmongMessages(t *testing.T) {
 	t.Parallel()
 	left, right := newWire(t)
 	left.enter(t)
-	o := afpacket.Options{Family: afpacket.IPv6}
+	o := afpacket.Options{Family: packet.V6}
 	tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
 	for _, rhythm := range [][]int{{1, 1}, {3, 1}, {4, 1}, {5, 2}, {64, 1}, {65, 1}, {200, 0}, {0, 5}, {7, 1}} {
 		var out []packet.Out
@@ -108,7 +108,7 @@ func TestBurstOnDownLink(t *testing.T) {
 	t.Parallel()
 	left, right := newWire(t)
 	left.enter(t)
-	o := afpacket.Options{Family: afpacket.IPv6}
+	o := afpacket.Options{Family: packet.V6}
 	tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
 	out := slices.Repeat([]packet.Out{left.to(right, unix.ETH_P_IPV6, small(1, 30), packet.Offload{})}, 8)
 	send(t, tx, out...)

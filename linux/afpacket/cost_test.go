@@ -45,7 +45,7 @@ func TestSendAndReceiveDoNotAllocate(t *testing.T) {
 		t.Run(e.String(), func(t *testing.T) {
 			left, right := newWire(t)
 			left.enter(t) // so that bursts are used
-			o := afpacket.Options{Family: afpacket.IPv6, Engine: e}
+			o := afpacket.Options{Family: packet.V6, Engine: e}
 			tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
 			out, fs := mixed(16, 6, left, right), make([]packet.Frame, 64)
 			if n := testing.AllocsPerRun(50, func() { round(t, tx, rx, out, fs) }); n != 0 {
@@ -82,7 +82,7 @@ func BenchmarkWire(b *testing.B) {
 			b.Run(e.String()+"/"+c.name, func(b *testing.B) {
 				left, right := newWire(b)
 				left.enter(b)
-				o := afpacket.Options{Family: afpacket.IPv6, Engine: e, NoBursts: c.noBursts}
+				o := afpacket.Options{Family: packet.V6, Engine: e, NoBursts: c.noBursts}
 				tx, rx := left.openWith(b, afpacket.OpenSender, o), right.open(b, o)
 				out, fs := mixed(64, c.every, left, right), make([]packet.Frame, 64)
 				bytes := 0

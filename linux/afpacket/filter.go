@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"unsafe"
 
+	"nat64d/packet"
+
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -33,7 +35,7 @@ const (
 // one: the filter must check the metadata. Frames that are not addressed to this host's NIC (multicast, or frames of
 // other stations in promiscuous mode) are not for a router. A ring has a screen instead, which makes the same
 // decisions.
-func filter(f Family) ([]bpf.RawInstruction, error) {
+func filter(f packet.Family) ([]bpf.RawInstruction, error) {
 	const refuse = "refuse"
 	p := classic{}
 	p.add(bpf.LoadExtension{Num: bpf.ExtType})
@@ -44,7 +46,7 @@ func filter(f Family) ([]bpf.RawInstruction, error) {
 	p.jump(bpf.JumpBitsSet, vlanID, refuse)
 	p.label("type")
 	p.add(bpf.LoadExtension{Num: bpf.ExtProto}) // the EtherType from the metadata; the frame is not in the cache yet
-	p.jump(bpf.JumpEqual, f.etherType(), "accept")
+	p.jump(bpf.JumpEqual, etherType(f), "accept")
 	for n := range uint32(maxTags) {
 		p.jump(bpf.JumpEqual, unix.ETH_P_8021Q, fmt.Sprint("tag", n))
 		p.jump(bpf.JumpNotEqual, unix.ETH_P_8021AD, refuse)
@@ -52,7 +54,7 @@ func filter(f Family) ([]bpf.RawInstruction, error) {
 		p.add(bpf.LoadAbsolute{Off: firstTag + n*tagLen, Size: 2})
 		p.jump(bpf.JumpBitsSet, vlanID, refuse)
 		p.add(bpf.LoadAbsolute{Off: firstTag + n*tagLen + 2, Size: 2})
-		p.jump(bpf.JumpEqual, f.etherType(), "accept")
+		p.jump(bpf.JumpEqual, etherType(f), "accept")
 	}
 	p.label(refuse)
 	p.add(bpf.RetConstant{Val: 0})

@@ -26,14 +26,14 @@ func eachEngine(t *testing.T, f func(t *testing.T, o afpacket.Options, left, rig
 		t.Run(e.String(), func(t *testing.T) {
 			t.Parallel()
 			left, right := newWire(t)
-			f(t, afpacket.Options{Family: afpacket.IPv6, Engine: e}, left, right)
+			f(t, afpacket.Options{Family: packet.V6, Engine: e}, left, right)
 		})
 	}
 	t.Run("bursts", func(t *testing.T) {
 		t.Parallel()
 		left, right := newWire(t)
 		left.enter(t)
-		f(t, afpacket.Options{Family: afpacket.IPv6}, left, right)
+		f(t, afpacket.Options{Family: packet.V6}, left, right)
 	})
 }
 
@@ -87,7 +87,7 @@ func TestSuperPacketsStayInOrder(t *testing.T) {
 func TestFamiliesOnOneNIC(t *testing.T) {
 	eachEngine(t, func(t *testing.T, o afpacket.Options, left, right *end) {
 		tx, rx6 := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
-		o.Family = afpacket.IPv4
+		o.Family = packet.V4
 		rx4 := right.open(t, o)
 		six, four := small(6, 10), small(4, 10)
 		send(t, tx,
@@ -187,7 +187,7 @@ func TestRingOverflowIsCounted(t *testing.T) {
 	t.Parallel()
 	left, right := newWire(t)
 	const slots, more = 4096, 68
-	o := afpacket.Options{Family: afpacket.IPv6, Engine: afpacket.Ring}
+	o := afpacket.Options{Family: packet.V6, Engine: afpacket.Ring}
 	tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
 	var want [][]byte
 	for i := range slots + more {
@@ -206,7 +206,7 @@ func TestRingOverflowIsCounted(t *testing.T) {
 func TestRingAlignsIPHeader(t *testing.T) {
 	t.Parallel()
 	left, right := newWire(t)
-	o := afpacket.Options{Family: afpacket.IPv6, Engine: afpacket.Ring}
+	o := afpacket.Options{Family: packet.V6, Engine: afpacket.Ring}
 	tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
 	send(t, tx, left.to(right, unix.ETH_P_IPV6, small(1, 30), packet.Offload{}))
 	f := make([]packet.Frame, 1)
@@ -271,7 +271,7 @@ func TestSenderDoesNotReceive(t *testing.T) {
 func TestAutoSelectsRing(t *testing.T) {
 	t.Parallel()
 	left, _ := newWire(t)
-	p := left.open(t, afpacket.Options{Family: afpacket.IPv4})
+	p := left.open(t, afpacket.Options{Family: packet.V4})
 	if p.Engine() != afpacket.Ring || p.Fallback() != nil {
 		t.Errorf("engine %v, fallback %v", p.Engine(), p.Fallback())
 	}
@@ -284,8 +284,8 @@ func TestOptionsRefused(t *testing.T) {
 		want string
 	}{
 		{afpacket.Options{Interface: "lo"}, "family"},
-		{afpacket.Options{Interface: "lo", Family: afpacket.IPv6, Engine: 9}, "engine 9"},
-		{afpacket.Options{Interface: "none", Family: afpacket.IPv6}, "none: "},
+		{afpacket.Options{Interface: "lo", Family: packet.V6, Engine: 9}, "engine 9"},
+		{afpacket.Options{Interface: "none", Family: packet.V6}, "none: "},
 	} {
 		if _, err := afpacket.Open(c.o); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want an error about %q", c.o, err, c.want)
@@ -297,7 +297,7 @@ func TestLoopbackRefused(t *testing.T) {
 	t.Parallel()
 	left, _ := newWire(t)
 	err := left.in(func() error {
-		_, err := afpacket.Open(afpacket.Options{Interface: "lo", Family: afpacket.IPv6})
+		_, err := afpacket.Open(afpacket.Options{Interface: "lo", Family: packet.V6})
 		return err
 	})
 	if err == nil || !strings.Contains(err.Error(), "Ethernet") {

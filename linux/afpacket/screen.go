@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"sync"
 
+	"nat64d/packet"
+
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
@@ -38,7 +40,7 @@ const (
 )
 
 // newScreen loads the screen of a family.
-func newScreen(f Family) (*screen, error) {
+func newScreen(f packet.Family) (*screen, error) {
 	at, err := kernelFields()
 	if err != nil {
 		return nil, fmt.Errorf("types of the kernel (BTF), without which one odd frame could stop the ring: %w", err)
@@ -143,7 +145,7 @@ const (
 )
 
 // screenProgram returns the program: first the decisions of filter, in the same order, then the kind.
-func screenProgram(f Family, at fields, counts int, kinds int32) asm.Instructions {
+func screenProgram(f packet.Family, at fields, counts int, kinds int32) asm.Instructions {
 	const (
 		refuse = "refuse"
 		accept = "accept"
@@ -160,7 +162,7 @@ func screenProgram(f Family, at fields, counts int, kinds int32) asm.Instruction
 		asm.JSet.Imm(asm.R0, vlanID, refuse),
 		asm.LoadMem(asm.R0, skb, ctxProtocol, asm.Word).WithSymbol("type"), // in network order
 		asm.HostTo(asm.BE, asm.R0, asm.Half),
-		asm.JEq.Imm(asm.R0, int32(f.etherType()), super),
+		asm.JEq.Imm(asm.R0, int32(etherType(f)), super),
 	}
 	for n := range int32(maxTags) {
 		tag := fmt.Sprint("tag", n)
@@ -170,7 +172,7 @@ func screenProgram(f Family, at fields, counts int, kinds int32) asm.Instruction
 			asm.LoadAbs(firstTag+n*tagLen, asm.Half).WithSymbol(tag),
 			asm.JSet.Imm(asm.R0, vlanID, refuse),
 			asm.LoadAbs(firstTag+n*tagLen+2, asm.Half),
-			asm.JEq.Imm(asm.R0, int32(f.etherType()), super),
+			asm.JEq.Imm(asm.R0, int32(etherType(f)), super),
 		)
 	}
 	read := func(to int16, size int32, from ...asm.Instruction) {

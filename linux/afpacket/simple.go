@@ -42,7 +42,7 @@ func newSimple(ifi *net.Interface, o Options) (receiver, error) {
 }
 
 // prepare sets up a bound connection. It rejects all packets until its filter is replaced.
-func (s *simple) prepare(f Family) (err error) {
+func (s *simple) prepare(f packet.Family) (err error) {
 	if s.raw, err = s.conn.SyscallConn(); err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func (s *socket) set(options ...option) error {
 }
 
 // accept sets the filter of a family.
-func (s *socket) accept(f Family) error {
+func (s *socket) accept(f packet.Family) error {
 	if s.screen != nil {
 		return s.attachScreen(s.screen)
 	}

@@ -20,14 +20,14 @@ import (
 func TestKernelTCP(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		family      afpacket.Family
+		family      packet.Family
 		etherType   uint16
 		gso         packet.GSO
 		left, right string
 		header      int
 	}{
-		{afpacket.IPv6, unix.ETH_P_IPV6, packet.GSOTCPv6, "2001:db8::1/64", "2001:db8::2/64", 40},
-		{afpacket.IPv4, unix.ETH_P_IP, packet.GSOTCPv4, "192.0.2.1/24", "192.0.2.2/24", 20},
+		{packet.V6, unix.ETH_P_IPV6, packet.GSOTCPv6, "2001:db8::1/64", "2001:db8::2/64", 40},
+		{packet.V4, unix.ETH_P_IP, packet.GSOTCPv4, "192.0.2.1/24", "192.0.2.2/24", 20},
 	} {
 		t.Run(c.family.String(), func(t *testing.T) {
 			eachEngine(t, func(t *testing.T, o afpacket.Options, left, right *end) {
