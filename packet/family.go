@@ -11,4 +11,9 @@ const (
 )
 
 // String returns v6 or v4.
-func (f Family) String() string { return [Families]string{"v6", "v4"}[f] }
+func (f Family) String() string {
+	if f >= Families {
+		return "none"
+	}
+	return [Families]string{"v6", "v4"}[f]
+}

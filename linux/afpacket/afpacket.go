@@ -72,6 +72,9 @@ type Options struct {
 }
 
 func (o Options) check() error {
+	if o.Family >= packet.Families {
+		return fmt.Errorf("afpacket: family %d: must be packet.V6 or packet.V4", uint8(o.Family))
+	}
 	switch {
 	case o.Engine > Simple:
 		return fmt.Errorf("afpacket: engine %d: must be Auto, Ring, Mmsg or Simple", o.Engine)

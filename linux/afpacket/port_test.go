@@ -283,7 +283,7 @@ func TestOptionsRefused(t *testing.T) {
 		o    afpacket.Options
 		want string
 	}{
-		{afpacket.Options{Interface: "lo"}, "family"},
+		{afpacket.Options{Interface: "lo", Family: packet.Families}, "family 2"},
 		{afpacket.Options{Interface: "lo", Family: packet.V6, Engine: 9}, "engine 9"},
 		{afpacket.Options{Interface: "none", Family: packet.V6}, "none: "},
 	} {
