@@ -11,7 +11,7 @@ import (
 	"nat64d/table"
 )
 
-// flowTables returns tables in which UDP sessions last a minute, for one worker, who is in a batch.
+// flowTables returns tables for one worker, inside a batch. UDP sessions last a minute.
 func flowTables(t *testing.T) (*Table, *table.Epochs) {
 	t.Helper()
 	_, s, epochs := newTables(t, "7000-7009", 10)
