@@ -156,3 +156,30 @@ func BenchmarkGuess(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/together, "ns/slot")
 	b.ReportMetric(100*float64(found)/float64(i), "%found")
 }
+
+// TestGuessStaysWithinShard fills the last bucket of a shard until it overflows, and leaves a word in the next shard's
+// first bucket, as that shard does when it grows. No search in the first shard may return it: the slot may have been
+// given to another entry since.
+func TestGuessStaysWithinShard(t *testing.T) {
+	t.Parallel()
+	const tag, stale = 101, 99
+	x := NewIndex(1, NewEpochs(1))
+	s := x.LockShard(0)
+	defer s.Unlock()
+	s.growLocked(0) // to two buckets, of which odd tags belong into the second
+	for i := range uint32(bucketLen + 1) {
+		s.Insert(uint64(2*i+1), i+1)
+	}
+	next := &x.tiers[1].buckets[2]
+	next[0].Store(word(tag, stale))
+	home := x.Home(tag)
+	if &x.all[home.at+1] != next || x.all[home.at][bucketLen].Load() == 0 {
+		t.Fatal("the home is not a full bucket beside the next shard")
+	}
+	if got := x.Guess(home); got != 0 {
+		t.Errorf("the guess is slot %d of the next shard", got)
+	}
+	if got := x.Guess(x.Home(2*bucketLen + 1)); got != bucketLen+1 {
+		t.Errorf("the slot that went from the last bucket to the first is guessed as %d, want %d", got, bucketLen+1)
+	}
+}
