@@ -25,18 +25,18 @@ func (b *backend) AddBinding(c control.BindingChange) (control.BindingResult, er
 	b.admin.Lock()
 	defer b.admin.Unlock()
 	added := expand(ranges).minus(b.admin.static)
-	if err := b.coverMore(additions{static: added}, b.admin.local.bypass); err != nil {
+	if err := b.coverMoreLocked(additions{static: added}, b.admin.local.bypass); err != nil {
 		return control.BindingResult{}, fmt.Errorf("nothing was added: %w", err)
 	}
-	if err := b.bind(added, c.Force || b.config().Host.Force); err != nil {
-		_ = b.settleGuard() // restore the previous state; the status reports a failure
+	if err := b.bindLocked(added, c.Force || b.config().Host.Force); err != nil {
+		_ = b.settleGuardLocked() // restore the previous state; the status reports a failure
 		return control.BindingResult{}, err
 	}
 	r := control.BindingResult{}
 	for _, row := range ranges {
 		r.Added = append(r.Added, bindingRange(row.Mapped, row.Client))
 	}
-	if err := b.settled(); err != nil {
+	if err := b.settledLocked(); err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
 	return r, nil
@@ -70,7 +70,7 @@ func (b *backend) RemoveBinding(c control.BindingChange) (control.BindingResult,
 	if r.Bindings == 0 && len(r.Removed) == 0 {
 		return control.BindingResult{}, &control.Error{Message: "there is no such binding", Hint: "nat64ctl bib list shows them"}
 	}
-	if err := b.settled(); err != nil {
+	if err := b.settledLocked(); err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
 	return r, nil

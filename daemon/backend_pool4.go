@@ -43,12 +43,12 @@ func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
 	if err := b.guard.refuse(wanted, c.Force); err != nil {
 		return control.Pool4Result{}, err
 	}
-	if err := b.coverMore(additions{pool4: wanted}, b.admin.local.bypass); err != nil {
+	if err := b.coverMoreLocked(additions{pool4: wanted}, b.admin.local.bypass); err != nil {
 		return control.Pool4Result{}, fmt.Errorf("nothing was added: %w", err)
 	}
 	added, merged, err := b.pool.Add(wanted)
 	r := control.Pool4Result{Added: pool4Ranges(added), Merged: pool4Ranges(merged)}
-	if warning := b.settled(); warning != nil {
+	if warning := b.settledLocked(); warning != nil {
 		r.Warnings = append(r.Warnings, warning.Error())
 	}
 	return r, err
@@ -84,9 +84,9 @@ func (b *backend) FlushPool4() (control.Pool4Result, error) {
 // removed ends the bindings whose transport address was removed, and then updates the guard: the host must not
 // receive packets of a connection that is still translated.
 func (b *backend) removed(gone []pool4.Entry) (control.Pool4Result, error) {
-	bindings, sessions := b.purge()
+	bindings, sessions := b.purgeLocked()
 	r := control.Pool4Result{Removed: pool4Ranges(gone), Bindings: bindings, Sessions: sessions}
-	if err := b.settled(); err != nil {
+	if err := b.settledLocked(); err != nil {
 		r.Warnings = append(r.Warnings, err.Error())
 	}
 	return r, nil

@@ -61,7 +61,7 @@ func (d *Daemon) build() (err error) {
 	if c.Sessions.HoldAfterStart {
 		d.pool.HoldDownAll()
 	}
-	d.admin.local = d.localRoutesFor(c)
+	d.admin.local = d.localRoutesForLocked(c)
 	d.guard = newHostGuard(c, d.pool, d.log.Logger)
 	d.ports = &ports{log: d.log, conf: func() *config.Interfaces { return &d.config().Interfaces }, guard: d.guard, engine: engine, group: group}
 	if err := d.guard.refuse(c.Pool4, c.Host.Force); err != nil {
@@ -78,7 +78,7 @@ func (d *Daemon) build() (err error) {
 		return err
 	}
 	d.observe(c)
-	if err := d.bind(expand(c.Bindings), c.Host.Force); err != nil {
+	if err := d.bindLocked(expand(c.Bindings), c.Host.Force); err != nil {
 		return err
 	}
 	d.dns64, _ = newDNS64Service(d.basisLocked(), d.options.Version, d.log.Logger) // run retries addresses that it cannot listen on, and the status shows them

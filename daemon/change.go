@@ -32,57 +32,59 @@ func (d *Daemon) changeLocked(next *config.Config) error {
 	if err := d.afford(next); err != nil {
 		return err
 	}
-	local := d.localRoutesFor(next)
-	if err := d.coverMore(additions{come, expand(next.Bindings), next.Pool6}, d.admin.local.kept(&local)); err != nil {
+	local := d.localRoutesForLocked(next)
+	if err := d.coverMoreLocked(additions{come, expand(next.Bindings), next.Pool6}, d.admin.local.kept(&local)); err != nil {
 		return err
 	}
-	if err := d.take(come, expand(old.Bindings), expand(next.Bindings)); err != nil {
-		_ = d.afford(old)   // release the reservation for next
-		_ = d.settleGuard() // restore the previous state; the status reports a failure
+	if err := d.takeLocked(come, expand(old.Bindings), expand(next.Bindings)); err != nil {
+		_ = d.afford(old)         // release the reservation for next
+		_ = d.settleGuardLocked() // restore the previous state; the status reports a failure
 		return err
 	}
-	d.commit(old, next, local)
+	d.commitLocked(old, next, local)
 	return nil
 }
 
-// take adds ranges to pool4 and replaces static rows, or does neither.
-func (d *Daemon) take(come []pool4.Entry, old, next rows) error {
+// takeLocked adds ranges to pool4 and replaces static rows, or does neither. The caller holds d.admin.
+func (d *Daemon) takeLocked(come []pool4.Entry, old, next rows) error {
 	added, _, err := d.pool.Add(come)
 	if err != nil {
 		return err
 	}
-	if err := d.rebind(old, next); err != nil {
+	if err := d.rebindLocked(old, next); err != nil {
 		_, _ = d.pool.Remove(added) // cannot fail: only the holder of d.admin changes pool4
 		return err
 	}
 	return nil
 }
 
-// commit is the part of a change that cannot fail.
-func (d *Daemon) commit(old, next *config.Config, local localRoutes) {
+// commitLocked is the part of a change that cannot fail. The caller holds d.admin.
+func (d *Daemon) commitLocked(old, next *config.Config, local localRoutes) {
 	d.conf.Store(next)
 	d.admin.local = local
 	d.log.level.Set(levelOf(next.Log))
 	d.gateway.Configure(d.gatewayConfigLocked(next))
 	d.log.observer.Configure(natKinds[next.NATEvents])
 	cutOut(d.pool, minus(old.Pool4, next.Pool4))
-	d.purge()
-	if err := d.settled(); err != nil {
+	d.purgeLocked()
+	if err := d.settledLocked(); err != nil {
 		d.log.Error("cannot update the guard, the host may answer for pool4 and pool6", "error", err)
 	}
 }
 
-// settled applies the consequences of a change of pool4, static rows or pool6. Its error is a warning.
-func (d *Daemon) settled() error {
+// settledLocked applies the consequences of a change of pool4, static rows or pool6. Its error is a warning.
+// The caller holds d.admin.
+func (d *Daemon) settledLocked() error {
 	d.gateway.Pool4Changed()
-	d.routes.SetProxied(d.proxied())
+	d.routes.SetProxied(d.proxiedLocked())
 	d.dns64.follow(d.basisLocked())
 	d.events.pool4.signal()
-	return d.settleGuard()
+	return d.settleGuardLocked()
 }
 
-// purge ends the bindings whose transport address is no longer in pool4, and their sessions.
-func (d *Daemon) purge() (bindings, sessions int) {
+// purgeLocked ends the bindings whose transport address is no longer in pool4, and their sessions. The caller holds
+// d.admin.
+func (d *Daemon) purgeLocked() (bindings, sessions int) {
 	maps.DeleteFunc(d.admin.static, func(e pool4.Entry, _ netip.AddrPort) bool { return !d.pool.Has(e.Addr.As4()) })
 	return d.gateway.Sessions.Purge(d.gateway.Bindings.Orphan)
 }
@@ -94,20 +96,20 @@ type additions struct {
 	pool6  []pool6.Prefix
 }
 
-// coverMore extends the guard to more, so that the host ignores packets before they are translated. It leaves only
-// bypass of the prefixes to the host. If it fails, nothing has changed.
-func (d *Daemon) coverMore(more additions, bypass []netip.Prefix) error {
-	return d.guard.cover(d.covered(more, bypass))
+// coverMoreLocked extends the guard to more, so that the host ignores packets before they are translated. It leaves only
+// bypass of the prefixes to the host. If it fails, nothing has changed. The caller holds d.admin.
+func (d *Daemon) coverMoreLocked(more additions, bypass []netip.Prefix) error {
+	return d.guard.cover(d.coveredLocked(more, bypass))
 }
 
-// settleGuard makes the guard cover the current pool4, static rows and pool6. An error is only reported in the
-// status, because translation has changed already.
-func (d *Daemon) settleGuard() error {
-	return d.guard.settle(d.covered(additions{}, d.admin.local.bypass))
+// settleGuardLocked makes the guard cover the current pool4, static rows and pool6. An error is only reported in the
+// status, because translation has changed already. The caller holds d.admin, unless nothing runs yet.
+func (d *Daemon) settleGuardLocked() error {
+	return d.guard.settle(d.coveredLocked(additions{}, d.admin.local.bypass))
 }
 
-// covered returns what the guard must cover now, and more.
-func (d *Daemon) covered(more additions, bypass []netip.Prefix) guard.Covered {
+// coveredLocked returns what the guard must cover now, and more. The caller holds d.admin, unless nothing runs yet.
+func (d *Daemon) coveredLocked(more additions, bypass []netip.Prefix) guard.Covered {
 	static := maps.Clone(d.admin.static)
 	maps.Copy(static, more.static)
 	c := guard.Covered{

@@ -132,7 +132,7 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 	// The guard is installed before the first packet is received and removed after the last one; without it the host
 	// would reset translated connections.
 	defer func() { err = errors.Join(err, d.guard.remove()) }()
-	if err := d.settleGuard(); err != nil {
+	if err := d.settleGuardLocked(); err != nil {
 		return err
 	}
 	defer d.gateway.Close()
@@ -150,7 +150,7 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 func (d *Daemon) run(ctx context.Context, listener net.Listener) error {
 	d.routes.OnLink(d.events.link.signal)
 	d.routes.OnSurroundings(d.events.routes.signal)
-	d.routes.SetProxied(d.proxied())
+	d.routes.SetProxied(d.proxiedLocked())
 	_ = d.guard.readNAT() // the task "readiness" logs these warnings with all others
 	d.readiness.tasks = d.tasks(listener)
 	debug.FreeOSMemory() // return garbage of the set-up to the kernel

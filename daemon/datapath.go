@@ -28,7 +28,7 @@ func coalescing(asked, udp bool) gateway.Coalescing {
 }
 
 // gatewayConfigLocked converts the configuration and the state of the host to the configuration of the data path. The
-// caller holds p.admin, unless nothing runs yet.
+// caller holds d.admin, unless nothing runs yet.
 func (d *Daemon) gatewayConfigLocked(c *config.Config) gateway.Config {
 	g := gateway.Config{
 		Pool6:           c.Pool6,

@@ -21,7 +21,7 @@ type basis struct {
 	routed []netip.Prefix // prefixes routed through the v6 interface
 }
 
-// basisLocked returns the input for the forwarder's configuration. The caller holds p.admin, unless nothing runs yet.
+// basisLocked returns the input for the forwarder's configuration. The caller holds d.admin, unless nothing runs yet.
 func (d *Daemon) basisLocked() basis {
 	return basis{conf: d.config(), pool4: d.pool.Addresses(), routed: d.routes.Behind6()}
 }

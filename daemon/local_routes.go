@@ -17,8 +17,9 @@ type localRoutes struct {
 	owned      []netip.Addr   // addresses of pool4 and static rows that the host has, whose ports are reserved
 }
 
-// localRoutesFor returns the current surroundings for a configuration.
-func (d *Daemon) localRoutesFor(c *config.Config) (s localRoutes) {
+// localRoutesForLocked returns the current local routes for a configuration. The caller holds d.admin, unless nothing
+// runs yet.
+func (d *Daemon) localRoutesForLocked(c *config.Config) (s localRoutes) {
 	s.bypass = slices.Clone(c.BypassV6)
 	for i := range c.Pool6 {
 		s.bypass = append(s.bypass, d.routes.Within(c.Pool6[i].Prefix())...)
@@ -52,17 +53,17 @@ func (d *Daemon) followLocalRoutes() {
 	d.admin.Lock()
 	defer d.admin.Unlock()
 	d.dns64.follow(d.basisLocked())
-	next := d.localRoutesFor(d.config())
+	next := d.localRoutesForLocked(d.config())
 	if d.admin.local.equal(&next) {
 		return
 	}
 	if !slices.Equal(d.admin.local.bypass, next.bypass) {
 		d.log.Info("the kernel forwards parts of pool6", "destinations", next.bypass, "before", d.admin.local.bypass)
 	}
-	_ = d.coverMore(additions{}, d.admin.local.kept(&next)) // it makes the change smooth; settleGuard is what counts
+	_ = d.coverMoreLocked(additions{}, d.admin.local.kept(&next)) // it makes the change smooth; settleGuardLocked is what counts
 	d.admin.local = next
 	d.gateway.Configure(d.gatewayConfigLocked(d.config()))
-	if err := d.settleGuard(); err != nil {
+	if err := d.settleGuardLocked(); err != nil {
 		d.log.Error("cannot update the guard, the host may answer for pool4 and pool6", "error", err)
 	}
 }

@@ -11,8 +11,9 @@ import (
 	"nat64d/pool6"
 )
 
-// taken returns the transport addresses of the gateway: pool4 and static rows.
-func (d *Daemon) taken() []pool4.Entry {
+// takenLocked returns the transport addresses of the gateway: pool4 and static rows. The caller holds d.admin, unless
+// nothing runs yet.
+func (d *Daemon) takenLocked() []pool4.Entry {
 	return merged(append(d.pool.Entries(), mapped(d.admin.static)...))
 }
 
@@ -50,10 +51,11 @@ func cutOut(pool *pool4.Pool, es []pool4.Entry) {
 
 func portCount(e pool4.Entry) int { return int(e.Hi) - int(e.Lo) + 1 }
 
-// proxied returns the addresses for which nat64d may answer ARP.
-func (d *Daemon) proxied() []netip.Addr {
+// proxiedLocked returns the addresses for which nat64d may answer ARP. The caller holds d.admin, unless nothing runs
+// yet.
+func (d *Daemon) proxiedLocked() []netip.Addr {
 	var addrs []netip.Addr
-	for _, e := range d.taken() {
+	for _, e := range d.takenLocked() {
 		if len(addrs) == 0 || addrs[len(addrs)-1] != e.Addr {
 			addrs = append(addrs, e.Addr)
 		}

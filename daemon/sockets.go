@@ -94,7 +94,7 @@ func (d *Daemon) watchSockets(ctx context.Context) error {
 		}
 		start := time.Now()
 		d.admin.Lock()
-		entries := d.taken()
+		entries := d.takenLocked()
 		d.admin.Unlock()
 		found, err := d.guard.g.Sockets(entries)
 		if err == nil {

@@ -53,26 +53,27 @@ func endpoint4(e pool4.Entry) packet.Endpoint4 {
 	return packet.Endpoint4{Addr: e.Addr.As4(), Port: e.Lo}
 }
 
-// rebind replaces static rows, all or none.
-func (d *Daemon) rebind(old, next rows) error {
+// rebindLocked replaces static rows, all or none. The caller holds d.admin.
+func (d *Daemon) rebindLocked(old, next rows) error {
 	gone := old.minus(next)
-	d.unbind(gone)
-	if err := d.bind(next.minus(old), d.config().Host.Force); err != nil {
-		_ = d.bind(gone, true) // they were valid before
+	d.unbindLocked(gone)
+	if err := d.bindLocked(next.minus(old), d.config().Host.Force); err != nil {
+		_ = d.bindLocked(gone, true) // they were valid before
 		return err
 	}
 	return nil
 }
 
-// bind adds static rows, all or none; force permits ports that the host needs.
-func (d *Daemon) bind(rs rows, force bool) error {
+// bindLocked adds static rows, all or none; force permits ports that the host needs. The caller holds d.admin, unless
+// nothing runs yet.
+func (d *Daemon) bindLocked(rs rows, force bool) error {
 	if err := d.guard.refuse(merged(mapped(rs)), force); err != nil {
 		return err
 	}
 	done := make(rows)
 	for e, client := range rs {
 		if err := d.gateway.Sessions.AddStatic(e.Proto, endpoint6(client), endpoint4(e)); err != nil {
-			d.unbind(done)
+			d.unbindLocked(done)
 			return err
 		}
 		done[e], d.admin.static[e] = client, client
@@ -80,8 +81,9 @@ func (d *Daemon) bind(rs rows, force bool) error {
 	return nil
 }
 
-// unbind removes those static rows that exist, and their sessions.
-func (d *Daemon) unbind(rs rows) {
+// unbindLocked removes those static rows that exist, and their sessions. The caller holds d.admin, unless nothing runs
+// yet.
+func (d *Daemon) unbindLocked(rs rows) {
 	type key struct {
 		proto packet.Proto
 		packet.Endpoint4
