@@ -109,14 +109,15 @@ func (w *worker) from4(p *inflight) drop.Reason {
 		return w.refuse4(p, bad, 0)
 	}
 	src := packet.Endpoint4{Addr: *v.IP4().Src(), Port: v.SrcPort} // 3.4 incoming tuple
-	dst := packet.Endpoint4{Addr: *v.IP4().Dst(), Port: v.DstPort}
 	if w.conf.deniesPort(v.Proto, src) {
 		return w.refuse4(p, drop.Denied4, 0)
 	}
-	flow := session.Flow{Mapped: dst, Remote: src, Proto: v.Proto}
+	flow := session.Flow{Proto: v.Proto} // field by field: a copy of an Endpoint4 would wait for its two halves
+	flow.Mapped.Addr, flow.Mapped.Port = *v.IP4().Dst(), v.DstPort
+	flow.Remote.Addr, flow.Remote.Port = src.Addr, src.Port
 	r := w.state4(p, &flow) // 3.5 filtering and updating
 	if r == drop.StoredSYN {
-		return w.g.SYNs.Add(src, dst, p.received(), w.now)
+		return w.g.SYNs.Add(src, flow.Mapped, p.received(), w.now)
 	}
 	if r != drop.None {
 		return w.refuse4(p, r, 0)
