@@ -58,6 +58,7 @@ func (c *Config) recheck(f *file, key string) (*Config, error) {
 	}
 	maps.Copy(next.origin, c.origin)
 	next.origin[key] = "nat64ctl"
+	next.Warnings = c.Warnings
 	return next, nil
 }
 

@@ -53,6 +53,7 @@ func (d *document) check(f *file) *Config {
 		NATEvents: d.natEvents(f),
 		Socket:    d.socket(f.API.Socket),
 		Group:     f.API.Group,
+		Warnings:  d.warnings,
 		source:    f,
 		origin:    d.origins(),
 	}

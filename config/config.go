@@ -35,8 +35,9 @@ type Config struct {
 	Log         Log
 	NATEvents   NATEvents
 	DNS64       DNS64
-	Socket      string // path of the control socket
-	Group       string // its members may use the control socket, if the group exists
+	Socket      string   // path of the control socket
+	Group       string   // its members may use the control socket, if the group exists
+	Warnings    []string // mistakes that do not prevent a start: unknown environment variables
 
 	source *file             // the settings behind the Config, for With; immutable as well
 	origin map[string]string // the source of each key that is not at its default: a line of a file, a variable or a flag

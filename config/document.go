@@ -25,6 +25,7 @@ type document struct {
 	settings *viper.Viper
 	where    map[string]position // by key path
 	problems Problems
+	warnings []string
 	broken   bool  // a file cannot be read, so further checks would report its keys as missing
 	system   bool  // check groups and folders of this machine, too
 	draft    draft // replaces a file of conf.d that may not exist yet; unused without a name

@@ -18,7 +18,7 @@ func variable(key string) string {
 }
 
 // otherVariables have the prefix but set no key: nat64ctl reads the first, image builders set the second, and the others are
-// for the tests of this project.
+// for the tests of this project. There is no warning about them.
 var otherVariables = []string{"NAT64D_SOCKET", "NAT64D_VERSION", "NAT64D_BIN", "NAT64D_CACHE", "NAT64D_FLOOD"}
 
 // serviceVariable matches the variables that Kubernetes sets in each container for a service named nat64d or nat64d-…, except
@@ -41,8 +41,8 @@ func settable() []string {
 	return names
 }
 
-// environment binds keys to their variables. An empty variable counts as not set. An unknown variable is a problem, because a
-// misspelled name must not leave a default in force.
+// environment binds keys to their variables. An empty variable counts as not set. An unknown variable is only a
+// warning: scripts and containers set variables for their own purposes, and one of them must not prevent a start.
 func (d *document) environment(environ []string) {
 	known := map[string]string{}
 	for _, key := range settable() {
@@ -57,12 +57,12 @@ func (d *document) environment(environ []string) {
 		if key, ok := known[name]; ok {
 			d.supersede(key, name)
 		} else if !foreign(name, value) {
-			d.problemAt(position{place: name}, "", "%s", unknownVariable(name))
+			d.warnings = append(d.warnings, name+": "+unknownVariable(name))
 		}
 	}
 }
 
-// unknownVariable returns the problem with a variable that sets no key, with the most similar name.
+// unknownVariable returns a hint for a variable that sets no key, with the most similar name.
 func unknownVariable(name string) string {
 	for _, f := range features {
 		if variable(f.key) == name {

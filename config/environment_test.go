@@ -120,13 +120,6 @@ func TestEnvironmentRefused(t *testing.T) {
 		{"NAT64D_DENY_V4", "192.0.2.1,2001:db8::1", `NAT64D_DENY_V4: deny_v4[1]: is "2001:db8::1", but must be an IPv4 prefix or address`},
 		{"NAT64D_POOL4", "192.0.2.1:9-8", "NAT64D_POOL4: pool4[0]: ports 9-8: the range is reversed: write 8-9"},
 		{"NAT64D_POOL6", "64:ff9b::/95", "NAT64D_POOL6: pool6[0].prefix: 64:ff9b::/95: the length must be 32, 40, 48, 56, 64 or 96 (RFC 6052)"},
-		{"NAT64D_SESSIONS_MAXX", "1", "NAT64D_SESSIONS_MAXX: unknown variable; did you mean NAT64D_SESSIONS_MAX?"},
-		{"NAT64D_ENGINE", "ring", "NAT64D_ENGINE: unknown variable; did you mean NAT64D_INTERFACES_ENGINE?"},
-		{"NAT64D_sessions_max", "1", "NAT64D_sessions_max: unknown variable: no key of the configuration has this name; NAT64D_INTERFACES_V6_NAME, for example, sets interfaces.v6.name"},
-		{"NAT64D_SESSIONS", "{}", "NAT64D_SESSIONS: is a section of the configuration; set one of its keys, for example NAT64D_SESSIONS_MAX"},
-		{"NAT64D_BIB", "x", "NAT64D_BIB: bib can only be set in a file"},
-		{"NAT64D_WEB_LISTEN", ":80", "NAT64D_WEB_LISTEN: web.listen is not available in this version"},
-		{"NAT64D_DNS64_PORT", "53", "NAT64D_DNS64_PORT: unknown variable: no key of the configuration has this name; NAT64D_INTERFACES_V6_NAME, for example, sets interfaces.v6.name"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv(tt.name, tt.value)
@@ -250,4 +243,25 @@ func FuzzEnvironment(f *testing.F) {
 			t.Errorf("accepted: %+v", *c)
 		}
 	})
+}
+
+// TestUnknownVariablesWarn checks that a variable that sets no key changes nothing but leaves a hint.
+func TestUnknownVariablesWarn(t *testing.T) {
+	for _, tt := range []struct{ name, value, want string }{
+		{"NAT64D_SESSIONS_MAXX", "1", "NAT64D_SESSIONS_MAXX: unknown variable; did you mean NAT64D_SESSIONS_MAX?"},
+		{"NAT64D_ENGINE", "ring", "NAT64D_ENGINE: unknown variable; did you mean NAT64D_INTERFACES_ENGINE?"},
+		{"NAT64D_sessions_max", "1", "NAT64D_sessions_max: unknown variable: no key of the configuration has this name; NAT64D_INTERFACES_V6_NAME, for example, sets interfaces.v6.name"},
+		{"NAT64D_SESSIONS", "{}", "NAT64D_SESSIONS: is a section of the configuration; set one of its keys, for example NAT64D_SESSIONS_MAX"},
+		{"NAT64D_BIB", "x", "NAT64D_BIB: bib can only be set in a file"},
+		{"NAT64D_WEB_LISTEN", ":80", "NAT64D_WEB_LISTEN: web.listen is not available in this version"},
+		{"NAT64D_DNS64_PORT", "53", "NAT64D_DNS64_PORT: unknown variable: no key of the configuration has this name; NAT64D_INTERFACES_V6_NAME, for example, sets interfaces.v6.name"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv(tt.name, tt.value)
+			c, err := config.Load("", named)
+			if err != nil || !slices.Equal(c.Warnings, []string{tt.want}) {
+				t.Errorf("%s=%s\ngot  %v, error %v\nwant %s", tt.name, tt.value, c.Warnings, err, tt.want)
+			}
+		})
+	}
 }

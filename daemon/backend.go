@@ -74,6 +74,7 @@ func (d *Daemon) usage() []control.Protocol {
 }
 
 func (b *backend) warnings() (ws []string) {
+	ws = append(ws, b.config().Warnings...)
 	ws = append(ws, b.log.warnings()...)
 	ws = append(ws, b.guard.warnings()...)
 	if b.gateway.LetsPrivatePass() {

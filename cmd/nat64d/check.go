@@ -17,11 +17,15 @@ func (a *app) checkCommand() *cobra.Command {
 		Short: "Check a configuration without using it",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := config.Load(a.file, a.overrides)
-			if err == nil {
-				fmt.Fprintln(c.OutOrStdout(), "the configuration is correct")
+			loaded, err := config.Load(a.file, a.overrides)
+			if err != nil {
+				return err
 			}
-			return err
+			for _, w := range loaded.Warnings {
+				fmt.Fprintln(c.ErrOrStderr(), "warning: "+w)
+			}
+			fmt.Fprintln(c.OutOrStdout(), "the configuration is correct")
+			return nil
 		},
 	}
 }
