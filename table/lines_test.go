@@ -174,7 +174,7 @@ func TestGuessStaysWithinShard(t *testing.T) {
 	next[0].Store(word(tag, stale))
 	home := x.Home(tag)
 	if &x.all[home.at+1] != next || x.all[home.at][bucketLen].Load() == 0 {
-		t.Fatal("the home is not a full bucket beside the next shard")
+		t.Fatal("the home is not a full bucket followed by the next shard")
 	}
 	if got := x.Guess(home); got != 0 {
 		t.Errorf("the guess is slot %d of the next shard", got)
