@@ -187,7 +187,7 @@ func (b *bed) serve(ctx context.Context, iperf program) error {
 		b.ends = append(b.ends, s)
 	}
 	for end := time.Now().Add(reachable); ; {
-		r, err := call[roundTripResult](ctx, b.client, toolRoundTrip, roundTripOrder{b.destination, 2, time.Second})
+		r, err := call[roundTripResult](ctx, b.client, toolRoundTrip, roundTripOrder{b.destination, 2, time.Second, 0})
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return err

@@ -90,7 +90,7 @@ func bothWays(ctx context.Context, s *stint) error {
 	s.put("rfc9693 loss at twice that, %", 100*max(0, twice.lost))
 	var r roundTripResult
 	_, err = s.exchange(ctx, best/2, func() (err error) {
-		r, err = call[roundTripResult](ctx, s.client, toolRoundTrip, roundTripOrder{s.destination, s.RoundTrips, s.UDP / 2})
+		r, err = call[roundTripResult](ctx, s.client, toolRoundTrip, roundTripOrder{s.destination, s.RoundTrips, s.UDP / 2, 0})
 		return err
 	})
 	if err != nil {

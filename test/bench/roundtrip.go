@@ -13,7 +13,7 @@ import (
 
 const (
 	replyWithin = 100 * time.Millisecond
-	askPause    = 500 * time.Microsecond
+	askPause    = 500 * time.Microsecond // between a reply and the next request, at least
 )
 
 // roundTripOrder contains the server and the number of requests.
@@ -21,6 +21,7 @@ type roundTripOrder struct {
 	Destination netip.Addr
 	Count       int
 	Length      time.Duration // maximum duration
+	Interval    time.Duration // from one request to the next; 0: only the pause
 }
 
 // roundTripResult contains quantiles of the round-trip time.
@@ -45,12 +46,13 @@ func roundTrip(o roundTripOrder) (roundTripResult, error) {
 	var times []time.Duration
 	buffer, end := make([]byte, payload), time.Now().Add(o.Length)
 	for i := 0; i < o.Count && time.Now().Before(end); i++ {
+		next := time.Now().Add(o.Interval)
 		if took, ok := ask(fd, uint32(i), buffer); ok {
 			times = append(times, took)
 		} else {
 			r.Lost++
 		}
-		time.Sleep(askPause)
+		time.Sleep(max(askPause, time.Until(next)))
 	}
 	if len(times) == 0 {
 		return r, fmt.Errorf("none of %d requests was answered", r.Lost)

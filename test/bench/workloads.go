@@ -26,22 +26,23 @@ var (
 )
 
 const (
-	fewFlows      = 1000
-	mixedClients  = 200
-	setUpRate     = 250_000 // first packets of new flows per second
-	fillRate      = 50_000  // the same where all must be delivered, also on a slow machine
-	gentleRate    = 20_000  // for packets that open flows and must not be lost
-	costRate      = 100_000
-	costWindows   = 3
-	costWindow    = 350 * time.Millisecond
-	costLead      = 200 * time.Millisecond // until the load is steady
-	tenthPercent  = 0.001                  // permitted loss of packets in "no loss"
-	runLength     = 16
-	connections   = 64
-	costNoise     = 0.1                   // permitted use of the processor before the load starts
-	settle        = 50 * time.Millisecond // for packets in flight
-	pingInterval  = "0.002"
-	offeredLength = 200 * time.Millisecond
+	fewFlows       = 1000
+	mixedClients   = 200
+	setUpRate      = 250_000 // first packets of new flows per second
+	fillRate       = 50_000  // the same where all must be delivered, also on a slow machine
+	gentleRate     = 20_000  // for packets that open flows and must not be lost
+	costRate       = 100_000
+	costWindows    = 3
+	costWindow     = 350 * time.Millisecond
+	costLead       = 200 * time.Millisecond // until the load is steady
+	tenthPercent   = 0.001                  // permitted loss of packets in "no loss"
+	runLength      = 16
+	connections    = 64
+	costNoise      = 0.1                   // permitted use of the processor before the load starts
+	settle         = 50 * time.Millisecond // for packets in flight
+	pingInterval   = "0.002"
+	offeredLength  = 200 * time.Millisecond
+	steadyInterval = 2 * time.Millisecond
 )
 
 // workload is a measurement.
@@ -113,12 +114,17 @@ func hostNoise(ctx context.Context, s *stint) error {
 
 // latency measures round trips without other load.
 func latency(ctx context.Context, s *stint) error {
-	r, err := call[roundTripResult](ctx, s.client, toolRoundTrip, roundTripOrder{s.destination, s.RoundTrips, 3 * time.Second})
-	if err != nil {
-		return err
+	for _, c := range []struct {
+		row      string // followed by the quantile
+		interval time.Duration
+	}{{"udp rtt ", 0}, {"udp rtt, a request every 2 ms: ", steadyInterval}} {
+		r, err := call[roundTripResult](ctx, s.client, toolRoundTrip, roundTripOrder{s.destination, s.RoundTrips, 3 * time.Second, c.interval})
+		if err != nil {
+			return err
+		}
+		s.put(c.row+"p50 us", micro(r.Median))
+		s.put(c.row+"p99 us", micro(r.P99))
 	}
-	s.put("udp rtt p50 us", micro(r.Median))
-	s.put("udp rtt p99 us", micro(r.P99))
 	// ping is the only program that is not pinned: on the gateway's processor it does not need to wake up another
 	// processor.
 	out, err := s.client.Output(ctx, "ping", "-q", "-c", strconv.Itoa(s.RoundTrips/2), "-i", pingInterval, "-W", "1", s.destination.String())
