@@ -139,8 +139,8 @@ func (b *burst) here() bool {
 }
 
 // suits reports whether the packet can be part of a burst that starts with first: it is not a super-packet, it is
-// short enough that only the link can refuse it, and it is of the same family. All copies have the size of the
-// longest packet, like packets received by a NIC; local receivers account for that size.
+// short enough that only the link can refuse it, and it is of the same family. Short packets may follow long ones:
+// a burst for each size costs more (docs/performance.md).
 func (b *burst) suits(o, first *packet.Out) bool {
 	const family = packet.Headroom - 2
 	return o.Offload.GSO == packet.GSONone && len(o.More) == 0 && frameLen(o) <= b.longest &&
@@ -176,8 +176,9 @@ func (b *burst) send(out []packet.Out) (done, refused int) {
 	if len(out) < burstMost {
 		binary.NativeEndian.PutUint32(b.slots[len(out)*burstSlot:], 0)
 	}
-	// The dummy packet needs the family of the burst and grows at most once if it starts with the maximum length. The
-	// first slot serves as dummy packet; the bytes after its packet do not matter.
+	// The first slot serves as dummy packet, which needs the family of the burst; the bytes after its packet do not
+	// matter. It starts with the maximum length: all copies have its truesize, which the kernel does not update when
+	// the dummy packet grows. A receiver would be charged too little, and TCP would compute a wrong window from it.
 	b.run.sizeIn, b.run.sizeOut = uint32(longest), 0 // the kernel has overwritten the latter, and would interpret it as a limit
 	b.kick()
 	for ; done < len(out); done++ {

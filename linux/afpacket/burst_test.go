@@ -4,8 +4,10 @@ package afpacket_test
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -80,7 +82,49 @@ func TestBurstsCompleteChecksums(t *testing.T) {
 	}
 }
 
-// Packets that can and cannot be sent in bursts, in all combinations, stay in order.
+// A socket that receives a burst is charged for the length of each packet, although the first one is short.
+func TestBurstsChargeReceiversForLongPackets(t *testing.T) {
+	t.Parallel()
+	left, right := newWire(t)
+	left.enter(t)
+	tx := left.openWith(t, afpacket.OpenSender, afpacket.Options{})
+	socket := right.listen(t)
+	var out []packet.Out
+	bytes := 0
+	for i := range 8 {
+		ip := small(i, min(10+i*1400, 1400))
+		out = append(out, left.to(right, unix.ETH_P_IPV6, ip, packet.Offload{}))
+		bytes += len(ip)
+	}
+	send(t, tx, out...)
+	poll(t, "charge for all packets", func() bool { return charged(t, socket) >= bytes })
+}
+
+// listen returns a packet socket that receives IPv6.
+func (e *end) listen(t *testing.T) (fd int) {
+	t.Helper()
+	ok(t, e.in(func() (err error) {
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.ETH_P_IPV6<<8&0xff00|unix.ETH_P_IPV6>>8)
+		return err
+	}))
+	t.Cleanup(func() { ok(t, unix.Close(fd)) })
+	return fd
+}
+
+// charged returns the memory that the kernel charges to a socket for the packets in its receive queue.
+func charged(t *testing.T, fd int) int {
+	t.Helper()
+	var info [9]uint32 // SK_MEMINFO_VARS; the first is SK_MEMINFO_RMEM_ALLOC
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	return int(info[0])
+}
+
+// Packets that can and cannot be sent in bursts, in all combinations and random lengths, stay in order.
 func TestBurstsKeepOrderAmongMessages(t *testing.T) {
 	t.Parallel()
 	left, right := newWire(t)
@@ -91,7 +135,7 @@ func TestBurstsKeepOrderAmongMessages(t *testing.T) {
 		var out []packet.Out
 		var want [][]byte
 		for i := range 200 {
-			ip, offload := small(i, i*7%1400), packet.Offload{}
+			ip, offload := small(i, rand.IntN(1400)), packet.Offload{}
 			if i%(rhythm[0]+rhythm[1]) >= rhythm[0] {
 				ip, offload = super(i, 4000)
 			}

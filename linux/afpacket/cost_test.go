@@ -3,6 +3,7 @@
 package afpacket_test
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -96,5 +97,44 @@ func BenchmarkWire(b *testing.B) {
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(out)), "ns/packet")
 			})
 		}
+	}
+}
+
+// BenchmarkMixedSizes sends 64 packets of 72, 552 and 1440 bytes after the IPv6 header, 7:4:1 and in random order, at
+// once and in a burst for each size. The other benchmarks with one size each are the controls.
+func BenchmarkMixedSizes(b *testing.B) {
+	left, right := newWire(b)
+	left.enter(b)
+	tx := left.openWith(b, afpacket.OpenSender, afpacket.Options{})
+	batch := func(sizes ...int) (out []packet.Out) {
+		for i := range 64 {
+			out = append(out, left.to(right, unix.ETH_P_IPV6, small(i, sizes[i%len(sizes)]), packet.Offload{}))
+		}
+		return out
+	}
+	mix := batch(72, 72, 72, 72, 72, 72, 72, 552, 552, 552, 552, 1440)
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(mix), func(i, j int) { mix[i], mix[j] = mix[j], mix[i] })
+	split := make([][]packet.Out, 3)
+	for _, o := range mix {
+		split[o.Len()/500] = append(split[o.Len()/500], o)
+	}
+	for _, c := range []struct {
+		name   string
+		bursts [][]packet.Out
+	}{
+		{"72 bytes", [][]packet.Out{batch(72)}},
+		{"552 bytes", [][]packet.Out{batch(552)}},
+		{"1440 bytes", [][]packet.Out{batch(1440)}},
+		{"mixed", [][]packet.Out{mix}},
+		{"split", split},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				for _, out := range c.bursts {
+					send(b, tx, out...)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*64), "ns/packet")
+		})
 	}
 }
