@@ -12,7 +12,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT := $(if $(SUDO),-exec "sudo env PATH=$$PATH NAT64D_BIN=$(CURDIR)/bin NAT64D_CACHE=$(CACHE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long check unit fuzz bench bench-quick bench-dns profile deps install clean
+.PHONY: help build demo test test-long test-guest check unit fuzz bench bench-quick bench-dns bench-jool profile guest deps install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ unit: deps build ## the tests, with the race detector (needs root)
 test-long: deps build ## tests that take minutes: floods, hundreds of changes under load (needs root)
 	go test -tags long -p 1 -count 1 -timeout 60m -run '^TestLong' -v $(AS_ROOT) ./...
 
+# Other kernels and systemd, in a guest that QEMU emulates. Such tests are in files with the build tag guest.
+test-guest: deps build guest ## tests in a Debian guest: systemd, suspend, links of all kinds, an older kernel (needs root)
+	go test -tags guest -count 1 -timeout 60m -run '^TestGuest' -v $(AS_ROOT) ./test/guest
+
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@for package in $$(go list ./...); do \
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
@@ -61,6 +65,10 @@ bench-quick: deps build ## the same in two minutes, less precise (needs root)
 bench-dns: deps build ## compare DNS64 with BIND and Unbound, two minutes
 	scripts/bench-dns bin "$(CACHE)"
 
+bench-jool: deps build guest ## compare with Jool in a Debian guest, 30 minutes; writes docs/jool.md; BENCH=-help lists flags (needs root)
+	CGO_ENABLED=0 go build -o bin/ ./test/bench-jool
+	$(SUDO) bin/bench-jool -guest "$(CACHE)/guest" -version "$(VERSION)" -page docs/jool.md $(BENCH)
+
 # This build of nat64d keeps its symbols, which the profile needs.
 profile: deps ## CPU profiles of nat64d under load, kernel included, and of its Go benchmarks, in .cache/profile (needs root)
 	mkdir -p "$(CACHE)/profile"
@@ -73,6 +81,9 @@ profile: deps ## CPU profiles of nat64d under load, kernel included, and of its 
 	done
 	go tool pprof -top -nodecount 15 "$(CACHE)/profile/gateway.test" "$(CACHE)/profile/gateway.pprof"
 
+guest: ## build the guest of test-guest and bench-jool in .cache/guest, once, 10 minutes (needs root)
+	$(SUDO) scripts/guest "$(CACHE)/guest"
+
 deps: ## install or unpack missing programs for the tests (needs root)
 	@scripts/deps "$(CACHE)"
 
@@ -81,4 +92,4 @@ install: build ## copy the programs to PREFIX/sbin (/usr/local)
 	install -m 755 bin/nat64d bin/nat64ctl "$(DESTDIR)$(PREFIX)/sbin/"
 
 clean: ## remove the files that make created
-	rm -rf bin .cache
+	$(if $(wildcard .cache/guest),$(SUDO)) rm -rf bin .cache
