@@ -1,0 +1,245 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"nat64d/lab"
+)
+
+// allProtocols makes a packet socket receive every frame.
+const allProtocols = unix.ETH_P_ALL
+
+// The load arrives at these intervals of the guest's clock, so that the guest finds as many packets as are in flight each time.
+const (
+	batchInterval = 640 * time.Microsecond
+	loneInterval  = 200 * time.Microsecond
+	batch         = 32
+)
+
+// workload is a measurement and its row of the table.
+type workload struct {
+	name, unit string
+	measure    func(ctx context.Context, b *bed) (float64, error)
+}
+
+// workloads are in the order of the table. The one that needs empty tables is the last, since each gateway starts once a round.
+var workloads = []workload{
+	{"idle", "M/s", idle},
+	{"32 at a time, 1 flow, 6→4", "", to4(1, 1, batch)},
+	{"32 at a time, 1 flow, 4→6", "", to6(1, 1, batch)},
+	{"32 at a time, 1000 flows, 6→4", "", to4(1000, 1, batch)},
+	{"32 at a time, 1000 flows, 4→6", "", to6(1000, 1, batch)},
+	{"32 at a time, 64 flows in runs of 16, 6→4", "", to4(64, 16, batch)},
+	{"32 at a time, 64 flows in runs of 16, 4→6", "", to6(64, 16, batch)},
+	{"lone, 1000 flows, 6→4", "", to4(1000, 1, 1)},
+	{"lone, 1000 flows, 4→6", "", to6(1000, 1, 1)},
+	{"ping, there and back", "", ping},
+	{"TCP super-packets, 6→4", "M/MB", tcp(true, true, false)},
+	{"TCP super-packets, 4→6", "M/MB", tcp(true, true, true)},
+	{"TCP frames, 6→4", "M/MB", tcp(false, true, false)},
+	{"TCP frames, 4→6", "M/MB", tcp(false, true, true)},
+	{"TCP frames without GRO, 6→4", "M/MB", tcp(false, false, false)},
+	{"TCP frames without GRO, 4→6", "M/MB", tcp(false, false, true)},
+	{"new flow, 32 at a time", "", newFlows},
+	{"memory of a session", "bytes", memory},
+}
+
+// measure measures a gateway once and adds its figures to the report.
+func (b *bed) measure(ctx context.Context, r *report, g gateway, only string) error {
+	b.clientSource, b.server = g.ends()
+	if err := b.start(ctx, g); err != nil {
+		return err
+	}
+	for _, w := range workloads {
+		if !strings.Contains(w.name, only) {
+			continue
+		}
+		v, err := w.measure(ctx, b)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			r.fail(g.name, w.name, err)
+			continue
+		}
+		r.put(g.name, w.name, w.unit, v)
+		fmt.Fprintf(os.Stderr, "%s: %s: %s\n", g.name, w.name, number(v)) // a measurement takes seconds
+	}
+	return nil
+}
+
+// idle returns millions of instructions in a second without packets.
+func idle(_ context.Context, b *bed) (float64, error) {
+	const length = 5 * time.Second
+	n, err := b.instructions(func() error { time.Sleep(length - settle); return nil })
+	return n / length.Seconds() / 1e6, err
+}
+
+// to4 measures a packet of the client, window of which arrive together.
+func to4(flows, run, window int) func(context.Context, *bed) (float64, error) {
+	return func(_ context.Context, b *bed) (float64, error) {
+		o, err := b.clientOrder(flows, firstPort, sinkPort)
+		if err != nil {
+			return 0, err
+		}
+		o.run = run
+		return b.packets(b.to4, o, window)
+	}
+}
+
+// to6 measures a packet of the server.
+func to6(flows, run, window int) func(context.Context, *bed) (float64, error) {
+	return func(_ context.Context, b *bed) (float64, error) {
+		o, err := b.serverOrder(flows)
+		if err != nil {
+			return 0, err
+		}
+		o.run = run
+		return b.packets(b.to6, o, window)
+	}
+}
+
+func (b *bed) packets(l lane, o order, window int) (float64, error) {
+	interval := batchInterval
+	if window == 1 {
+		interval = loneInterval
+	}
+	if err := b.guest.Batch(interval); err != nil {
+		return 0, err
+	}
+	if err := l.send(o, 1200, window, nil); err != nil { // caches, and flows that are new
+		return 0, err
+	}
+	cost, err := b.slope(2000, 8000, func(n int) error { return l.send(o, n, window, nil) })
+	if err != nil {
+		return 0, err
+	}
+	return cost, b.guest.Batch(0)
+}
+
+// newFlows measures the first packet of a flow that needs a binding.
+func newFlows(_ context.Context, b *bed) (float64, error) {
+	if err := b.guest.Batch(batchInterval); err != nil {
+		return 0, err
+	}
+	first := firstPort + 2000 // not used by other workloads
+	cost, err := b.slope(2000, 10000, func(n int) error {
+		o, err := b.clientOrder(n, first, sinkPort+1)
+		if err != nil {
+			return err
+		}
+		first += n
+		return b.to4.send(o, n, batch, nil)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return cost, b.guest.Batch(0)
+}
+
+// memory returns the bytes that a session takes with its share of a binding: 25,000 bindings with two sessions each. By default
+// Jool gives up looking for a free port after a while, so that more bindings would be refused.
+func memory(ctx context.Context, b *bed) (float64, error) {
+	const bindings, first = 25000, firstPort + 14000
+	before, err := b.free(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for to := range 2 {
+		o, err := b.clientOrder(bindings, first, sinkPort+2+to)
+		if err != nil {
+			return 0, err
+		}
+		if err := b.to4.send(o, bindings, batch, nil); err != nil {
+			return 0, err
+		}
+	}
+	after, err := b.free(ctx)
+	return (before - after) / (2 * bindings), err
+}
+
+// ping measures an echo request with its reply.
+func ping(ctx context.Context, b *bed) (float64, error) {
+	return b.slope(20, 80, func(n int) error {
+		out, err := b.guest.Client.Output(ctx, "ping", "-q", "-c", strconv.Itoa(n), "-i", "0.02", "-W", "2", b.server.String())
+		if err != nil {
+			return fmt.Errorf("ping: %w: %s", err, out)
+		}
+		return nil
+	})
+}
+
+// tcp measures a megabyte of a connection, in millions of instructions. The ends send super-packets or frames, and the guest
+// coalesces frames or not.
+func tcp(super, gro, down bool) func(context.Context, *bed) (float64, error) {
+	few, many := 3, 15
+	if super {
+		few, many = 20, 120
+	}
+	return func(ctx context.Context, b *bed) (float64, error) {
+		if !super {
+			if err := b.offloads(ctx, false); err != nil {
+				return 0, err
+			}
+			defer b.offloads(ctx, true)
+		}
+		if !gro {
+			if _, err := b.guest.Run(ctx, "ethtool -K eth0 gro off && ethtool -K eth1 gro off"); err != nil {
+				return 0, err
+			}
+			defer b.guest.Run(ctx, "ethtool -K eth0 gro on && ethtool -K eth1 gro on")
+		}
+		cost, err := b.slope(few, many, func(n int) error { return b.transfer(ctx, n*1e6, down) })
+		return cost / 1e6, err
+	}
+}
+
+// transfer sends bytes over a new connection of the client, from the client or from the server.
+func (b *bed) transfer(ctx context.Context, bytes int, down bool) error {
+	listener, err := b.guest.Server.Listen("tcp", net.JoinHostPort(lab.Server4, "7000"))
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	client, err := b.guest.Client.Dial(ctx, "tcp", net.JoinHostPort(b.server.String(), "7000"))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	server, err := listener.Accept()
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	from, to := client, server
+	if down {
+		from, to = server, client
+	}
+	var both errgroup.Group
+	both.Go(func() error {
+		_, err := io.CopyN(from, zeros{}, int64(bytes))
+		return err
+	})
+	both.Go(func() error {
+		_, err := io.CopyN(io.Discard, to, int64(bytes))
+		return err
+	})
+	return both.Wait()
+}
+
+// zeros is an endless reader.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }
