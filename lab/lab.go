@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package lab builds small networks from Linux network namespaces and veth pairs, and sends traffic through them. The
-// demonstration, the end-to-end tests and the benchmarks use it. It implements no RFC and does not depend on the
+// Package lab builds small networks from Linux network namespaces and veth pairs or TAP devices, and sends traffic
+// through them. The demonstration, the end-to-end tests and the benchmarks use it. It implements no RFC and does not depend on the
 // gateway; the addresses are those of RFC 5737 and RFC 3849.
 //
 //	c6 (IPv6 only)                       gw                         s4 (IPv4 only)
@@ -71,6 +71,9 @@ type Options struct {
 	// Far adds a host behind the client and one behind the server. They announce the segment size of an ordinary link
 	// whatever the MTU of their own, so only path MTU discovery finds a smaller link.
 	Far bool
+	// TAP connects TAP devices instead of veth pairs: each interface has NAPI and the offloads of a virtio NIC, and a
+	// sender does not run the receiver's soft interrupts. A Cable carries the frames.
+	TAP bool
 }
 
 // Lab is a client, a gateway and a server, each in its own namespace. Its methods are not safe for concurrent use;
@@ -85,6 +88,7 @@ type Lab struct {
 	opt        Options
 	wire       *Namespace // contains the bridge of a lab with OneNIC, otherwise nil
 	namespaces []*Namespace
+	cables     map[plug]*Cable
 }
 
 var sequence atomic.Uint32
@@ -100,7 +104,7 @@ func New(o Options) (*Lab, error) {
 	if err := removeStale(); err != nil {
 		return nil, err
 	}
-	l := &Lab{opt: o, NIC6: "v6", NIC4: "v4"}
+	l := &Lab{opt: o, NIC6: "v6", NIC4: "v4", cables: make(map[plug]*Cable)}
 	if o.OneNIC {
 		l.NIC6, l.NIC4 = "eth0", "eth0"
 	}
@@ -159,6 +163,10 @@ func (l *Lab) Close() error {
 		errs = append(errs, n.remove())
 	}
 	l.namespaces = nil
+	for _, c := range l.cables {
+		errs = append(errs, c.Close())
+	}
+	clear(l.cables)
 	return errors.Join(errs...)
 }
 

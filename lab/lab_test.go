@@ -45,6 +45,9 @@ func TestTrafficThroughPlainForwarding(t *testing.T) {
 		{"one NIC", Options{OneNIC: true}},
 		{"no offload", Options{NoOffload: true}},
 		{"small MTU", Options{MTU4: 1300, Clients: 3}},
+		{"TAP devices", Options{TAP: true}},
+		{"TAP devices, one NIC", Options{TAP: true, OneNIC: true}},
+		{"TAP devices, no offload", Options{TAP: true, NoOffload: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -116,7 +119,13 @@ func checkFlood(ctx context.Context, t *testing.T, l *Lab) {
 }
 
 func TestPlugCreatesNewInterfaces(t *testing.T) {
-	l := newLab(t, Options{})
+	for name, opt := range map[string]Options{"veth": {}, "TAP": {TAP: true}} {
+		t.Run(name, func(t *testing.T) { checkPlug(t, newLab(t, opt)) })
+	}
+}
+
+func checkPlug(t *testing.T, l *Lab) {
+	t.Helper()
 	before, err := l.Gateway.links.LinkByName(l.NIC4)
 	if err != nil {
 		t.Fatal(err)

@@ -35,11 +35,11 @@ func (l *Lab) Plug4() error {
 	return l.configureServer()
 }
 
-// Unplug6 deletes the gateway's interface towards the client. The kernel deletes the client's interface with it.
-func (l *Lab) Unplug6() error { return l.Gateway.unplug(l.NIC6) }
+// Unplug6 deletes the gateway's interface towards the client. The client's interface disappears with it.
+func (l *Lab) Unplug6() error { return l.unplug(l.NIC6) }
 
-// Unplug4 deletes the gateway's interface towards the server. The kernel deletes the server's interface with it.
-func (l *Lab) Unplug4() error { return l.Gateway.unplug(l.NIC4) }
+// Unplug4 deletes the gateway's interface towards the server. The server's interface disappears with it.
+func (l *Lab) Unplug4() error { return l.unplug(l.NIC4) }
 
 // plugOne connects all three through a bridge in a separate namespace: the gateway has a single NIC.
 func (l *Lab) plugOne() error {
@@ -105,17 +105,16 @@ func (l *Lab) Forward(on bool) error {
 	return errors.Join(l.Client.route("eth0", serverNetwork, Gateway6), l.Server.route("eth0", clientNetwork, forwarding6))
 }
 
-// cable creates a veth pair between the eth0 of an end and a port of a hub, and sets it up.
+// cable connects the eth0 of an end to a port of a hub, and sets both up.
 func (l *Lab) cable(end, hub *Namespace, port string, mtu int) error {
 	if mtu == 0 {
 		mtu = defaultMTU
 	}
-	a := netlink.NewLinkAttrs()
-	a.Name, a.MTU = port, mtu
-	pair := netlink.NewVeth(a)
-	pair.PeerName, pair.PeerMTU = "eth0", uint32(max(mtu, minimumEndMTU))
-	pair.PeerNamespace = netlink.NsFd(end.handle)
-	if err := hub.links.LinkAdd(pair); err != nil {
+	connect := l.veth
+	if l.opt.TAP {
+		connect = l.taps
+	}
+	if err := connect(end, hub, port, mtu, max(mtu, minimumEndMTU)); err != nil {
 		return fmt.Errorf("cable from %s to %s: %w", end.Name, hub.Name, err)
 	}
 	if l.opt.NoOffload && end != l.Gateway {
@@ -124,6 +123,52 @@ func (l *Lab) cable(end, hub *Namespace, port string, mtu int) error {
 		}
 	}
 	return errors.Join(hub.SetUp(port, true), end.SetUp("eth0", true))
+}
+
+// veth connects two interfaces by making them a veth pair.
+func (l *Lab) veth(end, hub *Namespace, port string, mtu, endMTU int) error {
+	a := netlink.NewLinkAttrs()
+	a.Name, a.MTU = port, mtu
+	pair := netlink.NewVeth(a)
+	pair.PeerName, pair.PeerMTU = "eth0", uint32(endMTU)
+	pair.PeerNamespace = netlink.NsFd(end.handle)
+	return hub.links.LinkAdd(pair)
+}
+
+// taps connects two TAP devices with a Cable.
+func (l *Lab) taps(end, hub *Namespace, port string, mtu, endMTU int) error {
+	a, err := hub.OpenTAP(port)
+	if err != nil {
+		return err
+	}
+	b, err := end.OpenTAP("eth0")
+	if err != nil {
+		return errors.Join(err, unix.Close(a))
+	}
+	c, err := newCable(a, b)
+	if err != nil {
+		return err
+	}
+	l.cables[plug{hub, port}] = c
+	return errors.Join(hub.setMTU(port, mtu), end.setMTU("eth0", endMTU), hub.setQueue(port, tapQueue), end.setQueue("eth0", tapQueue))
+}
+
+// plug is the end of a cable at a hub.
+type plug struct {
+	hub  *Namespace
+	port string
+}
+
+// Cable returns the cable at an interface of the gateway, or nil without Options.TAP.
+func (l *Lab) Cable(nic string) *Cable { return l.cables[plug{l.Gateway, nic}] }
+
+// unplug removes the interface of the gateway and the other end of its link.
+func (l *Lab) unplug(nic string) error {
+	if c := l.Cable(nic); c != nil {
+		delete(l.cables, plug{l.Gateway, nic})
+		return c.Close()
+	}
+	return l.Gateway.with(nic, l.Gateway.links.LinkDel)
 }
 
 // SetUp sets an interface up or down.
@@ -164,8 +209,6 @@ func (n *Namespace) with(name string, f func(netlink.Link) error) error {
 	return nil
 }
 
-func (n *Namespace) unplug(name string) error { return n.with(name, n.links.LinkDel) }
-
 func (n *Namespace) join(name, bridge string) error {
 	master, err := n.links.LinkByName(bridge)
 	if err != nil {
@@ -176,6 +219,10 @@ func (n *Namespace) join(name, bridge string) error {
 
 func (n *Namespace) setMTU(name string, mtu int) error {
 	return n.with(name, func(link netlink.Link) error { return n.links.LinkSetMTU(link, mtu) })
+}
+
+func (n *Namespace) setQueue(name string, frames int) error {
+	return n.with(name, func(link netlink.Link) error { return n.links.LinkSetTxQLen(link, frames) })
 }
 
 func (n *Namespace) add(name, prefix string) error {

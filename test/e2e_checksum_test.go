@@ -1,6 +1,7 @@
 package test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -29,20 +30,28 @@ func TestChecksumsAreCorrect(t *testing.T) {
 				}
 			}
 			for i, end := range ends {
-				known := 0
-				for name, n := range counters(t, end).Since(before[i]) {
-					if strings.HasSuffix(name, "InCsumErrors") {
-						known++
-						if n != 0 {
-							t.Errorf("%s of %s: %d", name, end.Name, n)
-						}
-					}
-				}
-				if known < 5 { // TCP, and UDP and ICMP of both families
-					t.Errorf("%s has only %d counters of wrong checksums", end.Name, known)
+				if err := wrongChecksums(counters(t, end).Since(before[i])); err != nil {
+					t.Errorf("%s: %v", end.Name, err)
 				}
 			}
 			g.stop()
 		})
 	}
+}
+
+// wrongChecksums returns an error if a host has received a wrong checksum.
+func wrongChecksums(c lab.Counters) error {
+	known := 0
+	for name, n := range c {
+		if strings.HasSuffix(name, "InCsumErrors") {
+			known++
+			if n != 0 {
+				return fmt.Errorf("%s: %d", name, n)
+			}
+		}
+	}
+	if known < 5 { // TCP, and UDP and ICMP of both families
+		return fmt.Errorf("only %d counters of wrong checksums", known)
+	}
+	return nil
 }

@@ -114,25 +114,11 @@ func newTAPs(t *testing.T, l *lab.Lab, bridge bool) *tapEnds {
 // open makes the TAP device of a side and reads from it until the test ends.
 func (e *tapEnds) open(t *testing.T, l *lab.Lab, side int) {
 	t.Helper()
-	err := l.Gateway.Do(func() error {
-		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-		if err != nil {
-			return err
-		}
-		r, err := unix.NewIfreq(e.names[side])
-		if err != nil {
-			return err
-		}
-		r.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-		if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, r); err != nil {
-			return err
-		}
-		e.files[side] = os.NewFile(uintptr(fd), "tap")
-		return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|unix.TUN_F_TSO4|unix.TUN_F_TSO6|unix.TUN_F_USO4|unix.TUN_F_USO6)
-	})
+	fd, err := l.Gateway.OpenTAP(e.names[side])
 	if err != nil {
-		t.Fatal("TAP device:", err)
+		t.Fatal(err)
 	}
+	e.files[side] = os.NewFile(uintptr(fd), "tap")
 	t.Cleanup(func() { _ = e.files[side].Close() })
 	seen := make(chan []byte, 1<<12)
 	e.seen[side] = seen
