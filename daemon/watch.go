@@ -20,6 +20,7 @@ func (d *Daemon) watchInterfaces(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-d.events.link:
+			d.gateway.Wake() // the kernel does not tell a socket that its NIC was deleted while it was down
 		case <-tick.C: // in case an event was lost
 		}
 		d.setUpNICs()

@@ -141,9 +141,17 @@ func (g *Gateway) Close() {
 	}
 }
 
+// Wake makes all workers look after their ports, as they do when no packet arrives for some seconds.
+func (g *Gateway) Wake() {
+	for _, w := range g.workers {
+		w.wake()
+	}
+}
+
 // Run processes packets until ctx is done. It opens missing ports, and closes all ports at the end.
 func (g *Gateway) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, g.Wake)()
 	for _, w := range g.workers {
 		group.Go(func() error { return w.run(ctx) })
 	}

@@ -16,6 +16,7 @@ type ingress struct {
 	asked    time.Duration // when the port's drop counters were last read
 	said     packet.Drops  // its answer
 	received bool          // the port has delivered packets since
+	last     time.Duration // when packets arrived last
 	dense    bool          // packets arrive so fast that waiting for more pays
 }
 

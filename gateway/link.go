@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"nat64d/packet"
@@ -12,6 +13,7 @@ import (
 type link struct {
 	open     func() (Port, error)
 	port     Port
+	current  atomic.Pointer[Port] // port, for wake
 	receives bool
 	outage   *outage // of its side
 	tried    time.Duration
@@ -21,6 +23,7 @@ type link struct {
 func (l *link) ensure() (err error) {
 	if l.port == nil {
 		l.port, err = l.open()
+		l.publish()
 	}
 	return err
 }
@@ -89,7 +92,17 @@ func (l *link) close() {
 		l.lost.Add(l.port.Drops())
 		_ = l.port.Close() // the NIC may be gone: an error changes nothing
 		l.port = nil
+		l.publish()
 	}
+}
+
+// publish makes the port known to other goroutines.
+func (l *link) publish() {
+	var current *Port
+	if p := l.port; p != nil {
+		current = &p
+	}
+	l.current.Store(current)
 }
 
 // drops returns how many packets have arrived and were not delivered.

@@ -22,6 +22,7 @@ import (
 type nowhere struct{ sent int }
 
 func (*nowhere) Receive([]packet.Frame, time.Duration) (int, error) { return 0, nil }
+func (*nowhere) Wake()                                              {}
 func (*nowhere) Gather(time.Duration)                               {}
 func (n *nowhere) Send(out []packet.Out) (int, error)               { n.sent += len(out); return 0, nil }
 func (*nowhere) Drops() packet.Drops                                { return packet.Drops{} }

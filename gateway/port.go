@@ -13,6 +13,9 @@ type Port interface {
 	// until the next Receive or Close. An error means that the port is unusable, for example because its NIC was
 	// deleted.
 	Receive(fs []packet.Frame, wait time.Duration) (n int, err error)
+	// Wake makes a Receive that waits return early, or else the next one that waits for long. Any goroutine may call it, also
+	// after Close.
+	Wake()
 	// Gather waits for more packets for d; it may return immediately.
 	Gather(d time.Duration)
 	// Send transmits the packets in their order and returns how many of them the kernel refused, each of More being one;

@@ -16,12 +16,14 @@ import (
 	"nat64d/synstore"
 )
 
-// Our own choices: packets in a batch, and how long a worker sleeps at most. The latter bounds the delay of a stop
-// and of a probe.
+// Our own choices: packets in a batch, and how long a worker waits for packets at most. It is woken for a stop, a probe and
+// the answer to a SYN.
 const (
 	batch    = 64
-	idleWait = 100 * time.Millisecond
-	parkWait = 5 * time.Millisecond // while packets wait for a neighbour
+	idleWait = 5 * time.Second        // until the kernel's counters of lost packets are read again
+	busyWait = time.Second            // the same, just after packets have arrived
+	dueWait  = 100 * time.Millisecond // while fragments wait for others, or a probe waits for a neighbour
+	parkWait = 5 * time.Millisecond   // while packets wait for a neighbour
 	retry    = 100 * time.Millisecond
 )
 
@@ -82,8 +84,9 @@ func (w *worker) run(ctx context.Context) error {
 	}
 	defer w.close()
 	for ctx.Err() == nil {
-		if w.in.port == nil && !w.reopen(ctx) {
-			continue
+		if w.in.port == nil {
+			w.reopen(ctx)
+			continue // a wake may have missed the new port
 		}
 		if w.in.dense {
 			w.in.port.Gather(w.conf.Moderation)
@@ -93,20 +96,39 @@ func (w *worker) run(ctx context.Context) error {
 			w.lose(err)
 			continue
 		}
-		w.in.received = w.in.received || n > 0
 		w.batch(w.in.frames[:n])
+		if n > 0 {
+			w.in.received, w.in.last = true, w.now
+		}
 		// Neither a single packet nor a backlog is delayed.
 		w.in.dense = n > 1 && n < len(w.in.frames) && w.conf.Moderation > 0
 	}
 	return nil
 }
 
+// patience returns how long to wait for packets. Without traffic it grows from busyWait to idleWait.
 func (w *worker) patience() time.Duration {
-	if w.parked.len() > 0 {
+	switch {
+	case w.parked.len() > 0:
 		return parkWait
+	case w.reassembler.Len() > 0 || w.hasProbes() || w.hasSYNs():
+		return dueWait
 	}
-	return idleWait
+	return min(max(w.now-w.in.last, busyWait), idleWait)
 }
+
+// wake ends the wait for packets, or prevents the next one. Any goroutine may call it.
+func (w *worker) wake() {
+	if p := w.in.current.Load(); p != nil {
+		(*p).Wake()
+	}
+}
+
+// The first worker of a side sends the probes, or refuses the SYNs.
+func (w *worker) hasProbes() bool {
+	return w.i == 0 && w.side == packet.V6 && w.g.mail.probes.any.Load()
+}
+func (w *worker) hasSYNs() bool { return w.i == 0 && w.side == packet.V4 && w.g.mail.syns.any.Load() }
 
 // batch processes the frames of one Receive with one clock reading, one configuration and one transmit.
 func (w *worker) batch(fs []packet.Frame) {
@@ -130,11 +152,10 @@ func (w *worker) batch(fs []packet.Frame) {
 	}
 	w.expire()
 	w.g.epochs.Leave(w.number())
-	switch {
-	case w.i > 0: // the first worker of a side does what one worker must do
-	case w.side == packet.V6 && w.g.mail.probes.any.Load():
+	if w.hasProbes() {
 		w.sendProbes()
-	case w.side == packet.V4 && w.g.mail.syns.any.Load():
+	}
+	if w.hasSYNs() {
 		w.refuseSYNs()
 	}
 	w.out.Flush()

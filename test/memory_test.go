@@ -58,6 +58,13 @@ func newMemoryPort(s packet.Family, o *outputs) *memoryPort {
 	return p
 }
 
+// Wake makes Receive return.
+func (p *memoryPort) Wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wake.Broadcast()
+}
+
 // Gather does not wait, because all packets have arrived.
 func (p *memoryPort) Gather(time.Duration) {}
 

@@ -106,6 +106,18 @@ func getsockname(fd int, sa *unix.RawSockaddrLinklayer) unix.Errno {
 	return errno
 }
 
+// packetDrops reads and resets the number of packets that a socket had no room for (PACKET_STATISTICS).
+func packetDrops(fd int) uint32 {
+	var stats unix.TpacketStats
+	size := uint32(unix.SizeofTpacketStats)
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS,
+		uintptr(unsafe.Pointer(&stats)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0
+	}
+	return stats.Drops
+}
+
 // ppoll waits for one descriptor.
 func ppoll(fd *unix.PollFd, timeout *unix.Timespec) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(fd)), 1, uintptr(unsafe.Pointer(timeout)), 0, 0, 0)

@@ -26,6 +26,7 @@ type Port struct {
 	fallback error
 	bursts   bool
 	noBursts error
+	quiet    bool     // the last wait of Receive ended without packets
 	rx       receiver // nil in a sender
 	tx       *sender
 	closed   bool
@@ -35,8 +36,11 @@ type Port struct {
 type receiver interface {
 	// take fills fs with available packets without waiting. It returns the memory of the previous call to the kernel.
 	take(fs []packet.Frame) (int, error)
-	// wait returns when there may be packets to take, or after d.
-	wait(d time.Duration) error
+	// wait returns when there may be packets to take, after wake, or after d. It is quick if packets are likely to arrive soon,
+	// and costs little if not: quiet.
+	wait(d time.Duration, quiet bool) error
+	// wake makes the wait under way, or else the next one, return before its time is over. Any goroutine may call it.
+	wake()
 	// base returns the engine's socket.
 	base() *socket
 	// close frees all resources.
@@ -60,7 +64,8 @@ func (p *Port) NoBursts() error { return p.noBursts }
 // start after the Ethernet header and are valid until the next Receive or Close. An error means that the port must be
 // closed and opened again.
 //
-// A waiting goroutine blocks its thread in the kernel: GOMAXPROCS must exceed the number of such goroutines.
+// A waiting goroutine blocks its thread in the kernel while packets arrive: GOMAXPROCS must exceed the number of such
+// goroutines. After some milliseconds without packets it waits in Go's network poller, until Wake, and does not busy-poll.
 func (p *Port) Receive(fs []packet.Frame, wait time.Duration) (n int, err error) {
 	rx := p.rx
 	switch {
@@ -70,20 +75,29 @@ func (p *Port) Receive(fs []packet.Frame, wait time.Duration) (n int, err error)
 		return 0, fmt.Errorf("afpacket: %s: a sender does not receive: use Open instead of OpenSender", p.name)
 	}
 	n, err = rx.take(fs)
-	if n == 0 && err == nil && wait > 0 && p.busy > 0 {
+	if n == 0 && err == nil && wait > 0 && p.busy > 0 && !p.quiet {
 		n, err = p.spin(rx, fs, min(wait, p.busy))
 	}
 	if n == 0 && err == nil && wait > 0 {
-		if err = rx.wait(wait); err == nil {
+		if err = rx.wait(wait, p.quiet); err == nil {
 			n, err = rx.take(fs)
 		}
 	}
+	p.quiet = n == 0 && (p.quiet || wait > 0)
 	// The kernel does not report the deletion of a NIC whose link was down before. Checking is cheap, and happens
 	// only when there are no packets.
 	if n == 0 && err == nil && rx.base().unbound() {
 		err = errGone
 	}
 	return n, p.fail(err)
+}
+
+// Wake makes a Receive that waits return early, or else the next one that waits for more than some milliseconds. Any goroutine
+// may call it; it has no effect on a closed port.
+func (p *Port) Wake() {
+	if p.rx != nil {
+		p.rx.wake()
+	}
 }
 
 // spin polls for packets for d. It yields the processor to other threads, such as that of the other direction.

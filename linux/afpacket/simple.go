@@ -5,8 +5,6 @@ package afpacket
 import (
 	"errors"
 	"net"
-	"os"
-	"syscall"
 	"time"
 
 	mdlayher "github.com/mdlayher/packet"
@@ -19,10 +17,10 @@ import (
 // a mdlayher/packet connection, whose ReadFrom supports neither offload metadata nor reuse of memory.
 type simple struct {
 	socket
-	conn  *mdlayher.Conn
-	raw   syscall.RawConn
-	inbox inbox
-	peek  func(fd uintptr) bool // created once, because a closure for each wait would be allocated
+	conn   *mdlayher.Conn
+	poller poller
+	inbox  inbox
+	peek   func(fd uintptr) bool // created once, because a closure for each wait would be allocated
 }
 
 func newSimple(ifi *net.Interface, o Options) (receiver, error) {
@@ -43,11 +41,12 @@ func newSimple(ifi *net.Interface, o Options) (receiver, error) {
 
 // prepare sets up a bound connection. It rejects all packets until its filter is replaced.
 func (s *simple) prepare(f packet.Family) (err error) {
-	if s.raw, err = s.conn.SyscallConn(); err != nil {
+	s.poller.deadline = s.conn.SetReadDeadline
+	if s.poller.raw, err = s.conn.SyscallConn(); err != nil {
 		return err
 	}
 	// The descriptor is valid as long as conn, which only close closes.
-	if err := s.raw.Control(func(fd uintptr) { s.fd = int(fd) }); err != nil {
+	if err := s.poller.raw.Control(func(fd uintptr) { s.fd = int(fd) }); err != nil {
 		return err
 	}
 	s.peek = func(uintptr) bool {
@@ -78,14 +77,11 @@ func (s *simple) take(fs []packet.Frame) (n int, err error) {
 }
 
 // wait implements receiver. An error of the socket ends the wait, and the next take returns it.
-func (s *simple) wait(d time.Duration) error {
-	if err := s.conn.SetReadDeadline(time.Now().Add(d)); err != nil {
-		return err
-	}
-	if err := s.raw.Read(s.peek); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
-	}
-	return nil
+func (s *simple) wait(d time.Duration, _ bool) error {
+	return s.poller.wait(d, s.peek)
 }
+
+// wake implements receiver.
+func (s *simple) wake() { s.poller.wake() }
 
 func (s *simple) close() error { return errors.Join(s.conn.Close(), s.inbox.close()) }

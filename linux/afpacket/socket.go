@@ -28,6 +28,7 @@ type socket struct {
 	screen  *screen // nil: the socket has a classic filter
 	refused uint64  // by the screen; included in lost
 
+	sentry  *sentry // nil: the socket does not receive, or is in Go's network poller itself
 	poll    [1]unix.PollFd
 	timeout unix.Timespec
 	name    unix.RawSockaddrLinklayer
@@ -95,7 +96,10 @@ func (s *socket) bind(ifi *net.Interface, protocol uint16) error {
 // receive makes the socket receive from a NIC. It sets the filter first, so that no packet arrives unfiltered. The
 // filter of a group's socket rejects everything until the socket has joined the group; otherwise each packet would be
 // received twice.
-func (s *socket) receive(ifi *net.Interface, o Options) error {
+func (s *socket) receive(ifi *net.Interface, o Options) (err error) {
+	if s.sentry, err = newSentry(s.fd); err != nil {
+		return err
+	}
 	if o.Group == 0 {
 		if err := s.accept(o.Family); err != nil {
 			return err
@@ -134,9 +138,18 @@ func (s *socket) unbound() bool {
 	return getsockname(s.fd, &s.name) == 0 && s.name.Ifindex == -1
 }
 
-// wait returns when the socket is readable or has an error, or after d.
-func (s *socket) wait(d time.Duration) error {
-	ready, err := s.ready(d)
+// wait implements receiver.
+func (s *socket) wait(d time.Duration, quiet bool) (err error) {
+	ready := false
+	if !quiet || d <= spell {
+		ready, err = s.ready(min(d, spell))
+		d -= spell
+	}
+	if !ready && err == nil && d > 0 {
+		if err = s.sentry.wait(d); err == nil {
+			ready, err = s.ready(0)
+		}
+	}
 	if ready && s.poll[0].Revents&unix.POLLERR != 0 {
 		s.clearError()
 	}
@@ -145,29 +158,24 @@ func (s *socket) wait(d time.Duration) error {
 
 // spell is how long a wait bypasses the Go scheduler. Under load no wait is longer, which saves a third of the cost
 // of a packet at 100,000 a second: the scheduler's monitor can sleep, which otherwise checks every 20 µs for threads
-// blocked in system calls. spell is much longer than the kernel's tick, because a timer that expires next must be
-// programmed into the processor, which makes a virtual machine exit to its hypervisor each time (measured: 200 µs
-// cost 700 ns per packet more).
+// blocked in system calls. Beyond twice that time the monitor would interrupt the wait. spell is much longer than the
+// kernel's tick, because a timer that expires next must be programmed into the processor, which makes a virtual machine
+// exit to its hypervisor each time (measured: 200 µs cost 700 ns per packet more).
 const spell = 5 * time.Millisecond
 
-// ready polls the socket for at most d.
+// ready polls the socket for d, or until the scheduler interrupts it.
 func (s *socket) ready(d time.Duration) (bool, error) {
 	s.poll[0] = unix.PollFd{Fd: int32(s.fd), Events: unix.POLLIN}
-	s.timeout = unix.NsecToTimespec(int64(min(d, spell)))
+	s.timeout = unix.NsecToTimespec(int64(d))
 	n, errno := ppoll(&s.poll[0], &s.timeout)
-	switch {
-	case errno != 0 && errno != unix.EINTR: // EINTR is from the scheduler, which handles the rest of the wait
+	if errno != 0 && errno != unix.EINTR {
 		return false, errno
-	case n > 0 || d <= spell:
-		return n > 0, nil
 	}
-	s.timeout = unix.NsecToTimespec(int64(d-spell) + unix.TimespecToNsec(s.timeout)) // the kernel has stored the remaining time
-	n, err := unix.Ppoll(s.poll[:], &s.timeout, nil)
-	if err == unix.EINTR {
-		return false, nil
-	}
-	return n > 0, err
+	return n > 0, nil
 }
+
+// wake implements receiver.
+func (s *socket) wake() { s.sentry.wake() }
 
 // clearError clears the pending error of the socket, which would end every wait immediately. It is ENETDOWN, reported
 // once when the link goes down, or the error of a packet that recvmmsg could not deliver.
@@ -180,9 +188,7 @@ func (s *socket) clearError() {
 
 // drops returns the number of packets lost so far. Reading the kernel's counter resets it.
 func (s *socket) drops() packet.Drops {
-	if stats, err := unix.GetsockoptTpacketStats(s.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
-		s.lost.Room += uint64(stats.Drops)
-	}
+	s.lost.Room += uint64(packetDrops(s.fd))
 	if s.screen != nil {
 		n := s.screen.refused()
 		s.lost.Offload += n - s.refused
@@ -196,6 +202,9 @@ func (s *socket) base() *socket { return s }
 
 func (s *socket) close() error {
 	err := unix.Close(s.fd)
+	if s.sentry != nil {
+		err = errors.Join(err, s.sentry.close())
+	}
 	if s.screen != nil {
 		err = errors.Join(err, s.screen.close())
 	}
