@@ -51,7 +51,8 @@ func (b *backend) Status() control.Status {
 func (b *backend) link(s packet.Family, l nexthop.Link) control.Interface {
 	engine := afpacket.Engine(b.ports.sides[s].engine.Load()).String()
 	offloads, _ := nic.On(l.Name) // a NIC that does not exist, or a missing kernel feature, is not an error here
-	return control.Interface{Side: s.String(), Name: l.Name, MTU: int(l.MTU), Up: l.Up, Engine: engine, Bursts: b.ports.sides[s].bursts.Load(), Offloads: offloads}
+	return control.Interface{Side: s.String(), Name: l.Name, MTU: int(l.MTU), Up: l.Up, Engine: engine, Bursts: b.ports.sides[s].bursts.Load(), Offloads: offloads,
+		Workers: b.processors.status(s)}
 }
 
 // usage returns how full pool4 and the tables are.

@@ -33,6 +33,11 @@ func workers(c *config.Interfaces) int {
 	return min(max(runtime.NumCPU()/4, 1), most)
 }
 
+// raiseGOMAXPROCS makes room for the threads that block in the kernel.
+func raiseGOMAXPROCS(c *config.Interfaces) {
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), ioThreads*workers(c)+2))
+}
+
 // build creates the components in order of their dependencies. It does not change anything outside of the process.
 func (d *Daemon) build() (err error) {
 	c := d.config()
@@ -63,6 +68,7 @@ func (d *Daemon) build() (err error) {
 	}
 	d.admin.local = d.localRoutesForLocked(c)
 	d.guard = newHostGuard(c, d.pool, d.log.Logger)
+	d.processors = &processors{log: d.log, conf: func() *config.Interfaces { return &d.config().Interfaces }}
 	d.ports = &ports{log: d.log, conf: func() *config.Interfaces { return &d.config().Interfaces }, guard: d.guard, engine: engine, group: group}
 	if err := d.guard.refuse(c.Pool4, c.Host.Force); err != nil {
 		return err
@@ -71,7 +77,7 @@ func (d *Daemon) build() (err error) {
 	options := gateway.Options{
 		Config: d.gatewayConfigLocked(c), Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key,
 		Pool4: d.pool, Routes: d.routes, Hops: func() gateway.Hops { return nexthop.NewCache(d.routes) },
-		Open: d.ports.open, Settle: d.ports.prepareThread,
+		Open: d.ports.open, Settle: d.processors.prepareThread,
 		Log: d.log.Logger, RingAdvice: ringAdvice[c.Interfaces.Offloads],
 	}
 	if err := d.affordable(c, options); err != nil {

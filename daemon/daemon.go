@@ -13,7 +13,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -47,14 +46,15 @@ type Daemon struct {
 	log     *logs
 	started time.Time
 
-	routes  *nexthop.Table
-	pool    *pool4.Pool
-	ports   *ports
-	gateway *gateway.Gateway
-	guard   *hostGuard
-	dns64   *dns64Service
-	nics    *nic.Manager // used by serve, and by the task "interfaces" while that runs
-	sockets hostSockets
+	routes     *nexthop.Table
+	pool       *pool4.Pool
+	ports      *ports
+	processors *processors
+	gateway    *gateway.Gateway
+	guard      *hostGuard
+	dns64      *dns64Service
+	nics       *nic.Manager // used by serve, and by the task "interfaces" while that runs
+	sockets    hostSockets
 
 	events    events
 	readiness readiness
@@ -111,7 +111,7 @@ func (d *Daemon) Logger() *slog.Logger { return d.log.Logger }
 // socket is open and until the last one is closed: in between, the host would answer packets of pool4 with resets.
 func (d *Daemon) serve(ctx context.Context) (err error) {
 	c := d.config()
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), ioThreads*workers(&c.Interfaces)+2))
+	raiseGOMAXPROCS(&c.Interfaces)
 	listener, err := control.Listen(c.Socket, c.Group)
 	if err != nil {
 		return err
@@ -143,6 +143,8 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer d.putBackNICs()
+	d.processors.nics = d.nics
+	d.processors.look()
 	return d.run(ctx, listener)
 }
 

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"nat64d/config"
 	"nat64d/gateway"
 	"nat64d/linux/afpacket"
@@ -88,20 +86,4 @@ func (p *ports) openSender(s packet.Family, o afpacket.Options) (gateway.Port, e
 		})
 	}
 	return port, nil
-}
-
-// prepareThread prepares the calling thread for the i-th worker of a side: short sleeps become exact, and interfaces.pin is
-// applied.
-func (p *ports) prepareThread(s packet.Family, i int) {
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // if it fails, Gather sleeps 50 µs longer
-	pin := p.conf().Pin
-	if len(pin) == 0 {
-		return
-	}
-	cpu := pin[(i*2+int(s))%len(pin)]
-	var set unix.CPUSet
-	set.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		p.log.Warn("cannot bind a worker to its processor", "side", s, "processor", cpu, "error", err)
-	}
 }

@@ -10,21 +10,29 @@ import (
 // checkGuardEvery is the interval of checks of the guard, in addition to link events and notifications of nftables.
 const checkGuardEvery = 5 * time.Second
 
+// placeEvery is the number of these checks for each one of the processors: those change more seldom.
+const placeEvery = 2
+
 // watchInterfaces configures new NICs and installs the guard on them, because some kernels delete a chain with its
-// NIC.
+// NIC. It places the workers by where the NICs receive.
 func (d *Daemon) watchInterfaces(ctx context.Context) error {
 	tick := time.NewTicker(checkGuardEvery)
 	defer tick.Stop()
-	for {
+	for n := 0; ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-d.events.link:
 			d.gateway.Wake() // the kernel does not tell a socket that its NIC was deleted while it was down
+			n = 0
 		case <-tick.C: // in case an event was lost
+			n++
 		}
 		d.setUpNICs()
 		d.guard.check()
+		if n%placeEvery == 0 {
+			d.processors.look()
+		}
 	}
 }
 

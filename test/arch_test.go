@@ -17,7 +17,7 @@ import (
 // imports lists the packages of the module that each package may import, tests excepted. Every folder with Go files
 // has a row; the row of a command lists what it wires together.
 var imports = map[string]string{
-	"drop": "", "pool6": "", "ops/control": "", "table": "", "linux/ethtool": "",
+	"drop": "", "pool6": "", "ops/control": "", "table": "", "linux/ethtool": "", "linux/cpus": "",
 	"lab": "linux/ethtool", "linux/nic": "linux/ethtool",
 	"packet":          "drop",
 	"ops/metrics":     "drop",
@@ -35,7 +35,7 @@ var imports = map[string]string{
 	"dns64":           "pool6",
 	"egress":          "fragment icmp xlat packet ops/metrics drop",
 	"gateway":         "bib config drop egress fragment icmp ops/metrics packet pool4 pool6 session synstore table xlat",
-	"daemon":          "linux/afpacket bib config ops/control dns64 drop fragment gateway linux/guard ops/metrics linux/nexthop linux/nic packet pool4 pool6 session synstore table xlat",
+	"daemon":          "linux/afpacket bib config ops/control dns64 drop fragment gateway linux/cpus linux/guard ops/metrics linux/nexthop linux/nic packet pool4 pool6 session synstore table xlat",
 	"demo":            "lab ops/control",
 	"cmd/nat64d":      "daemon demo config ops/control",
 	"cmd/nat64ctl":    "ops/control pool4",

@@ -23,8 +23,9 @@ func (f fake) Status() control.Status {
 	s := control.Status{
 		Version: f.Version(), PID: 4711, Uptime: control.Seconds(26*time.Hour + 3*time.Minute), Ready: true,
 		Interfaces: []control.Interface{
-			{Side: "v6", Name: "ens4", MTU: 1500, Up: true, Engine: "ring", Bursts: true, Offloads: []string{"rx-gro", "threaded"}},
-			{Side: "v4", Name: "ens5", MTU: 1500, Engine: "ring"},
+			{Side: "v6", Name: "ens4", MTU: 1500, Up: true, Engine: "ring", Bursts: true, Offloads: []string{"rx-gro", "threaded"},
+				Workers: []control.Worker{{Processors: "2-3", Why: "ens4 receives on 0-1"}, {Processors: "2-3", Why: "ens4 receives on 0-1"}}},
+			{Side: "v4", Name: "ens5", MTU: 1500, Engine: "ring", Workers: []control.Worker{{Processors: "3", Why: "interfaces.pin"}, {Processors: "2", Why: "interfaces.pin"}}},
 		},
 		Pool6:     []string{"64:ff9b::/96"},
 		Protocols: []control.Protocol{{Protocol: "tcp", Bindings: 1, Sessions: 2, Pool4Ports: 1001, Pool4Used: 1, Pool4Addresses: 1}},

@@ -84,8 +84,8 @@ FIELD    VALUE
 version  v1.2.3 (go1.26.0), pid 4711
 uptime   1d2h
 state    ready
-v6       ens4, up, MTU 1500, engine ring, bursts, rx-gro, threaded
-v4       ens5, DOWN, MTU 1500, engine ring
+v6       ens4, up, MTU 1500, engine ring, bursts, rx-gro, threaded, processors 2-3 (ens4 receives on 0-1)
+v4       ens5, DOWN, MTU 1500, engine ring, processors 3 and 2 (interfaces.pin)
 pool6    64:ff9b::/96
 tcp      1 binding, 2 sessions, 1 of 1001 pool4 ports used on 1 address
 6to4     10 packets, 1152921504606846976 bytes
@@ -101,12 +101,20 @@ interfaces.0.offloads.0,rx-gro
 interfaces.0.offloads.1,threaded
 interfaces.0.side,v6
 interfaces.0.up,true
+interfaces.0.workers.0.processors,2-3
+interfaces.0.workers.0.why,ens4 receives on 0-1
+interfaces.0.workers.1.processors,2-3
+interfaces.0.workers.1.why,ens4 receives on 0-1
 interfaces.1.bursts,false
 interfaces.1.engine,ring
 interfaces.1.mtu,1500
 interfaces.1.name,ens5
 interfaces.1.side,v4
 interfaces.1.up,false
+interfaces.1.workers.0.processors,3
+interfaces.1.workers.0.why,interfaces.pin
+interfaces.1.workers.1.processors,2
+interfaces.1.workers.1.why,interfaces.pin
 paused,false
 pid,4711
 pool6.0,64:ff9b::/96

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -92,7 +93,8 @@ func statusFields(s control.Status) []field {
 		if i.Bursts {
 			parts = append(parts, "bursts")
 		}
-		fs = append(fs, field{i.Side, strings.Join(append(parts, i.Offloads...), ", ")})
+		parts = append(parts, i.Offloads...)
+		fs = append(fs, field{i.Side, strings.Join(append(parts, workersOf(i)...), ", ")})
 	}
 	fs = append(fs, field{"pool6", strings.Join(s.Pool6, ", ")})
 	for _, p := range s.Protocols {
@@ -107,6 +109,24 @@ func statusFields(s control.Status) []field {
 		fs = append(fs, field{"warning", w})
 	}
 	return fs
+}
+
+// workersOf returns where the workers of a side run and why, in one part or none.
+func workersOf(i control.Interface) []string {
+	if len(i.Workers) == 0 {
+		return nil
+	}
+	var sets []string
+	for _, w := range i.Workers {
+		if !slices.Contains(sets, w.Processors) {
+			sets = append(sets, w.Processors)
+		}
+	}
+	word := "processors"
+	if _, err := strconv.Atoi(sets[0]); err == nil && len(sets) == 1 {
+		word = "processor"
+	}
+	return []string{fmt.Sprintf("%s %s (%s)", word, strings.Join(sets, " and "), i.Workers[0].Why)}
 }
 
 func stateOf(s control.Status) string {

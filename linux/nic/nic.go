@@ -119,7 +119,7 @@ func (m *Manager) setUp(i *net.Interface) (changed []string, warnings []error) {
 // confine restricts the NAPI threads of the NIC to the processors of this program, if this manager has enabled them.
 // SetUp calls it each time, because drivers replace their threads.
 func (m *Manager) confine(i *net.Interface) error {
-	if had, noted := m.originals[i.Index]["threaded"]; !noted || had {
+	if !m.threads(i) {
 		return nil
 	}
 	return confine(i)

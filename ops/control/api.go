@@ -61,6 +61,13 @@ type Interface struct {
 	Bursts bool   `json:"bursts"` // several packets are passed to the kernel in one system call
 	// Offloads are the active ones of rx-lro, rx-gro, rx-udp-gro-forwarding and threaded (NAPI).
 	Offloads []string `json:"offloads,omitempty"`
+	Workers  []Worker `json:"workers"` // the threads that carry what arrives on this side
+}
+
+// Worker is a thread that carries packets.
+type Worker struct {
+	Processors string `json:"processors"` // that it may run on, such as "0-2,5"
+	Why        string `json:"why"`        // the reason for this choice
 }
 
 // Protocol is the state of the tables and of pool4 for one protocol.
