@@ -28,7 +28,7 @@ func (d *document) check(f *file) *Config {
 			Bursts:     f.Interfaces.Bursts,
 			Moderation: d.short("interfaces.moderation", f.Interfaces.Moderation),
 			BusyPoll:   d.short("interfaces.busy_poll", f.Interfaces.BusyPoll),
-			Offloads:   oneOf(d, "interfaces.offloads", f.Interfaces.Offloads, OffloadsLeave, OffloadsManage),
+			Offloads:   oneOf(d, "interfaces.offloads", f.Interfaces.Offloads, OffloadsAuto, OffloadsLeave, OffloadsManage),
 		},
 		DenyV4:  d.denyV4(f.DenyV4),
 		AllowV4: d.prefixes("allow_v4", f.AllowV4, "IPv4", netip.Addr.Is4),

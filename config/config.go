@@ -65,8 +65,10 @@ type Interface struct {
 // Offloads selects whether nat64d changes the offload settings of the interfaces.
 type Offloads string
 
-// The choices. With OffloadsManage nat64d optimizes the settings while it runs and restores them when it stops.
+// The choices. With OffloadsAuto the settings follow the load, with OffloadsManage they have fixed values for a high load.
+// nat64d restores both when it stops.
 const (
+	OffloadsAuto   Offloads = "auto"
 	OffloadsLeave  Offloads = "leave"
 	OffloadsManage Offloads = "manage"
 )

@@ -20,7 +20,7 @@ var flags = []struct{ name, key, help string }{
 	{"pool4", "pool4", "IPv4 address and ports to translate to, such as 10.0.2.15:7000-8000; may be repeated"},
 	{"socket", "api.socket", "control socket (default /run/nat64d/nat64d.sock)"},
 	{"engine", "interfaces.engine", "how packets are moved: auto, ring, mmsg or simple"},
-	{"offloads", "interfaces.offloads", "manage: optimize the offload settings of the interfaces while nat64d runs; leave: do not change them"},
+	{"offloads", "interfaces.offloads", "auto: the offload settings of the interfaces follow the load; manage: they suit a high load; leave: they are not changed"},
 	{"force", "host.force", "take ports of pool4 even if the host needs them"},
 	{"share-interfaces", "host.share_interfaces", "start even if another nat64d carries packets on the same interfaces"},
 	{"log-level", "logging.level", "debug, info, warn or error"},

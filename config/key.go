@@ -42,7 +42,7 @@ var keys = []Key{
 	{Name: "interfaces.coalesce", Live: true, Help: "send consecutive packets of a flow as one super-packet, which the kernel or the NIC segments"},
 	{Name: "interfaces.moderation", Live: true, Help: "delay for gathering more packets after two or more arrived together; 0s: none"},
 	{Name: "interfaces.busy_poll", Help: "time that a worker polls for packets before it sleeps; 0s: none"},
-	{Name: "interfaces.offloads", Help: "manage: enable receive offload and threaded NAPI while nat64d runs; leave: do not change them"},
+	{Name: "interfaces.offloads", Help: "auto: receive offload, threaded NAPI and segmentation follow the load while nat64d runs; manage: receive offload and threaded NAPI are on; leave: nothing is changed"},
 	{Name: "deny_v4", Live: true, Help: "IPv4 prefixes that clients may not reach; with :tcp, :udp or :icmp that protocol only, with :tcp:25 that port only"},
 	{Name: "allow_v4", Live: true, Help: "IPv4 prefixes that clients may reach, except those of deny_v4; empty: all"},
 	{Name: "bypass_v6", Live: true, Help: "parts of the prefixes of pool6 that this machine forwards without translation"},

@@ -260,7 +260,7 @@ const (
 func fresh() *file {
 	return &file{
 		Version:    1,
-		Interfaces: rawIfaces{Engine: "auto", Pin: []int{}, Coalesce: true, Bursts: true, Offloads: string(OffloadsLeave)},
+		Interfaces: rawIfaces{Engine: "auto", Pin: []int{}, Coalesce: true, Bursts: true, Offloads: string(OffloadsAuto)},
 		Host:       rawHost{Guard: true, ReservePorts: true, AnswerARP: "auto"},
 		Sessions: rawSessions{
 			Max:             4_000_000,

@@ -42,6 +42,7 @@ func (b *backend) Status() control.Status {
 			st.Drops += b.gateway.Counters.Drops(r)
 		}
 	}
+	st.Offloads = b.nics.status(b.config().Interfaces.Offloads)
 	st.NotReady = b.readiness.reasons()
 	st.Ready = len(st.NotReady) == 0
 	st.Warnings = append(b.warnings(), contested(b.routes.Addresses())...)
@@ -105,7 +106,8 @@ func (b *backend) Stats() (list []control.Counter) {
 		list = append(list, control.Counter(c))
 	}
 	list = append(list, control.Counter(metrics.NATEventsLost.With(b.natEventsLost())), b.log.counter(),
-		control.Counter(metrics.GuardRepairs.With(b.guard.repaired())), control.Counter(metrics.ARPConflicts.With(b.routes.AddressConflicts())))
+		control.Counter(metrics.GuardRepairs.With(b.guard.repaired())), control.Counter(metrics.ARPConflicts.With(b.routes.AddressConflicts())),
+		control.Counter(metrics.OffloadsSwitched.With(b.nics.switches.Load())))
 	return append(list, b.dns64.Counters()...)
 }
 

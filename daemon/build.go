@@ -77,7 +77,7 @@ func (d *Daemon) build() (err error) {
 	options := gateway.Options{
 		Config: d.gatewayConfigLocked(c), Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key,
 		Pool4: d.pool, Routes: d.routes, Hops: func() gateway.Hops { return nexthop.NewCache(d.routes) },
-		Open: d.ports.open, Settle: d.processors.prepareThread,
+		Open: d.ports.open, Settle: d.processors.prepareThread, Loaded: d.events.load.signal,
 		Log: d.log.Logger, RingAdvice: ringAdvice[c.Interfaces.Offloads],
 	}
 	if err := d.affordable(c, options); err != nil {

@@ -23,7 +23,6 @@ import (
 	"nat64d/config"
 	"nat64d/gateway"
 	"nat64d/linux/nexthop"
-	"nat64d/linux/nic"
 	"nat64d/ops/control"
 	"nat64d/pool4"
 )
@@ -53,7 +52,7 @@ type Daemon struct {
 	gateway    *gateway.Gateway
 	guard      *hostGuard
 	dns64      *dns64Service
-	nics       *nic.Manager // used by serve, and by the task "interfaces" while that runs
+	nics       nics
 	sockets    hostSockets
 
 	events    events
@@ -67,6 +66,7 @@ type events struct {
 	routes event // the kernel's routes or addresses have changed
 	pool4  event // pool4 or static rows have changed
 	reload event // requests a reload
+	load   event // many packets arrive
 }
 
 // admin is the state shared by changes of pool4, static rows and the configuration. The mutex is held during a whole
@@ -81,7 +81,7 @@ type admin struct {
 func New(o Options) (*Daemon, error) {
 	d := &Daemon{
 		options: o, started: time.Now(),
-		events:    events{link: newEvent(), routes: newEvent(), pool4: newEvent(), reload: newEvent()},
+		events:    events{link: newEvent(), routes: newEvent(), pool4: newEvent(), reload: newEvent(), load: newEvent()},
 		readiness: readiness{reached: make(chan struct{})},
 		admin:     admin{static: rows{}},
 	}
@@ -143,7 +143,7 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer d.putBackNICs()
-	d.processors.nics = d.nics
+	d.processors.nics = d.nics.manager
 	d.processors.look()
 	return d.run(ctx, listener)
 }

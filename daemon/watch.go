@@ -5,6 +5,8 @@ package daemon
 import (
 	"context"
 	"time"
+
+	"nat64d/linux/nic"
 )
 
 // checkGuardEvery is the interval of checks of the guard, in addition to link events and notifications of nftables.
@@ -14,10 +16,11 @@ const checkGuardEvery = 5 * time.Second
 const placeEvery = 2
 
 // watchInterfaces configures new NICs and installs the guard on them, because some kernels delete a chain with its
-// NIC. It places the workers by where the NICs receive.
+// NIC. It places the workers by where the NICs receive, and lets settings of the NICs follow the load.
 func (d *Daemon) watchInterfaces(ctx context.Context) error {
 	tick := time.NewTicker(checkGuardEvery)
 	defer tick.Stop()
+	var window <-chan time.Time // while the load is observed
 	for n := 0; ; {
 		select {
 		case <-ctx.Done():
@@ -27,6 +30,17 @@ func (d *Daemon) watchInterfaces(ctx context.Context) error {
 			n = 0
 		case <-tick.C: // in case an event was lost
 			n++
+		case <-d.events.load:
+			if window == nil && d.observeLoad() {
+				window = time.After(nic.Window)
+			}
+			continue
+		case <-window:
+			window = nil
+			if d.followLoad() {
+				window = time.After(nic.Window)
+			}
+			continue
 		}
 		d.setUpNICs()
 		d.guard.check()

@@ -22,6 +22,7 @@ const (
 // good: the super-packet gets a new one, which must not hide an error. A merger belongs to one outbox.
 type merger struct {
 	tcpOnly bool
+	joined  uint64 // datagrams coalesced with the one before, since the last Publish
 	slots   [2 * batch]slot
 	stamp   uint32
 	flows   [batch]flow
@@ -110,6 +111,9 @@ func (m *merger) group(outs []packet.Out) (any bool) {
 					m.count[l]++
 					lead.add(&outs[l], o, f)
 					any = true
+					if !f.tcp {
+						m.joined++
+					}
 					continue
 				}
 			}

@@ -117,4 +117,8 @@ func (s *Sender) Publish() {
 		s.count.Forwarded(metrics.Direction(d), c.packets, c.bytes)
 		*c = struct{ packets, bytes uint64 }{}
 	}
+	if n := &s.merger.joined; *n > 0 {
+		s.count.Joined(*n)
+		*n = 0
+	}
 }

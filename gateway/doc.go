@@ -13,6 +13,7 @@
 //	syns.go       stored SYNs whose lifetime is over
 //	worker.go     takes batches from a port to the outboxes
 //	ingress.go    the port that packets arrive at, which is opened again when it fails
+//	load.go       counts what arrives, and reports load
 //	ahead.go      looks the sessions of a batch up together
 //	long.go       cuts TCP super-packets above 64 KiB into some that IP can carry
 //	probe.go      TCP probes of idle connections

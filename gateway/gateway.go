@@ -32,6 +32,8 @@ type Options struct {
 	// sends. The ports of a side share its packets. The gateway calls Open again when a port has failed, and retries
 	// while it returns fs.ErrNotExist.
 	Open func(s packet.Family, send bool) (Port, error)
+	// Loaded is called by a worker after a large batch, at most ten times a second. It must not block; may be nil.
+	Loaded func()
 	// Settle is called on the thread of each worker, the i-th of its side, before it processes packets; may be nil.
 	Settle func(s packet.Family, i int)
 	Clock  func() time.Duration // monotonic time since the start; nil: the system's clock
@@ -52,13 +54,19 @@ type Gateway struct {
 	routes   Routes
 	epochs   *table.Epochs
 	clock    func() time.Duration
-	settle   func(packet.Family, int)
+	hooks    hooks
 	settings settings
 	upkeep   upkeep
 	workers  []*worker
 	outages  [sides]outage
 	paths    egress.Paths
 	mail     mail
+}
+
+// hooks are functions that workers call; each may be nil.
+type hooks struct {
+	settle func(packet.Family, int)
+	loaded func()
 }
 
 // settings are read once for each batch.
@@ -84,7 +92,7 @@ type mail struct {
 
 // New creates a gateway. It starts nothing; see Run.
 func New(o Options) *Gateway {
-	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, settle: o.Settle}
+	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, hooks: hooks{settle: o.Settle, loaded: o.Loaded}}
 	g.upkeep = upkeep{max: o.Max, ringAdvice: o.RingAdvice, log: o.Log}
 	if g.clock == nil {
 		start := time.Now()

@@ -15,8 +15,11 @@ type ingress struct {
 	frames   []packet.Frame
 	asked    time.Duration // when the port's drop counters were last read
 	said     packet.Drops  // its answer
+	judged   time.Duration // when it was last checked whether the port has stalled
+	before   uint64        // packets lost then because the ring was full
 	received bool          // the port has delivered packets since
 	last     time.Duration // when packets arrived last
+	reported time.Duration // when load was last reported
 	dense    bool          // packets arrive so fast that waiting for more pays
 }
 
@@ -41,14 +44,21 @@ func (w *worker) reopen(ctx context.Context) bool {
 	return true
 }
 
-// account adds what the port reports as lost to the counters. It closes a port that has lost packets and handed over none, so that
-// it is opened again: such a port does not recover by itself.
+// stallAfter is how long a port loses packets and delivers none until it counts as stalled.
+const stallAfter = time.Second
+
+// account adds what the port reports as lost to the counters. It closes a port that has lost packets and delivered none for
+// stallAfter, so that it is opened again: such a port does not recover by itself.
 func (w *worker) account(lost packet.Drops) {
 	w.count.RingDrops(lost.Room)
 	w.count.Dropped(drop.Offload, lost.Offload-w.in.said.Offload)
 	w.count.Dropped(drop.Large, lost.Large-w.in.said.Large)
-	stalled := lost.Room > w.in.said.Room && !w.in.received
-	w.in.said, w.in.received = lost, false
+	w.in.said = lost
+	if w.now-w.in.judged < stallAfter {
+		return
+	}
+	stalled := lost.Room > w.in.before && !w.in.received
+	w.in.judged, w.in.before, w.in.received = w.now, lost.Room, false
 	if stalled && w.in.port != nil {
 		w.count.Happened(metrics.Stalled)
 		w.g.outages[w.side].stalled()

@@ -79,7 +79,7 @@ func (w *worker) close() {
 // run processes batches until ctx is done. It waits for a NIC that was deleted.
 func (w *worker) run(ctx context.Context) error {
 	runtime.LockOSThread() // not unlocked: Settle changes the thread, which ends with the goroutine
-	if settle := w.g.settle; settle != nil {
+	if settle := w.g.hooks.settle; settle != nil {
 		settle(w.side, w.i)
 	}
 	defer w.close()
@@ -139,6 +139,7 @@ func (w *worker) batch(fs []packet.Frame) {
 	w.paused = w.g.settings.paused.Load()
 	w.verified.refresh(circumstances{w.conf, w.g.routes.Generation(), w.g.Pool4.Version()})
 	w.unpark()
+	w.report(tally(w.count, fs))
 	hints := w.lookAhead(fs)
 	for i := range fs {
 		if w.behind() {
@@ -197,7 +198,7 @@ func (w *worker) one(p *inflight) {
 func (w *worker) publish() {
 	w.out.Publish()
 	w.count.FragmentBytes(w.reassembler.Bytes())
-	if w.now-w.in.asked >= time.Second { // a system call
+	if w.now-w.in.asked >= dropsEvery { // a system call
 		w.in.asked = w.now
 		w.account(w.in.drops())
 	}

@@ -19,6 +19,15 @@ type Frame struct {
 	Offload Offload // offsets relative to Data
 }
 
+// Packets returns the number of packets on the wire that became this frame.
+func (f *Frame) Packets() int {
+	o := &f.Offload
+	if o.GSO == GSONone || o.GSOSize == 0 || len(f.Data) <= int(o.HdrLen) {
+		return 1
+	}
+	return (len(f.Data) - int(o.HdrLen) + int(o.GSOSize) - 1) / int(o.GSOSize)
+}
+
 // Drops counts the packets that arrived at a port and were not delivered to the gateway, by reason.
 type Drops struct {
 	Room    uint64 // the receive ring or socket buffer was full

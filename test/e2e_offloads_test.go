@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -23,11 +24,12 @@ import (
 var managed = []string{"rx-gro", "rx-udp-gro-forwarding", "threaded"}
 
 // startManaged runs nat64d with a /sys that shows the gateway's interfaces, as on a real machine.
-func startManaged(t *testing.T, l *lab.Lab, offloads string) *daemon {
+func startManaged(t *testing.T, l *lab.Lab, offloads string, flags ...string) *daemon {
 	t.Helper()
 	ip, _ := tool(t, "ip")
-	g := launchAs(t, l, ip, socketPath(t), "netns", "exec", l.Gateway.Name, binaries(t).nat64d,
-		"--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", sparePool, "--offloads", offloads)
+	args := []string{"netns", "exec", l.Gateway.Name, binaries(t).nat64d,
+		"--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", sparePool, "--offloads", offloads}
+	g := launchAs(t, l, ip, socketPath(t), append(args, flags...)...)
 	g.ready()
 	return g
 }
@@ -35,12 +37,17 @@ func startManaged(t *testing.T, l *lab.Lab, offloads string) *daemon {
 // expectOffloads returns nil if the status of every interface and the kernel have these offloads.
 func (g *daemon) expectOffloads(want ...string) error {
 	g.t.Helper()
+	return errors.Join(g.statusHas(want...), kernelHas(g.t, g.lab, len(want) > 0))
+}
+
+// statusHas returns nil if the status of every interface has these offloads.
+func (g *daemon) statusHas(want ...string) error {
 	for _, i := range g.status().Interfaces {
 		if !slices.Equal(i.Offloads, want) {
 			return fmt.Errorf("the status of %s has %q, want %q", i.Name, i.Offloads, want)
 		}
 	}
-	return kernelHas(g.t, g.lab, len(want) > 0)
+	return nil
 }
 
 // kernelHas returns nil if ethtool reports receive offload as on, or off, for both interfaces of the gateway.
@@ -106,13 +113,61 @@ func TestOffloadsAreManaged(t *testing.T) {
 	}
 }
 
-// If threaded NAPI is not available, the log gives the reason, and nat64d works.
+// With auto, a bulk transfer turns threads on, and a stop or the start after a kill restores the settings.
+func TestOffloadsFollowLoad(t *testing.T) {
+	l := network(t, lab.Options{})
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	serveHTTP(t, l)
+	for _, kill := range []bool{false, true} {
+		g := startManaged(t, l, "auto", "--log-level", "debug")
+		check(g.statusHas("rx-gro"))
+		if o := g.status().Offloads; o.Mode != "auto" || o.Switches != 0 || o.Reason != "" {
+			t.Errorf("the status has %+v", o)
+		}
+		eventually(t, 20*time.Second, "a bulk transfer turns threads on", func() error {
+			checkDownload(t, l, 256<<20)
+			return g.statusHas("rx-gro", "threaded")
+		})
+		if o := g.status().Offloads; o.Switches == 0 || !strings.HasPrefix(o.Reason, "threads on: ") {
+			t.Errorf("the status has %+v", o)
+		}
+		if !strings.Contains(g.log.String(), "settings of interfaces follow the load") {
+			t.Errorf("the log is\n%s", g.log.String())
+		}
+		if kill {
+			g.signal(syscall.SIGKILL)
+			g.wait()
+			g = startManaged(t, l, "leave")
+			check(g.statusHas())
+		}
+		g.stop()
+		check(kernelHas(t, l, false))
+	}
+}
+
+// If threaded NAPI is not available, the log gives the reason, and nat64d works. A veth that is down has no NAPI.
 func TestUnavailableOffloadIsLogged(t *testing.T) {
 	l := network(t, lab.Options{})
-	g := start(t, l, sparePool, "--offloads", "manage") // /sys shows the interfaces of the test's namespace
-	if !strings.Contains(g.log.String(), "cannot turn threaded of "+l.NIC6+" on: /sys/class/net shows another network namespace") {
-		t.Error("the log does not explain that threaded NAPI is not available")
+	if err := l.Gateway.SetUp(l.NIC4, false); err != nil {
+		t.Fatal(err)
 	}
+	g := launch(t, l, socketPath(t), "--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", sparePool, "--offloads", "manage")
+	eventually(t, recoverWithin, "the log explains it", func() error {
+		if !strings.Contains(g.log.String(), "cannot turn threaded of "+l.NIC4+" on: ") {
+			return errors.New(g.log.String())
+		}
+		return nil
+	})
+	if err := l.Gateway.SetUp(l.NIC4, true); err != nil {
+		t.Fatal(err)
+	}
+	g.ready()
+	eventually(t, recoverWithin, "threads receive from the interface", func() error { return g.statusHas(managed...) })
 	checkPing(t, l)
 	g.stop()
 	if err := kernelHas(t, l, false); err != nil {

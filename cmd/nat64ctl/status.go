@@ -74,6 +74,14 @@ func flatten(fs []field, path string, v any) []field {
 	return fs
 }
 
+// offloadsOf describes how the settings of the NICs are chosen.
+func offloadsOf(o control.Offloads) string {
+	if o.Reason == "" {
+		return o.Mode
+	}
+	return fmt.Sprintf("%s; %s, %s ago", o.Mode, o.Reason, human(o.Since))
+}
+
 func statusFields(s control.Status) []field {
 	fs := []field{
 		{"version", fmt.Sprintf("%s (%s), pid %d", s.Version.Version, s.Version.Go, s.PID)},
@@ -95,6 +103,9 @@ func statusFields(s control.Status) []field {
 		}
 		parts = append(parts, i.Offloads...)
 		fs = append(fs, field{i.Side, strings.Join(append(parts, workersOf(i)...), ", ")})
+	}
+	if s.Offloads.Mode != "" {
+		fs = append(fs, field{"offloads", offloadsOf(s.Offloads)})
 	}
 	fs = append(fs, field{"pool6", strings.Join(s.Pool6, ", ")})
 	for _, p := range s.Protocols {

@@ -22,8 +22,8 @@ type Notes = map[int]string
 // the same for all calls; the setting threaded also needs a /sys of that namespace. A Manager is not safe for
 // concurrent use.
 type Manager struct {
-	names     []string           // NICs to configure, sorted, without duplicates
-	leave     []string           // settings that are not touched
+	names     []string // NICs to configure, sorted, without duplicates
+	want      Wanted
 	keep      func(Notes) error  // stores the notes so that they survive a crash
 	originals map[int]originals  // by the index of a NIC
 	seen      map[string]attempt // by the name of a NIC
@@ -33,15 +33,15 @@ type Manager struct {
 type attempt struct {
 	index int
 	up    bool
-	whole bool // every setting has the wanted value
-	loose bool // its threads could not be confined; the warning has been returned
+	loose bool     // its threads could not be confined; the warning has been returned
+	napis []uint32 // its receive contexts
 }
 
-// New returns a manager of the named NICs; the names may contain duplicates. It changes all settings except those in
-// leave. old are the notes of a daemon that ended without PutBack. Before the manager changes a NIC, it calls keep
+// New returns a manager of the named NICs; the names may contain duplicates. want are the values that their settings
+// must have. old are the notes of a daemon that ended without PutBack. Before the manager changes a NIC, it calls keep
 // with all settings to restore; if keep fails, the NIC is not changed.
-func New(names, leave []string, old Notes, keep func(Notes) error) *Manager {
-	m := &Manager{names: slices.Compact(slices.Sorted(slices.Values(names))), leave: leave, keep: keep,
+func New(names []string, want Wanted, old Notes, keep func(Notes) error) *Manager {
+	m := &Manager{names: slices.Compact(slices.Sorted(slices.Values(names))), want: maps.Clone(want), keep: keep,
 		originals: map[int]originals{}, seen: map[string]attempt{}}
 	for index, note := range old {
 		m.originals[index] = parse(note)
@@ -49,10 +49,9 @@ func New(names, leave []string, old Notes, keep func(Notes) error) *Manager {
 	return m
 }
 
-// SetUp configures each NIC that is new under its name, and each that was down when it refused a setting and is now
-// up. It does not repeat this for other NICs, so later changes by an administrator persist. It restores NICs in the
-// notes that are not, or no longer, managed. It returns what it has changed and what failed, one sentence each. Call
-// it on every link event.
+// SetUp configures each NIC that is new under its name or has come up, and restores NICs in the notes that are not, or no
+// longer, managed. It does not repeat this for other NICs, so later changes by an administrator persist. It returns what
+// it has changed and what failed, one sentence each. Call it on every link event.
 func (m *Manager) SetUp() (changed []string, warnings []error) {
 	managed := map[int]bool{}
 	for _, name := range m.names {
@@ -62,14 +61,15 @@ func (m *Manager) SetUp() (changed []string, warnings []error) {
 			continue
 		}
 		managed[i.Index] = true
-		up := i.Flags&net.FlagUp != 0
-		last := m.seen[name]
-		now := attempt{index: i.Index, up: up, whole: last.whole}
-		if last.index != i.Index || !last.whole && !last.up && up {
-			c, w := m.setUp(i)
-			now.whole = len(w) == 0
-			changed, warnings = append(changed, c...), append(warnings, w...)
+		last, now := m.seen[name], attempt{index: i.Index, up: i.Flags&net.FlagUp != 0}
+		now.loose, now.napis = last.loose, contexts(i)
+		want := m.want
+		if last.index == i.Index && (last.up || !now.up) {
+			want = m.lost(&last, &now)
 		}
+		c, w := m.setUp(i, want)
+		changed, warnings = append(changed, c...), append(warnings, w...)
+		now.napis = contexts(i)
 		if err := m.confine(i); err != nil {
 			now.loose = true
 			if !last.loose {
@@ -82,6 +82,52 @@ func (m *Manager) SetUp() (changed []string, warnings []error) {
 	return append(changed, c...), append(warnings, w...)
 }
 
+// Switch turns a setting of all managed NICs on, or restores its original value. SetUp then does the same to new NICs. It
+// returns the same as SetUp.
+func (m *Manager) Switch(name string, on bool) (changed []string, warnings []error) {
+	if on {
+		m.want[name] = true
+	} else {
+		delete(m.want, name)
+	}
+	for _, n := range m.names {
+		i, err := net.InterfaceByName(n)
+		if err != nil || m.seen[n].index != i.Index {
+			continue // SetUp will configure it
+		}
+		var c []string
+		var w []error
+		if on {
+			c, w = m.setUp(i, Wanted{name: true})
+			if err := m.confine(i); err != nil {
+				w = append(w, err)
+			}
+		} else if was, noted := m.originals[i.Index][name]; noted {
+			c, w = originals{name: was}.restore(i)
+		}
+		changed, warnings = append(changed, c...), append(warnings, w...)
+	}
+	return changed, warnings
+}
+
+// lost returns the wanted settings that a NIC has lost since the last SetUp: a driver that replaces its receive contexts
+// forgets their threads.
+func (m *Manager) lost(last, now *attempt) Wanted {
+	if !m.want[Threaded] || len(now.napis) == 0 || slices.Equal(now.napis, last.napis) {
+		return nil
+	}
+	return Wanted{Threaded: true}
+}
+
+// contexts returns the identifiers of the receive contexts of a NIC.
+func contexts(i *net.Interface) (ids []uint32) {
+	ns, _ := napis(i) // without the family netdev, threads are a setting of the NIC
+	for _, n := range ns {
+		ids = append(ids, n.id)
+	}
+	return slices.Sorted(slices.Values(ids))
+}
+
 // PutBack restores the original settings of all NICs. It ignores a NIC that has been deleted, and a new one of the
 // same name. The error lists the settings that could not be restored; the manager does not try them again.
 func (m *Manager) PutBack() error {
@@ -90,28 +136,33 @@ func (m *Manager) PutBack() error {
 	return errors.Join(errs...)
 }
 
-// setUp gives all settings of a NIC their wanted values. It saves the original values first.
-func (m *Manager) setUp(i *net.Interface) (changed []string, warnings []error) {
-	had, wrong, warnings := m.differences(i)
+// setUp gives settings of a NIC their wanted values. It saves the original values first.
+func (m *Manager) setUp(i *net.Interface, want Wanted) (changed []string, warnings []error) {
+	had, wrong, warnings := differences(i, want)
 	if len(wrong) == 0 {
 		return nil, warnings
 	}
 	before := m.originals[i.Index]
 	maps.Copy(had, before) // the values before a crash take precedence over those that the crashed daemon set
 	m.originals[i.Index] = had
-	if err := m.note(); err != nil {
-		m.originals[i.Index] = before
-		return nil, append(warnings, fmt.Errorf("%s not changed: cannot save its original settings: %w", i.Name, err))
+	if !maps.Equal(had, before) {
+		if err := m.note(); err != nil {
+			m.originals[i.Index] = before
+			return nil, append(warnings, fmt.Errorf("%s not changed: cannot save its original settings: %w", i.Name, err))
+		}
 	}
 	for _, s := range wrong {
-		if err := s.write(i, s.want); err != nil {
-			warnings = append(warnings, s.refused(i, err))
+		on := want[s.name]
+		if err := s.write(i, on); err != nil {
+			if !s.optional {
+				warnings = append(warnings, s.refused(i, on, err))
+			}
 			if _, noted := before[s.name]; !noted {
 				delete(had, s.name)
 			}
 			continue
 		}
-		changed = append(changed, s.of(i, s.want))
+		changed = append(changed, s.of(i, on))
 	}
 	return changed, warnings
 }
@@ -127,17 +178,18 @@ func (m *Manager) confine(i *net.Interface) error {
 
 // differences returns the current values of the settings of a NIC that differ from the wanted values, and those
 // settings.
-func (m *Manager) differences(i *net.Interface) (had originals, wrong []*setting, warnings []error) {
+func differences(i *net.Interface, want Wanted) (had originals, wrong []*setting, warnings []error) {
 	had = originals{}
 	for n := range settings {
 		s := &settings[n]
-		if slices.Contains(m.leave, s.name) {
+		value, wanted := want[s.name]
+		if !wanted {
 			continue
 		}
 		switch on, err := s.read(i); {
 		case err != nil:
-			warnings = append(warnings, s.refused(i, err))
-		case on != s.want:
+			warnings = append(warnings, s.refused(i, value, err))
+		case on != value:
 			wrong, had[s.name] = append(wrong, s), on
 		}
 	}

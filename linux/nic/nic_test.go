@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -86,9 +87,13 @@ func expect(t *testing.T, when, name string, want ...string) {
 			t.Errorf("%s: ethtool says of %s that %s is on: %v", when, name, feature, on)
 		}
 	}
-	b, err := os.ReadFile("/sys/class/net/" + name + "/threaded")
-	if on := strings.TrimSpace(string(b)) != "0"; err != nil || on != slices.Contains(want, "threaded") {
-		t.Errorf("%s: threaded of %s is %s (%v)", when, name, b, err)
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	threads, err := nic.NAPIThreads(i)
+	if on := len(threads) > 0; err != nil || on != slices.Contains(want, "threaded") {
+		t.Errorf("%s: %s has %d threads (%v)", when, name, len(threads), err)
 	}
 }
 
@@ -117,7 +122,7 @@ func TestSetUpAndPutBack(t *testing.T) {
 	within(t, l, func() {
 		ethtool(t, l.NIC4, "gro", "on")
 		var k kept
-		m := nic.New([]string{l.NIC6, l.NIC4}, nil, nil, k.keep)
+		m := nic.New([]string{l.NIC6, l.NIC4}, nic.Managed(true), nil, k.keep)
 		if changed := set(t, m); len(changed) != 5 || !slices.Contains(changed, "rx-gro of v6 on") {
 			t.Errorf("changed: %q", changed)
 		}
@@ -153,7 +158,7 @@ func TestSetUpSkipsExcludedSettings(t *testing.T) {
 	l := network(t, lab.Options{})
 	within(t, l, func() {
 		var k kept
-		m := nic.New([]string{l.NIC6}, []string{nic.UDPForwarding}, nil, k.keep)
+		m := nic.New([]string{l.NIC6}, nic.Managed(false), nil, k.keep)
 		set(t, m)
 		expect(t, "set up", l.NIC6, "rx-gro", "threaded")
 		putBack(t, m)
@@ -168,12 +173,12 @@ func TestOriginalSettingsSurviveCrash(t *testing.T) {
 	l := network(t, lab.Options{})
 	within(t, l, func() {
 		var k kept
-		set(t, nic.New([]string{l.NIC6, l.NIC4}, nil, nil, k.keep))
-		second := nic.New([]string{l.NIC6, l.NIC4}, nil, k.notes, k.keep)
+		set(t, nic.New([]string{l.NIC6, l.NIC4}, nic.Managed(true), nil, k.keep))
+		second := nic.New([]string{l.NIC6, l.NIC4}, nic.Managed(true), k.notes, k.keep)
 		if changed := set(t, second); len(changed) != 0 {
 			t.Errorf("changed: %q", changed)
 		}
-		third := nic.New([]string{l.NIC6}, nil, k.notes, k.keep)
+		third := nic.New([]string{l.NIC6}, nic.Managed(true), k.notes, k.keep)
 		set(t, third)
 		expect(t, "managed still", l.NIC6, all...)
 		expect(t, "managed no longer", l.NIC4)
@@ -183,8 +188,8 @@ func TestOriginalSettingsSurviveCrash(t *testing.T) {
 		putBack(t, third)
 		expect(t, "put back", l.NIC6)
 
-		set(t, nic.New([]string{l.NIC6}, nil, nil, k.keep))
-		set(t, nic.New(nil, nil, k.notes, k.keep))
+		set(t, nic.New([]string{l.NIC6}, nic.Managed(true), nil, k.keep))
+		set(t, nic.New(nil, nic.Managed(true), k.notes, k.keep))
 		expect(t, "put back by one that manages nothing", l.NIC6)
 		if len(k.notes) != 0 {
 			t.Errorf("notes %v remain", k.notes)
@@ -197,7 +202,7 @@ func TestOneNICForBothSides(t *testing.T) {
 	l := network(t, lab.Options{OneNIC: true})
 	within(t, l, func() {
 		var k kept
-		m := nic.New([]string{"eth0", "eth0"}, nil, nil, k.keep)
+		m := nic.New([]string{"eth0", "eth0"}, nic.Managed(true), nil, k.keep)
 		if changed := set(t, m); len(changed) != 3 {
 			t.Errorf("changed: %q", changed)
 		}
@@ -213,7 +218,7 @@ func TestSetUpConfiguresReplacedNIC(t *testing.T) {
 	l := network(t, lab.Options{})
 	within(t, l, func() {
 		var k kept
-		m := nic.New([]string{l.NIC6, l.NIC4}, nil, nil, k.keep)
+		m := nic.New([]string{l.NIC6, l.NIC4}, nic.Managed(true), nil, k.keep)
 		set(t, m)
 		if err := l.Unplug6(); err != nil {
 			t.Fatal(err)
@@ -242,7 +247,7 @@ func TestSetUpReportsUnsupportedSettings(t *testing.T) {
 			t.Fatal(err)
 		}
 		var k kept
-		m := nic.New([]string{"lo", l.NIC4}, nil, nil, k.keep)
+		m := nic.New([]string{"lo", l.NIC4}, nic.Managed(true), nil, k.keep)
 		_, warnings := m.SetUp()
 		if got := fmt.Sprint(warnings); len(warnings) != 2 || !strings.Contains(got, "cannot turn threaded of lo on: ") ||
 			!strings.Contains(got, "cannot turn threaded of v4 on: ") || !strings.Contains(got, "NAPI") {
@@ -268,7 +273,7 @@ func TestSetUpChangesNothingWithoutNotes(t *testing.T) {
 	l := network(t, lab.Options{})
 	within(t, l, func() {
 		full := errors.New("no room")
-		m := nic.New([]string{l.NIC6}, nil, nil, func(nic.Notes) error { return full })
+		m := nic.New([]string{l.NIC6}, nic.Managed(true), nil, func(nic.Notes) error { return full })
 		changed, warnings := m.SetUp()
 		if len(changed) != 0 || len(warnings) != 1 || !errors.Is(warnings[0], full) {
 			t.Errorf("changed %q, warnings %v", changed, warnings)
@@ -277,20 +282,71 @@ func TestSetUpChangesNothingWithoutNotes(t *testing.T) {
 	})
 }
 
-// Without its own mount of /sys, the thread sees the NICs of the namespace in which the test was started.
-func TestSysOfAnotherNamespace(t *testing.T) {
+// Without a /sys of its namespace, as in a container, generic netlink switches the threads, from Linux 6.17 on.
+func TestThreadsWithoutSys(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})
 	err := l.Gateway.Do(func() error {
-		var k kept
-		m := nic.New([]string{l.NIC6}, nil, nil, k.keep)
-		changed, warnings := m.SetUp()
-		if len(changed) != 2 || len(warnings) != 1 || !strings.Contains(warnings[0].Error(), "shows another network namespace") {
-			t.Errorf("changed %q, warnings %v", changed, warnings)
+		i, err := net.InterfaceByName(l.NIC6)
+		if err != nil {
+			return err
 		}
-		return m.PutBack()
+		var k kept
+		m := nic.New([]string{l.NIC6}, nic.Managed(true), nil, k.keep)
+		set(t, m)
+		if threads, err := nic.NAPIThreads(i); err != nil || len(threads) != 1 {
+			t.Errorf("threads %v (%v)", threads, err)
+		}
+		putBack(t, m)
+		if threads, err := nic.NAPIThreads(i); err != nil || len(threads) != 0 {
+			t.Errorf("after PutBack: threads %v (%v)", threads, err)
+		}
+		return nil
 	})
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// A setting that follows the load is turned on, and off again to what it was.
+func TestSwitch(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	within(t, l, func() {
+		ethtool(t, l.NIC4, "rx-udp-gro-forwarding", "on") // by an administrator
+		var k kept
+		m := nic.New([]string{l.NIC6, l.NIC4}, nic.Static(), nil, k.keep)
+		set(t, m)
+		expect(t, "set up", l.NIC6, "rx-gro")
+		for range 2 {
+			for _, name := range []string{nic.UDPForwarding, nic.Threaded} {
+				if _, warnings := m.Switch(name, true); len(warnings) > 0 {
+					t.Error(warnings)
+				}
+			}
+			expect(t, "on", l.NIC6, all...)
+			expect(t, "on", l.NIC4, all...)
+			for _, name := range []string{nic.UDPForwarding, nic.Threaded} {
+				if _, warnings := m.Switch(name, false); len(warnings) > 0 {
+					t.Error(warnings)
+				}
+			}
+			expect(t, "off", l.NIC6, "rx-gro")
+			expect(t, "off", l.NIC4, "rx-gro", "rx-udp-gro-forwarding")
+		}
+		if _, warnings := m.Switch(nic.Threaded, true); len(warnings) > 0 {
+			t.Error(warnings)
+		}
+		if err := l.Unplug6(); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Plug6(); err != nil {
+			t.Fatal(err)
+		}
+		set(t, m)
+		expect(t, "a new NIC", l.NIC6, "rx-gro", "threaded")
+		set(t, nic.New(nil, nil, k.notes, k.keep)) // the next start, after a crash
+		expect(t, "put back", l.NIC6)
+		expect(t, "put back", l.NIC4, "rx-udp-gro-forwarding")
+	})
 }

@@ -7,12 +7,12 @@ import "strings"
 // originals are the original values of changed settings, by name.
 type originals map[string]bool
 
-// String returns a form such as "rx-gro=off threaded=off", in the order of settings: at most 60 bytes.
+// String returns a form such as "rx-gro=off threaded=off", in the order of settings: at most 100 bytes.
 func (o originals) String() string {
 	var words []string
 	for n := range settings {
-		if on, ok := o[settings[n].name]; ok {
-			words = append(words, settings[n].name+"="+word(on))
+		if on, noted := o[settings[n].name]; noted {
+			words = append(words, settings[n].note+"="+word(on))
 		}
 	}
 	return strings.Join(words, " ")
@@ -24,8 +24,8 @@ func parse(note string) originals {
 	for text := range strings.FieldsSeq(note) {
 		name, value, _ := strings.Cut(text, "=")
 		for n := range settings {
-			if settings[n].name == name && (value == word(true) || value == word(false)) {
-				o[name] = value == word(true)
+			if settings[n].note == name && (value == word(true) || value == word(false)) {
+				o[settings[n].name] = value == word(true)
 			}
 		}
 	}

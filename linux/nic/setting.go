@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,10 +18,11 @@ import (
 
 // setting is a setting of a NIC that is on or off.
 type setting struct {
-	name  string // name in ethtool(8), or of the file in /sys/class/net/NIC
-	want  bool
-	read  func(*net.Interface) (bool, error)
-	write func(*net.Interface, bool) error
+	name     string // name in ethtool(8), or of the file in /sys/class/net/NIC
+	note     string // name in a note, which must be short
+	optional bool   // a NIC that does not support it is no reason for a warning
+	read     func(*net.Interface) (bool, error)
+	write    func(*net.Interface, bool) error
 }
 
 // of returns a description of the setting of a NIC, such as "rx-gro of v6 on".
@@ -29,23 +31,51 @@ func (s *setting) of(i *net.Interface, on bool) string {
 }
 
 // refused returns an error for a setting that could not be set.
-func (s *setting) refused(i *net.Interface, err error) error {
-	return fmt.Errorf("cannot turn %s: %w", s.of(i, s.want), err)
+func (s *setting) refused(i *net.Interface, on bool, err error) error {
+	return fmt.Errorf("cannot turn %s: %w", s.of(i, on), err)
 }
 
-// UDPForwarding is the setting that coalesces UDP datagrams.
-const UDPForwarding = "rx-udp-gro-forwarding"
+// The settings that follow the load (Controller).
+const (
+	UDPForwarding = "rx-udp-gro-forwarding" // receive offload coalesces UDP datagrams
+	Threaded      = "threaded"              // threads receive packets, instead of soft interrupts
+)
 
 // settings are in the order in which they are set: a veth has NAPI, which threaded needs, only while GRO is on.
 var settings = [...]setting{
-	feature("rx-lro", false),      // a router must not use LRO: its merged packets cannot be segmented again
-	feature("rx-gro-list", false), // takes precedence over rx-udp-gro-forwarding, and keeps packets in separate buffers
-	feature("rx-gro", true),
-	feature(UDPForwarding, true), // without it, GRO coalesces only datagrams for local sockets that request it
-	{"threaded", true, readThreaded, writeThreaded},
+	feature("rx-lro", "rx-lro"),
+	feature("rx-gro-list", "rx-gro-list"),
+	feature("rx-gro", "rx-gro"),
+	feature(UDPForwarding, UDPForwarding),
+	sending("tx-tcp-segmentation", "tso"),
+	sending("tx-tcp6-segmentation", "tso6"),
+	sending("tx-udp-segmentation", "uso"),
+	{Threaded, Threaded, false, readThreaded, writeThreaded},
 }
 
-// On returns the names of the settings of a NIC that are on.
+// Wanted are values of settings, by name. Settings that are missing are not changed.
+type Wanted map[string]bool
+
+// Static returns the values of settings that are right under any load. A router must not use LRO, whose packets cannot
+// be segmented again; rx-gro-list takes precedence over UDPForwarding, and keeps packets in separate buffers.
+func Static() Wanted {
+	return Wanted{
+		"rx-lro": false, "rx-gro-list": false, "rx-gro": true,
+		"tx-tcp-segmentation": true, "tx-tcp6-segmentation": true, "tx-udp-segmentation": true,
+	}
+}
+
+// Managed returns the values of settings for interfaces.offloads: manage. udp reports whether packets of coalesced
+// datagrams can be received.
+func Managed(udp bool) Wanted {
+	w := Wanted{"rx-lro": false, "rx-gro-list": false, "rx-gro": true, Threaded: true}
+	if udp {
+		w[UDPForwarding] = true
+	}
+	return w
+}
+
+// On returns the names of the settings for receiving that are on.
 func On(name string) (on []string, err error) {
 	i, err := net.InterfaceByName(name)
 	if err != nil {
@@ -54,6 +84,9 @@ func On(name string) (on []string, err error) {
 	var errs []error
 	for n := range settings {
 		s := &settings[n]
+		if s.optional {
+			continue
+		}
 		is, err := s.read(i)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s of %s: %w", s.name, name, err))
@@ -65,11 +98,18 @@ func On(name string) (on []string, err error) {
 	return on, errors.Join(errs...)
 }
 
+// sending returns the setting for a feature of ethtool that leaves the segmentation of sent packets to the NIC.
+func sending(name, note string) setting {
+	s := feature(name, note)
+	s.optional = true
+	return s
+}
+
 // feature returns the setting for a feature of ethtool.
-func feature(name string, want bool) setting {
+func feature(name, note string) setting {
 	return setting{
 		name: name,
-		want: want,
+		note: note,
 		read: func(i *net.Interface) (bool, error) {
 			f, err := ethtool.Get(i.Name)
 			return f.Active[name], err // a feature that the kernel does not know is off
@@ -86,6 +126,7 @@ func feature(name string, want bool) setting {
 				return err
 			}
 			if f, err = ethtool.Get(i.Name); err != nil || f.Active[name] != on { // the kernel accepts changes that it then does not make
+				_ = ethtool.Set(i.Name, map[string]bool{name: !on}) // else it makes them when another setting changes
 				return errors.Join(errors.New("the NIC does not support it together with its other settings"), err)
 			}
 			return nil
@@ -96,15 +137,27 @@ func feature(name string, want bool) setting {
 // sysfs shows the NICs of the network namespace in which sysfs was mounted.
 const sysfs = "/sys/class/net"
 
+// readThreaded asks generic netlink, or /sys of a kernel before Linux 6.17.
 func readThreaded(i *net.Interface) (bool, error) {
+	ns, failed := napis(i)
+	if settable(ns) {
+		return slices.ContainsFunc(ns, func(n napi) bool { return n.threaded != 0 }), nil
+	}
 	if err := ours(i); err != nil {
+		if failed == nil && len(ns) == 0 {
+			return false, nil // without a receive context there is no thread
+		}
 		return false, err
 	}
 	mode, err := readNumber(i, "threaded")
 	return mode != 0, err // 2: threads that poll without sleeping
 }
 
+// writeThreaded uses generic netlink, which requires CAP_NET_ADMIN but no writable /sys.
 func writeThreaded(i *net.Interface, on bool) error {
+	if ns, err := napis(i); err == nil && settable(ns) {
+		return setThreaded(ns, on)
+	}
 	if err := ours(i); err != nil {
 		return err
 	}

@@ -10,16 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/mdlayher/genetlink"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
-)
-
-// Constants of the generic netlink family netdev (linux/netdev.h), since Linux 6.8.
-const (
-	napiGet     = 11
-	napiIfindex = 1
-	napiPID     = 4
 )
 
 // Threads returns the NAPI threads of a NIC, and whether this manager has enabled them. There are none while soft
@@ -31,8 +22,8 @@ func (m *Manager) Threads(i *net.Interface) (pids []int, ours bool, err error) {
 
 // threads reports whether this manager has enabled the NAPI threads of a NIC.
 func (m *Manager) threads(i *net.Interface) bool {
-	had, noted := m.originals[i.Index]["threaded"]
-	return noted && !had
+	had, noted := m.originals[i.Index][Threaded]
+	return noted && !had && m.want[Threaded]
 }
 
 // Directory returns the directory of a NIC in /sys, or an error if /sys shows another network namespace.
@@ -75,51 +66,19 @@ func within(a, b *unix.CPUSet) bool {
 
 // napiThreads returns the NAPI threads of a NIC, or none if the kernel does not report them.
 func napiThreads(i *net.Interface) (threads []int, err error) {
-	c, err := genetlink.Dial(nil)
-	if err != nil {
-		return nil, fmt.Errorf("generic netlink: %w", err)
-	}
-	defer c.Close()
-	answers, err := askForThreads(c, i)
+	ns, err := napis(i)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("threads of %s: %w", i.Name, err)
+		return nil, err
 	}
-	for _, a := range answers {
-		d, err := netlink.NewAttributeDecoder(a.Data)
-		if err != nil {
-			return nil, fmt.Errorf("threads of %s: %w", i.Name, err)
-		}
-		for d.Next() {
-			if d.Type() != napiPID {
-				continue
-			}
-			if pid := int(d.Uint32()); receives(pid) {
-				threads = append(threads, pid)
-			}
-		}
-		if err := d.Err(); err != nil {
-			return nil, fmt.Errorf("threads of %s: %w", i.Name, err)
+	for _, n := range ns {
+		if n.pid != 0 && receives(int(n.pid)) {
+			threads = append(threads, int(n.pid))
 		}
 	}
 	return threads, nil
-}
-
-func askForThreads(c *genetlink.Conn, i *net.Interface) ([]genetlink.Message, error) {
-	family, err := c.GetFamily("netdev")
-	if err != nil {
-		return nil, err
-	}
-	e := netlink.NewAttributeEncoder()
-	e.Uint32(napiIfindex, uint32(i.Index))
-	of, err := e.Encode()
-	if err != nil {
-		return nil, err
-	}
-	request := genetlink.Message{Header: genetlink.Header{Command: napiGet, Version: family.Version}, Data: of}
-	return c.Execute(request, family.ID, netlink.Request|netlink.Dump)
 }
 
 // receives reports whether pid is a NAPI thread in this PID namespace: in a container the same number may be another

@@ -76,13 +76,13 @@ func confined(t *testing.T, l *lab.Lab, want *unix.CPUSet) error {
 		return err
 	}
 	for n := range settings {
-		if s := &settings[n]; s.want {
+		if s := &settings[n]; Managed(true)[s.name] {
 			if err := s.write(theirs, true); err != nil {
 				return err
 			}
 		}
 	}
-	m := New([]string{l.NIC6, l.NIC4}, nil, nil, func(Notes) error { return nil })
+	m := New([]string{l.NIC6, l.NIC4}, Managed(true), nil, func(Notes) error { return nil })
 	check := func(when, name string, confined bool) {
 		i, err := net.InterfaceByName(name)
 		if err != nil {

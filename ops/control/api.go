@@ -44,11 +44,20 @@ type Status struct {
 	Ready      bool        `json:"ready"`               // packets of every protocol can be translated
 	NotReady   []string    `json:"not_ready,omitempty"` // reasons, one sentence each
 	Interfaces []Interface `json:"interfaces"`
+	Offloads   Offloads    `json:"offloads,omitzero"`
 	Pool6      []string    `json:"pool6"` // prefixes
 	Protocols  []Protocol  `json:"protocols"`
 	Traffic    []Traffic   `json:"traffic"`
 	Drops      uint64      `json:"drops"`              // packets that were not forwarded, for any reason
 	Warnings   []string    `json:"warnings,omitempty"` // conditions that need an operator's attention, one sentence each
+}
+
+// Offloads is how the settings of the NICs are chosen.
+type Offloads struct {
+	Mode     string  `json:"mode"`                    // auto, manage or leave
+	Switches uint64  `json:"switches,omitempty"`      // how often a setting has followed the load
+	Reason   string  `json:"reason,omitempty"`        // of the last switch
+	Since    Seconds `json:"since_seconds,omitempty"` // how long ago that was
 }
 
 // Interface is one of the two sides. A machine with one NIC reports it for both.

@@ -26,6 +26,10 @@ const (
 	LimitNear
 	LimitReached
 
+	ReceivedFrames
+	ReceivedPackets
+	MergedDatagrams
+	AdjacentDatagrams
 	TranslatedPackets
 	TranslatedBytes
 	Drops
@@ -39,6 +43,7 @@ const (
 	LogLinesLost
 	GuardRepairs
 	ARPConflicts
+	OffloadsSwitched
 	DNS64Queries
 	DNS64CacheHits
 	DNS64CacheMisses
@@ -84,6 +89,10 @@ var catalogue = [IDs]Row{
 	LimitNear:    {"limits_near", "error", false, "warnings", nil, "warnings in the log that 80 % of a limit are in use"},
 	LimitReached: {"limits_reached", "error", false, "warnings", nil, "warnings in the log that something is refused because a limit is reached"},
 
+	ReceivedFrames:    {"received_frames", "packets", false, "frames", nil, "frames received for translation; packets that the kernel or the NIC has coalesced are one"},
+	ReceivedPackets:   {"received_packets", "packets", false, "packets", nil, "packets on the wire in these frames"},
+	MergedDatagrams:   {"merged_datagrams", "packets", false, "packets", nil, "UDP datagrams received that the kernel or the NIC had coalesced with the one before"},
+	AdjacentDatagrams: {"adjacent_datagrams", "packets", false, "packets", nil, "UDP datagrams that the gateway coalesced with the one before"},
 	TranslatedPackets: {"translated_packets", "packets", false, "packets", []string{"direction"}, "packets translated; a super-packet of the NIC counts once"},
 	TranslatedBytes:   {"translated_bytes", "packets", false, "bytes", []string{"direction"}, "bytes of translated IP packets, as they left"},
 	Drops:             {"drops", "drop", false, "packets", []string{"reason"}, "packets that were not forwarded, by reason"},
@@ -98,8 +107,9 @@ var catalogue = [IDs]Row{
 		"events of nat_log that were lost because more happened at once than the log could take"},
 	LogLinesLost: {"log_lines_lost", "error", false, "lines", nil,
 		"lines of the log, events of nat_log included, that were lost because the reader of standard error was too slow, or gone"},
-	GuardRepairs: {"guard_repairs", "error", false, "times", nil, "times another program changed or deleted the guard's nftables table, and nat64d restored it"},
-	ARPConflicts: {"arp_conflicts", "error", false, "times", nil, "times another station was found to have an address of pool4 (RFC 5227)"},
+	GuardRepairs:     {"guard_repairs", "error", false, "times", nil, "times another program changed or deleted the guard's nftables table, and nat64d restored it"},
+	ARPConflicts:     {"arp_conflicts", "error", false, "times", nil, "times another station was found to have an address of pool4 (RFC 5227)"},
+	OffloadsSwitched: {"offloads_switched", "packets", false, "times", nil, "times a setting of the NICs has followed the load (interfaces.offloads: auto)"},
 
 	DNS64Queries:          {"dns64_queries", "dns64", false, "queries", []string{"type", "result"}, "queries that were answered, by type and result"},
 	DNS64CacheHits:        {"dns64_cache_hits", "dns64", false, "queries", nil, "queries that were answered from the cache"},

@@ -12,7 +12,7 @@ import (
 // The rows have unique names in one style, a known kind, a unit, and a phrase for the operator.
 func TestCatalogue(t *testing.T) {
 	name := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
-	help := regexp.MustCompile(`^([a-z]|ICMP|ARP|DNS).*[^.]$`)
+	help := regexp.MustCompile(`^([a-z]|ICMP|ARP|DNS|UDP).*[^.]$`)
 	seen := map[string]bool{}
 	for id := range metrics.IDs {
 		row := id.Row()
@@ -67,7 +67,7 @@ func TestSetShowsEveryCounterOfWorkers(t *testing.T) {
 	if c := got["drops  hop_limit"]; c.Help != drop.HopLimit.Help() {
 		t.Errorf("the help of a reason is %q", c.Help)
 	}
-	if want := 3*2 + int(metrics.LimitReached) + 1 + int(drop.Count) - 1; len(got) != want {
+	if want := 4 + 3*2 + int(metrics.LimitReached) + 1 + int(drop.Count) - 1; len(got) != want {
 		t.Errorf("%d counters, want %d", len(got), want)
 	}
 }

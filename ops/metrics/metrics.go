@@ -25,12 +25,29 @@ func (d Direction) String() string { return [directions]string{"6to4", "4to6", "
 
 // Worker contains the counters of one worker. Only that worker adds to them; any goroutine may read them.
 type Worker struct {
+	received       received
 	packets, bytes [directions]atomic.Uint64
 	drops          [drop.Count]atomic.Uint64
 	events         [events]atomic.Uint64
 	fragments      atomic.Int64
 	_              [64]byte // keeps the next worker's counters on another cache line
 }
+
+// received are counters of received packets.
+type received struct{ frames, packets, merged, adjacent atomic.Uint64 }
+
+// Arrived counts a batch of received frames: how many, the packets in them, and the datagrams that were coalesced with
+// the one before.
+func (w *Worker) Arrived(frames, packets, merged uint64) {
+	add(&w.received.frames, frames)
+	add(&w.received.packets, packets)
+	if merged > 0 {
+		add(&w.received.merged, merged)
+	}
+}
+
+// Joined counts datagrams that the gateway has coalesced with the one before.
+func (w *Worker) Joined(n uint64) { add(&w.received.adjacent, n) }
 
 // Forwarded counts a batch of translated packets and the bytes of their IP packets after translation.
 func (w *Worker) Forwarded(d Direction, packets, bytes uint64) {
@@ -69,6 +86,19 @@ func New(workers int) *Set { return &Set{workers: make([]Worker, workers)} }
 // Worker returns the counters of worker i.
 func (s *Set) Worker(i int) *Worker { return &s.workers[i] }
 
+// Received returns how many frames have arrived, the packets in them, the datagrams that had been coalesced, and those
+// that the gateway has coalesced.
+func (s *Set) Received() (frames, packets, merged, adjacent uint64) {
+	for i := range s.workers {
+		r := &s.workers[i].received
+		frames += r.frames.Load()
+		packets += r.packets.Load()
+		merged += r.merged.Load()
+		adjacent += r.adjacent.Load()
+	}
+	return frames, packets, merged, adjacent
+}
+
 // Traffic returns the packets (a super-packet counts once) and bytes translated in one direction.
 func (s *Set) Traffic(d Direction) (packets, bytes uint64) {
 	for i := range s.workers {
@@ -104,7 +134,8 @@ func (s *Set) FragmentBytes() (n int) {
 
 // All returns every counter that workers keep, in a fixed order.
 func (s *Set) All() []Counter {
-	var cs []Counter
+	f, p, m, a := s.Received()
+	cs := []Counter{ReceivedFrames.With(f), ReceivedPackets.With(p), MergedDatagrams.With(m), AdjacentDatagrams.With(a)}
 	for d := range directions {
 		p, b := s.Traffic(d)
 		cs = append(cs, TranslatedPackets.With(p, d.String()), TranslatedBytes.With(b, d.String()))

@@ -26,14 +26,16 @@ var gateways = []gateway{
 	{"nat44", "the kernel: IPv4 forwarding and nftables masquerade", startNAT44},
 	{"kernel6fwd", "the kernel: IPv6 forwarding, nothing is translated", startForwarding},
 	{"tayga-apt", "Tayga as Debian packages it, on a TUN device, and nftables masquerade", startTayga},
-	{ours, "this project, with offloads: manage as on an appliance", startOurs("manage")},
+	{ours, "this project, with default settings", startOurs("auto")},
+	{oursManage, "this project, with offloads: manage; not measured in a hurry", startOurs("manage")},
 	{oursLeave, "this project, with offloads: leave; not measured in a hurry", startOurs("leave")},
 }
 
 // Names of the gateways of this project.
 const (
-	ours      = "nat64d"
-	oursLeave = "nat64d-leave"
+	ours       = "nat64d"
+	oursManage = "nat64d-manage"
+	oursLeave  = "nat64d-leave"
 )
 
 // programs are the external programs and nat64d.

@@ -99,7 +99,7 @@ func (o options) find() (p programs, err error) {
 		}
 	}
 	p.nat64d.path, err = filepath.Abs(filepath.Join(o.bin, "nat64d"))
-	if err == nil && (chosen(ours) || chosen(oursLeave)) {
+	if err == nil && (chosen(ours) || chosen(oursManage) || chosen(oursLeave)) {
 		_, err = os.Stat(p.nat64d.path)
 	}
 	return p, err
