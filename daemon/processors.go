@@ -48,16 +48,14 @@ func (p *processors) prepareThread(s packet.Family, i int) {
 		p.workers[s] = map[int]int{}
 	}
 	p.workers[s][i] = unix.Gettid()
-	p.bindLocked(s, i)
+	if i < len(p.sides[s].Workers) { // else there is no plan, because look has failed
+		p.warn(s, move(p.workers[s][i], p.sides[s].Workers[i]))
+	}
 }
 
-func (p *processors) bindLocked(s packet.Family, i int) {
-	if i >= len(p.sides[s].Workers) {
-		return // there is no plan, because look has failed
-	}
-	set := p.sides[s].Workers[i]
-	if err := set.Bind(p.workers[s][i]); err != nil {
-		p.log.Warn("cannot bind a worker to its processors", "side", s, "processors", set, "error", err)
+func (p *processors) warn(s packet.Family, err error) {
+	if err != nil {
+		p.log.Warn("cannot bind a worker to its processors", "side", s, "error", err)
 	}
 }
 
@@ -77,9 +75,11 @@ func (p *processors) look() {
 	sides := m.Plan()
 	p.follow(allowed, sides)
 	for s := range threads {
-		if err := move(threads[s], sides[s].Threads); err != nil {
-			p.log.Debug("cannot place NAPI threads (CAP_SYS_NICE), placing workers only", "interface", m.NICs[s].Name, "error", err)
-			p.fixed = true
+		for _, pid := range threads[s] {
+			if err := move(pid, sides[s].Threads); err != nil && !p.fixed {
+				p.log.Debug("cannot place NAPI threads (CAP_SYS_NICE), placing workers only", "interface", m.NICs[s].Name, "error", err)
+				p.fixed = true
+			}
 		}
 	}
 }
@@ -110,7 +110,8 @@ func (p *processors) nic(name string) (n cpus.NIC, threads []int) {
 	return n, nil
 }
 
-// follow binds the workers as planned if anything has changed.
+// follow binds the workers as planned. It repeats this without a change of the plan, because the kernel undoes it when a
+// cpuset changes for a moment.
 func (p *processors) follow(allowed cpus.Set, sides [2]cpus.Side) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -118,28 +119,28 @@ func (p *processors) follow(allowed cpus.Set, sides [2]cpus.Side) {
 		runtime.SetDefaultGOMAXPROCS() // the runtime stops following the processors when a program sets it
 		raiseGOMAXPROCS(p.conf())
 	}
-	before := p.placed.sides
+	before := p.sides
 	p.allowed, p.sides = allowed, sides
 	for s := range packet.Family(len(sides)) {
-		if reflect.DeepEqual(before[s], sides[s]) {
-			continue
+		changed := !reflect.DeepEqual(before[s], sides[s])
+		if changed {
+			p.log.Debug("processors of the workers", "side", s, "processors", fmt.Sprint(sides[s].Workers), "reason", sides[s].Why)
 		}
-		p.log.Debug("processors of the workers", "side", s, "processors", fmt.Sprint(sides[s].Workers), "reason", sides[s].Why)
-		for i := range p.workers[s] {
-			p.bindLocked(s, i)
+		for i, tid := range p.workers[s] {
+			if err := move(tid, sides[s].Workers[i]); changed {
+				p.warn(s, err)
+			}
 		}
 	}
 }
 
-// move binds NAPI threads. It ignores those that have ended, as they do when their NIC goes down.
-func move(threads []int, to cpus.Set) error {
-	for _, pid := range threads {
-		if set, err := cpus.Bound(pid); err != nil || set == to {
-			continue
-		}
-		if err := to.Bind(pid); err != nil && !errors.Is(err, unix.ESRCH) {
-			return err
-		}
+// move binds a thread. It ignores one that has ended, as NAPI threads do when their NIC goes down.
+func move(tid int, to cpus.Set) error {
+	if set, err := cpus.Bound(tid); err == nil && set == to {
+		return nil
+	}
+	if err := to.Bind(tid); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("processors %v: %w", to, err)
 	}
 	return nil
 }

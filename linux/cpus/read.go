@@ -22,10 +22,23 @@ type Reader struct {
 
 func (r *Reader) proc(name string) string { return filepath.Join(r.Root, "/proc", name) }
 
-// NIC reads how a NIC receives. sysfs is its directory in /sys/class/net. A file that is missing, as in a container without
+// NIC reads how a NIC receives. sysfs is its directory in /sys/class/net, or empty. A file that is missing, as in a container without
 // /sys, counts as an empty set.
 func (r *Reader) NIC(name, sysfs string) NIC {
 	n := NIC{Name: name}
+	r.add(&n, name, sysfs, mostLayers)
+	return n
+}
+
+// mostLayers limits how deep virtual NICs may be stacked: our own choice. A VLAN of a bond has three layers.
+const mostLayers = 4
+
+// add adds the processors of one of the layers that n consists of, and of those below: a VLAN receives where its parent
+// does.
+func (r *Reader) add(n *NIC, name, sysfs string, layers int) {
+	if sysfs == "" || layers == 0 {
+		return
+	}
 	queues, _ := filepath.Glob(filepath.Join(sysfs, "queues/rx-*/rps_cpus")) // the pattern is well-formed
 	for _, path := range queues {
 		if text, err := os.ReadFile(path); err == nil {
@@ -36,7 +49,10 @@ func (r *Reader) NIC(name, sysfs string) NIC {
 	for _, irq := range r.interrupts(name, sysfs) {
 		n.Interrupts = n.Interrupts.Or(r.delivered(irq))
 	}
-	return n
+	lower, _ := filepath.Glob(filepath.Join(sysfs, "lower_*")) // the pattern is well-formed
+	for _, path := range lower {
+		r.add(n, strings.TrimPrefix(filepath.Base(path), "lower_"), path, layers-1)
+	}
 }
 
 // delivered returns the processors that an interrupt is delivered to.

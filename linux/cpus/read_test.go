@@ -3,6 +3,7 @@
 package cpus
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -60,6 +61,12 @@ func TestReceptionIsReadFromProcAndSys(t *testing.T) {
 
 		"sys/class/net/veth0/queues/rx-0/rps_cpus": "00000000,00000000\n",
 	})
+	for _, link := range [][2]string{{"eth0", "vlan/lower_eth0"}, {"vlan", "bridge/lower_vlan"}, {"ens5", "bridge/lower_ens5"}} {
+		path := filepath.Join(root, "sys/class/net", link[1])
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink("../"+link[0], path)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for name, device := range map[string]string{"eth0": "sys/devices/pci/0000:00:03.0/virtio2", "ens5": "sys/devices/platform/ens5"} {
 		if err := os.Symlink(filepath.Join(root, device), filepath.Join(root, "sys/class/net", name, "device")); err != nil {
 			t.Fatal(err)
@@ -71,6 +78,8 @@ func TestReceptionIsReadFromProcAndSys(t *testing.T) {
 		{Name: "ens5", Interrupts: Of(0, 1), Steered: Of(0, 2)}, // by the names of its interrupts
 		{Name: "veth0"}, // virtual
 		{Name: "gone"},
+		{Name: "vlan", Interrupts: Of(1)},
+		{Name: "bridge", Interrupts: Of(0, 1), Steered: Of(0, 2)},
 	} {
 		if n := r.NIC(want.Name, filepath.Join(root, "sys/class/net", want.Name)); n != want {
 			t.Errorf("%+v, want %+v", n, want)
