@@ -27,7 +27,7 @@ func (d *document) check(f *file) *Config {
 			Coalesce:   f.Interfaces.Coalesce,
 			Bursts:     f.Interfaces.Bursts,
 			Moderation: d.short("interfaces.moderation", f.Interfaces.Moderation),
-			BusyPoll:   d.short("interfaces.busy_poll", f.Interfaces.BusyPoll),
+			BusyPoll:   d.busyPoll("interfaces.busy_poll", f.Interfaces.BusyPoll),
 			Offloads:   oneOf(d, "interfaces.offloads", f.Interfaces.Offloads, OffloadsAuto, OffloadsLeave, OffloadsManage),
 		},
 		DenyV4:  d.denyV4(f.DenyV4),
@@ -159,6 +159,14 @@ func (d *document) short(key string, v interval) time.Duration {
 		d.problem(key, "is %v, but must be 0s to %v", t, most)
 	}
 	return time.Duration(v)
+}
+
+// busyPoll checks the duration of polls. Only the word auto means BusyPollAuto: parseDuration refuses negative durations.
+func (d *document) busyPoll(key string, v polling) time.Duration {
+	if v == BusyPollAuto {
+		return BusyPollAuto
+	}
+	return d.short(key, interval(v))
 }
 
 // pin checks the numbers of the processors. It does not look up which processors the machine has.

@@ -52,9 +52,12 @@ type Interfaces struct {
 	Coalesce   bool          // consecutive packets of a flow leave as one super-packet
 	Bursts     bool          // send packets in bursts with one system call, where the kernel allows it
 	Moderation time.Duration // delay for gathering packets after several came together; 0: none
-	BusyPoll   time.Duration // time that a worker polls for packets before it sleeps; 0: none
+	BusyPoll   time.Duration // time that a worker polls for packets before it sleeps; 0: none; or BusyPollAuto
 	Offloads   Offloads
 }
+
+// BusyPollAuto is the value of BusyPoll with which each worker adapts the time to its traffic.
+const BusyPollAuto = -1
 
 // Interface is one side.
 type Interface struct {

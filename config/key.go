@@ -41,7 +41,7 @@ var keys = []Key{
 	{Name: "interfaces.bursts", Help: "send packets in bursts through a BPF program, where the kernel allows it"},
 	{Name: "interfaces.coalesce", Live: true, Help: "send consecutive packets of a flow as one super-packet, which the kernel or the NIC segments"},
 	{Name: "interfaces.moderation", Live: true, Help: "delay for gathering more packets after two or more arrived together; 0s: none"},
-	{Name: "interfaces.busy_poll", Help: "time that a worker polls for packets before it sleeps; 0s: none"},
+	{Name: "interfaces.busy_poll", Help: "time that a worker polls for packets before it sleeps; auto: up to 200us while that shortens round trips; 0s: none"},
 	{Name: "interfaces.offloads", Help: "auto: receive offload, threaded NAPI and segmentation follow the load while nat64d runs; manage: receive offload and threaded NAPI are on; leave: nothing is changed"},
 	{Name: "deny_v4", Live: true, Help: "IPv4 prefixes that clients may not reach; with :tcp, :udp or :icmp that protocol only, with :tcp:25 that port only"},
 	{Name: "allow_v4", Live: true, Help: "IPv4 prefixes that clients may reach, except those of deny_v4; empty: all"},

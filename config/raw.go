@@ -42,6 +42,7 @@ type (
 	octet    int           // 0 to 255, or "copy", which is the constant copied
 	clamp    int           // an MSS, or "off" or "auto", which are MSSOff and MSSAuto
 	interval time.Duration // a duration in the notation of the file
+	polling  time.Duration // an interval, or "auto", which is BusyPollAuto
 	words    []string      // a list that may be written as a single word
 )
 
@@ -56,7 +57,7 @@ type rawIfaces struct {
 	Bursts     bool     `yaml:"bursts"`
 	Coalesce   bool     `yaml:"coalesce"`
 	Moderation interval `yaml:"moderation"`
-	BusyPoll   interval `yaml:"busy_poll"`
+	BusyPoll   polling  `yaml:"busy_poll"`
 	Offloads   string   `yaml:"offloads"`
 }
 
@@ -260,7 +261,7 @@ const (
 func fresh() *file {
 	return &file{
 		Version:    1,
-		Interfaces: rawIfaces{Engine: "auto", Pin: []int{}, Coalesce: true, Bursts: true, Offloads: string(OffloadsAuto)},
+		Interfaces: rawIfaces{Engine: "auto", Pin: []int{}, Coalesce: true, Bursts: true, BusyPoll: BusyPollAuto, Offloads: string(OffloadsAuto)},
 		Host:       rawHost{Guard: true, ReservePorts: true, AnswerARP: "auto"},
 		Sessions: rawSessions{
 			Max:             4_000_000,

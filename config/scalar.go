@@ -45,6 +45,15 @@ func decodeText(from, to reflect.Type, data any) (any, error) {
 	case reflect.TypeFor[interval]():
 		d, err := parseDuration(text)
 		return interval(d), err
+	case reflect.TypeFor[polling]():
+		if text == "auto" {
+			return polling(BusyPollAuto), nil
+		}
+		d, err := parseDuration(text)
+		if err != nil {
+			err = fmt.Errorf("%w, or auto", err)
+		}
+		return polling(d), err
 	default:
 		return data, nil
 	}
@@ -138,6 +147,14 @@ func (c clamp) String() string {
 		return "auto"
 	}
 	return strconv.Itoa(int(c))
+}
+
+// String returns the duration in the notation of the file.
+func (p polling) String() string {
+	if p == BusyPollAuto {
+		return "auto"
+	}
+	return interval(p).String()
 }
 
 // String returns the number in the notation of the file.

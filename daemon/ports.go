@@ -24,6 +24,8 @@ type ports struct {
 	engine afpacket.Engine // the configured engine
 	group  uint16          // fanout group of the IPv6 side; the next number is that of the IPv4 side
 	sides  [2]portSide
+
+	processors afpacket.Processors // shared by all ports
 }
 
 // portSide is what is known of the ports of a side.
@@ -45,7 +47,11 @@ func (n noNIC) Is(target error) bool { return target == fs.ErrNotExist }
 // open opens a port that receives, or one that sends. The guard covers the interface first.
 func (p *ports) open(s packet.Family, send bool) (gateway.Port, error) {
 	c := p.conf()
-	o := afpacket.Options{Interface: c.V6.Name, Family: packet.V6, Engine: p.engine, BusyPoll: c.BusyPoll, NoBursts: !c.Bursts}
+	o := afpacket.Options{Interface: c.V6.Name, Family: packet.V6, Engine: p.engine, NoBursts: !c.Bursts}
+	o.BusyPoll, o.Processors = c.BusyPoll, &p.processors
+	if c.BusyPoll == config.BusyPollAuto {
+		o.BusyPoll = afpacket.AdaptivePoll
+	}
 	if s == packet.V4 {
 		o.Interface, o.Family = c.V4.Name, packet.V4
 	}

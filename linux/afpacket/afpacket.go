@@ -7,6 +7,7 @@
 package afpacket
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -61,8 +62,10 @@ type Options struct {
 	Family    packet.Family // of the packets to receive; a sender does not use it
 	Engine    Engine        // how packets are received
 	// BusyPoll is how long Receive polls for packets before it sleeps. Polling removes the wake-up from a round trip,
-	// but uses a whole processor. 0: no polling.
+	// but uses a whole processor. 0: no polling; AdaptivePoll: the port decides.
 	BusyPoll time.Duration
+	// Processors is shared by all ports of the process with AdaptivePoll.
+	Processors *Processors
 	// Group is the number, in this network namespace, of the ports that share the packets of a NIC and family. All
 	// packets of a flow in one direction go to the same port. 0: this port receives all packets. Simple does not
 	// support groups.
@@ -140,6 +143,9 @@ func (p *Port) openReceiver(ifi *net.Interface, o Options) error {
 		return err
 	}
 	p.engine, p.busy, p.rx = engine, o.BusyPoll, rx
+	if o.BusyPoll == AdaptivePoll {
+		p.adaptive = &busyPoller{processors: cmp.Or(o.Processors, new(Processors))}
+	}
 	return nil
 }
 

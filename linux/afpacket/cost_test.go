@@ -46,7 +46,7 @@ func TestSendAndReceiveDoNotAllocate(t *testing.T) {
 		t.Run(e.String(), func(t *testing.T) {
 			left, right := newWire(t)
 			left.enter(t) // so that bursts are used
-			o := afpacket.Options{Family: packet.V6, Engine: e}
+			o := afpacket.Options{Family: packet.V6, Engine: e, BusyPoll: afpacket.AdaptivePoll}
 			tx, rx := left.openWith(t, afpacket.OpenSender, o), right.open(t, o)
 			out, fs := mixed(16, 6, left, right), make([]packet.Frame, 64)
 			if n := testing.AllocsPerRun(50, func() { round(t, tx, rx, out, fs) }); n != 0 {

@@ -134,3 +134,9 @@ func nanosleep(d *unix.Timespec) {
 
 // schedYield lets other runnable threads use the processor.
 func schedYield() { _, _, _ = unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+
+// currentCPU returns the number of the processor that the calling thread runs on.
+func currentCPU() (cpu uint32) {
+	_, _, _ = unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0)
+	return cpu
+}

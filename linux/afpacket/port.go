@@ -23,6 +23,7 @@ type Port struct {
 	name     string
 	engine   Engine
 	busy     time.Duration // Options.BusyPoll
+	adaptive *busyPoller   // nil unless busy is AdaptivePoll
 	fallback error
 	bursts   bool
 	noBursts error
@@ -74,14 +75,11 @@ func (p *Port) Receive(fs []packet.Frame, wait time.Duration) (n int, err error)
 	case rx == nil:
 		return 0, fmt.Errorf("afpacket: %s: a sender does not receive: use Open instead of OpenSender", p.name)
 	}
-	n, err = rx.take(fs)
-	if n == 0 && err == nil && wait > 0 && p.busy > 0 && !p.quiet {
-		n, err = p.spin(rx, fs, min(wait, p.busy))
+	if n, err = rx.take(fs); n == 0 && err == nil && wait > 0 {
+		n, err = p.await(rx, fs, wait)
 	}
-	if n == 0 && err == nil && wait > 0 {
-		if err = rx.wait(wait, p.quiet); err == nil {
-			n, err = rx.take(fs)
-		}
+	if p.adaptive != nil {
+		p.adaptive.received(n)
 	}
 	p.quiet = n == 0 && (p.quiet || wait > 0)
 	// The kernel does not report the deletion of a NIC whose link was down before. Checking is cheap, and happens
@@ -98,6 +96,23 @@ func (p *Port) Wake() {
 	if p.rx != nil {
 		p.rx.wake()
 	}
+}
+
+// await polls, if the options say so, and then sleeps until there are packets to take.
+func (p *Port) await(rx receiver, fs []packet.Frame, wait time.Duration) (n int, err error) {
+	switch {
+	case p.adaptive != nil:
+		n, err = p.adaptive.poll(rx, fs, wait)
+	case p.busy > 0 && !p.quiet:
+		n, err = p.spin(rx, fs, min(wait, p.busy))
+	}
+	if n > 0 || err != nil {
+		return n, err
+	}
+	if err = rx.wait(wait, p.quiet); err != nil {
+		return 0, err
+	}
+	return rx.take(fs)
 }
 
 // spin polls for packets for d. It yields the processor to other threads, such as that of the other direction.
