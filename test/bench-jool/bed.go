@@ -22,6 +22,7 @@ type bed struct {
 	mac6, mac4   net.HardwareAddr // of the client and of the server
 	to4, to6     lane
 	neighbours   string // a script that tells the guest the hardware addresses of the ends
+	gateway      gateway
 	clientSource netip.Addr
 	server       netip.Addr // as the client knows it
 }
@@ -136,9 +137,9 @@ func (b *bed) serverOrder(n int) (o order, err error) {
 	return o, errors.Join(err, failed)
 }
 
-// free returns the guest's free memory in bytes.
-func (b *bed) free(ctx context.Context) (float64, error) {
-	out, err := b.guest.Run(ctx, `sync; echo 3 >/proc/sys/vm/drop_caches; awk '$1 == "MemFree:" { print $2 }' /proc/meminfo`)
+// used returns how many bytes the guest's kernel has allocated for its objects and all processes have for theirs.
+func (b *bed) used(ctx context.Context) (float64, error) {
+	out, err := b.guest.Run(ctx, `sleep 1; awk '$1 ~ /^(SUnreclaim|AnonPages|Shmem|PageTables):/ { n += $2 } END { print n }' /proc/meminfo`)
 	if err != nil {
 		return 0, err
 	}

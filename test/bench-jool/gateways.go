@@ -37,7 +37,6 @@ var gateways = []gateway{
 		sysctl -qw net.ipv4.ip_forward=1
 		modprobe nf_conntrack
 		sysctl -qw net.netfilter.nf_conntrack_max=1000000
-		echo 262144 >/sys/module/nf_conntrack/parameters/hashsize
 		nft -f - <<-'END'
 			table ip nat {
 				chain post {
@@ -65,11 +64,11 @@ func startOurs(offloads string) string {
 	return `
 		setsid nat64d --v6 eth0 --v4 eth1 --pool6 64:ff9b::/96 --pool4 192.0.2.64:1024-65535 ` + offloads + ` >/run/nat64d.log 2>&1 &
 		for i in $(seq 100); do
-			nat64ctl status >/run/status 2>&1 && exit 0
+			nat64ctl status >/run/status 2>&1 && break
 			sleep 0.1
 		done
 		cat /run/nat64d.log /run/status
-		exit 1`
+		nat64ctl status >/dev/null`
 }
 
 // reset ends every gateway and gives the guest the addresses and neighbours of its links, which do not expire, so that nothing
@@ -103,6 +102,7 @@ func (b *bed) start(ctx context.Context, g gateway) error {
 	if _, err := b.guest.Run(ctx, reset+b.neighbours); err != nil {
 		return err
 	}
-	_, err := b.guest.Run(ctx, "set -e\n"+g.start)
+	// Afterwards the guest has nothing left to do.
+	_, err := b.guest.Run(ctx, "set -e\n"+g.start+"\nsleep 2")
 	return err
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,7 +22,7 @@ import (
 // allProtocols makes a packet socket receive every frame.
 const allProtocols = unix.ETH_P_ALL
 
-// The load arrives at these intervals of the guest's clock, so that the guest finds as many packets as are in flight each time.
+// The load arrives at these intervals of the guest's clock, so that the guest finds everything together that is in flight.
 const (
 	batchInterval = 640 * time.Microsecond
 	loneInterval  = 200 * time.Microsecond
@@ -34,7 +35,7 @@ type workload struct {
 	measure    func(ctx context.Context, b *bed) (float64, error)
 }
 
-// workloads are in the order of the table. The one that needs empty tables is the last, since each gateway starts once a round.
+// workloads are in the order of the table.
 var workloads = []workload{
 	{"idle", "M/s", idle},
 	{"32 at a time, 1 flow, 6→4", "", to4(1, 1, batch)},
@@ -45,6 +46,7 @@ var workloads = []workload{
 	{"32 at a time, 64 flows in runs of 16, 4→6", "", to6(64, 16, batch)},
 	{"lone, 1000 flows, 6→4", "", to4(1000, 1, 1)},
 	{"lone, 1000 flows, 4→6", "", to6(1000, 1, 1)},
+	{"lone, 5000 a second, 6→4", "", paced},
 	{"ping, there and back", "", ping},
 	{"TCP super-packets, 6→4", "M/MB", tcp(true, true, false)},
 	{"TCP super-packets, 4→6", "M/MB", tcp(true, true, true)},
@@ -58,6 +60,7 @@ var workloads = []workload{
 
 // measure measures a gateway once and adds its figures to the report.
 func (b *bed) measure(ctx context.Context, r *report, g gateway, only string) error {
+	b.gateway = g
 	b.clientSource, b.server = g.ends()
 	if err := b.start(ctx, g); err != nil {
 		return err
@@ -114,8 +117,21 @@ func to6(flows, run, window int) func(context.Context, *bed) (float64, error) {
 func (b *bed) packets(l lane, o order, window int) (float64, error) {
 	interval := batchInterval
 	if window == 1 {
-		interval = loneInterval
+		interval = 0 // the next one follows when this one has passed
 	}
+	return b.packetsEvery(interval, l, o, window)
+}
+
+// paced measures a packet of the client that arrives alone, at intervals.
+func paced(_ context.Context, b *bed) (float64, error) {
+	o, err := b.clientOrder(1000, firstPort, sinkPort)
+	if err != nil {
+		return 0, err
+	}
+	return b.packetsEvery(loneInterval, b.to4, o, 1)
+}
+
+func (b *bed) packetsEvery(interval time.Duration, l lane, o order, window int) (float64, error) {
 	if err := b.guest.Batch(interval); err != nil {
 		return 0, err
 	}
@@ -152,13 +168,16 @@ func newFlows(_ context.Context, b *bed) (float64, error) {
 // memory returns the bytes that a session takes with its share of a binding: 25,000 bindings with two sessions each. By default
 // Jool gives up looking for a free port after a while, so that more bindings would be refused.
 func memory(ctx context.Context, b *bed) (float64, error) {
-	const bindings, first = 25000, firstPort + 14000
-	before, err := b.free(ctx)
+	const bindings, first = 25000, firstPort
+	if err := b.start(ctx, b.gateway); err != nil { // with empty tables
+		return 0, err
+	}
+	before, err := b.used(ctx)
 	if err != nil {
 		return 0, err
 	}
 	for to := range 2 {
-		o, err := b.clientOrder(bindings, first, sinkPort+2+to)
+		o, err := b.clientOrder(bindings, first, sinkPort+to)
 		if err != nil {
 			return 0, err
 		}
@@ -166,8 +185,8 @@ func memory(ctx context.Context, b *bed) (float64, error) {
 			return 0, err
 		}
 	}
-	after, err := b.free(ctx)
-	return (before - after) / (2 * bindings), err
+	after, err := b.used(ctx)
+	return (after - before) / (2 * bindings), err
 }
 
 // ping measures an echo request with its reply.
@@ -184,7 +203,7 @@ func ping(ctx context.Context, b *bed) (float64, error) {
 // tcp measures a megabyte of a connection, in millions of instructions. The ends send super-packets or frames, and the guest
 // coalesces frames or not.
 func tcp(super, gro, down bool) func(context.Context, *bed) (float64, error) {
-	few, many := 3, 15
+	few, many := 5, 35
 	if super {
 		few, many = 20, 120
 	}
@@ -201,10 +220,17 @@ func tcp(super, gro, down bool) func(context.Context, *bed) (float64, error) {
 			}
 			defer b.guest.Run(ctx, "ethtool -K eth0 gro on && ethtool -K eth1 gro on")
 		}
+		if err := b.guest.Batch(batchInterval); err != nil {
+			return 0, err
+		}
 		cost, err := b.slope(few, many, func(n int) error { return b.transfer(ctx, n*1e6, down) })
-		return cost / 1e6, err
+		return cost / 1e6, errors.Join(err, b.guest.Batch(0))
 	}
 }
+
+// inFlight is the size of the sender's buffer, which limits what the guest finds together. With less, the sender often waits for a
+// delayed acknowledgement.
+const inFlight = 256 << 10
 
 // transfer sends bytes over a new connection of the client, from the client or from the server.
 func (b *bed) transfer(ctx context.Context, bytes int, down bool) error {
@@ -226,6 +252,9 @@ func (b *bed) transfer(ctx context.Context, bytes int, down bool) error {
 	from, to := client, server
 	if down {
 		from, to = server, client
+	}
+	if err := from.(*net.TCPConn).SetWriteBuffer(inFlight); err != nil {
+		return err
 	}
 	var both errgroup.Group
 	both.Go(func() error {

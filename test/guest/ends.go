@@ -6,10 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"nat64d/lab"
 )
@@ -30,28 +27,6 @@ func newEnds() (*lab.Lab, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
-}
-
-// openTAP creates the interface eth0 of an end. It passes the offload metadata of its frames, as a virtual machine's NIC does, and
-// disappears when the returned file is closed.
-func openTAP(end *lab.Namespace) (f *os.File, err error) {
-	err = end.Do(func() error {
-		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("/dev/net/tun: %w", err)
-		}
-		f = os.NewFile(uintptr(fd), "tap")
-		request, err := unix.NewIfreq("eth0")
-		if err != nil {
-			return err
-		}
-		request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-		return os.NewSyscallError("TUNSETIFF", unix.IoctlIfreq(fd, unix.TUNSETIFF, request))
-	})
-	if err != nil && f != nil {
-		_ = f.Close() // nothing uses it
-	}
-	return f, err
 }
 
 // configureEnds sets the interfaces up.

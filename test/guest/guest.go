@@ -101,7 +101,8 @@ func (g *Guest) start(ctx context.Context, o Options) (err error) {
 	}
 	within, cancel := context.WithTimeout(ctx, bootWithin)
 	defer cancel()
-	_, err = g.Run(within, `ip link set eth0 up; ip link set eth1 up`)
+	// The driver may create the interfaces later than the port of the agent.
+	_, err = g.Run(within, `until ip link set eth0 up && ip link set eth1 up; do sleep 0.1; done 2>/dev/null`)
 	return err
 }
 

@@ -106,11 +106,11 @@ func (m *machine) network(l *lab.Lab) (args []string, err error) {
 		name string
 		mac  net.HardwareAddr
 	}{{l.Client, "n6", MAC6}, {l.Server, "n4", MAC4}} {
-		tap, err := openTAP(n.end)
+		tap, err := n.end.OpenTAP("eth0")
 		if err != nil {
 			return nil, err
 		}
-		args = append(args, "-netdev", fmt.Sprintf("tap,id=%s,fd=%d,vhost=off", n.name, m.pass(tap)),
+		args = append(args, "-netdev", fmt.Sprintf("tap,id=%s,fd=%d,vhost=off", n.name, m.pass(os.NewFile(uintptr(tap), "tap"))),
 			"-device", fmt.Sprintf("virtio-net-pci,netdev=%s,mac=%v", n.name, n.mac))
 	}
 	return args, nil

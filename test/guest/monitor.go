@@ -3,6 +3,7 @@
 package guest
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -74,6 +75,25 @@ func (g *Guest) Batch(interval time.Duration) error {
 		}
 	}
 	return nil
+}
+
+// WaitSuspended waits until the guest has suspended itself to memory.
+func (g *Guest) WaitSuspended(ctx context.Context) error {
+	for {
+		answer, err := g.monitor.call("query-status", nil)
+		if err != nil {
+			return err
+		}
+		var state struct{ Status string }
+		if err := json.Unmarshal(answer, &state); err != nil || state.Status == "suspended" {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the guest is %s, not suspended: %w", state.Status, ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // Wake ends a suspension of the guest.
