@@ -4,7 +4,6 @@ package nic
 
 import (
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -19,7 +18,7 @@ const (
 	calmMost   = 5 * time.Minute
 	soon       = 30 * time.Second // a need within this time after the end of the last one doubles the time
 	bulkRate   = 50_000           // packets a second
-	bulkFrame  = 2                // packets in a frame
+	bulkTurn   = 2                // of so many packets, one is a TCP segment that arrived coalesced
 	runsLeast  = 100              // datagrams in a window that is judged
 	runsTurn   = 2                // of so many datagrams, one continues a run: coalescing pays
 	mergedTurn = 4                // of so many datagrams, less than one was coalesced: it does not
@@ -42,6 +41,9 @@ func (s Sample) minus(o Sample) Sample {
 	return Sample{s.At - o.At, s.Frames - o.Frames, s.Packets - o.Packets, s.Lost - o.Lost, s.Merged - o.Merged, s.Adjacent - o.Adjacent}
 }
 
+// segments returns the number of TCP segments that arrived coalesced with the one before.
+func (s Sample) segments() uint64 { return s.Packets - s.Frames - s.Merged }
+
 // rate returns the number of arrived packets a second.
 func (s Sample) rate() float64 { return float64(s.Packets+s.Lost) / s.At.Seconds() }
 
@@ -56,8 +58,9 @@ type Choice struct {
 //
 // Threads receive packets while there is too much load for soft interrupts: these have precedence over the gateway, so
 // that the ring is full before the gateway runs. The scheduler shares the processor between threads and the gateway.
-// Threads also coalesce more packets of bulk transfers, because they run less often. For other loads, they only add a
-// wake-up. UDPForwarding pays only while datagrams of a flow arrive in a row.
+// Threads also coalesce more TCP segments of bulk transfers, because they run less often. For other loads, they only add a
+// wake-up, and the ring of the NIC may lose packets that soft interrupts would handle in time. So after a while without a
+// need, the controller tries soft interrupts again. UDPForwarding pays only while datagrams of a flow arrive in a row.
 type Controller struct {
 	last   Sample
 	choice Choice
@@ -67,7 +70,6 @@ type Controller struct {
 	needed time.Duration // when it was last needed
 	ended  time.Duration // when it was last turned off; 0: never
 	calm   time.Duration // how long it remains without a need
-	limit  float64       // packets a second that soft interrupts could not handle
 
 	// Of UDPForwarding.
 	began time.Duration // when it was turned on
@@ -106,10 +108,10 @@ func (c *Controller) Rests() bool {
 
 func (c *Controller) stepThreaded(d Sample, now time.Duration) {
 	loses := d.Lost >= ringLeast && d.Lost*ringShare > d.Frames+d.Lost
-	bulk := d.rate() >= bulkRate && d.Packets >= bulkFrame*d.Frames
+	bulk := d.rate() >= bulkRate && d.segments()*bulkTurn >= d.Packets
 	switch {
 	case c.choice.Threaded:
-		if loses || bulk || d.rate() > c.limit/2 {
+		if loses || bulk {
 			c.needed = now
 		} else if now-c.needed >= c.calm {
 			c.choice.Threaded, c.ended = false, now
@@ -117,11 +119,10 @@ func (c *Controller) stepThreaded(d Sample, now time.Duration) {
 		}
 	case loses:
 		c.startThreads(now)
-		c.limit = min(c.limit, d.rate())
 		c.choice.Reason = fmt.Sprintf("threads on: the ring lost %.0f %% at %.0f packets a second", share(d.Lost, d.Frames+d.Lost), d.rate())
 	case bulk:
 		c.startThreads(now)
-		c.choice.Reason = fmt.Sprintf("threads on: %.0f packets a second in frames of %.0f", d.rate(), float64(d.Packets)/float64(d.Frames))
+		c.choice.Reason = fmt.Sprintf("threads on: bulk TCP, %.0f packets a second", d.rate())
 	}
 }
 
@@ -129,7 +130,7 @@ func (c *Controller) startThreads(now time.Duration) {
 	if c.ended != 0 && now-c.ended < soon {
 		c.calm = min(2*c.calm, calmMost)
 	} else {
-		c.calm, c.limit = calmLeast, math.Inf(1)
+		c.calm = calmLeast
 	}
 	c.choice.Threaded, c.needed = true, now
 }

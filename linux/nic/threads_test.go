@@ -43,14 +43,6 @@ func TestNAPIThreadsAreConfined(t *testing.T) {
 	if before.Count() < 2 {
 		t.Fatal("needs two processors")
 	}
-	if err := unix.SchedSetaffinity(os.Getpid(), &one); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := unix.SchedSetaffinity(os.Getpid(), &before); err != nil {
-			t.Error(err)
-		}
-	}()
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread() // the thread gets its own mounts and ends with the goroutine
@@ -62,6 +54,9 @@ func TestNAPIThreadsAreConfined(t *testing.T) {
 }
 
 func confined(t *testing.T, l *lab.Lab, want *unix.CPUSet) error {
+	if err := unix.SchedSetaffinity(0, want); err != nil { // of this thread, which ends with its goroutine
+		return err
+	}
 	if err := syscall.Unshare(syscall.CLONE_NEWNS); err != nil {
 		return err
 	}
