@@ -4,6 +4,7 @@ package lab
 
 import (
 	"encoding/binary"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -33,8 +34,12 @@ func TestCableCarriesFramesInOrder(t *testing.T) {
 	const frames, size = 3000, 1500 // more than the buffers of the sockets hold
 	hub, hubInner := connected(t)
 	end, endInner := connected(t)
-	c, err := newCable(hubInner, endInner)
+	s, err := newSwitch()
 	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCable(hubInner, endInner)
+	if err := s.add(c); err != nil {
 		t.Fatal(err)
 	}
 	c.SetFilter(func(fromHub bool, frame []byte) bool { return !fromHub || binary.BigEndian.Uint16(frame)%3 != 0 })
@@ -62,8 +67,48 @@ func TestCableCarriesFramesInOrder(t *testing.T) {
 			}
 		}
 	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Drive(func() bool { return true }); err != errEnded {
+		t.Errorf("a closed switch was driven: %v", err)
+	}
+}
+
+// Functions that drive a switch run until they return false, concurrently, and the switch carries frames meanwhile.
+func TestSwitchIsDriven(t *testing.T) {
+	t.Parallel()
+	hub, hubInner := connected(t)
+	end, endInner := connected(t)
+	s, err := newSwitch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := errors.Join(s.add(newCable(hubInner, endInner)), s.Pin(0)); err != nil {
+		t.Fatal(err)
+	}
+	var stop atomic.Bool
+	done := make(chan error)
 	for range 2 {
-		if err := c.Close(); err != nil {
+		go func() { done <- s.Drive(func() bool { return !stop.Load() }) }()
+	}
+	b := []byte("frame")
+	for _, way := range [][2]int{{hub, end}, {end, hub}} {
+		if _, err := unix.Write(way[0], b); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := unix.Read(way[1], b); err != nil || n != len(b) {
+			t.Errorf("%d bytes arrived, %v", n, err)
+		}
+	}
+	stop.Store(true)
+	for range 2 {
+		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	}

@@ -72,7 +72,7 @@ type Options struct {
 	// whatever the MTU of their own, so only path MTU discovery finds a smaller link.
 	Far bool
 	// TAP connects TAP devices instead of veth pairs: each interface has NAPI and the offloads of a virtio NIC, and a
-	// sender does not run the receiver's soft interrupts. A Cable carries the frames.
+	// sender does not run the receiver's soft interrupts. A Switch carries the frames.
 	TAP bool
 }
 
@@ -84,6 +84,9 @@ type Lab struct {
 	FarClient, FarServer *Namespace
 	// NIC6 and NIC4 name the gateway's interfaces towards the client and the server.
 	NIC6, NIC4 string
+
+	// Switch carries the frames of the cables, nil without Options.TAP.
+	Switch *Switch
 
 	opt        Options
 	wire       *Namespace // contains the bridge of a lab with OneNIC, otherwise nil
@@ -114,7 +117,12 @@ func New(o Options) (*Lab, error) {
 	return l, nil
 }
 
-func (l *Lab) build() error {
+func (l *Lab) build() (err error) {
+	if l.opt.TAP {
+		if l.Switch, err = newSwitch(); err != nil {
+			return err
+		}
+	}
 	number := sequence.Add(1)
 	for _, r := range []struct {
 		role   string
@@ -163,10 +171,11 @@ func (l *Lab) Close() error {
 		errs = append(errs, n.remove())
 	}
 	l.namespaces = nil
-	for _, c := range l.cables {
-		errs = append(errs, c.Close())
-	}
 	clear(l.cables)
+	if s := l.Switch; s != nil {
+		l.Switch = nil
+		errs = append(errs, s.Close())
+	}
 	return errors.Join(errs...)
 }
 

@@ -135,7 +135,7 @@ func (l *Lab) veth(end, hub *Namespace, port string, mtu, endMTU int) error {
 	return hub.links.LinkAdd(pair)
 }
 
-// taps connects two TAP devices with a Cable.
+// taps connects two TAP devices with a cable.
 func (l *Lab) taps(end, hub *Namespace, port string, mtu, endMTU int) error {
 	a, err := hub.OpenTAP(port)
 	if err != nil {
@@ -145,9 +145,9 @@ func (l *Lab) taps(end, hub *Namespace, port string, mtu, endMTU int) error {
 	if err != nil {
 		return errors.Join(err, unix.Close(a))
 	}
-	c, err := newCable(a, b)
-	if err != nil {
-		return err
+	c := newCable(a, b)
+	if err := l.Switch.add(c); err != nil {
+		return errors.Join(err, l.Switch.remove(c))
 	}
 	l.cables[plug{hub, port}] = c
 	return errors.Join(hub.setMTU(port, mtu), end.setMTU("eth0", endMTU), hub.setQueue(port, tapQueue), end.setQueue("eth0", tapQueue))
@@ -166,7 +166,7 @@ func (l *Lab) Cable(nic string) *Cable { return l.cables[plug{l.Gateway, nic}] }
 func (l *Lab) unplug(nic string) error {
 	if c := l.Cable(nic); c != nil {
 		delete(l.cables, plug{l.Gateway, nic})
-		return c.Close()
+		return l.Switch.remove(c)
 	}
 	return l.Gateway.with(nic, l.Gateway.links.LinkDel)
 }

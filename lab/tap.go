@@ -28,9 +28,13 @@ const tapRing = 1 << 20
 // waits for its processor.
 const tapQueue = 4096
 
+// VnetHeader is the length of the virtio_net_hdr at the beginning of each frame that is read from or written to a TAP
+// device. All zero, it means that the receiver need not do anything.
+const VnetHeader = 10
+
 // OpenTAP creates a TAP device in the namespace and returns its non-blocking descriptor. Closing it removes the device.
-// A frame that is read or written has a virtio_net_hdr of 10 bytes in native byte order, and the device has the
-// offloads of a virtio NIC. Written frames pass NAPI and GRO.
+// The device has the offloads of a virtio NIC, and the fields of the virtio_net_hdr are in native byte order. Written
+// frames pass NAPI and GRO.
 func (n *Namespace) OpenTAP(name string) (fd int, err error) {
 	err = n.Do(func() error {
 		fd, err = openTAP(name)

@@ -23,7 +23,7 @@ func TestTAPLinks(t *testing.T) {
 		offloads string
 	}{
 		{"super-packets, leave", lab.Options{TAP: true}, "leave"},
-		{"super-packets, manage", lab.Options{TAP: true}, "manage"},
+		{"super-packets, auto", lab.Options{TAP: true}, "auto"},
 		{"frames, leave", lab.Options{TAP: true, NoOffload: true}, "leave"},
 		{"frames, manage", lab.Options{TAP: true, NoOffload: true}, "manage"},
 		{"one NIC", lab.Options{TAP: true, OneNIC: true}, "leave"},

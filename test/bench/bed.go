@@ -48,7 +48,9 @@ const (
 type bed struct {
 	lab                     *lab.Lab
 	client, gateway, server place
+	link                    string
 	offload                 offload
+	sinks                   sinks // of TAP links
 
 	source, destination netip.Addr // of the client, and of the server as seen by the client
 	nativeServer        netip.Addr // the server's own address
@@ -59,13 +61,13 @@ type bed struct {
 }
 
 // newBed builds a network without a gateway. The processors are those of the ends and of the gateway.
-func newBed(ctx context.Context, o offload, endCPU, gatewayCPU int, dir string) (*bed, error) {
-	l, err := lab.New(lab.Options{})
+func newBed(ctx context.Context, link string, o offload, endCPU, gatewayCPU int, dir string) (*bed, error) {
+	l, err := lab.New(lab.Options{TAP: link == linkTAP})
 	if err != nil {
 		return nil, err
 	}
 	b := &bed{
-		lab: l, offload: o, dir: dir,
+		lab: l, link: link, offload: o, dir: dir,
 		client: place{l.Client, endCPU}, gateway: place{l.Gateway, gatewayCPU}, server: place{l.Server, endCPU},
 		source: netip.MustParseAddr(lab.Client6), destination: netip.MustParseAddr(lab.Server4As6),
 		nativeServer: netip.MustParseAddr(lab.Server4),
@@ -79,6 +81,11 @@ func newBed(ctx context.Context, o offload, endCPU, gatewayCPU int, dir string) 
 func (b *bed) prepare(ctx context.Context) error {
 	if err := b.setOffloads(ctx); err != nil {
 		return err
+	}
+	if b.link == linkTAP {
+		if err := b.attachSinks(); err != nil {
+			return err
+		}
 	}
 	err := b.lab.Gateway.Do(func() error {
 		nic, err := net.InterfaceByName(b.lab.NIC6)
@@ -149,6 +156,12 @@ func sink(nic, match string) string {
 // count returns the number of payload bytes that a sink has counted. The number of packets would be wrong, because
 // coalesced packets count as one.
 func (b *bed) count(ctx context.Context, p place) (int, error) {
+	if b.link == linkTAP {
+		if p == b.server {
+			return int(b.sinks.up.Load()), nil
+		}
+		return int(b.sinks.down.Load()), nil
+	}
 	out, err := p.run(ctx, exec.CommandContext(ctx, "nft", "-j", "list", "counter", "netdev", "bench", "got"))
 	if err != nil {
 		return 0, err

@@ -131,7 +131,7 @@ func TestReportShowsMediansAndRatios(t *testing.T) {
 
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"nat66"}, {"-reps", "0"}, {"-cpu-gateway", "0"}, {"-cpu-ends", "-1"}, {"-no-such-flag"}} {
+	for _, args := range [][]string{{"nat66"}, {"-reps", "0"}, {"-cpu-gateway", "0"}, {"-cpu-ends", "-1"}, {"-no-such-flag"}, {"-link", "wifi"}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v is accepted", args)
 		}
@@ -143,11 +143,18 @@ func TestCommandLine(t *testing.T) {
 
 // Every tool works through a gateway without loss: the kernel's IPv6 forwarding.
 func TestToolsWithKernelForwarding(t *testing.T) {
+	for _, link := range []string{linkVeth, linkTAP} {
+		t.Run(link, func(t *testing.T) { checkTools(t, link) })
+	}
+}
+
+func checkTools(t *testing.T, link string) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces and packet sockets need root")
 	}
 	const cpu = 0 // one for all, because nothing is measured
-	b, err := newBed(t.Context(), offloadNone, cpu, cpu, t.TempDir())
+	b, err := newBed(t.Context(), link, offloadNone, cpu, cpu, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +188,7 @@ func TestToolsWithKernelForwarding(t *testing.T) {
 	if err != nil || r.Sent < fewFlows || arrived < r.Sent*9/10 || arrived > r.Sent {
 		t.Errorf("of %d packets %d arrived: %v", r.Sent, arrived, err)
 	}
-	for _, w := range []workload{{run: latency}, {run: shortConnections}, {run: downwards}, {run: mixed}, {run: stream("tcp", "-P1", "-R")}} {
+	for _, w := range []workload{{run: correctness}, {run: latency}, {run: shortConnections}, {run: downwards}, {run: mixed}, {run: stream("tcp", "-P1", "-R")}} {
 		if err := w.run(t.Context(), s); err != nil {
 			t.Error(err)
 		}

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"time"
 
-	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -61,20 +61,33 @@ func (r floodResult) packets(bytes int) int {
 func (r floodResult) perSecond() float64 { return float64(r.Sent) / r.Took.Seconds() }
 
 func flood(o floodOrder) (floodResult, error) {
-	w, err := openWire(o.Interface)
+	w, err := openSocketWire(o.Interface)
 	if err != nil {
 		return floodResult{}, err
 	}
 	defer w.Close()
-	return w.flood(o, flowPorts), nil
+	f := newFlooder(w, o, flowPorts)
+	for f.step() {
+	}
+	return f.floodResult, nil
 }
 
 // mixedSizes are the payload sizes of mixed packets: seven small, four medium and one large, as in the common IMIX.
 var mixedSizes = [...]int{payload, 544, payload, payload, 544, payload, 1432, payload, 544, payload, payload, 544}
 
-// flood sends to the flows in turn, unless they are mixed. After a refused packet, its flow is next again, so that
+// flooder sends to the flows in turn, unless they are mixed. After a refused packet, its flow is next again, so that
 // every flow has sent its first packet when the number of sent packets equals the number of flows.
-func (w *wire) flood(o floodOrder, at func(i int) ports) floodResult {
+type flooder struct {
+	floodOrder
+	floodResult
+
+	wire   wire
+	at     func(i int) ports
+	frames []frame // of a batch
+	start  time.Time
+}
+
+func newFlooder(w wire, o floodOrder, at func(i int) ports) *flooder {
 	batch := floodBatch
 	if o.Rate > 0 && o.Rate < slowRate {
 		batch = slowBatch
@@ -82,45 +95,49 @@ func (w *wire) flood(o floodOrder, at func(i int) ports) floodResult {
 	if o.Mixed {
 		batch -= batch % len(mixedSizes) // the same number of each size
 	}
-	frames, messages := make([]frame, batch), make([]ipv4.Message, batch)
-	size := func(i int) int {
-		if o.Mixed {
-			return mixedSizes[i%len(mixedSizes)]
-		}
-		return payload
+	o.Run, o.Clients = max(1, o.Run), max(1, o.Clients)
+	f := &flooder{floodOrder: o, wire: w, at: at, frames: make([]frame, batch), start: time.Now()}
+	for i := range f.frames {
+		f.frames[i] = newFrame(w.address(), o.Gateway, o.Source, o.Destination, f.size(i))
 	}
-	for i := range frames {
-		frames[i] = newFrame(w.nic.HardwareAddr, o.Gateway, o.Source, o.Destination, size(i))
-		messages[i].Buffers = [][]byte{frames[i].bytes}
+	return f
+}
+
+// size returns the size of the data in the i-th packet of a batch.
+func (f *flooder) size(i int) int {
+	if f.Mixed {
+		return mixedSizes[i%len(mixedSizes)]
 	}
-	run, clients := max(1, o.Run), max(1, o.Clients)
-	r, start := floodResult{}, time.Now()
-	for r.Took < o.Length {
-		if o.Rate == 0 || !ahead(r.Sent, o.Rate, r.Took) {
-			for i := range frames {
-				flow := (r.Sent + i) / run % o.Flows
-				if o.Mixed {
-					flow = rand.IntN(o.Flows)
-				}
-				frames[i].setClient(flow % clients)
-				frames[i].setPorts(at(flow / clients))
+	return payload
+}
+
+// step sends a batch, or waits for a short time if it is not due yet. It reports whether the flood continues.
+func (f *flooder) step() bool {
+	if f.Rate == 0 || !ahead(f.Sent, f.Rate, f.Took) {
+		for i := range f.frames {
+			flow := (f.Sent + i) / f.Run % f.Flows
+			if f.Mixed {
+				flow = rand.IntN(f.Flows)
 			}
-			n := w.send(messages)
-			for i := range n {
-				r.Bytes += size(i)
-			}
-			r.Sent += n
+			f.frames[i].setClient(flow % f.Clients)
+			f.frames[i].setPorts(f.at(flow / f.Clients))
 		}
-		r.Took = time.Since(start)
+		n := f.wire.send(f.frames)
+		for i := range n {
+			f.Bytes += f.size(i)
+		}
+		f.Sent += n
 	}
-	return r
+	f.Took = time.Since(f.start)
+	return f.Took < f.Length
 }
 
 // ahead reports whether the next packet is not due yet. If it is due much later, ahead sleeps first.
 func ahead(sent, rate int, elapsed time.Duration) bool {
 	wait := time.Duration(float64(sent)/float64(rate)*float64(time.Second)) - elapsed
 	if wait > sleepAbove {
-		time.Sleep(sleepFor)
+		t := unix.NsecToTimespec(sleepFor.Nanoseconds())
+		_ = unix.Nanosleep(&t, nil) // the runtime's own sleep would need another thread
 	}
 	return wait > 0
 }

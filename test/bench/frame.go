@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+
+	"nat64d/lab"
 )
 
 // Offsets of the headers in a frame.
@@ -18,6 +20,7 @@ const (
 
 // frame is a UDP packet in an Ethernet frame, complete except for its ports.
 type frame struct {
+	whole  []byte // a virtio_net_hdr and the frame
 	bytes  []byte
 	source int    // offset of the last byte of the source address
 	udp    int    // offset of the UDP header
@@ -32,7 +35,8 @@ func newFrame(fromMAC, toMAC net.HardwareAddr, from, to netip.Addr, size int) fr
 		f.source, f.udp = etherLength+23, etherLength+ip6Length
 	}
 	length := udpLength + size
-	f.bytes = make([]byte, f.udp+length)
+	f.whole = make([]byte, lab.VnetHeader+f.udp+length)
+	f.bytes = f.whole[lab.VnetHeader:]
 	copy(f.bytes, toMAC)
 	copy(f.bytes[6:], fromMAC)
 	if to.Is6() {

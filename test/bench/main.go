@@ -1,6 +1,7 @@
 // Command bench compares nat64d with other ways to forward packets between two networks on the same machine: the
 // kernel's NAT44, its IPv6 forwarding, and Tayga. It runs in network namespaces: a client, a gateway and a server.
 // The client and the server share one processor; the gateway uses another one for all its packet processing.
+// Links are veth pairs, or TAP devices that resemble virtio NICs.
 // docs/performance.md explains the method and shows a result. It includes the measurements of RFC 9693.
 package main
 
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"syscall"
 )
@@ -40,6 +42,7 @@ func run(args []string) error {
 	defer lock.Close()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	runtime.GOMAXPROCS(max(toolThreads, runtime.NumCPU())) // as in the tools: the switch of TAP links makes many system calls
 	if o.profile != "" {
 		return profile(ctx, o)
 	}
@@ -67,6 +70,7 @@ type options struct {
 	repetitions         int
 	gateways            []gateway
 	json, profile, only string
+	link                string
 	bin, cache          string
 	endCPU, gatewayCPU  int
 }
@@ -78,6 +82,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.repetitions, "reps", 1, "how often everything is measured; the table has the medians")
 	f.StringVar(&o.json, "json", "", "also write all values to this `file`; - writes them instead of the table")
 	f.StringVar(&o.only, "only", "", "measure only what has this `text` in its name, such as tcp8")
+	f.StringVar(&o.link, "link", linkVeth, "`kind` of the links: veth, or tap for TAP devices with NAPI and the offloads of virtio NICs")
 	f.StringVar(&o.profile, "profile", "", "measure nothing, but record with perf(1) where nat64d spends its time, in this `directory`")
 	f.StringVar(&o.bin, "bin", "bin", "`directory` of nat64d")
 	f.StringVar(&o.cache, "cache", ".cache", "`directory` that make deps unpacks programs in")
@@ -99,6 +104,9 @@ func parse(args []string) (options, error) {
 	}
 	if o.repetitions < 1 {
 		return o, fmt.Errorf("-reps %d: must be at least 1", o.repetitions)
+	}
+	if o.link != linkVeth && o.link != linkTAP {
+		return o, fmt.Errorf("-link %s: must be %s or %s", o.link, linkVeth, linkTAP)
 	}
 	err := o.choose(f.Args())
 	return o, errors.Join(err, processors(o.endCPU, o.gatewayCPU))

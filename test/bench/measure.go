@@ -63,7 +63,7 @@ func measure(ctx context.Context, o options) (r *report, err error) {
 	for _, b := range bouts {
 		steps += o.repetitions * len(b.workloads)
 	}
-	s := &bench{o, p, &report{Machine: describe(ctx, p.nat64d), Quick: o.quick, Repetitions: o.repetitions}, newProgress(steps)}
+	s := &bench{o, p, &report{Machine: describe(ctx, p.nat64d), Link: o.link, Quick: o.quick, Repetitions: o.repetitions}, newProgress(steps)}
 	for _, g := range o.gateways {
 		s.report.Gateways = append(s.report.Gateways, g.name)
 	}
@@ -128,7 +128,7 @@ func (s *bench) inBed(ctx context.Context, b bout, f func(*stint) error) (err er
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	bed, err := newBed(ctx, b.offload, s.endCPU, s.gatewayCPU, dir)
+	bed, err := newBed(ctx, s.link, b.offload, s.endCPU, s.gatewayCPU, dir)
 	if err != nil {
 		return err
 	}

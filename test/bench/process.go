@@ -170,11 +170,16 @@ type answer[R any] struct {
 	err    error
 }
 
-// callBeside runs a tool concurrently. The channel has room for the answer.
+// callBeside runs a tool concurrently.
 func callBeside[R any](ctx context.Context, p place, name string, order any) <-chan answer[R] {
+	return concurrently(func() (R, error) { return call[R](ctx, p, name, order) })
+}
+
+// concurrently calls f in a goroutine. The channel has room for the answer.
+func concurrently[R any](f func() (R, error)) <-chan answer[R] {
 	done := make(chan answer[R], 1)
 	go func() {
-		r, err := call[R](ctx, p, name, order)
+		r, err := f()
 		done <- answer[R]{r, err}
 	}()
 	return done

@@ -33,13 +33,15 @@ func reflect(o reflectOrder) (floodResult, error) {
 	if err != nil {
 		return floodResult{}, err
 	}
-	w, err := openWire(o.Interface)
+	w, err := openSocketWire(o.Interface)
 	if err != nil {
 		return floodResult{}, err
 	}
 	defer w.Close()
-	back.Flows, back.Rate, back.Length = len(flows), o.Rate, o.Length
-	return w.flood(back, func(i int) ports { return flows[i] }), nil
+	f := newFlooder(w, back, func(i int) ports { return flows[i] })
+	for f.step() {
+	}
+	return f.floodResult, nil
 }
 
 // learn returns the ports of the flows, reversed, and the order for the way back.
@@ -49,7 +51,7 @@ func learn(o reflectOrder) (flows []ports, back floodOrder, err error) {
 		return nil, back, err
 	}
 	defer unix.Close(fd)
-	back = floodOrder{Interface: o.Interface, Source: o.Address}
+	back = floodOrder{Interface: o.Interface, Source: o.Address, Rate: o.Rate, Length: o.Length}
 	seen := make(map[ports]bool, o.Flows)
 	wait := learnFirst
 	for b := make([]byte, 1<<16); len(flows) < o.Flows; {
@@ -71,6 +73,7 @@ func learn(o reflectOrder) (flows []ports, back floodOrder, err error) {
 	if len(flows) == 0 {
 		return nil, back, errors.New("no flow has arrived")
 	}
+	back.Flows = len(flows)
 	return flows, back, nil
 }
 

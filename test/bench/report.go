@@ -12,6 +12,7 @@ import (
 // report contains all results.
 type report struct {
 	Machine     machine  `json:"machine"`
+	Link        string   `json:"link"`
 	Quick       bool     `json:"quick"`
 	Repetitions int      `json:"repetitions"`
 	Gateways    []string `json:"gateways"` // ratios refer to the first one
@@ -92,8 +93,8 @@ func (r *report) table(w io.Writer) error {
 
 func (r *report) footer(w io.Writer) error {
 	m := r.Machine
-	_, err := fmt.Fprintf(w, "\n%s, %d processors (ends on one, the gateway on another), Linux %s, %s, %s; medians of %d; in brackets: divided by %s\n",
-		m.Processor, m.Processors, m.Kernel, m.Version, m.Date.Format("2006-01-02"), r.Repetitions, r.Gateways[0])
+	_, err := fmt.Fprintf(w, "\n%s, %d processors (ends on one, the gateway on another), Linux %s, %s links, %s, %s; medians of %d; in brackets: divided by %s\n",
+		m.Processor, m.Processors, m.Kernel, r.Link, m.Version, m.Date.Format("2006-01-02"), r.Repetitions, r.Gateways[0])
 	for _, f := range slices.Concat(r.doubts(), r.Failures) {
 		if err == nil {
 			_, err = fmt.Fprintln(w, f)

@@ -49,7 +49,7 @@ func capacity(ctx context.Context, s *stint) error {
 
 // establishment searches the highest rate at which the first packets of new connections pass (RFC 9693 section 4.5).
 func establishment(ctx context.Context, s *stint) error {
-	most, err := call[floodResult](ctx, s.client, toolFlood, s.order(fewFlows, 0, offeredLength))
+	most, err := s.flood(ctx, s.order(fewFlows, 0, offeredLength))
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func mixed(ctx context.Context, s *stint) error {
 func (s *stint) withoutLoss(ctx context.Context, name string, o floodOrder, from float64) error {
 	short := o
 	short.Length = offeredLength
-	offered, err := call[floodResult](ctx, s.client, toolFlood, short)
+	offered, err := s.flood(ctx, short)
 	if err != nil {
 		return err
 	}
@@ -134,9 +134,13 @@ func (s *stint) down(ctx context.Context, rate int, length time.Duration, during
 	if err != nil {
 		return floodResult{}, 0, err
 	}
-	done := callBeside[floodResult](ctx, s.server, toolReflect, reflectOrder{serverNIC, s.nativeServer, fewFlows, rate, length})
+	s.sinks.carry.Store(true)
+	done := concurrently(func() (floodResult, error) {
+		return s.reflect(ctx, reflectOrder{serverNIC, s.nativeServer, fewFlows, rate, length})
+	})
 	time.Sleep(listening)
-	_, err = call[floodResult](ctx, s.client, toolFlood, s.order(fewFlows, gentleRate, opening))
+	_, err = s.flood(ctx, s.order(fewFlows, gentleRate, opening))
+	s.sinks.carry.Store(false)
 	if err == nil && during != nil {
 		err = during()
 	}

@@ -14,11 +14,20 @@ import (
 // would slow down the load for a slow gateway.
 const sendBuffer = 256 << 20
 
-// wire sends frames on an interface, many with one system call.
-type wire struct {
-	nic  *net.Interface
-	file *os.File
-	conn *ipv4.PacketConn
+// wire sends frames to the gateway.
+type wire interface {
+	// address is that of the end's interface.
+	address() net.HardwareAddr
+	// send sends frames in order and returns how many were accepted; the next one was refused.
+	send([]frame) int
+}
+
+// socketWire sends frames on the end's interface, many with one system call.
+type socketWire struct {
+	nic      *net.Interface
+	file     *os.File
+	conn     *ipv4.PacketConn
+	messages []ipv4.Message
 }
 
 // packetSocket adapts a packet socket to package ipv4 for its WriteBatch, which uses sendmmsg(2). Beyond the method
@@ -33,7 +42,8 @@ func (s packetSocket) SyscallConn() (syscall.RawConn, error) { return s.raw, nil
 // LocalAddr is used in errors.
 func (s packetSocket) LocalAddr() net.Addr { return &net.UDPAddr{} }
 
-func openWire(name string) (*wire, error) {
+// openSocketWire opens the interface of an end.
+func openSocketWire(name string) (*socketWire, error) {
 	nic, err := net.InterfaceByName(name)
 	if err != nil {
 		return nil, err
@@ -43,15 +53,15 @@ func openWire(name string) (*wire, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	w := &wire{nic: nic, file: os.NewFile(uintptr(fd), name)}
+	w := &socketWire{nic: nic, file: os.NewFile(uintptr(fd), nic.Name)}
 	if err := w.prepare(fd); err != nil {
 		_ = w.file.Close() // nothing was sent
-		return nil, fmt.Errorf("packet socket on %s: %w", name, err)
+		return nil, fmt.Errorf("packet socket on %s: %w", nic.Name, err)
 	}
 	return w, nil
 }
 
-func (w *wire) prepare(fd int) error {
+func (w *socketWire) prepare(fd int) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
 		return err
 	}
@@ -69,10 +79,17 @@ func (w *wire) prepare(fd int) error {
 	return nil
 }
 
-// send sends the frames in order and returns how many were accepted; the next one was refused.
-func (w *wire) send(frames []ipv4.Message) int {
-	n, _ := w.conn.WriteBatch(frames, unix.MSG_DONTWAIT) // a refusal means that the gateway's queue is full, which the measurement counts
+func (w *socketWire) address() net.HardwareAddr { return w.nic.HardwareAddr }
+
+func (w *socketWire) send(frames []frame) int {
+	if w.messages == nil { // a flood uses the same frames each time
+		w.messages = make([]ipv4.Message, len(frames))
+		for i := range frames {
+			w.messages[i].Buffers = [][]byte{frames[i].bytes}
+		}
+	}
+	n, _ := w.conn.WriteBatch(w.messages, unix.MSG_DONTWAIT) // a refusal means that the gateway's queue is full, which the measurement counts
 	return max(0, n)
 }
 
-func (w *wire) Close() error { return w.file.Close() }
+func (w *socketWire) Close() error { return w.file.Close() }

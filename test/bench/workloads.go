@@ -58,6 +58,7 @@ func onlyOnNIC(o offload) bool { return o == offloadNIC }
 
 // workloads are the measurements for every gateway, in the order of the table.
 var workloads = []workload{
+	{"correctness", always, correctness},
 	{"host noise", without, hostNoise},
 	{"round trips", without, latency},
 	{"cost of a packet", without, cost},
@@ -96,7 +97,7 @@ func (s *stint) up(ctx context.Context, o floodOrder) (floodResult, int, error) 
 	if err != nil {
 		return floodResult{}, 0, err
 	}
-	r, err := call[floodResult](ctx, s.client, toolFlood, o)
+	r, err := s.flood(ctx, o)
 	if err != nil {
 		return r, 0, err
 	}
