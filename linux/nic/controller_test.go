@@ -4,6 +4,7 @@ package nic
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -138,5 +139,68 @@ func TestEarlySamples(t *testing.T) {
 	}
 	if got := c.Step(Sample{At: Window, Lost: 1 << 20}); !got.Threaded || got.Reason == "" {
 		t.Errorf("the next was not: %+v", got)
+	}
+}
+
+// recorded reads a series of samples that was recorded from a gateway on a veth with rx-gro on and threads off.
+func recorded(t *testing.T, name string) (series []Sample) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/" + name + ".txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		var s Sample
+		if _, err := fmt.Sscan(line, &s.At, &s.Frames, &s.Packets, &s.Lost, &s.Merged, &s.Adjacent); err != nil {
+			t.Fatalf("%s: %q: %v", name, line, err)
+		}
+		s.At *= time.Millisecond
+		series = append(series, s)
+	}
+	return series
+}
+
+// replay passes a recorded series on after what came before it, and returns the settings that were on in some window.
+func replay(c *Controller, at *Sample, series []Sample) (on Choice) {
+	before, first := *at, series[0]
+	c.Begin(before)
+	for _, s := range series[1:] {
+		d := s.minus(first)
+		*at = Sample{before.At + d.At, before.Frames + d.Frames, before.Packets + d.Packets, before.Lost + d.Lost,
+			before.Merged + d.Merged, before.Adjacent + d.Adjacent}
+		choice := c.Step(*at)
+		on.Threaded = on.Threaded || choice.Threaded
+		on.UDPForwarding = on.UDPForwarding || choice.UDPForwarding
+	}
+	return on
+}
+
+// One recorded load follows another, with 45 quiet seconds between them, so that the best choice reverses.
+func TestRecordedLoads(t *testing.T) {
+	t.Parallel()
+	c, at := NewController(), Sample{}
+	for _, tt := range []struct {
+		name string
+		want Choice
+	}{
+		{"requests", Choice{}},                                // one datagram at a time
+		{"flood", Choice{Threaded: true}},                     // 1000 flows in turn
+		{"connections", Choice{}},                             // short ones, 64 at a time
+		{"runs", Choice{Threaded: true, UDPForwarding: true}}, // a flood of 16 datagrams of a flow in a row
+		{"requests", Choice{}},
+		{"bulk", Choice{Threaded: true}},  // eight streams of TCP in frames of 1500 bytes
+		{"super", Choice{Threaded: true}}, // the same in super-packets
+		{"connections", Choice{}},
+	} {
+		if on := replay(c, &at, recorded(t, tt.name)); on != tt.want {
+			t.Errorf("%s: turned on: %+v, want %+v", tt.name, on, tt.want)
+		}
+		play(c, &at, quiet, 450)
+		if !c.Rests() {
+			t.Fatalf("after %s: %+v", tt.name, c.Choice())
+		}
 	}
 }
