@@ -40,7 +40,7 @@ type damage struct {
 }
 
 func newHostGuard(c *config.Config, pool *pool4.Pool, log *slog.Logger) *hostGuard {
-	h := &hostGuard{log: log, pool: pool}
+	h := &hostGuard{log: log, pool: pool, nat: natRules{stale: newEvent()}}
 	if c.Host.Guard {
 		h.g = guard.New(guard.Options{V6: c.Interfaces.V6.Name, V4: c.Interfaces.V4.Name, ReservePorts: c.Host.ReservePorts, Program: true})
 	}
@@ -87,7 +87,7 @@ func (g *hostGuard) cover(c guard.Covered) error {
 
 // settle makes the guard cover c. The status reports an error.
 func (g *hostGuard) settle(c guard.Covered) error {
-	g.nat.stale.Store(true)
+	g.nat.stale.signal()
 	return g.do(func() error {
 		g.now = c
 		g.wrong = g.g.Apply(c)
@@ -129,7 +129,7 @@ func (g *hostGuard) watch(ctx context.Context) error {
 			break
 		}
 		if !own {
-			g.nat.stale.Store(true)
+			g.nat.stale.signal()
 			continue
 		}
 		if g.check(); time.Since(began) > time.Second {

@@ -58,7 +58,7 @@ func (d *Daemon) announce(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		start, wait := time.Now(), lookAtReady
+		start, wait := time.Now(), untilNext(lookAtReady)
 		d.avoidUnreachable()
 		why := d.readiness.reasons()
 		switch {

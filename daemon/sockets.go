@@ -104,6 +104,6 @@ func (d *Daemon) watchSockets(ctx context.Context) error {
 		} else {
 			d.log.Debug("cannot list the sockets of this host, retrying", "error", err)
 		}
-		timer.Reset(max(lookAtSockets, socketsShare*time.Since(start)))
+		timer.Reset(max(untilNext(lookAtSockets), socketsShare*time.Since(start)))
 	}
 }

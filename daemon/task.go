@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -31,6 +32,12 @@ func runTasks(ctx context.Context, tasks []task) error {
 		})
 	}
 	return group.Wait()
+}
+
+// untilNext returns the time until the system's clock is at the next multiple of a time. Checks that can be earlier or later begin
+// then, so that one wake-up of an idle daemon serves all of them.
+func untilNext(every time.Duration) time.Duration {
+	return time.Until(time.Now().Truncate(every).Add(every))
 }
 
 // event tells one goroutine that something has changed. Changes that it has not seen yet are one.

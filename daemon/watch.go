@@ -18,8 +18,8 @@ const placeEvery = 2
 // watchInterfaces configures new NICs and installs the guard on them, because some kernels delete a chain with its
 // NIC. It places the workers by where the NICs receive, and lets settings of the NICs follow the load.
 func (d *Daemon) watchInterfaces(ctx context.Context) error {
-	tick := time.NewTicker(checkGuardEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(untilNext(checkGuardEvery))
+	defer timer.Stop()
 	var window <-chan time.Time // while the load is observed
 	for n := 0; ; {
 		select {
@@ -28,7 +28,8 @@ func (d *Daemon) watchInterfaces(ctx context.Context) error {
 		case <-d.events.link:
 			d.gateway.Wake() // the kernel does not tell a socket that its NIC was deleted while it was down
 			n = 0
-		case <-tick.C: // in case an event was lost
+		case <-timer.C: // in case an event was lost
+			timer.Reset(untilNext(checkGuardEvery))
 			n++
 		case <-d.events.load:
 			if window == nil && d.observeLoad() {

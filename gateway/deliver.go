@@ -7,12 +7,10 @@ import (
 	"nat64d/table"
 )
 
-// How often events are delivered: our own choice. The rings of package session hold what happens meanwhile, also in the
-// longer time that passes before a first observer is noticed.
-const (
-	deliverEvery = 20 * time.Millisecond
-	idleDeliver  = 100 * time.Millisecond // without an observer
-)
+// deliverEvery is the minimum interval of deliveries: our own choice. The rings of package session hold what happens
+// meanwhile. An event after some time without any is delivered at once, so packets wake up the deliverer 50 times a second at
+// most.
+const deliverEvery = 20 * time.Millisecond
 
 // deliver hands events to their observers until stop is called, which returns when all events are delivered.
 func (g *Gateway) deliver() (stop func()) {
@@ -20,22 +18,30 @@ func (g *Gateway) deliver() (stop func()) {
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
-			g.Sessions.Deliver()
-			wait := idleDeliver
-			if g.Sessions.Observed() {
-				wait = deliverEvery
+			var again <-chan time.Time
+			if g.Sessions.Deliver() > 0 {
+				again = time.After(deliverEvery)
 			}
 			select {
 			case <-done:
 				g.Sessions.Deliver()
 				return
-			case <-time.After(wait):
+			case <-again:
+			case <-g.mail.events:
 			}
 		}
 	})
 	return func() {
 		close(done)
 		running.Wait()
+	}
+}
+
+// happened tells the deliverer that there are events again.
+func (g *Gateway) happened() {
+	select {
+	case g.mail.events <- struct{}{}:
+	default: // it has not seen the previous one
 	}
 }
 

@@ -84,8 +84,9 @@ type upkeep struct {
 	log        *slog.Logger
 }
 
-// mail passes results of the sweep to the workers that send.
+// mail passes results of the sweep to the workers that send, and tells the deliverer of events.
 type mail struct {
+	events chan struct{}
 	probes mailbox[session.Probe]
 	syns   mailbox[synstore.SYN]
 }
@@ -93,6 +94,7 @@ type mail struct {
 // New creates a gateway. It starts nothing; see Run.
 func New(o Options) *Gateway {
 	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, hooks: hooks{settle: o.Settle, loaded: o.Loaded}}
+	g.mail.events = make(chan struct{}, 1)
 	g.upkeep = upkeep{max: o.Max, ringAdvice: o.RingAdvice, log: o.Log}
 	if g.clock == nil {
 		start := time.Now()
@@ -106,6 +108,7 @@ func New(o Options) *Gateway {
 	g.Bindings = bib.New(o.Pool4, g.epochs, o.Max, o.Key)
 	g.SYNs = new(synstore.Store)
 	g.Sessions = session.New(g.Bindings, g.epochs, o.Max, g.SYNs, o.Config.Session)
+	g.Sessions.OnEvent(g.happened)
 	g.Counters = metrics.New(sides*n + 1)
 	g.upkeep.count = g.Counters.Worker(sides * n)
 	g.Configure(o.Config)

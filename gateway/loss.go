@@ -40,12 +40,18 @@ func (l *loss) check(g *Gateway, now time.Duration) {
 
 // arrived counts received packets; a super-packet counts once.
 func (g *Gateway) arrived() (n uint64) {
+	n = g.translated()
+	for r := drop.None + 1; r < drop.Count; r++ {
+		n += g.Counters.Drops(r)
+	}
+	return n
+}
+
+// translated counts translated packets.
+func (g *Gateway) translated() (n uint64) {
 	for _, d := range []metrics.Direction{metrics.From6To4, metrics.From4To6, metrics.Hairpin} {
 		packets, _ := g.Counters.Traffic(d)
 		n += packets
-	}
-	for r := drop.None + 1; r < drop.Count; r++ {
-		n += g.Counters.Drops(r)
 	}
 	return n
 }

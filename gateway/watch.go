@@ -8,10 +8,10 @@ import (
 	"nat64d/packet"
 )
 
-// Our own choices: the interval of checks, and the minimum interval of log messages per limit. A check locks each
-// address of pool4 briefly.
+// Our own choices: the minimum interval of checks, a little less than that of the maintenance without traffic, and of log
+// messages per limit. A check locks each address of pool4 briefly.
 const (
-	watchEvery = time.Second
+	watchEvery = 900 * time.Millisecond
 	logEvery   = time.Minute
 )
 
@@ -95,7 +95,7 @@ type watches struct {
 	last time.Duration
 }
 
-// check logs limits that are near or reached, once a second at most.
+// check logs limits that are near or reached, unless it has just done so.
 func (ws *watches) check(g *Gateway, now time.Duration) {
 	if ws.last != 0 && now-ws.last < watchEvery {
 		return

@@ -112,6 +112,7 @@ func (t *Table) Configure(c Config) {
 		p.windows = t.knowWindows()
 	}
 	t.policy.Store(p)
+	t.round.overtaken.Store(true)
 	t.peers.Store(p.peers)
 }
 

@@ -201,10 +201,12 @@ func (m *model) wait(t *rapid.T) {
 }
 
 func (m *model) sweepAll(t *rapid.T) {
-	want := 0
+	want, ended := 0, 0
+	due := m.gateway.sessions.SweepDue()
 	for k, c := range m.sessions {
 		live := m.alive(k)
 		if live == nil {
+			ended++
 			m.endSession(k)
 			m.endBinding(k.binding6)
 		} else if live != c {
@@ -214,6 +216,9 @@ func (m *model) sweepAll(t *rapid.T) {
 	}
 	if got := m.sweep(m.now); got != want {
 		t.Fatalf("%d probes, want %d", got, want)
+	}
+	if m.now < due && want+ended > 0 {
+		t.Fatalf("%d probes and %d ends at %v, although the sweep is due only at %v", want, ended, m.now, due)
 	}
 	m.expireHeld()
 	m.forgetBuckets()

@@ -19,6 +19,9 @@ type observers struct {
 	rings  atomic.Pointer[[1 << ringBits]ring]
 	lost   [eventKinds]atomic.Uint64
 
+	waiting atomic.Bool // the last Deliver has found nothing, and the next event calls onEvent
+	onEvent func()
+
 	mu    sync.Mutex // guards what follows; held while observers are called
 	all   []*Observer
 	batch []Event
@@ -89,9 +92,6 @@ func (o *Observer) observeLocked(kinds Kinds) {
 	x.wanted.Store(uint32(union))
 }
 
-// Observed reports whether there is an observer.
-func (t *Table) Observed() bool { return t.observers.wanted.Load() != 0 }
-
 // Lost returns the number of events of some kinds that were lost because a ring was full.
 func (t *Table) Lost(kinds Kinds) (n uint64) {
 	for k := range eventKinds {
@@ -102,12 +102,25 @@ func (t *Table) Lost(kinds Kinds) (n uint64) {
 	return n
 }
 
-// Deliver delivers the events that are in the rings and returns their number. A goroutine calls it often; concurrent
-// calls wait for each other.
+// OnEvent has f called when an event happens after Deliver has returned 0. It is called before the table is in use. f must
+// not wait: packets and the sweep call it, some with the lock of a shard.
+func (t *Table) OnEvent(f func()) { t.observers.onEvent = f }
+
+// Deliver delivers the events that are in the rings and returns their number. Concurrent calls wait for each other.
 func (t *Table) Deliver() (n int) {
 	x := &t.observers
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.waiting.Store(false)
+	if n = x.deliverLocked(); n == 0 {
+		x.waiting.Store(true)
+		n = x.deliverLocked() // an event of the time before calls nothing
+	}
+	return n
+}
+
+// deliverLocked is Deliver. The caller holds observers.mu.
+func (x *observers) deliverLocked() (n int) {
 	rings := x.rings.Load()
 	if rings == nil {
 		return 0
@@ -167,6 +180,9 @@ func (x *observers) now() table.Time { return max(table.Time(x.clock.Load()), or
 func (x *observers) emit(e *Event) {
 	if !x.rings.Load()[ringOf(e.Mapped)].put(e) {
 		x.lost[e.Kind].Add(1)
+	}
+	if x.waiting.Load() && x.waiting.CompareAndSwap(true, false) && x.onEvent != nil {
+		x.onEvent()
 	}
 }
 

@@ -158,6 +158,7 @@ func (t *Table) restoreSession(r *Record, q *event) error {
 		}
 	}
 	why = t.insert(id, q)
+	t.round.overtaken.Store(true)
 	if why == drop.None && q.generation == 0 {
 		return RefusedExists
 	}

@@ -58,7 +58,7 @@ func newCrowd(b testing.TB, n int) *crowd {
 	for i := range n {
 		c.six[i], c.four[i] = uint32(i), c.establish(b, i)
 		if i%32768 == 0 {
-			c.sessions.Sweep(0, n, func(session.Probe) {}) // as the gateway does now and then
+			c.sessions.Maintain() // as the gateway does now and then
 		}
 	}
 	r := rand.New(rand.NewPCG(1, 2))
@@ -67,7 +67,7 @@ func newCrowd(b testing.TB, n int) *crowd {
 		c.four[i], c.four[j] = c.four[j], c.four[i]
 	})
 	for range 3 {
-		c.sessions.Sweep(0, n, func(session.Probe) {}) // gives back what growth has left
+		c.sessions.Maintain() // gives back what growth has left
 	}
 	c.epochs.Enter(0)
 	return c
@@ -207,13 +207,14 @@ func BenchmarkFill(b *testing.B) {
 	}
 }
 
-// maintain sweeps ten times a second, as the gateway does, and three more times when it is stopped.
+// maintain sweeps and maintains ten times a second, as the gateway does, and three more times when it is stopped.
 func (g *gateway) maintain() (stop func()) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	sweep := func() {
 		for g.sessions.Sweep(0, 4096, func(session.Probe) {}) {
 		}
+		g.sessions.Maintain()
 	}
 	wg.Go(func() {
 		tick := time.NewTicker(100 * time.Millisecond)

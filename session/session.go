@@ -44,7 +44,7 @@ type Table struct {
 
 	observers observers
 
-	cursor      uint32 // of Sweep
+	round       round // of Sweep
 	configuring sync.Mutex
 	generation  table.Generation // of the last peers; guarded by configuring
 	prepared    *peers           // for Configure, by Prepare; without a generation, guarded by configuring

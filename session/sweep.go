@@ -1,6 +1,9 @@
 package session
 
 import (
+	"math"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"nat64d/bib"
@@ -19,54 +22,94 @@ type Probe struct {
 	Prefix uint8            // number of the NAT64 prefix that makes (Y',y) of (Z,z)
 }
 
+// round is a pass of Sweep over all slots. Only the goroutine that sweeps uses it, except for overtaken.
+type round struct {
+	cursor    uint32      // the next slot; 0: between two passes
+	began     table.Time  // plus origin
+	soonest   uint64      // the last tick of the session that ends first among the visited ones
+	due       uint64      // the tick from which the next pass may have work
+	overtaken atomic.Bool // sessions may end before due
+}
+
 // Sweep visits the next slots, budget of them at most, and frees expired sessions and the bindings that lose their last
 // session by that; it also ends up to budget hold-downs. It calls probe for every TCP session that has become idle;
 // probe must not call Sweep, Purge or List. It reports whether there is more to do now; if not, the next call begins a
-// new pass. Lifetimes do not depend on the interval between calls; only memory, the times of probes, of ends of
-// bindings and of ends of hold-downs do.
+// new pass, which has nothing to do before SweepDue. Lifetimes do not depend on the interval between calls; only memory,
+// the times of probes, of ends of bindings and of ends of hold-downs do.
 //
-// One goroutine calls Sweep. A slot without work takes about 2 ns. At the end of a pass Sweep maintains the memory of
-// the tables, which takes up to some milliseconds a few times a second.
+// One goroutine calls Sweep. A slot without work takes about 2 ns.
 func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool) {
 	t.observers.advance(now + origin)
 	t.epochs.Read(func() {
+		p := &t.round
+		if p.cursor == 0 {
+			p.overtaken.Store(false)
+			p.cursor, p.began, p.soonest = 1, now+origin, math.MaxUint64
+		}
 		limits := &t.policy.Load().limits
 		end := t.entries.Slots()
-		from := max(t.cursor, 1)
-		to := uint32(min(uint64(from)+uint64(max(budget, 1)), uint64(end)))
-		for slot := from; slot < to; slot++ {
-			t.sweep(slot, now+origin, limits, probe)
+		to := uint32(min(uint64(p.cursor)+uint64(max(budget, 1)), uint64(end)))
+		soonest := p.soonest
+		for slot := p.cursor; slot < to; slot++ {
+			w := word(t.entries.At(slot).word.Load())
+			if w.state() == Closed {
+				continue
+			}
+			ends := w.end(limits)
+			if uint64(now+origin) > ends {
+				ends = t.sweep(slot, now+origin, limits, probe)
+			}
+			soonest = min(soonest, ends)
 		}
-		t.cursor = to
+		p.cursor, p.soonest = to, soonest
 		if more = to < end; !more {
-			t.cursor = 0
+			p.finish(limits)
 		}
 	})
-	if !more {
-		t.entries.Maintain()
-		t.index.Maintain()
-		t.bib.Maintain()
-	}
 	return t.bib.Pool().Expire(now.Duration(), budget) || more
 }
 
-// sweep does the work for one slot.
-func (t *Table) sweep(slot uint32, now table.Time, limits *limits, probe func(Probe)) {
+// finish ends a pass. Sessions that have begun or changed behind the cursor live for the shortest lifetime at least; a worker
+// may have read the clock some time before the pass began.
+func (p *round) finish(limits *limits) {
+	const late = table.Time(time.Second / table.Tick)
+	p.cursor = 0
+	p.due = min(p.soonest, uint64(p.began-late)+uint64(slices.Min(limits[:]))) + 1
+}
+
+// SweepDue returns the time from which a new pass of Sweep may have work. Ends of hold-downs do not count.
+func (t *Table) SweepDue() table.Time {
+	if t.round.overtaken.Load() {
+		return 0
+	}
+	return table.Time(min(max(t.round.due, uint64(origin))-uint64(origin), math.MaxUint32))
+}
+
+// Maintain prepares the memory that the tables will soon need, which takes up to some milliseconds. The goroutine that
+// calls Sweep calls it ten times a second while sessions are made.
+func (t *Table) Maintain() {
+	t.entries.Maintain()
+	t.index.Maintain()
+	t.bib.Maintain()
+}
+
+// sweep does the work for a session that has expired, and returns when it ends if it lives on.
+func (t *Table) sweep(slot uint32, now table.Time, limits *limits, probe func(Probe)) (end uint64) {
 	e := t.entries.At(slot)
 	old := word(e.word.Load())
-	if old.state() == Closed || !old.expired(now, limits) {
-		return
-	}
 	w := old.settle(now, limits)
-	if w.expired(now, limits) {
+	switch {
+	case old.state() == Closed:
+		return math.MaxUint64
+	case w.expired(now, limits):
 		t.kill(slot, e, now, limits)
-		return
-	}
-	if e.word.CompareAndSwap(uint64(old), uint64(w)) {
+		return math.MaxUint64
+	case w != old && e.word.CompareAndSwap(uint64(old), uint64(w)):
 		t.changed(slot, e, old, w, now)
 		c := t.copy(e, w)
 		probe(Probe{Proto: c.Proto, Client: c.Client, Mapped: c.Mapped, Remote: c.Remote, Prefix: c.Prefix})
 	}
+	return w.end(limits)
 }
 
 // kill ends a session if it is still expired under the lock of its shard.

@@ -135,7 +135,7 @@ func receive(s *nl.NetlinkSocket, to chan<- batch) {
 
 // run is the main loop of Run.
 func (f *follower) run(ctx context.Context, routing, security <-chan batch) error {
-	seconds := time.NewTicker(tick)
+	seconds := time.NewTimer(tick)
 	defer seconds.Stop()
 	for {
 		select {
@@ -169,6 +169,7 @@ func (f *follower) run(ctx context.Context, routing, security <-chan batch) erro
 		case <-f.timer.C:
 			f.publish()
 		case now := <-seconds.C:
+			seconds.Reset(time.Until(now.Truncate(tick).Add(tick))) // at full seconds, as other checks of an idle gateway
 			f.t.asked.epoch.Add(1)
 			f.refresh(now)
 			for d := range f.searches {
