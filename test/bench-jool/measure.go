@@ -74,7 +74,7 @@ func (b *bed) measure(ctx context.Context, r *report, g gateway, only string) er
 			return ctx.Err()
 		}
 		if err != nil {
-			r.fail(g.name, w.name, err)
+			fmt.Fprintln(os.Stderr, r.fail(g.name, w.name, err))
 			continue
 		}
 		r.put(g.name, w.name, w.unit, v)

@@ -36,8 +36,11 @@ func (r *report) put(gateway, name, unit string, value float64) {
 	r.rows[i].values[gateway] = append(r.rows[i].values[gateway], value)
 }
 
-func (r *report) fail(gateway, workload string, err error) {
-	r.failures = append(r.failures, fmt.Sprintf("not measured: %s: %s: %v", gateway, workload, err))
+// fail adds a measurement that failed, and returns its line.
+func (r *report) fail(gateway, workload string, err error) string {
+	line := fmt.Sprintf("not measured: %s: %s: %v", gateway, workload, err)
+	r.failures = append(r.failures, line)
+	return line
 }
 
 // median returns the median of the values; ok is false if there are none.

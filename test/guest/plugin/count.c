@@ -2,6 +2,7 @@
 // socket fd=N with three 64-bit numbers in the byte order of the machine: instructions in the kernel, instructions in user
 // space, and bytes moved by further iterations of string instructions with a REP prefix. With -icount, QEMU executes each
 // iteration as a block of its own. Such a block is no instruction here: a processor moves up to 64 bytes in a cycle.
+#include <errno.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -66,7 +67,10 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
 
 static void *answer(void *unused) {
 	char asked;
-	while (read(fd, &asked, 1) == 1) {
+	ssize_t n;
+	while ((n = read(fd, &asked, 1)) == 1 || (n < 0 && errno == EINTR)) {
+		if (n < 0)
+			continue; // a signal to QEMU
 		uint64_t values[COUNTERS];
 		for (int i = 0; i < COUNTERS; i++)
 			values[i] = qemu_plugin_u64_sum(counter(i));
