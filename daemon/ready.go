@@ -15,10 +15,11 @@ import (
 	"nat64d/linux/nexthop"
 )
 
-// Our own choices: the interval of readiness checks, and the time after the start without complaints, because
-// addresses are still being probed.
+// Our own choices: the interval of readiness checks, its upper bound, and the time after the start without complaints,
+// because addresses are still being probed.
 const (
 	lookAtReady  = time.Second
+	lookAtMost   = 5 * time.Second
 	lookAtStart  = 50 * time.Millisecond
 	startQuietly = time.Second
 )
@@ -73,8 +74,14 @@ func (d *Daemon) announce(ctx context.Context) error {
 			d.complain(why, told, ready || told == nil)
 			ready, told = false, why
 		}
-		timer.Reset(max(wait, 100*time.Since(start)))
+		timer.Reset(nextLook(wait, time.Since(start)))
 	}
+}
+
+// nextLook returns the time until the next readiness check. Checks of a large pool4 take at most one percent of the
+// time, unless that would delay a check too much: the last one may just have waited for a busy processor.
+func nextLook(wait, took time.Duration) time.Duration {
+	return max(wait, min(100*took, lookAtMost))
 }
 
 // avoidUnreachable excludes addresses that replies cannot reach from new bindings: those that the host has lost, that
