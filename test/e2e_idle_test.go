@@ -1,0 +1,82 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nat64d/lab"
+)
+
+// A gateway without traffic hardly wakes up. On a loaded machine, with checks of the host and of an upstream that does not
+// answer in the same seconds, 30 to 150 wake-ups a second were measured, of all threads, the runtime's monitor included. A worker
+// that returns from a system call ten times a second makes 900 to 1500 of them.
+func TestIdleDaemonHardlyWakes(t *testing.T) {
+	const (
+		watched = 1500 * time.Millisecond
+		wakes   = 200 // a second
+		share   = 1.5 // percent of a processor
+	)
+	for _, polling := range []string{"0s", "1ms"} {
+		t.Run("busy_poll "+polling, func(t *testing.T) {
+			l := network(t, lab.Options{})
+			g := start(t, l, sparePool, "-c", write(t, t.TempDir(),
+				"interfaces: { busy_poll: "+polling+" }\ndns64: { enabled: true, upstreams: [\""+lab.Server4+"\"] }\n"))
+			eventually(t, 10*time.Second, "an idle daemon hardly wakes up", func() error {
+				switches, used := g.switches(), g.processorTime()
+				start := time.Now()
+				time.Sleep(watched)
+				took := time.Since(start).Seconds()
+				perSecond := float64(g.switches()-switches) / took
+				percent := 100 * (g.processorTime() - used).Seconds() / took
+				if perSecond > wakes || percent > share {
+					return fmt.Errorf("%.1f wake-ups a second, %.3f %% of a processor", perSecond, percent)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// switches returns the number of context switches of all threads of the daemon.
+func (g *daemon) switches() (n int) {
+	g.t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", g.cmd.Process.Pid))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			name, value, _ := strings.Cut(line, ":")
+			if strings.HasSuffix(name, "voluntary_ctxt_switches") {
+				v, err := strconv.Atoi(strings.TrimSpace(value))
+				if err != nil {
+					g.t.Fatal(err)
+				}
+				n += v
+			}
+		}
+	}
+	return n
+}
+
+// processorTime returns the processor time that the daemon has used, by the clock of its process (see
+// clock_getcpuclockid(3)).
+func (g *daemon) processorTime() time.Duration {
+	g.t.Helper()
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^g.cmd.Process.Pid<<3|2), &ts); err != nil {
+		g.t.Fatal(err)
+	}
+	return time.Duration(ts.Nano())
+}
