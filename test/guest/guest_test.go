@@ -239,5 +239,5 @@ func testClock(t *testing.T, g *Guest) {
 		talk(t, c)
 		checkGateway(t, g)
 	}
-	equal(t, g, "nat64ctl stats | awk '/^sessions{/ { n += $2 } END { print (n > 0) }'", "1")
+	equal(t, g, "nat64ctl stats | awk '/^sessions[{]/ { n += $2 } END { print (n > 0) }'", "1")
 }
