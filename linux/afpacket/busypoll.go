@@ -84,6 +84,7 @@ func (p *busyPoller) poll(rx receiver, fs []packet.Frame, wait time.Duration) (n
 		p.current.polled = now - start
 		p.current.wanted = p.current.wanted || now-before > late
 	}
+	p.current.found = n > 0 || p.current.polled > 0 && p.at.last.Load() != p
 	return n, err
 }
 

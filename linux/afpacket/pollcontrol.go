@@ -12,8 +12,9 @@ const (
 	// shorten a round trip, but also use the processor, which a stream of packets should not use up.
 	pollShare  = 10
 	pollUseful = 3
-	// pollSavings bounds the time that a worker can save up for such polls.
-	pollSavings = 5 * time.Millisecond
+	// pollSavings bounds the time that a worker can save up for polls, in five seconds without any: requests and responses
+	// that follow one another closely are then short at once.
+	pollSavings = 500 * time.Millisecond
 	// pollFine multiplies the time that a poll took from another thread: a hog that gets the processor from us keeps it
 	// for a time slice, in which packets wait.
 	pollFine = 10
@@ -34,6 +35,7 @@ type pollControl struct {
 type lull struct {
 	gap     time.Duration // from the last packet of a worker to the next packet that it or another one on its processor got
 	polled  time.Duration // part of it that the worker polled
+	found   bool          // the poll ended because this worker or another one got a packet
 	wanted  bool          // another thread used the processor while the worker polled
 	elapsed time.Duration // since the previous lull was learned
 }
@@ -56,11 +58,11 @@ func (c *pollControl) learn(l lull) {
 	c.credit = min(c.credit+l.elapsed/pollShare, pollSavings)
 	soon := l.gap <= pollMost
 	switch {
-	case soon && l.gap <= l.polled: // found, even if another thread ran before
+	case l.found: // even if another thread ran before
 		c.credit -= l.polled / pollUseful
 		return
 	case l.wanted:
-		c.credit -= pollFine * l.polled
+		c.credit = min(c.credit, 0) - pollFine*l.polled
 		c.length = 0
 		return
 	case soon:

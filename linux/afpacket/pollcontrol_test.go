@@ -14,6 +14,7 @@ const us = time.Microsecond
 func (c *pollControl) repeat(n int, l lull) (wasted, passed time.Duration) {
 	for range n {
 		l.polled = min(c.next(), l.gap)
+		l.found = l.polled == l.gap
 		l.elapsed = l.gap
 		c.learn(l)
 		passed += l.gap
@@ -97,6 +98,7 @@ func TestPollControlBoundsUsefulPolls(t *testing.T) {
 		var polled, passed time.Duration
 		for range 20_000 {
 			l := lull{gap: gap, polled: min(c.next(), gap), elapsed: gap}
+			l.found = l.polled == gap
 			c.learn(l)
 			polled, passed = polled+l.polled, passed+gap
 		}
