@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nat64d/config"
@@ -30,6 +31,8 @@ type hostGuard struct {
 	wrong error // why the guard is not in the wanted state; nil: it is
 	gone  bool  // removed, because the daemon is stopping
 	damage
+
+	notified atomic.Bool // nftables reports changes of the table
 }
 
 // damage records damage to the guard by other programs.
@@ -121,6 +124,8 @@ func (g *hostGuard) watch(ctx context.Context) error {
 	}
 	defer context.AfterFunc(ctx, func() { _ = w.Close() })()
 	defer w.Close()
+	g.notified.Store(true)
+	defer g.notified.Store(false)
 	g.check() // for changes before the subscription
 	began, n := time.Now(), 0
 	for {
@@ -143,6 +148,13 @@ func (g *hostGuard) watch(ctx context.Context) error {
 		g.log.Warn("notifications of nftables have ended, checking the guard periodically", "every", checkGuardEvery)
 	}
 	return nil
+}
+
+// doubtful reports whether the guard may be damaged without a notification, or could not be repaired.
+func (g *hostGuard) doubtful() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.wrong != nil || !g.notified.Load()
 }
 
 // check repairs the guard if necessary.

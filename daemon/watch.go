@@ -9,11 +9,15 @@ import (
 	"nat64d/linux/nic"
 )
 
-// checkGuardEvery is the interval of checks of the guard, in addition to link events and notifications of nftables.
+// checkGuardEvery is the interval of checks of the guard without notifications of nftables.
 const checkGuardEvery = 5 * time.Second
 
-// placeEvery is the number of these checks for each one of the processors: those change more seldom.
-const placeEvery = 2
+// The numbers of these intervals for each check of the processors, and for each check for lost events: of links, and of
+// nftables.
+const (
+	placeEvery = 2
+	lostEvery  = 6
+)
 
 // watchInterfaces configures new NICs and installs the guard on them, because some kernels delete a chain with its
 // NIC. It places the workers by where the NICs receive, and lets settings of the NICs follow the load.
@@ -28,7 +32,7 @@ func (d *Daemon) watchInterfaces(ctx context.Context) error {
 		case <-d.events.link:
 			d.gateway.Wake() // the kernel does not tell a socket that its NIC was deleted while it was down
 			n = 0
-		case <-timer.C: // in case an event was lost
+		case <-timer.C:
 			timer.Reset(untilNext(checkGuardEvery))
 			n++
 		case <-d.events.load:
@@ -43,8 +47,12 @@ func (d *Daemon) watchInterfaces(ctx context.Context) error {
 			}
 			continue
 		}
-		d.setUpNICs()
-		d.guard.check()
+		if n%lostEvery == 0 {
+			d.setUpNICs()
+		}
+		if n%lostEvery == 0 || d.guard.doubtful() {
+			d.guard.check()
+		}
 		if n%placeEvery == 0 {
 			d.processors.look()
 		}

@@ -62,14 +62,16 @@ func (m *Manager) SetUp() (changed []string, warnings []error) {
 		}
 		managed[i.Index] = true
 		last, now := m.seen[name], attempt{index: i.Index, up: i.Flags&net.FlagUp != 0}
-		now.loose, now.napis = last.loose, contexts(i)
+		now.loose, now.napis = last.loose, m.contexts(i)
 		want := m.want
 		if last.index == i.Index && (last.up || !now.up) {
 			want = m.lost(&last, &now)
 		}
 		c, w := m.setUp(i, want)
 		changed, warnings = append(changed, c...), append(warnings, w...)
-		now.napis = contexts(i)
+		if len(c) > 0 {
+			now.napis = m.contexts(i)
+		}
 		if err := m.confine(i); err != nil {
 			now.loose = true
 			if !last.loose {
@@ -119,8 +121,11 @@ func (m *Manager) lost(last, now *attempt) Wanted {
 	return Wanted{Threaded: true}
 }
 
-// contexts returns the identifiers of the receive contexts of a NIC.
-func contexts(i *net.Interface) (ids []uint32) {
+// contexts returns the identifiers of the receive contexts of a NIC, if threads are wanted for them.
+func (m *Manager) contexts(i *net.Interface) (ids []uint32) {
+	if !m.want[Threaded] {
+		return nil
+	}
 	ns, _ := napis(i) // without the family netdev, threads are a setting of the NIC
 	for _, n := range ns {
 		ids = append(ids, n.id)
