@@ -22,9 +22,5 @@ func FuzzDecodeNAPI(f *testing.F) {
 	}
 	f.Add(whole)
 	f.Add(whole[:len(whole)-3])
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if n, err := decodeNAPI(data); err != nil && n.known && n.threaded > 0 && len(data) < 8 {
-			t.Errorf("%x: %+v", data, n)
-		}
-	})
+	f.Fuzz(func(_ *testing.T, data []byte) { _, _ = decodeNAPI(data) }) // must not panic
 }

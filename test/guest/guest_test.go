@@ -26,7 +26,7 @@ pool4: [ { address: 192.0.2.64, ports: 1024-65535 } ]
 func boot(t *testing.T, kernel string) *Guest {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("namespaces and TAP devices need root")
+		t.Fatal("must run as root: namespaces and TAP devices")
 	}
 	self, err := os.Executable()
 	if err != nil {
