@@ -51,15 +51,15 @@ type Table struct {
 }
 
 // New returns an empty table for at most max bindings, whose IPv4 transport addresses come from p. The key is 16 random
-// bytes, so that no host can predict which entries share a shard.
-func New(p *pool4.Pool, e *table.Epochs, max int, key [16]byte) *Table {
+// bytes, so that no host can predict which entries share a shard. f keeps the bindings in files; it may be nil.
+func New(p *pool4.Pool, e *table.Epochs, max int, key [16]byte, f table.Files) *Table {
 	k := table.NewKey(key)
 	t := &Table{
 		pool:    p,
 		epochs:  e,
 		key:     k,
 		max:     int64(max),
-		entries: table.NewSlab[entry](max, e),
+		entries: table.NewKeptSlab[entry](max, e, f, keptName),
 		index6:  table.NewIndex(max, e),
 		clients: clients{table.NewCounted[addrKey, client](max, k, e)},
 	}

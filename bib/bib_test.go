@@ -23,7 +23,7 @@ type tables struct {
 func newTables(t testing.TB, workers, limit int, addresses, ports string) *tables {
 	t.Helper()
 	b := &tables{pool: pool4.New([16]byte{1}), epochs: table.NewEpochs(workers)}
-	b.Table = bib.New(b.pool, b.epochs, limit, [16]byte{2})
+	b.Table = bib.New(b.pool, b.epochs, limit, [16]byte{2}, nil)
 	entries, err := pool4.ParseRange(addresses, ports)
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ func TestFullShardRefusesBindings(t *testing.T) {
 	if _, _, err := pool.Add(entries); err != nil {
 		t.Fatal(err)
 	}
-	b := New(pool, table.NewEpochs(1), 1000, [16]byte{2})
+	b := New(pool, table.NewEpochs(1), 1000, [16]byte{2}, nil)
 	b.Configure(Config{Limits: Limits{PrefixLen: 64, Bindings: 1000}}, func() {})
 	next := clientsOf(b, 0)
 	var ids []ID
@@ -110,7 +110,7 @@ func TestMakeFindsBindingMadeMeanwhile(t *testing.T) {
 	if _, _, err := pool.Add(entries); err != nil {
 		t.Fatal(err)
 	}
-	b := New(pool, table.NewEpochs(1), 100, [16]byte{2})
+	b := New(pool, table.NewEpochs(1), 100, [16]byte{2}, nil)
 	q := pool4.Request{Proto: packet.UDP, Client: packet.Endpoint6{Addr: packet.Addr6{0x20, 0x01, 0x0d, 0xb8}, Port: 5000}}
 	first, r := acquire(b, q.Client)
 	if r != drop.None {
@@ -140,7 +140,7 @@ func TestSubscriberGenerationsWrap(t *testing.T) {
 	if _, _, err := pool.Add(entries); err != nil {
 		t.Fatal(err)
 	}
-	b := New(pool, table.NewEpochs(1), 100, [16]byte{2})
+	b := New(pool, table.NewEpochs(1), 100, [16]byte{2}, nil)
 	b.generation-- // so that the first one is the last before the wrap
 	b.generation--
 	session := table.Generation(0)

@@ -9,10 +9,11 @@ import (
 
 // Acquire6 returns the binding of a client, which it makes if there is none, for a packet to q.Remote (RFC 6146
 // sections 3.5.1, 3.5.2 and 3.5.3). It fills in q.Paired and q.Owner, and takes a count of the binding for the session
-// that the caller will make; Release gives the count back.
+// that the caller will make; Release gives the count back. No limit refuses a request for an exact transport address: it
+// restores what the limits have let pass before.
 func (t *Table) Acquire6(q pool4.Request) (ID, drop.Reason) {
 	if id := t.Find6(q.Proto, &q.Client); id != 0 {
-		if r := t.Acquire(id); r != drop.NoBinding {
+		if r := t.acquire(id, &q); r != drop.NoBinding {
 			return id, r
 		}
 	}
@@ -29,12 +30,12 @@ func (t *Table) make6(q pool4.Request) (id ID, made bool, r drop.Reason) {
 	s := t.index6.Lock(h)
 	defer s.Unlock()
 	if id := t.find6(s.Find(h), q.Proto, &q.Client); id != 0 {
-		return id, false, t.Acquire(id) // it cannot end while the lock is held
+		return id, false, t.acquire(id, &q) // it cannot end while the lock is held
 	}
 	if r := t.reserve(q.Proto); r != drop.None {
 		return 0, false, r
 	}
-	counted, r := t.admitBinding(q.Client.Addr)
+	counted, r := t.admitBinding(q.Client.Addr, q.Exact != packet.Endpoint4{})
 	if r != drop.None {
 		t.unreserve(q.Proto)
 		return 0, false, r
@@ -72,6 +73,14 @@ func (t *Table) allocate(hint uint32, q pool4.Request) (slot uint32, m packet.En
 // drop.BindingSessions if it has as many sessions as it may.
 func (t *Table) Acquire(id ID) drop.Reason {
 	return t.entries.At(uint32(id)).refs.acquire(uint32(t.conf.Load().SessionsPerBinding))
+}
+
+// acquire is Acquire for a request.
+func (t *Table) acquire(id ID, q *pool4.Request) drop.Reason {
+	if q.Exact != (packet.Endpoint4{}) {
+		return t.entries.At(uint32(id)).refs.acquire(0)
+	}
+	return t.Acquire(id)
 }
 
 // Linked reports whether a binding that the caller has acquired is still in the table. Unlink removes bindings from it.
@@ -148,6 +157,7 @@ func (t *Table) unlinkShard(i int, match func(Binding) bool, ends []end) []end {
 func (t *Table) linkLocked(s *table.Shard, h uint64, slot uint32, b Binding, word uint32) bool {
 	e := t.entries.At(slot)
 	e.client, e.mapped, e.proto = b.Client, b.Mapped, b.Proto
+	t.entries.Seal(slot, check(slot, &b))
 	e.refs.Store(word)
 	if !s.Insert(h, slot) {
 		e.refs.Store(0)

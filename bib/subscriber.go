@@ -111,15 +111,15 @@ func (t *Table) leave(c packet.Addr6, counted table.Generation, what thing) {
 	s.rows.Update(s.key(c), func(row *subscriber) bool { row.counts[what]--; return row.any() })
 }
 
-// admitBinding counts a new dynamic binding of a client.
-func (t *Table) admitBinding(c packet.Addr6) (counted table.Generation, r drop.Reason) {
+// admitBinding counts a new dynamic binding of a client. With always it ignores the limit.
+func (t *Table) admitBinding(c packet.Addr6, always bool) (counted table.Generation, r drop.Reason) {
 	s := t.subscribers.Load()
 	if s == nil {
 		return 0, drop.None
 	}
 	most := t.conf.Load().Limits.Bindings
 	r = s.admit(c, drop.BindingLimit, func(row *subscriber) drop.Reason {
-		if most != 0 && row.counts[forBinding] >= uint32(most) {
+		if most != 0 && !always && row.counts[forBinding] >= uint32(most) {
 			return drop.ClientBindings
 		}
 		row.counts[forBinding]++

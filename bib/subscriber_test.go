@@ -40,7 +40,7 @@ func TestTokenBucket(t *testing.T) {
 // TestSubscriberEndsWithLastCount gives back all counts of a client: the last one frees its row.
 func TestSubscriberEndsWithLastCount(t *testing.T) {
 	t.Parallel()
-	b := New(pool4.New([16]byte{}), table.NewEpochs(1), 100, [16]byte{})
+	b := New(pool4.New([16]byte{}), table.NewEpochs(1), 100, [16]byte{}, nil)
 	b.Configure(Config{Limits: Limits{PrefixLen: 64, Sessions: 5}}, func() {})
 	c := packet.Addr6{0x20, 0x01, 0x0d, 0xb8, 15: 1}
 	var counted []table.Generation

@@ -25,9 +25,10 @@ type Options struct {
 	Routes  Routes
 	Hops    func() Hops // returns a new one for each worker
 	Pool4   *pool4.Pool
-	Max     int      // maximum number of bindings and of sessions
-	Workers int      // per side; they share its packets by flow; 0: one
-	Key     [16]byte // secret for hashes, from a cryptographic generator
+	Max     int         // maximum number of bindings and of sessions
+	Workers int         // per side; they share its packets by flow; 0: one
+	Key     [16]byte    // secret for hashes, from a cryptographic generator
+	Files   table.Files // keep bindings and sessions when the process ends; nil: they end with it
 	// Open opens a port on the NIC of a side, which receives packets of that family and sends any or, with send, only
 	// sends. The ports of a side share its packets. The gateway calls Open again when a port has failed, and retries
 	// while it returns fs.ErrNotExist.
@@ -105,9 +106,9 @@ func New(o Options) *Gateway {
 	}
 	n := max(o.Workers, 1)
 	g.epochs = table.NewEpochs(sides * n)
-	g.Bindings = bib.New(o.Pool4, g.epochs, o.Max, o.Key)
+	g.Bindings = bib.New(o.Pool4, g.epochs, o.Max, o.Key, o.Files)
 	g.SYNs = new(synstore.Store)
-	g.Sessions = session.New(g.Bindings, g.epochs, o.Max, g.SYNs, o.Config.Session)
+	g.Sessions = session.New(g.Bindings, g.epochs, o.Max, g.SYNs, o.Config.Session, o.Files)
 	g.Sessions.OnEvent(g.happened)
 	g.Counters = metrics.New(sides*n + 1)
 	g.upkeep.count = g.Counters.Worker(sides * n)

@@ -180,7 +180,7 @@ func (t *Table) knowWindows() *windows {
 	if old := t.policy.Load(); old != nil && old.windows != nil {
 		return old.windows
 	}
-	return newWindows(t.entries.Cap())
+	return newWindows(t.entries.Cap(), t.files)
 }
 
 // countClients counts all sessions for the limits of their clients.

@@ -102,6 +102,20 @@ func (x *inbound) reserve(id bib.ID, client packet.Addr6, evicted [scopes]bool) 
 		}
 		return 0, s
 	}
+	return x.takeLocked(id, client, groups), 0
+}
+
+// restore counts a restored session, regardless of the quotas, and returns its record.
+func (x *inbound) restore(id bib.ID, client packet.Addr6) uint32 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	client = packet.Mask6(client, x.prefixBits)
+	return x.takeLocked(id, client, [scopes]uint32{inAll: x.all, ofClient: x.byClient[client], ofBinding: x.byBinding[id]})
+}
+
+// takeLocked returns the record of a new session in its groups, which it makes if they do not exist. The caller holds
+// x.mu.
+func (x *inbound) takeLocked(id bib.ID, client packet.Addr6, groups [scopes]uint32) (n uint32) {
 	if groups[ofClient] == 0 {
 		groups[ofClient] = x.groups.take()
 		x.groups.at(groups[ofClient]).client = client
@@ -118,7 +132,7 @@ func (x *inbound) reserve(id bib.ID, client packet.Addr6, evicted [scopes]bool) 
 		x.groups.at(g).sessions++
 	}
 	x.sessions.Add(1)
-	return n, 0
+	return n
 }
 
 // release gives back a record that no session has; 0 is none.

@@ -132,6 +132,7 @@ func (t *Table) place(id bib.ID, q *event) (made bool, r drop.Reason) {
 		t.finishLocked(slot, e, q.restored)
 	}
 	w := e.beginLocked(word(e.word.Load()), first)
+	t.seal(slot, e, w)
 	e.word.Store(uint64(w))
 	t.examine(slot, e, q)
 	if !s.Insert(h, slot) {
@@ -169,6 +170,7 @@ func (t *Table) reopenLocked(slot uint32, e *entry, q *event) {
 		t.assignInboundLocked(e, slot, q) // before a packet can answer it
 		w := e.beginLocked(old.freed(), q.first())
 		if e.word.CompareAndSwap(uint64(old), uint64(w)) {
+			t.seal(slot, e, w)
 			t.ended(slot, e, old, Replaced, q.now)
 			q.identify(slot, e, w)
 			t.made(slot, e, w, q.now)

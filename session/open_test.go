@@ -106,8 +106,8 @@ func newTables(t *testing.T, ports string, most int) (*bib.Table, *Table, *table
 		t.Fatal(err)
 	}
 	epochs := table.NewEpochs(1)
-	bindings := bib.New(pool, epochs, most, [16]byte{})
-	return bindings, New(bindings, epochs, most, nil, Config{}), epochs
+	bindings := bib.New(pool, epochs, most, [16]byte{}, nil)
+	return bindings, New(bindings, epochs, most, nil, Config{}, nil), epochs
 }
 
 // TestPrepareReservesPeers prepares address-dependent filtering: Configure then uses the memory that Prepare has reserved,
@@ -115,7 +115,7 @@ func newTables(t *testing.T, ports string, most int) (*bib.Table, *Table, *table
 func TestPrepareReservesPeers(t *testing.T) {
 	t.Parallel()
 	e := table.NewEpochs(1)
-	s := New(bib.New(pool4.New([16]byte{}), e, 10, [16]byte{}), e, 10, nil, Config{})
+	s := New(bib.New(pool4.New([16]byte{}), e, 10, [16]byte{}, nil), e, 10, nil, Config{}, nil)
 	on := Config{AddressDependent: true}
 	if err := s.Prepare(on); err != nil || s.prepared == nil {
 		t.Fatalf("Prepare: %v, reserved %v", err, s.prepared)

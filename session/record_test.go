@@ -180,7 +180,7 @@ func TestRecordsOfWindows(t *testing.T) {
 func TestRefusalsOfRestore(t *testing.T) {
 	t.Parallel()
 	c := defaults
-	c.MaxPerClient, c.PortHoldDown = 2, 120*time.Second
+	c.MaxPerClient, c.MaxBindingsPerClient, c.PortHoldDown = 2, 2, 120*time.Second
 	client, server, at := endpoint6("2001:db8::1", 5000), endpoint4("198.51.100.1", 53), endpoint4("192.0.2.1", 7000)
 	good := session.Record{
 		Kind: session.SessionRecord, Proto: packet.UDP, Client: client, Mapped: at, Remote: server,
@@ -205,11 +205,11 @@ func TestRefusalsOfRestore(t *testing.T) {
 		"twice": {func(g *gateway, r *session.Record) {
 			_ = g.sessions.Restore(r, 0, numberOf)
 		}, session.RefusedExists},
-		"over the limit": {func(g *gateway, r *session.Record) {
+		"over the limits": {func(g *gateway, r *session.Record) {
 			for port := range uint16(2) {
 				g.from6(packet.TCP, endpoint6("2001:db8::3", port), server, packet.SYN, 0)
 			}
-		}, session.RefusedLimit},
+		}, nil},
 		"binding without session": {func(_ *gateway, r *session.Record) {
 			*r = session.Record{Kind: session.BindingRecord, Proto: packet.UDP, Client: client, Mapped: at}
 		}, session.RefusedUnneeded},

@@ -24,7 +24,6 @@ const (
 	RefusedBinding          // its client has another transport address, or its static binding is missing
 	RefusedExists           // the session or the held port exists already
 	RefusedFull             // a table is full
-	RefusedLimit            // a limit of its client or binding, or the quota of sessions from IPv4, is reached
 	RefusedUnneeded         // no session has this dynamic binding, or no port this port block
 	refusals
 )
@@ -40,7 +39,6 @@ func (r Refusal) Error() string {
 		RefusedBinding:  "session: the client of the record has another transport address, or its static binding is missing",
 		RefusedExists:   "session: the session or the held port of the record exists already",
 		RefusedFull:     "session: a table is full",
-		RefusedLimit:    "session: a limit refuses the record",
 		RefusedUnneeded: "session: no session has the binding, or no port the block, of the record",
 	}[r]
 }
@@ -56,15 +54,14 @@ func refusalOf(r drop.Reason) error {
 		return RefusedTaken
 	case drop.NoBinding:
 		return RefusedBinding
-	case drop.SessionLimit, drop.BindingLimit:
-		return RefusedFull
 	}
-	return RefusedLimit
+	return RefusedFull
 }
 
 // Restore installs a record with exactly its transport address, or returns a Refusal. It treats the record as a new
-// session: bindings, pool4, port blocks, limits and quotas count it, and observers receive its events; but it evicts no
-// session and does not count for Config.NewPerSecond. A lifetime that is longer than the timeout becomes the timeout.
+// session: bindings, pool4, port blocks, limits and quotas count it, and observers receive its events. But no limit
+// refuses it and it evicts no session, because it was admitted when it began; and it does not count for
+// Config.NewPerSecond. A lifetime that is longer than the timeout becomes the timeout.
 // number returns the number of a NAT64 prefix. Any goroutine may call Restore, while packets flow.
 func (t *Table) Restore(r *Record, now table.Time, number func(netip.Prefix) (uint8, bool)) (err error) {
 	if r.check() != nil {
@@ -140,24 +137,15 @@ func (t *Table) restoreSession(r *Record, q *event) error {
 	if !t.reserve(r.Proto) {
 		return RefusedFull
 	}
-	var why drop.Reason
-	if q.counted, why = t.bib.Admit(r.Client.Addr, false, q.now); why != drop.None {
-		t.unreserve(r.Proto)
-		return refusalOf(why)
-	}
 	id, err := t.restoredBinding(r)
 	if err != nil {
-		t.cancelAdmission(r.Client.Addr, q)
+		t.unreserve(r.Proto)
 		return err
 	}
 	if r.Inbound {
-		if q.inbound, _ = t.inbound.reserve(id, r.Client.Addr, [scopes]bool{}); q.inbound == 0 {
-			t.cancelAdmission(r.Client.Addr, q)
-			t.bib.Release(id)
-			return RefusedLimit
-		}
+		q.inbound = t.inbound.restore(id, r.Client.Addr)
 	}
-	why = t.insert(id, q)
+	why := t.insert(id, q)
 	t.round.overtaken.Store(true)
 	if why == drop.None && q.generation == 0 {
 		return RefusedExists

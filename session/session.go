@@ -35,6 +35,7 @@ type Table struct {
 	peers   atomic.Pointer[peers] // nil without address-dependent filtering
 	entries *table.Slab[entry]
 	index   *table.Index
+	files   table.Files // for windows
 
 	_       [64]byte // the fields below are written for every new session, those above are read for every packet
 	total   atomic.Int64
@@ -68,8 +69,8 @@ type entry struct {
 }
 
 // New returns an empty table for at most max sessions of the bindings of b, which it configures, too. s holds the
-// stored SYNs for simultaneous opens and may be nil.
-func New(b *bib.Table, e *table.Epochs, max int, s SYNs, c Config) *Table {
+// stored SYNs for simultaneous opens and may be nil. f keeps the sessions in files; it may be nil.
+func New(b *bib.Table, e *table.Epochs, max int, s SYNs, c Config, f table.Files) *Table {
 	if s == nil {
 		s = noSYNs{}
 	}
@@ -79,7 +80,8 @@ func New(b *bib.Table, e *table.Epochs, max int, s SYNs, c Config) *Table {
 		epochs:  e,
 		key:     b.Key(),
 		max:     int64(max),
-		entries: table.NewSlab[entry](max, e),
+		entries: table.NewKeptSlab[entry](max, e, f, keptName),
+		files:   f,
 		index:   table.NewIndex(max, e),
 	}
 	t.Configure(c)

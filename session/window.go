@@ -2,6 +2,7 @@ package session
 
 import (
 	"sync/atomic"
+	"unsafe"
 
 	"nat64d/packet"
 	"nat64d/table"
@@ -31,6 +32,7 @@ const (
 // Any worker may call the methods; they take no lock.
 type windows struct {
 	chunks []atomic.Pointer[windowChunk]
+	memory *table.Pieces // of a chunk each
 }
 
 const windowChunkLen = 1024
@@ -55,15 +57,19 @@ const (
 	minWindow = 65535
 )
 
-func newWindows(slots int) *windows {
-	return &windows{chunks: make([]atomic.Pointer[windowChunk], slots/windowChunkLen+1)}
+func newWindows(slots int, f table.Files) *windows {
+	n := slots/windowChunkLen + 1
+	return &windows{
+		chunks: make([]atomic.Pointer[windowChunk], n),
+		memory: table.NewPieces(n, int(unsafe.Sizeof(windowChunk{})), f, windowsName),
+	}
 }
 
 // at returns the windows of a session.
 func (w *windows) at(slot uint32) *[sides]window {
 	p := &w.chunks[slot/windowChunkLen]
 	if p.Load() == nil {
-		p.CompareAndSwap(nil, new(windowChunk))
+		p.CompareAndSwap(nil, (*windowChunk)(unsafe.Pointer(&w.memory.Piece(int(slot / windowChunkLen))[0])))
 	}
 	return &p.Load()[slot%windowChunkLen]
 }

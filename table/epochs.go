@@ -16,9 +16,12 @@ type Epochs struct {
 	// now counts the batches of freed slots. It does not wrap: an increment comes with at least one freed slot, so even at
 	// 10^9 a second, more than the tables can free, 2^64 of them take 584 years.
 	now     atomic.Uint64
-	readers []reader   // the last one is for Read
-	reading sync.Mutex // held by Read
+	readers []reader // the last ones are for Read
+	reading [atOnce]sync.Mutex
 }
+
+// atOnce is the number of calls of Read that do not wait for each other.
+const atOnce = 8
 
 // reader holds the epoch in which a worker entered its batch, or 0 between batches. It fills two cache lines, because
 // processors fetch lines in pairs, so that workers do not share one.
@@ -29,7 +32,7 @@ type reader struct {
 
 // NewEpochs returns the epochs of a number of workers, which are numbered from 0.
 func NewEpochs(workers int) *Epochs {
-	e := &Epochs{readers: make([]reader, workers+1)}
+	e := &Epochs{readers: make([]reader, workers+atOnce)}
 	e.now.Store(1)
 	return e
 }
@@ -40,15 +43,27 @@ func (e *Epochs) Enter(w int) { e.readers[w].epoch.Store(e.now.Load()) }
 // Leave ends a batch of worker w, which must no longer use the slots that it has found in the batch.
 func (e *Epochs) Leave(w int) { e.readers[w].epoch.Store(0) }
 
-// Read runs f, which may read tables like a worker in its batch. Concurrent calls wait for each other, and no slot that
-// is freed meanwhile is reused before f returns: f must be short.
+// Read runs f, which may read tables like a worker in its batch. No slot that is freed meanwhile is reused before f
+// returns: f must be short.
 func (e *Epochs) Read(f func()) {
-	e.reading.Lock()
-	defer e.reading.Unlock()
-	w := len(e.readers) - 1
+	i := e.lockReader()
+	defer e.reading[i].Unlock()
+	w := len(e.readers) - atOnce + i
 	e.Enter(w)
 	defer e.Leave(w)
 	f()
+}
+
+// lockReader returns the number of a reader that no other goroutine uses, and waits for one if need be.
+func (e *Epochs) lockReader() (i int) {
+	for i = range e.reading[1:] {
+		if e.reading[i].TryLock() {
+			return i
+		}
+	}
+	i = atOnce - 1
+	e.reading[i].Lock()
+	return i
 }
 
 // Wait returns when all batches that have begun before the call have ended. A worker must not call it in a batch.

@@ -27,6 +27,12 @@ func (k Key) Hash(a, b, c uint64) uint64 {
 	return fold(fold(a^k.a^root2, b^k.b^root3)^k.b, c^k.a^root5)
 }
 
+// Check mixes four words into a check word, which is not 0. Every program can compute it: it detects damage, not forgery.
+func Check(a, b, c, d uint64) uint32 {
+	h := fold(fold(a^root2, b^root3)^c^root5, d^root3)
+	return uint32(h>>32) | 1
+}
+
 func fold(a, b uint64) uint64 {
 	hi, lo := bits.Mul64(a, b)
 	return hi ^ lo

@@ -19,9 +19,15 @@ const (
 // Any goroutine may call the methods. The user of the slab synchronizes access to the fields of entries: the tables
 // write the key fields between Alloc and the publication of the slot in an index, and not again until the slot has been
 // retired. A caller that uses an entry keeps the slab reachable.
+//
+// The entries of a kept slab outlive the process: they lie in a file, into which only the users of the slab
+// write. A seal in another file is a check word over the fields of an entry that stay while it is in use, by which a
+// later process tells an entry from what is left of one.
 type Slab[T any] struct {
 	epochs  *Epochs
 	entries []T
+	seals   []uint32 // nil: the slab is not kept
+	keeper  keeper
 	links   []uint32      // of free and retired slots; apart from the entries, which late readers may still read
 	used    atomic.Uint32 // all slots that stripes have are lower; written under growing
 	ready   [2]int        // lower entries, and lower links, have been prepared; for Maintain
@@ -41,11 +47,20 @@ type stripe struct {
 }
 
 // NewSlab returns a slab for at least max entries. It has an eighth more slots, because retired slots take room as well.
-func NewSlab[T any](max int, e *Epochs) *Slab[T] {
+func NewSlab[T any](max int, e *Epochs) *Slab[T] { return NewKeptSlab[T](max, e, nil, "") }
+
+// NewKeptSlab is NewSlab with entries and seals in files of f, name and name.seals. If there are none, it is NewSlab.
+func NewKeptSlab[T any](max int, e *Epochs, f Files, name string) *Slab[T] {
 	n := ((max+max/8)/runLen + stripes + 1) * runLen
 	s := &Slab[T]{epochs: e}
-	s.entries = reserve[Slab[T], T](s, n)
 	s.links = reserve[Slab[T], uint32](s, n)
+	entries, inFile := reserveKept[Slab[T], T](s, n, f, name)
+	seals, sealsInFile := reserveKept[Slab[T], uint32](s, n, f, name+".seals")
+	if inFile == nil || sealsInFile == nil {
+		s.entries = reserve[Slab[T], T](s, n)
+		return s
+	}
+	s.entries, s.seals, s.keeper.arrays = entries, seals, []*kept{inFile, sealsInFile}
 	return s
 }
 
@@ -54,6 +69,17 @@ func (s *Slab[T]) At(slot uint32) *T { return &s.entries[slot] }
 
 // Line returns the address of the entry in a slot, for Lines.
 func (s *Slab[T]) Line(slot uint32) uintptr { return uintptr(unsafe.Pointer(&s.entries[slot])) }
+
+// Kept reports whether entries outlive the process, and Unkept how many slots do not, because their file had no room.
+func (s *Slab[T]) Kept() bool     { return s.seals != nil }
+func (s *Slab[T]) Unkept() uint32 { return s.keeper.failed.Load() }
+
+// Seal stores the check word of an entry, before the entry is in use. In a slab that is not kept it does nothing.
+func (s *Slab[T]) Seal(slot, check uint32) {
+	if s.seals != nil {
+		s.seals[slot] = check
+	}
+}
 
 // Slots returns a number higher than all slots in use. Entries that were never in use are zero.
 func (s *Slab[T]) Slots() uint32 { return s.used.Load() }
@@ -69,8 +95,12 @@ func (s *Slab[T]) Maintain() {
 		return
 	}
 	from, to := used+large/2, min(used+2*large, len(s.entries))
-	s.ready[0] = prepareAll(s.entries, max(s.ready[0], from), to)
 	s.ready[1] = prepareAll(s.links, max(s.ready[1], from), to)
+	if s.Kept() {
+		s.keeper.ahead(uint32(to))
+		return
+	}
+	s.ready[0] = prepareAll(s.entries, max(s.ready[0], from), to)
 }
 
 // prepareAll prepares the values from index from up to at least index to, and returns the index of the first value
@@ -148,6 +178,7 @@ func (s *Slab[T]) grow(st *stripe) bool {
 	if int(n) == len(s.entries) {
 		return false
 	}
+	s.keeper.need(n + runLen)
 	s.used.Store(n + runLen)
 	st.fresh, st.end = n, n+runLen
 	if n == 0 {
