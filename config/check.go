@@ -57,7 +57,7 @@ func (d *document) check(f *file) *Config {
 		source:    f,
 		origin:    d.origins(),
 	}
-	d.state(f.State)
+	c.State = d.state(f.State)
 	c.Pool6, c.PrivateV4 = d.pool6(f.Pool6)
 	c.BypassV6 = d.bypassV6(f.BypassV6, c.Pool6)
 	c.DNS64 = d.dns64(&f.DNS64, c)
@@ -349,12 +349,15 @@ func (d *document) socket(path string) string {
 	return path
 }
 
-// state checks the keys of section state, which this version accepts but does not use.
-func (d *document) state(s rawState) {
+// state checks the keys of section state.
+func (d *document) state(s rawState) State {
 	if _, written := d.where["state.dir"]; written && (!strings.HasPrefix(s.Dir, "/") || len(s.Dir) > 4095 || strings.ContainsRune(s.Dir, 0)) {
 		d.problem("state.dir", "is %q, but must be an absolute path of at most 4095 bytes", s.Dir)
 	}
-	d.duration("state.restore_max_age", s.RestoreMaxAge, 0)
+	if p, written := d.where["state.save_sessions_on_exit"]; written {
+		d.warnings = append(d.warnings, p.String()+": state.save_sessions_on_exit has no effect: state.save keeps sessions at any time, not only at the exit")
+	}
+	return State{Save: s.Save, Dir: s.Dir, RestoreMaxAge: d.duration("state.restore_max_age", s.RestoreMaxAge, 0)}
 }
 
 // checkSystem reports a group or folder that the configuration names and the machine does not have.

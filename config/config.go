@@ -33,6 +33,7 @@ type Config struct {
 	Translation Translation
 	ICMP        ICMP
 	Log         Log
+	State       State
 	NATEvents   NATEvents
 	DNS64       DNS64
 	Socket      string   // path of the control socket
@@ -185,6 +186,16 @@ const (
 	ICMPErrorsAll     ICMPErrors = "all"     // without limit
 	ICMPErrorsOff     ICMPErrors = "off"     // only those two, within RateTooBig
 )
+
+// State configures what outlives the process.
+type State struct {
+	Save          bool // sessions, bindings, ports in hold-down, and changes that were not persisted
+	Dir           string
+	RestoreMaxAge time.Duration // older state is discarded
+}
+
+// DefaultStateDir is the default of State.Dir. Another directory must be usable; this one need not be.
+const DefaultStateDir = "/run/nat64d/state"
 
 // NATEvents selects the events that are logged.
 type NATEvents string

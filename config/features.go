@@ -18,5 +18,4 @@ var features = []feature{
 	{"web.listen", []string{""}},
 	{"ra.pref64", []string{"false", "no", "off", "0"}},
 	{"ha.mode", []string{"none"}},
-	{"state.save_sessions_on_exit", []string{"false", "no", "off", "0"}},
 }

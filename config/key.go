@@ -134,6 +134,9 @@ var keys = []Key{
 	{Name: "dns64.cache.max_negative_ttl", Live: true, Help: "longest time for which a negative answer is cached"},
 	{Name: "dns64.cache.prefetch", Live: true, Help: "refresh popular names before they expire"},
 	{Name: "dns64.cache.serve_stale", Live: true, Help: "serve expired answers for up to a day while no upstream answers"},
+	{Name: "state.save", Help: "sessions, bindings and unsaved changes of pool4, pool6 and bib survive a restart, an upgrade and a crash"},
+	{Name: "state.dir", Help: "directory for them, on a tmpfs"},
+	{Name: "state.restore_max_age", Help: "longest time for which nat64d may have been dead; then it starts empty"},
 }
 
 // find returns the key with the name, which may be one of Jool's.

@@ -37,7 +37,7 @@ func TestReferenceHasEveryKey(t *testing.T) {
 		t.Fatal(d.problems)
 	}
 	visit(reflect.TypeFor[file](), "", func(key string, _ reflect.Type) {
-		if key == "allow_unsafe_timeouts" { // which has its place in section sessions
+		if key == "allow_unsafe_timeouts" || key == "state.save_sessions_on_exit" { // its place is section sessions; it has no effect
 			return
 		}
 		if _, ok := d.where[strings.ReplaceAll(key, "[]", "[0]")]; !ok {
@@ -109,7 +109,7 @@ func TestKeysAreThoseOfTheLayout(t *testing.T) {
 	var want, got []string
 	visit(reflect.TypeFor[file](), "", func(key string, t reflect.Type) {
 		value := t.Kind() != reflect.Struct && (t.Kind() != reflect.Slice || t.Elem().Kind() != reflect.Struct)
-		off := key == "version" || key == "allow_unsafe_timeouts" || key == "state.dir" || key == "state.restore_max_age" ||
+		off := key == "version" || key == "allow_unsafe_timeouts" || key == "state.save_sessions_on_exit" ||
 			strings.Contains(key, "[]") ||
 			slices.ContainsFunc(features, func(f feature) bool { return f.key == key })
 		if value && !off {

@@ -236,9 +236,10 @@ type rawHA struct {
 }
 
 type rawState struct {
+	Save               bool     `yaml:"save"`
 	Dir                string   `yaml:"dir"`
-	SaveSessionsOnExit bool     `yaml:"save_sessions_on_exit"`
 	RestoreMaxAge      interval `yaml:"restore_max_age"`
+	SaveSessionsOnExit bool     `yaml:"save_sessions_on_exit"` // ignored: the key of an earlier plan
 }
 
 // Words for the two values of a boolean.
@@ -302,6 +303,7 @@ func fresh() *file {
 			MaxInFlight: 1000, UDPSize: 1232, RatePerSecond: 5000,
 			Cache: rawDNSCache{Size: 10_000, MaxTTL: interval(24 * time.Hour), MaxNegativeTTL: interval(time.Hour), Prefetch: true},
 		},
-		API: rawAPI{Socket: "/run/nat64d/nat64d.sock", Group: "nat64"},
+		API:   rawAPI{Socket: "/run/nat64d/nat64d.sock", Group: "nat64"},
+		State: rawState{Save: true, Dir: DefaultStateDir, RestoreMaxAge: interval(5 * time.Minute)},
 	}
 }

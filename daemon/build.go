@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"nat64d/config"
 	"nat64d/gateway"
 	"nat64d/linux/afpacket"
 	"nat64d/linux/nexthop"
 	"nat64d/pool4"
+	"nat64d/state"
 )
 
 // ioThreads is the number of threads per worker and side that may block in the kernel. GOMAXPROCS must exceed the
@@ -40,7 +42,12 @@ func raiseGOMAXPROCS(c *config.Interfaces) {
 
 // build creates the components in order of their dependencies. It does not change anything outside of the process.
 func (d *Daemon) build() (err error) {
-	c := d.config()
+	if err := d.openState(d.config()); err != nil {
+		return err
+	}
+	loaded := lists(d.config())
+	c, ranges, static := d.resumeLists(d.config())
+	d.conf.Store(c)
 	mode, err := nexthop.ParseAnswerARP(c.Host.AnswerARP)
 	if err != nil {
 		return err
@@ -60,22 +67,25 @@ func (d *Daemon) build() (err error) {
 	_, _ = rand.Read(key[:])                            // never fails
 	group := binary.BigEndian.Uint16(key[:])&0xfffe | 2 // even, and not 0; another process is unlikely to use it
 	d.pool = pool4.New(key)
-	if _, _, err := d.pool.Add(c.Pool4); err != nil {
+	if _, _, err := d.pool.Add(ranges); err != nil {
 		return err
 	}
-	if c.Sessions.HoldAfterStart {
+	if c.Sessions.HoldAfterStart && d.kept.saved == nil {
 		d.pool.HoldDownAll()
 	}
 	d.admin.local = d.localRoutesForLocked(c)
 	d.guard = newHostGuard(c, d.pool, d.log.Logger)
 	d.processors = &processors{log: d.log, conf: func() *config.Interfaces { return &d.config().Interfaces }}
 	d.ports = &ports{log: d.log, conf: func() *config.Interfaces { return &d.config().Interfaces }, guard: d.guard, engine: engine, group: group}
-	if err := d.guard.refuse(c.Pool4, c.Host.Force); err != nil {
+	if err := d.guard.refuse(ranges, c.Host.Force); err != nil {
 		return err
 	}
 	_, _ = rand.Read(key[:])
+	start, monotonic := time.Now(), state.Monotonic()
+	d.beginState(monotonic, loaded)
 	options := gateway.Options{
 		Config: d.gatewayConfigLocked(c), Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key,
+		Clock: func() time.Duration { return time.Since(start) }, Files: d.tableFiles(), Alive: d.aliveHook(),
 		Pool4: d.pool, Routes: d.routes, Hops: func() gateway.Hops { return nexthop.NewCache(d.routes) },
 		Open: d.ports.open, Settle: d.processors.prepareThread, Loaded: d.events.load.signal,
 		Log: d.log.Logger, RingAdvice: ringAdvice[c.Interfaces.Offloads],
@@ -84,7 +94,10 @@ func (d *Daemon) build() (err error) {
 		return err
 	}
 	d.observe(c)
-	if err := d.bindLocked(expand(c.Bindings), c.Host.Force); err != nil {
+	if err := d.bindLocked(static, c.Host.Force); err != nil {
+		return err
+	}
+	if err := d.restoreLocked(); err != nil {
 		return err
 	}
 	d.dns64, _ = newDNS64Service(d.basisLocked(), d.options.Version, d.log.Logger) // run retries addresses that it cannot listen on, and the status shows them

@@ -79,7 +79,7 @@ func (d *Daemon) settledLocked() error {
 	d.routes.SetProxied(d.proxiedLocked())
 	d.dns64.follow(d.basisLocked())
 	d.events.pool4.signal()
-	return d.settleGuardLocked()
+	return errors.Join(d.settleGuardLocked(), d.saveListsLocked())
 }
 
 // purgeLocked ends the bindings whose transport address is no longer in pool4, and their sessions. The caller holds

@@ -33,6 +33,7 @@ type Options struct {
 	Overrides config.Overrides // settings from the command line
 	Log       *LogQueue        // receives the log; the caller closes it after Run, so that it can write the error of Run first
 	Version   control.Version  // shown by nat64ctl
+	Fresh     bool             // start without the sessions and changes that an earlier process has left
 }
 
 // load reads the configuration.
@@ -54,6 +55,7 @@ type Daemon struct {
 	dns64      *dns64Service
 	nics       nics
 	sockets    hostSockets
+	kept       keeping
 
 	events    events
 	readiness readiness
@@ -122,6 +124,7 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer lock.release()
+	defer d.closeState()
 	if err := d.build(); err != nil {
 		return err
 	}

@@ -41,6 +41,7 @@ func (d *Daemon) reload() ([]config.Change, error) {
 	if err := d.changeLocked(next); err != nil {
 		return nil, fmt.Errorf("the configuration stays as it is: %w", err)
 	}
+	d.kept.loaded = lists(next)
 	logChanges(d.log.Logger, changes)
 	return changes, nil
 }

@@ -99,6 +99,15 @@ func (g *Gateway) Prefix(n uint8) pool6.Prefix {
 	return c.prefixes[c.number(n)]
 }
 
+// Prefixes returns the prefixes by their number in sessions. A number without a prefix has the zero Prefix.
+func (g *Gateway) Prefixes() []pool6.Prefix { return slices.Clone(g.settings.conf.Load().prefixes) }
+
+// PrefixNumber returns the number of a prefix in sessions.
+func (g *Gateway) PrefixNumber(p netip.Prefix) (n uint8, ok bool) {
+	i := slices.IndexFunc(g.settings.conf.Load().prefixes, func(q pool6.Prefix) bool { return q != pool6.Prefix{} && q.Prefix() == p })
+	return uint8(max(i, 0)), i >= 0
+}
+
 // number returns n if there is such a prefix, otherwise the number of the first one: a session may outlive its prefix
 // by a batch.
 func (c *conf) number(n uint8) uint8 {

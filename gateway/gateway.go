@@ -37,8 +37,10 @@ type Options struct {
 	Loaded func()
 	// Settle is called on the thread of each worker, the i-th of its side, before it processes packets; may be nil.
 	Settle func(s packet.Family, i int)
-	Clock  func() time.Duration // monotonic time since the start; nil: the system's clock
-	Log    *slog.Logger
+	// Alive is called by the maintenance, at least once in two seconds; may be nil.
+	Alive func()
+	Clock func() time.Duration // monotonic time since the start; nil: the system's clock
+	Log   *slog.Logger
 	// RingAdvice is logged, at most once an hour, when the kernel drops more than 1 % of the packets for ten seconds
 	// because the ring is full; empty: nothing is logged.
 	RingAdvice string
@@ -68,6 +70,7 @@ type Gateway struct {
 type hooks struct {
 	settle func(packet.Family, int)
 	loaded func()
+	alive  func()
 }
 
 // settings are read once for each batch.
@@ -94,7 +97,7 @@ type mail struct {
 
 // New creates a gateway. It starts nothing; see Run.
 func New(o Options) *Gateway {
-	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, hooks: hooks{settle: o.Settle, loaded: o.Loaded}}
+	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, hooks: hooks{settle: o.Settle, loaded: o.Loaded, alive: o.Alive}}
 	g.mail.events = make(chan struct{}, 1)
 	g.upkeep = upkeep{max: o.Max, ringAdvice: o.RingAdvice, log: o.Log}
 	if g.clock == nil {

@@ -45,6 +45,9 @@ func (g *Gateway) maintain(ctx context.Context) error {
 
 // run does what is due.
 func (m *maintenance) run(ctx context.Context, now time.Duration) {
+	if m.hooks.alive != nil {
+		m.hooks.alive()
+	}
 	m.sweep(ctx, now)
 	for m.Pool4.Expire(now, sweepBudget) && ctx.Err() == nil {
 	}

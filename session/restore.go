@@ -43,6 +43,14 @@ func (r Refusal) Error() string {
 	}[r]
 }
 
+// String returns the reason in a word or two, for counts.
+func (r Refusal) String() string {
+	return [refusals]string{
+		RefusedInvalid: "invalid", RefusedExpired: "expired", RefusedPrefix: "prefix not configured", RefusedPool4: "not in pool4",
+		RefusedTaken: "address taken", RefusedBinding: "other binding", RefusedExists: "exists", RefusedFull: "table full", RefusedUnneeded: "unneeded",
+	}[r]
+}
+
 // refusalOf returns the Refusal for a reason to drop a packet.
 func refusalOf(r drop.Reason) error {
 	switch r {

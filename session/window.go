@@ -2,7 +2,6 @@ package session
 
 import (
 	"sync/atomic"
-	"unsafe"
 
 	"nat64d/packet"
 	"nat64d/table"
@@ -32,7 +31,7 @@ const (
 // Any worker may call the methods; they take no lock.
 type windows struct {
 	chunks []atomic.Pointer[windowChunk]
-	memory *table.Pieces // of a chunk each
+	memory *table.Pieces[windowChunk]
 }
 
 const windowChunkLen = 1024
@@ -61,7 +60,7 @@ func newWindows(slots int, f table.Files) *windows {
 	n := slots/windowChunkLen + 1
 	return &windows{
 		chunks: make([]atomic.Pointer[windowChunk], n),
-		memory: table.NewPieces(n, int(unsafe.Sizeof(windowChunk{})), f, windowsName),
+		memory: table.NewPieces[windowChunk](n, f, windowsName),
 	}
 }
 
@@ -69,7 +68,7 @@ func newWindows(slots int, f table.Files) *windows {
 func (w *windows) at(slot uint32) *[sides]window {
 	p := &w.chunks[slot/windowChunkLen]
 	if p.Load() == nil {
-		p.CompareAndSwap(nil, (*windowChunk)(unsafe.Pointer(&w.memory.Piece(int(slot / windowChunkLen))[0])))
+		p.CompareAndSwap(nil, w.memory.Piece(int(slot/windowChunkLen)))
 	}
 	return &p.Load()[slot%windowChunkLen]
 }

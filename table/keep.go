@@ -100,20 +100,22 @@ func (k *keeper) extendLocked(to uint32, huge bool) {
 	k.ready.Store(to)
 }
 
-// Pieces is zeroed memory in pieces of one size, which a file keeps. Any goroutine may call its methods.
-type Pieces struct {
-	size   int
+// Pieces is zeroed memory for n values of type T, which a file keeps. T holds no pointers. Any goroutine may call the
+// methods.
+type Pieces[T any] struct {
+	values []T
 	memory *kept // nil: on Go's heap
 	mu     sync.Mutex
 	made   []bool // guarded by mu
 }
 
-// NewPieces returns n pieces of size bytes. Without a file, or if size is no multiple of the page size, their memory is
-// on Go's heap.
-func NewPieces(n, size int, f Files, name string) *Pieces {
-	p := &Pieces{size: size}
-	if size%pageSize == 0 {
-		_, p.memory = reserveKept[Pieces, byte](p, n*size, f, name)
+// NewPieces returns n values in a file of f. Without a file, or if the size of T is no multiple of the page size, their
+// memory is on Go's heap.
+func NewPieces[T any](n int, f Files, name string) *Pieces[T] {
+	p := &Pieces[T]{}
+	var t T
+	if int(unsafe.Sizeof(t))%pageSize == 0 {
+		p.values, p.memory = reserveKept[Pieces[T], T](p, n, f, name)
 	}
 	if p.memory != nil {
 		p.made = make([]bool, n)
@@ -121,17 +123,17 @@ func NewPieces(n, size int, f Files, name string) *Pieces {
 	return p
 }
 
-// Piece returns piece i. If the file has no room for it, it ends with the process. The caller keeps p reachable while
-// it uses the piece.
-func (p *Pieces) Piece(i int) []byte {
+// Piece returns value i. On Go's heap, each call makes a new one. If the file has no room for the value, it ends with
+// the process. The caller keeps p reachable while it uses the value.
+func (p *Pieces[T]) Piece(i int) *T {
 	if p.memory == nil {
-		return make([]byte, p.size)
+		return new(T)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.made[i] {
-		p.memory.back(i*p.size, (i+1)*p.size, false)
+		p.memory.back(i*p.memory.size, (i+1)*p.memory.size, false)
 		p.made[i] = true
 	}
-	return p.memory.memory[i*p.size : (i+1)*p.size : (i+1)*p.size]
+	return &p.values[i]
 }

@@ -122,7 +122,7 @@ func TestNoRoomInTheFile(t *testing.T) {
 func TestPiecesAreInTheFile(t *testing.T) {
 	const n, size = 64, 16 << 10
 	f := folder{t, tmpfs(t, n*size/2, "")}
-	p := NewPieces(n, size, f, "pieces")
+	p := NewPieces[[size]byte](n, f, "pieces")
 	for i := range n {
 		b := p.Piece(n - 1 - i)
 		for j := range b {

@@ -27,6 +27,10 @@ func (f fake) Status() control.Status {
 				Workers: []control.Worker{{Processors: "2-3", Why: "ens4 receives on 0-1"}, {Processors: "2-3", Why: "ens4 receives on 0-1"}}},
 			{Side: "v4", Name: "ens5", MTU: 1500, Engine: "ring", Workers: []control.Worker{{Processors: "3", Why: "interfaces.pin"}, {Processors: "2", Why: "interfaces.pin"}}},
 		},
+		Kept: control.Kept{
+			Dir: "/run/nat64d/state", Restored: true, Sessions: 2, Refused: map[string]int{"expired": 3, "not in pool4": 1},
+			From: "v1.2.2", Age: control.Seconds(80 * time.Millisecond), Took: control.Seconds(2 * time.Millisecond), Unkept: 1024,
+		},
 		Pool6:     []string{"64:ff9b::/96"},
 		Protocols: []control.Protocol{{Protocol: "tcp", Bindings: 1, Sessions: 2, Pool4Ports: 1001, Pool4Used: 1, Pool4Addresses: 1}},
 		Traffic:   []control.Traffic{{Direction: "6to4", Packets: 10, Bytes: 1 << 60}},

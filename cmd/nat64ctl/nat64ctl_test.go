@@ -86,6 +86,7 @@ uptime   1d2h
 state    ready
 v6       ens4, up, MTU 1500, engine ring, bursts, rx-gro, threaded, processors 2-3 (ens4 receives on 0-1)
 v4       ens5, DOWN, MTU 1500, engine ring, processors 3 and 2 (interfaces.pin)
+kept     in /run/nat64d/state, 2 sessions restored in 2ms, 80ms after the last sign of life of v1.2.2, 3 refused: expired, 1 refused: not in pool4, NO ROOM for 1024 slots: sessions there end with the daemon
 pool6    64:ff9b::/96
 tcp      1 binding, 2 sessions, 1 of 1001 pool4 ports used on 1 address
 6to4     10 packets, 1152921504606846976 bytes
@@ -125,6 +126,15 @@ protocols.0.pool4_used,1
 protocols.0.protocol,tcp
 protocols.0.sessions,2
 ready,true
+state.age_seconds,0.08
+state.dir,/run/nat64d/state
+state.from_version,v1.2.2
+state.refused.expired,3
+state.refused.not in pool4,1
+state.restored,true
+state.restored_sessions,2
+state.took_seconds,0.002
+state.unkept,1024
 traffic.0.bytes,1152921504606846976
 traffic.0.direction,6to4
 traffic.0.packets,10

@@ -107,6 +107,9 @@ func statusFields(s control.Status) []field {
 	if s.Offloads.Mode != "" {
 		fs = append(fs, field{"offloads", offloadsOf(s.Offloads)})
 	}
+	if s.Kept.Dir+s.Kept.Why != "" {
+		fs = append(fs, field{"kept", keptOf(&s.Kept)})
+	}
 	fs = append(fs, field{"pool6", strings.Join(s.Pool6, ", ")})
 	for _, p := range s.Protocols {
 		fs = append(fs, field{p.Protocol, fmt.Sprintf("%s, %s, %d of %s used on %s", count(p.Bindings, "binding"), count(p.Sessions, "session"),
@@ -120,6 +123,28 @@ func statusFields(s control.Status) []field {
 		fs = append(fs, field{"warning", w})
 	}
 	return fs
+}
+
+// keptOf describes what outlives the daemon, and what the last start has restored.
+func keptOf(k *control.Kept) string {
+	if k.Dir == "" {
+		return "OFF: sessions end with the daemon: " + k.Why
+	}
+	parts := []string{"in " + k.Dir}
+	switch {
+	case k.Restored:
+		parts = append(parts, fmt.Sprintf("%s restored in %s, %s after the last sign of life of %s",
+			count(k.Sessions, "session"), k.Took, k.Age, k.From))
+	case k.Why != "":
+		parts = append(parts, "started empty: "+k.Why)
+	}
+	for _, why := range slices.Sorted(maps.Keys(k.Refused)) {
+		parts = append(parts, fmt.Sprintf("%d refused: %s", k.Refused[why], why))
+	}
+	if k.Unkept > 0 {
+		parts = append(parts, fmt.Sprintf("NO ROOM for %s: sessions there end with the daemon", count(k.Unkept, "slot")))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // workersOf returns where the workers of a side run and why, in one part or none.

@@ -67,12 +67,13 @@ func noArguments(_ *cobra.Command, args []string) error {
 type app struct {
 	file      string
 	overrides config.Overrides
+	fresh     bool
 	stderr    *daemon.LogQueue
 }
 
 // options returns the daemon's options from the command line.
 func (a *app) options() daemon.Options {
-	return daemon.Options{File: a.file, Overrides: a.overrides, Log: a.stderr, Version: buildVersion()}
+	return daemon.Options{File: a.file, Overrides: a.overrides, Log: a.stderr, Version: buildVersion(), Fresh: a.fresh}
 }
 
 func rootCommand(stderr *daemon.LogQueue) *cobra.Command {
@@ -103,6 +104,7 @@ Exit codes: 0 stopped by a signal, 1 cannot start or continue, 2 the command lin
 	flags.StringVarP(&a.file, "config", "c", "", "configuration file (YAML)")
 	config.AddFlags(flags)
 	a.overrides.Flags = flags
+	c.Flags().BoolVar(&a.fresh, "fresh", false, "start without the sessions and the unsaved changes of before")
 	c.AddCommand(a.checkCommand(), a.dns64Command(), demoCommand(), versionCommand())
 	return c
 }

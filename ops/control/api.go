@@ -45,6 +45,7 @@ type Status struct {
 	NotReady   []string    `json:"not_ready,omitempty"` // reasons, one sentence each
 	Interfaces []Interface `json:"interfaces"`
 	Offloads   Offloads    `json:"offloads,omitzero"`
+	Kept       Kept        `json:"state,omitzero"`
 	Pool6      []string    `json:"pool6"` // prefixes
 	Protocols  []Protocol  `json:"protocols"`
 	Traffic    []Traffic   `json:"traffic"`
@@ -58,6 +59,20 @@ type Offloads struct {
 	Switches uint64  `json:"switches,omitempty"`      // how often a setting has followed the load
 	Reason   string  `json:"reason,omitempty"`        // of the last switch
 	Since    Seconds `json:"since_seconds,omitempty"` // how long ago that was
+}
+
+// Kept is what outlives the process, and what the last start has restored.
+type Kept struct {
+	Dir       string         `json:"dir,omitempty"`    // the state directory; empty: nothing outlives the process
+	Why       string         `json:"why,omitempty"`    // nothing does, or nothing was restored
+	Unkept    int            `json:"unkept,omitempty"` // slots of the tables for which the directory had no room
+	Restored  bool           `json:"restored"`         // the last start has restored the state of an earlier process
+	Sessions  int            `json:"restored_sessions,omitempty"`
+	HeldPorts int            `json:"restored_held_ports,omitempty"`
+	Refused   map[string]int `json:"refused,omitempty"` // entries that were not restored, by reason
+	From      string         `json:"from_version,omitempty"`
+	Age       Seconds        `json:"age_seconds,omitempty"` // from the last sign of life of the earlier process to the start
+	Took      Seconds        `json:"took_seconds,omitempty"`
 }
 
 // Interface is one of the two sides. A machine with one NIC reports it for both.

@@ -1,0 +1,224 @@
+//go:build linux
+
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"nat64d/config"
+	"nat64d/ops/control"
+	"nat64d/pool4"
+	"nat64d/pool6"
+	"nat64d/state"
+	"nat64d/table"
+)
+
+// keeping is what outlives the process: the state directory, and what this start has restored from it.
+type keeping struct {
+	dir      *state.Dir // nil: nothing outlives the process
+	why      string     // for that, or for a start without sessions
+	saved    *state.Saved
+	loaded   state.Lists // as the configuration said
+	report   state.Report
+	restored bool
+}
+
+// openState locks the state directory and reads what an earlier process has left. A directory that the operator has chosen must
+// be usable; with the default, the gateway runs without.
+func (d *Daemon) openState(c *config.Config) error {
+	if !c.State.Save {
+		d.kept.why = "state.save is false"
+		return nil
+	}
+	dir, err := state.Open(c.State.Dir)
+	if err != nil {
+		if c.State.Dir != config.DefaultStateDir {
+			return fmt.Errorf("state.dir: %w", err)
+		}
+		d.kept.why = err.Error()
+		return nil
+	}
+	d.kept.dir = dir
+	if d.options.Fresh {
+		d.kept.why = "started with --fresh"
+		return dir.Discard()
+	}
+	if d.kept.saved, err = dir.Saved(c.State.RestoreMaxAge); err != nil {
+		d.kept.why = err.Error()
+		if errors.Is(err, state.ErrNone) {
+			return nil
+		}
+		d.log.Warn("starting without the sessions of before: the saved state is of no use", "dir", c.State.Dir, "reason", err)
+		return dir.Discard()
+	}
+	return nil
+}
+
+// lists returns the lists of a configuration.
+func lists(c *config.Config) state.Lists {
+	return state.Lists{Pool6: prefixesOf(c.Pool6), Pool4: merged(c.Pool4), Static: staticOf(expand(c.Bindings))}
+}
+
+func prefixesOf(ps []pool6.Prefix) []netip.Prefix {
+	all := make([]netip.Prefix, len(ps))
+	for i := range ps {
+		all[i] = ps[i].Prefix()
+	}
+	return all
+}
+
+func staticOf(rs rows) []state.Static {
+	all := make([]state.Static, 0, len(rs))
+	for _, e := range slices.SortedFunc(maps.Keys(rs), pool4.Entry.Compare) {
+		all = append(all, state.Static{Mapped: e, Client: rs[e]})
+	}
+	return all
+}
+
+func rowsOf(all []state.Static) rows {
+	rs := make(rows, len(all))
+	for _, s := range all {
+		rs[s.Mapped] = s.Client
+	}
+	return rs
+}
+
+// resumeLists applies the changes that an earlier process has made to its lists at run time to those of c, and returns the
+// configuration with its prefixes, the ranges of pool4 and the static rows. The entries that c has now and that process did not load are new.
+func (d *Daemon) resumeLists(c *config.Config) (next *config.Config, ranges []pool4.Entry, static rows) {
+	ranges, static = c.Pool4, expand(c.Bindings)
+	if d.kept.saved == nil {
+		return c, ranges, static
+	}
+	loaded, then := &d.kept.saved.Header.Loaded, &d.kept.saved.Header.Current
+	c = resumePrefixes(c, loaded.Pool6, then.Pool6)
+	ranges = append(minus(ranges, minus(loaded.Pool4, then.Pool4)), minus(then.Pool4, loaded.Pool4)...)
+	before, after := rowsOf(loaded.Static), rowsOf(then.Static)
+	for e := range before.minus(after) {
+		delete(static, e)
+	}
+	for e, client := range after.minus(before) {
+		static[e] = client
+	}
+	return c, merged(ranges), static
+}
+
+// resumePrefixes adds and removes the prefixes that were added and removed at run time. It skips a change that is no longer possible.
+func resumePrefixes(c *config.Config, loaded, then []netip.Prefix) *config.Config {
+	change := func(list, other []netip.Prefix, with func(*config.Config, string) (*config.Config, error)) {
+		for _, p := range list {
+			if slices.Contains(other, p) {
+				continue
+			}
+			if next, err := with(c, p.String()); err == nil {
+				c = next
+			}
+		}
+	}
+	change(then, loaded, (*config.Config).WithPool6)
+	change(loaded, then, (*config.Config).WithoutPool6)
+	return c
+}
+
+// beginState makes the files for the tables of this process. Without room for them, nothing outlives the process.
+func (d *Daemon) beginState(start time.Duration, loaded state.Lists) {
+	d.kept.loaded = loaded
+	if d.kept.dir == nil {
+		return
+	}
+	if err := d.kept.dir.Begin(state.Header{Version: d.options.Version.Version, Start: start, Loaded: loaded}); err != nil {
+		d.kept.why, d.kept.saved = err.Error(), nil
+		_ = d.kept.dir.Close()
+		d.kept.dir = nil
+	}
+}
+
+// tableFiles returns the files of the tables, or nil.
+func (d *Daemon) tableFiles() table.Files {
+	if d.kept.dir == nil {
+		return nil
+	}
+	return d.kept.dir
+}
+
+// aliveHook returns the function that notes that the process is alive, or nil.
+func (d *Daemon) aliveHook() func() {
+	if d.kept.dir == nil {
+		return nil
+	}
+	return d.kept.dir.Alive
+}
+
+// restoreLocked restores the sessions that an earlier process has left, and makes the state of this one valid. No packets flow
+// yet. The caller holds d.admin, unless nothing runs yet.
+func (d *Daemon) restoreLocked() error {
+	k := &d.kept
+	if k.dir == nil {
+		return nil
+	}
+	if err := d.saveListsLocked(); err != nil {
+		return err
+	}
+	if k.saved != nil {
+		var err error
+		if k.report, err = k.saved.Restore(d.gateway.Sessions, d.gateway.Now(), d.gateway.PrefixNumber); err != nil {
+			return err
+		}
+		k.restored = true
+		d.log.Info("restored sessions", slices.Concat([]any{"sessions", k.report.Sessions, "held_ports", k.report.Held,
+			"from", k.saved.Header.Version, "age", k.saved.Age.Round(time.Millisecond), "took", k.report.Took.Round(time.Microsecond)}, refusals(k.report))...)
+	}
+	return k.dir.Commit()
+}
+
+// refusals returns the attributes of a report for the log.
+func refusals(r state.Report) (attrs []any) {
+	for _, why := range slices.Sorted(maps.Keys(r.Refused)) {
+		attrs = append(attrs, slog.Int("refused_"+strings.ReplaceAll(why, " ", "_"), r.Refused[why]))
+	}
+	return attrs
+}
+
+// saveListsLocked records pool4, pool6 and the static rows after a change. The caller holds d.admin, unless nothing runs yet.
+func (d *Daemon) saveListsLocked() error {
+	if d.kept.dir == nil {
+		return nil
+	}
+	return d.kept.dir.Update(func(h *state.Header) {
+		h.Prefixes = prefixesOf(d.gateway.Prefixes())
+		h.Loaded = d.kept.loaded
+		h.Current = state.Lists{Pool6: prefixesOf(d.config().Pool6), Pool4: d.pool.Entries(), Static: staticOf(d.admin.static)}
+	})
+}
+
+// closeState gives the lock on the state directory back. The state stays for the next process.
+func (d *Daemon) closeState() {
+	if d.kept.dir != nil {
+		d.kept.dir.Alive()
+		_ = d.kept.dir.Close()
+	}
+}
+
+// keptStatus describes what outlives the process.
+func (d *Daemon) keptStatus() control.Kept {
+	k := &d.kept
+	s := control.Kept{Why: k.why, Restored: k.restored}
+	if k.dir != nil {
+		s.Dir = d.config().State.Dir
+		if d.gateway.Bindings.Kept() && d.gateway.Sessions.Kept() {
+			s.Unkept = int(d.gateway.Bindings.Unkept() + d.gateway.Sessions.Unkept())
+		}
+	}
+	if k.restored {
+		s.Sessions, s.HeldPorts, s.Refused = k.report.Sessions, k.report.Held, k.report.Refused
+		s.Age, s.Took, s.From = control.Seconds(k.saved.Age), control.Seconds(k.report.Took), k.saved.Header.Version
+	}
+	return s
+}

@@ -1,0 +1,5 @@
+//go:build long && linux
+
+package state
+
+func init() { rounds = 3000 }

@@ -1,0 +1,287 @@
+//go:build linux
+
+package state
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nat64d/bib"
+	"nat64d/session"
+	"nat64d/table"
+)
+
+// Saved is what an earlier process has left in a state directory.
+type Saved struct {
+	Header Header
+	Age    time.Duration // since that process was last alive
+	folder string
+}
+
+// ErrNone means that no process has left anything.
+var ErrNone = errors.New("there is no saved state")
+
+// Saved returns what an earlier process has left, or an error that tells why it is of no use: another boot or network
+// namespace, an unknown layout, damage, or an age of more than most. The files must stay until Restore has returned.
+func (d *Dir) Saved(most time.Duration) (*Saved, error) {
+	name := d.current()
+	if name == "" {
+		return nil, ErrNone
+	}
+	s := &Saved{folder: filepath.Join(d.path, name)}
+	b, err := readBounded(filepath.Join(s.folder, "header"))
+	if err != nil {
+		return nil, err
+	}
+	h, err := decodeHeader(b)
+	if err != nil {
+		return nil, err
+	}
+	switch s.Header = *h; {
+	case h.Boot != bootID():
+		return nil, errors.New("it is from before the machine was booted")
+	case h.Namespace != namespace():
+		return nil, errors.New("it is of another network namespace")
+	}
+	if s.Age, err = s.age(); err != nil {
+		return nil, err
+	}
+	if s.Age > most {
+		return nil, fmt.Errorf("it is %v old, and state.restore_max_age is %v", s.Age.Round(time.Second), most)
+	}
+	return s, nil
+}
+
+// readBounded reads a file of a sensible size.
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 64<<20))
+}
+
+func (s *Saved) age() (time.Duration, error) {
+	b, err := readBounded(filepath.Join(s.folder, alive))
+	if err != nil || len(b) < aliveLen {
+		return 0, errDamaged
+	}
+	now := Monotonic()
+	last := time.Duration(binary.NativeEndian.Uint64(b))
+	if last < s.Header.Start || last > now || s.Header.Start < 0 {
+		return 0, errDamaged
+	}
+	return now - last, nil
+}
+
+// Report counts what Restore has done.
+type Report struct {
+	Sessions, Held int            // restored
+	Refused        map[string]int // entries by the reason for which they were not
+	Took           time.Duration
+}
+
+// Damaged is the reason in Report.Refused for entries whose parts do not belong together.
+const Damaged = "damaged"
+
+// Restore installs the sessions with their bindings, and the ports in hold-down, in the tables of a gateway that carries no
+// packets yet. number returns the number of a NAT64 prefix. now is the time of these tables. It uses all processors.
+func (s *Saved) Restore(t *session.Table, now table.Time, number func(netip.Prefix) (uint8, bool)) (Report, error) {
+	began := time.Now()
+	r := restoration{Saved: s, table: t, now: now, number: number, refused: make(map[string]int)}
+	r.then = table.Time((Monotonic() - s.Header.Start) / table.Tick)
+	err := r.run()
+	return Report{Sessions: int(r.sessions.Load()), Held: r.held, Refused: r.refused, Took: time.Since(began)}, err
+}
+
+// restoration is a call of Restore.
+type restoration struct {
+	*Saved
+	table     *session.Table
+	now, then table.Time // on the clock of the tables, and on that of the earlier process
+	number    func(netip.Prefix) (uint8, bool)
+
+	bindings, bindingSeals []byte
+	sessions               atomic.Int64
+	held                   int
+
+	mu      sync.Mutex
+	refused map[string]int // guarded by mu
+}
+
+func (r *restoration) run() (err error) {
+	if r.bindings, err = r.whole(bindings); err != nil {
+		return err
+	}
+	if r.bindingSeals, err = r.whole(bindings + seals); err != nil {
+		return err
+	}
+	if err := r.restoreSessions(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// whole reads a file. A file that is missing is empty.
+func (r *restoration) whole(name string) ([]byte, error) {
+	b, err := os.ReadFile(filepath.Join(r.folder, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// binding returns the binding in a slot.
+func (r *restoration) binding(slot uint32) (k bib.Kept, ok bool) {
+	at, seal := int(slot)*bib.EntryLen, int(slot)*sealLen
+	if at+bib.EntryLen > len(r.bindings) || seal+sealLen > len(r.bindingSeals) {
+		return k, false
+	}
+	return bib.ReadKept(slot, r.bindings[at:], binary.NativeEndian.Uint32(r.bindingSeals[seal:]))
+}
+
+// chunk is the number of sessions that a goroutine reads at a time.
+const chunk = 1 << 14
+
+// restoreSessions restores all sessions. Each goroutine takes the next chunk of slots.
+func (r *restoration) restoreSessions() error {
+	files, err := openAll(r.folder, sessions, sessions+seals, windows)
+	if err != nil {
+		return err
+	}
+	defer files.close()
+	var next atomic.Uint32
+	var group sync.WaitGroup
+	errs := make([]error, runtime.GOMAXPROCS(0))
+	for i := range errs {
+		group.Go(func() {
+			c := newChunk(r, files)
+			for errs[i] == nil {
+				var done bool
+				if done, errs[i] = c.restore((next.Add(1) - 1) * chunk); done {
+					break
+				}
+			}
+			c.finish()
+		})
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+// opened are files, nil where one is missing.
+type opened []*os.File
+
+func openAll(folder string, names ...string) (o opened, err error) {
+	for _, name := range names {
+		f, err := os.Open(filepath.Join(folder, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			o.close()
+			return nil, err
+		}
+		o = append(o, f)
+	}
+	return o, nil
+}
+
+func (o opened) close() {
+	for _, f := range o {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+}
+
+// chunks restores chunks of sessions, one after the other. It belongs to one goroutine.
+type chunks struct {
+	*restoration
+	files                   opened
+	entries, seals, windows []byte
+	refused                 map[string]int
+	kept                    session.Kept
+}
+
+func newChunk(r *restoration, o opened) *chunks {
+	c := &chunks{restoration: r, files: o, refused: make(map[string]int)}
+	c.entries, c.seals, c.windows = make([]byte, chunk*session.EntryLen), make([]byte, chunk*sealLen), make([]byte, chunk*session.WindowsLen)
+	c.kept.Binding = r.binding
+	return c
+}
+
+// restore restores the sessions in the slots from first on, and reports whether the file has no more.
+func (c *chunks) restore(first uint32) (done bool, err error) {
+	n, err := readAt(c.files[0], c.entries, int(first)*session.EntryLen)
+	if err != nil || n < session.EntryLen {
+		return true, err
+	}
+	m, err := readAt(c.files[1], c.seals, int(first)*sealLen)
+	if err != nil {
+		return true, err
+	}
+	w, err := readAt(c.files[2], c.windows, int(first)*session.WindowsLen)
+	if err != nil {
+		return true, err
+	}
+	for i := range min(n/session.EntryLen, m/sealLen) {
+		c.kept.Slot, c.kept.Entry = first+uint32(i), c.entries[i*session.EntryLen:][:session.EntryLen]
+		c.kept.Seal = binary.NativeEndian.Uint32(c.seals[i*sealLen:])
+		c.kept.Windows = nil
+		if at := i * session.WindowsLen; at+session.WindowsLen <= w {
+			c.kept.Windows = c.windows[at:][:session.WindowsLen]
+		}
+		c.one()
+	}
+	return false, nil
+}
+
+// readAt fills b from a place in a file, and returns how many bytes there are. A hole, which the tables have given back,
+// reads as zeros without taking memory, unlike in a mapping.
+func readAt(f *os.File, b []byte, at int) (n int, err error) {
+	if f == nil {
+		return 0, nil
+	}
+	if n, err = f.ReadAt(b, int64(at)); errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+// one restores one session.
+func (c *chunks) one() {
+	var r session.Record
+	switch c.table.ReadKept(&c.kept, &r, c.then, c.Header.prefix) {
+	case session.KeptNothing:
+	case session.KeptDamaged:
+		c.refused[Damaged]++
+	default:
+		c.count(c.table.Restore(&r, c.now, c.number))
+	}
+}
+
+func (c *chunks) count(err error) {
+	if err == nil {
+		c.sessions.Add(1)
+		return
+	}
+	c.refused[err.(session.Refusal).String()]++
+}
+
+// finish adds the counts of the chunks.
+func (c *chunks) finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for why, n := range c.refused {
+		c.restoration.refused[why] += n
+	}
+}
