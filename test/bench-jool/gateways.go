@@ -54,6 +54,7 @@ var gateways = []gateway{
 	{"nat64d", "nat64d with the default settings", startOurs(""), false},
 	{"nat64d-leave", "nat64d with interfaces.offloads: leave", startOurs("leave"), false},
 	{"nat64d-manage", "nat64d with interfaces.offloads: manage", startOurs("manage"), false},
+	{"nat64d-sleep", "nat64d with interfaces.busy_poll: 0s", "export NAT64D_INTERFACES_BUSY_POLL=0s\n" + startOurs(""), false},
 }
 
 // startOurs starts nat64d and waits until it forwards.
