@@ -91,6 +91,14 @@ func (l *portBlocks) classifyAll(p *ports, spans []span) {
 
 func (l *portBlocks) index(port uint16) uint16 { return port / uint16(l.size) }
 
+// ownerOf returns the owner of the block of a port, or zero.
+func (l *portBlocks) ownerOf(port uint16) (owner packet.Addr6) {
+	if b := &l.blocks[l.index(port)]; b.owned {
+		owner = b.owner
+	}
+	return owner
+}
+
 func (l *portBlocks) span(i uint16) span {
 	lo := i * uint16(l.size)
 	return span{lo, lo + uint16(l.size-1)}

@@ -3,23 +3,15 @@ package pool4
 import (
 	"sync"
 	"time"
-
-	"nat64d/packet"
 )
-
-// heldPort is a port in hold-down: 8 bytes without pointers, because all ports of pool4 may be held down.
-type heldPort struct {
-	addr  uint32
-	port  uint16
-	proto packet.Proto
-}
 
 // queue is the ports in hold-down, in the order in which they were given back. Ports that are given back between two
 // calls of pop share the time of the second call, so that push needs no clock; a hold-down is never too short.
 type queue struct {
 	mu           sync.Mutex
-	first, last  *segment
-	begin, end   int // of the ports: in first, and in last
+	pieces       Pieces     // nil: the ports are on Go's heap
+	segments     []*segment // all are full except the first and the last
+	begin, end   int        // of the ports: in the first segment, and in the last
 	batches      []batch
 	sinceLastPop int    // ports in no batch yet
 	n            int    // all ports
@@ -34,9 +26,14 @@ type batch struct {
 
 // segment is a part of the queue, which grows and shrinks by segments without being copied.
 type segment struct {
-	ports [1024]heldPort
-	next  *segment
+	entries []byte
+	piece   bool // entries came from Pieces
 }
+
+// segmentPorts is the number of ports in a segment.
+const segmentPorts = PieceLen / HeldLen
+
+func (s *segment) at(i int) heldEntry { return heldEntry(s.entries[i*HeldLen:][:HeldLen]) }
 
 // push adds a port. If the queue then has more than most ports, it removes and returns the one that has been held the
 // longest; most is 0 for no limit.
@@ -50,21 +47,30 @@ func (q *queue) push(h heldPort, most int) (oldest heldPort, over bool) {
 	return q.shiftLocked(), true
 }
 
-// addLocked adds a port at the end. The caller holds q.mu.
+// addLocked adds a port at the end, without a time. The caller holds q.mu.
 func (q *queue) addLocked(h heldPort) {
-	if q.last == nil || q.end == len(q.last.ports) {
-		s := new(segment)
-		if q.last == nil {
-			q.first, q.begin = s, 0
-		} else {
-			q.last.next = s
-		}
-		q.last, q.end = s, 0
+	if len(q.segments) == 0 || q.end == segmentPorts {
+		q.segments, q.end = append(q.segments, q.newSegment()), 0
 	}
-	q.last.ports[q.end] = h
+	q.segments[len(q.segments)-1].at(q.end).set(h)
 	q.end++
 	q.sinceLastPop++
 	q.n++
+}
+
+func (q *queue) newSegment() *segment {
+	if q.pieces != nil {
+		if b := q.pieces.Piece(); b != nil {
+			return &segment{b, true}
+		}
+	}
+	return &segment{make([]byte, PieceLen), false}
+}
+
+// entryLocked returns the i-th port, from 0. The caller holds q.mu.
+func (q *queue) entryLocked(i int) heldEntry {
+	i += q.begin
+	return q.segments[i/segmentPorts].at(i % segmentPorts)
 }
 
 // pop removes up to budget ports: those that have been held for longer than hold, and the oldest of those beyond most.
@@ -72,10 +78,7 @@ func (q *queue) addLocked(h heldPort) {
 func (q *queue) pop(now, hold time.Duration, most, budget int) (ports []heldPort, more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.sinceLastPop > 0 {
-		q.batches = append(q.batches, batch{now, q.sinceLastPop})
-		q.sinceLastPop = 0
-	}
+	q.closeBatchLocked(now)
 	for len(q.batches) > 0 && (now-q.batches[0].since > hold || most != 0 && q.n > most) {
 		if len(ports) == budget {
 			return ports, true
@@ -85,8 +88,24 @@ func (q *queue) pop(now, hold time.Duration, most, budget int) (ports []heldPort
 	return ports, false
 }
 
+// closeBatchLocked gives the ports that have no time yet this one. The caller holds q.mu.
+func (q *queue) closeBatchLocked(since time.Duration) {
+	if q.sinceLastPop == 0 {
+		return
+	}
+	for i := q.n - q.sinceLastPop; i < q.n; i++ {
+		q.entryLocked(i).setSince(since)
+	}
+	q.batches = append(q.batches, batch{since, q.sinceLastPop})
+	q.sinceLastPop = 0
+}
+
 // shiftLocked removes the port that has been held the longest. The queue is not empty; the caller holds q.mu.
 func (q *queue) shiftLocked() heldPort {
+	first := q.segments[0]
+	e := first.at(q.begin)
+	h := e.port()
+	e.free()
 	q.n--
 	q.popped++
 	if len(q.batches) == 0 {
@@ -96,12 +115,11 @@ func (q *queue) shiftLocked() heldPort {
 	} else {
 		q.batches = q.batches[1:]
 	}
-	h := q.first.ports[q.begin]
-	if q.begin++; q.begin == len(q.first.ports) {
-		q.first, q.begin = q.first.next, 0
-	}
-	if q.first == nil {
-		q.last = nil
+	if q.begin++; q.begin == segmentPorts {
+		q.segments, q.begin = q.segments[1:], 0
+		if first.piece {
+			q.pieces.Free(first.entries)
+		}
 	}
 	return h
 }

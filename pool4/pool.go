@@ -314,10 +314,11 @@ func (p *Pool) Retire(proto packet.Proto, e packet.Endpoint4) {
 		return
 	}
 	n := binary.BigEndian.Uint32(e.Addr[:])
-	if !p.row(proto, n).holdDown(e.Port) {
+	owner, fresh := p.row(proto, n).holdDown(e.Port)
+	if !fresh {
 		return
 	}
-	if oldest, over := p.held.push(heldPort{n, e.Port, proto}, p.conf.Load().MaxHeld); over {
+	if oldest, over := p.held.push(heldPort{n, e.Port, proto, owner}, p.conf.Load().MaxHeld); over {
 		p.endHoldDown(oldest)
 	}
 }

@@ -44,7 +44,11 @@ func (p *Pool) HoldDown(h *HeldPort, now time.Duration) bool {
 	if !p.row(h.Proto, n).restoreHeld(h.At.Port, h.Owned && c.BlockSize != 0, &owner) {
 		return false
 	}
-	p.held.restore(heldPort{n, h.At.Port, h.Proto}, now-c.HoldDown+min(h.Remaining, c.HoldDown))
+	kept := heldPort{addr: n, port: h.At.Port, proto: h.Proto}
+	if h.Owned && c.BlockSize != 0 {
+		kept.owner = h.Owner
+	}
+	p.held.restore(kept, now-c.HoldDown+min(h.Remaining, c.HoldDown))
 	return true
 }
 
@@ -80,11 +84,10 @@ func (q *queue) restore(h heldPort, since time.Duration) {
 	if pending {
 		return
 	}
-	q.sinceLastPop = 0
 	if n := len(q.batches); n > 0 {
 		since = max(since, q.batches[n-1].since)
 	}
-	q.batches = append(q.batches, batch{since, 1})
+	q.closeBatchLocked(since)
 }
 
 // HeldPorts copies the transport addresses in hold-down into buf, in the order in which they were given back, from a
@@ -105,24 +108,21 @@ func (q *queue) list(from uint64, buf []HeldPort, now, hold time.Duration) (n in
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	skip := int(max(from, q.popped) - q.popped)
-	s, at, b, inBatch := q.first, q.begin, 0, 0
+	b, inBatch := 0, 0
 	for i := 0; i < q.n && n < len(buf); i++ {
-		if at == len(s.ports) {
-			s, at = s.next, 0
-		}
 		for b < len(q.batches) && inBatch == q.batches[b].n {
 			b, inBatch = b+1, 0
 		}
-		left := hold
+		inBatch++
+		if i < skip {
+			continue
+		}
+		h, left := q.entryLocked(i).port(), hold
 		if b < len(q.batches) {
 			left = max(0, hold-(now-q.batches[b].since))
 		}
-		if i >= skip {
-			h := s.ports[at]
-			buf[n] = HeldPort{Proto: h.proto, At: packet.Endpoint4{Addr: addr4Of(h.addr), Port: h.port}, Remaining: left}
-			n++
-		}
-		at, inBatch = at+1, inBatch+1
+		buf[n] = HeldPort{Proto: h.proto, At: packet.Endpoint4{Addr: addr4Of(h.addr), Port: h.port}, Remaining: left}
+		n++
 	}
 	if done := skip + n; done < q.n {
 		return n, q.popped + uint64(done)

@@ -142,17 +142,21 @@ func (r *row) release(port uint16) (empty bool) {
 	return r.unusedLocked()
 }
 
-// holdDown gives a port back into hold-down. It reports whether the caller must put the port into the queue of held
-// ports; a port that was held when a static binding took it is still there.
-func (r *row) holdDown(port uint16) bool {
+// holdDown gives a port back into hold-down. It returns the owner of the port's block, or zero if there is none, and
+// reports whether the caller must put the port into the queue of held ports; a port that was held when a static binding
+// took it is still there.
+func (r *row) holdDown(port uint16) (owner packet.Addr6, fresh bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.inUse--
 	if !r.ports.holdDown(port) {
-		return false
+		return owner, false
 	}
 	r.held++
-	return true
+	if r.portBlocks != nil {
+		owner = r.portBlocks.ownerOf(port)
+	}
+	return owner, true
 }
 
 // endHoldDown ends the hold-down of a port and reports whether the row is unused.
