@@ -23,6 +23,15 @@ func (t *Table) Ahead4(p packet.Proto, m packet.Endpoint4, lines *table.Lines) {
 	}
 }
 
+// AheadRestore adds the places in the indexes to which a binding will be added.
+func (t *Table) AheadRestore(p packet.Proto, c *packet.Endpoint6, m packet.Endpoint4, lines *table.Lines) {
+	lines.Add(t.index6.Line(t.index6.Home(t.hash(p, c))))
+	lines.Add(t.clients.rows.Line(addrKey(c.Addr)))
+	if cell := t.index4.cell(p, m); cell != nil {
+		lines.Add(table.Line(cell))
+	}
+}
+
 // Guess6 returns the binding that probably is the client's, and adds its place, or returns 0.
 func (t *Table) Guess6(home table.Home, lines *table.Lines) ID {
 	return t.addLine(t.index6.Guess(home), lines)

@@ -87,20 +87,42 @@ func (t *Table) Restore(r *Record, now table.Time, number func(netip.Prefix) (ui
 		}
 		return nil
 	}
-	t.epochs.Read(func() { // a change of the prefixes waits for readers, then purges
-		n, ok := number(r.Prefix)
-		switch {
-		case !ok:
-			err = RefusedPrefix
-		case r.Remaining < 0:
-			err = RefusedExpired
-		default:
-			err = t.restoreSession(r, &event{
-				proto: r.Proto, remote: peer(r.Proto, r.Remote), prefix: n, now: now + origin, restored: r, from: v6,
-			})
+	t.epochs.Read(func() { err = t.restoreIn(r, now, number) })
+	return err
+}
+
+// RestoreSessions is Restore for the records of sessions, and calls done with the result of each. It fetches from memory
+// for many records at once, so rs should have some 32.
+func (t *Table) RestoreSessions(rs []Record, now table.Time, number func(netip.Prefix) (uint8, bool), done func(error)) {
+	t.observers.advance(now + origin)
+	t.epochs.Read(func() {
+		var lines table.Lines
+		for i := range rs {
+			t.bib.AheadRestore(rs[i].Proto, &rs[i].Client, rs[i].Mapped, &lines)
+		}
+		lines.Fetch()
+		for i := range rs {
+			if rs[i].check() != nil {
+				done(RefusedInvalid)
+				continue
+			}
+			done(t.restoreIn(&rs[i], now, number))
 		}
 	})
-	return err
+}
+
+// restoreIn restores a session. The caller is in Epochs.Read: a change of the prefixes waits for readers, then purges.
+func (t *Table) restoreIn(r *Record, now table.Time, number func(netip.Prefix) (uint8, bool)) error {
+	n, ok := number(r.Prefix)
+	switch {
+	case !ok:
+		return RefusedPrefix
+	case r.Remaining < 0:
+		return RefusedExpired
+	}
+	return t.restoreSession(r, &event{
+		proto: r.Proto, remote: peer(r.Proto, r.Remote), prefix: n, now: now + origin, restored: r, from: v6,
+	})
 }
 
 func (t *Table) restoreBinding(r *Record) error {

@@ -210,7 +210,11 @@ type chunks struct {
 	entries, seals, windows []byte
 	refused                 map[string]int
 	kept                    session.Kept
+	records                 []session.Record // decoded, but not restored yet
 }
+
+// atOnce is the number of sessions that are restored together.
+const atOnce = 32
 
 func newChunk(r *restoration, o opened) *chunks {
 	c := &chunks{restoration: r, files: o, refused: make(map[string]int)}
@@ -240,8 +244,9 @@ func (c *chunks) restore(first uint32) (done bool, err error) {
 		if at := i * session.WindowsLen; at+session.WindowsLen <= w {
 			c.kept.Windows = c.windows[at:][:session.WindowsLen]
 		}
-		c.one()
+		c.decode()
 	}
+	c.restoreDecoded()
 	return false, nil
 }
 
@@ -257,16 +262,27 @@ func readAt(f *os.File, b []byte, at int) (n int, err error) {
 	return n, err
 }
 
-// one restores one session.
-func (c *chunks) one() {
-	var r session.Record
-	switch c.table.ReadKept(&c.kept, &r, c.then, c.Header.prefix) {
+// decode decodes the session c.kept.
+func (c *chunks) decode() {
+	n := len(c.records)
+	c.records = append(c.records, session.Record{})
+	switch c.table.ReadKept(&c.kept, &c.records[n], c.then, c.Header.prefix) {
 	case session.KeptNothing:
+		c.records = c.records[:n]
 	case session.KeptDamaged:
+		c.records = c.records[:n]
 		c.refused[Damaged]++
 	default:
-		c.count(c.table.Restore(&r, c.now, c.number))
+		if n+1 == atOnce {
+			c.restoreDecoded()
+		}
 	}
+}
+
+// restoreDecoded restores the decoded sessions.
+func (c *chunks) restoreDecoded() {
+	c.table.RestoreSessions(c.records, c.now, c.number, c.count)
+	c.records = c.records[:0]
 }
 
 func (c *chunks) count(err error) {

@@ -66,6 +66,9 @@ func (c *Counted[K, V]) addLocked(s *Shard, h uint64, k K) uint32 {
 	return slot
 }
 
+// Line returns the address of the place in the index where the row of k is or will be, for Lines.
+func (c *Counted[K, V]) Line(k K) uintptr { return c.index.Line(c.index.Home(k.Hash(c.key))) }
+
 // Find returns the row of k, or nil if there is none. The caller reads it by atomic loads, in the same batch and while
 // c is reachable. A row that is freed meanwhile keeps the contents that the last Update has left.
 func (c *Counted[K, V]) Find(k K) *V {
