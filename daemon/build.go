@@ -83,6 +83,7 @@ func (d *Daemon) build() (err error) {
 	_, _ = rand.Read(key[:])
 	start, monotonic := time.Now(), state.Monotonic()
 	d.beginState(monotonic, loaded)
+	d.keepHeld()
 	options := gateway.Options{
 		Config: d.gatewayConfigLocked(c), Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key,
 		Clock: func() time.Duration { return time.Since(start) }, Files: d.tableFiles(), Alive: d.aliveHook(),

@@ -14,6 +14,7 @@ import (
 
 	"nat64d/config"
 	"nat64d/ops/control"
+	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/pool6"
 	"nat64d/state"
@@ -138,6 +139,20 @@ func (d *Daemon) beginState(start time.Duration, loaded state.Lists) {
 		_ = d.kept.dir.Close()
 		d.kept.dir = nil
 	}
+}
+
+// keepHeld keeps the ports in hold-down: all of pool4 at present, for UDP and ICMP, and some more.
+func (d *Daemon) keepHeld() {
+	if d.kept.dir == nil {
+		return
+	}
+	ports := 0
+	for _, e := range d.pool.Entries() {
+		if e.Proto != packet.TCP {
+			ports += portCount(e)
+		}
+	}
+	d.pool.KeepHeld(d.kept.dir.HeldPieces(ports*pool4.HeldLen/pool4.PieceLen + 64))
 }
 
 // tableFiles returns the files of the tables, or nil.

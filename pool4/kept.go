@@ -23,6 +23,9 @@ const (
 // on Go's heap. The call precedes all other uses of the pool.
 func (p *Pool) KeepHeld(pieces Pieces) { p.held.pieces = pieces }
 
+// HoldTime returns how long a port is held down.
+func (p *Pool) HoldTime() time.Duration { return p.conf.Load().HoldDown }
+
 // heldPort is a port in hold-down. A zero owner means that the port is in no port block.
 type heldPort struct {
 	addr  uint32

@@ -6,6 +6,7 @@ import (
 
 	"nat64d/bib"
 	"nat64d/packet"
+	"nat64d/pool4"
 	"nat64d/table"
 )
 
@@ -101,4 +102,11 @@ func (t *Table) ReadKept(k *Kept, r *Record, now table.Time, prefix func(uint8) 
 		return KeptDamaged
 	}
 	return KeptSession
+}
+
+// ReadHeld decodes a port in hold-down in the files of an earlier process to a record, for Restore. now is as for ReadKept.
+// ok is false if there is none, or if it is damaged. The hold-down is as long as that of t.
+func (t *Table) ReadHeld(b []byte, now table.Time) (r Record, ok bool) {
+	h, ok := pool4.ReadHeld(b, now.Duration(), t.bib.Pool().HoldTime())
+	return heldRecord(&h), ok
 }

@@ -218,13 +218,18 @@ func (t *Table) bindingRecords(cursor uint64, buf []Record, static bool) (n int,
 func (t *Table) heldRecords(cursor uint64, buf []Record, now table.Time) (n int, next uint64) {
 	rows := make([]pool4.HeldPort, len(buf))
 	n, next = t.bib.Pool().HeldPorts(cursor, rows, now.Duration())
-	for i, h := range rows[:n] {
-		buf[i] = Record{Kind: HeldRecord, Proto: h.Proto, Mapped: h.At, Remaining: h.Remaining, Owned: h.Owned}
-		if h.Owned {
-			buf[i].Client.Addr = h.Owner
-		}
+	for i := range rows[:n] {
+		buf[i] = heldRecord(&rows[i])
 	}
 	return n, next
+}
+
+func heldRecord(h *pool4.HeldPort) Record {
+	r := Record{Kind: HeldRecord, Proto: h.Proto, Mapped: h.At, Remaining: h.Remaining, Owned: h.Owned}
+	if h.Owned {
+		r.Client.Addr = h.Owner
+	}
+	return r
 }
 
 func (t *Table) blockRecords(cursor uint64, buf []Record) (n int, next uint64) {

@@ -3,6 +3,7 @@
 package state
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,11 +13,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"nat64d/bib"
+	"nat64d/pool4"
 	"nat64d/session"
 	"nat64d/table"
 )
@@ -130,7 +133,7 @@ func (r *restoration) run() (err error) {
 	if err := r.restoreSessions(); err != nil {
 		return err
 	}
-	return nil
+	return r.restoreHeld()
 }
 
 // whole reads a file. A file that is missing is empty.
@@ -300,4 +303,27 @@ func (c *chunks) finish() {
 	for why, n := range c.refused {
 		c.restoration.refused[why] += n
 	}
+}
+
+// restoreHeld restores the ports in hold-down, those first that have been held the longest.
+func (r *restoration) restoreHeld() error {
+	b, err := r.whole(held)
+	if err != nil {
+		return err
+	}
+	var ports []session.Record
+	for ; len(b) >= pool4.HeldLen; b = b[pool4.HeldLen:] {
+		if h, ok := r.table.ReadHeld(b, r.then); ok {
+			ports = append(ports, h)
+		}
+	}
+	slices.SortStableFunc(ports, func(a, b session.Record) int { return cmp.Compare(a.Remaining, b.Remaining) })
+	for i := range ports {
+		if err := r.table.Restore(&ports[i], r.now, r.number); err != nil {
+			r.refused[err.(session.Refusal).String()]++
+			continue
+		}
+		r.held++
+	}
+	return nil
 }

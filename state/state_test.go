@@ -79,6 +79,7 @@ func begin(t testing.TB, path string, c session.Config, ports string) (p *proces
 	if _, _, err := pool.Add(entries); err != nil {
 		t.Fatal(err)
 	}
+	pool.KeepHeld(p.dir.HeldPieces(64))
 	p.bindings = bib.New(pool, p.epochs, 20_000, [16]byte{2}, p.dir)
 	p.sessions = session.New(p.bindings, p.epochs, 20_000, nil, c, p.dir)
 	if saved == nil {
@@ -120,6 +121,17 @@ func (p *process) all() map[mapping]session.Record {
 			return m
 		}
 	}
+}
+
+// held returns the ports in hold-down with the remaining times.
+func (p *process) held() map[mapping]time.Duration {
+	m := map[mapping]time.Duration{}
+	buf := make([]pool4.HeldPort, 20_000)
+	n, _ := p.bindings.Pool().HeldPorts(0, buf, p.now().Duration())
+	for _, h := range buf[:n] {
+		m[mapping{proto: h.Proto, mapped: h.At}] = h.Remaining
+	}
+	return m
 }
 
 // client returns one of many client addresses and ports.
@@ -164,13 +176,24 @@ func TestEverySessionSurvives(t *testing.T) {
 		for range 3000 {
 			p.step(r)
 		}
-		before := p.all()
+		addr := client(r).Addr[15]
+		p.sessions.Purge(func(b bib.Binding) bool { return b.Client.Addr[15] < addr })
+		p.bindings.Pool().Expire(p.now().Duration(), 1)
+		before, heldBefore := p.all(), p.held()
 		p.end()
 		next, report, err := begin(t, path, conf, "1024-65535")
 		if err != nil {
 			t.Fatal(err)
 		}
-		after := next.all()
+		after, heldAfter := next.all(), next.held()
+		for at, left := range heldBefore {
+			if off := left - heldAfter[at]; off > 2*time.Second || off < -time.Second {
+				t.Fatalf("round %d: %v is held down for %v, then for %v", round, at, left, heldAfter[at])
+			}
+		}
+		if len(heldAfter) != len(heldBefore) || report.Held != len(heldBefore) || len(heldBefore) == 0 {
+			t.Errorf("round %d: %d ports are held down, then %d; %+v", round, len(heldBefore), len(heldAfter), report)
+		}
 		if len(after) != len(before) || report.Sessions != len(before) || len(report.Refused) != 0 {
 			t.Fatalf("round %d: %d sessions, then %d; %+v", round, len(before), len(after), report)
 		}
