@@ -44,6 +44,7 @@ func (b *backend) Status() control.Status {
 	}
 	st.Offloads = b.nics.status(b.config().Interfaces.Offloads)
 	st.Kept = b.keptStatus()
+	st.Panics, _ = b.panics.Count()
 	st.NotReady = b.readiness.reasons()
 	st.Ready = len(st.NotReady) == 0
 	st.Warnings = append(b.warnings(), contested(b.routes.Addresses())...)
@@ -78,6 +79,7 @@ func (d *Daemon) usage() []control.Protocol {
 
 func (b *backend) warnings() (ws []string) {
 	ws = append(ws, b.config().Warnings...)
+	ws = append(ws, panicWarnings(b.panics)...)
 	ws = append(ws, b.log.warnings()...)
 	ws = append(ws, b.guard.warnings()...)
 	if b.gateway.LetsPrivatePass() {
@@ -106,7 +108,8 @@ func (b *backend) Stats() (list []control.Counter) {
 	for _, c := range counters {
 		list = append(list, control.Counter(c))
 	}
-	list = append(list, control.Counter(metrics.NATEventsLost.With(b.natEventsLost())), b.log.counter(),
+	panics, _ := b.panics.Count()
+	list = append(list, control.Counter(metrics.Panics.With(panics)), control.Counter(metrics.NATEventsLost.With(b.natEventsLost())), b.log.counter(),
 		control.Counter(metrics.GuardRepairs.With(b.guard.repaired())), control.Counter(metrics.ARPConflicts.With(b.routes.AddressConflicts())),
 		control.Counter(metrics.OffloadsSwitched.With(b.nics.switches.Load())))
 	return append(list, b.dns64.Counters()...)

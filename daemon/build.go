@@ -89,7 +89,7 @@ func (d *Daemon) build() (err error) {
 		Clock: func() time.Duration { return time.Since(start) }, Files: d.tableFiles(), Alive: d.aliveHook(),
 		Pool4: d.pool, Routes: d.routes, Hops: func() gateway.Hops { return nexthop.NewCache(d.routes) },
 		Open: d.ports.open, Settle: d.processors.prepareThread, Loaded: d.events.load.signal,
-		Log: d.log.Logger, RingAdvice: ringAdvice[c.Interfaces.Offloads],
+		Log: d.log.Logger, Panics: d.panics, RingAdvice: ringAdvice[c.Interfaces.Offloads],
 	}
 	if err := d.affordable(c, options); err != nil {
 		return err

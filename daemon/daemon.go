@@ -44,6 +44,7 @@ type Daemon struct {
 	options Options
 	conf    atomic.Pointer[config.Config] // the configuration in use
 	log     *logs
+	panics  *gateway.Panics
 	started time.Time
 
 	routes     *nexthop.Table
@@ -93,6 +94,7 @@ func New(o Options) (*Daemon, error) {
 	}
 	d.conf.Store(c)
 	d.log = newLogs(c.Log, o.Log)
+	d.panics = gateway.NewPanics(d.log.Logger, endAtOnce)
 	return d, nil
 }
 
@@ -159,7 +161,7 @@ func (d *Daemon) run(ctx context.Context, listener net.Listener) error {
 	_ = d.guard.readNAT() // the task "readiness" logs these warnings with all others
 	d.readiness.tasks = d.tasks(listener)
 	debug.FreeOSMemory() // return garbage of the set-up to the kernel
-	err := runTasks(ctx, d.readiness.tasks)
+	err := runTasks(ctx, d.readiness.tasks, d.panics)
 	_, _ = systemd.SdNotify(false, systemd.SdNotifyStopping)
 	d.log.Info("stopped")
 	return err
@@ -167,7 +169,7 @@ func (d *Daemon) run(ctx context.Context, listener net.Listener) error {
 
 // tasks returns the tasks that run as long as the daemon.
 func (d *Daemon) tasks(listener net.Listener) []task {
-	server := control.NewServer(&backend{Daemon: d}, d.dns64, d.log.Logger)
+	server := control.Recovered(control.NewServer(&backend{Daemon: d}, d.dns64, d.log.Logger), d.panics.Aside)
 	return []task{
 		{name: "data path", run: d.gateway.Run, notReady: d.tablesNotReady},
 		{name: "routes", run: d.routes.Run, notReady: d.routesNotReady},

@@ -14,8 +14,10 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 
 	"nat64d/config"
+	"nat64d/gateway"
 	"nat64d/linux/nexthop"
 	"nat64d/ops/control"
+	"nat64d/ops/metrics"
 )
 
 // DNS64 is the DNS64 forwarder of a configuration without the gateway. Reload is safe for concurrent use; Run may be
@@ -24,6 +26,7 @@ type DNS64 struct {
 	options Options
 	conf    *config.Config
 	log     *logs
+	panics  *gateway.Panics
 	routes  *nexthop.Table // nil: the clients do not depend on routes
 	service *dns64Service
 	begin   chan *nexthop.Table // routes that begin to matter, once at most
@@ -34,12 +37,14 @@ type DNS64 struct {
 // standalone adds the counters of the process, which a gateway reports in its statistics.
 type standalone struct {
 	*dns64Service
-	log *logs
+	log    *logs
+	panics *gateway.Panics
 }
 
 // Counters implements control.Names.
 func (n standalone) Counters() []control.Counter {
-	return append(n.dns64Service.Counters(), n.log.counter())
+	panics, _ := n.panics.Count()
+	return append(n.dns64Service.Counters(), n.log.counter(), control.Counter(metrics.Panics.With(panics)))
 }
 
 // NewDNS64 reads the configuration.
@@ -51,6 +56,7 @@ func NewDNS64(o Options) (*DNS64, error) {
 		return nil, err
 	}
 	a.log = newLogs(a.conf.Log, o.Log)
+	a.panics = gateway.NewPanics(a.log.Logger, endAtOnce)
 	return a, nil
 }
 
@@ -91,14 +97,14 @@ func (a *DNS64) serve(ctx context.Context) error {
 
 // run runs the tasks until ctx is done or one fails.
 func (a *DNS64) run(ctx context.Context, listener net.Listener) error {
-	server := control.NewServer(nil, standalone{a.service, a.log}, a.log.Logger)
+	server := control.Recovered(control.NewServer(nil, standalone{a.service, a.log, a.panics}, a.log.Logger), a.panics.Aside)
 	_, _ = systemd.SdNotify(false, systemd.SdNotifyReady) // fails if there is no service manager
 	return runTasks(ctx, []task{
 		{name: "routes", run: a.runRoutes},
 		{name: "DNS64", run: a.service.run},
 		{name: "control socket", run: func(ctx context.Context) error { return control.Serve(ctx, listener, server) }},
 		{name: "reload", run: a.follow},
-	})
+	}, a.panics)
 }
 
 // runRoutes follows the kernel's routes as soon as they matter.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"nat64d/gateway"
 )
 
 // task is work that lasts as long as the daemon.
@@ -20,12 +22,13 @@ type task struct {
 	notReady func() []string
 }
 
-// runTasks runs tasks until ctx is done or the first of them fails, and returns when all have ended. The error names the task.
-func runTasks(ctx context.Context, tasks []task) error {
+// runTasks runs tasks until ctx is done or the first of them fails, and returns when all have ended. The error names the task. A
+// task that panics is run again.
+func runTasks(ctx context.Context, tasks []task, p *gateway.Panics) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, t := range tasks {
 		group.Go(func() error {
-			if err := t.run(ctx); err != nil {
+			if err := t.supervised(ctx, p); err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
 			return nil

@@ -88,6 +88,7 @@ const (
 	NeighbourQueue
 	Transmit
 	Ring
+	Panic
 
 	// Count is the number of reasons, None included.
 	Count
@@ -191,6 +192,7 @@ var rows = [Count]row{
 	NeighbourQueue:   {label: "neighbour_queue", help: "a packet that waited for the link address of its next hop was evicted for newer ones of its sender or to its destination"},
 	Transmit:         {label: "transmit", help: "the kernel or the NIC's queue refused the packet"},
 	Ring:             {label: "ring", help: "the receive ring was full: packets arrived faster than one worker processes them"},
+	Panic:            {label: "panic", help: "a packet that made nat64d panic, or one that was lost with it (the log has the stack): please report it"},
 }
 
 // String returns the reason's label, a lower-case word for counters and metrics.

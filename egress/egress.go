@@ -110,6 +110,9 @@ func (s *Sender) Flush() {
 	}
 }
 
+// Waiting returns the number of packets in the outboxes.
+func (s *Sender) Waiting() int { return s.to[packet.V6].n + s.to[packet.V4].n }
+
 // Publish adds the forwarded packets of the batch to the counters.
 func (s *Sender) Publish() {
 	for d := range s.carried {

@@ -59,9 +59,10 @@ func (b *outbox) flush(now time.Duration, m *merger, id func(*packet.Out, int) u
 		return 0
 	}
 	outs := b.outs[:b.n]
-	b.n = 0
 	if m != nil {
 		outs = m.merge(outs, id)
 	}
-	return b.link.Send(outs, now)
+	refused = b.link.Send(outs, now)
+	b.n = 0 // after Send: if it panics, Waiting counts them
+	return refused
 }

@@ -19,12 +19,12 @@ func (g *Gateway) deliver() (stop func()) {
 	running.Go(func() {
 		for {
 			var again <-chan time.Time
-			if g.Sessions.Deliver() > 0 {
+			if g.delivered() {
 				again = time.After(deliverEvery)
 			}
 			select {
 			case <-done:
-				g.Sessions.Deliver()
+				g.delivered()
 				return
 			case <-again:
 			case <-g.mail.events:
@@ -35,6 +35,18 @@ func (g *Gateway) deliver() (stop func()) {
 		close(done)
 		running.Wait()
 	}
+}
+
+// delivered delivers what is in the rings, and reports whether there was something. An observer that panics loses only the events
+// that it was called with.
+func (g *Gateway) delivered() (some bool) {
+	defer func() {
+		if value := recover(); value != nil {
+			g.upkeep.panics.Observed(value)
+			some = true // and the rest is still to be delivered
+		}
+	}()
+	return g.Sessions.Deliver() > 0
 }
 
 // happened tells the deliverer that there are events again.

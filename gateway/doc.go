@@ -12,6 +12,7 @@
 //	loss.go       logs that the kernel loses packets
 //	syns.go       stored SYNs whose lifetime is over
 //	worker.go     takes batches from a port to the outboxes
+//	rescue.go     keeps a worker running after a panic
 //	ingress.go    the port that packets arrive at, which is opened again when it fails
 //	load.go       counts what arrives, and reports load
 //	ahead.go      looks the sessions of a batch up together
@@ -32,6 +33,7 @@
 //	verified.go   sources that have passed
 //	link.go       ports that are opened again
 //	outage.go     their log messages
+//	panic.go      counts and logs panics, and decides what follows
 //	mailbox.go    hands what the sweep finds to a worker
 //	config.go     the configuration
 //	conf.go       tables and values that follow from the configuration

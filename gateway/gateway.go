@@ -39,8 +39,11 @@ type Options struct {
 	Settle func(s packet.Family, i int)
 	// Alive is called by the maintenance, at least once in two seconds; may be nil.
 	Alive func()
-	Clock func() time.Duration // monotonic time since the start; nil: the system's clock
-	Log   *slog.Logger
+	// Panics records the panics of the goroutines of the gateway; nil: it ends the process after one that may have left a table
+	// half changed.
+	Panics *Panics
+	Clock  func() time.Duration // monotonic time since the start; nil: the system's clock
+	Log    *slog.Logger
 	// RingAdvice is logged, at most once an hour, when the kernel drops more than 1 % of the packets for ten seconds
 	// because the ring is full; empty: nothing is logged.
 	RingAdvice string
@@ -86,6 +89,7 @@ type upkeep struct {
 	max        int // maximum number of bindings and of sessions
 	ringAdvice string
 	log        *slog.Logger
+	panics     *Panics
 }
 
 // mail passes results of the sweep to the workers that send, and tells the deliverer of events.
@@ -99,7 +103,10 @@ type mail struct {
 func New(o Options) *Gateway {
 	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, hooks: hooks{settle: o.Settle, loaded: o.Loaded, alive: o.Alive}}
 	g.mail.events = make(chan struct{}, 1)
-	g.upkeep = upkeep{max: o.Max, ringAdvice: o.RingAdvice, log: o.Log}
+	g.upkeep = upkeep{max: o.Max, ringAdvice: o.RingAdvice, log: o.Log, panics: o.Panics}
+	if o.Panics == nil {
+		g.upkeep.panics = NewPanics(o.Log, nil)
+	}
 	if g.clock == nil {
 		start := time.Now()
 		g.clock = func() time.Duration { return time.Since(start) }

@@ -53,11 +53,15 @@ func (p *inflight) received() []byte {
 	return six.Data
 }
 
-// batchState holds what is read once for all packets of a batch.
+// batchState holds what is read once for all packets of a batch, and how far the worker is, for the log of a panic.
 type batchState struct {
 	conf   *conf
 	now    time.Duration
 	paused bool
+
+	fs       []packet.Frame
+	at       int    // in fs
+	unparked []byte // a packet that has waited and is processed again, or nil
 }
 
 // tables returns the time of the batch for the tables.

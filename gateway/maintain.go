@@ -38,9 +38,22 @@ func (g *Gateway) maintain(ctx context.Context) error {
 		case <-timer.C:
 		}
 		now := g.clock()
-		m.run(ctx, now)
+		if err := m.guarded(ctx, now); err != nil {
+			return err
+		}
 		timer.Reset(m.pause(now))
 	}
+}
+
+// guarded is run. Its error is that of a panic that ends the gateway.
+func (m *maintenance) guarded(ctx context.Context, now time.Duration) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = m.upkeep.panics.inPath("maintenance", value, panicking(), nil, now)
+		}
+	}()
+	m.run(ctx, now)
+	return nil
 }
 
 // run does what is due.

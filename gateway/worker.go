@@ -61,9 +61,7 @@ func newWorker(g *Gateway, p place, o *Options) *worker {
 	w.in.frames = make([]packet.Frame, batch)
 	w.in.link = link{receives: true, open: func() (Port, error) { return o.Open(side, false) }, outage: &g.outages[side]}
 	w.back = link{open: func() (Port, error) { return o.Open(other, true) }, outage: &g.outages[other]}
-	out := egress.Options{Hops: w.hops, Paths: &g.paths, Count: w.count, Origin: w.origin(), Worker: p.i, Peers: p.of}
-	out.Links[side], out.Links[other] = &w.in.link, &w.back
-	w.out = egress.New(out)
+	w.out = w.newSender()
 	return w
 }
 
@@ -88,21 +86,30 @@ func (w *worker) run(ctx context.Context) error {
 			w.reopen(ctx)
 			continue // a wake may have missed the new port
 		}
-		if w.in.dense {
-			w.in.port.Gather(w.conf.Moderation)
+		if err := w.cycle(); err != nil {
+			return err
 		}
-		n, err := w.in.port.Receive(w.in.frames, w.patience())
-		if err != nil {
-			w.lose(err)
-			continue
-		}
-		w.batch(w.in.frames[:n])
-		if n > 0 {
-			w.in.received, w.in.last = true, w.now
-		}
-		// Neither a single packet nor a backlog is delayed.
-		w.in.dense = n > 1 && n < len(w.in.frames) && w.conf.Moderation > 0
 	}
+	return nil
+}
+
+// cycle waits for packets and processes them. Its error is that of a panic that ends the gateway.
+func (w *worker) cycle() (err error) {
+	defer w.rescue(&err)
+	if w.in.dense {
+		w.in.port.Gather(w.conf.Moderation)
+	}
+	n, failed := w.in.port.Receive(w.in.frames, w.patience())
+	if failed != nil {
+		w.lose(failed)
+		return nil
+	}
+	w.batch(w.in.frames[:n])
+	if n > 0 {
+		w.in.received, w.in.last = true, w.now
+	}
+	// Neither a single packet nor a backlog is delayed.
+	w.in.dense = n > 1 && n < len(w.in.frames) && w.conf.Moderation > 0
 	return nil
 }
 
@@ -133,6 +140,7 @@ func (w *worker) hasSYNs() bool { return w.i == 0 && w.side == packet.V4 && w.g.
 // batch processes the frames of one Receive with one clock reading, one configuration and one transmit.
 func (w *worker) batch(fs []packet.Frame) {
 	w.now = w.g.clock()
+	w.fs, w.at = fs, 0
 	w.g.epochs.Enter(w.number()) // before the configuration is read: Configure waits for this batch
 	w.configure(w.g.settings.conf.Load())
 	w.out.Begin(w.now, &w.conf.egress)
@@ -142,6 +150,7 @@ func (w *worker) batch(fs []packet.Frame) {
 	w.report(tally(w.count, fs))
 	hints := w.lookAhead(fs)
 	for i := range fs {
+		w.at = i
 		if w.behind() {
 			w.unpark()
 		}
@@ -151,6 +160,7 @@ func (w *worker) batch(fs []packet.Frame) {
 		}
 		w.one(&p)
 	}
+	w.at = len(fs)
 	w.expire()
 	w.g.epochs.Leave(w.number())
 	if w.hasProbes() {
@@ -178,8 +188,10 @@ func (w *worker) unpark() {
 	list := w.ready()
 	for i := range list {
 		e := &list[i]
+		w.unparked = e.frame.Data
 		w.one(&inflight{arrived: e.frame, frame: e.frame, whole: e.whole, until: e.until})
 	}
+	w.unparked = nil
 	if len(list) > 0 {
 		w.out.Flush() // before the memory of the packets is released
 	}

@@ -85,7 +85,8 @@ func rootCommand(stderr *daemon.LogQueue) *cobra.Command {
 translates between them in user space. A file, environment variables and flags configure it. A flag takes precedence over a
 variable, and a variable over the file. NAT64D_INTERFACES_V6_NAME sets interfaces.v6.name, and so on for each key.
 
-Exit codes: 0 stopped by a signal, 1 cannot start or continue, 2 the command line is wrong.`,
+Exit codes: 0 stopped by a signal, 1 cannot start or continue, 2 the command line is wrong, 3 ended at once after a
+panic that may have left a table half changed.`,
 		Example: `  nat64d -c /etc/nat64d/nat64d.yaml
   nat64d --v6 eth0 --v4 eth1 --pool6 64:ff9b::/96 --pool4 10.0.2.15:7000-8000
   nat64d check -c /etc/nat64d/nat64d.yaml

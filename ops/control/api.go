@@ -50,6 +50,7 @@ type Status struct {
 	Protocols  []Protocol  `json:"protocols"`
 	Traffic    []Traffic   `json:"traffic"`
 	Drops      uint64      `json:"drops"`              // packets that were not forwarded, for any reason
+	Panics     uint64      `json:"panics,omitempty"`   // panics that nat64d has survived
 	Warnings   []string    `json:"warnings,omitempty"` // conditions that need an operator's attention, one sentence each
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
@@ -64,5 +65,27 @@ func TestServerWithoutBackend(t *testing.T) {
 		if body := strings.ReplaceAll(w.Body.String(), " ", ""); w.Code != row.code || !strings.Contains(body, strings.ReplaceAll(row.want, " ", "")) {
 			t.Errorf("%s %s: got %d %s", row.method, row.path, w.Code, w.Body)
 		}
+	}
+}
+
+// A handler that panics answers with an error, and the next request is answered.
+func TestRecoveredAnswersAfterPanic(t *testing.T) {
+	t.Parallel()
+	calls, where := 0, ""
+	h := control.Recovered(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if calls++; calls == 1 {
+			panic("a bug in a handler")
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}), func(in string, _ any) { where = in })
+	for _, want := range []int{http.StatusInternalServerError, http.StatusNoContent} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/v1/status", nil))
+		if w.Code != want {
+			t.Errorf("status %d, want %d: %s", w.Code, want, w.Body)
+		}
+	}
+	if where != "request GET /v1/status" {
+		t.Errorf("panic in %q", where)
 	}
 }

@@ -83,6 +83,24 @@ func NewServer(b Backend, n Names, log *slog.Logger) http.Handler {
 	return s.mux
 }
 
+// Recovered returns a handler that answers a request whose handler h panics with an error, and calls panicked with the request
+// and the recovered value while the stack is that of the panic.
+func Recovered(h http.Handler, panicked func(where string, value any)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			switch value := recover(); value {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(value)
+			default:
+				panicked("request "+r.Method+" "+r.URL.Path, value)
+				refuse(w, http.StatusInternalServerError, &Error{Message: "nat64d panicked while it handled this request", Hint: "see its log, and report it"})
+			}
+		}()
+		h.ServeHTTP(w, r)
+	})
+}
+
 // stopGrace is how long Serve waits for pending requests when it stops.
 const stopGrace = time.Second
 

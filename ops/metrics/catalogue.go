@@ -41,6 +41,7 @@ const (
 	InboundEvicted
 	NATEventsLost
 	LogLinesLost
+	Panics
 	GuardRepairs
 	ARPConflicts
 	OffloadsSwitched
@@ -107,6 +108,7 @@ var catalogue = [IDs]Row{
 		"events of nat_log that were lost because more happened at once than the log could take"},
 	LogLinesLost: {"log_lines_lost", "error", false, "lines", nil,
 		"lines of the log, events of nat_log included, that were lost because the reader of standard error was too slow, or gone"},
+	Panics:           {"panics", "error", false, "panics", nil, "panics that nat64d has survived (the log has their stacks); please report them"},
 	GuardRepairs:     {"guard_repairs", "error", false, "times", nil, "times another program changed or deleted the guard's nftables table, and nat64d restored it"},
 	ARPConflicts:     {"arp_conflicts", "error", false, "times", nil, "times another station was found to have an address of pool4 (RFC 5227)"},
 	OffloadsSwitched: {"offloads_switched", "packets", false, "times", nil, "times a setting of the NICs has followed the load (interfaces.offloads: auto)"},
