@@ -38,7 +38,7 @@ func (b *backend) Status() control.Status {
 		st.Traffic = append(st.Traffic, control.Traffic{Direction: d.String(), Packets: packets, Bytes: bytes})
 	}
 	for r := drop.None + 1; r < drop.Count; r++ {
-		if r != drop.NotPool6 && r != drop.Bypassed && r != drop.NotPool4 { // these packets are for the host
+		if !r.Host() {
 			st.Drops += b.gateway.Counters.Drops(r)
 		}
 	}

@@ -32,6 +32,7 @@ const (
 	FragmentHeader
 	FragmentTiny
 	FragmentOverlap
+	FragmentTwice
 	FragmentSource
 	FragmentMemory
 	FragmentTimeout
@@ -142,6 +143,7 @@ var rows = [Count]row{
 	FragmentHeader:   {label: "fragment_header", help: "a first fragment without the whole transport header (RFC 7112, RFC 1858)", to6: Answer{4, 3}},
 	FragmentTiny:     {label: "fragment_tiny", help: "a TCP fragment that begins inside the TCP header (RFC 1858, RFC 3128)"},
 	FragmentOverlap:  {label: "fragment_overlap", help: "a fragment of a datagram whose fragments overlap or contradict each other: the whole datagram is refused (RFC 5722)"},
+	FragmentTwice:    {label: "fragment_twice", help: "a fragment that is stored already"},
 	FragmentSource:   {label: "fragment_source", help: "a fragment whose datagram was evicted for a newer one of the same source, which has reached its memory limit for fragments"},
 	FragmentMemory:   {label: "fragment_memory", help: "a fragment whose datagram, the oldest, was evicted: the memory for fragments is full"},
 	FragmentTimeout:  {label: "fragment_timeout", help: "a stored fragment whose datagram was not complete within the reassembly timeout"},
@@ -200,6 +202,9 @@ func (r Reason) String() string { return rows[r].label }
 
 // Help returns a sentence for the operator.
 func (r Reason) Help() string { return rows[r].help }
+
+// Host reports whether the packet is not for the gateway and left to the host.
+func (r Reason) Host() bool { return r == NotPool6 || r == Bypassed || r == NotPool4 }
 
 // Answer6 returns the ICMPv6 error for an IPv6 sender, or the zero Answer.
 func (r Reason) Answer6() Answer { return rows[r].to6 }

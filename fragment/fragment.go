@@ -49,6 +49,8 @@ type Whole struct {
 	// DF is set if an IPv4 fragment came with Don't Fragment; Data has the flag, too. RFC 7915 section 4 forbids to
 	// split such fragments further.
 	DF bool
+	// Fragments is the number of fragments that it arrived in.
+	Fragments int
 }
 
 // header holds the parsed fields of one fragment.

@@ -129,7 +129,7 @@ func (m *model) add(f frag, now time.Duration) ([]byte, drop.Reason) {
 	if d != nil && !d.abandoned {
 		for _, g := range d.frags {
 			if g.offset == f.offset && g.more == f.more && bytes.Equal(g.data, f.data) {
-				return nil, drop.None
+				return nil, drop.FragmentTwice
 			}
 		}
 		if !consistent(append(slices.Clone(d.frags), f)) {
@@ -237,6 +237,13 @@ func (p *pair) check(t rapid.TB) {
 	_, _, blocks := p.m.used(0)
 	if p.r.Len() != len(p.m.datagrams) || p.r.Bytes() != blocks*block {
 		t.Fatalf("%d datagrams of %d bytes, the model has %d of %d", p.r.Len(), p.r.Bytes(), len(p.m.datagrams), blocks*block)
+	}
+	waiting := 0
+	for _, d := range p.m.datagrams {
+		waiting += len(d.frags)
+	}
+	if p.r.Waiting() != waiting {
+		t.Fatalf("%d fragments wait, in the model %d", p.r.Waiting(), waiting)
 	}
 	if p.r.Bytes() > modelLimits.Bytes || p.r.Len() > modelLimits.Bytes/block {
 		t.Fatalf("%d datagrams of %d bytes are more than the limits allow", p.r.Len(), p.r.Bytes())

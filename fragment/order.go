@@ -74,6 +74,7 @@ func (r *Reassembler) insert(d *datagram, f *header, at place) {
 	r.sources.at(d.source).fragments++
 	r.charge(d, f.blocks())
 	d.fragments++
+	r.stored++
 	d.have += len(f.data)
 	d.largest = max(d.largest, len(f.data))
 	d.df, d.ce = d.df || f.df, d.ce || f.ce

@@ -62,6 +62,7 @@ type Reassembler struct {
 	limits    Limits
 	memory    memory
 	blocks    int // of all datagrams
+	stored    int // fragments of all datagrams, those of abandoned ones included
 	datagrams slab[datagram]
 	sources   slab[source]
 	byKey     map[key]uint32
@@ -85,6 +86,9 @@ func (r *Reassembler) SetLimits(l Limits) { r.limits = l.withDefaults() }
 
 // Len returns the number of datagrams that are not complete or have been abandoned.
 func (r *Reassembler) Len() int { return len(r.byKey) }
+
+// Waiting returns the number of fragments that are stored, and not returned or discarded yet.
+func (r *Reassembler) Waiting() int { return r.stored }
 
 // Bytes returns the memory that fragments take, as Limits count it: in blocks of 2 KiB, one for an abandoned datagram.
 func (r *Reassembler) Bytes() int { return r.blocks * blockLen }
@@ -123,7 +127,9 @@ func (r *Reassembler) late(d *datagram, now time.Duration) bool {
 
 // discard removes a datagram and counts its fragments in one field of lost.
 func (r *Reassembler) discard(n uint32, lost *int) {
-	*lost += int(r.datagrams.at(n).fragments)
+	fragments := int(r.datagrams.at(n).fragments)
+	*lost += fragments
+	r.stored -= fragments
 	r.remove(n)
 }
 
@@ -144,7 +150,7 @@ func (r *Reassembler) add(f *header, now time.Duration) (Whole, drop.Reason) {
 		var how fit
 		switch at, how = r.find(d, f); how {
 		case duplicate:
-			return Whole{}, drop.None // RFC 8200 section 4.5 allows to ignore it
+			return Whole{}, drop.FragmentTwice // RFC 8200 section 4.5 allows to ignore it
 		case clashes:
 			r.abandon(d)
 			return Whole{}, drop.FragmentOverlap
@@ -298,7 +304,8 @@ func (r *Reassembler) complete(n uint32) (Whole, drop.Reason) {
 	ipv6 := d.key.proto == 0
 	if ipv6 && head-packet.IPv6Len+d.total > maxSpan || !ipv6 && head+d.total > maxSpan {
 		d.fragments-- // the last one is refused
-		r.abandon(d)  // only the first fragment's headers count for maxSpan
+		r.stored--
+		r.abandon(d) // only the first fragment's headers count for maxSpan
 		r.whole = r.whole[:start]
 		return Whole{}, drop.FragmentSpan
 	}
@@ -307,7 +314,8 @@ func (r *Reassembler) complete(n uint32) (Whole, drop.Reason) {
 	} else {
 		finish4(r.whole[start:], head, d)
 	}
-	w := Whole{Data: r.whole[start:len(r.whole):len(r.whole)], ID: d.key.id, Largest: d.largest, DF: d.df}
+	w := Whole{Data: r.whole[start:len(r.whole):len(r.whole)], ID: d.key.id, Largest: d.largest, DF: d.df, Fragments: int(d.fragments)}
+	r.stored -= w.Fragments
 	r.remove(n)
 	return w, drop.None
 }

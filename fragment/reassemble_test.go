@@ -270,11 +270,13 @@ func TestAddIgnoresExactDuplicates(t *testing.T) {
 		r := fragment.New(fragment.Limits{PerSource: 3})
 		base.data = payload(20001, 0)
 		fs := base.cut(8000)
+		stored := map[int]bool{}
 		for _, i := range []int{2, 2, 0, 0, 2, 1} {
 			w, bad := add(t, r, fs[i].build(), 0)
-			if bad != drop.None {
+			if bad != drop.None && bad != drop.FragmentTwice || stored[i] != (bad == drop.FragmentTwice) {
 				t.Fatal(bad)
 			}
+			stored[i] = true
 			if i == 1 {
 				want(t, w, base, 8000)
 			}

@@ -8,6 +8,7 @@ import (
 
 	"nat64d/drop"
 	"nat64d/icmp"
+	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/table"
 )
@@ -98,6 +99,16 @@ func (r *rig) feed(s packet.Family, ip []byte) {
 	for _, c := range r.sent {
 		r.check(c, s, good, errorIn)
 		r.last = c.ip
+	}
+	for _, d := range []metrics.Direction{metrics.From6To4, metrics.From4To6} {
+		b := r.g.Counters.Balance(d)
+		sum := b.Forwarded + b.Host
+		for _, n := range slices.Concat(b.Dropped[:], b.Waiting[:]) {
+			sum += n
+		}
+		if sum != b.Arrived {
+			r.t.Fatalf("%v: of %d frames %d are accounted for: %+v", d, b.Arrived, sum, b)
+		}
 	}
 }
 

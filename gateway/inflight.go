@@ -22,10 +22,14 @@ type inflight struct {
 	hint    *session.Hint  // where its session probably is; nil: it has not been looked up ahead
 	hairpin bool           // it has been translated to IPv4 and is on its way back to IPv6
 	again   bool           // frame is new, and has to go through the gateway
+	left    bool           // its translation has left
 }
 
 // newInflight returns a packet that has just arrived.
 func newInflight(f packet.Frame) inflight { return inflight{arrived: f, frame: f} }
+
+// frames returns the number of received frames that the packet is made of.
+func (p *inflight) frames() int { return max(p.whole.Fragments, 1) }
 
 // pieces returns the fragments that the packet was reassembled from; nil if its translation need not be split like them: it
 // arrived whole, or it is an ICMP error, which is trimmed to what every link carries.
@@ -58,10 +62,12 @@ type batchState struct {
 	conf   *conf
 	now    time.Duration
 	paused bool
+	left   uint64 // received frames whose translation has left
 
 	fs       []packet.Frame
 	at       int    // in fs
 	unparked []byte // a packet that has waited and is processed again, or nil
+	rest     int    // frames of that packet and of those that follow it
 }
 
 // tables returns the time of the batch for the tables.

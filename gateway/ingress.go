@@ -51,8 +51,10 @@ const stallAfter = time.Second
 // stallAfter, so that it is opened again: such a port does not recover by itself.
 func (w *worker) account(lost packet.Drops) {
 	w.count.RingDrops(lost.Room)
-	w.count.Dropped(drop.Offload, lost.Offload-w.in.said.Offload)
-	w.count.Dropped(drop.Large, lost.Large-w.in.said.Large)
+	offload, large := lost.Offload-w.in.said.Offload, lost.Large-w.in.said.Large
+	w.count.ArrivedMore(offload + large)
+	w.count.Dropped(drop.Offload, offload)
+	w.count.Dropped(drop.Large, large)
 	w.in.said = lost
 	if w.now-w.in.judged < stallAfter {
 		return

@@ -160,16 +160,15 @@ func (w *worker) takeParts(l *long) drop.Reason {
 	for from := 0; from < size || from == 0; from += step {
 		if from > 0 {
 			w.out.Flush()
+			w.count.ArrivedMore(1)
 		}
 		part := l.part(from, min(from+step, size))
 		p := newInflight(part)
 		r := w.take(&p)
-		switch {
-		case r == drop.NotPool6 || r == drop.NotPool4 || r == drop.Bypassed:
+		if r.Host() {
 			return r
-		case r != drop.None:
-			w.count.Dropped(r, 1)
 		}
+		w.settle(&p, r)
 	}
 	return drop.None
 }

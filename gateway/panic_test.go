@@ -14,6 +14,7 @@ import (
 
 	"nat64d/bib"
 	"nat64d/drop"
+	"nat64d/ops/metrics"
 	"nat64d/packet"
 	"nat64d/session"
 )
@@ -95,6 +96,9 @@ func TestPanicLosesOneBatch(t *testing.T) {
 	}
 	if n := g.Counters.Drops(drop.Panic); n != 3 {
 		t.Errorf("%d packets count as lost, want the batch of 3", n)
+	}
+	if b := g.Counters.Balance(metrics.From6To4); b.Arrived != 5 || b.Forwarded != 2 {
+		t.Errorf("of %d frames %d count as forwarded, want 2 of 5", b.Arrived, b.Forwarded)
 	}
 	if err := cycle(udp6(1), udp6(2)); err != nil || len(*sent) != 2 {
 		t.Fatalf("after the panic: %v, %d packets left", err, len(*sent))

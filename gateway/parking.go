@@ -85,12 +85,16 @@ func (s *share) full(kind, size int) bool {
 	return s.packets >= maxParked/part || s.packets > 0 && s.bytes+size > maxParkedBytes/part
 }
 
+// frames returns the number of received frames that the packet is made of.
+func (f *parkedFrame) frames() int { return max(f.whole.Fragments, 1) }
+
 // parking holds the packets that wait for a link address. Where a share is full the oldest packet of that share is evicted.
 // It allocates: the first packet to a neighbour is not the packet path.
 type parking struct {
 	slots  []parkedFrame // slot 0 is not used
 	free   []int
 	shares map[shareKey]*share
+	frames int           // received frames that all packets are made of
 	routes uint64        // the generation of the routes at the last check of the packets
 	asked  time.Duration // when the next hops were last requested
 }
@@ -116,17 +120,18 @@ func (p *parking) late(now time.Duration) bool {
 	return n != 0 && now >= p.slots[n].until
 }
 
-// add keeps f, whose memory is its own, and returns how many packets were evicted for it.
+// add keeps f, whose memory is its own, and returns how many received frames were evicted for it.
 func (p *parking) add(f parkedFrame) (gone int) {
 	keys := f.way.shares()
 	for kind, key := range keys {
 		for s := p.shares[key]; s != nil && s.full(kind, len(f.frame.Data)); s = p.shares[key] {
-			p.take(p.victim(s, kind, f.way.client.Addr))
-			gone++
+			evicted := p.take(p.victim(s, kind, f.way.client.Addr))
+			gone += evicted.frames()
 		}
 	}
 	n := p.slot()
 	p.slots[n] = f
+	p.frames += f.frames()
 	for kind, key := range keys {
 		p.push(p.share(key), kind, n)
 	}
@@ -209,6 +214,7 @@ func (p *parking) take(n int) parkedFrame {
 			delete(p.shares, keys[kind])
 		}
 	}
+	p.frames -= f.frames()
 	p.slots[n] = parkedFrame{}
 	p.free = append(p.free, n)
 	return f

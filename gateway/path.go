@@ -29,6 +29,16 @@ func (w *worker) take(p *inflight) (r drop.Reason) {
 	return r
 }
 
+// settle counts what take has made of a packet. A packet that waits is counted when it has finished waiting.
+func (w *worker) settle(p *inflight, r drop.Reason) {
+	switch {
+	case r != drop.None:
+		w.count.Dropped(r, uint64(p.frames()))
+	case p.left:
+		w.left += uint64(p.frames())
+	}
+}
+
 // from6 processes one IPv6 packet by RFC 6146 section 3.
 func (w *worker) from6(p *inflight) drop.Reason {
 	v := &p.view
@@ -202,6 +212,7 @@ func (w *worker) leave4(p *inflight, o *packet.Out) drop.Reason {
 	if mtu != 0 {
 		return w.refuse6(p, r, mtu)
 	}
+	p.left = r == drop.None
 	return r
 }
 
@@ -219,5 +230,6 @@ func (w *worker) leave6(p *inflight, o *packet.Out) drop.Reason {
 	if mtu != 0 {
 		return w.refuse4(p, r, mtu)
 	}
+	p.left = r == drop.None
 	return r
 }

@@ -20,17 +20,19 @@ func (w *worker) rescue(err *error) {
 	*err = w.g.upkeep.panics.inPath(fmt.Sprintf("worker %d of side %v", w.i, w.side), value, frames, w.offending(), w.g.clock())
 	w.g.epochs.Leave(w.number())
 	w.out.Publish()
-	lost := w.out.Waiting() + w.reassembler.Len()
+	unsent := w.out.Waiting()
+	lost := unsent + w.rest + w.reassembler.Waiting()
+	w.left -= min(w.left, uint64(unsent)) // they are not forwarded after all; an ICMP error of the gateway counts as one of them
 	if w.at < len(w.fs) {
 		lost += len(w.fs) - w.at
 	}
-	w.fs, w.at, w.unparked = nil, 0, nil
+	w.fs, w.at, w.unparked, w.rest = nil, 0, nil, 0
 	w.out, w.reassembler, w.verified = w.newSender(), fragment.New(fragment.Limits{}), verified{}
 	if w.conf != nil {
 		w.reassembler.SetLimits(w.conf.Fragments)
 	}
 	if frames.within("gateway.(*worker).park", "gateway.(*worker).ready", "gateway.(*parking)") {
-		lost += w.parked.len()
+		lost += w.parked.frames
 		w.parked = parking{}
 	}
 	if frames.within("linux/", "gateway.(*link)") {

@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"time"
 
-	"nat64d/drop"
 	"nat64d/egress"
 	"nat64d/fragment"
 	"nat64d/ops/metrics"
@@ -57,6 +56,7 @@ func newWorker(g *Gateway, p place, o *Options) *worker {
 	side, other := p.side, 1-p.side
 	w := &worker{g: g, place: p, hops: o.Hops(), reassembler: fragment.New(fragment.Limits{})}
 	w.count = g.Counters.Worker(w.number())
+	w.count.Receives([packet.Families]metrics.Direction{packet.V6: metrics.From6To4, packet.V4: metrics.From4To6}[side])
 	w.limit.secret = maphash.MakeSeed()
 	w.in.frames = make([]packet.Frame, batch)
 	w.in.link = link{receives: true, open: func() (Port, error) { return o.Open(side, false) }, outage: &g.outages[side]}
@@ -142,12 +142,13 @@ func (w *worker) batch(fs []packet.Frame) {
 	w.now = w.g.clock()
 	w.fs, w.at = fs, 0
 	w.g.epochs.Enter(w.number()) // before the configuration is read: Configure waits for this batch
+	packets := tally(w.count, fs)
 	w.configure(w.g.settings.conf.Load())
 	w.out.Begin(w.now, &w.conf.egress)
 	w.paused = w.g.settings.paused.Load()
 	w.verified.refresh(circumstances{w.conf, w.g.routes.Generation(), w.g.Pool4.Version()})
 	w.unpark()
-	w.report(tally(w.count, fs))
+	w.report(packets)
 	hints := w.lookAhead(fs)
 	for i := range fs {
 		w.at = i
@@ -187,9 +188,13 @@ func (w *worker) configure(c *conf) {
 func (w *worker) unpark() {
 	list := w.ready()
 	for i := range list {
+		w.rest += list[i].frames()
+	}
+	for i := range list {
 		e := &list[i]
 		w.unparked = e.frame.Data
 		w.one(&inflight{arrived: e.frame, frame: e.frame, whole: e.whole, until: e.until})
+		w.rest -= e.frames()
 	}
 	w.unparked = nil
 	if len(list) > 0 {
@@ -202,14 +207,16 @@ func (w *worker) one(p *inflight) {
 	if len(p.frame.Data) > maxPacket && w.takeLong(&p.frame) {
 		return
 	}
-	if r := w.take(p); r != drop.None {
-		w.count.Dropped(r, 1)
-	}
+	w.settle(p, w.take(p))
 }
 
 func (w *worker) publish() {
 	w.out.Publish()
 	w.count.FragmentBytes(w.reassembler.Bytes())
+	w.count.Settled(w.left)
+	w.left = 0
+	w.count.Waiting(metrics.ForFragments, w.reassembler.Waiting())
+	w.count.Waiting(metrics.ForNeighbour, w.parked.frames)
 	if w.now-w.in.asked >= dropsEvery { // a system call
 		w.in.asked = w.now
 		w.account(w.in.drops())

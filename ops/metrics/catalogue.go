@@ -33,6 +33,11 @@ const (
 	TranslatedPackets
 	TranslatedBytes
 	Drops
+	ArrivedFrames
+	ForwardedFrames
+	HostFrames
+	DroppedFrames
+	WaitingFrames
 	Bindings
 	Sessions
 	Pool4Ports
@@ -97,11 +102,18 @@ var catalogue = [IDs]Row{
 	TranslatedPackets: {"translated_packets", "packets", false, "packets", []string{"direction"}, "packets translated; a super-packet of the NIC counts once"},
 	TranslatedBytes:   {"translated_bytes", "packets", false, "bytes", []string{"direction"}, "bytes of translated IP packets, as they left"},
 	Drops:             {"drops", "drop", false, "packets", []string{"reason"}, "packets that were not forwarded, by reason"},
-	Bindings:          {"bindings", "table", true, "bindings", []string{"protocol"}, "bindings at present"},
-	Sessions:          {"sessions", "table", true, "sessions", []string{"protocol"}, "sessions at present"},
-	Pool4Ports:        {"pool4_ports", "table", true, "ports", []string{"protocol"}, "transport addresses in pool4"},
-	Pool4Used:         {"pool4_used", "table", true, "ports", []string{"protocol"}, "transport addresses of pool4 that are bound"},
-	InboundSessions:   {"inbound_sessions", "table", true, "sessions", nil, "sessions at present that IPv4 hosts have begun"},
+	ArrivedFrames: {"arrived_frames", "packets", false, "frames", []string{"direction"},
+		"frames that arrived, lost ones included: the sum of forwarded_frames, host_frames, dropped_frames and waiting_frames"},
+	ForwardedFrames: {"forwarded_frames", "packets", false, "frames", []string{"direction"},
+		"frames that were translated and given to the NIC; every fragment of a datagram counts"},
+	HostFrames:      {"host_frames", "packets", false, "frames", []string{"direction"}, "frames that are not for the gateway, and were left to the host"},
+	DroppedFrames:   {"dropped_frames", "packets", false, "frames", []string{"direction", "reason"}, "frames that were not forwarded, by the direction in which they arrived"},
+	WaitingFrames:   {"waiting_frames", "packets", true, "frames", []string{"direction", "for"}, "frames that wait in the gateway at present, for a link address or for fragments"},
+	Bindings:        {"bindings", "table", true, "bindings", []string{"protocol"}, "bindings at present"},
+	Sessions:        {"sessions", "table", true, "sessions", []string{"protocol"}, "sessions at present"},
+	Pool4Ports:      {"pool4_ports", "table", true, "ports", []string{"protocol"}, "transport addresses in pool4"},
+	Pool4Used:       {"pool4_used", "table", true, "ports", []string{"protocol"}, "transport addresses of pool4 that are bound"},
+	InboundSessions: {"inbound_sessions", "table", true, "sessions", nil, "sessions at present that IPv4 hosts have begun"},
 	InboundEvicted: {"inbound_sessions_evicted", "table", false, "sessions", nil,
 		"sessions begun by IPv4 hosts that newer ones have replaced (sessions.max_inbound)"},
 	NATEventsLost: {"nat_events_lost", "error", false, "events", nil,

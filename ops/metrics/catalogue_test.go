@@ -52,6 +52,9 @@ func TestSetShowsEveryCounterOfWorkers(t *testing.T) {
 		for _, l := range []string{"direction", "reason"} {
 			key += " " + c.Labels[l]
 		}
+		if c.Labels["for"] != "" {
+			key += " " + c.Labels["for"]
+		}
 		if _, twice := got[key]; twice {
 			t.Errorf("%s is shown twice", key)
 		}
@@ -67,7 +70,8 @@ func TestSetShowsEveryCounterOfWorkers(t *testing.T) {
 	if c := got["drops  hop_limit"]; c.Help != drop.HopLimit.Help() {
 		t.Errorf("the help of a reason is %q", c.Help)
 	}
-	if want := 4 + 3*2 + int(metrics.LimitReached) + 1 + int(drop.Count) - 1; len(got) != want {
+	balances := 2 * (3 + int(drop.Count) - 1 - 4 + 2) // without the reasons of frames for the host, and of the NIC
+	if want := 4 + 3*2 + int(metrics.LimitReached) + 1 + int(drop.Count) - 1 + balances; len(got) != want {
 		t.Errorf("%d counters, want %d", len(got), want)
 	}
 }

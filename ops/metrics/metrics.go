@@ -25,13 +25,35 @@ func (d Direction) String() string { return [directions]string{"6to4", "4to6", "
 
 // Worker contains the counters of one worker. Only that worker adds to them; any goroutine may read them.
 type Worker struct {
+	direction      Direction // of the frames that it receives
 	received       received
+	settled        settled
 	packets, bytes [directions]atomic.Uint64
 	drops          [drop.Count]atomic.Uint64
 	events         [events]atomic.Uint64
 	fragments      atomic.Int64
 	_              [64]byte // keeps the next worker's counters on another cache line
 }
+
+// settled are counters of received frames by what became of them. Frames that were dropped are in Worker.drops.
+type settled struct {
+	more      atomic.Uint64 // frames that are in no batch: lost by the port, and parts of a super-packet after the first
+	forwarded atomic.Uint64
+	waiting   [waits]atomic.Int64
+}
+
+// Wait is what a frame waits for in the gateway.
+type Wait uint8
+
+// The waits.
+const (
+	ForNeighbour Wait = iota // the link address of a next hop
+	ForFragments             // the other fragments of its datagram
+	waits
+)
+
+// String returns neighbour or fragments.
+func (w Wait) String() string { return [waits]string{"neighbour", "fragments"}[w] }
 
 // received are counters of received packets.
 type received struct{ frames, packets, merged, adjacent atomic.Uint64 }
@@ -45,6 +67,26 @@ func (w *Worker) Arrived(frames, packets, merged uint64) {
 		add(&w.received.merged, merged)
 	}
 }
+
+// Receives sets the direction of the frames that the worker receives, before it starts. From6To4 includes hairpins.
+func (w *Worker) Receives(d Direction) { w.direction = d }
+
+// ArrivedMore counts frames that are in no batch of Arrived, but are dropped or forwarded like those.
+func (w *Worker) ArrivedMore(n uint64) {
+	if n > 0 {
+		add(&w.settled.more, n)
+	}
+}
+
+// Settled counts received frames that were translated and left.
+func (w *Worker) Settled(n uint64) {
+	if n > 0 {
+		add(&w.settled.forwarded, n)
+	}
+}
+
+// Waiting sets the number of received frames that wait.
+func (w *Worker) Waiting(what Wait, n int) { set(&w.settled.waiting[what], int64(n)) }
 
 // Joined counts datagrams that the gateway has coalesced with the one before.
 func (w *Worker) Joined(n uint64) { add(&w.received.adjacent, n) }
@@ -65,9 +107,12 @@ func (w *Worker) Dropped(r drop.Reason, n uint64) { add(&w.drops[r], n) }
 func (w *Worker) RingDrops(n uint64) { w.drops[drop.Ring].Store(n) }
 
 // FragmentBytes sets the memory in bytes of fragments that await reassembly.
-func (w *Worker) FragmentBytes(n int) {
-	if old := w.fragments.Load(); old != int64(n) { // a load is cheaper than a store, and this is called for each batch
-		w.fragments.Store(int64(n))
+func (w *Worker) FragmentBytes(n int) { set(&w.fragments, int64(n)) }
+
+// set stores n if it is new: a load is cheaper than a store, and each batch calls set.
+func set(c *atomic.Int64, n int64) {
+	if c.Load() != n {
+		c.Store(n)
 	}
 }
 
@@ -132,6 +177,58 @@ func (s *Set) FragmentBytes() (n int) {
 	return n
 }
 
+// Balance is the frames that arrived in one direction, and what became of them. At a moment without traffic Arrived is
+// the sum of the others.
+type Balance struct {
+	Arrived   uint64             // lost ones and the parts of super-packets of more than 64 KiB included
+	Forwarded uint64             // translated, and given to the NIC
+	Host      uint64             // not for the gateway
+	Dropped   [drop.Count]uint64 // by reason
+	Waiting   [waits]uint64
+}
+
+// Balance returns the balance of one direction; that of From6To4 includes hairpins.
+func (s *Set) Balance(d Direction) (b Balance) {
+	for i := range s.workers {
+		w := &s.workers[i]
+		if w.direction != d {
+			continue
+		}
+		b.Arrived += w.received.frames.Load() + w.settled.more.Load() + w.drops[drop.Ring].Load()
+		b.Forwarded += w.settled.forwarded.Load()
+		for r := drop.None + 1; r < drop.Count; r++ {
+			switch n := w.drops[r].Load(); {
+			case r == drop.Transmit: // of frames that count as forwarded
+			case r.Host():
+				b.Host += n
+			default:
+				b.Dropped[r] += n
+			}
+		}
+		for i := range waits {
+			b.Waiting[i] += uint64(w.settled.waiting[i].Load())
+		}
+	}
+	return b
+}
+
+// balances returns the counters of the balance of each direction.
+func (s *Set) balances() (cs []Counter) {
+	for _, d := range []Direction{From6To4, From4To6} {
+		b := s.Balance(d)
+		cs = append(cs, ArrivedFrames.With(b.Arrived, d.String()), ForwardedFrames.With(b.Forwarded, d.String()), HostFrames.With(b.Host, d.String()))
+		for r := drop.None + 1; r < drop.Count; r++ {
+			if !r.Host() && r != drop.Transmit {
+				cs = append(cs, DroppedFrames.With(b.Dropped[r], d.String(), r.String()))
+			}
+		}
+		for i := range waits {
+			cs = append(cs, WaitingFrames.With(b.Waiting[i], d.String(), i.String()))
+		}
+	}
+	return cs
+}
+
 // All returns every counter that workers keep, in a fixed order.
 func (s *Set) All() []Counter {
 	f, p, m, a := s.Received()
@@ -146,5 +243,5 @@ func (s *Set) All() []Counter {
 	for r := drop.None + 1; r < drop.Count; r++ {
 		cs = append(cs, dropped(r, s.Drops(r)))
 	}
-	return cs
+	return append(cs, s.balances()...)
 }
