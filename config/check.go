@@ -197,6 +197,7 @@ func (d *document) timeouts(t rawTimeouts, unsafe bool) Timeouts {
 	}
 	return Timeouts{
 		UDP:            lifetime("udp", t.UDP, 2*time.Minute),
+		UDPDNS:         d.duration("sessions.timeouts.udp_dns", t.UDPDNS, 0),
 		ICMP:           lifetime("icmp", t.ICMP, time.Minute),
 		TCPEstablished: lifetime("tcp_established", t.TCPEstablished, 2*time.Hour),
 		TCPOpening:     lifetime("tcp_opening", t.TCPOpening, 4*time.Minute),

@@ -132,6 +132,7 @@ type Filtering struct {
 // Timeouts are the lifetimes of RFC 6146 section 4.
 type Timeouts struct {
 	UDP            time.Duration
+	UDPDNS         time.Duration // of a UDP session to port 53 or 123 after the first answer; 0: as UDP
 	ICMP           time.Duration
 	TCPEstablished time.Duration
 	TCPOpening     time.Duration // until both sides have sent a SYN

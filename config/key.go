@@ -62,6 +62,7 @@ var keys = []Key{
 	{Name: "sessions.new_per_second", Live: true, Help: "new sessions of one client per second; 0: no limit"},
 	{Name: "sessions.client_prefix_len", Live: true, Help: "a client is all addresses of one prefix of this length, 32 to 128"},
 	{Name: "sessions.timeouts.udp", Live: true, Help: "lifetime of a UDP session, at least 2m"},
+	{Name: "sessions.timeouts.udp_dns", Live: true, Help: "lifetime of a UDP session to port 53 or 123 after the first answer; 0s: as udp"},
 	{Name: "sessions.timeouts.icmp", Live: true, Help: "lifetime of an ICMP query, at least 60s"},
 	{Name: "sessions.timeouts.tcp_established", Live: true, Help: "lifetime of an established TCP session that is idle, at least 2h"},
 	{Name: "sessions.timeouts.tcp_opening", Live: true, Help: "lifetime of a TCP session until both sides have sent a SYN, at least 4m"},

@@ -126,6 +126,7 @@ type rawSessions struct {
 
 type rawTimeouts struct {
 	UDP            interval `yaml:"udp"`
+	UDPDNS         interval `yaml:"udp_dns"`
 	ICMP           interval `yaml:"icmp"`
 	TCPEstablished interval `yaml:"tcp_established"`
 	TCPOpening     interval `yaml:"tcp_opening"`
@@ -269,6 +270,7 @@ func fresh() *file {
 			ClientPrefixLen: 64,
 			Timeouts: rawTimeouts{
 				UDP:            interval(5 * time.Minute),
+				UDPDNS:         interval(10 * time.Second),
 				ICMP:           interval(time.Minute),
 				TCPEstablished: interval(2 * time.Hour),
 				TCPOpening:     interval(4 * time.Minute),

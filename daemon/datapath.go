@@ -112,7 +112,7 @@ func (d *Daemon) sessionConfig(c *config.Config) session.Config {
 	s, t := &c.Sessions, &c.Sessions.Timeouts
 	return session.Config{
 		Timeouts: session.Timeouts{
-			UDP: t.UDP, ICMP: t.ICMP, TCPEstablished: t.TCPEstablished, TCPOpening: t.TCPOpening,
+			UDP: t.UDP, UDPDNS: t.UDPDNS, ICMP: t.ICMP, TCPEstablished: t.TCPEstablished, TCPOpening: t.TCPOpening,
 			TCPTransitory: t.TCPTransitory,
 		},
 		AllowInboundTCP:      c.Filtering.AllowInboundTCP,

@@ -14,6 +14,7 @@ import (
 // Timeouts are the lifetimes of sessions (RFC 6146 section 4), from the last packet that restarts them.
 type Timeouts struct {
 	UDP            time.Duration // UDP_DEFAULT
+	UDPDNS         time.Duration // of a UDP session to port 53 or 123 after the first answer; 0: as long as UDP
 	ICMP           time.Duration // ICMP_DEFAULT
 	TCPEstablished time.Duration // TCP_EST
 	TCPOpening     time.Duration // TCP_TRANS until both sides have sent a SYN (RFC 7857 section 2.1)
@@ -51,12 +52,13 @@ type Config struct {
 
 // policy is the part of a Config that packets need, precomputed.
 type policy struct {
-	steps   machine
-	limits  limits
-	inbound bool
-	stores  bool
-	peers   *peers   // nil: endpoint-independent filtering
-	windows *windows // nil: sequence numbers do not matter
+	steps    machine
+	limits   limits
+	inbound  bool
+	stores   bool
+	shortens bool     // answers shorten the lifetime of sessions to the ports of shortLived
+	peers    *peers   // nil: endpoint-independent filtering
+	windows  *windows // nil: sequence numbers do not matter
 }
 
 // Prepare reserves the memory that Configure will need for c, so that Configure cannot fail. It returns a
@@ -101,9 +103,14 @@ func (t *Table) Configure(c Config) {
 			lifeOpening:     table.TimeOf(c.Timeouts.TCPOpening),
 			lifeTransitory:  table.TimeOf(c.Timeouts.TCPTransitory),
 			lifeIdle:        table.TimeOf(c.Timeouts.TCPTransitory),
+			lifeAnswered:    table.TimeOf(c.Timeouts.UDP),
 		},
-		inbound: c.AllowInboundTCP,
-		stores:  c.StoreSYNs,
+		inbound:  c.AllowInboundTCP,
+		stores:   c.StoreSYNs,
+		shortens: 0 < c.Timeouts.UDPDNS && c.Timeouts.UDPDNS < c.Timeouts.UDP,
+	}
+	if p.shortens {
+		p.limits[lifeAnswered] = table.TimeOf(c.Timeouts.UDPDNS)
 	}
 	if c.AddressDependent {
 		p.peers = t.knowPeers()

@@ -149,11 +149,13 @@ func (r *Record) check() error {
 }
 
 func (r *Record) checkSession() error {
-	tcp := r.State > Active && r.State < states && lifetime(r.Lifetime) > lifeICMP && lifetime(r.Lifetime) < lifetimes
+	life := lifetime(r.Lifetime)
+	tcp := r.State > Active && r.State < states && life > lifeICMP && life < lifeAnswered
+	udp := r.State == Active && (life == lifeUDP || life == lifeAnswered && shortLived(r.Remote.Port))
 	switch {
 	case r.Proto == packet.TCP && !tcp,
-		r.Proto == packet.UDP && (r.State != Active || lifetime(r.Lifetime) != lifeUDP),
-		r.Proto == packet.ICMP && (r.State != Active || lifetime(r.Lifetime) != lifeICMP):
+		r.Proto == packet.UDP && !udp,
+		r.Proto == packet.ICMP && (r.State != Active || life != lifeICMP):
 		return fmt.Errorf("session: a record of a %v session in state %d with lifetime %d", r.Proto, r.State, r.Lifetime)
 	case r.Unanswered && !r.Inbound:
 		return errors.New("session: a record of a session that is unanswered, but not begun by an IPv4 host")

@@ -254,7 +254,12 @@ func (t *Table) update(slot uint32, e *entry, q *event) (ok bool) {
 			return false
 		}
 		state := w.state()
-		w = w.after(c.steps[state][q.from][q.tcp], q.now)
+		if c.shortens && q.proto == packet.UDP && shortLived(e.port) {
+			w = w.answered(q.from, q.now)
+		}
+		if !c.shortens || q.from == v6 || w.lifetime() != lifeAnswered {
+			w = w.after(c.steps[state][q.from][q.tcp], q.now)
+		}
 		if q.from == v6 {
 			w = w.used(q.prefix).answer(state, q.tcp)
 		}

@@ -31,6 +31,7 @@ const (
 	lifeOpening
 	lifeTransitory // after FINs or a RST
 	lifeIdle       // after silence for TCP_EST; as long as lifeTransitory
+	lifeAnswered   // of a UDP session to a short-lived port, after the first answer to the last packet of the client
 	lifetimes
 )
 
@@ -98,6 +99,23 @@ func (w word) after(s step, now table.Time) word {
 	}
 	return w.with(makeWord(since, w.prefix(), s.next, life) | w&unansweredBit)
 }
+
+// answered returns the word of a UDP session to a port of shortLived after a packet from a side. The first answer begins
+// the short lifetime, which further answers do not prolong. Each packet of the client gives the session the whole
+// lifetime again, because it may be a question.
+func (w word) answered(from side, now table.Time) word {
+	switch {
+	case from == v6 && w.lifetime() == lifeAnswered:
+		return w.with(makeWord(w.since(), w.prefix(), Active, lifeUDP) | w&unansweredBit)
+	case from == v4 && w.lifetime() == lifeUDP && !w.unanswered():
+		return w.with(makeWord(max(w.since(), now), w.prefix(), Active, lifeAnswered))
+	}
+	return w
+}
+
+// shortLived reports whether the protocol of a remote UDP port is one of a question and an answer, and its port well known,
+// so that RFC 4787 REQ-5a allows a lifetime below 2 minutes: DNS and NTP.
+func shortLived(port uint16) bool { return port == 53 || port == 123 }
 
 // used returns the word with another prefix number.
 func (w word) used(prefix uint8) word { return w&^(0xff<<32) | word(prefix)<<32 }
