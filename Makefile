@@ -12,7 +12,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT := $(if $(SUDO),-exec "sudo env PATH=$$PATH NAT64D_BIN=$(CURDIR)/bin NAT64D_CACHE=$(CACHE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long test-guest check unit fuzz bench bench-quick bench-dns bench-jool profile guest deps install clean
+.PHONY: help build demo test test-long chaos test-guest check unit fuzz bench bench-quick bench-dns bench-jool profile guest deps install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ unit: deps build ## the tests, with the race detector (needs root)
 # Tests that take minutes are in files with the build tag long, and their names begin with TestLong.
 test-long: deps build ## tests that take minutes: floods, hundreds of changes under load (needs root)
 	go test -tags long -p 1 -count 1 -timeout 60m -run '^TestLong' -v $(AS_ROOT) ./...
+
+CHAOS ?= 10m
+chaos: deps build ## kill, upgrade and disturb the gateway under load for CHAOS (10m); make test does so for 20 s (needs root)
+	CHAOS=$(CHAOS) go test -count 1 -timeout 0 -run '^TestChaos$$' -v $(AS_ROOT) ./test
 
 # Other kernels and systemd, in a guest that QEMU emulates. Such tests are in files with the build tag guest.
 test-guest: deps build guest ## tests in a Debian guest: systemd, suspend, links of all kinds, an older kernel (needs root)

@@ -2,4 +2,7 @@
 
 package state
 
-func init() { rounds = 3000 }
+import "testing"
+
+// TestLongNoWrongMapping is TestNoWrongMapping with many more copies.
+func TestLongNoWrongMapping(t *testing.T) { noWrongMapping(t, 3000) }

@@ -297,6 +297,7 @@ func live(p *process, h *history, stop chan struct{}) {
 		if i%16 == 0 {
 			addr := client(r).Addr
 			p.sessions.Purge(func(b bib.Binding) bool { return b.Client.Addr == addr })
+			time.Sleep(100 * time.Microsecond) // leave the processors to the restores
 		}
 	}
 }
@@ -305,6 +306,10 @@ func live(p *process, h *history, stop chan struct{}) {
 // mapping that is accepted has existed.
 func TestNoWrongMapping(t *testing.T) {
 	t.Parallel()
+	noWrongMapping(t, 30)
+}
+
+func noWrongMapping(t *testing.T, rounds int) {
 	path, stop, done := memory(t), make(chan struct{}), make(chan struct{})
 	p, _, _ := begin(t, path, conf, "1024-65535")
 	h := &history{seen: map[mapping]bool{}}
@@ -340,9 +345,6 @@ func TestNoWrongMapping(t *testing.T) {
 		t.Error("the test did not cover all outcomes")
 	}
 }
-
-// rounds is the number of copies, each with up to 30 damaged places.
-var rounds = 100
 
 // spoil damages the files of a folder at random: bits, torn pages and lengths.
 func spoil(t *testing.T, r *rand.Rand, folder string) {
