@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"net/netip"
+	"time"
 
 	"nat64d/config"
 	"nat64d/drop"
@@ -108,6 +109,10 @@ func xlatConfig(t *config.Translation) xlat.Config {
 	return x
 }
 
+// portRest is our own choice: a port in hold-down is not used again earlier, even if no other is free. Late packets to
+// its last client arrive within a few seconds.
+const portRest = 4 * time.Second
+
 func (d *Daemon) sessionConfig(c *config.Config) session.Config {
 	s, t := &c.Sessions, &c.Sessions.Timeouts
 	return session.Config{
@@ -132,6 +137,7 @@ func (d *Daemon) sessionConfig(c *config.Config) session.Config {
 		MaxHeldPorts:         s.MaxHeldPorts,
 		PortBlockSize:        s.PortBlockSize,
 		PortHoldDown:         s.PortHoldDown,
+		PortRest:             portRest,
 		HashFields:           s.PortHashFields,
 	}
 }

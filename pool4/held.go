@@ -13,9 +13,11 @@ type queue struct {
 	segments     []*segment // all are full except the first and the last
 	begin, end   int        // of the ports: in the first segment, and in the last
 	batches      []batch
-	sinceLastPop int    // ports in no batch yet
-	n            int    // all ports
-	popped       uint64 // ports taken out so far
+	sinceLastPop int           // ports in no batch yet
+	n            int           // all ports
+	taken        int           // those of them that takeEarly has taken
+	popped       uint64        // ports taken out so far
+	now          time.Duration // of the last call of pop
 }
 
 // batch is a number of consecutive ports that share a time.
@@ -35,20 +37,20 @@ const segmentPorts = PieceLen / HeldLen
 
 func (s *segment) at(i int) heldEntry { return heldEntry(s.entries[i*HeldLen:][:HeldLen]) }
 
-// push adds a port. If the queue then has more than most ports, it removes and returns the one that has been held the
-// longest; most is 0 for no limit.
-func (q *queue) push(h heldPort, most int) (oldest heldPort, over bool) {
+// push adds a port and returns the number of its place. If the queue then has more than most ports, it removes and returns
+// the one that has been held the longest; most is 0 for no limit.
+func (q *queue) push(h heldPort, most int) (seq uint32, oldest heldPort, over bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.addLocked(h)
-	if most == 0 || q.n <= most {
-		return heldPort{}, false
+	seq = q.addLocked(h)
+	for most != 0 && q.n-q.taken > most && !over {
+		oldest, over = q.shiftLocked()
 	}
-	return q.shiftLocked(), true
+	return seq, oldest, over
 }
 
-// addLocked adds a port at the end, without a time. The caller holds q.mu.
-func (q *queue) addLocked(h heldPort) {
+// addLocked adds a port at the end, without a time, and returns the number of its place. The caller holds q.mu.
+func (q *queue) addLocked(h heldPort) (seq uint32) {
 	if len(q.segments) == 0 || q.end == segmentPorts {
 		q.segments, q.end = append(q.segments, q.newSegment()), 0
 	}
@@ -56,6 +58,7 @@ func (q *queue) addLocked(h heldPort) {
 	q.end++
 	q.sinceLastPop++
 	q.n++
+	return uint32(q.popped) + uint32(q.n) - 1
 }
 
 func (q *queue) newSegment() *segment {
@@ -78,12 +81,15 @@ func (q *queue) entryLocked(i int) heldEntry {
 func (q *queue) pop(now, hold time.Duration, most, budget int) (ports []heldPort, more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.now = now
 	q.closeBatchLocked(now)
-	for len(q.batches) > 0 && (now-q.batches[0].since > hold || most != 0 && q.n > most) {
-		if len(ports) == budget {
+	for len(q.batches) > 0 && (now-q.batches[0].since > hold || most != 0 && q.n-q.taken > most) {
+		if budget--; budget < 0 {
 			return ports, true
 		}
-		ports = append(ports, q.shiftLocked())
+		if h, ok := q.shiftLocked(); ok {
+			ports = append(ports, h)
+		}
 	}
 	return ports, false
 }
@@ -100,11 +106,16 @@ func (q *queue) closeBatchLocked(since time.Duration) {
 	q.sinceLastPop = 0
 }
 
-// shiftLocked removes the port that has been held the longest. The queue is not empty; the caller holds q.mu.
-func (q *queue) shiftLocked() heldPort {
+// shiftLocked removes the port that has been held the longest. ok is false if takeEarly has taken it. The queue is not
+// empty; the caller holds q.mu.
+func (q *queue) shiftLocked() (h heldPort, ok bool) {
 	first := q.segments[0]
 	e := first.at(q.begin)
-	h := e.port()
+	if ok = !e.isFree(); !ok {
+		q.taken--
+	}
+	h = e.port()
+	h.seq = uint32(q.popped)
 	e.free()
 	q.n--
 	q.popped++
@@ -121,5 +132,5 @@ func (q *queue) shiftLocked() heldPort {
 			q.pieces.Free(first.entries)
 		}
 	}
-	return h
+	return h, ok
 }

@@ -32,6 +32,7 @@ type heldPort struct {
 	port  uint16
 	proto packet.Proto
 	owner packet.Addr6
+	seq   uint32 // number of its place in the queue, modulo 2^32; known only when it leaves
 }
 
 // heldEntry is a port in a segment, without pointers, because all ports of pool4 may be held down:
@@ -66,7 +67,8 @@ func (e heldEntry) setSince(since time.Duration) {
 	binary.NativeEndian.PutUint32(e[8:], max(1, ticks(since+tick-1)))
 }
 
-func (e heldEntry) free() { e[7] = entryFree }
+func (e heldEntry) free()        { e[7] = entryFree }
+func (e heldEntry) isFree() bool { return e[7] == entryFree }
 
 func (e heldEntry) port() heldPort {
 	return heldPort{

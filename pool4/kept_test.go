@@ -140,7 +140,7 @@ func TestRestoredHeldPortInPieces(t *testing.T) {
 
 func goodHeld() []byte {
 	b := make([]byte, HeldLen)
-	heldEntry(b).set(heldPort{0xc0000201, 7000, packet.UDP, packet.Addr6{0x20, 0x01, 0x0d, 0xb8}})
+	heldEntry(b).set(heldPort{addr: 0xc0000201, port: 7000, proto: packet.UDP, owner: packet.Addr6{0x20, 0x01, 0x0d, 0xb8}})
 	heldEntry(b).setSince(time.Second)
 	return b
 }
@@ -180,7 +180,7 @@ func FuzzReadHeld(f *testing.F) {
 			return
 		}
 		again := make([]byte, HeldLen)
-		heldEntry(again).set(heldPort{numOf(addrOf(heldEntry(b).port().addr)), h.At.Port, h.Proto, h.Owner})
+		heldEntry(again).set(heldPort{addr: numOf(addrOf(heldEntry(b).port().addr)), port: h.At.Port, proto: h.Proto, owner: h.Owner})
 		copy(again[8:12], b[8:12])
 		if !bytes.Equal(again, b[:HeldLen]) || h.Remaining > hold {
 			t.Fatalf("%x is encoded as %x, with %v left", b, again, h.Remaining)

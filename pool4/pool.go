@@ -25,6 +25,7 @@ type Pool struct {
 	held queue
 	log  blockLog
 
+	restedShort    atomic.Uint64
 	holdingDownAll atomic.Bool // HoldDownAll is in effect: no UDP port or Identifier is chosen
 
 	version atomic.Uint64
@@ -37,6 +38,9 @@ type Pool struct {
 // Config is what may change while packets flow.
 type Config struct {
 	HoldDown time.Duration // of a UDP port or ICMP Identifier after its binding (RFC 6888 REQ-8); 0: none
+	// RestAtLeast is the time after which a port in hold-down, the oldest of its address, can be chosen nevertheless when
+	// no other is free; 0: never.
+	RestAtLeast time.Duration
 	// BlockSize is the number of consecutive ports of a Block. It is a power of two from MinBlock to MaxBlock, and
 	// never changes; 0: there are no blocks.
 	BlockSize int
@@ -122,7 +126,8 @@ type Request struct {
 
 // Allocate takes a free transport address. A client that has an address gets a port of that address or none (RFC 6888
 // REQ-2, no soft pairing), unless the pool does not hold the address for this protocol. A keyed hash of its IPv6
-// address selects the address of a new client; if that is full, the client gets the next one with a free port. The
+// address selects the address of a new client; if that is full, the client gets the next one with a free port. If no port
+// is free, Config.RestAtLeast can end the hold-down of one. The
 // reason is drop.PoolEmpty or drop.PoolExhausted if there is none, or drop.PoolResting after HoldDownAll.
 func (p *Pool) Allocate(q Request) (packet.Endpoint4, drop.Reason) {
 	a := &p.view.Load()[q.Proto]
@@ -137,24 +142,33 @@ func (p *Pool) Allocate(q Request) (packet.Endpoint4, drop.Reason) {
 		return packet.Endpoint4{}, drop.PoolResting
 	}
 	f, owner := p.offset(&q), p.blockOwner(&q)
+	e, r := p.allocateFree(a, &q, f, &owner)
+	if r == drop.PoolExhausted && q.Proto != packet.TCP && p.conf.Load().RestAtLeast != 0 {
+		return p.allocateResting(a, &q, f, &owner)
+	}
+	return e, r
+}
+
+// allocateFree is Allocate without the ports in hold-down.
+func (p *Pool) allocateFree(a *addresses, q *Request, f uint64, owner *blockOwner) (packet.Endpoint4, drop.Reason) {
 	paired, ok := a.find(binary.BigEndian.Uint32(q.Paired[:]))
 	for _, e := range q.Wanted {
-		if i, in := a.find(binary.BigEndian.Uint32(e.Addr[:])); in && (!ok || i == paired) && a.claim(i, &q, e.Port, &owner) {
+		if i, in := a.find(binary.BigEndian.Uint32(e.Addr[:])); in && (!ok || i == paired) && a.claim(i, q, e.Port, owner) {
 			return e, drop.None
 		}
 	}
 	avoid := p.avoided.Load()
 	if ok && !avoid.has(a.addrs[paired]) {
-		return a.allocate(paired, &q, f, &owner)
+		return a.allocate(paired, q, f, owner)
 	}
-	e, r := a.spread(&q, f, &owner, p, avoid)
+	e, r := a.spread(q, f, owner, p, avoid)
 	switch {
 	case r == drop.None || avoid == nil:
 		return e, r
 	case ok:
-		return a.allocate(paired, &q, f, &owner)
+		return a.allocate(paired, q, f, owner)
 	}
-	return a.spread(&q, f, &owner, p, nil)
+	return a.spread(q, f, owner, p, nil)
 }
 
 // spread allocates a port to a client that has no address, or that leaves its address.
@@ -306,7 +320,7 @@ func (p *Pool) Release(proto packet.Proto, e packet.Endpoint4) {
 }
 
 // Retire gives back a transport address of Allocate that packets have used. A UDP port or ICMP Identifier is held down
-// first: for Config.HoldDown only static bindings can get it; one that takes it meanwhile does not prolong the
+// first: for Config.HoldDown only static bindings can get it, and others by Config.RestAtLeast; a static one that takes it meanwhile does not prolong the
 // hold-down. RFC 6888 REQ-8 exempts TCP, whose state is tracked.
 func (p *Pool) Retire(proto packet.Proto, e packet.Endpoint4) {
 	if proto == packet.TCP || p.conf.Load().HoldDown == 0 {
@@ -314,11 +328,13 @@ func (p *Pool) Retire(proto packet.Proto, e packet.Endpoint4) {
 		return
 	}
 	n := binary.BigEndian.Uint32(e.Addr[:])
-	owner, fresh := p.row(proto, n).holdDown(e.Port)
-	if !fresh {
-		return
-	}
-	if oldest, over := p.held.push(heldPort{n, e.Port, proto, owner}, p.conf.Load().MaxHeld); over {
+	var oldest heldPort
+	var over bool
+	p.row(proto, n).holdDown(e.Port, func(owner packet.Addr6) (seq uint32) {
+		seq, oldest, over = p.held.push(heldPort{addr: n, port: e.Port, proto: proto, owner: owner}, p.conf.Load().MaxHeld)
+		return seq
+	})
+	if over {
 		p.endHoldDown(oldest)
 	}
 }
@@ -348,7 +364,7 @@ func (p *Pool) Expire(now time.Duration, budget int) (more bool) {
 
 // endHoldDown frees a port that has left the queue.
 func (p *Pool) endHoldDown(h heldPort) {
-	if p.row(h.proto, h.addr).endHoldDown(h.port) {
+	if p.row(h.proto, h.addr).endHoldDown(h.port, h.seq) {
 		p.deleteIfUnused(h.proto, h.addr)
 	}
 }

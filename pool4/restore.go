@@ -41,19 +41,16 @@ func (p *Pool) HoldDown(h *HeldPort, now time.Duration) bool {
 	}
 	n := binary.BigEndian.Uint32(h.At.Addr[:])
 	owner := blockOwner{client: h.Owner, blockSize: c.BlockSize, proto: h.Proto, addr: n, log: &p.log}
-	if !p.row(h.Proto, n).restoreHeld(h.At.Port, h.Owned && c.BlockSize != 0, &owner) {
-		return false
-	}
 	kept := heldPort{addr: n, port: h.At.Port, proto: h.Proto}
 	if h.Owned && c.BlockSize != 0 {
 		kept.owner = h.Owner
 	}
-	p.held.restore(kept, now-c.HoldDown+min(h.Remaining, c.HoldDown))
-	return true
+	since := now - c.HoldDown + min(h.Remaining, c.HoldDown)
+	return p.row(h.Proto, n).restoreHeld(h.At.Port, h.Owned && c.BlockSize != 0, &owner, func() uint32 { return p.held.restore(kept, since) })
 }
 
-// restoreHeld marks a port held down, in a block of its owner if it is owned.
-func (r *row) restoreHeld(port uint16, owned bool, owner *blockOwner) bool {
+// restoreHeld marks a port held down, in a block of its owner if it is owned. push puts it into the queue.
+func (r *row) restoreHeld(port uint16, owned bool, owner *blockOwner, push func() (seq uint32)) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.makePortsLocked()
@@ -72,22 +69,25 @@ func (r *row) restoreHeld(port uint16, owned bool, owner *blockOwner) bool {
 	p.recount(port, func() { b.held[w] |= bit })
 	r.held++
 	r.portChangedLocked(port)
+	r.resting.add(restingPort{push(), port})
 	return true
 }
 
-// restore adds a port that has been held since a time, or since the time of the port before it if that is later.
-func (q *queue) restore(h heldPort, since time.Duration) {
+// restore adds a port that has been held since a time, or since the time of the port before it if that is later, and
+// returns the number of its place.
+func (q *queue) restore(h heldPort, since time.Duration) (seq uint32) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	pending := q.sinceLastPop > 0 // ports before it have no time yet
-	q.addLocked(h)
+	seq = q.addLocked(h)
 	if pending {
-		return
+		return seq
 	}
 	if n := len(q.batches); n > 0 {
 		since = max(since, q.batches[n-1].since)
 	}
 	q.closeBatchLocked(since)
+	return seq
 }
 
 // HeldPorts copies the transport addresses in hold-down into buf, in the order in which they were given back, from a
@@ -108,13 +108,13 @@ func (q *queue) list(from uint64, buf []HeldPort, now, hold time.Duration) (n in
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	skip := int(max(from, q.popped) - q.popped)
-	b, inBatch := 0, 0
-	for i := 0; i < q.n && n < len(buf); i++ {
+	b, inBatch, i := 0, 0, 0
+	for ; i < q.n && n < len(buf); i++ {
 		for b < len(q.batches) && inBatch == q.batches[b].n {
 			b, inBatch = b+1, 0
 		}
 		inBatch++
-		if i < skip {
+		if i < skip || q.entryLocked(i).isFree() {
 			continue
 		}
 		h, left := q.entryLocked(i).port(), hold
@@ -124,8 +124,8 @@ func (q *queue) list(from uint64, buf []HeldPort, now, hold time.Duration) (n in
 		buf[n] = HeldPort{Proto: h.proto, At: packet.Endpoint4{Addr: addr4Of(h.addr), Port: h.port}, Remaining: left}
 		n++
 	}
-	if done := skip + n; done < q.n {
-		return n, q.popped + uint64(done)
+	if i < q.n {
+		return n, q.popped + uint64(i)
 	}
 	return n, 0
 }

@@ -2,6 +2,7 @@ package pool4
 
 import (
 	"sync"
+	"time"
 
 	"nat64d/packet"
 )
@@ -14,6 +15,7 @@ type row struct {
 	ports      *ports      // nil until a port is used, so that an idle pool is small
 	inUse      int         // ports used, in spans or not
 	held       int         // ports held down, in spans or not
+	resting    resting     // those in the queue
 	next       uint64      // RFC 6056 section 3.3.3: next_ephemeral
 	portBlocks *portBlocks // nil without port blocks
 	withFree   addrSet
@@ -51,6 +53,10 @@ type blockOwner struct {
 	proto     packet.Proto
 	addr      uint32 // of the row
 	log       *blockLog
+
+	held        *queue // ports may leave it early, after restAtLeast; or nil
+	restAtLeast time.Duration
+	early       uint64 // how many have left it
 }
 
 // allocate takes a free port for source port x. f is the keyed hash of the flow. This is algorithm 3 of RFC 6056
@@ -62,6 +68,15 @@ func (r *row) allocate(proto packet.Proto, x uint16, f uint64, owner *blockOwner
 	if len(r.spans) == 0 {
 		return 0, false
 	}
+	port, ok = r.chooseLocked(proto, x, f, owner)
+	for n := 0; !ok && owner.held != nil && n < maxEarly && r.endEarlyLocked(owner); n++ {
+		port, ok = r.chooseLocked(proto, x, f, owner)
+	}
+	return port, ok
+}
+
+// chooseLocked is allocate without the ports in hold-down. The caller holds r.mu.
+func (r *row) chooseLocked(proto packet.Proto, x uint16, f uint64, owner *blockOwner) (port uint16, ok bool) {
 	p := r.makePortsLocked()
 	if l := r.makeBlocksLocked(owner); l != nil {
 		return r.allocateInBlockLocked(proto, x, f, owner.client)
@@ -142,27 +157,28 @@ func (r *row) release(port uint16) (empty bool) {
 	return r.unusedLocked()
 }
 
-// holdDown gives a port back into hold-down. It returns the owner of the port's block, or zero if there is none, and
-// reports whether the caller must put the port into the queue of held ports; a port that was held when a static binding
-// took it is still there.
-func (r *row) holdDown(port uint16) (owner packet.Addr6, fresh bool) {
+// holdDown gives a port back into hold-down. It calls push with the owner of the port's block, or zero if there is none, to
+// put the port into the queue; a port that was held when a static binding took it is still there.
+func (r *row) holdDown(port uint16, push func(owner packet.Addr6) (seq uint32)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.inUse--
 	if !r.ports.holdDown(port) {
-		return owner, false
+		return
 	}
 	r.held++
+	var owner packet.Addr6
 	if r.portBlocks != nil {
 		owner = r.portBlocks.ownerOf(port)
 	}
-	return owner, true
+	r.resting.add(restingPort{push(owner), port})
 }
 
-// endHoldDown ends the hold-down of a port and reports whether the row is unused.
-func (r *row) endHoldDown(port uint16) (empty bool) {
+// endHoldDown ends the hold-down of a port, which has left place seq of the queue, and reports whether the row is unused.
+func (r *row) endHoldDown(port uint16, seq uint32) (empty bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.resting.trim(seq)
 	r.ports.endHoldDown(port)
 	r.held--
 	r.portChangedLocked(port)

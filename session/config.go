@@ -45,6 +45,7 @@ type Config struct {
 	StoreSYNs     bool          // an unexpected V4 SYN is refused as drop.StoredSYN, and the caller stores it
 	MaxHeldPorts  int           // ports and Identifiers in hold-down; beyond it the oldest are freed; 0: no limit
 	PortHoldDown  time.Duration // of a released UDP port or Identifier; 0: none
+	PortRest      time.Duration // pool4.Config.RestAtLeast
 	PortBlockSize int           // pool4.Config.BlockSize
 	HashFields    pool4.Fields  // of a flow on which the choice of a port depends
 
@@ -152,10 +153,11 @@ func (c *Config) bindings() bib.Config {
 		SessionsPerBinding: c.MaxPerBinding,
 
 		Pool: pool4.Config{
-			HoldDown:  c.PortHoldDown,
-			MaxHeld:   c.MaxHeldPorts,
-			BlockSize: c.PortBlockSize,
-			Fields:    c.HashFields,
+			HoldDown:    c.PortHoldDown,
+			RestAtLeast: c.PortRest,
+			MaxHeld:     c.MaxHeldPorts,
+			BlockSize:   c.PortBlockSize,
+			Fields:      c.HashFields,
 		},
 	}
 	return b

@@ -42,6 +42,7 @@ const (
 	Sessions
 	Pool4Ports
 	Pool4Used
+	Pool4RestShortened
 	InboundSessions
 	InboundEvicted
 	NATEventsLost
@@ -106,13 +107,15 @@ var catalogue = [IDs]Row{
 		"frames that arrived, lost ones included: the sum of forwarded_frames, host_frames, dropped_frames and waiting_frames"},
 	ForwardedFrames: {"forwarded_frames", "packets", false, "frames", []string{"direction"},
 		"frames that were translated and given to the NIC; every fragment of a datagram counts"},
-	HostFrames:      {"host_frames", "packets", false, "frames", []string{"direction"}, "frames that are not for the gateway, and were left to the host"},
-	DroppedFrames:   {"dropped_frames", "packets", false, "frames", []string{"direction", "reason"}, "frames that were not forwarded, by the direction in which they arrived"},
-	WaitingFrames:   {"waiting_frames", "packets", true, "frames", []string{"direction", "for"}, "frames that wait in the gateway at present, for a link address or for fragments"},
-	Bindings:        {"bindings", "table", true, "bindings", []string{"protocol"}, "bindings at present"},
-	Sessions:        {"sessions", "table", true, "sessions", []string{"protocol"}, "sessions at present"},
-	Pool4Ports:      {"pool4_ports", "table", true, "ports", []string{"protocol"}, "transport addresses in pool4"},
-	Pool4Used:       {"pool4_used", "table", true, "ports", []string{"protocol"}, "transport addresses of pool4 that are bound"},
+	HostFrames:    {"host_frames", "packets", false, "frames", []string{"direction"}, "frames that are not for the gateway, and were left to the host"},
+	DroppedFrames: {"dropped_frames", "packets", false, "frames", []string{"direction", "reason"}, "frames that were not forwarded, by the direction in which they arrived"},
+	WaitingFrames: {"waiting_frames", "packets", true, "frames", []string{"direction", "for"}, "frames that wait in the gateway at present, for a link address or for fragments"},
+	Bindings:      {"bindings", "table", true, "bindings", []string{"protocol"}, "bindings at present"},
+	Sessions:      {"sessions", "table", true, "sessions", []string{"protocol"}, "sessions at present"},
+	Pool4Ports:    {"pool4_ports", "table", true, "ports", []string{"protocol"}, "transport addresses in pool4"},
+	Pool4Used:     {"pool4_used", "table", true, "ports", []string{"protocol"}, "transport addresses of pool4 that are bound"},
+	Pool4RestShortened: {"pool4_rest_shortened", "table", false, "ports", nil,
+		"ports that were used again before sessions.port_hold_down was over, because no other was free"},
 	InboundSessions: {"inbound_sessions", "table", true, "sessions", nil, "sessions at present that IPv4 hosts have begun"},
 	InboundEvicted: {"inbound_sessions_evicted", "table", false, "sessions", nil,
 		"sessions begun by IPv4 hosts that newer ones have replaced (sessions.max_inbound)"},
