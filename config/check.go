@@ -358,7 +358,12 @@ func (d *document) state(s rawState) State {
 	if p, written := d.where["state.save_sessions_on_exit"]; written {
 		d.warnings = append(d.warnings, p.String()+": state.save_sessions_on_exit has no effect: state.save keeps sessions at any time, not only at the exit")
 	}
-	return State{Save: s.Save, Dir: s.Dir, RestoreMaxAge: d.duration("state.restore_max_age", s.RestoreMaxAge, 0)}
+	const longestHandover = time.Hour // meanwhile the host does not answer for pool4
+	handover := time.Duration(s.Handover)
+	if handover > longestHandover || handover%time.Millisecond != 0 {
+		d.problem("state.handover", "is %v, but must be 0s to %v, in whole milliseconds", handover, longestHandover)
+	}
+	return State{Save: s.Save, Dir: s.Dir, RestoreMaxAge: d.duration("state.restore_max_age", s.RestoreMaxAge, 0), Handover: handover}
 }
 
 // checkSystem reports a group or folder that the configuration names and the machine does not have.

@@ -193,6 +193,7 @@ type State struct {
 	Save          bool // sessions, bindings, ports in hold-down, and changes that were not persisted
 	Dir           string
 	RestoreMaxAge time.Duration // older state is discarded
+	Handover      time.Duration // how long the guard stays after the end, for the next process; 0: not at all
 }
 
 // DefaultStateDir is the default of State.Dir. Another directory must be usable; this one need not be.

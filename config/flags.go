@@ -23,6 +23,7 @@ var flags = []struct{ name, key, help string }{
 	{"offloads", "interfaces.offloads", "auto: the offload settings of the interfaces follow the load; manage: they suit a high load; leave: they are not changed"},
 	{"force", "host.force", "take ports of pool4 even if the host needs them"},
 	{"share-interfaces", "host.share_interfaces", "start even if another nat64d carries packets on the same interfaces"},
+	{"handover", "state.handover", "how long the guard stays after a stop, for the next start to take over, such as 30s"},
 	{"log-level", "logging.level", "debug, info, warn or error"},
 }
 

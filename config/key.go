@@ -138,6 +138,7 @@ var keys = []Key{
 	{Name: "state.save", Help: "sessions, bindings and unsaved changes of pool4, pool6 and bib survive a restart, an upgrade and a crash"},
 	{Name: "state.dir", Help: "directory for them, on a tmpfs"},
 	{Name: "state.restore_max_age", Help: "longest time for which nat64d may have been dead; then it starts empty"},
+	{Name: "state.handover", Live: true, Help: "how long the guard stays after a stop, for the next start to take over; 0s: not at all"},
 }
 
 // find returns the key with the name, which may be one of Jool's.

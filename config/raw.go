@@ -240,6 +240,7 @@ type rawState struct {
 	Save               bool     `yaml:"save"`
 	Dir                string   `yaml:"dir"`
 	RestoreMaxAge      interval `yaml:"restore_max_age"`
+	Handover           interval `yaml:"handover"`
 	SaveSessionsOnExit bool     `yaml:"save_sessions_on_exit"` // ignored: the key of an earlier plan
 }
 

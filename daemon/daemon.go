@@ -136,7 +136,8 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 	}
 	// The guard is installed before the first packet is received and removed after the last one; without it the host
 	// would reset translated connections.
-	defer func() { err = errors.Join(err, d.guard.remove()) }()
+	handover := func() time.Duration { return 0 } // a failed start leaves nothing
+	defer func() { err = errors.Join(err, d.guard.end(handover())) }()
 	if err := d.settleGuardLocked(); err != nil {
 		return err
 	}
@@ -147,9 +148,14 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 	if err := d.manageNICs(); err != nil {
 		return err
 	}
-	defer d.putBackNICs()
+	defer func() {
+		if handover() == 0 { // otherwise the next process takes the settings over
+			d.putBackNICs()
+		}
+	}()
 	d.processors.nics = d.nics.manager
 	d.processors.look()
+	handover = func() time.Duration { return d.config().State.Handover }
 	return d.run(ctx, listener)
 }
 

@@ -238,13 +238,13 @@ func (g *hostGuard) do(f func() error) error {
 	return f()
 }
 
-// remove removes the guard permanently.
-func (g *hostGuard) remove() error {
+// end removes the guard permanently, or leaves it to the next process for a time.
+func (g *hostGuard) end(handover time.Duration) error {
 	return g.do(func() error {
 		g.gone = true
 		if g.lock != nil {
 			defer g.lock.Close()
 		}
-		return g.g.Remove()
+		return g.g.Leave(handover)
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"time"
 )
 
 // Options are the options of a Guard.
@@ -84,6 +85,23 @@ func (g *Guard) Remove() error {
 		err = errors.Join(err, deleteTable())
 	}
 	return err
+}
+
+// Leave ends the guard like Remove, but the table drops the same packets until d has passed, except echo requests, unless
+// another process takes the table over before. Then the kernel removes the elements of its sets, so that it drops nothing.
+// The empty table, the reserved ports and the notes stay for the next Apply or Remove, as after a crash.
+func (g *Guard) Leave(d time.Duration) error {
+	if !g.applied || d <= 0 {
+		return g.Remove()
+	}
+	want := g.layout(g.added)
+	want.expire(d)
+	if _, err := g.bring(nil, want); err != nil {
+		return errors.Join(fmt.Errorf("leave the guard for %v: %w", d, err), g.Remove())
+	}
+	g.applied = false
+	g.programs.detach() // a program has no timeout
+	return nil
 }
 
 // Warnings describes failures that the guard tolerates.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -99,6 +100,7 @@ func (g *Guard) layout(added ports) *layout {
 	l.addSet(pool4ID, pool4Set, key, boxElements(g.cover.transport))
 	l.sets[pool4Set].Concatenation = true
 	l.addSet(pool6ID, pool6Set, nftables.TypeIP6Addr, spanElements(g.cover.spans))
+	l.sets[pool4Set].HasTimeout, l.sets[pool6Set].HasTimeout = true, true // see Leave
 
 	l.chains[covered4] = chain{rules: rules4()}
 	l.chains[covered6] = chain{rules: rules6()}
@@ -110,6 +112,18 @@ func (g *Guard) layout(added ports) *layout {
 		l.chains[ingress6] = ingress(g.o.V6, unix.ETH_P_IPV6, covered6)
 	}
 	return l
+}
+
+// expire gives the covered addresses a timeout. A rule cannot have one, so it removes those for echo requests.
+func (l *layout) expire(d time.Duration) {
+	for _, name := range []string{pool4Set, pool6Set} {
+		for i := range l.elements[name] {
+			if e := &l.elements[name][i]; !e.IntervalEnd { // the kernel removes the end of an interval with its start
+				e.Timeout = d
+			}
+		}
+	}
+	l.chains[echo4] = chain{}
 }
 
 // addSet adds an interval set.

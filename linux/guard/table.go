@@ -290,7 +290,8 @@ func difference(have, want []nftables.SetElement) (come, gone []nftables.SetElem
 		if e.IntervalEnd {
 			end = '1'
 		}
-		return string(slices.Concat(e.Key, []byte{end}, e.KeyEnd, []byte(e.Comment)))
+		k := binary.BigEndian.AppendUint64(nil, uint64(e.Timeout))
+		return string(slices.Concat(k, e.Key, []byte{end}, e.KeyEnd, []byte(e.Comment)))
 	}
 	old := make(map[string]bool, len(have))
 	for i := range have {
@@ -323,7 +324,7 @@ func (l *layout) foreign() bool {
 	for name, s := range l.sets {
 		w := want.sets[name]
 		if w == nil || s.KeyType.Bytes != w.KeyType.Bytes || s.Interval != w.Interval || s.Concatenation != w.Concatenation ||
-			s.IsMap || s.HasTimeout || s.Dynamic || s.Constant {
+			s.HasTimeout != w.HasTimeout || s.IsMap || s.Dynamic || s.Constant {
 			return true
 		}
 	}
