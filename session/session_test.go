@@ -46,9 +46,9 @@ type gateway struct {
 func newGateway(t testing.TB, workers, limit int, c session.Config, ranges ...string) *gateway {
 	t.Helper()
 	g := &gateway{pool: pool4.New([16]byte{1}), epochs: table.NewEpochs(workers)}
-	g.bindings = bib.New(g.pool, g.epochs, limit, [16]byte{2}, nil)
+	g.bindings = bib.New(g.pool, g.epochs, limit, [16]byte{2}, keepIn)
 	g.syns.Configure(synLimits)
-	g.sessions = session.New(g.bindings, g.epochs, limit, &g.syns, c, nil)
+	g.sessions = session.New(g.bindings, g.epochs, limit, &g.syns, c, keepIn)
 	for i := 0; i+1 < len(ranges); i += 2 {
 		entries, err := pool4.ParseRange(ranges[i], ranges[i+1])
 		if err != nil {
