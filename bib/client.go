@@ -51,6 +51,15 @@ func (c clients) allocate(p *pool4.Pool, q pool4.Request) (e packet.Endpoint4, r
 	return e, r
 }
 
+// Paired returns the pool4 address of the other bindings of a client, if it has any. The caller is a worker in a batch.
+func (t *Table) Paired(addr packet.Addr6) (mapped packet.Addr4, ok bool) {
+	t.clients.rows.Update(addrKey(addr), func(row *client) bool {
+		mapped, ok = row.mapped, row.bindings != 0
+		return ok
+	})
+	return mapped, ok
+}
+
 // join counts a static binding. It returns false if there is no room for the client's row.
 func (c clients) join(addr packet.Addr6, mapped packet.Addr4) bool {
 	return c.rows.Update(addrKey(addr), func(row *client) bool {

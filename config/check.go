@@ -226,6 +226,7 @@ func (d *document) sessions(f *file) Sessions {
 		PortHoldDown:           d.duration("sessions.port_hold_down", s.PortHoldDown, 0),
 		MaxHeldPorts:           d.within("sessions.max_held_ports", s.MaxHeldPorts, 0, most),
 		HoldAfterStart:         s.HoldAfterStart,
+		Reclaim:                oneOf(d, "sessions.reclaim", s.Reclaim, reclaimNever, reclaimWhenFull) == reclaimWhenFull,
 		InboundRefresh:         s.InboundRefresh,
 		InternetIsV6:           oneOf(d, "sessions.internet_side", s.InternetSide, internetIsV4, internetIsV6) == internetIsV6,
 		RSTDuringFIN:           s.RSTDuringFIN,

@@ -103,6 +103,7 @@ type Sessions struct {
 	PortHoldDown           time.Duration // how long a released UDP port or ICMP Identifier is held (RFC 6888 REQ-8)
 	MaxHeldPorts           int           // limit of held ports; the oldest are freed first; 0: no limit
 	HoldAfterStart         bool          // hold all ports for PortHoldDown after the start
+	Reclaim                bool          // new sessions take the ports of closed ones when no other is free
 	InboundRefresh         bool          // packets from the Internet side refresh a session (RFC 4787 REQ-6)
 	InternetIsV6           bool          // the Internet is the IPv6 side (RFC 6146 section 5.3)
 	RSTDuringFIN           bool          // an RST after one FIN shortens the lifetime of the session (RFC 7857 section 2.2)

@@ -132,6 +132,9 @@ func TestValues(t *testing.T) {
 		{"held ports", "sessions: { max_held_ports: 8, hold_after_start: yes }", func(c *config.Config) bool {
 			return c.Sessions.MaxHeldPorts == 8 && c.Sessions.HoldAfterStart
 		}},
+		{"small pools", "sessions: { reclaim: when_full, timeouts: { udp_dns: 0s } }", func(c *config.Config) bool {
+			return c.Sessions.Reclaim && c.Sessions.Timeouts.UDPDNS == 0
+		}},
 		{"life of a session", "sessions: { inbound_refresh: no, internet_side: v6, rst_during_fin: no, check_tcp_sequence: yes }", func(c *config.Config) bool {
 			return !c.Sessions.InboundRefresh && c.Sessions.InternetIsV6 && !c.Sessions.RSTDuringFIN && c.Sessions.CheckTCPSequence
 		}},

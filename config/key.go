@@ -72,6 +72,7 @@ var keys = []Key{
 	{Name: "sessions.port_hold_down", Live: true, Help: "how long a released UDP port or ICMP Identifier is not used again"},
 	{Name: "sessions.max_held_ports", Live: true, Help: "limit of ports that are held down; the oldest are freed first; 0: no limit"},
 	{Name: "sessions.hold_after_start", Help: "hold all UDP ports and Identifiers after a start: until then no new UDP flow and no ping"},
+	{Name: "sessions.reclaim", Live: true, Help: "give ports of closed connections to new ones when no other is free: never or when_full"},
 	{Name: "sessions.inbound_refresh", Live: true, Help: "packets from the Internet side refresh a session"},
 	{Name: "sessions.internet_side", Live: true, Help: "which side the Internet is: v4 or v6"},
 	{Name: "sessions.rst_during_fin", Live: true, Help: "an RST after one FIN shortens the lifetime of the session to tcp_transitory"},

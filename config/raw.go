@@ -112,6 +112,7 @@ type rawSessions struct {
 	PortHoldDown           interval    `yaml:"port_hold_down"`
 	MaxHeldPorts           int         `yaml:"max_held_ports"`
 	HoldAfterStart         bool        `yaml:"hold_after_start"`
+	Reclaim                string      `yaml:"reclaim"`
 	InboundRefresh         bool        `yaml:"inbound_refresh"`
 	InternetSide           string      `yaml:"internet_side"`
 	RSTDuringFIN           bool        `yaml:"rst_during_fin"`
@@ -250,6 +251,8 @@ const (
 	addressDependent    = "address_dependent"
 	passInfo            = "pass"
 	dropInfo            = "drop"
+	reclaimNever        = "never"
+	reclaimWhenFull     = "when_full"
 	internetIsV4        = "v4"
 	internetIsV6        = "v6"
 	synthesizeOnError   = "synthesize"
@@ -280,6 +283,7 @@ func fresh() *file {
 				Fragment:       interval(2 * time.Second),
 			},
 			PortHoldDown:           interval(2 * time.Minute),
+			Reclaim:                reclaimNever,
 			InboundRefresh:         true,
 			InternetSide:           internetIsV4,
 			RSTDuringFIN:           true,

@@ -104,6 +104,7 @@ func (b *backend) Stats() (list []control.Counter) {
 			metrics.Pool4Ports.With(uint64(p.Pool4Ports), p.Protocol), metrics.Pool4Used.With(uint64(p.Pool4Used), p.Protocol))
 	}
 	counters = append(counters, metrics.Pool4RestShortened.With(b.pool.RestedShort()),
+		metrics.SessionsReclaimed.With(b.gateway.Sessions.Reclaimed()),
 		metrics.InboundSessions.With(uint64(b.gateway.Sessions.InboundLen())), metrics.InboundEvicted.With(b.gateway.Sessions.Evicted()))
 	for _, c := range counters {
 		list = append(list, control.Counter(c))

@@ -122,6 +122,7 @@ func (d *Daemon) sessionConfig(c *config.Config) session.Config {
 		},
 		AllowInboundTCP:      c.Filtering.AllowInboundTCP,
 		AddressDependent:     c.Filtering.AddressDependent,
+		Reclaim:              s.Reclaim,
 		InboundRefresh:       s.InboundRefresh,
 		InternetIsV6:         s.InternetIsV6,
 		RSTDuringFIN:         s.RSTDuringFIN,

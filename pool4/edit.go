@@ -97,7 +97,7 @@ func (p *Pool) commitLocked(sets map[rowKey][]span) {
 	for k, spans := range sets {
 		r := p.rows[k.proto][k.addr]
 		if r == nil {
-			r = new(row)
+			r = &row{used: &p.used[k.proto]}
 			p.rows[k.proto][k.addr] = r
 		}
 		r.setSpans(spans)

@@ -31,6 +31,8 @@ type Pool struct {
 	version atomic.Uint64
 	avoided atomic.Pointer[avoided] // nil: none
 
+	used [packet.Protos]atomic.Int64 // ports in use
+
 	mu   sync.RWMutex // guards rows; Add, Remove and Flush hold it for writing
 	rows [packet.Protos]map[uint32]*row
 }
@@ -302,7 +304,7 @@ func (p *Pool) Reserve(proto packet.Proto, e packet.Endpoint4) error {
 	}
 	r := p.rows[proto][n]
 	if r == nil {
-		r = new(row)
+		r = &row{used: &p.used[proto]}
 		p.rows[proto][n] = r
 	}
 	if !r.reserve(e.Port) {
@@ -400,6 +402,12 @@ func (p *Pool) Free(proto packet.Proto) (free, all int) {
 		all += n
 	}
 	return free, all
+}
+
+// InUse returns the number of transport addresses of a protocol that are in use, static ones included, and the number that
+// the pool has. It takes no lock.
+func (p *Pool) InUse(proto packet.Proto) (used, all int) {
+	return int(p.used[proto].Load()), p.view.Load()[proto].total
 }
 
 // Addresses returns the addresses that the pool holds for any protocol, sorted. It takes no lock.

@@ -2,6 +2,7 @@ package pool4
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nat64d/packet"
@@ -11,13 +12,14 @@ import (
 // different addresses or protocols never wait for each other.
 type row struct {
 	mu         sync.Mutex
-	spans      []span      // ports in the pool
-	ports      *ports      // nil until a port is used, so that an idle pool is small
-	inUse      int         // ports used, in spans or not
-	held       int         // ports held down, in spans or not
-	resting    resting     // those in the queue
-	next       uint64      // RFC 6056 section 3.3.3: next_ephemeral
-	portBlocks *portBlocks // nil without port blocks
+	spans      []span        // ports in the pool
+	ports      *ports        // nil until a port is used, so that an idle pool is small
+	inUse      int           // ports used, in spans or not
+	used       *atomic.Int64 // the same of all rows of the protocol
+	held       int           // ports held down, in spans or not
+	resting    resting       // those in the queue
+	next       uint64        // RFC 6056 section 3.3.3: next_ephemeral
+	portBlocks *portBlocks   // nil without port blocks
 	withFree   addrSet
 	index      int // the row's place in open
 }
@@ -162,7 +164,7 @@ func (r *row) release(port uint16) (empty bool) {
 func (r *row) holdDown(port uint16, push func(owner packet.Addr6) (seq uint32)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.inUse--
+	r.countLocked(-1)
 	if !r.ports.holdDown(port) {
 		return
 	}
@@ -195,12 +197,18 @@ func (r *row) markLocked(port uint16, used bool) bool {
 		return false
 	}
 	if used {
-		r.inUse++
+		r.countLocked(1)
 	} else {
-		r.inUse--
+		r.countLocked(-1)
 	}
 	r.portChangedLocked(port)
 	return true
+}
+
+// countLocked counts ports in use. The caller holds r.mu.
+func (r *row) countLocked(n int) {
+	r.inUse += n
+	r.used.Add(int64(n))
 }
 
 // portChangedLocked updates the port's block and the pool's set of addresses with free ports after a port was used,

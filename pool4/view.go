@@ -19,6 +19,7 @@ type addresses struct {
 	spans    [][]span // of each address
 	rows     []*row   // of each address
 	withFree addrSet  // which of them have free ports
+	total    int      // ports of all of them
 }
 
 // newViewLocked collects the rows that have ports to choose from and tells each its index. The caller holds Pool.mu.
@@ -31,6 +32,7 @@ func newViewLocked(all *[packet.Protos]map[uint32]*row) *view {
 				a.addrs = append(a.addrs, addr)
 				a.spans = append(a.spans, r.spans)
 				a.rows = append(a.rows, r)
+				a.total += size(r.spans)
 			} else {
 				r.setIndex(nil, 0)
 			}

@@ -42,6 +42,7 @@ type Config struct {
 	NewPerSecond         int // sessions that a client may open a second, and in a burst; 0: no limit
 	ClientPrefixLen      int // length of the prefix that makes a client; 0: 64
 
+	Reclaim       bool          // new sessions take the ports of closed ones when no other is free (against RFC 6888 REQ-11 D)
 	StoreSYNs     bool          // an unexpected V4 SYN is refused as drop.StoredSYN, and the caller stores it
 	MaxHeldPorts  int           // ports and Identifiers in hold-down; beyond it the oldest are freed; 0: no limit
 	PortHoldDown  time.Duration // of a released UDP port or Identifier; 0: none
@@ -58,6 +59,7 @@ type policy struct {
 	inbound  bool
 	stores   bool
 	shortens bool     // answers shorten the lifetime of sessions to the ports of shortLived
+	reclaims bool     // closed sessions give their ports to new ones
 	peers    *peers   // nil: endpoint-independent filtering
 	windows  *windows // nil: sequence numbers do not matter
 }
@@ -105,6 +107,7 @@ func (t *Table) Configure(c Config) {
 			lifeTransitory:  table.TimeOf(c.Timeouts.TCPTransitory),
 			lifeIdle:        table.TimeOf(c.Timeouts.TCPTransitory),
 			lifeAnswered:    table.TimeOf(c.Timeouts.UDP),
+			lifeRefused:     table.TimeOf(c.Timeouts.TCPOpening),
 		},
 		inbound:  c.AllowInboundTCP,
 		stores:   c.StoreSYNs,
@@ -119,7 +122,11 @@ func (t *Table) Configure(c Config) {
 	if c.CheckSequence {
 		p.windows = t.knowWindows()
 	}
-	t.policy.Store(p)
+	p.reclaims = c.Reclaim
+	was := t.policy.Swap(p)
+	if p.reclaims && (was == nil || !was.reclaims) {
+		t.noteAllClosed()
+	}
 	t.round.overtaken.Store(true)
 	t.peers.Store(p.peers)
 }

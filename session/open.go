@@ -22,7 +22,11 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
 		if q.proto == packet.TCP {
 			request.Wanted = t.syns.Wanted(q.remote)
 		}
+		t.reclaimAhead(src.Addr, q)
 		id, r := t.bib.Acquire6(request)
+		for r == drop.PoolExhausted && t.makePort(src.Addr, q) {
+			id, r = t.bib.Acquire6(request)
+		}
 		for r == drop.BindingSessions && t.makeRoom(r, t.bib.Find6(q.proto, src), src.Addr, q) {
 			id, r = t.bib.Acquire6(request)
 		}
@@ -140,6 +144,9 @@ func (t *Table) place(id bib.ID, q *event) (made bool, r drop.Reason) {
 		q.counted = e.client // a newer generation than that of admit, perhaps
 		t.retireLocked(slot)
 		return false, drop.SessionLimit
+	}
+	if q.restored != nil && w.closed() && t.policy.Load().reclaims {
+		t.noteClosed(slot, e, w, w.since())
 	}
 	q.identify(slot, e, w)
 	t.made(slot, e, w, q.now)

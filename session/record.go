@@ -150,7 +150,7 @@ func (r *Record) check() error {
 
 func (r *Record) checkSession() error {
 	life := lifetime(r.Lifetime)
-	tcp := r.State > Active && r.State < states && life > lifeICMP && life < lifeAnswered
+	tcp := r.State > Active && r.State < states && life > lifeICMP && life < lifetimes && life != lifeAnswered
 	udp := r.State == Active && (life == lifeUDP || life == lifeAnswered && shortLived(r.Remote.Port))
 	switch {
 	case r.Proto == packet.TCP && !tcp,

@@ -37,11 +37,12 @@ type Table struct {
 	index   *table.Index
 	files   table.Files // for windows
 
-	_       [64]byte // the fields below are written for every new session, those above are read for every packet
-	total   atomic.Int64
-	count   [packet.Protos]atomic.Int64
-	syns    SYNs
-	inbound inbound
+	_         [64]byte // the fields below are written for every new session, those above are read for every packet
+	total     atomic.Int64
+	count     [packet.Protos]atomic.Int64
+	syns      SYNs
+	inbound   inbound
+	reclaimer reclaimer
 
 	observers observers
 
@@ -266,6 +267,9 @@ func (t *Table) update(slot uint32, e *entry, q *event) (ok bool) {
 		if w == old || e.word.CompareAndSwap(uint64(old), uint64(w)) {
 			if old.unanswered() && !w.unanswered() {
 				t.inbound.answer(e, q.proto)
+			}
+			if c.reclaims && w.closed() && !old.closed() {
+				t.noteClosed(slot, e, w, q.now)
 			}
 			if old.state() != w.state() {
 				t.changed(slot, e, old, w, q.now)

@@ -20,6 +20,7 @@ const (
 	established              // TCP_EST from now on
 	opening                  // TCP_TRANS of a connection that opens, from now on
 	transitory               // TCP_TRANS of one that closes, from now on
+	refused                  // nothing, but the other end has refused the connection
 )
 
 // step is one transition.
@@ -82,7 +83,7 @@ var steps = machine{
 		v6: {
 			packet.SYN:   {Established, established},
 			packet.FIN:   {V4Init, keep},
-			packet.RST:   {V4Init, keep},
+			packet.RST:   {V4Init, refused},
 			packet.Other: {V4Init, keep},
 		},
 		v4: {
@@ -102,7 +103,7 @@ var steps = machine{
 		v4: {
 			packet.SYN:   {Established, established},
 			packet.FIN:   {V6Init, keep},
-			packet.RST:   {V6Init, keep},
+			packet.RST:   {V6Init, refused},
 			packet.Other: {V6Init, keep},
 		},
 	},

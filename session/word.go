@@ -32,6 +32,7 @@ const (
 	lifeTransitory // after FINs or a RST
 	lifeIdle       // after silence for TCP_EST; as long as lifeTransitory
 	lifeAnswered   // of a UDP session to a short-lived port, after the first answer to the last packet of the client
+	lifeRefused    // of a SYN that a RST has answered; as long as lifeOpening
 	lifetimes
 )
 
@@ -86,7 +87,7 @@ func (w word) settle(now table.Time, l *limits) word {
 // after returns the word after a step at time now.
 func (w word) after(s step, now table.Time) word {
 	since, life := w.since(), w.lifetime()
-	if s.timer != keep {
+	if s.timer != keep && s.timer != refused {
 		since = max(since, now) // workers' clocks may differ by a batch
 	}
 	switch s.timer {
@@ -96,6 +97,8 @@ func (w word) after(s step, now table.Time) word {
 		life = lifeOpening
 	case transitory:
 		life = lifeTransitory
+	case refused:
+		life = lifeRefused
 	}
 	return w.with(makeWord(since, w.prefix(), s.next, life) | w&unansweredBit)
 }

@@ -43,6 +43,7 @@ const (
 	Pool4Ports
 	Pool4Used
 	Pool4RestShortened
+	SessionsReclaimed
 	InboundSessions
 	InboundEvicted
 	NATEventsLost
@@ -116,6 +117,8 @@ var catalogue = [IDs]Row{
 	Pool4Used:     {"pool4_used", "table", true, "ports", []string{"protocol"}, "transport addresses of pool4 that are bound"},
 	Pool4RestShortened: {"pool4_rest_shortened", "table", false, "ports", nil,
 		"ports that were used again before sessions.port_hold_down was over, because no other was free"},
+	SessionsReclaimed: {"sessions_reclaimed", "table", false, "sessions", nil,
+		"closed sessions that were ended early because no other port was free (sessions.reclaim)"},
 	InboundSessions: {"inbound_sessions", "table", true, "sessions", nil, "sessions at present that IPv4 hosts have begun"},
 	InboundEvicted: {"inbound_sessions_evicted", "table", false, "sessions", nil,
 		"sessions begun by IPv4 hosts that newer ones have replaced (sessions.max_inbound)"},
