@@ -12,7 +12,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT := $(if $(SUDO),-exec "sudo env PATH=$$PATH NAT64D_BIN=$(CURDIR)/bin NAT64D_CACHE=$(CACHE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long chaos test-guest check unit fuzz bench bench-quick bench-dns bench-jool profile guest deps install clean
+.PHONY: help build demo test test-long chaos test-guest check unit attack fuzz bench bench-quick bench-dns bench-jool profile guest deps install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ chaos: deps build ## kill, upgrade and disturb the gateway under load for CHAOS 
 # Other kernels and systemd, in a guest that QEMU emulates. Such tests are in files with the build tag guest.
 test-guest: deps build guest ## tests in a Debian guest: systemd, suspend, links of all kinds, an older kernel (needs root)
 	go test -tags guest -count 1 -timeout 60m -run '^TestGuest' -v $(AS_ROOT) ./test/guest
+
+attack: ATTACK ?= 10s
+attack: deps build ## flood the gateway in eleven ways and print a table, ten minutes; ATTACK is the duration of a flood (needs root)
+	NAT64D_ATTACK=$(ATTACK) go test -tags long -count 1 -timeout 60m -run '^TestLongAttacks$$' -v $(subst NAT64D_BIN,NAT64D_ATTACK=$(ATTACK) NAT64D_BIN,$(AS_ROOT)) ./test
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@for package in $$(go list ./...); do \
