@@ -71,12 +71,12 @@ func TestChaos(t *testing.T) {
 	t.Logf("seed %d", seed)
 	c := &chaos{t: t, lab: l, random: rand.New(rand.NewPCG(seed, 1)), socket: socketPath(t), done: map[string]int{}}
 	c.builds = [2]string{binaries(t).nat64d, anotherBuild(t)}
-	c.args = []string{"--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", sparePool}
+	c.args = []string{"--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", lab.Gateway4 + ":2000-29999", "--handover", "10s"}
 	c.start(nil)
 	serveHTTP(t, l)
 	seen := serveMirror(t, l)
 	idle := c.openIdle()
-	c.daemon.must("bib", "add", "tcp", "["+lab.Client6+"]:8080", lab.Spare4+":80")
+	c.daemon.must("bib", "add", "tcp", "["+lab.Client6+"]:8080", lab.Gateway4+":80")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var traffic errgroup.Group
