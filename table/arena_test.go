@@ -53,7 +53,7 @@ func TestLargeTablesAreTidied(t *testing.T) {
 			t.Fatalf("entry %d is lost", i)
 		}
 	}
-	if !x.tiers[0].empty {
+	if !x.tiers[0].isGone() {
 		t.Error("the first level has not been given back")
 	}
 }

@@ -13,13 +13,14 @@ import (
 //
 // Find takes no lock; it is for readers in a batch of the Epochs given to NewIndex, and for the holder of the shard's
 // lock. Insert, Remove and Each are methods of a locked Shard. A reader that runs concurrently with a writer sees the
-// state before or after the change, growth included: words move only by growth, which leaves the old words unchanged.
+// state before or after the change, a change of the level included: words move only by that, and it leaves the old words
+// unchanged until all readers of that time have left.
 //
 // A shard grows by copying itself, under its lock, into twice as many buckets, whose address space NewIndex has
-// reserved. Shards stay small: their number follows from the maximum number of entries, at about 1,000 entries a shard.
+// reserved. Maintain makes shards that have become nearly empty smaller in the same way. Shards stay small: their number follows from the maximum number of entries, at about 1,000 entries a shard.
 // So an insertion takes a bounded time in an index of any size, and does not delay other shards. The words hold enough
 // of the hash to be copied without access to the entries. The hash spreads evenly, so all shards grow at about the same
-// time, and Maintain gives the memory of the level that all have left back to the kernel.
+// time, and Maintain gives the memory of a level that no shard uses back to the kernel.
 type Index struct {
 	epochs *Epochs
 	levels []atomic.Uint32 // of each shard, which has 1<<level buckets; apart from the shards because every search reads them
@@ -27,17 +28,22 @@ type Index struct {
 	tiers  []tier          // by level: the parts of all
 	last   uint32          // the highest level that a shard reaches, except with probability < 1e-6
 	shards []Shard
+
+	moving sync.RWMutex // locked for reading while a shard moves to another level, for writing while memory is given back
+	next   int          // the shard that shrink visits next; for Maintain
 }
 
 // tier is the buckets of all shards at one level.
 type tier struct {
 	buckets []bucket
-	left    atomic.Uint32 // shards that have grown to the next level
+	shards  atomic.Int32  // at this level
+	entered atomic.Uint32 // how often a shard has moved to this level
 
 	// For Maintain.
 	ready int    // the buckets below have been prepared
-	since uint64 // the epoch in which Maintain has seen that all shards had left; 0: not yet
-	empty bool   // the memory has been given back
+	since uint64 // the epoch in which Maintain has seen that no shard was here; 0: not yet
+	seen  uint32 // entered at that time
+	gone  uint32 // entered when the memory was given back
 }
 
 // Shard is one part of an Index. Index.Lock and Index.LockShard return it locked; its methods are for the holder of the
@@ -47,7 +53,10 @@ type Shard struct {
 	index  *Index
 	number uint32
 	live   uint32 // words that hold a slot
-	_      [40]byte
+	grown  uint64 // the epoch after the shard has grown: older readers may use lower levels
+	shrunk uint64 // the epoch after it has shrunk: older readers may use higher levels
+	used   uint32 // a bit for each level that may hold old words
+	_      [20]byte
 }
 
 // bucket is a cache line. A word is the low half of the hash above the slot, or 0. The last word counts the slots that
@@ -76,6 +85,8 @@ func NewIndex(max int, e *Epochs) *Index {
 	for l, rest := 0, x.all; l < levels; l++ {
 		x.tiers[l].buckets, rest = rest[:n<<l], rest[n<<l:]
 	}
+	x.tiers[0].shards.Store(int32(n))
+	x.tiers[0].entered.Store(1)
 	for i := range x.shards {
 		x.shards[i].index, x.shards[i].number = x, uint32(i)
 	}
@@ -148,32 +159,82 @@ func (x *Index) LockShard(n int) *Shard {
 	return s
 }
 
-// Maintain gives the memory of a level that all shards and all readers have left back to the kernel, and prepares the
-// memory of the level that the shards are about to reach, if it is large. One goroutine calls it ten times a second; a
-// call takes up to some milliseconds.
+// Maintain makes nearly empty shards smaller, gives the memory of a level that all shards and all readers have left back to
+// the kernel, and prepares the memory of the level that the shards are about to reach, if it is large. One goroutine calls it
+// ten times a second; a call takes up to some milliseconds.
 func (x *Index) Maintain() {
+	x.shrink()
+	level := x.levels[0].Load() + 1
 	for l := range x.tiers {
 		r := &x.tiers[l]
-		switch {
-		case r.empty || int(r.left.Load()) < len(x.shards):
-		case r.since == 0:
-			r.since = x.epochs.next()
+		switch entered := r.entered.Load(); {
+		case r.shards.Load() > 0, r.gone == entered && (r.ready == 0 || uint32(l) == level && x.filled(level, 4)):
+			r.since = 0
+		case r.since == 0 || r.seen != entered:
+			r.since, r.seen = x.epochs.next(), entered
 		case x.epochs.passed(r.since):
-			release(r.buckets)
-			r.empty = true
+			x.release(r)
 		}
 	}
-	x.prepare(x.levels[0].Load() + 1)
+	x.prepare(level)
+}
+
+// release gives the memory of a level back, unless a shard comes back to it meanwhile. A shard that moves waits for a part.
+func (x *Index) release(r *tier) {
+	const part = 1 << 15 // 2 MiB
+	for from := 0; from < len(r.buckets); from += part {
+		if !x.releasePart(r, r.buckets[from:min(from+part, len(r.buckets))]) {
+			return
+		}
+	}
+	r.gone, r.ready, r.since = r.seen, 0, 0
+}
+
+func (x *Index) releasePart(r *tier, b []bucket) bool {
+	x.moving.Lock()
+	defer x.moving.Unlock()
+	if r.entered.Load() != r.seen {
+		return false
+	}
+	release(b)
+	return true
+}
+
+// shrink makes some nearly empty shards smaller.
+func (x *Index) shrink() {
+	const atOnce = 1024 // shards
+	for range min(atOnce, len(x.shards)) {
+		x.shrinkShard(x.next)
+		x.next = (x.next + 1) % len(x.shards)
+	}
+}
+
+// smallest is the level below which shards do not shrink, so that a shard has room for some more slots until all readers have
+// left the level to which it grows again.
+const smallest = 2
+
+// shrinkShard makes a shard as small as it can be while it is half full at most, if that gives three quarters back.
+func (x *Index) shrinkShard(n int) {
+	s := &x.shards[n]
+	if !s.TryLock() { // it is in use
+		return
+	}
+	defer s.Unlock()
+	level := x.levels[n].Load()
+	small := uint32(smallest)
+	for s.live > maxLoad<<small/2 {
+		small++
+	}
+	if small+2 <= level {
+		s.moveLocked(level, small)
+	}
 }
 
 // prepare prepares some of the memory of a level, if the level is large and the shards will soon reach it. It stops
 // when the first shard has reached the level: that shard would wait for the page that is being prepared.
 func (x *Index) prepare(level uint32) {
 	const atOnce = 4 // huge pages
-	if level > x.last || len(x.shards)<<level < large || x.tiers[level-1].left.Load() > 0 {
-		return
-	}
-	if x.sample() <= maxLoad<<level/2*7/10 {
+	if level > x.last || len(x.shards)<<level < large || x.tiers[level].shards.Load() > 0 || !x.filled(level, 7) {
 		return
 	}
 	r := &x.tiers[level]
@@ -183,6 +244,9 @@ func (x *Index) prepare(level uint32) {
 		}
 	}
 }
+
+// filled reports whether more than tenths/10 of the slots for which shards have room before they reach a level are in use.
+func (x *Index) filled(level, tenths uint32) bool { return x.sample() > maxLoad<<level/2*tenths/10 }
 
 // sample returns the mean number of slots in a sample of the shards.
 func (x *Index) sample() uint32 {
@@ -215,8 +279,7 @@ func (s *Shard) Find(hash uint64) Probe { return s.index.Find(hash) }
 // then refuses the entry as if the table were full.
 func (s *Shard) Insert(hash uint64, slot uint32) bool {
 	level := s.index.levels[s.number].Load()
-	if s.live >= maxLoad<<level && int(level+1) < len(s.index.tiers) {
-		s.growLocked(level)
+	if s.live >= maxLoad<<level && int(level+1) < len(s.index.tiers) && s.moveLocked(level, level+1) {
 		level++
 	}
 	if s.live == bucketLen<<level {
@@ -258,19 +321,51 @@ func (s *Shard) Each(f func(slot uint32)) {
 	}
 }
 
-// growLocked copies the slots to the next level. The caller holds the lock of s.
-func (s *Shard) growLocked(level uint32) {
+// moveLocked copies the slots to another level. It does nothing, and returns false, if a reader may still use what the shard
+// has left there before; a batch later it will succeed. The caller holds the lock of s.
+func (s *Shard) moveLocked(from, to uint32) bool {
 	x := s.index
-	from, to := x.buckets(s.number, level), x.buckets(s.number, level+1)
-	for i := range from {
+	b := x.buckets(s.number, to)
+	left := &s.shrunk
+	if to < from {
+		left = &s.grown
+	}
+	if s.used>>to&1 != 0 && !x.epochs.passed(*left) {
+		return false
+	}
+	x.moving.RLock()
+	defer x.moving.RUnlock()
+	if s.used>>to&1 != 0 {
+		erase(b)
+	}
+	old := x.buckets(s.number, from)
+	for i := range old {
 		for j := range bucketLen {
-			if w := from[i][j].Load(); w != 0 {
-				put(to, uint32(w>>32), uint32(w))
+			if w := old[i][j].Load(); w != 0 {
+				put(b, uint32(w>>32), uint32(w))
 			}
 		}
 	}
-	x.levels[s.number].Store(level + 1)
-	x.tiers[level].left.Add(1)
+	x.levels[s.number].Store(to)
+	s.used |= 1<<from | 1<<to
+	if to > from {
+		s.grown = x.epochs.next()
+	} else {
+		s.shrunk = x.epochs.next()
+	}
+	x.tiers[to].shards.Add(1)
+	x.tiers[to].entered.Add(1)
+	x.tiers[from].shards.Add(-1)
+	return true
+}
+
+// erase clears all words of buckets.
+func erase(b []bucket) {
+	for i := range b {
+		for j := range b[i] {
+			b[i][j].Store(0)
+		}
+	}
 }
 
 // put writes a slot into the first free word. It first counts the slot in the full buckets before that, so that a
@@ -300,7 +395,7 @@ func (b *bucket) index(word uint64) int {
 func word(tag, slot uint32) uint64 { return uint64(tag)<<32 | uint64(slot) }
 
 // Probe is a search in progress, a value on the stack of its reader. It finds every slot that is in the shard from the
-// beginning of the search to its end, even if the shard grows meanwhile: the old words stay unchanged.
+// beginning of the search to its end, even if the shard grows or shrinks meanwhile: the old words stay unchanged.
 type Probe struct {
 	buckets  []bucket
 	tag      uint32

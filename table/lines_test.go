@@ -57,7 +57,7 @@ func TestHomeOutlastsGrowth(t *testing.T) {
 	h := x.Home(hash)
 	for i := range x.Shards() {
 		s := x.LockShard(i)
-		s.growLocked(0)
+		s.moveLocked(0, 1)
 		s.Unlock()
 	}
 	for range 3 {
@@ -68,8 +68,8 @@ func TestHomeOutlastsGrowth(t *testing.T) {
 	}
 	e.Leave(0)
 	x.Maintain()
-	if got := x.Guess(x.Home(hash)); !x.tiers[0].empty || got != slot {
-		t.Errorf("after it slot %d is guessed, want %d; the old memory has been given back: %v", got, slot, x.tiers[0].empty)
+	if got := x.Guess(x.Home(hash)); !x.tiers[0].isGone() || got != slot {
+		t.Errorf("after it slot %d is guessed, want %d; the old memory has been given back: %v", got, slot, x.tiers[0].isGone())
 	}
 }
 
@@ -166,7 +166,7 @@ func TestGuessStaysWithinShard(t *testing.T) {
 	x := NewIndex(1, NewEpochs(1))
 	s := x.LockShard(0)
 	defer s.Unlock()
-	s.growLocked(0) // to two buckets, of which odd tags belong into the second
+	s.moveLocked(0, 1) // to two buckets, of which odd tags belong into the second
 	for i := range uint32(bucketLen + 1) {
 		s.Insert(uint64(2*i+1), i+1)
 	}
