@@ -136,6 +136,9 @@ func (t *Table) Maintain() {
 	t.entries.Maintain()
 	t.index6.Maintain()
 	t.clients.rows.Maintain()
+	if s := t.subscribers.Load(); s != nil {
+		s.rows.Maintain()
+	}
 }
 
 // Len returns the number of bindings of a protocol.
@@ -152,7 +155,8 @@ func (t *Table) List(cursor uint32, buf []Binding) (n int, next uint32) {
 func (t *Table) list(cursor uint32, buf []Binding) (n int, next uint32) {
 	const step = 8192 // slots at a time, so that freed slots do not wait for long
 	all := t.entries.Slots()
-	end := min(cursor+step, all)
+	cursor, block := t.entries.Skip(cursor)
+	end := min(cursor+step, block)
 	for ; cursor < end && n < len(buf); cursor++ {
 		if alive(t.entries.At(cursor).refs.Load()) {
 			buf[n] = t.At(ID(cursor))

@@ -98,7 +98,7 @@ func TestGenerationDoesNotWrapWithItsWord(t *testing.T) {
 	first := f.Generation()
 	e := s.entries.At(f.Slot())
 	for range 1 << 16 {
-		e.word.Store(uint64(e.beginLocked(word(e.word.Load()).freed(), makeWord(0, 0, Active, lifeUDP))))
+		e.word.Store(uint64(s.beginLocked(e, word(e.word.Load()).freed(), makeWord(0, 0, Active, lifeUDP))))
 	}
 	if s.Alive(&f) {
 		t.Error("a session is treated as the one 65,536 generations before it")

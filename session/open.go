@@ -135,7 +135,7 @@ func (t *Table) place(id bib.ID, q *event) (made bool, r drop.Reason) {
 		first = q.restored.word(q, &t.policy.Load().limits)
 		t.finishLocked(slot, e, q.restored)
 	}
-	w := e.beginLocked(word(e.word.Load()), first)
+	w := t.beginLocked(e, word(e.word.Load()), first)
 	t.seal(slot, e, w)
 	e.word.Store(uint64(w))
 	t.examine(slot, e, q)
@@ -175,7 +175,7 @@ func (t *Table) reopenLocked(slot uint32, e *entry, q *event) {
 			continue
 		}
 		t.assignInboundLocked(e, slot, q) // before a packet can answer it
-		w := e.beginLocked(old.freed(), q.first())
+		w := t.beginLocked(e, old.freed(), q.first())
 		if e.word.CompareAndSwap(uint64(old), uint64(w)) {
 			t.seal(slot, e, w)
 			t.ended(slot, e, old, Replaced, q.now)
@@ -193,11 +193,12 @@ func (t *Table) assignInboundLocked(e *entry, slot uint32, q *event) {
 	q.inbound = 0
 }
 
-// beginLocked returns the word of a session that begins in the generation of old. The caller holds the lock of the shard.
-func (e *entry) beginLocked(old, first word) word {
+// beginLocked returns the word of a session that begins in the generation of old. A slot whose memory was given back goes on
+// behind the cycles of before. The caller holds the lock of the shard.
+func (t *Table) beginLocked(e *entry, old, first word) word {
 	w := old.with(first)
 	if w.generation() == 0 {
-		e.cycle.Add(1)
+		e.cycle.Store(max(e.cycle.Load(), t.cycles.Load()) + 1)
 	}
 	return w
 }

@@ -35,7 +35,8 @@ type Table struct {
 	peers   atomic.Pointer[peers] // nil without address-dependent filtering
 	entries *table.Slab[entry]
 	index   *table.Index
-	files   table.Files // for windows
+	files   table.Files   // for windows
+	cycles  atomic.Uint32 // the highest cycle of entries whose memory was given back
 
 	_         [64]byte // the fields below are written for every new session, those above are read for every packet
 	total     atomic.Int64
@@ -85,8 +86,21 @@ func New(b *bib.Table, e *table.Epochs, max int, s SYNs, c Config, f table.Files
 		files:   f,
 		index:   table.NewIndex(max, e),
 	}
+	t.entries.OnGive(t.forget)
 	t.Configure(c)
 	return t
+}
+
+// forget prepares for the loss of entries that no one uses: their generations must not begin anew.
+func (t *Table) forget(from, to uint32) {
+	last := t.cycles.Load()
+	for slot := from; slot < to; slot++ {
+		last = max(last, t.entries.At(slot).cycle.Load())
+	}
+	t.cycles.Store(last)
+	if p := t.policy.Load(); p.windows != nil {
+		p.windows.forget(from, to)
+	}
 }
 
 // Len returns the number of sessions of a protocol, including expired ones that the sweep has not removed yet.

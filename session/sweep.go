@@ -48,7 +48,9 @@ func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool)
 		}
 		limits := &t.policy.Load().limits
 		end := t.entries.Slots()
-		to := uint32(min(uint64(p.cursor)+uint64(max(budget, 1)), uint64(end)))
+		var block uint32
+		p.cursor, block = t.entries.Skip(p.cursor)
+		to := uint32(min(uint64(p.cursor)+uint64(max(budget, 1)), uint64(block)))
 		soonest := p.soonest
 		for slot := p.cursor; slot < to; slot++ {
 			w := word(t.entries.At(slot).word.Load())
@@ -91,6 +93,9 @@ func (t *Table) Maintain() {
 	t.entries.Maintain()
 	t.index.Maintain()
 	t.bib.Maintain()
+	if p := t.peers.Load(); p != nil {
+		p.rows.Maintain()
+	}
 }
 
 // sweep does the work for a session that has expired, and returns when it ends if it lives on.
@@ -206,7 +211,8 @@ func (t *Table) each(cursor uint32, most int, now table.Time, f func(i int, slot
 	const step = 8192 // slots at a time, so that freed slots do not wait for long
 	limits := &t.policy.Load().limits
 	all := t.entries.Slots()
-	end := min(cursor+step, all)
+	cursor, block := t.entries.Skip(cursor)
+	end := min(cursor+step, block)
 	for ; cursor < end && n < most; cursor++ {
 		e := t.entries.At(cursor)
 		w := word(e.word.Load()).settle(now+origin, limits)

@@ -73,6 +73,15 @@ func (w *windows) at(slot uint32) *[sides]window {
 	return &p.Load()[slot%windowChunkLen]
 }
 
+// forget gives back the windows of slots that no one uses.
+func (w *windows) forget(from, to uint32) {
+	for i := from / windowChunkLen; i < to/windowChunkLen; i++ {
+		if w.chunks[i].Swap(nil) != nil {
+			w.memory.Forget(int(i))
+		}
+	}
+}
+
 func (w windowWord) next() uint32      { return uint32(w) }
 func (w windowWord) scale() windowWord { return w & (15 << 48) }
 

@@ -53,6 +53,9 @@ type keeper struct {
 	mu     sync.Mutex
 	ready  atomic.Uint32 // lower indexes are backed, or stay anonymous; written under mu
 	failed atomic.Uint32 // number of those that stay anonymous; written under mu
+
+	unbacked map[uint32]bool // by keepStep: the values that stay anonymous; guarded by mu
+
 }
 
 // need makes the values below an index usable. It is a load, except for the first value of a step.
@@ -83,10 +86,16 @@ func (k *keeper) page(perPage uint32) {
 	k.extendLocked((k.ready.Load()/perPage+1)*perPage, true)
 }
 
-// extendLocked backs the values up to an index, in all files or in none. The caller holds k.mu.
+// extendLocked backs the values up to an index. The caller holds k.mu.
 func (k *keeper) extendLocked(to uint32, huge bool) {
 	from := k.ready.Load()
 	to = min(to, uint32(len(k.arrays[0].memory)/k.arrays[0].size))
+	k.backLocked(from, to, huge)
+	k.ready.Store(to)
+}
+
+// backLocked backs values, in all files or in none. The caller holds k.mu.
+func (k *keeper) backLocked(from, to uint32, huge bool) {
 	for i, a := range k.arrays {
 		if a.back(int(from)*a.size, int(to)*a.size, huge) {
 			continue
@@ -94,10 +103,20 @@ func (k *keeper) extendLocked(to uint32, huge bool) {
 		for _, b := range k.arrays[:i] {
 			b.leave(int(from)*b.size, int(to)*b.size)
 		}
-		k.failed.Add(to - from)
-		break
+		k.failLocked(from, to)
+		return
 	}
-	k.ready.Store(to)
+}
+
+// failLocked notes that values stay anonymous. The caller holds k.mu.
+func (k *keeper) failLocked(from, to uint32) {
+	k.failed.Add(to - from)
+	if k.unbacked == nil {
+		k.unbacked = map[uint32]bool{}
+	}
+	for step := from / keepStep; step < to/keepStep; step++ {
+		k.unbacked[step] = true
+	}
 }
 
 // Pieces is zeroed memory for n values of type T, which a file keeps. T holds no pointers. Any goroutine may call the
@@ -136,4 +155,37 @@ func (p *Pieces[T]) Piece(i int) *T {
 		p.made[i] = true
 	}
 	return &p.values[i]
+}
+
+// leave gives the memory of values back, and their place in the files.
+func (k *keeper) leave(from, to uint32) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for step := from / keepStep; step < to/keepStep; step++ {
+		if k.unbacked[step] {
+			delete(k.unbacked, step)
+			k.failed.Add(-keepStep)
+		}
+	}
+	for _, a := range k.arrays {
+		a.leave(int(from)*a.size, int(to)*a.size)
+	}
+}
+
+// back makes values that leave has given back usable again.
+func (k *keeper) back(from, to uint32) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.backLocked(from, to, false)
+}
+
+// Forget gives the memory of value i back. The caller has no use for it any more; a late reader finds zeros or what was there.
+func (p *Pieces[T]) Forget(i int) {
+	if p.memory == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.memory.leave(i*p.memory.size, (i+1)*p.memory.size)
+	p.made[i] = false
 }

@@ -144,3 +144,23 @@ func TestPiecesAreInTheFile(t *testing.T) {
 		}
 	}
 }
+
+// TestKeptSlabGivesBack shows that the files give back the memory of a flood, and get it again.
+func TestKeptSlabGivesBack(t *testing.T) {
+	const n = 200_000
+	for _, size := range []int{64 << 20, 3 << 20} { // the second has no room for all
+		f := folder{t, tmpfs(t, size, "")}
+		s := NewKeptSlab[[4]uint64](n, NewEpochs(1), f, "entries")
+		testGiving(t, s, n, 1000)
+		var st unix.Statfs_t
+		if err := unix.Statfs(f.dir, &st); err != nil {
+			t.Fatal(err)
+		}
+		if used := int(st.Blocks-st.Bfree) * int(st.Bsize); used > 3<<20 {
+			t.Errorf("the files take %d bytes after the flood", used)
+		}
+		if unkept := s.Unkept(); unkept > n/4 {
+			t.Errorf("%d slots count as not kept after the flood", unkept)
+		}
+	}
+}

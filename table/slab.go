@@ -12,7 +12,7 @@ const (
 )
 
 // Slab stores entries of type T. A slot, a number that is never 0, names an entry. The memory of an entry never moves
-// and is not freed while the slab is reachable, so that a reader without a lock always finds an entry there, although
+// and stays readable while the slab is reachable, so that a reader without a lock always finds an entry there, although
 // perhaps a dead one. T holds no pointers, so that ten million entries cost the garbage collector nothing. If the size
 // of T divides that of a cache line, no entry lies in two lines.
 //
@@ -32,6 +32,7 @@ type Slab[T any] struct {
 	used    atomic.Uint32 // all slots that stripes have are lower; written under growing
 	ready   [2]int        // lower entries, and lower links, have been prepared; for Maintain
 	growing sync.Mutex
+	giving  giving
 	stripes [stripes]stripe
 }
 
@@ -53,6 +54,7 @@ func NewSlab[T any](max int, e *Epochs) *Slab[T] { return NewKeptSlab[T](max, e,
 func NewKeptSlab[T any](max int, e *Epochs, f Files, name string) *Slab[T] {
 	n := ((max+max/8)/runLen + stripes + 1) * runLen
 	s := &Slab[T]{epochs: e}
+	s.giving.gone = make([]atomic.Bool, n/blockLen+1)
 	s.links = reserve[Slab[T], uint32](s, n)
 	entries, inFile := reserveKept[Slab[T], T](s, n, f, name)
 	seals, sealsInFile := reserveKept[Slab[T], uint32](s, n, f, name+".seals")
@@ -87,9 +89,10 @@ func (s *Slab[T]) Slots() uint32 { return s.used.Load() }
 // Cap returns a number higher than all slots that Alloc can return.
 func (s *Slab[T]) Cap() int { return len(s.entries) }
 
-// Maintain prepares memory that will soon be used, if the slab is large. One goroutine calls it ten times a second; a
+// Maintain prepares memory that will soon be used, if the slab is large, and gives memory back of which no slot is in use. One goroutine calls it ten times a second; a
 // call takes up to some milliseconds.
 func (s *Slab[T]) Maintain() {
+	s.giveBack()
 	used := int(s.used.Load())
 	if used < large {
 		return
@@ -116,7 +119,7 @@ func prepareAll[T any](values []T, from, to int) int {
 // calls of Maintain, which leaves that many alone, so that it never prepares the page that an insertion is waiting for.
 const large = 1 << 17
 
-// Alloc returns a free slot, or 0 if there is none. The entry still holds its contents of before it was retired. The
+// Alloc returns a free slot, or 0 if there is none. The entry still holds its contents of before it was retired, or is zero. The
 // hint selects a free list: callers with different hints seldom wait for each other.
 func (s *Slab[T]) Alloc(hint uint32) uint32 {
 	for i := range uint32(stripes) {
@@ -174,6 +177,10 @@ func (s *Slab[T]) recycleLocked(st *stripe) {
 func (s *Slab[T]) grow(st *stripe) bool {
 	s.growing.Lock()
 	defer s.growing.Unlock()
+	if first, ok := s.takeSpareLocked(); ok {
+		st.fresh, st.end = first, first+runLen
+		return true
+	}
 	n := s.used.Load()
 	if int(n) == len(s.entries) {
 		return false
