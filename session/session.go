@@ -91,7 +91,7 @@ func New(b *bib.Table, e *table.Epochs, max int, s SYNs, c Config, f table.Files
 	return t
 }
 
-// forget prepares for the loss of entries that no one uses: their generations must not begin anew.
+// forget prepares for the loss of entries that no one uses: their generations must not be used again.
 func (t *Table) forget(from, to uint32) {
 	last := t.cycles.Load()
 	for slot := from; slot < to; slot++ {

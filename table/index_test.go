@@ -96,7 +96,7 @@ func TestInsertRefusesFullShard(t *testing.T) {
 // isGone reports whether the memory of a level has been given back.
 func (r *tier) isGone() bool { return r.gone == r.entered.Load() }
 
-// TestIndexShrinks fills an index, empties it but for a few slots, and fills it again, while a reader looks for those: it
+// TestIndexShrinks fills an index, empties it except for a few slots, and fills it again, while a reader looks for those: it
 // finds them at every moment, and the memory of the levels between is given back.
 func TestIndexShrinks(t *testing.T) {
 	t.Parallel()
