@@ -193,7 +193,7 @@ func (t *Table) assignInboundLocked(e *entry, slot uint32, q *event) {
 	q.inbound = 0
 }
 
-// beginLocked returns the word of a session that begins in the generation of old. A slot whose memory was given back goes on
+// beginLocked returns the word of a session that begins in the generation of old. A slot whose memory was given back continues
 // behind the cycles of before. The caller holds the lock of the shard.
 func (t *Table) beginLocked(e *entry, old, first word) word {
 	w := old.with(first)
