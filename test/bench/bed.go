@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"time"
 
@@ -55,7 +56,8 @@ type bed struct {
 	source, destination netip.Addr // of the client, and of the server as seen by the client
 	nativeServer        netip.Addr // the server's own address
 	mac                 net.HardwareAddr
-	daemon              *process // the gateway program; nil if the kernel is the gateway
+	daemon              *process                    // the gateway program; nil if the kernel is the gateway
+	launch              func(context.Context) error // starts nat64d, once more after a kill
 	ends                []*process
 	dir                 string // for the gateway's files
 }
@@ -233,5 +235,6 @@ func (b *bed) close() error {
 	for _, s := range b.ends {
 		s.stop()
 	}
+	_ = os.RemoveAll(b.stateDir()) // of the memory
 	return b.lab.Close()
 }

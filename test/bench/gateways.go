@@ -156,15 +156,23 @@ func (b *bed) startOurs(ctx context.Context, t programs, offloads string) error 
 	file := filepath.Join(b.dir, "nat64d.yaml")
 	// Without hold-down, so that one measurement can follow another with an empty table.
 	text := fmt.Sprintf("version: 1\ninterfaces:\n  v6: { name: %s }\n  v4: { name: %s }\n  offloads: %s\npool4:\n  - { address: %s }\n"+
-		"sessions: { port_hold_down: 0s }\nlogging: { level: warn }\napi: { socket: %s }\n",
-		b.lab.NIC6, b.lab.NIC4, offloads, ourPool, b.socket())
+		"sessions: { port_hold_down: 0s }\nlogging: { level: warn }\napi: { socket: %s }\nstate: { dir: %s }\n",
+		b.lab.NIC6, b.lab.NIC4, offloads, ourPool, b.socket(), b.stateDir())
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}
-	var err error
-	if b.daemon, err = b.gateway.start(t.nat64d.within(ctx, b.lab.Gateway.Name, "-c", file)); err != nil {
+	b.launch = func(ctx context.Context) (err error) {
+		b.daemon, err = b.gateway.start(t.nat64d.within(ctx, b.lab.Gateway.Name, "-c", file))
 		return err
 	}
+	if err := b.launch(ctx); err != nil {
+		return err
+	}
+	return b.ready(ctx)
+}
+
+// ready waits until nat64d forwards.
+func (b *bed) ready(ctx context.Context) error {
 	for end := time.Now().Add(reachable); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if s, err := b.control().Status(ctx); err == nil && s.Ready {
 			return nil
@@ -177,6 +185,9 @@ func (b *bed) startOurs(ctx context.Context, t programs, offloads string) error 
 }
 
 func (b *bed) socket() string { return filepath.Join(b.dir, "nat64d.sock") }
+
+// stateDir returns the state directory of nat64d, which must be on a tmpfs.
+func (b *bed) stateDir() string { return filepath.Join("/dev/shm", filepath.Base(b.dir)) }
 
 // control returns a client for nat64d.
 func (b *bed) control() *control.Client {

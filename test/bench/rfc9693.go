@@ -17,6 +17,7 @@ const newConnections = 50_000
 // rfc9693 are the measurements, in the order of the RFC. Each leaves a table that the next one can use.
 var rfc9693 = []workload{
 	{"rfc9693 capacity and tear-down", without, capacity},
+	{"kill and start", without, restart},
 	{"rfc9693 connection rate", without, establishment},
 	{"rfc9693 throughput, loss, latency", without, bothWays},
 }
@@ -44,6 +45,45 @@ func capacity(ctx context.Context, s *stint) error {
 	s.put(fmt.Sprintf("rfc9693 table capacity: sessions of %dk", s.Sessions/1000), float64(ended))
 	s.put("rfc9693 table capacity: RSS bytes/session", float64(full-idle)/float64(max(1, ended)))
 	s.put("rfc9693 tear-down rate, k sessions/s", float64(ended)/took.Seconds()/1000)
+	return nil
+}
+
+// restart kills nat64d while packets flow and starts it again: how many of 10,000 packets a second are lost, with few
+// sessions and with many.
+func restart(ctx context.Context, s *stint) error {
+	for _, n := range []int{fewFlows, 100_000} {
+		length := time.Duration(n)*time.Second/fillRate + settle
+		if _, _, err := s.up(ctx, s.order(n, fillRate, length)); err != nil {
+			return err
+		}
+		const rate = 10_000
+		before, err := s.count(ctx, s.server)
+		if err != nil {
+			return err
+		}
+		o := s.order(fewFlows, rate, 3*time.Second)
+		sent := concurrently(func() (floodResult, error) { return s.flood(ctx, o) })
+		time.Sleep(time.Second)
+		_ = s.daemon.cmd.Process.Kill()
+		<-s.daemon.ended
+		if err := errors.Join(s.launch(ctx), s.ready(ctx)); err != nil {
+			return err
+		}
+		r := <-sent
+		if r.err != nil {
+			return r.err
+		}
+		time.Sleep(settle)
+		after, err := s.count(ctx, s.server)
+		if err != nil {
+			return err
+		}
+		lost := r.result.Sent - r.result.packets(after-before)
+		s.put(fmt.Sprintf("kill and start with %dk sessions: gap ms", n/1000), float64(lost)*1000/rate)
+		if _, err := s.empty(ctx); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
