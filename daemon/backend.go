@@ -45,6 +45,7 @@ func (b *backend) Status() control.Status {
 	st.Offloads = b.nics.status(b.config().Interfaces.Offloads)
 	st.Kept = b.keptStatus()
 	st.Panics, _ = b.panics.Count()
+	st.Checks = b.readiness.checks()
 	st.NotReady = b.readiness.reasons()
 	st.Ready = len(st.NotReady) == 0
 	st.Warnings = append(b.warnings(), contested(b.routes.Addresses())...)

@@ -101,6 +101,7 @@ func (d *Daemon) build() (err error) {
 	if err := d.restoreLocked(); err != nil {
 		return err
 	}
+	d.tested = gateway.SelfTest(options.Config, options)
 	d.dns64, _ = newDNS64Service(d.basisLocked(), d.options.Version, d.log.Logger) // run retries addresses that it cannot listen on, and the status shows them
 	return nil
 }

@@ -45,6 +45,7 @@ type Daemon struct {
 	conf    atomic.Pointer[config.Config] // the configuration in use
 	log     *logs
 	panics  *gateway.Panics
+	tested  error // result of the self-test
 	started time.Time
 
 	routes     *nexthop.Table
@@ -188,5 +189,7 @@ func (d *Daemon) tasks(listener net.Listener) []task {
 		{name: "control socket", run: func(ctx context.Context) error { return control.Serve(ctx, listener, server) }},
 		{name: "reload", run: d.reloadOnRequest},
 		{name: "readiness", run: d.announce},
+		{name: "workers", run: d.feedWatchdog, notReady: d.stuck},
+		{name: "self-test", run: idle, notReady: d.selfTestFailed},
 	}
 }

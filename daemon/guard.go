@@ -220,7 +220,10 @@ func (g *hostGuard) kept() (notes map[int]string, err error) {
 // notReady returns why the guard is not in the wanted state.
 func (g *hostGuard) notReady() (why []string) {
 	_ = g.do(func() error {
-		if g.wrong != nil {
+		switch {
+		case !g.g.Covers():
+			why = []string{"the host may answer for pool4 and pool6, because the guard is not attached to an interface yet"}
+		case g.wrong != nil:
 			why = []string{"the host may answer for pool4 and pool6, because the guard is not in place: " + g.wrong.Error()}
 		}
 		return nil

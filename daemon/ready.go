@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 
 	"nat64d/linux/nexthop"
+	"nat64d/ops/control"
 )
 
 // Our own choices: the interval of readiness checks, its upper bound, and the time after the start without complaints,
@@ -38,6 +40,17 @@ func (r *readiness) reasons() (why []string) {
 		}
 	}
 	return why
+}
+
+// checks returns the result of each task that can be unready.
+func (r *readiness) checks() (list []control.Check) {
+	for _, t := range r.tasks {
+		if t.notReady != nil {
+			why := t.notReady()
+			list = append(list, control.Check{Name: t.name, OK: len(why) == 0, Why: strings.Join(why, "; ")})
+		}
+	}
+	return list
 }
 
 // announce notifies the service manager, and logs whenever the daemon becomes ready or stops being so, until ctx is

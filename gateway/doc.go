@@ -5,6 +5,7 @@
 // them; a file calls only into files below it, which a test holds. take runs a packet again in a loop when it has been
 // reassembled and when it hairpins.
 //
+//	selftest.go   takes probe packets through a gateway in memory
 //	gateway.go    makes the gateway, and starts and stops it
 //	deliver.go    delivers events of the tables to their observers
 //	maintain.go   sweeps the tables

@@ -90,6 +90,7 @@ type upkeep struct {
 	ringAdvice string
 	log        *slog.Logger
 	panics     *Panics
+	beat       atomic.Int64 // when maintain last went round
 }
 
 // mail passes results of the sweep to the workers that send, and tells the deliverer of events.
@@ -103,7 +104,7 @@ type mail struct {
 func New(o Options) *Gateway {
 	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, hooks: hooks{settle: o.Settle, loaded: o.Loaded, alive: o.Alive}}
 	g.mail.events = make(chan struct{}, 1)
-	g.upkeep = upkeep{max: o.Max, ringAdvice: o.RingAdvice, log: o.Log, panics: o.Panics}
+	g.upkeep.max, g.upkeep.ringAdvice, g.upkeep.log, g.upkeep.panics = o.Max, o.RingAdvice, o.Log, o.Panics
 	if o.Panics == nil {
 		g.upkeep.panics = NewPanics(o.Log, nil)
 	}
@@ -161,6 +162,20 @@ func (g *Gateway) Close() {
 	for _, w := range g.workers {
 		w.close()
 	}
+}
+
+// Stuck returns the goroutines of the data path that have not gone round for that long: they wait for packets for idleWait at most.
+func (g *Gateway) Stuck(after time.Duration) (names []string) {
+	oldest := int64(g.clock() - after)
+	for _, w := range g.workers {
+		if w.in.beat.Load() < oldest {
+			names = append(names, w.name())
+		}
+	}
+	if g.upkeep.beat.Load() < oldest {
+		names = append(names, "maintenance")
+	}
+	return names
 }
 
 // Wake makes all workers look after their ports, as they do when no packet arrives for some seconds.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"nat64d/drop"
@@ -19,6 +20,7 @@ type ingress struct {
 	before   uint64        // packets lost then because the ring was full
 	received bool          // the port has delivered packets since
 	last     time.Duration // when packets arrived last
+	beat     atomic.Int64  // when the worker last went round, at most dropsEvery or a wait for packets ago
 	reported time.Duration // when load was last reported
 	dense    bool          // packets arrive so fast that waiting for more pays
 }
@@ -31,6 +33,7 @@ func (w *worker) lose(err error) {
 
 // reopen tries to open the port again, and waits a little on failure.
 func (w *worker) reopen(ctx context.Context) bool {
+	w.in.beat.Store(int64(w.g.clock()))
 	if err := w.in.again(); err != nil {
 		select {
 		case <-ctx.Done():

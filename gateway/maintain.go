@@ -58,6 +58,7 @@ func (m *maintenance) guarded(ctx context.Context, now time.Duration) (err error
 
 // run does what is due.
 func (m *maintenance) run(ctx context.Context, now time.Duration) {
+	m.upkeep.beat.Store(int64(now))
 	if m.hooks.alive != nil {
 		m.hooks.alive()
 	}

@@ -17,7 +17,7 @@ func (w *worker) rescue(err *error) {
 		return
 	}
 	frames := panicking()
-	*err = w.g.upkeep.panics.inPath(fmt.Sprintf("worker %d of side %v", w.i, w.side), value, frames, w.offending(), w.g.clock())
+	*err = w.g.upkeep.panics.inPath(w.name(), value, frames, w.offending(), w.g.clock())
 	w.g.epochs.Leave(w.number())
 	w.out.Publish()
 	unsent := w.out.Waiting()
@@ -41,6 +41,9 @@ func (w *worker) rescue(err *error) {
 	}
 	w.count.Dropped(drop.Panic, uint64(lost))
 }
+
+// name returns the name of the worker for the log.
+func (w *worker) name() string { return fmt.Sprintf("worker %d of side %v", w.i, w.side) }
 
 // offending returns the packet that the worker was processing, or nil.
 func (w *worker) offending() []byte {

@@ -219,6 +219,7 @@ func (w *worker) publish() {
 	w.count.Waiting(metrics.ForNeighbour, w.parked.frames)
 	if w.now-w.in.asked >= dropsEvery { // a system call
 		w.in.asked = w.now
+		w.in.beat.Store(int64(w.now))
 		w.account(w.in.drops())
 	}
 }

@@ -6,20 +6,15 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"nat64d/ops/control"
 )
 
 // errUnhealthy sets the exit code. The command has already printed the reasons.
 var errUnhealthy = errors.New("not ready")
 
-// health is the result of a health check.
-type health struct {
-	Ready   bool     `json:"ready"`
-	Paused  bool     `json:"paused"`
-	Reasons []string `json:"reasons,omitempty"` // reasons for not being ready
-}
-
-// String returns the result in one line.
-func (h health) String() string {
+// healthLine returns the result in one line.
+func healthLine(h *control.Health) string {
 	switch {
 	case h.Paused:
 		return "paused: nat64ctl resume continues"
@@ -29,11 +24,24 @@ func (h health) String() string {
 	return "ready"
 }
 
+// printHealth prints the result and a line for each check.
+func printHealth(a *app, h *control.Health) {
+	fmt.Fprintln(a.out, healthLine(h))
+	for _, c := range h.Checks {
+		if c.OK {
+			fmt.Fprintf(a.out, "ok    %s\n", c.Name)
+		} else {
+			fmt.Fprintf(a.out, "FAIL  %s: %s\n", c.Name, strings.ReplaceAll(c.Why, "\n", "; "))
+		}
+	}
+}
+
 func newHealth(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "health",
-		Short: "report in one line whether packets are translated, for scripts and probes",
-		Long: `Report in one line whether nat64d translates packets, or why not.
+		Short: "report whether packets are translated, for scripts and probes",
+		Long: `Report whether nat64d translates packets, or why not, and the result of each check: interfaces, pool4, guard, workers, the
+self-test at the start.
 
 Exit codes: 0 ready, 1 not ready or paused, 3 not reachable.`,
 		Example: "  nat64ctl health || systemctl stop keepalived",
@@ -43,9 +51,9 @@ Exit codes: 0 ready, 1 not ready or paused, 3 not reachable.`,
 			if err != nil {
 				return err
 			}
-			h := health{Ready: s.Ready && !s.Paused, Paused: s.Paused, Reasons: s.NotReady}
+			h := s.Health()
 			if a.format == formatTable {
-				fmt.Fprintln(a.out, h)
+				printHealth(a, &h)
 			} else if err := printFields(a, h, nil); err != nil {
 				return err
 			}

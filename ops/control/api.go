@@ -43,6 +43,7 @@ type Status struct {
 	Paused     bool        `json:"paused"`
 	Ready      bool        `json:"ready"`               // packets of every protocol can be translated
 	NotReady   []string    `json:"not_ready,omitempty"` // reasons, one sentence each
+	Checks     []Check     `json:"checks,omitempty"`    // ready if all are OK
 	Interfaces []Interface `json:"interfaces"`
 	Offloads   Offloads    `json:"offloads,omitzero"`
 	Kept       Kept        `json:"state,omitzero"`
@@ -52,6 +53,26 @@ type Status struct {
 	Drops      uint64      `json:"drops"`              // packets that were not forwarded, for any reason
 	Panics     uint64      `json:"panics,omitempty"`   // panics that nat64d has survived
 	Warnings   []string    `json:"warnings,omitempty"` // conditions that need an operator's attention, one sentence each
+}
+
+// Check is a part of nat64d that is examined for its health.
+type Check struct {
+	Name string `json:"name"`
+	OK   bool   `json:"ok"`
+	Why  string `json:"why,omitempty"` // it is not
+}
+
+// Health is the result of a health check.
+type Health struct {
+	Ready   bool     `json:"ready"`
+	Paused  bool     `json:"paused"`
+	Reasons []string `json:"reasons,omitempty"` // reasons for not being ready
+	Checks  []Check  `json:"checks,omitempty"`
+}
+
+// Health returns the health that the status describes.
+func (s *Status) Health() Health {
+	return Health{Ready: s.Ready && !s.Paused, Paused: s.Paused, Reasons: s.NotReady, Checks: s.Checks}
 }
 
 // Offloads is how the settings of the NICs are chosen.

@@ -24,6 +24,7 @@ type route struct {
 var routes = []route{
 	{"GET", "/v1/version", show(func(b Backend) any { return b.Version() })},
 	{"GET", "/v1/status", show(func(b Backend) any { return b.Status() })},
+	{"GET", "/v1/health", showHealth},
 	{"GET", "/v1/stats", show(func(b Backend) any { return list(b.Stats()) })},
 	{"GET", "/v1/pool6", show(func(b Backend) any { return list(b.Pool6()) })},
 	{"GET", "/v1/pool4", show(func(b Backend) any { return list(b.Pool4()) })},
@@ -164,6 +165,16 @@ func show(value func(Backend) any) func(*server, http.ResponseWriter, *http.Requ
 	return func(s *server, w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, value(s.backend))
 	}
+}
+
+// showHealth answers with the status 503 unless nat64d is ready, for probes that look no further.
+func showHealth(s *server, w http.ResponseWriter, _ *http.Request) {
+	st, code := s.backend.Status(), http.StatusOK
+	h := st.Health()
+	if !h.Ready {
+		code = http.StatusServiceUnavailable
+	}
+	answer(w, code, h)
 }
 
 // address parses the parameter of an address request.

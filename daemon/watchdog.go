@@ -1,0 +1,81 @@
+//go:build linux
+
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+
+	"nat64d/ops/control"
+)
+
+// Our own choices: the time after which a worker counts as stuck, twice the longest wait for packets; how often the watchdog
+// is fed within its limit; and how long the control socket may take to answer.
+const (
+	stuckWorker  = 10 * time.Second
+	feedsInLimit = 3
+	selfRequest  = 5 * time.Second
+)
+
+// idle is a task without work.
+func idle(context.Context) error { return nil }
+
+// stuck returns which goroutines of the data path do not go round.
+func (d *Daemon) stuck() (why []string) {
+	if time.Since(d.started) < stuckWorker {
+		return nil // they have hardly begun
+	}
+	for _, name := range d.gateway.Stuck(stuckWorker) {
+		why = append(why, fmt.Sprintf("%s has not gone round for more than %v", name, stuckWorker))
+	}
+	return why
+}
+
+// selfTestFailed returns why the self-test at the start failed.
+func (d *Daemon) selfTestFailed() []string {
+	if d.tested == nil {
+		return nil
+	}
+	return []string{d.tested.Error()}
+}
+
+// feedWatchdog tells the service manager that the daemon works, as long as all workers and the maintenance go round and the
+// control socket answers, until ctx is done. Without a watchdog it does nothing.
+func (d *Daemon) feedWatchdog(ctx context.Context) error {
+	limit, err := systemd.SdWatchdogEnabled(false)
+	if err != nil || limit == 0 {
+		return nil
+	}
+	every := limit / feedsInLimit
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for told := ""; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		why := strings.Join(append(d.stuck(), d.silent(ctx)...), "; ")
+		switch {
+		case why == "":
+			_, _ = systemd.SdNotify(false, systemd.SdNotifyWatchdog)
+		case why != told && ctx.Err() == nil:
+			d.log.Error("not feeding the watchdog: the service manager will restart nat64d", "reason", why)
+		}
+		told = why
+		timer.Reset(untilNext(every))
+	}
+}
+
+// silent returns why the control socket does not answer.
+func (d *Daemon) silent(ctx context.Context) []string {
+	c := control.Client{Socket: d.config().Socket, Timeout: selfRequest}
+	if _, err := c.Version(ctx); err != nil {
+		return []string{"the control socket does not answer: " + err.Error()}
+	}
+	return nil
+}
