@@ -229,6 +229,7 @@ func (d *document) sessions(f *file) Sessions {
 		Reclaim:                oneOf(d, "sessions.reclaim", s.Reclaim, reclaimNever, reclaimWhenFull) == reclaimWhenFull,
 		InboundRefresh:         s.InboundRefresh,
 		InternetIsV6:           oneOf(d, "sessions.internet_side", s.InternetSide, internetIsV4, internetIsV6) == internetIsV6,
+		ResetUnknownTCP:        s.ResetUnknownTCP,
 		RSTDuringFIN:           s.RSTDuringFIN,
 		CheckTCPSequence:       s.CheckTCPSequence,
 		MaxStoredSYNs:          d.within("sessions.max_stored_syns", s.MaxStoredSYNs, 0, 1_000_000),

@@ -106,6 +106,7 @@ type Sessions struct {
 	Reclaim                bool          // new sessions take the ports of closed ones when no other is free
 	InboundRefresh         bool          // packets from the Internet side refresh a session (RFC 4787 REQ-6)
 	InternetIsV6           bool          // the Internet is the IPv6 side (RFC 6146 section 5.3)
+	ResetUnknownTCP        bool          // a segment of an IPv6 client without a session is answered with a RST
 	RSTDuringFIN           bool          // an RST after one FIN shortens the lifetime of the session (RFC 7857 section 2.2)
 	CheckTCPSequence       bool          // ignore an RST or FIN outside of the TCP window
 	MaxStoredSYNs          int           // SYNs from IPv4 that are stored (RFC 6146 section 3.5.2); 0: none

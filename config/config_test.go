@@ -135,8 +135,8 @@ func TestValues(t *testing.T) {
 		{"small pools", "sessions: { reclaim: when_full, timeouts: { udp_dns: 0s } }", func(c *config.Config) bool {
 			return c.Sessions.Reclaim && c.Sessions.Timeouts.UDPDNS == 0
 		}},
-		{"life of a session", "sessions: { inbound_refresh: no, internet_side: v6, rst_during_fin: no, check_tcp_sequence: yes }", func(c *config.Config) bool {
-			return !c.Sessions.InboundRefresh && c.Sessions.InternetIsV6 && !c.Sessions.RSTDuringFIN && c.Sessions.CheckTCPSequence
+		{"life of a session", "sessions: { inbound_refresh: no, internet_side: v6, rst_during_fin: no, check_tcp_sequence: yes, reset_unknown_tcp: yes }", func(c *config.Config) bool {
+			return !c.Sessions.InboundRefresh && c.Sessions.ResetUnknownTCP && c.Sessions.InternetIsV6 && !c.Sessions.RSTDuringFIN && c.Sessions.CheckTCPSequence
 		}},
 		{"little memory for fragments", "fragments: { memory: 131072 }", func(c *config.Config) bool {
 			return c.Fragments == config.Fragments{Memory: 131072, MemoryPerSource: 131072}

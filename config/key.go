@@ -75,6 +75,7 @@ var keys = []Key{
 	{Name: "sessions.reclaim", Live: true, Help: "give ports of closed connections to new ones when no other is free: never or when_full"},
 	{Name: "sessions.inbound_refresh", Live: true, Help: "packets from the Internet side refresh a session"},
 	{Name: "sessions.internet_side", Live: true, Help: "which side the Internet is: v4 or v6"},
+	{Name: "sessions.reset_unknown_tcp", Live: true, Help: "TCP segments of IPv6 clients that have no session are answered with a RST"},
 	{Name: "sessions.rst_during_fin", Live: true, Help: "an RST after one FIN shortens the lifetime of the session to tcp_transitory"},
 	{Name: "sessions.check_tcp_sequence", Live: true, Help: "an RST or FIN outside of the TCP window does not close the session"},
 	{Name: "sessions.max_stored_syns", Live: true, Help: "stored SYNs from IPv4; 0: none"},

@@ -115,6 +115,7 @@ type rawSessions struct {
 	Reclaim                string      `yaml:"reclaim"`
 	InboundRefresh         bool        `yaml:"inbound_refresh"`
 	InternetSide           string      `yaml:"internet_side"`
+	ResetUnknownTCP        bool        `yaml:"reset_unknown_tcp"`
 	RSTDuringFIN           bool        `yaml:"rst_during_fin"`
 	CheckTCPSequence       bool        `yaml:"check_tcp_sequence"`
 	MaxStoredSYNs          int         `yaml:"max_stored_syns"`

@@ -46,6 +46,7 @@ func (d *Daemon) gatewayConfigLocked(c *config.Config) gateway.Config {
 		LiteralReporter: c.ICMP.LiteralSource,
 		Coalesce:        coalescing(c.Interfaces.Coalesce, afpacket.UDPSuperPackets()),
 		Moderation:      c.Interfaces.Moderation,
+		ResetUnknownTCP: c.Sessions.ResetUnknownTCP,
 		Session:         d.sessionConfig(c),
 		SYNs: synstore.Limits{
 			Total: c.Sessions.MaxStoredSYNs, PerSource: c.Sessions.MaxStoredSYNsPerSource,

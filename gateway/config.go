@@ -45,6 +45,7 @@ type Config struct {
 	// LiteralReporter makes the destination of the quoted packet the source of translated ICMPv4 errors, as RFC 6146
 	// section 3.6.2 says, instead of the router that reports it.
 	LiteralReporter bool
+	ResetUnknownTCP bool           // answer TCP segments of IPv6 clients that have no session with a RST
 	Session         session.Config // Configure sets StoreSYNs
 	SYNs            synstore.Limits
 }

@@ -81,7 +81,11 @@ func (w *worker) from6(p *inflight) drop.Reason {
 	if w.conf.deniesPort(v.Proto, dst) {
 		return w.refuse6(p, drop.Denied4, 0)
 	}
-	if r := w.state6(p, &flow); r != drop.None { // 3.5 filtering and updating
+	switch r := w.state6(p, &flow); r { // 3.5 filtering and updating
+	case drop.None:
+	case drop.NoSession:
+		return w.reset6(p)
+	default:
 		return w.refuse6(p, r, 0)
 	}
 	o := w.out.Next4()

@@ -13,6 +13,7 @@ import (
 // shares the tokens of another.
 type limiter struct {
 	to6, to4 icmp.Limiter
+	resets   icmp.Limiter
 	secret   maphash.Seed
 }
 

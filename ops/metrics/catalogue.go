@@ -21,6 +21,8 @@ const (
 	ErrorNoSource
 	Parked
 	Probe
+	Reset
+	ResetLimited
 	Reopened
 	Stalled
 	LimitNear
@@ -89,9 +91,11 @@ var catalogue = [IDs]Row{
 	ErrorLimited: {"icmp_errors_limited", "error", false, "packets", nil, "ICMP errors not sent because of a rate limit (icmp.rate_per_second, icmp.rate_too_big, icmp.rate_total)"},
 	ErrorNoSource: {"icmp_errors_no_source", "error", false, "packets", nil,
 		"ICMP errors not sent because the host has no address to send them from, or no route to their destination"},
-	Parked:   {"neighbour_waits", "packets", false, "packets", nil, "packets that waited for a next hop's link address"},
-	Probe:    {"tcp_probes", "packets", false, "packets", nil, "keep-alive probes sent for TCP connections that fell silent (RFC 6146 section 3.5.2.2)"},
-	Reopened: {"ports_reopened", "error", false, "times", nil, "times a NIC had vanished, or a port had stalled, and was opened again"},
+	Parked:       {"neighbour_waits", "packets", false, "packets", nil, "packets that waited for a next hop's link address"},
+	Probe:        {"tcp_probes", "packets", false, "packets", nil, "keep-alive probes sent for TCP connections that fell silent (RFC 6146 section 3.5.2.2)"},
+	Reset:        {"tcp_resets_sent", "packets", false, "packets", nil, "resets sent to IPv6 clients whose TCP segment has no session (sessions.reset_unknown_tcp)"},
+	ResetLimited: {"tcp_resets_limited", "packets", false, "packets", nil, "resets not sent because of their rate limit"},
+	Reopened:     {"ports_reopened", "error", false, "times", nil, "times a NIC had vanished, or a port had stalled, and was opened again"},
 	Stalled: {"ports_stalled", "error", false, "times", nil,
 		"times a full port dropped packets but delivered none, and was closed and opened again"},
 	LimitNear:    {"limits_near", "error", false, "warnings", nil, "warnings in the log that 80 % of a limit are in use"},
