@@ -39,6 +39,7 @@ func (d *document) check(f *file) *Config {
 			ReservePorts:    f.Host.ReservePorts,
 			Force:           f.Host.Force,
 			ShareInterfaces: f.Host.ShareInterfaces,
+			Sandbox:         f.Host.Sandbox,
 			AnswerARP:       oneOf(d, "host.answer_arp", onOff(f.Host.AnswerARP), "auto", "on", "off"),
 		},
 		Sessions:    d.sessions(f),

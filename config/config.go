@@ -85,6 +85,7 @@ type Host struct {
 	AnswerARP    string // auto, on or off: see nexthop.ParseAnswerARP
 
 	ShareInterfaces bool // start even if another nat64d uses the same interfaces
+	Sandbox         bool // give up capabilities and system calls that only the start needs
 }
 
 // Sessions configures limits and lifetimes of sessions and bindings. A client is all addresses of one prefix of

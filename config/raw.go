@@ -90,6 +90,7 @@ type rawHost struct {
 	Force           bool   `yaml:"force"`
 	AnswerARP       string `yaml:"answer_arp"`
 	ShareInterfaces bool   `yaml:"share_interfaces"`
+	Sandbox         bool   `yaml:"sandbox"`
 }
 
 type rawBIB struct {
@@ -269,7 +270,7 @@ func fresh() *file {
 	return &file{
 		Version:    1,
 		Interfaces: rawIfaces{Engine: "auto", Pin: []int{}, Coalesce: true, Bursts: true, BusyPoll: BusyPollAuto, Offloads: string(OffloadsAuto)},
-		Host:       rawHost{Guard: true, ReservePorts: true, AnswerARP: "auto"},
+		Host:       rawHost{Guard: true, ReservePorts: true, AnswerARP: "auto", Sandbox: true},
 		Sessions: rawSessions{
 			Max:             4_000_000,
 			ClientPrefixLen: 64,

@@ -33,6 +33,7 @@ type Options struct {
 	Overrides config.Overrides // settings from the command line
 	Log       *LogQueue        // receives the log; the caller closes it after Run, so that it can write the error of Run first
 	Version   control.Version  // shown by nat64ctl
+	Confine   bool             // give up privileges of the whole process after the start
 	Fresh     bool             // start without the sessions and changes that an earlier process has left
 }
 
@@ -167,6 +168,11 @@ func (d *Daemon) run(ctx context.Context, listener net.Listener) error {
 	d.routes.SetProxied(d.proxiedLocked())
 	_ = d.guard.readNAT() // the task "readiness" logs these warnings with all others
 	d.readiness.tasks = d.tasks(listener)
+	if d.options.Confine && d.config().Host.Sandbox {
+		if err := confine(); err != nil {
+			d.log.Warn("cannot give up all privileges that only the start needs, continuing with more", "error", err)
+		}
+	}
 	debug.FreeOSMemory() // return garbage of the set-up to the kernel
 	err := runTasks(ctx, d.readiness.tasks, d.panics)
 	_, _ = systemd.SdNotify(false, systemd.SdNotifyStopping)

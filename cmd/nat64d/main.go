@@ -73,7 +73,7 @@ type app struct {
 
 // options returns the daemon's options from the command line.
 func (a *app) options() daemon.Options {
-	return daemon.Options{File: a.file, Overrides: a.overrides, Log: a.stderr, Version: buildVersion(), Fresh: a.fresh}
+	return daemon.Options{File: a.file, Overrides: a.overrides, Log: a.stderr, Version: buildVersion(), Fresh: a.fresh, Confine: true}
 }
 
 func rootCommand(stderr *daemon.LogQueue) *cobra.Command {
