@@ -54,6 +54,7 @@ func (d *document) check(f *file) *Config {
 		NATEvents: d.natEvents(f),
 		Socket:    d.socket(f.API.Socket),
 		Group:     f.API.Group,
+		ReadGroup: f.API.ReadGroup,
 		Warnings:  d.warnings,
 		source:    f,
 		origin:    d.origins(),
@@ -374,6 +375,11 @@ func (d *document) checkSystem(f *file) {
 	if _, written := d.where["api.group"]; written && f.API.Group != "" {
 		if _, err := user.LookupGroup(f.API.Group); err != nil {
 			d.problem("api.group", "there is no group %q; make it with groupadd, or leave the key out", f.API.Group)
+		}
+	}
+	if f.API.ReadGroup != "" {
+		if _, err := user.LookupGroup(f.API.ReadGroup); err != nil {
+			d.problem("api.read_group", "there is no group %q; make it with groupadd, or leave the key out", f.API.ReadGroup)
 		}
 	}
 	if info, err := os.Stat(f.State.Dir); err == nil && !info.IsDir() {

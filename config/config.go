@@ -38,6 +38,7 @@ type Config struct {
 	DNS64       DNS64
 	Socket      string   // path of the control socket
 	Group       string   // its members may use the control socket, if the group exists
+	ReadGroup   string   // its members may only read through the control socket; empty: no group
 	Warnings    []string // mistakes that do not prevent a start: unknown environment variables
 
 	source *file             // the settings behind the Config, for With; immutable as well

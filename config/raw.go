@@ -191,8 +191,9 @@ type rawSink struct {
 }
 
 type rawAPI struct {
-	Socket string `yaml:"socket"`
-	Group  string `yaml:"group"`
+	Socket    string `yaml:"socket"`
+	Group     string `yaml:"group"`
+	ReadGroup string `yaml:"read_group"`
 }
 
 type rawListen struct {

@@ -118,7 +118,7 @@ func (d *Daemon) Logger() *slog.Logger { return d.log.Logger }
 func (d *Daemon) serve(ctx context.Context) (err error) {
 	c := d.config()
 	raiseGOMAXPROCS(&c.Interfaces)
-	listener, err := control.Listen(c.Socket, c.Group)
+	listener, err := listenControl(c)
 	if err != nil {
 		return err
 	}

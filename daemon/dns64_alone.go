@@ -77,7 +77,7 @@ func (a *DNS64) Run(ctx context.Context) error {
 func (a *DNS64) Logger() *slog.Logger { return a.log.Logger }
 
 func (a *DNS64) serve(ctx context.Context) error {
-	l, err := control.Listen(a.conf.Socket, a.conf.Group)
+	l, err := listenControl(a.conf)
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // limits bound the resources of the daemon that clients of the socket can hold.
@@ -28,6 +26,7 @@ var usualLimits = limits{conns: 64, request: 10 * time.Second, idle: 10 * time.S
 type limited struct {
 	net.Listener
 	limits limits
+	gate   *gate // nil: clients may do everything
 
 	mu    sync.Mutex
 	conns []*conn // in order of arrival
@@ -37,7 +36,7 @@ type limited struct {
 type conn struct {
 	net.Conn
 	of     *limited
-	pid    int         // process of the client; 0: unknown
+	peer   peer
 	active atomic.Bool // a request is being read or answered
 }
 
@@ -47,7 +46,8 @@ func (l *limited) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: accepted, of: l, pid: peerPID(accepted)}
+	c := &conn{Conn: accepted, of: l, peer: peerOf(accepted)}
+	c.peer.gate = l.gate
 	if v := l.add(c); v != nil {
 		v.Close()
 	}
@@ -70,11 +70,11 @@ func (l *limited) add(c *conn) *conn {
 func victim(conns []*conn) *conn {
 	count := make(map[int]int)
 	for _, c := range conns {
-		count[c.pid]++
+		count[c.peer.pid]++
 	}
 	var v *conn
 	for _, c := range conns[:len(conns)-1] {
-		if v == nil || count[c.pid] > count[v.pid] || count[c.pid] == count[v.pid] && v.active.Load() && !c.active.Load() {
+		if v == nil || count[c.peer.pid] > count[v.peer.pid] || count[c.peer.pid] == count[v.peer.pid] && v.active.Load() && !c.active.Load() {
 			v = c
 		}
 	}
@@ -100,25 +100,4 @@ func (c *conn) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return c.Conn.Write(b)
-}
-
-// peerPID returns the process ID of the client of a unix socket connection, or 0 if it is unknown.
-func peerPID(c net.Conn) (pid int) {
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return 0
-	}
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return 0
-	}
-	err = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
-	if err != nil {
-		return 0
-	}
-	return pid
 }

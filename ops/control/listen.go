@@ -20,9 +20,9 @@ const maxSocketPath = 107
 // Listener is the listening control socket. While it is open, Listen on the same path fails.
 type Listener struct {
 	net.Listener
-	path  string
-	group string
-	lock  *os.File
+	path string
+	gate gate
+	lock *os.File
 }
 
 // Listen creates the control socket and, if necessary, its directory. Only root and the group, if it exists, may use
@@ -41,7 +41,7 @@ func Listen(path, group string) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
 	}
-	l := &Listener{path: path, lock: lock}
+	l := &Listener{path: path, lock: lock, gate: gate{readers: noGroup, changers: noGroup}}
 	if err := l.open(group); err != nil {
 		l.release()
 		return nil, err
@@ -50,7 +50,34 @@ func Listen(path, group string) (*Listener, error) {
 }
 
 // Group returns the name of the group that may use the socket, or "" if only root may.
-func (l *Listener) Group() string { return l.group }
+func (l *Listener) Group() string { return l.gate.changersName }
+
+// AllowReaders lets the members of another group connect, but not change anything. Then any user can connect, and Serve
+// refuses requests by the credentials of the client. Call it before Serve.
+func (l *Listener) AllowReaders(group string) error {
+	gid, err := lookupGroup(group)
+	if err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	l.gate.readers = gid
+	if err := os.Chmod(l.path, 0o666); err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	return nil
+}
+
+// lookupGroup returns the number of a group.
+func lookupGroup(name string) (uint32, error) {
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return noGroup, err
+	}
+	gid, err := strconv.ParseUint(g.Gid, 10, 32)
+	if err != nil {
+		return noGroup, fmt.Errorf("group %s has the identifier %q", name, g.Gid)
+	}
+	return uint32(gid), nil
+}
 
 // Close stops listening and removes the socket.
 func (l *Listener) Close() error {
@@ -128,18 +155,18 @@ func (l *Listener) permit(group string) error {
 	if err := os.Chmod(l.path, 0o660); err != nil {
 		return fmt.Errorf("control: %w", err)
 	}
-	g, err := user.LookupGroup(group)
-	if err != nil {
+	gid, err := lookupGroup(group)
+	var unknown user.UnknownGroupError
+	switch {
+	case errors.As(err, &unknown):
 		return nil
-	}
-	gid, err := strconv.Atoi(g.Gid)
-	if err != nil {
-		return fmt.Errorf("control: group %s has the identifier %q", group, g.Gid)
-	}
-	if err := os.Chown(l.path, -1, gid); err != nil {
+	case err != nil:
 		return fmt.Errorf("control: %w", err)
 	}
-	l.group = group
+	if err := os.Chown(l.path, -1, int(gid)); err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	l.gate.changers, l.gate.changersName = gid, group
 	return nil
 }
 
@@ -184,5 +211,5 @@ func listenerPID(path string) int {
 		return 0
 	}
 	defer conn.Close()
-	return peerPID(conn)
+	return peerOf(conn).pid
 }

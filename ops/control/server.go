@@ -54,7 +54,7 @@ type server struct {
 }
 
 // NewServer returns a handler for the API of a Backend and Names, either of which may be nil. It logs changes. The
-// handler is safe for concurrent use.
+// handler is safe for concurrent use. It refuses requests that the Listener of Serve does not permit to the client.
 func NewServer(b Backend, n Names, log *slog.Logger) http.Handler {
 	s := &server{backend: b, names: n, log: log, mux: http.NewServeMux()}
 	var served []route
@@ -81,7 +81,7 @@ func NewServer(b Backend, n Names, log *slog.Logger) http.Handler {
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, q *http.Request) {
 		refuse(w, http.StatusNotFound, &Error{Message: "there is nothing at " + q.URL.Path, Hint: begin})
 	})
-	return s.mux
+	return permitted(s.mux, log)
 }
 
 // Recovered returns a handler that answers a request whose handler h panics with an error, and calls panicked with the request
@@ -113,9 +113,13 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 
 func serve(ctx context.Context, l net.Listener, h http.Handler, m limits) error {
 	few := &limited{Listener: l, limits: m}
+	if socket, ok := l.(*Listener); ok {
+		few.gate = &socket.gate
+	}
 	s := &http.Server{
 		Handler:           received(h, m.request),
 		BaseContext:       func(net.Listener) context.Context { return context.WithValue(ctx, listingTime{}, m.listing) },
+		ConnContext:       withPeer,
 		ConnState:         few.state,
 		ReadHeaderTimeout: m.request, // not ReadTimeout, which would cancel the context of a long listing
 		IdleTimeout:       m.idle,
@@ -232,14 +236,15 @@ func nothing(do func(Backend) error) func(Backend) (struct{}, error) {
 	return func(b Backend) (struct{}, error) { return struct{}{}, do(b) }
 }
 
-// done answers a request for a change and logs it.
+// done answers a request for a change and logs it with the client.
 func (s *server) done(w http.ResponseWriter, r *http.Request, result any, err error, what ...slog.Attr) {
+	what = append(append(what, slog.String("request", r.URL.Path)), client(r).attrs()...)
 	if err != nil {
-		s.log.LogAttrs(r.Context(), slog.LevelWarn, "request refused", append(what, slog.String("request", r.URL.Path), slog.Any("error", err))...)
+		s.log.LogAttrs(r.Context(), slog.LevelWarn, "request refused", append(what, slog.Any("error", err))...)
 		refuse(w, http.StatusUnprocessableEntity, err)
 		return
 	}
-	s.log.LogAttrs(r.Context(), slog.LevelInfo, "request done", append(what, slog.String("request", r.URL.Path))...)
+	s.log.LogAttrs(r.Context(), slog.LevelInfo, "request done", what...)
 	answer(w, http.StatusOK, result)
 }
 
