@@ -17,8 +17,8 @@ import (
 // needed are the capabilities that a gateway uses after its start. CAP_PERFMON is for the filter of a ring that is opened again.
 var needed = []uintptr{unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_BIND_SERVICE}
 
-// forbidden are system calls that a gateway never makes after its start, and with which an attacker who controls it would go
-// on: to run programs, to change other processes, mounts, namespaces or the kernel. A list of all permitted calls would break
+// forbidden are system calls that a gateway never makes after its start, and which an attacker who controls it would use to run
+// programs, or to change other processes, mounts, namespaces or the kernel. A list of all permitted calls would break
 // with another Go runtime.
 var forbidden = []uint32{
 	unix.SYS_EXECVE, unix.SYS_EXECVEAT,
