@@ -150,7 +150,7 @@ func kernelUnder(t *testing.T, l *lab.Lab, sink *lab.Flood, a *flood, lasts time
 // rate returns the throughput of a TCP connection from the client to an address of the server.
 func rate(t *testing.T, l *lab.Lab, sink *lab.Flood, address string, lasts time.Duration) float64 {
 	t.Helper()
-	r, err := sink.Rate(t.Context(), l.Client, address+":9000", lab.Down, 1, lasts)
+	r, err := sink.Rate(limit(t, lasts+30*time.Second), l.Client, address+":9000", lab.Down, 1, lasts)
 	if err != nil {
 		t.Error(err)
 	}
