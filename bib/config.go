@@ -23,18 +23,24 @@ const (
 // Limits bound what one client may have, a client being all IPv6 addresses of one prefix (RFC 6888 REQ-4 and REQ-5).
 // Static bindings do not count. Lowering a limit ends nothing.
 type Limits struct {
-	PrefixLen    int // the length of the prefix that makes a client
-	Bindings     int // dynamic bindings; 0: no limit
-	Sessions     int // sessions, begun from either side; 0: no limit
-	NewPerSecond int // sessions that the client may begin a second, and in a burst; 0: no limit
+	PrefixLen    int  // the length of the prefix that makes a client
+	Bindings     int  // dynamic bindings; 0: no limit
+	FairShare    bool // while less than a quarter of the ports of a protocol is free, a client with more than its share gets none
+	Sessions     int  // sessions, begun from either side; 0: no limit
+	NewPerSecond int  // sessions that the client may begin a second, and in a burst; 0: no limit
 }
 
-func (l *Limits) any() bool { return l.Bindings != 0 || l.Sessions != 0 || l.NewPerSecond != 0 }
+func (l *Limits) any() bool {
+	return l.Bindings != 0 || l.FairShare || l.Sessions != 0 || l.NewPerSecond != 0
+}
+
+// ofSessions reports whether sessions have limits.
+func (l *Limits) ofSessions() bool { return l.Sessions != 0 || l.NewPerSecond != 0 }
 
 // needsRecount reports whether Configure will need new subscribers for these limits.
 func (t *Table) needsRecount(l *Limits) bool {
 	old := t.subscribers.Load()
-	return l.any() && (old == nil || old.bits != l.PrefixLen)
+	return l.any() && (old == nil || old.bits != l.PrefixLen || l.ofSessions() && !old.sessions)
 }
 
 // Prepare reserves the memory that Configure will need for c, and frees the memory that it has reserved before. It
@@ -61,7 +67,7 @@ func (t *Table) Configure(c Config, recount func()) {
 		unlimited := c
 		unlimited.Limits = Limits{PrefixLen: c.Limits.PrefixLen}
 		t.conf.Store(&unlimited)
-		t.subscribers.Store(t.newSubscribers(c.Limits.PrefixLen))
+		t.subscribers.Store(t.newSubscribers(&c.Limits))
 		t.recount()
 		recount()
 	}
@@ -80,7 +86,7 @@ func (t *Table) recountShard(i int) {
 	defer s.Unlock()
 	s.Each(func(slot uint32) {
 		if e := t.entries.At(slot); e.refs.Load()&static == 0 {
-			e.counted = t.joinLocked(e.client.Addr, e.counted, forBinding)
+			e.counted = t.joinLocked(e.client.Addr, e.counted, forBinding(e.proto))
 		}
 	})
 }

@@ -94,8 +94,8 @@ func checkCounts(t *testing.T, b *Table, bindings int) {
 		t.Errorf("%d bindings, %d in all, %d ports, %d clients, %d subscribers; want %d", b.Len(packet.UDP), b.total.Load(),
 			all-free, b.clients.rows.Len(), subscribers.rows.Len(), bindings)
 	}
-	if row := subscribers.rows.Find(subscribers.key(packet.Addr6{0x20, 0x01, 0x0d, 0xb8})); row != nil && row.counts[forBinding] != uint32(bindings) {
-		t.Errorf("the subscriber has %d bindings, want %d", row.counts[forBinding], bindings)
+	if row := subscribers.rows.Find(subscribers.key(packet.Addr6{0x20, 0x01, 0x0d, 0xb8})); row != nil && row.counts[forBinding(packet.UDP)] != uint32(bindings) {
+		t.Errorf("the subscriber has %d bindings, want %d", row.counts[forBinding(packet.UDP)], bindings)
 	}
 }
 
@@ -150,10 +150,10 @@ func TestSubscriberGenerationsWrap(t *testing.T) {
 		if _, r := acquire(b, packet.Endpoint6{Addr: c, Port: uint16(i)}); r != drop.None {
 			t.Fatal(r)
 		}
-		b.Configure(Config{Limits: Limits{PrefixLen: 64, Bindings: 10}}, recount)
+		b.Configure(Config{Limits: Limits{PrefixLen: 64, Bindings: 10, Sessions: 10}}, recount)
 		s := b.subscribers.Load()
 		row := s.rows.Find(s.key(c))
-		if s.generation == 0 || session != s.generation || row == nil || row.counts != [things]uint32{uint32(i + 1), 1} {
+		if s.generation == 0 || session != s.generation || row == nil || row.counts != [things]uint32{1: uint32(i + 1), forSession: 1} {
 			t.Fatalf("generation %d counts %v, the session is counted by %d; want %d bindings and a session", s.generation, row, session, i+1)
 		}
 		b.Configure(Config{}, nil)

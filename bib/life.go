@@ -35,21 +35,21 @@ func (t *Table) make6(q pool4.Request) (id ID, made bool, r drop.Reason) {
 	if r := t.reserve(q.Proto); r != drop.None {
 		return 0, false, r
 	}
-	counted, r := t.admitBinding(q.Client.Addr, q.Exact != packet.Endpoint4{})
+	counted, r := t.admitBinding(q.Client.Addr, q.Proto, q.Exact != packet.Endpoint4{})
 	if r != drop.None {
 		t.unreserve(q.Proto)
 		return 0, false, r
 	}
 	slot, m, r := t.allocate(uint32(h), q)
 	if r != drop.None {
-		t.leave(q.Client.Addr, counted, forBinding)
+		t.leave(q.Client.Addr, counted, forBinding(q.Proto))
 		t.unreserve(q.Proto)
 		return 0, false, r
 	}
 	t.entries.At(slot).counted = counted
 	if b := (Binding{Proto: q.Proto, Client: q.Client, Mapped: m}); !t.linkLocked(s, h, slot, b, 1) {
 		t.cancel(slot, b)
-		t.leave(q.Client.Addr, counted, forBinding)
+		t.leave(q.Client.Addr, counted, forBinding(q.Proto))
 		return 0, false, drop.BindingLimit
 	}
 	return ID(slot), true, drop.None
@@ -205,6 +205,6 @@ func (t *Table) finalize(e end, why Change) {
 		t.pool.Retire(e.Proto, e.Mapped)
 	}
 	t.clients.leave(e.Client.Addr)
-	t.leave(e.Client.Addr, e.counted, forBinding)
+	t.leave(e.Client.Addr, e.counted, forBinding(e.Proto))
 	t.unreserve(e.Proto)
 }

@@ -38,7 +38,7 @@ func (t *Table) addStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4
 		}
 		e := t.entries.At(uint32(id))
 		e.refs.set(static, 0)
-		t.leave(c.Addr, e.counted, forBinding)
+		t.leave(c.Addr, e.counted, forBinding(e.proto))
 		e.counted = 0
 		return false, nil
 	}

@@ -1,10 +1,12 @@
 package bib
 
 import (
+	"sync/atomic"
 	"time"
 
 	"nat64d/drop"
 	"nat64d/packet"
+	"nat64d/pool4"
 	"nat64d/table"
 )
 
@@ -16,31 +18,79 @@ import (
 type subscribers struct {
 	generation table.Generation // never 0
 	bits       int
+	sessions   bool                        // it counts sessions, too
+	active     [packet.Protos]atomic.Int64 // clients that have bindings of a protocol
 	rows       *table.Counted[addrKey, subscriber]
 }
 
-// subscriber is the value of a row. With its key it takes 32 bytes.
+// subscriber is the value of a row. With its key it takes 40 bytes.
 type subscriber struct {
 	counts [things]uint32
 	spent  uint32     // of the token bucket of NewPerSecond, in 1/16 of a token; time refills the bucket
 	since  table.Time // when spent was last updated
 }
 
-// thing is a kind of entry that subscribers count.
+// thing is a kind of entry that subscribers count: the bindings of a protocol, whose number it is, or sessions.
 type thing int
 
 const (
-	forBinding thing = iota
-	forSession
-	things
+	forSession = thing(packet.Protos)
+	things     = forSession + 1
 )
 
-// newSubscribers returns the subscribers that Prepare has made, or new ones.
-func (t *Table) newSubscribers(bits int) *subscribers {
-	s := t.prepared
-	if s == nil || s.bits != bits {
-		s = t.makeSubscribers(bits)
+func forBinding(p packet.Proto) thing { return thing(p) }
+
+// add counts a thing in a client's row, and the client if it is its first one.
+func (s *subscribers) add(row *subscriber, what thing) {
+	if row.counts[what]++; row.counts[what] == 1 && what != forSession {
+		s.active[what].Add(1)
 	}
+}
+
+// remove gives back what add has counted.
+func (s *subscribers) remove(row *subscriber, what thing) {
+	if row.counts[what]--; row.counts[what] == 0 && what != forSession {
+		s.active[what].Add(-1)
+	}
+}
+
+// bindings returns the number of bindings of all protocols.
+func (r *subscriber) bindings() (n uint32) {
+	for _, k := range r.counts[:forSession] {
+		n += k
+	}
+	return n
+}
+
+// Our own choices for Limits.FairShare: the part of pool4 below which it has an effect, a quarter, the size of a pool of which a
+// part is kept for clients that have no binding yet, and that part.
+const (
+	scarcePart = 4
+	largePool  = 1024
+	newcomers  = 32
+)
+
+// share returns the number of bindings of a protocol above which a client gets no further one, or false while there is no
+// limit because a quarter of the ports is free. A lone client may fill a small pool, but not a large one.
+func (s *subscribers) share(p packet.Proto, pool *pool4.Pool) (most uint32, scarce bool) {
+	used, all := pool.InUse(p)
+	if (all-used)*scarcePart >= all {
+		return 0, false
+	}
+	clients := int(s.active[p].Load())
+	if all >= largePool && (all-used)*newcomers < all {
+		clients++
+	}
+	return uint32(all / max(clients, 1)), true
+}
+
+// newSubscribers returns the subscribers that Prepare has made, or new ones.
+func (t *Table) newSubscribers(l *Limits) *subscribers {
+	s := t.prepared
+	if s == nil || s.bits != l.PrefixLen {
+		s = t.makeSubscribers(l.PrefixLen)
+	}
+	s.sessions = l.ofSessions()
 	t.generation = t.generation.Next()
 	t.prepared, s.generation = nil, t.generation
 	return s
@@ -56,11 +106,10 @@ func (t *Table) makeSubscribers(bits int) *subscribers {
 // Admit counts a new session of a client; begins is set if a packet of the client makes it. The result is for
 // JoinLocked or Leave. The reason is drop.ClientSessions or drop.ClientRate if a limit refuses the session.
 func (t *Table) Admit(c packet.Addr6, begins bool, now table.Time) (counted table.Generation, r drop.Reason) {
-	s := t.subscribers.Load()
-	if s == nil {
+	s, l := t.subscribers.Load(), &t.conf.Load().Limits
+	if s == nil || !s.sessions {
 		return 0, drop.None
 	}
-	l := &t.conf.Load().Limits
 	r = s.admit(c, drop.SessionLimit, func(row *subscriber) drop.Reason {
 		if l.Sessions != 0 && row.counts[forSession] >= uint32(l.Sessions) {
 			return drop.ClientSessions
@@ -68,7 +117,7 @@ func (t *Table) Admit(c packet.Addr6, begins bool, now table.Time) (counted tabl
 		if begins && l.NewPerSecond != 0 && !row.spend(l.NewPerSecond, now) {
 			return drop.ClientRate
 		}
-		row.counts[forSession]++
+		s.add(row, forSession)
 		return drop.None
 	})
 	if r != drop.None {
@@ -90,13 +139,13 @@ func (t *Table) Leave(c packet.Addr6, counted table.Generation) { t.leave(c, cou
 // thing's shard.
 func (t *Table) joinLocked(c packet.Addr6, counted table.Generation, what thing) table.Generation {
 	s := t.subscribers.Load()
-	if s == nil {
+	if s == nil || what == forSession && !s.sessions {
 		return 0
 	}
 	if counted == s.generation {
 		return counted
 	}
-	if !s.rows.Update(s.key(c), func(row *subscriber) bool { row.counts[what]++; return true }) {
+	if !s.rows.Update(s.key(c), func(row *subscriber) bool { s.add(row, what); return true }) {
 		return 0 // without room for a row the thing is not counted
 	}
 	return s.generation
@@ -108,21 +157,26 @@ func (t *Table) leave(c packet.Addr6, counted table.Generation, what thing) {
 	if s == nil || counted != s.generation {
 		return
 	}
-	s.rows.Update(s.key(c), func(row *subscriber) bool { row.counts[what]--; return row.any() })
+	s.rows.Update(s.key(c), func(row *subscriber) bool { s.remove(row, what); return row.any() })
 }
 
-// admitBinding counts a new dynamic binding of a client. With always it ignores the limit.
-func (t *Table) admitBinding(c packet.Addr6, always bool) (counted table.Generation, r drop.Reason) {
+// admitBinding counts a new dynamic binding of a client. With always it ignores the limits.
+func (t *Table) admitBinding(c packet.Addr6, p packet.Proto, always bool) (counted table.Generation, r drop.Reason) {
 	s := t.subscribers.Load()
 	if s == nil {
 		return 0, drop.None
 	}
-	most := t.conf.Load().Limits.Bindings
+	l := &t.conf.Load().Limits
 	r = s.admit(c, drop.BindingLimit, func(row *subscriber) drop.Reason {
-		if most != 0 && !always && row.counts[forBinding] >= uint32(most) {
+		if l.Bindings != 0 && !always && row.bindings() >= uint32(l.Bindings) {
 			return drop.ClientBindings
 		}
-		row.counts[forBinding]++
+		if l.FairShare && !always {
+			if most, scarce := s.share(p, t.pool); scarce && row.counts[forBinding(p)] > most {
+				return drop.ClientShare
+			}
+		}
+		s.add(row, forBinding(p))
 		return drop.None
 	})
 	if r != drop.None {

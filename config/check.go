@@ -217,7 +217,8 @@ func (d *document) sessions(f *file) Sessions {
 	return Sessions{
 		Max:                    d.within("sessions.max", s.Max, 1, most),
 		MaxPerClient:           d.within("sessions.max_per_client", s.MaxPerClient, 0, most),
-		MaxBindingsPerClient:   d.within("sessions.max_bindings_per_client", s.MaxBindingsPerClient, 0, most),
+		MaxBindingsPerClient:   d.within("sessions.max_bindings_per_client", max(int(s.MaxBindingsPerClient), 0), 0, most),
+		FairShare:              s.MaxBindingsPerClient == shareAuto,
 		MaxPerBinding:          d.within("sessions.max_per_binding", s.MaxPerBinding, 0, most),
 		MaxInbound:             d.within("sessions.max_inbound", int(s.MaxInbound), 0, most),
 		MaxInboundPerClient:    d.within("sessions.max_inbound_per_client", int(s.MaxInboundPerClient), 0, most),

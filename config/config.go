@@ -92,15 +92,16 @@ type Host struct {
 // Sessions configures limits and lifetimes of sessions and bindings. A client is all addresses of one prefix of
 // ClientPrefixLen.
 type Sessions struct {
-	Max                    int // sessions of all protocols together
-	MaxPerClient           int // sessions of one client; 0: no limit
-	MaxBindingsPerClient   int // bindings of one client; 0: no limit
-	MaxPerBinding          int // sessions of one binding; 0: no limit
-	MaxInbound             int // sessions that IPv4 hosts opened; 0: a quarter of Max
-	MaxInboundPerClient    int // inbound sessions of one client; 0: half of MaxInbound
-	MaxInboundPerBinding   int // inbound sessions of one binding; 0: a quarter of MaxInbound
-	NewPerSecond           int // new sessions of one client per second; 0: no limit
-	ClientPrefixLen        int // 32 to 128
+	Max                    int  // sessions of all protocols together
+	MaxPerClient           int  // sessions of one client; 0: no limit
+	MaxBindingsPerClient   int  // bindings of one client; 0: no limit
+	FairShare              bool // while less than a quarter of pool4 is free, no client gets more than its share
+	MaxPerBinding          int  // sessions of one binding; 0: no limit
+	MaxInbound             int  // sessions that IPv4 hosts opened; 0: a quarter of Max
+	MaxInboundPerClient    int  // inbound sessions of one client; 0: half of MaxInbound
+	MaxInboundPerBinding   int  // inbound sessions of one binding; 0: a quarter of MaxInbound
+	NewPerSecond           int  // new sessions of one client per second; 0: no limit
+	ClientPrefixLen        int  // 32 to 128
 	Timeouts               Timeouts
 	PortHoldDown           time.Duration // how long a released UDP port or ICMP Identifier is held (RFC 6888 REQ-8)
 	MaxHeldPorts           int           // limit of held ports; the oldest are freed first; 0: no limit

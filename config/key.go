@@ -55,7 +55,7 @@ var keys = []Key{
 	{Name: "host.sandbox", Help: "after the start, give up the capabilities and system calls that translation does not need"},
 	{Name: "sessions.max", Help: "sessions of all protocols together"},
 	{Name: "sessions.max_per_client", Live: true, Help: "sessions of one client; 0: no limit"},
-	{Name: "sessions.max_bindings_per_client", Live: true, Help: "bindings of one client; 0: no limit"},
+	{Name: "sessions.max_bindings_per_client", Live: true, Help: "bindings of one client; auto: a share of pool4 while less than a quarter is free; 0: no limit"},
 	{Name: "sessions.max_per_binding", Live: true, Help: "sessions of one binding, static ones included; 0: no limit"},
 	{Name: "sessions.max_inbound", Live: true, Help: "sessions that IPv4 hosts opened; auto: a quarter of sessions.max"},
 	{Name: "sessions.max_inbound_per_client", Live: true, Help: "inbound sessions of one client; auto: half of max_inbound"},

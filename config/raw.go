@@ -39,6 +39,7 @@ type file struct {
 // Types of single values in addition to bool, int and string. scalar.go has their parsers, which read what String returns.
 type (
 	number   int           // an integer, or "auto", which is 0
+	share    int           // a limit, or "auto", which is the constant shareAuto
 	octet    int           // 0 to 255, or "copy", which is the constant copied
 	clamp    int           // an MSS, or "off" or "auto", which are MSSOff and MSSAuto
 	interval time.Duration // a duration in the notation of the file
@@ -102,7 +103,7 @@ type rawBIB struct {
 type rawSessions struct {
 	Max                    int         `yaml:"max"`
 	MaxPerClient           int         `yaml:"max_per_client"`
-	MaxBindingsPerClient   int         `yaml:"max_bindings_per_client"`
+	MaxBindingsPerClient   share       `yaml:"max_bindings_per_client"`
 	MaxPerBinding          int         `yaml:"max_per_binding"`
 	MaxInbound             number      `yaml:"max_inbound"`
 	MaxInboundPerClient    number      `yaml:"max_inbound_per_client"`
@@ -273,8 +274,9 @@ func fresh() *file {
 		Interfaces: rawIfaces{Engine: "auto", Pin: []int{}, Coalesce: true, Bursts: true, BusyPoll: BusyPollAuto, Offloads: string(OffloadsAuto)},
 		Host:       rawHost{Guard: true, ReservePorts: true, AnswerARP: "auto", Sandbox: true},
 		Sessions: rawSessions{
-			Max:             4_000_000,
-			ClientPrefixLen: 64,
+			Max:                  4_000_000,
+			ClientPrefixLen:      64,
+			MaxBindingsPerClient: shareAuto,
 			Timeouts: rawTimeouts{
 				UDP:            interval(5 * time.Minute),
 				UDPDNS:         interval(10 * time.Second),

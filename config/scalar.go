@@ -25,6 +25,12 @@ func decodeText(from, to reflect.Type, data any) (any, error) {
 		return parseBool(text)
 	case reflect.TypeFor[int]():
 		return parseInt(text)
+	case reflect.TypeFor[share]():
+		if text == "auto" {
+			return shareAuto, nil
+		}
+		n, err := parseInt(text)
+		return share(n), err
 	case reflect.TypeFor[number]():
 		if text == "auto" {
 			return number(0), nil
@@ -155,6 +161,17 @@ func (p polling) String() string {
 		return "auto"
 	}
 	return interval(p).String()
+}
+
+// shareAuto is the value of auto.
+const shareAuto share = -1
+
+// String returns the limit in the notation of the file.
+func (n share) String() string {
+	if n == shareAuto {
+		return "auto"
+	}
+	return strconv.Itoa(int(n))
 }
 
 // String returns the number in the notation of the file.

@@ -130,6 +130,7 @@ func (d *Daemon) sessionConfig(c *config.Config) session.Config {
 		CheckSequence:        s.CheckTCPSequence,
 		MaxPerClient:         s.MaxPerClient,
 		MaxBindingsPerClient: s.MaxBindingsPerClient,
+		FairShare:            s.FairShare,
 		MaxPerBinding:        s.MaxPerBinding,
 		MaxInbound:           s.MaxInbound,
 		MaxInboundPerClient:  s.MaxInboundPerClient,

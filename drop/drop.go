@@ -71,6 +71,7 @@ const (
 	BindingLimit
 	SessionLimit
 	ClientBindings
+	ClientShare
 	ClientSessions
 	ClientRate
 	BindingSessions
@@ -178,6 +179,7 @@ var rows = [Count]row{
 	BindingLimit:     {label: "binding_limit", help: "the table of bindings is full (sessions.max)", to6: Answer{1, 3}},
 	SessionLimit:     {label: "session_limit", help: "the table of sessions is full (sessions.max)", to6: Answer{1, 3}},
 	ClientBindings:   {label: "client_bindings", help: "the client has reached its limit of bindings (sessions.max_bindings_per_client)", to6: Answer{1, 3}},
+	ClientShare:      {label: "client_share", help: "pool4 is nearly full, and the client has more than its share (sessions.max_bindings_per_client: auto)", to6: Answer{1, 3}},
 	ClientSessions:   {label: "client_sessions", help: "the client has reached its limit of sessions (sessions.max_per_client)", to6: Answer{1, 3}},
 	ClientRate:       {label: "client_rate", help: "the client opens sessions faster than its limit (sessions.new_per_second)", to6: Answer{1, 3}},
 	InboundLimit:     {label: "inbound_limit", help: "the limit of sessions opened by IPv4 hosts to the binding, its client or all clients is reached, and no unanswered one can be evicted (sessions.max_inbound*)"},

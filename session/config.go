@@ -33,14 +33,15 @@ type Config struct {
 	RSTDuringFIN     bool // a RST after one FIN sets TCP_TRANS (RFC 7857 section 2.2), not TCP_EST (RFC 6146)
 	CheckSequence    bool // a RST or FIN must be in the window to have an effect
 
-	MaxPerClient         int // sessions of a client; 0: no limit
-	MaxBindingsPerClient int // dynamic bindings of a client; 0: no limit
-	MaxPerBinding        int // sessions of a binding, static ones included; 0: no limit
-	MaxInbound           int // sessions that IPv4 hosts have opened; 0: a quarter of the table
-	MaxInboundPerClient  int // those of a client; 0: half of MaxInbound
-	MaxInboundPerBinding int // those of a binding; 0: a quarter of MaxInbound
-	NewPerSecond         int // sessions that a client may open a second, and in a burst; 0: no limit
-	ClientPrefixLen      int // length of the prefix that makes a client; 0: 64
+	MaxPerClient         int  // sessions of a client; 0: no limit
+	MaxBindingsPerClient int  // dynamic bindings of a client; 0: no limit
+	FairShare            bool // bib.Limits.FairShare
+	MaxPerBinding        int  // sessions of a binding, static ones included; 0: no limit
+	MaxInbound           int  // sessions that IPv4 hosts have opened; 0: a quarter of the table
+	MaxInboundPerClient  int  // those of a client; 0: half of MaxInbound
+	MaxInboundPerBinding int  // those of a binding; 0: a quarter of MaxInbound
+	NewPerSecond         int  // sessions that a client may open a second, and in a burst; 0: no limit
+	ClientPrefixLen      int  // length of the prefix that makes a client; 0: 64
 
 	Reclaim       bool          // new sessions take the ports of closed ones when no other is free (against RFC 6888 REQ-11 D)
 	StoreSYNs     bool          // an unexpected V4 SYN is refused as drop.StoredSYN, and the caller stores it
@@ -154,6 +155,7 @@ func (c *Config) bindings() bib.Config {
 		Limits: bib.Limits{
 			PrefixLen:    cmp.Or(c.ClientPrefixLen, defaultPrefixLen),
 			Bindings:     c.MaxBindingsPerClient,
+			FairShare:    c.FairShare,
 			Sessions:     c.MaxPerClient,
 			NewPerSecond: c.NewPerSecond,
 		},

@@ -92,7 +92,7 @@ func limitAddressSpace(t *testing.T, pid int, more uint64) (lift func()) {
 func TestChangeBeyondMemoryIsRefused(t *testing.T) {
 	l := network(t, lab.Options{})
 	pool := "pool4: [{ address: 198.51.100.7, ports: 7000-7999 }]\n"
-	g := startConfig(t, l, pool+"sessions: { timeouts: { udp: 10m } }")
+	g := startConfig(t, l, pool+"sessions: { max_bindings_per_client: 0, timeouts: { udp: 10m } }")
 	lift := limitAddressSpace(t, g.cmd.Process.Pid, 200<<20)
 	for _, key := range []string{"sessions.max_per_client", "sessions.max_bindings_per_client", "sessions.new_per_second", "filtering.mode"} {
 		old, value := g.value(key), "100"
@@ -107,7 +107,7 @@ func TestChangeBeyondMemoryIsRefused(t *testing.T) {
 			t.Errorf("%s is %s after a change that was refused, want %s", key, got, old)
 		}
 	}
-	checkBadReload(t, g, pool+"sessions: { max_per_client: 100, timeouts: { udp: 15m } }", "sessions.max")
+	checkBadReload(t, g, pool+"sessions: { max_bindings_per_client: 0, max_per_client: 100, timeouts: { udp: 15m } }", "sessions.max")
 	lift()
 	g.must("config", "set", "filtering.mode", "address_dependent")
 	g.must("config", "set", "sessions.max_per_client", "100")

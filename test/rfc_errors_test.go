@@ -114,6 +114,7 @@ func answersByReason(t *testing.T) {
 		drop.BindingLimit:     {{Type: 1, Code: 3}, none},
 		drop.SessionLimit:     {{Type: 1, Code: 3}, none},
 		drop.ClientBindings:   {{Type: 1, Code: 3}, none},
+		drop.ClientShare:      {{Type: 1, Code: 3}, none},
 		drop.ClientSessions:   {{Type: 1, Code: 3}, none},
 		drop.PoolResting:      {{Type: 1, Code: 3}, none},
 		drop.BindingSessions:  {{Type: 1, Code: 3}, none},
