@@ -17,7 +17,8 @@ import (
 // unchanged until all readers of that time have left.
 //
 // A shard grows by copying itself, under its lock, into twice as many buckets, whose address space NewIndex has
-// reserved. Maintain makes shards that have become nearly empty smaller in the same way. Shards stay small: their number follows from the maximum number of entries, at about 1,000 entries a shard.
+// reserved. Maintain makes shards that have become nearly empty smaller in the same way. Shards stay small: their number
+// follows from the maximum number of entries, at about 1,000 entries a shard.
 // So an insertion takes a bounded time in an index of any size, and does not delay other shards. The words hold enough
 // of the hash to be copied without access to the entries. The hash spreads evenly, so all shards grow at about the same
 // time, and Maintain gives the memory of a level that no shard uses back to the kernel.
@@ -209,9 +210,14 @@ func (x *Index) shrink() {
 	}
 }
 
-// smallest is the level below which shards do not shrink, so that a shard has room for some more slots until all readers have
-// left the level to which it grows again.
-const smallest = 2
+// smallest returns the level below which shards do not shrink: their buckets take 2 MiB together. A shard cannot grow again
+// until all readers have left the level to which it grows, so it must have room for the slots that come meanwhile.
+func (x *Index) smallest() (level uint32) {
+	for len(x.shards)<<level < 1<<15 {
+		level++
+	}
+	return max(level, 2)
+}
 
 // shrinkShard makes a shard as small as it can be while it is half full at most, if that gives three quarters back.
 func (x *Index) shrinkShard(n int) {
@@ -221,7 +227,7 @@ func (x *Index) shrinkShard(n int) {
 	}
 	defer s.Unlock()
 	level := x.levels[n].Load()
-	small := uint32(smallest)
+	small := x.smallest()
 	for s.live > maxLoad<<small/2 {
 		small++
 	}
