@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// needed are the capabilities that a gateway uses after its start. CAP_PERFMON is for the filter of a ring that is opened again.
-var needed = []uintptr{unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_BIND_SERVICE}
+// needed are the capabilities that a gateway uses after its start. CAP_PERFMON is for the filter of a ring that is opened again,
+// CAP_SYS_NICE for the processors of NAPI threads, which begin and end with the load.
+var needed = []uintptr{unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_BIND_SERVICE, unix.CAP_SYS_NICE}
 
 // forbidden are system calls that a gateway never makes after its start, and which an attacker who controls it would use to run
 // programs, or to change other processes, mounts, namespaces or the kernel. A list of all permitted calls would break

@@ -22,7 +22,7 @@ func TestGatewayGivesUpPrivileges(t *testing.T) {
 	serveHTTP(t, l)
 	g := start(t, l, ownPool)
 	var most uint64
-	for _, c := range []int{unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_BIND_SERVICE} {
+	for _, c := range []int{unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_BIND_SERVICE, unix.CAP_SYS_NICE} {
 		most |= 1 << c
 	}
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", g.cmd.Process.Pid))
