@@ -101,7 +101,9 @@ func (d *Daemon) build() (err error) {
 	if err := d.restoreLocked(); err != nil {
 		return err
 	}
-	d.tested = gateway.SelfTest(options.Config, options)
+	if err := gateway.SelfTest(options.Config, options); err != nil {
+		d.log.Warn("the self-test failed", "error", err)
+	}
 	d.dns64, _ = newDNS64Service(d.basisLocked(), d.options.Version, d.log.Logger) // run retries addresses that it cannot listen on, and the status shows them
 	return nil
 }

@@ -167,6 +167,7 @@ func (d *Dir) Update(f func(*Header)) error {
 	return d.writeHeaderLocked()
 }
 
+// writeHeaderLocked replaces the header file. The caller holds d.mu.
 func (d *Dir) writeHeaderLocked() error {
 	b, err := d.header.encode()
 	if err != nil {
@@ -195,6 +196,7 @@ func (d *Dir) create(name string) (*os.File, error) {
 	return d.createLocked(name)
 }
 
+// createLocked is create. The caller holds d.mu.
 func (d *Dir) createLocked(name string) (*os.File, error) {
 	path := filepath.Join(d.path, d.folder, name)
 	if err := ignoreMissing(os.Remove(path)); err != nil {

@@ -48,7 +48,7 @@ var imports = map[string]string{
 }
 
 // unsafeAllowed are the only packages that may import unsafe.
-var unsafeAllowed = []string{"linux/afpacket", "table"}
+var unsafeAllowed = []string{"linux/afpacket", "table", "daemon", "ops/control"}
 
 // pure are the protocol packages: they do no I/O; time, randomness and addresses are arguments.
 var pure = []string{"drop", "packet", "pool4", "pool6", "bib", "session", "synstore", "fragment", "icmp", "xlat"}
