@@ -15,6 +15,7 @@ import (
 	"nat64d/linux/afpacket"
 	"nat64d/linux/nexthop"
 	"nat64d/pool4"
+	"nat64d/pool6"
 	"nat64d/state"
 )
 
@@ -101,9 +102,13 @@ func (d *Daemon) build() (err error) {
 	if err := d.restoreLocked(); err != nil {
 		return err
 	}
-	if err := gateway.SelfTest(options.Config, options); err != nil {
-		d.log.Warn("the self-test failed", "error", err)
+	sample := options.Config // its packets fit a prefix of 96 bits
+	prefix, err := pool6.ParsePrefix("64:ff9b::/96")
+	if err != nil {
+		return err
 	}
+	sample.Pool6, sample.Private = []pool6.Prefix{prefix}, nil
+	d.tested = gateway.SelfTest(sample, options)
 	d.dns64, _ = newDNS64Service(d.basisLocked(), d.options.Version, d.log.Logger) // run retries addresses that it cannot listen on, and the status shows them
 	return nil
 }

@@ -46,6 +46,7 @@ type Daemon struct {
 	conf    atomic.Pointer[config.Config] // the configuration in use
 	log     *logs
 	panics  *gateway.Panics
+	tested  error // result of the self-test
 	started time.Time
 
 	routes     *nexthop.Table
@@ -195,5 +196,6 @@ func (d *Daemon) tasks(listener net.Listener) []task {
 		{name: "reload", run: d.reloadOnRequest},
 		{name: "readiness", run: d.announce},
 		{name: "workers", run: d.feedWatchdog, notReady: d.stuck},
+		{name: "self-test", run: idle, notReady: d.selfTestFailed},
 	}
 }

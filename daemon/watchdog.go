@@ -21,6 +21,9 @@ const (
 	selfRequest  = 5 * time.Second
 )
 
+// idle is a task without work.
+func idle(context.Context) error { return nil }
+
 // stuck returns which goroutines of the data path do not go round.
 func (d *Daemon) stuck() (why []string) {
 	if time.Since(d.started) < stuckWorker {
@@ -30,6 +33,14 @@ func (d *Daemon) stuck() (why []string) {
 		why = append(why, fmt.Sprintf("%s has not gone round for more than %v", name, stuckWorker))
 	}
 	return why
+}
+
+// selfTestFailed returns why the self-test at the start failed.
+func (d *Daemon) selfTestFailed() []string {
+	if d.tested == nil {
+		return nil
+	}
+	return []string{d.tested.Error()}
 }
 
 // feedWatchdog tells the service manager that the daemon works, as long as all workers and the maintenance go round and the
