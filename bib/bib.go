@@ -155,7 +155,7 @@ func (t *Table) List(cursor uint32, buf []Binding) (n int, next uint32) {
 func (t *Table) list(cursor uint32, buf []Binding) (n int, next uint32) {
 	const step = 8192 // slots at a time, so that freed slots do not wait for long
 	all := t.entries.Slots()
-	cursor, block := t.entries.Skip(cursor)
+	cursor, block := t.entries.NextBlock(cursor)
 	end := min(cursor+step, block)
 	for ; cursor < end && n < len(buf); cursor++ {
 		if alive(t.entries.At(cursor).refs.Load()) {

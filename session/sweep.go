@@ -49,7 +49,7 @@ func (t *Table) Sweep(now table.Time, budget int, probe func(Probe)) (more bool)
 		limits := &t.policy.Load().limits
 		end := t.entries.Slots()
 		var block uint32
-		p.cursor, block = t.entries.Skip(p.cursor)
+		p.cursor, block = t.entries.NextBlock(p.cursor)
 		to := uint32(min(uint64(p.cursor)+uint64(max(budget, 1)), uint64(block)))
 		soonest := p.soonest
 		for slot := p.cursor; slot < to; slot++ {
@@ -211,7 +211,7 @@ func (t *Table) each(cursor uint32, most int, now table.Time, f func(i int, slot
 	const step = 8192 // slots at a time, so that freed slots do not wait for long
 	limits := &t.policy.Load().limits
 	all := t.entries.Slots()
-	cursor, block := t.entries.Skip(cursor)
+	cursor, block := t.entries.NextBlock(cursor)
 	end := min(cursor+step, block)
 	for ; cursor < end && n < most; cursor++ {
 		e := t.entries.At(cursor)

@@ -45,9 +45,9 @@ type sorted struct{ head, tail, n uint32 }
 // as if the slots had never been in use.
 func (s *Slab[T]) OnGive(f func(from, to uint32)) { s.giving.onGive = f }
 
-// Skip returns the first slot from slot on whose memory has not been given back, at most s.Slots(), and the end of its
+// NextBlock returns the first slot from slot on whose memory has not been given back, at most s.Slots(), and the end of its
 // block.
-func (s *Slab[T]) Skip(slot uint32) (next, end uint32) {
+func (s *Slab[T]) NextBlock(slot uint32) (next, end uint32) {
 	all := s.Slots()
 	for slot < all && int(slot/blockLen) < len(s.giving.gone) && s.giving.gone[slot/blockLen].Load() {
 		slot = (slot/blockLen + 1) * blockLen

@@ -70,11 +70,11 @@ func testGiving(t *testing.T, s *Slab[[4]uint64], n, keep int) {
 		}
 		for slot, visited := uint32(0), 0; ; visited++ {
 			var end uint32
-			if slot, end = s.Skip(slot); slot == s.Slots() {
+			if slot, end = s.NextBlock(slot); slot == s.Slots() {
 				break
 			}
 			if slot = end; visited > 4 {
-				t.Fatal("Skip does not skip what was given back")
+				t.Fatal("NextBlock does not skip what was given back")
 			}
 		}
 		seen := map[uint32]bool{}

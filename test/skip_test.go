@@ -25,7 +25,7 @@ func TestSkipsNeedRoot(t *testing.T) {
 		}
 		lines := strings.Split(string(text), "\n")
 		for i, l := range lines {
-			if !strings.Contains(l, "t.Skip(") && !strings.Contains(l, ".SkipNow(") && !strings.Contains(l, ".Skipf(") {
+			if !strings.Contains(l, ".Skip(") && !strings.Contains(l, ".SkipNow(") && !strings.Contains(l, ".Skipf(") {
 				continue
 			}
 			root := i > 0 && (strings.Contains(lines[i-1], "os.Geteuid() != 0 {") || strings.Contains(lines[i-1], "os.Getuid() != 0 {"))
