@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -43,6 +44,7 @@ type follower struct {
 	t        *Table
 	kernel   *kernel
 	proxy    *proxy
+	moves    *announcer
 	owned    hostAddresses
 	next     snapshot  // the next snapshot to publish
 	changed  bool      // next differs from the published snapshot
@@ -89,6 +91,7 @@ func (t *Table) Run(ctx context.Context) error {
 		t:        t,
 		kernel:   k,
 		proxy:    &proxy{t: t, timer: time.NewTimer(idle)},
+		moves:    &announcer{t: t, known: make(map[netip.Addr][6]byte)},
 		owned:    make(hostAddresses),
 		next:     *t.state.Load(),
 		stale:    true, // for changes between New and the subscription
@@ -96,6 +99,7 @@ func (t *Table) Run(ctx context.Context) error {
 		searches: [sides]searches{v6: newSearches(v6), v4: newSearches(v4)},
 	}
 	f.owned.saw(f.next.hosts)
+	f.moves.update(&f.next)
 	defer f.proxy.close()
 	routing, stop := listen(events)
 	defer stop()
@@ -172,6 +176,7 @@ func (f *follower) run(ctx context.Context, routing, security <-chan batch) erro
 			seconds.Reset(time.Until(now.Truncate(tick).Add(tick))) // at full seconds, as other checks of an idle gateway
 			f.t.asked.epoch.Add(1)
 			f.refresh(now)
+			f.moves.repeat(&f.next)
 			for d := range f.searches {
 				f.searches[d].expire(now)
 			}
@@ -314,6 +319,7 @@ func (f *follower) readInto(before *snapshot) error {
 // notify calls the observers of links and addresses, which only a full read changes.
 func (f *follower) notify(before *snapshot) {
 	f.proxy.update()
+	f.moves.update(&f.next)
 	linksChanged := false
 	for d := range f.next.nics {
 		old, now := before.nics[d].Link, f.next.nics[d].Link

@@ -225,6 +225,7 @@ func (k *kernel) addresses(s *snapshot) error {
 			s.subnets = append(s.subnets, o.prefix)
 		}
 	}
+	s.own = ownAddresses(owns, &s.nics)
 	for d := range s.sources {
 		s.sources[d] = sources(owns, s.nics[d].Index, side(d))
 	}

@@ -61,6 +61,24 @@ func TestRunFollowsLinks(t *testing.T) {
 	}
 }
 
+// TestNewMACIsAnnounced checks that neighbours know the new MAC of an interface at once.
+func TestNewMACIsAnnounced(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	g := follow(t, l, nexthop.ARPAuto)
+	for _, c := range []struct {
+		host      *lab.Namespace
+		nic, addr string
+	}{{l.Client, l.NIC6, lab.Gateway6}, {l.Server, l.NIC4, lab.Gateway4}} {
+		entry := func() string { return ip(t, c.host, "neigh show "+c.addr+" dev eth0") }
+		ip(t, c.host, "neigh replace "+c.addr+" lladdr 02:00:00:00:00:99 dev eth0 nud reachable")
+		for _, mac := range []string{"02:00:00:00:00:01", "02:00:00:00:00:02"} {
+			g.ip("link set " + c.nic + " address " + mac)
+			until(t, c.addr+" is known at "+mac, func() bool { return strings.Contains(entry(), mac) })
+		}
+	}
+}
+
 func TestMTUOfIPv6(t *testing.T) {
 	t.Parallel()
 	l := network(t, lab.Options{})

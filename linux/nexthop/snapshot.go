@@ -32,6 +32,7 @@ type snapshot struct {
 	groups  map[int]uint32    // groups of all interfaces, if a rule matches a group
 	sources [sides]candidates // source addresses for ICMP errors
 	hosts   []netip.Addr
+	own     []ownAddress        // addresses of the host on the two interfaces
 	lost    map[netip.Addr]bool // IPv4 addresses that the host has lost since the start
 	subnets []netip.Prefix      // subnets of the v4 interface
 
