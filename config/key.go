@@ -52,7 +52,7 @@ var keys = []Key{
 	{Name: "host.force", Help: "take ports of pool4 even if the host needs them"},
 	{Name: "host.answer_arp", Help: "answer ARP for addresses of pool4 that no interface has: auto, on or off"},
 	{Name: "host.share_interfaces", Help: "start even if another nat64d carries packets on the same interfaces"},
-	{Name: "host.sandbox", Help: "after the start, give up the capabilities and system calls that translation does not need"},
+	{Name: "host.sandbox", Help: "after the start, give up the capabilities, files and system calls that translation does not need"},
 	{Name: "sessions.max", Help: "sessions of all protocols together"},
 	{Name: "sessions.max_per_client", Live: true, Help: "sessions of one client; 0: no limit"},
 	{Name: "sessions.max_bindings_per_client", Live: true, Help: "bindings of one client; auto: a share of pool4 while less than a quarter is free; 0: no limit"},

@@ -17,11 +17,14 @@ import (
 // Environment variables override files, and flags override variables. The error of a refused configuration is a Problems.
 func Load(path string, o Overrides) (*Config, error) { return newDocument().load(path, o) }
 
+// DropIns returns the folder of the files that Load reads after the file at path.
+func DropIns(path string) string { return filepath.Join(filepath.Dir(path), "conf.d") }
+
 func (d *document) load(path string, o Overrides) (*Config, error) {
 	d.system = true
 	if path != "" {
 		d.open(path)
-		d.openFolder(filepath.Join(filepath.Dir(path), "conf.d"))
+		d.openFolder(DropIns(path))
 	}
 	d.environment(os.Environ())
 	return d.finish(o)

@@ -33,8 +33,7 @@ func (c *Config) Persist(path string, o Overrides, name string) (string, error) 
 	if path == "" {
 		return "", errors.New("nat64d was started without a configuration file, so no value can be kept; start it with -c FILE")
 	}
-	folder := filepath.Join(filepath.Dir(path), "conf.d")
-	target := filepath.Join(folder, dropIn)
+	target := filepath.Join(DropIns(path), dropIn)
 	before, err := os.ReadFile(target)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err

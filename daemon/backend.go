@@ -44,6 +44,7 @@ func (b *backend) Status() control.Status {
 	}
 	st.Offloads = b.nics.status(b.config().Interfaces.Offloads)
 	st.Kept = b.keptStatus()
+	st.Sandbox = b.sandbox()
 	st.Panics, _ = b.panics.Count()
 	st.Checks = b.readiness.checks()
 	st.NotReady = b.readiness.reasons()

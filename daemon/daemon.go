@@ -49,6 +49,8 @@ type Daemon struct {
 	tested  error // result of the self-test
 	started time.Time
 
+	landlock int // version of Landlock that restricts the files; 0: none
+
 	routes     *nexthop.Table
 	pool       *pool4.Pool
 	ports      *ports
@@ -143,6 +145,7 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 	if err := d.settleGuardLocked(); err != nil {
 		return err
 	}
+	defer d.ports.screens.Close()
 	defer d.gateway.Close()
 	if err := d.gateway.Open(); err != nil {
 		return err
@@ -168,11 +171,7 @@ func (d *Daemon) run(ctx context.Context, listener net.Listener) error {
 	d.routes.SetProxied(d.proxiedLocked())
 	_ = d.guard.readNAT() // the task "readiness" logs these warnings with all others
 	d.readiness.tasks = d.tasks(listener)
-	if d.options.Confine && d.config().Host.Sandbox {
-		if err := confine(); err != nil {
-			d.log.Warn("cannot give up all privileges that only the start needs, continuing with more", "error", err)
-		}
-	}
+	d.confine()
 	debug.FreeOSMemory() // return garbage of the set-up to the kernel
 	err := runTasks(ctx, d.readiness.tasks, d.panics)
 	_, _ = systemd.SdNotify(false, systemd.SdNotifyStopping)

@@ -26,6 +26,7 @@ type ports struct {
 	sides  [2]portSide
 
 	processors afpacket.Processors // shared by all ports
+	screens    afpacket.Screens    // shared by all ports
 }
 
 // portSide is what is known of the ports of a side.
@@ -48,7 +49,7 @@ func (n noNIC) Is(target error) bool { return target == fs.ErrNotExist }
 func (p *ports) open(s packet.Family, send bool) (gateway.Port, error) {
 	c := p.conf()
 	o := afpacket.Options{Interface: c.V6.Name, Family: packet.V6, Engine: p.engine, NoBursts: !c.Bursts}
-	o.BusyPoll, o.Processors = c.BusyPoll, &p.processors
+	o.BusyPoll, o.Processors, o.Screens = c.BusyPoll, &p.processors, &p.screens
 	if c.BusyPoll == config.BusyPollAuto {
 		o.BusyPoll = afpacket.AdaptivePoll
 	}
@@ -77,6 +78,16 @@ func (p *ports) open(s packet.Family, send bool) (gateway.Port, error) {
 		})
 	}
 	return port, nil
+}
+
+// loadScreens loads the filters of rings that are opened later.
+func (p *ports) loadScreens() {
+	if p.engine != afpacket.Auto && p.engine != afpacket.Ring {
+		return
+	}
+	for f := range packet.Families {
+		_ = p.screens.Load(f, workers(p.conf())) // if it fails, so does opening a ring, which reports it
+	}
 }
 
 func (p *ports) openSender(s packet.Family, o afpacket.Options) (gateway.Port, error) {

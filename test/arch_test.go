@@ -17,7 +17,7 @@ import (
 // imports lists the packages of the module that each package may import, tests excepted. Every folder with Go files
 // has a row; the row of a command lists what it wires together.
 var imports = map[string]string{
-	"drop": "", "pool6": "", "ops/control": "", "table": "", "linux/ethtool": "", "linux/cpus": "",
+	"drop": "", "pool6": "", "table": "", "linux/ethtool": "", "linux/cpus": "",
 	"lab": "linux/ethtool", "linux/nic": "linux/ethtool",
 	"packet":          "drop",
 	"ops/metrics":     "drop",
@@ -32,11 +32,14 @@ var imports = map[string]string{
 	"state":           "session bib pool4 table packet drop",
 	"xlat":            "icmp packet drop",
 	"linux/guard":     "pool4 pool6",
+	"ops/control":     "linux/syscalls",
+	"linux/sandbox":   "linux/syscalls",
+	"linux/syscalls":  "",
 	"config":          "pool4 pool6",
 	"dns64":           "pool6",
 	"egress":          "fragment icmp xlat packet ops/metrics drop",
 	"gateway":         "bib config drop egress fragment icmp ops/metrics packet pool4 pool6 session synstore table xlat",
-	"daemon":          "linux/afpacket bib config ops/control dns64 drop fragment gateway linux/cpus linux/guard ops/metrics linux/nexthop linux/nic packet pool4 pool6 session state synstore table xlat",
+	"daemon":          "linux/afpacket bib config ops/control dns64 drop fragment gateway linux/cpus linux/guard ops/metrics linux/nexthop linux/nic linux/sandbox packet pool4 pool6 session state synstore table xlat",
 	"demo":            "lab ops/control",
 	"cmd/nat64d":      "daemon demo config ops/control",
 	"cmd/nat64ctl":    "ops/control pool4",
@@ -48,7 +51,7 @@ var imports = map[string]string{
 }
 
 // unsafeAllowed are the only packages that may import unsafe.
-var unsafeAllowed = []string{"linux/afpacket", "table", "daemon", "ops/control"}
+var unsafeAllowed = []string{"linux/afpacket", "linux/syscalls", "table"}
 
 // pure are the protocol packages: they do no I/O; time, randomness and addresses are arguments.
 var pure = []string{"drop", "packet", "pool4", "pool6", "bib", "session", "synstore", "fragment", "icmp", "xlat"}

@@ -31,6 +31,7 @@ func (f fake) Status() control.Status {
 			Dir: "/run/nat64d/state", Restored: true, Sessions: 2, Refused: map[string]int{"expired": 3, "not in pool4": 1},
 			From: "v1.2.2", Age: control.Seconds(80 * time.Millisecond), Took: control.Seconds(2 * time.Millisecond), Unkept: 1024,
 		},
+		Sandbox:   control.Sandbox{Capabilities: []string{"CAP_NET_ADMIN", "CAP_NET_RAW"}, NoNewPrivs: true, Landlock: 7},
 		Pool6:     []string{"64:ff9b::/96"},
 		Protocols: []control.Protocol{{Protocol: "tcp", Bindings: 1, Sessions: 2, Pool4Ports: 1001, Pool4Used: 1, Pool4Addresses: 1}},
 		Traffic:   []control.Traffic{{Direction: "6to4", Packets: 10, Bytes: 1 << 60}},

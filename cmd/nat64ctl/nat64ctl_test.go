@@ -87,6 +87,7 @@ state    ready
 v6       ens4, up, MTU 1500, engine ring, bursts, rx-gro, threaded, processors 2-3 (ens4 receives on 0-1)
 v4       ens5, DOWN, MTU 1500, engine ring, processors 3 and 2 (interfaces.pin)
 kept     in /run/nat64d/state, 2 sessions restored in 2ms, 80ms after the last sign of life of v1.2.2, 3 refused: expired, 1 refused: not in pool4, NO ROOM for 1024 slots: sessions there end with the daemon
+sandbox  CAP_NET_ADMIN CAP_NET_RAW, no_new_privs, NO seccomp filter, Landlock ABI 7
 pool6    64:ff9b::/96
 tcp      1 binding, 2 sessions, 1 of 1001 pool4 ports used on 1 address
 6to4     10 packets, 1152921504606846976 bytes
@@ -126,6 +127,11 @@ protocols.0.pool4_used,1
 protocols.0.protocol,tcp
 protocols.0.sessions,2
 ready,true
+sandbox.capabilities.0,CAP_NET_ADMIN
+sandbox.capabilities.1,CAP_NET_RAW
+sandbox.landlock_abi,7
+sandbox.no_new_privs,true
+sandbox.seccomp,false
 state.age_seconds,0.08
 state.dir,/run/nat64d/state
 state.from_version,v1.2.2

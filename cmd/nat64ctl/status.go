@@ -110,6 +110,9 @@ func statusFields(s control.Status) []field {
 	if s.Kept.Dir+s.Kept.Why != "" {
 		fs = append(fs, field{"kept", keptOf(&s.Kept)})
 	}
+	if s.Sandbox.Capabilities != nil {
+		fs = append(fs, field{"sandbox", sandboxOf(&s.Sandbox)})
+	}
 	fs = append(fs, field{"pool6", strings.Join(s.Pool6, ", ")})
 	for _, p := range s.Protocols {
 		fs = append(fs, field{p.Protocol, fmt.Sprintf("%s, %s, %d of %s used on %s", count(p.Bindings, "binding"), count(p.Sessions, "session"),
@@ -123,6 +126,22 @@ func statusFields(s control.Status) []field {
 		fs = append(fs, field{"warning", w})
 	}
 	return fs
+}
+
+// sandboxOf describes what the daemon may still do.
+func sandboxOf(p *control.Sandbox) string {
+	landlock := "NO Landlock"
+	if p.Landlock > 0 {
+		landlock = fmt.Sprintf("Landlock ABI %d", p.Landlock)
+	}
+	parts := []string{strings.Join(p.Capabilities, " "), "NO no_new_privs", "NO seccomp filter", landlock}
+	if p.NoNewPrivs {
+		parts[1] = "no_new_privs"
+	}
+	if p.Seccomp {
+		parts[2] = "seccomp filter"
+	}
+	return strings.Join(parts, ", ")
 }
 
 // keptOf describes what outlives the daemon, and what the last start has restored.

@@ -66,6 +66,8 @@ type Options struct {
 	BusyPoll time.Duration
 	// Processors is shared by all ports of the process with AdaptivePoll.
 	Processors *Processors
+	// Screens is shared by all ports of the process. Nil: each Ring loads its own filter.
+	Screens *Screens
 	// Group is the number, in this network namespace, of the ports that share the packets of a NIC and family. All
 	// packets of a flow in one direction go to the same port. 0: this port receives all packets. Simple does not
 	// support groups.

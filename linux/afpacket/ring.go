@@ -55,7 +55,7 @@ func newRing(ifi *net.Interface, o Options) (receiver, error) {
 		r.large, err = newInbox(batch)
 	}
 	if err == nil {
-		r.screen, err = newScreen(o.Family)
+		err = r.takeScreen(o)
 	}
 	if err == nil {
 		err = r.receive(ifi, o)

@@ -28,8 +28,70 @@ import (
 // A BPF program can read the size of the segments (gso_size) but not their kind, so the screen reads gso_type from
 // kernel memory, at offsets from the kernel's type information (BTF). That needs CAP_PERFMON in addition to CAP_BPF.
 type screen struct {
+	family  packet.Family
 	program *ebpf.Program
 	counts  *ebpf.Map
+}
+
+// Screens are the screens of the ports of a process. A port that is opened again takes one of a port that was closed, because
+// a process may give up CAP_PERFMON, which is only needed to load one. The zero value is ready to use, by any goroutine.
+type Screens struct {
+	mu     sync.Mutex
+	loaded [packet.Families]int // how many exist
+	spare  [packet.Families][]*screen
+}
+
+// Load ensures that n ports of a family can be opened without CAP_PERFMON.
+func (s *Screens) Load(f packet.Family, n int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.loaded[f] < n {
+		c, err := newScreen(f)
+		if err != nil {
+			return err
+		}
+		s.loaded[f]++
+		s.spare[f] = append(s.spare[f], c)
+	}
+	return nil
+}
+
+// take returns a screen that no other port has.
+func (s *Screens) take(f packet.Family) (*screen, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.spare[f]); n > 0 {
+		c := s.spare[f][n-1]
+		s.spare[f] = s.spare[f][:n-1]
+		return c, nil
+	}
+	c, err := newScreen(f)
+	if err != nil {
+		return nil, err
+	}
+	s.loaded[f]++
+	return c, nil
+}
+
+// giveBack takes a screen back from a port that is closed.
+func (s *Screens) giveBack(c *screen) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spare[c.family] = append(s.spare[c.family], c)
+}
+
+// Close closes the screens of closed ports.
+func (s *Screens) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for f := range s.spare {
+		for _, c := range s.spare[f] {
+			errs = append(errs, c.close())
+		}
+		s.spare[f] = nil
+	}
+	return errors.Join(errs...)
 }
 
 // The bits of skb_shared_info.gso_type (enum in linux/skbuff.h) that a virtio_net_hdr can represent.
@@ -45,7 +107,7 @@ func newScreen(f packet.Family) (*screen, error) {
 	if err != nil {
 		return nil, fmt.Errorf("types of the kernel (BTF), without which one odd frame could stop the ring: %w", err)
 	}
-	s := &screen{}
+	s := &screen{family: f}
 	s.counts, err = ebpf.NewMap(&ebpf.MapSpec{Name: "nat64d_refused", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
 	if err != nil {
 		return nil, fmt.Errorf("BPF map of the ring's filter: %w", err)
@@ -65,7 +127,7 @@ func newScreen(f packet.Family) (*screen, error) {
 	return s, nil
 }
 
-// refused returns how many frames the screen has rejected because of their kind.
+// refused returns how many frames the screen has rejected because of their kind, for all of its ports so far.
 func (s *screen) refused() (n uint64) {
 	if s.counts.Lookup(uint32(0), &n) != nil {
 		return 0

@@ -25,8 +25,9 @@ type socket struct {
 	fd   int
 	lost packet.Drops // unusable packets, received or dropped by the kernel
 
-	screen  *screen // nil: the socket has a classic filter
-	refused uint64  // by the screen; included in lost
+	screen  *screen  // nil: the socket has a classic filter
+	screens *Screens // where the screen comes from; nil: it belongs to the socket
+	refused uint64   // by the screen; included in lost, unless it was for an earlier port
 
 	sentry  *sentry // nil: the socket does not receive, or is in Go's network poller itself
 	poll    [1]unix.PollFd
@@ -68,6 +69,18 @@ func (s *socket) set(options ...option) error {
 		}
 	}
 	return nil
+}
+
+// takeScreen takes a screen from those of the process, if it shares them.
+func (s *socket) takeScreen(o Options) (err error) {
+	if s.screens = o.Screens; s.screens == nil {
+		s.screen, err = newScreen(o.Family)
+		return err
+	}
+	if s.screen, err = s.screens.take(o.Family); err == nil {
+		s.refused = s.screen.refused()
+	}
+	return err
 }
 
 // accept sets the filter of a family.
@@ -205,8 +218,12 @@ func (s *socket) close() error {
 	if s.sentry != nil {
 		err = errors.Join(err, s.sentry.close())
 	}
-	if s.screen != nil {
+	switch {
+	case s.screen == nil:
+	case s.screens == nil:
 		err = errors.Join(err, s.screen.close())
+	default:
+		s.screens.giveBack(s.screen)
 	}
 	return err
 }

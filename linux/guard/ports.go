@@ -15,10 +15,10 @@ import (
 	"nat64d/pool4"
 )
 
-// The settings of the namespace of the thread that opens these files.
+// The settings of the namespace of the thread that opens these files. The guard writes only the first.
 const (
-	reservedFile = "/proc/sys/net/ipv4/ip_local_reserved_ports"
-	rangeFile    = "/proc/sys/net/ipv4/ip_local_port_range"
+	ReservedPortsFile = "/proc/sys/net/ipv4/ip_local_reserved_ports"
+	rangeFile         = "/proc/sys/net/ipv4/ip_local_port_range"
 )
 
 // ports is a bit set of port numbers.
@@ -124,13 +124,13 @@ func parsePorts(s string) (ports, error) {
 
 // reservedPorts reads the reserved ports, which the kernel does not assign to connections of the host.
 func reservedPorts() (ports, error) {
-	b, err := os.ReadFile(reservedFile)
+	b, err := os.ReadFile(ReservedPortsFile)
 	if err != nil {
 		return ports{}, fmt.Errorf("reserved ports: %w", err)
 	}
 	p, err := parsePorts(string(b))
 	if err != nil {
-		return ports{}, fmt.Errorf("reserved ports: %s: %w", reservedFile, err)
+		return ports{}, fmt.Errorf("reserved ports: %s: %w", ReservedPortsFile, err)
 	}
 	return p, nil
 }
@@ -140,7 +140,7 @@ func reserve(from, to ports) error {
 	if from == to {
 		return nil
 	}
-	if err := os.WriteFile(reservedFile, []byte(to.String()+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(ReservedPortsFile, []byte(to.String()+"\n"), 0o644); err != nil {
 		return fmt.Errorf("reserved ports: %w", err)
 	}
 	return nil

@@ -137,6 +137,18 @@ func feature(name, note string) setting {
 // sysfs shows the NICs of the network namespace in which sysfs was mounted.
 const sysfs = "/sys/class/net"
 
+// Files returns the directories below which settings of the NICs are written. NICs that come later are covered if they are virtual
+// ones, or on the same device.
+func Files(names ...string) []string {
+	list := []string{"/sys/devices/virtual/net"}
+	for _, name := range names {
+		if dir, err := filepath.EvalSymlinks(filepath.Join(sysfs, name)); err == nil {
+			list = append(list, filepath.Dir(dir))
+		}
+	}
+	return list
+}
+
 // readThreaded asks generic netlink, or /sys of a kernel before Linux 6.17.
 func readThreaded(i *net.Interface) (bool, error) {
 	ns, failed := napis(i)

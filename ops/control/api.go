@@ -47,6 +47,7 @@ type Status struct {
 	Interfaces []Interface `json:"interfaces"`
 	Offloads   Offloads    `json:"offloads,omitzero"`
 	Kept       Kept        `json:"state,omitzero"`
+	Sandbox    Sandbox     `json:"sandbox,omitzero"`
 	Pool6      []string    `json:"pool6"` // prefixes
 	Protocols  []Protocol  `json:"protocols"`
 	Traffic    []Traffic   `json:"traffic"`
@@ -81,6 +82,14 @@ type Offloads struct {
 	Switches uint64  `json:"switches,omitempty"`      // how often a setting has followed the load
 	Reason   string  `json:"reason,omitempty"`        // of the last switch
 	Since    Seconds `json:"since_seconds,omitempty"` // how long ago that was
+}
+
+// Sandbox is what nat64d may still do after its start.
+type Sandbox struct {
+	Capabilities []string `json:"capabilities"`
+	NoNewPrivs   bool     `json:"no_new_privs"`
+	Seccomp      bool     `json:"seccomp"`      // a filter of system calls
+	Landlock     int      `json:"landlock_abi"` // version of Landlock that restricts the files; 0: none
 }
 
 // Kept is what outlives the process, and what the last start has restored.

@@ -12,10 +12,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
+
+	"nat64d/linux/syscalls"
 )
 
 // peer is the process at the other end of a connection, with the credentials that it had when it connected. The zero
@@ -43,28 +44,10 @@ func peerOf(c net.Conn) (p peer) {
 		if err != nil {
 			return
 		}
-		p = peer{pid: int(cred.Pid), uid: cred.Uid, groups: append(peerGroups(fd), cred.Gid), known: true}
+		groups, _ := syscalls.PeerGroups(int(fd)) // before Linux 4.13, only the effective group counts
+		p = peer{pid: int(cred.Pid), uid: cred.Uid, groups: append(groups, cred.Gid), known: true}
 	})
 	return p
-}
-
-// peerGroups returns the supplementary groups of the client (SO_PEERGROUPS, for which x/sys has no function), or none before
-// Linux 4.13.
-func peerGroups(fd uintptr) []uint32 {
-	list := make([]uint32, 32)
-	for {
-		size := uint32(len(list) * 4)
-		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
-			uintptr(unsafe.Pointer(&list[0])), uintptr(unsafe.Pointer(&size)), 0)
-		switch {
-		case errno == unix.ERANGE && int(size) > len(list)*4: // size is now that of the list
-			list = make([]uint32, size/4)
-		case errno != 0:
-			return nil
-		default:
-			return list[:size/4]
-		}
-	}
 }
 
 // String returns the user for a message.

@@ -5,16 +5,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -23,40 +24,47 @@ import (
 
 // credentials are those of a client.
 type credentials struct {
-	uid, gid uintptr
+	uid, gid uint32
 	groups   []uint32
 }
 
 const nobody = 65534
 
-// connectAs connects to a control socket with other credentials. They are those of a thread that ends with the function.
-func connectAs(path string, as credentials) (net.Conn, error) {
-	type result struct {
-		conn net.Conn
-		err  error
+// connectTo is set in a process of this test that connects the socket that it has inherited. It holds the path.
+const connectTo = "CONTROL_TEST_CONNECT_TO"
+
+// inherited is the first file descriptor of exec.Cmd.ExtraFiles.
+const inherited = 3
+
+// TestConnect is the program of connectAs.
+func TestConnect(t *testing.T) {
+	path := os.Getenv(connectTo)
+	if path == "" {
+		return
 	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		groups := append(as.groups, 0)
-		unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(as.groups)), uintptr(unsafe.Pointer(&groups[0])), 0)
-		unix.RawSyscall(unix.SYS_SETRESGID, as.gid, as.gid, as.gid)
-		unix.RawSyscall(unix.SYS_SETRESUID, as.uid, as.uid, as.uid)
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
-		}
-		if err != nil {
-			done <- result{err: err}
-			return
-		}
-		f := os.NewFile(uintptr(fd), path)
-		defer f.Close()
-		conn, err := net.FileConn(f)
-		done <- result{conn, err}
-	}()
-	r := <-done
-	return r.conn, r.err
+	if err := unix.Connect(inherited, &unix.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// connectAs connects to a control socket with other credentials. They are those of a process that has ended when the function
+// returns.
+func connectAs(path string, as credentials) (net.Conn, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestConnect$") // another user may not search the folder of the binary
+	cmd.Env = append(os.Environ(), connectTo+"="+path, "GORACE=atexit_sleep_ms=0")
+	cmd.Dir = "/"
+	cmd.ExtraFiles = []*os.File{f}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: as.uid, Gid: as.gid, Groups: as.groups}}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
+	}
+	return net.FileConn(f)
 }
 
 // ask sends a request on a new connection with other credentials.
