@@ -37,6 +37,7 @@ type screen struct {
 // a process may give up CAP_PERFMON, which is only needed to load one. The zero value is ready to use, by any goroutine.
 type Screens struct {
 	mu     sync.Mutex
+	kernel Kernel
 	loaded [packet.Families]int // how many exist
 	spare  [packet.Families][]*screen
 }
@@ -46,11 +47,10 @@ func (s *Screens) Load(f packet.Family, n int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.loaded[f] < n {
-		c, err := newScreen(f)
+		c, err := s.newLocked(f)
 		if err != nil {
 			return err
 		}
-		s.loaded[f]++
 		s.spare[f] = append(s.spare[f], c)
 	}
 	return nil
@@ -65,12 +65,34 @@ func (s *Screens) take(f packet.Family) (*screen, error) {
 		s.spare[f] = s.spare[f][:n-1]
 		return c, nil
 	}
-	c, err := newScreen(f)
-	if err != nil {
-		return nil, err
+	return s.newLocked(f)
+}
+
+// newLocked loads one more screen. The caller holds s.mu.
+func (s *Screens) newLocked(f packet.Family) (c *screen, err error) {
+	if s.kernel == (Kernel{}) {
+		if s.kernel, err = learn(); err != nil {
+			return nil, fmt.Errorf("types of the kernel (BTF), without which one odd frame could stop the ring: %w", err)
+		}
 	}
-	s.loaded[f]++
-	return c, nil
+	if c, err = newScreen(f, s.kernel); err == nil {
+		s.loaded[f]++
+	}
+	return c, err
+}
+
+// Know tells the screens what those of an earlier process have Learned since the boot, or zeros.
+func (s *Screens) Know(k Kernel) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kernel = k
+}
+
+// Learned returns what a screen had to learn about the running kernel, or zeros if none was loaded.
+func (s *Screens) Learned() Kernel {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kernel
 }
 
 // giveBack takes a screen back from a port that is closed.
@@ -102,11 +124,7 @@ const (
 )
 
 // newScreen loads the screen of a family.
-func newScreen(f packet.Family) (*screen, error) {
-	at, err := kernelFields()
-	if err != nil {
-		return nil, fmt.Errorf("types of the kernel (BTF), without which one odd frame could stop the ring: %w", err)
-	}
+func newScreen(f packet.Family, k Kernel) (_ *screen, err error) {
 	s := &screen{family: f}
 	s.counts, err = ebpf.NewMap(&ebpf.MapSpec{Name: "nat64d_refused", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
 	if err != nil {
@@ -117,7 +135,7 @@ func newScreen(f packet.Family) (*screen, error) {
 		kinds |= skbUDPL4
 	}
 	s.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "nat64d_screen", Type: ebpf.SocketFilter, Instructions: screenProgram(f, at, s.counts.FD(), int32(kinds)),
+		Name: "nat64d_screen", Type: ebpf.SocketFilter, Instructions: screenProgram(f, k, s.counts.FD(), int32(kinds)),
 		License: "Dual MIT/GPL", // bpf_probe_read_kernel requires a GPL-compatible license
 	})
 	if err != nil {
@@ -143,14 +161,23 @@ func (s *screen) close() error {
 	return err
 }
 
-// fields are the offsets for the kind of a super-packet: skb_shared_info is at skb->head plus skb->end.
-type fields struct{ head, end, kind int32 }
+// Kernel is what a screen has to know about the running kernel, zeros if that is not known: the offsets for the kind of a
+// super-packet. It holds until the next boot.
+type Kernel [offsets]int32
 
-// kernelFields caches findFields: reading the types takes 0.1 s, and the kernel does not change.
-var kernelFields = sync.OnceValues(findFields)
+// The offsets. skb_shared_info is at skb->head plus skb->end.
+const (
+	atHead = iota // of sk_buff.head
+	atEnd         // of sk_buff.end
+	atKind        // of skb_shared_info.gso_type
+	offsets
+)
+
+// learn finds out what a port has to know. It does so once, because it takes 30 ms of processor time.
+var learn = sync.OnceValues(findFields)
 
 // findFields reads the offsets from the type information of the running kernel.
-func findFields() (at fields, err error) {
+func findFields() (at Kernel, err error) {
 	types, err := btf.LoadKernelSpec()
 	if err != nil {
 		return at, err
@@ -164,7 +191,7 @@ func findFields() (at fields, err error) {
 		name string
 		size int
 		at   *int32
-	}{{skb, "head", 8, &at.head}, {skb, "end", 4, &at.end}, {shared, "gso_type", 4, &at.kind}} {
+	}{{skb, "head", 8, &at[atHead]}, {skb, "end", 4, &at[atEnd]}, {shared, "gso_type", 4, &at[atKind]}} {
 		offset, size, ok := member(f.of, f.name)
 		if !ok || size != f.size {
 			return at, fmt.Errorf("%s.%s: must be a field of %d bytes", f.of.Name, f.name, f.size)
@@ -207,7 +234,7 @@ const (
 )
 
 // screenProgram returns the program: first the decisions of filter, in the same order, then the kind.
-func screenProgram(f packet.Family, at fields, counts int, kinds int32) asm.Instructions {
+func screenProgram(f packet.Family, at Kernel, counts int, kinds int32) asm.Instructions {
 	const (
 		refuse = "refuse"
 		accept = "accept"
@@ -251,12 +278,12 @@ func screenProgram(f packet.Family, at fields, counts int, kinds int32) asm.Inst
 		asm.JEq.Imm(asm.R0, 0, accept),
 	)
 	const head, end, kind = -8, -16, -24 // on the stack
-	read(head, 8, asm.Mov.Reg(asm.R3, skb), asm.Add.Imm(asm.R3, at.head))
-	read(end, 4, asm.Mov.Reg(asm.R3, skb), asm.Add.Imm(asm.R3, at.end))
+	read(head, 8, asm.Mov.Reg(asm.R3, skb), asm.Add.Imm(asm.R3, at[atHead]))
+	read(end, 4, asm.Mov.Reg(asm.R3, skb), asm.Add.Imm(asm.R3, at[atEnd]))
 	read(kind, 4,
 		asm.LoadMem(asm.R3, asm.R10, head, asm.DWord),
 		asm.LoadMem(asm.R0, asm.R10, end, asm.Word),
-		asm.Add.Reg(asm.R3, asm.R0), asm.Add.Imm(asm.R3, at.kind))
+		asm.Add.Reg(asm.R3, asm.R0), asm.Add.Imm(asm.R3, at[atKind]))
 	return append(code,
 		asm.LoadMem(asm.R0, asm.R10, kind, asm.Word),
 		asm.JSet.Imm(asm.R0, kinds, accept),

@@ -73,11 +73,11 @@ func (s *socket) set(options ...option) error {
 
 // takeScreen takes a screen from those of the process, if it shares them.
 func (s *socket) takeScreen(o Options) (err error) {
-	if s.screens = o.Screens; s.screens == nil {
-		s.screen, err = newScreen(o.Family)
-		return err
+	from := o.Screens
+	if s.screens = from; from == nil {
+		from = new(Screens)
 	}
-	if s.screen, err = s.screens.take(o.Family); err == nil {
+	if s.screen, err = from.take(o.Family); err == nil {
 		s.refused = s.screen.refused()
 	}
 	return err
