@@ -59,6 +59,7 @@ const (
 	Paused
 
 	// State.
+	Restoring
 	NoBinding
 	NoSession
 	Filtered
@@ -167,6 +168,7 @@ var rows = [Count]row{
 	Client6:          {label: "client6", help: "the IPv6 client, or the one that an ICMP error is about, is not on the allow list (allow_v6)", to6: Answer{1, 1}, choice: IfDenied},
 	Informational:    {label: "informational", help: "ICMPv6 echo is disabled (filtering.icmpv6_info)"},
 	Paused:           {label: "paused", help: "translation is paused (nat64ctl resume)"},
+	Restoring:        {label: "restoring", help: "a packet without a session while the sessions of an earlier process are being restored, a moment after the start"},
 	NoBinding:        {label: "no_binding", help: "an IPv4 packet to a pool4 port without a binding (RFC 6146 section 3.5)", to4: Answer{3, 3}, choice: IfUnbound},
 	NoSession:        {label: "no_session", help: "a TCP segment without SYN from an IPv6 client that has no binding (RFC 6146 section 3.5.2.2)"},
 	Filtered:         {label: "filtered", help: "connections from IPv4 hosts are not allowed (filtering.allow_inbound_tcp)"},

@@ -62,6 +62,11 @@ const (
 func (t *Table) Kept() bool     { return t.entries.Kept() }
 func (t *Table) Unkept() uint32 { return t.entries.Unkept() }
 
+// ActiveSince reports whether a packet has refreshed the session since a time on the clock of the process that has left it.
+func (k *Kept) ActiveSince(at table.Time) bool {
+	return word(binary.NativeEndian.Uint64(k.Entry)).since() >= at+origin
+}
+
 // ReadKept decodes a session in a file to a record, for Restore. now is the time on the clock of the process that has
 // left it. prefix returns the NAT64 prefix to which that process has given a number. Lifetimes are the timeouts of t.
 //

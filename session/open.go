@@ -72,6 +72,9 @@ func (t *Table) open4(id bib.ID, q *event) drop.Reason {
 
 // admit counts a new session, in the table and for its client, if the limits allow it.
 func (t *Table) admit(client packet.Addr6, q *event) (r drop.Reason) {
+	if t.restoring.Load() {
+		return drop.Restoring
+	}
 	if !t.reserve(q.proto) {
 		return drop.SessionLimit
 	}

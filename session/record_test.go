@@ -258,3 +258,48 @@ func FuzzDecodeRecord(f *testing.F) {
 		g.sweep(seconds(1e6))
 	})
 }
+
+// TestPacketsWhileRestoring lets packets flow while the sessions of an earlier process are being restored.
+func TestPacketsWhileRestoring(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, 1, 100, defaults, "192.0.2.1", "7000-7001")
+	server := endpoint4("198.51.100.1", 443)
+	known, missing := endpoint6("2001:db8::1", 5000), endpoint6("2001:db8::2", 5000)
+	restore := func(client packet.Endpoint6, port uint16) {
+		t.Helper()
+		r := session.Record{
+			Kind: session.SessionRecord, Proto: packet.TCP, Client: client, Mapped: endpoint4("192.0.2.1", port), Remote: server,
+			Prefix: prefixOf(0x80), State: session.Established, Lifetime: 2, Remaining: time.Hour,
+		}
+		if err := g.sessions.Restore(&r, 0, numberOf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(what string, got, want drop.Reason) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	g.sessions.SetRestoring(true)
+	restore(known, 7000)
+	for _, ev := range []packet.TCPEvent{packet.SYN, packet.Other} {
+		_, r := g.from6(packet.TCP, missing, server, ev, 1)
+		check("a segment of a session that is not restored yet", r, drop.Restoring)
+		_, r = g.from4(packet.TCP, server, endpoint4("192.0.2.1", 7001), ev, 1)
+		check("its answer", r, drop.Restoring)
+	}
+	_, r := g.from6(packet.TCP, known, server, packet.Other, 1)
+	check("a segment of a restored session", r, drop.None)
+	_, r = g.from6(packet.TCP, known, endpoint4("198.51.100.2", 443), packet.SYN, 1)
+	check("a new session of its binding", r, drop.Restoring)
+	_, r = g.from4(packet.UDP, server, endpoint4("192.0.2.9", 7000), 0, 1)
+	check("a packet for the host", r, drop.NotPool4)
+	restore(missing, 7001)
+	g.sessions.SetRestoring(false)
+	at, r := g.from6(packet.TCP, missing, server, packet.Other, 1)
+	check("a segment of the session that is restored now", r, drop.None)
+	if at != endpoint4("192.0.2.1", 7001) {
+		t.Errorf("it has %v", at)
+	}
+}

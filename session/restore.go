@@ -91,6 +91,19 @@ func (t *Table) Restore(r *Record, now table.Time, number func(netip.Prefix) (ui
 	return err
 }
 
+// SetRestoring begins or ends a time in which sessions of an earlier process are being restored. Packets then make no session: a flow whose
+// own is not restored yet would get another port. Any goroutine may call it, while packets flow.
+func (t *Table) SetRestoring(on bool) { t.restoring.Store(on) }
+
+// missed returns the reason to drop a packet that the tables refuse for r. While sessions are being restored, the packet may
+// belong to one that is still missing, so neither an ICMP error nor a reset may answer it.
+func (t *Table) missed(r drop.Reason) drop.Reason {
+	if t.restoring.Load() && !r.Host() {
+		return drop.Restoring
+	}
+	return r
+}
+
 // RestoreSessions is Restore for the records of sessions, and calls done with the result of each. It fetches from memory
 // for many records at once, so rs should have some 32.
 func (t *Table) RestoreSessions(rs []Record, now table.Time, number func(netip.Prefix) (uint8, bool), done func(error)) {

@@ -38,6 +38,8 @@ type Table struct {
 	files   table.Files   // for windows
 	cycles  atomic.Uint32 // the highest cycle of entries whose memory was given back
 
+	restoring atomic.Bool // sessions of an earlier process are missing
+
 	_         [64]byte // the fields below are written for every new session, those above are read for every packet
 	total     atomic.Int64
 	count     [packet.Protos]atomic.Int64
@@ -121,9 +123,10 @@ func (t *Table) From6(f *Flow, p *Packet) drop.Reason {
 	q.tcp, q.now, q.segment, q.hint = p.Event, p.Now+origin, p.Segment, p.Hint
 	id, r := t.enter6(&f.Client, &q)
 	f.slot, f.generation, f.Remote = q.slot, q.generation, q.remote
-	if r == drop.None {
-		f.Mapped = t.bib.Mapped(id)
+	if r != drop.None {
+		return t.missed(r)
 	}
+	f.Mapped = t.bib.Mapped(id)
 	return r
 }
 
@@ -153,10 +156,11 @@ func (t *Table) From4(f *Flow, p *Packet) drop.Reason {
 	q.tcp, q.now, q.segment, q.hint = p.Event, p.Now+origin, p.Segment, p.Hint
 	id, r := t.enter4(f.Mapped, &q)
 	f.slot, f.generation, f.Remote, f.Prefix = q.slot, q.generation, q.remote, q.prefix
-	if r == drop.None {
-		client := t.bib.Client(id)
-		f.Client.Addr, f.Client.Port = client.Addr, client.Port
+	if r != drop.None {
+		return t.missed(r)
 	}
+	client := t.bib.Client(id)
+	f.Client.Addr, f.Client.Port = client.Addr, client.Port
 	return r
 }
 

@@ -89,7 +89,7 @@ func BenchmarkRestore(b *testing.B) {
 				_, next := tables(b, n, nil)
 				b.StartTimer()
 				used -= processorTime()
-				r, err := saved.Restore(next, 0, numberOf)
+				r, err := restore(saved.Restore(b.Context(), next, 0, numberOf))
 				if err != nil || r.Sessions != n {
 					b.Fatal(r, err)
 				}

@@ -31,6 +31,7 @@ type Header struct {
 	Prefixes  []netip.Prefix `json:"prefixes"`  // NAT64 prefixes by their number in sessions; invalid: none
 	Loaded    Lists          `json:"loaded"`    // as the configuration said
 	Current   Lists          `json:"current"`   // with the changes since then
+	Kernel    [3]int32       `json:"kernel"`    // what the process has learned about the running kernel
 }
 
 // Lists are the lists that an administrator can change while the gateway runs.

@@ -4,6 +4,7 @@ package state
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -35,7 +36,7 @@ type Saved struct {
 var ErrNone = errors.New("there is no saved state")
 
 // Saved returns what an earlier process has left, or an error that tells why it is of no use: another boot or network
-// namespace, an unknown layout, damage, or an age of more than most. The files must stay until Restore has returned.
+// namespace, an unknown layout, damage, or an age of more than most. The files must stay until they are restored.
 func (d *Dir) Saved(most time.Duration) (*Saved, error) {
 	name := d.current()
 	if name == "" {
@@ -88,7 +89,7 @@ func (s *Saved) age() (time.Duration, error) {
 	return now - last, nil
 }
 
-// Report counts what Restore has done.
+// Report counts what a Restoration has done.
 type Report struct {
 	Sessions, Held int            // restored
 	Refused        map[string]int // entries by the reason for which they were not
@@ -98,22 +99,20 @@ type Report struct {
 // Damaged is the reason in Report.Refused for entries whose parts do not belong together.
 const Damaged = "damaged"
 
-// Restore installs the sessions with their bindings, and the ports in hold-down, in the tables of a gateway that carries no
-// packets yet. number returns the number of a NAT64 prefix. now is the time of these tables. It uses all processors.
-func (s *Saved) Restore(t *session.Table, now table.Time, number func(netip.Prefix) (uint8, bool)) (Report, error) {
-	began := time.Now()
-	r := restoration{Saved: s, table: t, now: now, number: number, refused: make(map[string]int)}
-	r.then = table.Time((Monotonic() - s.Header.Start) / table.Tick)
-	err := r.run()
-	return Report{Sessions: int(r.sessions.Load()), Held: r.held, Refused: r.refused, Took: time.Since(began)}, err
-}
+// lately is the time before the end of the earlier process in which a session had a packet if it is restored first: our own
+// choice. Packets of such sessions wait already.
+const lately = 2 * time.Second
 
-// restoration is a call of Restore.
-type restoration struct {
+// Restoration installs what an earlier process has left in the tables of another one. First and Rest are called once each, in this
+// order, and use all processors. The tables must make no other session meanwhile, but packets may flow.
+type Restoration struct {
 	*Saved
+	ctx       context.Context
 	table     *session.Table
 	now, then table.Time // on the clock of the tables, and on that of the earlier process
+	lately    table.Time // on the clock of the earlier process
 	number    func(netip.Prefix) (uint8, bool)
+	took      time.Duration
 
 	bindings, bindingSeals []byte
 	sessions               atomic.Int64
@@ -123,21 +122,49 @@ type restoration struct {
 	refused map[string]int // guarded by mu
 }
 
-func (r *restoration) run() (err error) {
+// Restore returns the restoration to a table. number returns the number of a NAT64 prefix. now is the time of the table. When ctx
+// is done, First and Rest return its error.
+func (s *Saved) Restore(ctx context.Context, t *session.Table, now table.Time, number func(netip.Prefix) (uint8, bool)) *Restoration {
+	r := &Restoration{Saved: s, ctx: ctx, table: t, now: now, number: number, refused: make(map[string]int)}
+	then := Monotonic() - s.Header.Start
+	r.then, r.lately = table.Time(then/table.Tick), table.Time(max(then-s.Age-lately, 0)/table.Tick)
+	return r
+}
+
+// First restores the sessions that had packets lately.
+func (r *Restoration) First() (err error) {
+	defer r.clock()()
 	if r.bindings, err = r.whole(bindings); err != nil {
 		return err
 	}
 	if r.bindingSeals, err = r.whole(bindings + seals); err != nil {
 		return err
 	}
-	if err := r.restoreSessions(); err != nil {
+	return r.restoreSessions(true)
+}
+
+// Rest restores the other sessions, and the ports in hold-down.
+func (r *Restoration) Rest() error {
+	defer r.clock()()
+	if err := r.restoreSessions(false); err != nil {
 		return err
 	}
 	return r.restoreHeld()
 }
 
+// clock measures the time until the call of its result.
+func (r *Restoration) clock() (stop func()) {
+	began := time.Now()
+	return func() { r.took += time.Since(began) }
+}
+
+// Report returns the counts of what First and Rest have done.
+func (r *Restoration) Report() Report {
+	return Report{Sessions: int(r.sessions.Load()), Held: r.held, Refused: r.refused, Took: r.took}
+}
+
 // whole reads a file. A file that is missing is empty.
-func (r *restoration) whole(name string) ([]byte, error) {
+func (r *Restoration) whole(name string) ([]byte, error) {
 	b, err := os.ReadFile(filepath.Join(r.folder, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -146,7 +173,7 @@ func (r *restoration) whole(name string) ([]byte, error) {
 }
 
 // binding returns the binding in a slot.
-func (r *restoration) binding(slot uint32) (k bib.Kept, ok bool) {
+func (r *Restoration) binding(slot uint32) (k bib.Kept, ok bool) {
 	at, seal := int(slot)*bib.EntryLen, int(slot)*sealLen
 	if at+bib.EntryLen > len(r.bindings) || seal+sealLen > len(r.bindingSeals) {
 		return k, false
@@ -157,8 +184,8 @@ func (r *restoration) binding(slot uint32) (k bib.Kept, ok bool) {
 // chunk is the number of sessions that a goroutine reads at a time.
 const chunk = 1 << 14
 
-// restoreSessions restores all sessions. Each goroutine takes the next chunk of slots.
-func (r *restoration) restoreSessions() error {
+// restoreSessions restores the sessions that had a packet lately, or all others. Each goroutine takes the next chunk of slots.
+func (r *Restoration) restoreSessions(active bool) error {
 	files, err := openAll(r.folder, sessions, sessions+seals, windows)
 	if err != nil {
 		return err
@@ -169,11 +196,10 @@ func (r *restoration) restoreSessions() error {
 	errs := make([]error, runtime.GOMAXPROCS(0))
 	for i := range errs {
 		group.Go(func() {
-			c := newChunk(r, files)
-			for errs[i] == nil {
-				var done bool
-				if done, errs[i] = c.restore((next.Add(1) - 1) * chunk); done {
-					break
+			c := newChunks(r, files, active)
+			for done := false; !done && errs[i] == nil; {
+				if done, errs[i] = c.restore((next.Add(1) - 1) * chunk); errs[i] == nil {
+					errs[i] = r.ctx.Err()
 				}
 			}
 			c.finish()
@@ -208,8 +234,9 @@ func (o opened) close() {
 
 // chunks restores chunks of sessions, one after the other. It belongs to one goroutine.
 type chunks struct {
-	*restoration
+	*Restoration
 	files                   opened
+	active                  bool
 	entries, seals, windows []byte
 	refused                 map[string]int
 	kept                    session.Kept
@@ -219,8 +246,8 @@ type chunks struct {
 // atOnce is the number of sessions that are restored together.
 const atOnce = 32
 
-func newChunk(r *restoration, o opened) *chunks {
-	c := &chunks{restoration: r, files: o, refused: make(map[string]int)}
+func newChunks(r *Restoration, o opened, active bool) *chunks {
+	c := &chunks{Restoration: r, files: o, active: active, refused: make(map[string]int)}
 	c.entries, c.seals, c.windows = make([]byte, chunk*session.EntryLen), make([]byte, chunk*sealLen), make([]byte, chunk*session.WindowsLen)
 	c.kept.Binding = r.binding
 	return c
@@ -242,6 +269,9 @@ func (c *chunks) restore(first uint32) (done bool, err error) {
 	}
 	for i := range min(n/session.EntryLen, m/sealLen) {
 		c.kept.Slot, c.kept.Entry = first+uint32(i), c.entries[i*session.EntryLen:][:session.EntryLen]
+		if c.kept.ActiveSince(c.lately) != c.active {
+			continue
+		}
 		c.kept.Seal = binary.NativeEndian.Uint32(c.seals[i*sealLen:])
 		c.kept.Windows = nil
 		if at := i * session.WindowsLen; at+session.WindowsLen <= w {
@@ -301,12 +331,12 @@ func (c *chunks) finish() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for why, n := range c.refused {
-		c.restoration.refused[why] += n
+		c.Restoration.refused[why] += n
 	}
 }
 
 // restoreHeld restores the ports in hold-down, those first that have been held the longest.
-func (r *restoration) restoreHeld() error {
+func (r *Restoration) restoreHeld() error {
 	b, err := r.whole(held)
 	if err != nil {
 		return err

@@ -3,7 +3,9 @@
 package state
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -59,6 +61,15 @@ type process struct {
 	sessions *session.Table
 }
 
+// restore restores everything.
+func restore(r *Restoration) (Report, error) {
+	err := r.First()
+	if err == nil {
+		err = r.Rest()
+	}
+	return r.Report(), err
+}
+
 // begin makes the tables of a process in a state directory, and restores what an earlier process has left.
 func begin(t testing.TB, path string, c session.Config, ports string) (p *process, r Report, saved error) {
 	t.Helper()
@@ -83,7 +94,7 @@ func begin(t testing.TB, path string, c session.Config, ports string) (p *proces
 	p.bindings = bib.New(pool, p.epochs, 20_000, [16]byte{2}, p.dir)
 	p.sessions = session.New(p.bindings, p.epochs, 20_000, nil, c, p.dir)
 	if saved == nil {
-		if r, err = s.Restore(p.sessions, p.now(), numberOf); err != nil {
+		if r, err = restore(s.Restore(t.Context(), p.sessions, p.now(), numberOf)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -513,8 +524,60 @@ func FuzzEntries(f *testing.F) {
 		pool := pool4.New([16]byte{})
 		tables := session.New(bib.New(pool, e, 100, [16]byte{}, nil), e, 100, nil, conf, nil)
 		saved := Saved{folder: folder, Header: Header{Prefixes: prefixes}}
-		if _, err := saved.Restore(tables, 0, numberOf); err != nil {
+		if _, err := restore(saved.Restore(t.Context(), tables, 0, numberOf)); err != nil {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestActiveSessionsComeFirst restores in two parts, and stops between them.
+func TestActiveSessionsComeFirst(t *testing.T) {
+	t.Parallel()
+	path := memory(t)
+	p, _, _ := begin(t, path, conf, "1024-65535")
+	open := func(port uint16, at table.Time) {
+		f := session.Flow{Proto: packet.UDP, Client: packet.Endpoint6{Addr: packet.Addr6{0x20, 1, 0xd, 0xb8, 15: 1}, Port: port}, Remote: packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 443}}
+		p.epochs.Enter(0)
+		defer p.epochs.Leave(0)
+		if r := p.sessions.From6(&f, &session.Packet{Now: at}); r != drop.None {
+			t.Fatal(r)
+		}
+	}
+	p.start -= 30 * time.Second // as if the process had run for a while
+	if err := p.dir.Update(func(h *Header) { h.Start = p.start }); err != nil {
+		t.Fatal(err)
+	}
+	open(1, p.now()-table.TimeOf(10*time.Second))
+	open(2, p.now()-table.TimeOf(10*time.Second))
+	open(3, p.now())
+	p.dir.Alive()
+	p.end()
+
+	dir, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	saved, err := dir.Saved(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := pool4.New([16]byte{1})
+	entries, err := pool4.ParseRange("192.0.2.1", "1024-65535")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := pool.Add(entries); err != nil {
+		t.Fatal(err)
+	}
+	epochs := table.NewEpochs(1)
+	ctx, stop := context.WithCancel(t.Context())
+	r := saved.Restore(ctx, session.New(bib.New(pool, epochs, 100, [16]byte{2}, nil), epochs, 100, nil, conf, nil), 0, numberOf)
+	if err := r.First(); err != nil || r.Report().Sessions != 1 {
+		t.Errorf("first: %+v, %v; want the session that had a packet lately", r.Report(), err)
+	}
+	stop()
+	if err := r.Rest(); !errors.Is(err, context.Canceled) {
+		t.Errorf("a restoration that was stopped returns %v", err)
+	}
 }
