@@ -15,7 +15,6 @@ import (
 	"nat64d/linux/afpacket"
 	"nat64d/linux/nexthop"
 	"nat64d/pool4"
-	"nat64d/pool6"
 	"nat64d/state"
 )
 
@@ -41,11 +40,25 @@ func raiseGOMAXPROCS(c *config.Interfaces) {
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), ioThreads*workers(c)+2))
 }
 
-// build creates the components in order of their dependencies. It does not change anything outside of the process.
-func (d *Daemon) build() (err error) {
-	if err := d.openState(d.config()); err != nil {
+// preparePorts begins to open the ports.
+func (d *Daemon) preparePorts() error {
+	engine, err := afpacket.ParseEngine(d.config().Interfaces.Engine)
+	if err != nil {
 		return err
 	}
+	var key [2]byte
+	_, _ = rand.Read(key[:])                            // never fails
+	group := binary.BigEndian.Uint16(key[:])&0xfffe | 2 // even, and not 0; another process is unlikely to use it
+	d.ports = &ports{log: d.log, conf: func() *config.Interfaces { return &d.config().Interfaces }, engine: engine, group: group}
+	if d.kept.saved != nil {
+		d.ports.screens.Know(d.kept.saved.Header.Kernel)
+	}
+	d.ports.openEarly()
+	return nil
+}
+
+// build creates the components in order of their dependencies. It does not change anything outside of the process.
+func (d *Daemon) build() (err error) {
 	loaded := lists(d.config())
 	c, ranges, static := d.resumeLists(d.config())
 	d.conf.Store(c)
@@ -60,13 +73,8 @@ func (d *Daemon) build() (err error) {
 	if err := errors.Join(d.checkPool6(c), checkZones(nil, c)); err != nil {
 		return err
 	}
-	engine, err := afpacket.ParseEngine(c.Interfaces.Engine)
-	if err != nil {
-		return err
-	}
 	var key [16]byte
-	_, _ = rand.Read(key[:])                            // never fails
-	group := binary.BigEndian.Uint16(key[:])&0xfffe | 2 // even, and not 0; another process is unlikely to use it
+	_, _ = rand.Read(key[:]) // never fails
 	d.pool = pool4.New(key)
 	if _, _, err := d.pool.Add(ranges); err != nil {
 		return err
@@ -77,7 +85,7 @@ func (d *Daemon) build() (err error) {
 	d.admin.local = d.localRoutesForLocked(c)
 	d.guard = newHostGuard(c, d.pool, d.log.Logger)
 	d.processors = &processors{log: d.log, conf: func() *config.Interfaces { return &d.config().Interfaces }}
-	d.ports = &ports{log: d.log, conf: func() *config.Interfaces { return &d.config().Interfaces }, guard: d.guard, engine: engine, group: group}
+	d.ports.guard = d.guard
 	if err := d.guard.refuse(ranges, c.Host.Force); err != nil {
 		return err
 	}
@@ -99,16 +107,7 @@ func (d *Daemon) build() (err error) {
 	if err := d.bindLocked(static, c.Host.Force); err != nil {
 		return err
 	}
-	if err := d.restoreLocked(); err != nil {
-		return err
-	}
-	sample := options.Config // its packets fit a prefix of 96 bits
-	prefix, err := pool6.ParsePrefix("64:ff9b::/96")
-	if err != nil {
-		return err
-	}
-	sample.Pool6, sample.Private = []pool6.Prefix{prefix}, nil
-	d.tested = gateway.SelfTest(sample, options)
+	d.selfTest.options = options
 	d.dns64, _ = newDNS64Service(d.basisLocked(), d.options.Version, d.log.Logger) // run retries addresses that it cannot listen on, and the status shows them
 	return nil
 }

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,7 +45,6 @@ type Daemon struct {
 	conf    atomic.Pointer[config.Config] // the configuration in use
 	log     *logs
 	panics  *gateway.Panics
-	tested  error // result of the self-test
 	started time.Time
 
 	landlock int // version of Landlock that restricts the files; 0: none
@@ -61,6 +59,7 @@ type Daemon struct {
 	nics       nics
 	sockets    hostSockets
 	kept       keeping
+	selfTest   selfTest
 
 	events    events
 	readiness readiness
@@ -115,8 +114,8 @@ func (d *Daemon) Ready() <-chan struct{} { return d.readiness.reached }
 // Logger returns the daemon's log.
 func (d *Daemon) Logger() *slog.Logger { return d.log.Logger }
 
-// serve starts everything, runs the tasks and stops everything in reverse order. The guard is in place before the first packet
-// socket is open and until the last one is closed: in between, the host would answer packets of pool4 with resets.
+// serve starts everything, runs the tasks and stops everything in reverse order. The guard is in place before the first packet is
+// taken from a socket and until the last socket is closed: in between, the host would answer packets of pool4 with resets.
 func (d *Daemon) serve(ctx context.Context) (err error) {
 	c := d.config()
 	raiseGOMAXPROCS(&c.Interfaces)
@@ -131,6 +130,13 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 	}
 	defer lock.release()
 	defer d.closeState()
+	if err := d.openState(c); err != nil {
+		return err
+	}
+	if err := d.preparePorts(); err != nil {
+		return err
+	}
+	defer d.ports.closeEarly()
 	if err := d.build(); err != nil {
 		return err
 	}
@@ -138,8 +144,6 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 	if err := d.guard.lockNamespace(); err != nil {
 		return err
 	}
-	// The guard is installed before the first packet is received and removed after the last one; without it the host
-	// would reset translated connections.
 	handover := func() time.Duration { return 0 } // a failed start leaves nothing
 	defer func() { err = errors.Join(err, d.guard.end(handover())) }()
 	if err := d.settleGuardLocked(); err != nil {
@@ -150,7 +154,7 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 	if err := d.gateway.Open(); err != nil {
 		return err
 	}
-	if err := d.manageNICs(); err != nil {
+	if err := d.prepareNICs(); err != nil {
 		return err
 	}
 	defer func() {
@@ -159,7 +163,9 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 		}
 	}()
 	d.processors.nics = d.nics.manager
-	d.processors.look()
+	if err := d.restoreFirst(ctx); err != nil {
+		return err
+	}
 	handover = func() time.Duration { return d.config().State.Handover }
 	return d.run(ctx, listener)
 }
@@ -172,7 +178,6 @@ func (d *Daemon) run(ctx context.Context, listener net.Listener) error {
 	_ = d.guard.readNAT() // the task "readiness" logs these warnings with all others
 	d.readiness.tasks = d.tasks(listener)
 	d.confine()
-	debug.FreeOSMemory() // return garbage of the set-up to the kernel
 	err := runTasks(ctx, d.readiness.tasks, d.panics)
 	_, _ = systemd.SdNotify(false, systemd.SdNotifyStopping)
 	d.log.Info("stopped")
@@ -195,6 +200,7 @@ func (d *Daemon) tasks(listener net.Listener) []task {
 		{name: "reload", run: d.reloadOnRequest},
 		{name: "readiness", run: d.announce},
 		{name: "workers", run: d.feedWatchdog, notReady: d.stuck},
-		{name: "self-test", run: idle, notReady: d.selfTestFailed},
+		{name: "self-test", run: d.selfTest.run, notReady: d.selfTest.notReady},
+		{name: "restore", run: d.restore, notReady: d.restoring},
 	}
 }

@@ -32,8 +32,9 @@ type switched struct {
 	reason string
 }
 
-// manageNICs configures the NICs if enabled. It always restores settings that a previous daemon has left.
-func (d *Daemon) manageNICs() error {
+// prepareNICs finds out which settings the task "interfaces" changes, if any, and which a previous daemon has left: these it puts back
+// in any case.
+func (d *Daemon) prepareNICs() error {
 	old, err := d.guard.kept()
 	if err != nil {
 		return err
@@ -51,7 +52,6 @@ func (d *Daemon) manageNICs() error {
 		names = nil
 	}
 	n.manager = nic.New(names, want, old, d.guard.keep)
-	d.setUpNICs()
 	return nil
 }
 

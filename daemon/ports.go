@@ -27,7 +27,13 @@ type ports struct {
 
 	processors afpacket.Processors // shared by all ports
 	screens    afpacket.Screens    // shared by all ports
+
+	mu    sync.Mutex
+	early [2][]opening // of each side; guarded by mu
 }
+
+// opening returns a port that is being opened, when it is.
+type opening func() (gateway.Port, error)
 
 // portSide is what is known of the ports of a side.
 type portSide struct {
@@ -45,26 +51,82 @@ func (n noNIC) Error() string { return fmt.Sprintf("interface %s does not exist"
 // Is makes it fs.ErrNotExist, for which the gateway waits.
 func (n noNIC) Is(target error) bool { return target == fs.ErrNotExist }
 
+// openEarly begins to open the ports that receive. From then on packets wait in them until the data path runs, instead of being
+// lost. The guard need not be in place: a killed process has left its own, and otherwise there is no connection yet that the host
+// could reset.
+func (p *ports) openEarly() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for s := range packet.Family(len(p.early)) {
+		for range workers(p.conf()) {
+			o := opening(sync.OnceValues(func() (gateway.Port, error) { return p.openReceiver(s) }))
+			p.early[s] = append(p.early[s], o)
+			go func() { _, _ = o() }()
+		}
+	}
+}
+
+// takeEarly returns a port of openEarly that was not taken yet, or nil.
+func (p *ports) takeEarly(s packet.Family) (o opening) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.early[s]); n > 0 {
+		o, p.early[s] = p.early[s][n-1], p.early[s][:n-1]
+	}
+	return o
+}
+
+// closeEarly closes the ports of openEarly that were not taken.
+func (p *ports) closeEarly() {
+	for s := range packet.Family(len(p.early)) {
+		for o := p.takeEarly(s); o != nil; o = p.takeEarly(s) {
+			if port, err := o(); err == nil {
+				_ = port.Close() // an error changes nothing: the start has failed
+			}
+		}
+	}
+}
+
 // open opens a port that receives, or one that sends. The guard covers the interface first.
 func (p *ports) open(s packet.Family, send bool) (gateway.Port, error) {
+	if !send {
+		if o := p.takeEarly(s); o != nil {
+			return o()
+		}
+	}
+	p.guard.coverNICs()
+	if send {
+		return p.openSender(s)
+	}
+	return p.openReceiver(s)
+}
+
+// options returns the options for a port of a side.
+func (p *ports) options(s packet.Family) (o afpacket.Options, err error) {
 	c := p.conf()
-	o := afpacket.Options{Interface: c.V6.Name, Family: packet.V6, Engine: p.engine, NoBursts: !c.Bursts}
-	o.BusyPoll, o.Processors, o.Screens = c.BusyPoll, &p.processors, &p.screens
+	o = afpacket.Options{
+		Interface: c.V6.Name, Family: packet.V6, Engine: p.engine, NoBursts: !c.Bursts, BusyPoll: c.BusyPoll,
+		Processors: &p.processors, Screens: &p.screens,
+	}
 	if c.BusyPoll == config.BusyPollAuto {
 		o.BusyPoll = afpacket.AdaptivePoll
 	}
 	if s == packet.V4 {
 		o.Interface, o.Family = c.V4.Name, packet.V4
 	}
-	if _, err := net.InterfaceByName(o.Interface); err != nil {
-		return nil, noNIC(o.Interface)
-	}
-	p.guard.coverNICs()
 	if workers(c) > 1 {
 		o.Group = p.group + uint16(s)
 	}
-	if send {
-		return p.openSender(s, o)
+	if _, err := net.InterfaceByName(o.Interface); err != nil {
+		return o, noNIC(o.Interface)
+	}
+	return o, nil
+}
+
+func (p *ports) openReceiver(s packet.Family) (gateway.Port, error) {
+	o, err := p.options(s)
+	if err != nil {
+		return nil, err
 	}
 	port, err := afpacket.Open(o)
 	if err != nil {
@@ -90,7 +152,11 @@ func (p *ports) loadScreens() {
 	}
 }
 
-func (p *ports) openSender(s packet.Family, o afpacket.Options) (gateway.Port, error) {
+func (p *ports) openSender(s packet.Family) (gateway.Port, error) {
+	o, err := p.options(s)
+	if err != nil {
+		return nil, err
+	}
 	port, err := afpacket.OpenSender(o)
 	if err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ import (
 )
 
 // processors keeps the workers on the processors that cpus.Machine.Plan chooses. prepareThread and status may be called by
-// any goroutine. look belongs to serve, and to the task "interfaces" while that runs.
+// any goroutine. look belongs to the task "interfaces".
 type processors struct {
 	log    *logs
 	conf   func() *config.Interfaces
@@ -48,7 +48,7 @@ func (p *processors) prepareThread(s packet.Family, i int) {
 		p.workers[s] = map[int]int{}
 	}
 	p.workers[s][i] = unix.Gettid()
-	if i < len(p.sides[s].Workers) { // else there is no plan, because look has failed
+	if i < len(p.sides[s].Workers) { // else there is no plan yet, or look has failed
 		p.warn(s, move(p.workers[s][i], p.sides[s].Workers[i]))
 	}
 }

@@ -22,7 +22,7 @@ import (
 const (
 	lookAtReady  = time.Second
 	lookAtMost   = 5 * time.Second
-	lookAtStart  = 50 * time.Millisecond
+	lookAtStart  = 20 * time.Millisecond
 	startQuietly = time.Second
 )
 

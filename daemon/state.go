@@ -3,13 +3,16 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"nat64d/config"
@@ -23,12 +26,14 @@ import (
 
 // keeping is what outlives the process: the state directory, and what this start has restored from it.
 type keeping struct {
-	dir      *state.Dir // nil: nothing outlives the process
-	why      string     // for that, or for a start without sessions
-	saved    *state.Saved
-	loaded   state.Lists // as the configuration said
-	report   state.Report
-	restored bool
+	dir    *state.Dir // nil: nothing outlives the process
+	why    string     // for that, or for a start without sessions
+	saved  *state.Saved
+	loaded state.Lists                  // as the configuration said
+	report atomic.Pointer[state.Report] // nil: nothing was restored, or not all yet
+
+	restoration *state.Restoration // under way
+	err         error              // of its first part
 }
 
 // openState locks the state directory and reads what an earlier process has left. A directory that the operator has chosen must
@@ -171,9 +176,9 @@ func (d *Daemon) aliveHook() func() {
 	return d.kept.dir.Alive
 }
 
-// restoreLocked restores the sessions that an earlier process has left, and makes the state of this one valid. No packets flow
-// yet. The caller holds d.admin, unless nothing runs yet.
-func (d *Daemon) restoreLocked() error {
+// restoreFirst records the lists of this process, and restores the sessions whose packets wait in the ports already. The tables make no
+// others until the task "restore" has restored the rest, while packets flow.
+func (d *Daemon) restoreFirst(ctx context.Context) error {
 	k := &d.kept
 	if k.dir == nil {
 		return nil
@@ -181,16 +186,45 @@ func (d *Daemon) restoreLocked() error {
 	if err := d.saveListsLocked(); err != nil {
 		return err
 	}
-	if k.saved != nil {
-		var err error
-		if k.report, err = k.saved.Restore(d.gateway.Sessions, d.gateway.Now(), d.gateway.PrefixNumber); err != nil {
-			return err
-		}
-		k.restored = true
-		d.log.Info("restored sessions", slices.Concat([]any{"sessions", k.report.Sessions, "held_ports", k.report.Held,
-			"from", k.saved.Header.Version, "age", k.saved.Age.Round(time.Millisecond), "took", k.report.Took.Round(time.Microsecond)}, refusals(k.report))...)
+	if k.saved == nil {
+		return k.dir.Commit()
 	}
+	d.gateway.Sessions.SetRestoring(true)
+	k.restoration = k.saved.Restore(ctx, d.gateway.Sessions, d.gateway.Now(), d.gateway.PrefixNumber)
+	k.err = k.restoration.First()
+	return nil
+}
+
+// restore restores the rest, and makes the state of this process valid. A stop in between leaves that of the earlier process
+// valid. It also returns the garbage of the start to the kernel.
+func (d *Daemon) restore(ctx context.Context) error {
+	defer debug.FreeOSMemory()
+	k := &d.kept
+	if k.restoration == nil || k.report.Load() != nil {
+		return nil
+	}
+	err := errors.Join(k.err, k.restoration.Rest())
+	if ctx.Err() != nil {
+		return nil
+	}
+	r := k.restoration.Report()
+	k.restoration = nil
+	k.report.Store(&r)
+	d.gateway.Sessions.SetRestoring(false)
+	if err != nil {
+		d.log.Error("cannot read the whole saved state: some sessions of before are lost", "error", err)
+	}
+	d.log.Info("restored sessions", slices.Concat([]any{"sessions", r.Sessions, "held_ports", r.Held,
+		"from", k.saved.Header.Version, "age", k.saved.Age.Round(time.Millisecond), "took", r.Took.Round(time.Microsecond)}, refusals(r))...)
 	return k.dir.Commit()
+}
+
+// restoring returns that the sessions of the earlier process are not all restored yet.
+func (d *Daemon) restoring() []string {
+	if k := &d.kept; k.saved == nil || k.report.Load() != nil {
+		return nil
+	}
+	return []string{"the sessions of the earlier process are being restored: new ones are refused until then"}
 }
 
 // refusals returns the attributes of a report for the log.
@@ -208,6 +242,7 @@ func (d *Daemon) saveListsLocked() error {
 	}
 	return d.kept.dir.Update(func(h *state.Header) {
 		h.Prefixes = prefixesOf(d.gateway.Prefixes())
+		h.Kernel = d.ports.screens.Learned()
 		h.Loaded = d.kept.loaded
 		h.Current = state.Lists{Pool6: prefixesOf(d.config().Pool6), Pool4: d.pool.Entries(), Static: staticOf(d.admin.static)}
 	})
@@ -224,16 +259,17 @@ func (d *Daemon) closeState() {
 // keptStatus describes what outlives the process.
 func (d *Daemon) keptStatus() control.Kept {
 	k := &d.kept
-	s := control.Kept{Why: k.why, Restored: k.restored}
+	report := k.report.Load()
+	s := control.Kept{Why: k.why, Restored: report != nil}
 	if k.dir != nil {
 		s.Dir = d.config().State.Dir
 		if d.gateway.Bindings.Kept() && d.gateway.Sessions.Kept() {
 			s.Unkept = int(d.gateway.Bindings.Unkept() + d.gateway.Sessions.Unkept())
 		}
 	}
-	if k.restored {
-		s.Sessions, s.HeldPorts, s.Refused = k.report.Sessions, k.report.Held, k.report.Refused
-		s.Age, s.Took, s.From = control.Seconds(k.saved.Age), control.Seconds(k.report.Took), k.saved.Header.Version
+	if report != nil {
+		s.Sessions, s.HeldPorts, s.Refused = report.Sessions, report.Held, report.Refused
+		s.Age, s.Took, s.From = control.Seconds(k.saved.Age), control.Seconds(report.Took), k.saved.Header.Version
 	}
 	return s
 }

@@ -22,6 +22,8 @@ const (
 // watchInterfaces configures new NICs and installs the guard on them, because some kernels delete a chain with its
 // NIC. It places the workers by where the NICs receive, and lets settings of the NICs follow the load.
 func (d *Daemon) watchInterfaces(ctx context.Context) error {
+	d.setUpNICs()
+	d.processors.look()
 	timer := time.NewTimer(untilNext(checkGuardEvery))
 	defer timer.Stop()
 	var window <-chan time.Time // while the load is observed

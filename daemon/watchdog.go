@@ -6,11 +6,14 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 
+	"nat64d/gateway"
 	"nat64d/ops/control"
+	"nat64d/pool6"
 )
 
 // Our own choices: the time after which a worker counts as stuck, twice the longest wait for packets; how often the watchdog
@@ -20,9 +23,6 @@ const (
 	feedsInLimit = 3
 	selfRequest  = 5 * time.Second
 )
-
-// idle is a task without work.
-func idle(context.Context) error { return nil }
 
 // stuck returns which goroutines of the data path do not go round.
 func (d *Daemon) stuck() (why []string) {
@@ -35,12 +35,35 @@ func (d *Daemon) stuck() (why []string) {
 	return why
 }
 
-// selfTestFailed returns why the self-test at the start failed.
-func (d *Daemon) selfTestFailed() []string {
-	if d.tested == nil {
-		return nil
+// selfTest is the self-test at the start.
+type selfTest struct {
+	options gateway.Options
+	ended   atomic.Bool
+	err     error // valid when it has ended
+}
+
+// run makes the self-test. Its packets fit a prefix of 96 bits, so it does not use those of the configuration.
+func (t *selfTest) run(context.Context) error {
+	prefix, err := pool6.ParsePrefix("64:ff9b::/96")
+	if err != nil {
+		return err
 	}
-	return []string{d.tested.Error()}
+	sample := t.options.Config
+	sample.Pool6, sample.Private = []pool6.Prefix{prefix}, nil
+	t.err = gateway.SelfTest(sample, t.options)
+	t.ended.Store(true)
+	return nil
+}
+
+// notReady returns why the self-test has not succeeded.
+func (t *selfTest) notReady() []string {
+	switch {
+	case !t.ended.Load():
+		return []string{"the self-test has not ended"}
+	case t.err != nil:
+		return []string{t.err.Error()}
+	}
+	return nil
 }
 
 // feedWatchdog tells the service manager that the daemon works, as long as all workers and the maintenance go round and the

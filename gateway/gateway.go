@@ -145,15 +145,18 @@ func (g *Gateway) Resume() { g.settings.paused.Store(false) }
 func (g *Gateway) Paused() bool { return g.settings.paused.Load() }
 
 // Open opens all ports, so that an unusable NIC is detected before the gateway reports readiness. Run waits for NICs
-// that do not exist.
+// that do not exist. The ports open at the same time, because each waits for the kernel.
 func (g *Gateway) Open() error {
+	var group errgroup.Group
 	for _, w := range g.workers {
-		if err := w.open(); err != nil {
-			g.Close()
-			return err
-		}
+		group.Go(w.in.first)
+		group.Go(w.back.first)
 	}
-	return nil
+	err := group.Wait()
+	if err != nil {
+		g.Close()
+	}
+	return err
 }
 
 // Close closes the ports of a gateway that is not running, and delivers the events that others than packets have caused.

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"hash/maphash"
 	"runtime"
 	"time"
@@ -63,10 +62,6 @@ func newWorker(g *Gateway, p place, o *Options) *worker {
 	w.back = link{open: func() (Port, error) { return o.Open(other, true) }, outage: &g.outages[other]}
 	w.out = w.newSender()
 	return w
-}
-
-func (w *worker) open() error {
-	return errors.Join(w.in.first(), w.back.first())
 }
 
 func (w *worker) close() {

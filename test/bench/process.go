@@ -23,6 +23,9 @@ const (
 	pipesOpen = time.Second     // after the end of a process whose children keep its output open
 )
 
+// anyCPU is the processor of a place whose programs are not pinned.
+const anyCPU = -1
+
 // place is a namespace and the processor to which its programs are pinned.
 type place struct {
 	*lab.Namespace
@@ -40,6 +43,9 @@ func (p place) launch(cmd *exec.Cmd) error {
 // pinned calls f on this thread, restricted to one processor. Threads and processes that f starts inherit the
 // restriction.
 func pinned(cpu int, f func() error) error {
+	if cpu == anyCPU {
+		return f()
+	}
 	var before, only unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
 		return os.NewSyscallError("sched_getaffinity", err)
