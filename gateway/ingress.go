@@ -23,6 +23,7 @@ type ingress struct {
 	beat     atomic.Int64  // when the worker last went round, at most dropsEvery or a wait for packets ago
 	reported time.Duration // when load was last reported
 	dense    bool          // packets arrive so fast that waiting for more pays
+	look     chan struct{} // ends the wait for a NIC
 }
 
 // lose closes a port that has failed.
@@ -31,12 +32,13 @@ func (w *worker) lose(err error) {
 	w.in.close()
 }
 
-// reopen tries to open the port again, and waits a little on failure.
+// reopen tries to open the port again. After a failure it waits a little, or until wake.
 func (w *worker) reopen(ctx context.Context) bool {
 	w.in.beat.Store(int64(w.g.clock()))
 	if err := w.in.again(); err != nil {
 		select {
 		case <-ctx.Done():
+		case <-w.in.look:
 		case <-time.After(retry):
 		}
 		return false

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"io/fs"
 	"testing"
 	"time"
 
@@ -59,6 +60,21 @@ func TestStopWakesWorkers(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A worker without a NIC tries to open it when it is woken, and need not wait for the retry.
+func TestWakeOpensNIC(t *testing.T) {
+	t.Parallel()
+	w := stillWith(t, func(*Options) {}).workers[packet.V6]
+	w.in.close()
+	opened := 0
+	w.in.open = func() (Port, error) { opened++; return nil, fs.ErrNotExist }
+	w.wake()
+	began := time.Now()
+	w.reopen(t.Context())
+	if d := time.Since(began); opened != 1 || d > retry/2 {
+		t.Errorf("opened %d times, and waited %v although woken", opened, d)
 	}
 }
 

@@ -57,7 +57,7 @@ func newWorker(g *Gateway, p place, o *Options) *worker {
 	w.count = g.Counters.Worker(w.number())
 	w.count.Receives([packet.Families]metrics.Direction{packet.V6: metrics.From6To4, packet.V4: metrics.From4To6}[side])
 	w.limit.secret = maphash.MakeSeed()
-	w.in.frames = make([]packet.Frame, batch)
+	w.in.frames, w.in.look = make([]packet.Frame, batch), make(chan struct{}, 1)
 	w.in.link = link{receives: true, open: func() (Port, error) { return o.Open(side, false) }, outage: &g.outages[side]}
 	w.back = link{open: func() (Port, error) { return o.Open(other, true) }, outage: &g.outages[other]}
 	w.out = w.newSender()
@@ -119,10 +119,15 @@ func (w *worker) patience() time.Duration {
 	return min(max(w.now-w.in.last, busyWait), idleWait)
 }
 
-// wake ends the wait for packets, or prevents the next one. Any goroutine may call it.
+// wake ends the wait for packets or for a NIC, or prevents the next one. Any goroutine may call it.
 func (w *worker) wake() {
 	if p := w.in.current.Load(); p != nil {
 		(*p).Wake()
+		return
+	}
+	select {
+	case w.in.look <- struct{}{}:
+	default: // it will try anyway
 	}
 }
 

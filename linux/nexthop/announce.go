@@ -6,20 +6,26 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"time"
 
 	rawsocket "github.com/mdlayher/packet"
 
 	"nat64d/packet"
 )
 
-// announcer tells the neighbours when addresses of the host have moved to another MAC: the interface has a new one, or was
-// replaced. The kernel does not do so by default (arp_notify, ndisc_notify), and neighbours would send to the old MAC for up to a
-// minute. Only Run's goroutine uses it.
+// announcer tells the neighbours where addresses of the host are, if an interface has another MAC, was replaced, or was down. The
+// kernel does not do so by default (arp_notify, ndisc_notify). Neighbours would send to an old MAC for up to a minute, and repeat a
+// question that was lost while the link came up only after a second. Only Run's goroutine uses it.
 type announcer struct {
 	t     *Table
 	known map[netip.Addr][6]byte // the last MAC of each address of the two interfaces
-	again []ownAddress           // to be announced once more, in case the first frame was lost
+	up    [sides]bool
+	again []ownAddress // to be announced once more, in case the first frame was lost
+	at    time.Time    // of the last announcement
 }
+
+// announceAgain is the time until the second announcement: 1 s at least in RFC 4861 section 7.2.6, 2 s in RFC 5227.
+const announceAgain = announceInterval
 
 // ownAddress is an address of the host on one of the two interfaces.
 type ownAddress struct {
@@ -41,36 +47,37 @@ func ownAddresses(owns []own, nics *[sides]nic) (list []ownAddress) {
 	return list
 }
 
-// update announces the addresses that have another MAC than before.
-func (a *announcer) update(s *snapshot) {
-	var moved []ownAddress
-	for _, st := range s.own {
-		nic := &s.nics[st.side]
+// update announces the addresses that have another MAC than before, or were unreachable.
+func (a *announcer) update(s *snapshot, now time.Time) {
+	var list []ownAddress
+	for _, o := range s.own {
+		nic := &s.nics[o.side]
 		if !nic.Up {
 			continue // until a frame can be sent
 		}
-		if mac, ok := a.known[st.addr]; ok && mac != nic.MAC {
-			moved = append(moved, st)
+		if mac, ok := a.known[o.addr]; ok && (mac != nic.MAC || !a.up[o.side]) {
+			list = append(list, o)
 		}
-		a.known[st.addr] = nic.MAC
+		a.known[o.addr] = nic.MAC
 	}
-	if len(moved) == 0 {
-		return
+	for d := range a.up {
+		a.up[d] = s.nics[d].Up
 	}
-	a.t.log.Info("addresses of this host have another MAC, announcing it to the neighbours", "addresses", len(moved))
-	a.send(s, moved)
-	a.again = append(a.again, moved...)
+	if len(list) > 0 {
+		a.send(s, list)
+		a.again, a.at = append(a.again, list...), now
+	}
 }
 
 // repeat sends the last announcements once more.
-func (a *announcer) repeat(s *snapshot) {
-	if len(a.again) > 0 {
+func (a *announcer) repeat(s *snapshot, now time.Time) {
+	if len(a.again) > 0 && now.Sub(a.at) >= announceAgain {
 		a.send(s, a.again)
 		a.again = nil
 	}
 }
 
-// send announces addresses with the present MAC of their interfaces.
+// send announces addresses with the present MACs of their interfaces.
 func (a *announcer) send(s *snapshot, list []ownAddress) {
 	for d := range s.nics {
 		l := &s.nics[d].Link
@@ -83,8 +90,8 @@ func (a *announcer) send(s *snapshot, list []ownAddress) {
 // announce sends the announcements of one side.
 func announce(l *Link, d side, list []ownAddress) error {
 	var conn *rawsocket.Conn
-	for _, st := range list {
-		if st.side != d || !l.Up {
+	for _, o := range list {
+		if o.side != d || !l.Up {
 			continue
 		}
 		if conn == nil {
@@ -97,11 +104,11 @@ func announce(l *Link, d side, list []ownAddress) error {
 		}
 		to, frame := everyone, []byte(nil)
 		if d == v4 {
-			m := announcement(st.addr.As4(), l.MAC)
+			m := announcement(o.addr.As4(), l.MAC)
 			frame = m.frame(nil, to)
 		} else {
 			to = allNodesMAC
-			frame = advertisement(st.addr.As16(), l.MAC, router6(l.Name))
+			frame = advertisement(o.addr.As16(), l.MAC, router6(l.Name))
 		}
 		if _, err := conn.WriteTo(frame, &rawsocket.Addr{HardwareAddr: to[:]}); err != nil {
 			return err

@@ -65,7 +65,7 @@ func TestCacheAgreesWithTable(t *testing.T) {
 					Family: unix.AF_INET, LinkIndex: 4, IP: a4[:], HardwareAddr: []byte{2, 0, 0, 0, 1, n},
 					State: rapid.SampledFrom([]int{netlink.NUD_REACHABLE, netlink.NUD_FAILED}).Draw(t, "state"),
 				}
-				if s.nics[v4].update(&m, rapid.Bool().Draw(t, "del")) {
+				if changed, _ := s.nics[v4].update(&m, rapid.Bool().Draw(t, "del")); changed {
 					tab.publish(&s)
 				}
 			}
@@ -303,12 +303,16 @@ func TestForeignNeighbourMessagesAreIgnored(t *testing.T) {
 	short.IP = short.IP[:3]
 	for i, m := range []netlink.Neigh{bridge, proxy, elsewhere, short} {
 		s := *table().state.Load()
-		if s.nics[v4].update(&m, false) {
+		if changed, _ := s.nics[v4].update(&m, false); changed {
 			t.Errorf("message %d changes an answer", i)
 		}
 	}
-	if s := *table().state.Load(); !s.nics[v4].update(&good, false) {
+	s := *table().state.Load()
+	if changed, lost := s.nics[v4].update(&good, false); !changed || lost {
 		t.Error("a good message changes nothing")
+	}
+	if changed, lost := s.nics[v4].update(&good, true); !changed || !lost {
+		t.Error("the neighbour is not lost when it is deleted")
 	}
 }
 

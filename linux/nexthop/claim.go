@@ -84,15 +84,16 @@ func newClaims(random func(time.Duration) time.Duration, log *slog.Logger) *clai
 }
 
 // set replaces the addresses, all of which belong to the station mac. Addresses in both sets keep their state unless
-// restart is true: with another MAC, or after the link was down, there may be other neighbours (RFC 5227 section
-// 2.1).
+// restart is true: after the link was down there may be other neighbours (RFC 5227 section 2.1). Held addresses are
+// announced again if the MAC has changed.
 func (c *claims) set(addrs []packet.Addr4, mac [6]byte, restart bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.all
-	if restart || mac != c.mac {
+	if restart {
 		old = nil
 	}
+	moved := mac != c.mac
 	c.mac, c.all, c.queue, c.due, c.probing = mac, make(map[packet.Addr4]*claim, len(addrs)), nil, nil, 0
 	for _, a := range addrs {
 		l := old[a]
@@ -101,6 +102,9 @@ func (c *claims) set(addrs []packet.Addr4, mac [6]byte, restart bool) {
 		}
 		c.all[a] = l
 		switch {
+		case l.state == held && moved:
+			l.sent, l.at, l.place = 0, time.Time{}, -1
+			heap.Push(&c.due, l)
 		case l.state == waiting:
 			c.queue = append(c.queue, l)
 		case l.place >= 0:

@@ -224,7 +224,7 @@ func TestClaimsArePaced(t *testing.T) {
 	}
 }
 
-// Addresses in both sets are not probed again unless the link or the MAC has changed.
+// Addresses in both sets are not probed again unless the link was down. With another MAC, they are announced.
 func TestClaimSetKeepsState(t *testing.T) {
 	t.Parallel()
 	c := claimed(one)
@@ -242,7 +242,11 @@ func TestClaimSetKeepsState(t *testing.T) {
 	c.mustBe(t, two, waiting)
 	c.run(20*time.Second, 30*time.Second)
 	c.set([]packet.Addr4{two}, otherMAC, false)
-	c.mustBe(t, two, waiting)
+	c.mustBe(t, two, held)
+	list := c.run(30*time.Second, 40*time.Second)
+	if want := announcement(two, otherMAC); len(list) != announceNum || list[0].arp != want || list[1].arp != want {
+		t.Errorf("with another MAC, it sends %+v", list)
+	}
 }
 
 // For any sequence of received packets and changed sets, an address is answered only after three unanswered probes,

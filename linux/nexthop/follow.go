@@ -48,6 +48,7 @@ type follower struct {
 	owned    hostAddresses
 	next     snapshot  // the next snapshot to publish
 	changed  bool      // next differs from the published snapshot
+	lost     bool      // next lacks the link-layer address of a neighbour that the published snapshot has
 	stale    bool      // next requires a full read
 	exposed  bool      // next requires at least a read of the IPsec policies
 	told     bool      // the warning about IPsec policies has been logged
@@ -99,7 +100,7 @@ func (t *Table) Run(ctx context.Context) error {
 		searches: [sides]searches{v6: newSearches(v6), v4: newSearches(v4)},
 	}
 	f.owned.saw(f.next.hosts)
-	f.moves.update(&f.next)
+	f.moves.update(&f.next, time.Now())
 	defer f.proxy.close()
 	routing, stop := listen(events)
 	defer stop()
@@ -176,7 +177,7 @@ func (f *follower) run(ctx context.Context, routing, security <-chan batch) erro
 			seconds.Reset(time.Until(now.Truncate(tick).Add(tick))) // at full seconds, as other checks of an idle gateway
 			f.t.asked.epoch.Add(1)
 			f.refresh(now)
-			f.moves.repeat(&f.next)
+			f.moves.repeat(&f.next, now)
 			for d := range f.searches {
 				f.searches[d].expire(now)
 			}
@@ -219,9 +220,8 @@ func (f *follower) message(kind, flags uint16, data []byte) {
 		}
 		for d := range f.next.nics {
 			f.searches[d].heard(n, kind == unix.RTM_DELNEIGH)
-			if f.next.nics[d].update(n, kind == unix.RTM_DELNEIGH) {
-				f.changed = true
-			}
+			changed, lost := f.next.nics[d].update(n, kind == unix.RTM_DELNEIGH)
+			f.changed, f.lost = f.changed || changed, f.lost || lost
 			f.next.share()
 		}
 	case unix.RTM_NEWADDR:
@@ -257,6 +257,10 @@ func (f *follower) publish() {
 	f.changed = false
 	f.next.choose()
 	s := f.next
+	if f.lost || s.linkUp(&before) {
+		f.lost = false
+		f.t.asked.epoch.Add(1) // allow requests that were made in this second already
+	}
 	f.t.publish(&s)
 	f.quiet = now.Add(coalesce)
 	if f.stale || f.exposed {
@@ -312,6 +316,9 @@ func (f *follower) readInto(before *snapshot) error {
 		return err
 	}
 	s.lost = f.owned.saw(s.hosts)
+	for d := range s.nics {
+		f.lost = f.lost || s.nics[d].lacks(&before.nics[d])
+	}
 	f.next, f.stale, f.exposed = *s, f.kernel.interrupted, false
 	return nil
 }
@@ -319,7 +326,8 @@ func (f *follower) readInto(before *snapshot) error {
 // notify calls the observers of links and addresses, which only a full read changes.
 func (f *follower) notify(before *snapshot) {
 	f.proxy.update()
-	f.moves.update(&f.next)
+	f.searchAgain(before)
+	f.moves.update(&f.next, time.Now())
 	linksChanged := false
 	for d := range f.next.nics {
 		old, now := before.nics[d].Link, f.next.nics[d].Link
@@ -333,6 +341,22 @@ func (f *follower) notify(before *snapshot) {
 	}
 	for _, call := range f.t.onLink {
 		call()
+	}
+}
+
+// searchAgain makes the kernel forget its unanswered questions on interfaces that have come up, so that the next request sends
+// another one at once. The kernel would repeat them only after a second, since it has sent them without a carrier.
+func (f *follower) searchAgain(before *snapshot) {
+	for d := range f.next.nics {
+		if !f.next.nics[d].Up || before.nics[d].Up {
+			continue
+		}
+		for addr := range f.searches[d].of {
+			f.searches[d].end(addr)
+			if err := f.kernel.forget(f.next.nics[d].Index, addr); err != nil {
+				f.t.log.Debug("cannot delete neighbour", "interface", f.next.nics[d].Name, "error", err)
+			}
+		}
 	}
 }
 

@@ -323,18 +323,27 @@ func (k *kernel) neighbours(s, old *snapshot) error {
 // resolve makes the kernel resolve the link-layer address of a neighbour or probe a stale one, as sending a packet
 // would (NTF_USE). The request must replace, because the kernel rejects the addition of an existing entry.
 func (k *kernel) resolve(index int, a netip.Addr) error {
+	n := entry(index, a)
+	n.Flags = netlink.NTF_USE
+	if err := k.handle.NeighSet(n); err != nil {
+		return fmt.Errorf("netlink: resolve %v: %w", a, err)
+	}
+	return nil
+}
+
+// forget deletes a neighbour, if there is one.
+func (k *kernel) forget(index int, a netip.Addr) error {
+	if err := k.handle.NeighDel(entry(index, a)); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("netlink: delete neighbour %v: %w", a, err)
+	}
+	return nil
+}
+
+// entry returns the entry of a neighbour for a request.
+func entry(index int, a netip.Addr) *netlink.Neigh {
 	family := netlink.FAMILY_V4
 	if a.Is6() {
 		family = netlink.FAMILY_V6
 	}
-	err := k.handle.NeighSet(&netlink.Neigh{
-		LinkIndex: index,
-		Family:    family,
-		Flags:     netlink.NTF_USE,
-		IP:        a.AsSlice(),
-	})
-	if err != nil {
-		return fmt.Errorf("netlink: resolve %v: %w", a, err)
-	}
-	return nil
+	return &netlink.Neigh{LinkIndex: index, Family: family, IP: a.AsSlice()}
 }

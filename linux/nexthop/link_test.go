@@ -53,7 +53,8 @@ func TestRunFollowsLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.want(lab.Server4, mac(t, g.Server, "eth0")+" mtu 1500")
-	if l := g.Link4(); l.Index == first.Index || !l.Up {
+	until(t, "carrier", func() bool { return g.Link4().Up })
+	if l := g.Link4(); l.Index == first.Index {
 		t.Errorf("the interface that came back is %+v, the one before %+v", l, first)
 	}
 	if g.linkEvents.Load() < events+2 {
@@ -75,6 +76,29 @@ func TestNewMACIsAnnounced(t *testing.T) {
 		for _, mac := range []string{"02:00:00:00:00:01", "02:00:00:00:00:02"} {
 			g.ip("link set " + c.nic + " address " + mac)
 			until(t, c.addr+" is known at "+mac, func() bool { return strings.Contains(entry(), mac) })
+		}
+	}
+}
+
+// TestNeighboursAreFoundAtOnceAfterFlaps checks that neither the limit of requests per second nor a question that the kernel has
+// sent without a carrier delays the search for a neighbour.
+func TestNeighboursAreFoundAtOnceAfterFlaps(t *testing.T) {
+	t.Parallel()
+	l := network(t, lab.Options{})
+	g := follow(t, l, nexthop.ARPAuto)
+	server := mac(t, l.Server, "eth0")
+	g.want(lab.Server4, server+" mtu 1500")
+	for range 5 {
+		ip(t, l.Server, "link set eth0 down")
+		until(t, "no carrier", func() bool { return !g.Link4().Up })
+		g.resolve(lab.Server4) // while the server cannot answer
+		ip(t, l.Server, "link set eth0 up")
+		began := time.Now()
+		until(t, "carrier", func() bool { return g.Link4().Up })
+		up := time.Now()
+		g.want(lab.Server4, server+" mtu 1500")
+		if d := time.Since(up); d > 900*time.Millisecond { // the kernel repeats its question after a second
+			t.Errorf("the neighbour was found %v after the carrier, which came after %v", d, up.Sub(began))
 		}
 	}
 }

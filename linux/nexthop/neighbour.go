@@ -78,11 +78,12 @@ func (n *nic) load(m *netlink.Neigh, old *nic) {
 	}
 }
 
-// update applies a message about a neighbour of n and reports whether an answer has changed.
-func (n *nic) update(m *netlink.Neigh, del bool) bool {
+// update applies a message about a neighbour of n. It reports whether an answer has changed, and whether a known link-layer
+// address was deleted.
+func (n *nic) update(m *netlink.Neigh, del bool) (changed, lost bool) {
 	p, ok := hostPrefix(m)
 	if !ok || m.LinkIndex != n.Index {
-		return false
+		return false, false
 	}
 	before, _ := n.neighbours.Get(p)
 	var after *neighbour
@@ -91,13 +92,23 @@ func (n *nic) update(m *netlink.Neigh, del bool) bool {
 	}
 	switch {
 	case after == before:
-		return false
+		return false, false
 	case after == nil:
 		n.neighbours = n.neighbours.DeletePersist(p)
 	default:
 		n.neighbours = n.neighbours.InsertPersist(p, after)
 	}
-	return true
+	return true, after == nil && !before.failed
+}
+
+// lacks reports whether old has a link-layer address that n does not have.
+func (n *nic) lacks(old *nic) bool {
+	for p, before := range old.neighbours.All() {
+		if now, _ := n.neighbours.Get(p); now == nil && !before.failed {
+			return true
+		}
+	}
+	return false
 }
 
 // hostPrefix returns the key of a neighbour's address. It returns false for bridge entries and for proxy entries.

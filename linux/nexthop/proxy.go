@@ -30,7 +30,7 @@ func (p *proxy) update() {
 	s := p.t.state.Load()
 	list := answerable(s, *p.t.proxied.Load(), p.t.mode)
 	link := s.nics[v4].Link
-	again := link.Up && !p.link.Up // the neighbours may have changed while the link was down
+	again := link.Up && !p.link.Up || link.Index != p.link.Index // the neighbours may have changed while the link was down
 	p.t.claims.set(list, link.MAC, again)
 	if p.conn != nil && (len(list) == 0 || link.Index != p.link.Index || link.MAC != p.link.MAC) {
 		p.close()

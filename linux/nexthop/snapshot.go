@@ -50,6 +50,16 @@ type nic struct {
 // oneNIC reports whether both sides use the same interface.
 func (s *snapshot) oneNIC() bool { return s.nics[v4].Index == s.nics[v6].Index }
 
+// linkUp reports whether an interface is up that was not up before.
+func (s *snapshot) linkUp(before *snapshot) bool {
+	for d := range s.nics {
+		if s.nics[d].Up && !before.nics[d].Up {
+			return true
+		}
+	}
+	return false
+}
+
 // share makes both sides of a single interface use the same neighbour table.
 func (s *snapshot) share() {
 	if s.oneNIC() {
