@@ -43,7 +43,7 @@ func floods() []flood {
 		{"UDP port scan from IPv4", nil, (*forger).udp4},
 		{"pings from both sides", (*forger).ping6, (*forger).ping4},
 		{"fragments from both sides", (*forger).fragment6, (*forger).fragment4},
-		{"neighbour scan of the clients' /64", syns(clientLink), nil},
+		{"neighbour scan of a /64 on the clients' link", syns(scannedLink), nil},
 		{"neighbour scan of an IPv4 /16", (*forger).scan16, nil},
 		{"one client that opens all it can", (*forger).openAll, nil},
 		{"all at once", (*forger).any6, (*forger).any4},
@@ -58,7 +58,7 @@ func TestLongAttacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := network(t, lab.Options{Clients: 2})
-	ips(t, l.Gateway, "address add 198.18.0.1/16 dev "+l.NIC4, "-6 route add 2001:db8:8000::/33 via "+lab.Client6+" dev "+l.NIC6)
+	ips(t, l.Gateway, "address add 198.18.0.1/16 dev "+l.NIC4, "address add 2001:db8:1:1::1/64 nodad dev "+l.NIC6, "-6 route add 2001:db8:8000::/33 via "+lab.Client6+" dev "+l.NIC6)
 	serveEcho(t, l)
 	sink, err := l.Server.ServeFlood(":9000")
 	if err != nil {
@@ -269,12 +269,14 @@ func (f *forger) internet4() netip.Addr {
 	return netip.AddrFrom4([4]byte{198, byte(18 + f.IntN(2)), byte(f.IntN(256)), byte(f.IntN(256))})
 }
 
-// The places of the senders of a flood from IPv6. The gateway routes all but the last one to the client.
+// The places of the senders of a flood from IPv6. The gateway routes all but the last one to the client; that one is on its link.
 var (
-	oneLink    = netip.MustParsePrefix("2001:db8:8000:1::/64")
-	anyLink    = netip.MustParsePrefix("2001:db8:8000::/40")
-	oneHost    = netip.MustParsePrefix("2001:db8:8000:1::5/128")
-	clientLink = netip.MustParsePrefix("2001:db8:1::/64")
+	oneLink = netip.MustParsePrefix("2001:db8:8000:1::/64")
+	anyLink = netip.MustParsePrefix("2001:db8:8000::/40")
+	oneHost = netip.MustParsePrefix("2001:db8:8000:1::5/128")
+
+	// On the clients' link, like the /64 of the clients, but another client to the limits.
+	scannedLink = netip.MustParsePrefix("2001:db8:1:1::/64")
 )
 
 // closedPort is a port at which the server answers a SYN with a RST.
