@@ -31,10 +31,11 @@ func (d *Daemon) confine() {
 	}
 	d.ports.loadScreens()
 	var err error
-	if d.landlock, err = sandbox.Enter(sandbox.Needs{Capabilities: needed, Files: d.files(c)}); err != nil {
+	d.landlock, err = sandbox.Enter(sandbox.Needs{Capabilities: needed, Files: d.files(c)})
+	switch {
+	case err != nil:
 		d.log.Warn("cannot give up all privileges that only the start needs, continuing with more", "error", err)
-	}
-	if d.landlock == 0 {
+	case d.landlock == 0:
 		d.log.Info("this kernel has no Landlock, so access to files is not restricted further")
 	}
 }

@@ -36,11 +36,11 @@ const (
 // restrict makes Landlock refuse everything else, and returns its version: 0 if the kernel has none. It also sets no_new_privs.
 func (f *Files) restrict() (version int, err error) {
 	version, err = ll.LandlockGetABIVersion()
-	if err != nil { // ENOSYS or EOPNOTSUPP: not built in, or not in the list of security modules
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP) { // not built in, or not in the list of security modules
 		return 0, noNewPrivs()
 	}
-	rules, err := f.rules()
-	if err == nil {
+	rules, wrong := f.rules()
+	if err = errors.Join(err, wrong); err == nil {
 		// Only files: DNS64 connects to any address.
 		err = landlock.V11.BestEffort().RestrictPaths(rules...)
 	}

@@ -40,12 +40,13 @@ func boot(t *testing.T, kernel string) *Guest {
 	g, err := Start(t.Context(), Options{
 		Dir: filepath.Join(directory("NAT64D_CACHE", "../../.cache"), "guest"), Kernel: kernel, Systemd: true,
 		Files: map[string]string{
-			"/usr/local/sbin/nat64d":             filepath.Join(bin, "nat64d"),
-			"/usr/local/sbin/nat64ctl":           filepath.Join(bin, "nat64ctl"),
-			"/etc/systemd/system/nat64d.service": "../../deploy/systemd/nat64d.service",
-			"/etc/sysusers.d/nat64d.conf":        "../../deploy/systemd/nat64d.sysusers",
-			"/etc/nat64d/nat64d.yaml":            conf,
-			toolPath:                             self,
+			"/usr/local/sbin/nat64d":                     filepath.Join(bin, "nat64d"),
+			"/usr/local/sbin/nat64ctl":                   filepath.Join(bin, "nat64ctl"),
+			"/etc/systemd/system/nat64d.service":         "../../deploy/systemd/nat64d.service",
+			"/etc/systemd/system/run-nat64d-state.mount": "../../deploy/systemd/run-nat64d-state.mount",
+			"/etc/sysusers.d/nat64d.conf":                "../../deploy/systemd/nat64d.sysusers",
+			"/etc/nat64d/nat64d.yaml":                    conf,
+			toolPath:                                     self,
 		},
 	})
 	if err != nil {
@@ -157,17 +158,19 @@ const settings = `for i in eth0 eth1; do cat /sys/class/net/$i/threaded; ethtool
 
 func testUnit(t *testing.T, g *Guest) {
 	before := run(t, g, settings)
-	run(t, g, "systemctl start nat64d")
+	run(t, g, "install -d -o nat64 -g nat64 /etc/nat64d/conf.d && systemctl start nat64d")
 	equal(t, g, "nat64ctl status >/dev/null && systemctl show -p ActiveState --value nat64d", "active") // READY=1 was sent when it answers
 	checkGateway(t, g)
 	// nat64 has another number in each system; the capabilities are those of the unit.
 	equal(t, g, `p=$(systemctl show -p MainPID --value nat64d)
 		awk '$1 == "Uid:" { print $2 != 0 } $1 ~ /^(CapEff|NoNewPrivs|Seccomp):/ { print $2 }' /proc/$p/status
 		ps -o user= -p $p; test -w /proc/$p/root/usr || echo read-only`,
-		"1\n000000c000003400\n1\n2\nnat64\nread-only")
+		"1\n0000008000003400\n1\n2\nnat64\nread-only")
+	run(t, g, `nat64ctl status | grep "^sandbox.*seccomp filter, Landlock ABI [1-9]" && ! journalctl -u nat64d | grep "cannot give up"`)
 	equal(t, g, "cat /sys/class/net/eth0/threaded /sys/class/net/eth1/threaded", "1\n1")
 
-	run(t, g, "systemctl reload nat64d")
+	run(t, g, "nat64ctl config set --persist sessions.timeouts.udp 6m && systemctl reload nat64d")
+	equal(t, g, "cat /etc/nat64d/conf.d/90-nat64ctl.yaml | tail -n 1", "    udp: 6m")
 	run(t, g, `cp /etc/nat64d/nat64d.yaml /run/good && echo nonsense >>/etc/nat64d/nat64d.yaml
 		! systemctl reload nat64d 2>/dev/null && cp /run/good /etc/nat64d/nat64d.yaml`)
 	equal(t, g, "systemctl show -p ActiveState --value nat64d", "active")
@@ -178,12 +181,19 @@ func testUnit(t *testing.T, g *Guest) {
 	checkGateway(t, g)
 	run(t, g, "nft flush ruleset")
 	eventually(t, g, "nft list ruleset | grep -q nat64d")
+	c := conversation(t, g)
 	run(t, g, "systemctl restart nat64d")
 	checkGateway(t, g)
+	run(t, g, "findmnt -n -o OPTIONS /run/nat64d/state | grep huge=within_size && nat64ctl status | grep '^kept .*[1-9][0-9]* sessions* restored'")
+	talk(t, c) // the sessions are on the tmpfs that the unit mounts
 
-	run(t, g, "systemctl stop nat64d")
-	equal(t, g, "systemctl show -p Result --value nat64d; test -e /run/nat64d || echo removed", "success\nremoved")
+	// Without a handover, a stop undoes everything.
+	run(t, g, `mkdir -p /run/systemd/system/nat64d.service.d && cd /run/systemd/system/nat64d.service.d &&
+		printf '[Service]\nExecStart=\nExecStart=/usr/local/sbin/nat64d -c /etc/nat64d/nat64d.yaml\n' >test.conf &&
+		systemctl daemon-reload && systemctl restart nat64d && systemctl stop nat64d`)
+	equal(t, g, "systemctl show -p Result --value nat64d; test -e /run/nat64d/nat64d.sock || echo removed", "success\nremoved")
 	equal(t, g, settings, before)
+	run(t, g, "rm -r /run/systemd/system/nat64d.service.d && systemctl daemon-reload")
 }
 
 // conversation is a TCP connection that outlives what happens to the gateway.
