@@ -108,7 +108,7 @@ func (d *Daemon) build() (err error) {
 		return err
 	}
 	d.selfTest.options = options
-	d.dns64, _ = newDNS64Service(d.basisLocked(), d.options.Version, d.log.Logger) // run retries addresses that it cannot listen on, and the status shows them
+	d.dns64, _ = newDNS64Service(d.basisLocked(), d.options.Version, d.log.Logger, d.panics) // run retries addresses that it cannot listen on, and the status shows them
 	return nil
 }
 

@@ -98,6 +98,7 @@ func New(o Options) (*Daemon, error) {
 	d.conf.Store(c)
 	d.log = newLogs(c.Log, o.Log)
 	d.panics = gateway.NewPanics(d.log.Logger, endAtOnce)
+	d.log.recordPanics(d.panics)
 	return d, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"nat64d/dns64"
+	"nat64d/gateway"
 	"nat64d/ops/control"
 )
 
@@ -24,6 +25,7 @@ type dns64Service struct {
 	version   control.Version
 	f         *dns64.Forwarder // nil: DNS64 is off
 	listeners []*listener
+	panics    *gateway.Panics
 
 	mu    sync.Mutex // held during configuration
 	basis basis
@@ -31,8 +33,8 @@ type dns64Service struct {
 
 // newDNS64Service opens the forwarder's sockets if DNS64 is enabled. If it returns an error, some could not be
 // opened, and run retries.
-func newDNS64Service(b basis, version control.Version, log *slog.Logger) (*dns64Service, error) {
-	n := &dns64Service{log: log, version: version, basis: b}
+func newDNS64Service(b basis, version control.Version, log *slog.Logger, panics *gateway.Panics) (*dns64Service, error) {
+	n := &dns64Service{log: log, version: version, basis: b, panics: panics}
 	if !b.conf.DNS64.Enabled {
 		return n, nil
 	}
@@ -53,13 +55,11 @@ func (n *dns64Service) run(ctx context.Context) error {
 	if n.f == nil {
 		return nil
 	}
-	var tasks sync.WaitGroup
-	tasks.Go(func() { _ = n.f.Watch(ctx) }) // ends with ctx
+	tasks := []task{{name: "upstreams of DNS64", run: n.f.Watch}}
 	for _, l := range n.listeners {
-		tasks.Go(func() { n.serve(ctx, l) })
+		tasks = append(tasks, task{name: "DNS64 on " + l.addr.String(), run: func(ctx context.Context) error { n.serve(ctx, l); return nil }})
 	}
-	tasks.Wait()
-	return nil
+	return runTasks(ctx, tasks, n.panics)
 }
 
 // close closes the sockets of a forwarder that was not run.

@@ -57,6 +57,7 @@ func NewDNS64(o Options) (*DNS64, error) {
 	}
 	a.log = newLogs(a.conf.Log, o.Log)
 	a.panics = gateway.NewPanics(a.log.Logger, endAtOnce)
+	a.log.recordPanics(a.panics)
 	return a, nil
 }
 
@@ -88,7 +89,7 @@ func (a *DNS64) serve(ctx context.Context) error {
 	if err := a.mirrorRoutes(a.conf); err != nil {
 		return err
 	}
-	if a.service, err = newDNS64Service(a.basis(), a.options.Version, a.log.Logger); err != nil {
+	if a.service, err = newDNS64Service(a.basis(), a.options.Version, a.log.Logger, a.panics); err != nil {
 		return err
 	}
 	defer a.service.close()

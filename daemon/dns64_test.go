@@ -96,7 +96,7 @@ func TestUnansweredDefaultRouteIsLogged(t *testing.T) {
 	var log bytes.Buffer
 	c := conf(t, "dns64: { enabled: true, upstreams: [192.0.2.53] }")
 	c.DNS64.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
-	n, err := newDNS64Service(basis{conf: c, routed: prefixes(t, "2001:db8:1::/64")}, control.Version{}, slog.New(slog.NewTextHandler(&log, nil)))
+	n, err := newDNS64Service(basis{conf: c, routed: prefixes(t, "2001:db8:1::/64")}, control.Version{}, slog.New(slog.NewTextHandler(&log, nil)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestListenRetriesAddressInUse(t *testing.T) {
 	c := conf(t, "dns64: { enabled: true, upstreams: ['127.0.0.1:9'], clients: [192.0.2.0/24] }")
 	c.DNS64.Listen = []netip.AddrPort{addr, netip.MustParseAddrPort("127.0.0.1:0")}
 	var log syncBuffer
-	n, err := newDNS64Service(basis{conf: c}, control.Version{}, slog.New(slog.NewTextHandler(&log, nil)))
+	n, err := newDNS64Service(basis{conf: c}, control.Version{}, slog.New(slog.NewTextHandler(&log, nil)), nil)
 	if err == nil || !strings.Contains(err.Error(), "address already in use: another resolver may use it; see dns64.listen") {
 		t.Fatalf("got %v", err)
 	}
@@ -201,7 +201,7 @@ func TestRaceChangeDuringQueries(t *testing.T) {
 		c.DNS64.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 		return basis{conf: c}
 	}
-	n, err := newDNS64Service(b(false), control.Version{}, slog.New(slog.DiscardHandler))
+	n, err := newDNS64Service(b(false), control.Version{}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"nat64d/config"
+	"nat64d/gateway"
 	"nat64d/ops/control"
 	"nat64d/ops/metrics"
 	"nat64d/session"
@@ -46,6 +47,12 @@ func newLogs(c config.Log, q *LogQueue) *logs {
 	}
 	q.notice.Store(&notice)
 	return l
+}
+
+// recordPanics has panics of the goroutine that writes the log recorded.
+func (l *logs) recordPanics(p *gateway.Panics) {
+	record := p.Aside
+	l.queue.panicked.Store(&record)
 }
 
 // counter returns the counter of lost lines.

@@ -29,7 +29,8 @@ type LogQueue struct {
 	lost atomic.Uint64 // lines
 	busy atomic.Int64  // start of the current write in Unix nanoseconds; 0: none
 
-	notice atomic.Pointer[func(lost uint64) []byte] // renders the line that reports lost lines
+	notice   atomic.Pointer[func(lost uint64) []byte]      // renders the line that reports lost lines
+	panicked atomic.Pointer[func(where string, value any)] // records a panic of the writing goroutine
 
 	mu     sync.Mutex
 	chunks [][]byte // whole lines, oldest first
@@ -111,12 +112,31 @@ func (q *LogQueue) trouble() string {
 	return ""
 }
 
-// run writes until the queue is closed and empty.
+// run writes until the queue is closed and empty. After a panic it begins again.
 func (q *LogQueue) run() {
 	defer close(q.done)
 	w := logWriter{q: q}
+	for !w.run() {
+		time.Sleep(pauseAfterPanic)
+	}
+}
+
+// run writes until the queue is closed and empty, or returns false after a panic.
+func (w *logWriter) run() (over bool) {
+	q := w.q
+	var chunk []byte
+	defer func() {
+		value := recover()
+		if value == nil {
+			return
+		}
+		q.lost.Add(lines(chunk))
+		if record := q.panicked.Load(); record != nil {
+			(*record)("writer of the log", value)
+		}
+	}()
 	for {
-		for chunk := q.take(); chunk != nil; chunk = q.take() {
+		for chunk = q.take(); chunk != nil; chunk = q.take() {
 			w.report()
 			w.write(chunk)
 			q.recycle(chunk)
@@ -124,7 +144,7 @@ func (q *LogQueue) run() {
 		if q.over() {
 			w.tried = time.Time{}
 			w.report()
-			return
+			return true
 		}
 		w.report()
 		var again <-chan time.Time

@@ -35,20 +35,28 @@ func endAtOnce(why string) {
 	os.Exit(exitLocked)
 }
 
-// pauseAfterPanic is the time between a panic of a task and its new start: our own choice.
-const pauseAfterPanic = time.Second
+// The time between a panic of a task and its new start: our own choice. It doubles until the task has run for longestPause, so
+// that a task that always panics costs little and does not fill the log.
+const (
+	pauseAfterPanic = time.Second
+	longestPause    = time.Minute
+)
 
 // supervised runs a task again after each panic.
 func (t *task) supervised(ctx context.Context, p *gateway.Panics) error {
-	for {
+	for pause := pauseAfterPanic; ; pause = min(2*pause, longestPause) {
+		began := time.Now()
 		err, panicked := t.attempt(ctx, p)
 		if !panicked {
 			return err
 		}
+		if time.Since(began) >= longestPause {
+			pause = pauseAfterPanic
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(pauseAfterPanic):
+		case <-time.After(pause):
 		}
 	}
 }

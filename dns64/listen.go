@@ -82,10 +82,16 @@ func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.Close)
 	defer stop()
 	for _, c := range s.packets {
-		group.Go(func() error { return s.receive(ctx, c) })
+		group.Go(func() (err error) {
+			defer s.f.caught(&err)
+			return s.receive(ctx, c)
+		})
 	}
 	for _, l := range s.streams {
-		group.Go(func() error { return s.accept(ctx, l) })
+		group.Go(func() (err error) {
+			defer s.f.caught(&err)
+			return s.accept(ctx, l)
+		})
 	}
 	return group.Wait()
 }
@@ -176,6 +182,8 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 		st := s.f.open.add(c, s.f.state.Load().Bits)
 		served.Go(func() {
 			defer s.f.open.remove(st)
+			var err error // a panic ends this connection only
+			defer s.f.caught(&err)
 			s.converse(ctx, st)
 		})
 	}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -70,7 +69,11 @@ func TestChaos(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	c := &chaos{t: t, lab: l, random: rand.New(rand.NewPCG(seed, 1)), socket: socketPath(t), done: map[string]int{}}
-	c.builds = [2]string{binaries(t).nat64d, anotherBuild(t)}
+	other, err := panicky() // with another version
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.builds = [2]string{binaries(t).nat64d, other}
 	c.args = []string{"--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", lab.Gateway4 + ":2000-29999", "--handover", "10s"}
 	c.start(nil)
 	serveHTTP(t, l)
@@ -112,18 +115,6 @@ func stateDir(t *testing.T) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return filepath.Join(dir, "state")
-}
-
-// anotherBuild builds nat64d with another version.
-func anotherBuild(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "nat64d")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.version=chaos", "-o", path, "./cmd/nat64d")
-	cmd.Dir, cmd.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return path
 }
 
 // start starts one of the builds, which logs to a file if it is not nil.

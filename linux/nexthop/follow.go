@@ -62,6 +62,7 @@ type follower struct {
 type batch struct {
 	messages []syscall.NetlinkMessage
 	err      error
+	panicked *relayed // reading has
 }
 
 // Run follows the kernel until ctx is done, and then returns nil. In a process with several network namespaces, the
@@ -91,7 +92,7 @@ func (t *Table) Run(ctx context.Context) error {
 	f := &follower{
 		t:        t,
 		kernel:   k,
-		proxy:    &proxy{t: t, timer: time.NewTimer(idle)},
+		proxy:    &proxy{t: t, timer: time.NewTimer(idle), panicked: make(chan *relayed, 1)},
 		moves:    &announcer{t: t, known: make(map[netip.Addr][6]byte)},
 		owned:    make(hostAddresses),
 		next:     *t.state.Load(),
@@ -126,15 +127,23 @@ func listen(s *nl.NetlinkSocket) (batches <-chan batch, stop func()) {
 // receive sends messages of the kernel to the channel until the socket fails, for example because it was closed.
 func receive(s *nl.NetlinkSocket, to chan<- batch) {
 	defer close(to)
+	defer relay(func(r *relayed) { to <- batch{panicked: r} })
 	for {
 		m, from, err := s.Receive()
 		if err == nil && from.Pid != nl.PidKernel {
 			continue // not from the kernel: any process may send to us
 		}
-		to <- batch{m, err}
+		to <- batch{messages: m, err: err}
 		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return
 		}
+	}
+}
+
+// relay panics if reading has.
+func (b *batch) relay() {
+	if b.panicked != nil {
+		panic(b.panicked)
 	}
 }
 
@@ -150,6 +159,7 @@ func (f *follower) run(ctx context.Context, routing, security <-chan batch) erro
 			if !ok {
 				return errSubscription
 			}
+			b.relay()
 			if err := f.take(b); err != nil {
 				return err
 			}
@@ -158,11 +168,14 @@ func (f *follower) run(ctx context.Context, routing, security <-chan batch) erro
 			if !ok {
 				return errSubscription
 			}
+			b.relay()
 			if b.err != nil && !errors.Is(b.err, unix.ENOBUFS) {
 				return fmt.Errorf("netlink: receive: %w", b.err)
 			}
 			f.exposed = true
 			f.publish()
+		case r := <-f.proxy.panicked:
+			panic(r)
 		case a := <-f.t.asks:
 			f.resolve(&a, time.Now())
 		case <-f.t.reproxy:

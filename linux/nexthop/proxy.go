@@ -23,6 +23,8 @@ type proxy struct {
 	closing chan struct{} // closed before conn is closed
 	done    chan struct{} // closed when the reader of conn has returned
 	timer   *time.Timer   // fires at the next step of the claims
+
+	panicked chan *relayed // a panic of the reader of conn; it has room for one
 }
 
 // update applies a new snapshot or a new set of proxied addresses.
@@ -72,6 +74,12 @@ func (p *proxy) open(link Link) {
 	p.conn, p.closing, p.done = conn, closing, done
 	go func() {
 		defer close(done)
+		defer relay(func(r *relayed) {
+			select {
+			case p.panicked <- r:
+			default: // Run is about to panic already
+			}
+		})
 		err := p.t.answer(conn, link.MAC)
 		select {
 		case <-closing: // closing the socket causes one of several errors
