@@ -90,6 +90,7 @@ func (b *backend) warnings() (ws []string) {
 	if b.pool.HoldingDownAll() {
 		ws = append(ws, "new UDP flows and pings are refused for sessions.port_hold_down after the start (sessions.hold_after_start)")
 	}
+	ws = append(ws, b.shortage.warnings(time.Now())...)
 	if b.routes.Blind() {
 		ws = append(ws, "nat64d may not read the IPsec policies of this machine (CAP_NET_ADMIN): packets that they cover leave in clear")
 	}

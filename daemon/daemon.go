@@ -60,6 +60,7 @@ type Daemon struct {
 	sockets    hostSockets
 	kept       keeping
 	selfTest   selfTest
+	shortage   shortage
 
 	events    events
 	readiness readiness

@@ -74,6 +74,9 @@ func (d *Daemon) announce(ctx context.Context) error {
 		}
 		start, wait := time.Now(), untilNext(lookAtReady)
 		d.avoidUnreachable()
+		if w := d.shortage.look(d.pool.RestedShort(), start); w != "" {
+			d.log.Warn(w)
+		}
 		why := d.readiness.reasons()
 		switch {
 		case len(why) == 0 && !ready:
