@@ -25,9 +25,9 @@ const (
 type LogQueue struct {
 	out  io.Writer
 	wake event
-	done chan struct{} // closed when everything is written and no more lines are accepted
-	lost atomic.Uint64 // lines
-	busy atomic.Int64  // start of the current write in Unix nanoseconds; 0: none
+	done chan struct{}             // closed when everything is written and no more lines are accepted
+	lost atomic.Uint64             // lines
+	busy atomic.Pointer[time.Time] // start of the current write; nil: none
 
 	notice   atomic.Pointer[func(lost uint64) []byte]      // renders the line that reports lost lines
 	panicked atomic.Pointer[func(where string, value any)] // records a panic of the writing goroutine
@@ -104,7 +104,7 @@ func (q *LogQueue) trouble() string {
 	q.mu.Unlock()
 	began := q.busy.Load()
 	switch {
-	case began != 0 && time.Since(time.Unix(0, began)) > stuckAfter:
+	case began != nil && time.Since(*began) > stuckAfter:
 		return "its reader takes nothing"
 	case failed != nil:
 		return failed.Error()
@@ -208,8 +208,9 @@ func (w *logWriter) write(chunk []byte) {
 
 // put writes b and returns how many bytes it wrote.
 func (w *logWriter) put(b []byte) (n int, err error) {
-	w.q.busy.Store(time.Now().UnixNano())
-	defer w.q.busy.Store(0)
+	now := time.Now()
+	w.q.busy.Store(&now)
+	defer w.q.busy.Store(nil)
 	if w.torn {
 		if _, err = w.all([]byte{'\n'}); err == nil {
 			w.torn = false

@@ -40,7 +40,8 @@ func runTasks(ctx context.Context, tasks []task, p *gateway.Panics) error {
 // untilNext returns the time until the system's clock is at the next multiple of a time. Checks that can be earlier or later begin
 // then, so that one wake-up of an idle daemon serves all of them.
 func untilNext(every time.Duration) time.Duration {
-	return time.Until(time.Now().Truncate(every).Add(every))
+	now := time.Now()
+	return now.Truncate(every).Add(every).Sub(now)
 }
 
 // event tells one goroutine that something has changed. Changes that it has not seen yet are one.

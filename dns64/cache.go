@@ -48,7 +48,7 @@ type key struct {
 type entry struct {
 	wire    []byte // without OPT; the question is in lower case
 	layout         // of wire
-	stored  int64  // nanoseconds since 1970
+	stored  int64  // nanoseconds since epoch
 	expires int64
 	made    bool // has synthesized records
 
@@ -179,8 +179,8 @@ func newEntry(q Question, m *dns.Msg, made bool, now time.Time) (*entry, error) 
 	if err != nil {
 		return nil, err
 	}
-	e := &entry{wire: wire, layout: l, stored: now.UnixNano(), made: made}
-	e.expires = now.Add(time.Duration(lifetime(m)) * time.Second).UnixNano()
+	e := &entry{wire: wire, layout: l, stored: sinceEpoch(now), made: made}
+	e.expires = e.stored + int64(time.Duration(lifetime(m))*time.Second)
 	return e, nil
 }
 
@@ -215,16 +215,16 @@ func lifetime(m *dns.Msg) uint32 {
 func conclusive(rcode int) bool { return rcode == dns.RcodeSuccess || rcode == dns.RcodeNameError }
 
 // fresh reports whether an entry is still valid, and stale whether it may be served if no upstream answers.
-func (e *entry) fresh(now time.Time) bool { return now.UnixNano() < e.expires }
-func (e *entry) stale(now time.Time) bool { return now.UnixNano() < e.expires+int64(staleFor) }
+func (e *entry) fresh(now time.Time) bool { return sinceEpoch(now) < e.expires }
+func (e *entry) stale(now time.Time) bool { return sinceEpoch(now) < e.expires+int64(staleFor) }
 
 // due reports whether to prefetch an entry: clients ask for it often, and it expires soon. It returns true only once in the
 // time that a query to upstreams may take.
 func (e *entry) due(now time.Time) bool {
 	const often, least, tenth = 3, int64(10 * time.Second), 10
-	life, rest, at := e.expires-e.stored, e.expires-now.UnixNano(), e.renew.Load()
-	return life >= least && rest < life/tenth && e.hits.Load() >= often && now.UnixNano() >= at &&
-		e.renew.CompareAndSwap(at, now.UnixNano()+int64(resolveTimeout))
+	life, rest, at := e.expires-e.stored, e.expires-sinceEpoch(now), e.renew.Load()
+	return life >= least && rest < life/tenth && e.hits.Load() >= often && sinceEpoch(now) >= at &&
+		e.renew.CompareAndSwap(at, sinceEpoch(now)+int64(resolveTimeout))
 }
 
 // message returns the answer with its current TTLs.
@@ -257,7 +257,7 @@ func (e *entry) append(dst []byte, now time.Time, all bool) []byte {
 	if !all {
 		dst[at+10], dst[at+11] = 0, 0
 	}
-	age := uint32(max(0, now.UnixNano()-e.stored) / int64(time.Second))
+	age := uint32(max(0, sinceEpoch(now)-e.stored) / int64(time.Second))
 	for _, i := range ttls {
 		ttl := dst[at+int(i):]
 		left := binary.BigEndian.Uint32(ttl)

@@ -317,7 +317,7 @@ func (f *Forwarder) Cached() (list []Cached) {
 			}
 			list = append(list, Cached{
 				Name: name, Type: dns.Type(uint16(b[n])<<8 | uint16(b[n+1])).String(), Result: dns.RcodeToString[e.rcode()], Made: i == 1,
-				TTL: time.Duration(e.expires - now.UnixNano()).Truncate(time.Second), Hits: e.hits.Load(), Records: int(e.wire[6])<<8 | int(e.wire[7]),
+				TTL: time.Duration(e.expires - sinceEpoch(now)).Truncate(time.Second), Hits: e.hits.Load(), Records: int(e.wire[6])<<8 | int(e.wire[7]),
 			})
 		}
 	}

@@ -208,7 +208,7 @@ func (s *Server) converse(ctx context.Context, c *stream) {
 	}
 	who := client{addr: peer(c), stream: true, limit: 65535}
 	for {
-		c.since.Store(time.Now().UnixNano())
+		c.since.Store(sinceEpoch(time.Now()))
 		_ = c.SetReadDeadline(time.Now().Add(streamIdle))
 		packet, err := readStream(c)
 		if err != nil {

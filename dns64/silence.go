@@ -20,7 +20,7 @@ type silence struct {
 	names    *lru.Cache[string, struct{}]
 	all      atomic.Bool
 	probing  atomic.Bool
-	answer   atomic.Int64 // time of the last answer, in nanoseconds since 1970
+	answer   atomic.Int64 // time of the last answer, in nanoseconds since epoch
 	answered atomic.Int64 // the same for AAAA
 }
 
@@ -37,7 +37,7 @@ func (s *silence) expects(q Question) bool {
 
 // hears records that an upstream answered a question.
 func (s *silence) hears(q Question) {
-	now := time.Now().UnixNano()
+	now := sinceEpoch(time.Now())
 	s.answer.Store(now)
 	if q.Type != dns.TypeAAAA {
 		return
@@ -51,11 +51,11 @@ func (s *silence) hears(q Question) {
 // it records nothing. If they answered only other types, it assumes that they never answer AAAA, and returns true; otherwise it
 // attributes the silence to the name.
 func (s *silence) unheard(q Question, began time.Time) bool {
-	if s.answer.Load() < began.UnixNano() {
+	if s.answer.Load() < sinceEpoch(began) {
 		return false
 	}
 	s.names.Add(q.Name, struct{}{})
-	if s.answered.Load() >= began.UnixNano() {
+	if s.answered.Load() >= sinceEpoch(began) {
 		return false
 	}
 	s.all.Store(true)

@@ -22,7 +22,7 @@ type stream struct {
 	net.Conn
 	addr   netip.Addr
 	client netip.Prefix
-	since  atomic.Int64 // start of the idle time, in nanoseconds since 1970
+	since  atomic.Int64 // start of the idle time, in nanoseconds since epoch
 	busy   atomic.Int32 // queries under way
 }
 
@@ -36,7 +36,7 @@ func peer(c net.Conn) netip.Addr {
 func (s *streams) add(c net.Conn, bits int) *stream {
 	st := &stream{Conn: c, addr: peer(c)}
 	st.client = prefixOf(st.addr, bits)
-	st.since.Store(time.Now().UnixNano())
+	st.since.Store(sinceEpoch(time.Now()))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {

@@ -97,7 +97,8 @@ func (m *maintenance) pause(now time.Duration) time.Duration {
 	if m.passing || m.packets != before || m.SYNs.Len() > 0 {
 		return sweepEvery
 	}
-	second := time.Until(time.Now().Truncate(restEvery).Add(restEvery))
+	at := time.Now()
+	second := at.Truncate(restEvery).Add(restEvery).Sub(at)
 	due := m.Sessions.SweepDue().Duration() - now
 	return max(min(second, due), sweepEvery)
 }

@@ -187,7 +187,7 @@ func (f *follower) run(ctx context.Context, routing, security <-chan batch) erro
 		case <-f.timer.C:
 			f.publish()
 		case now := <-seconds.C:
-			seconds.Reset(time.Until(now.Truncate(tick).Add(tick))) // at full seconds, as other checks of an idle gateway
+			seconds.Reset(now.Truncate(tick).Add(tick).Sub(now)) // at full seconds, as other checks of an idle gateway
 			f.t.asked.epoch.Add(1)
 			f.refresh(now)
 			f.moves.repeat(&f.next, now)
