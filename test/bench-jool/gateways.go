@@ -15,6 +15,7 @@ import (
 type gateway struct {
 	name, explain string
 	start         string // a script in the guest, which already has its addresses
+	stop          string // a script that ends the gateway, as for its upgrade, so that start can start it again
 	ipv4          bool   // the client uses IPv4
 }
 
@@ -44,18 +45,25 @@ var gateways = []gateway{
 					ip saddr 203.0.113.0/24 oifname eth1 masquerade
 				}
 			}
-		END`, true},
+		END`, "nft flush ruleset", true},
 	{jool, "the module Jool, in netfilter", `
 		sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 		ip addr add 192.0.2.64/32 dev eth1
 		modprobe jool
 		jool instance add -6 64:ff9b::/96 --netfilter
-		for protocol in tcp udp icmp; do jool pool4 add 192.0.2.64 1024-65535 --$protocol; done`, false},
-	{"nat64d", "nat64d with the default settings", startOurs(""), false},
-	{"nat64d-leave", "nat64d with interfaces.offloads: leave", startOurs("leave"), false},
-	{"nat64d-manage", "nat64d with interfaces.offloads: manage", startOurs("manage"), false},
-	{"nat64d-sleep", "nat64d with interfaces.busy_poll: 0s", "export NAT64D_INTERFACES_BUSY_POLL=0s\n" + startOurs(""), false},
+		for protocol in tcp udp icmp; do jool pool4 add 192.0.2.64 1024-65535 --$protocol; done`, `
+		ip addr del 192.0.2.64/32 dev eth1
+		modprobe -r jool jool_common`, false},
+	{"nat64d", "nat64d with the default settings", startOurs(""), stopOurs, false},
+	{"nat64d-leave", "nat64d with interfaces.offloads: leave", startOurs("leave"), stopOurs, false},
+	{"nat64d-manage", "nat64d with interfaces.offloads: manage", startOurs("manage"), stopOurs, false},
+	{"nat64d-sleep", "nat64d with interfaces.busy_poll: 0s", "export NAT64D_INTERFACES_BUSY_POLL=0s\n" + startOurs(""), stopOurs, false},
 }
+
+// stopOurs kills nat64d.
+const stopOurs = `
+	pkill -KILL -x nat64d
+	for i in $(seq 100); do pgrep -x nat64d >/dev/null || break; sleep 0.1; done`
 
 // startOurs starts nat64d and waits until it forwards.
 func startOurs(offloads string) string {

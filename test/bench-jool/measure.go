@@ -11,6 +11,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -60,6 +62,7 @@ var workloads = []workload{
 	{"TCP frames without GRO, 4→6", "M/MB", tcp(false, false, true)},
 	{"new flow, 32 at a time", "", newFlows},
 	{"memory of a session", "bytes", memory},
+	{"TCP connections of 100 that survive a restart", "", survivors},
 }
 
 // measure measures a gateway once and adds its figures to the report.
@@ -191,6 +194,62 @@ func memory(ctx context.Context, b *bed) (float64, error) {
 	}
 	after, err := b.used(ctx)
 	return (after - before) / (2 * bindings), err
+}
+
+// survivors returns how many of 100 connections still carry data after the gateway was stopped and started again.
+func survivors(ctx context.Context, b *bed) (float64, error) {
+	const n, patience = 100, 10 * time.Second
+	listener, err := b.guest.Server.Listen("tcp", net.JoinHostPort(lab.Server4, "7000"))
+	if err != nil {
+		return 0, err
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			go io.Copy(c, c)
+		}
+	}()
+	var open []net.Conn
+	for range n {
+		c, err := b.guest.Client.Dial(ctx, "tcp", net.JoinHostPort(b.server.String(), "7000"))
+		if err != nil {
+			return 0, err
+		}
+		defer c.Close()
+		if open = append(open, c); !echoes(c, patience) {
+			return 0, errors.New("a new connection carries no data")
+		}
+	}
+	if _, err := b.guest.Run(ctx, b.gateway.stop+"\nset -e\n"+b.gateway.start+"\nsleep 2"); err != nil {
+		return 0, err
+	}
+	var alive atomic.Int64
+	var group sync.WaitGroup
+	for _, c := range open {
+		group.Go(func() {
+			if echoes(c, patience) {
+				alive.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	return float64(alive.Load()), nil
+}
+
+// echoes reports whether a connection returns a byte.
+func echoes(c net.Conn, patience time.Duration) bool {
+	b := []byte{1}
+	_ = c.SetDeadline(time.Now().Add(patience)) // an open connection accepts it
+	if _, err := c.Write(b); err != nil {
+		return false
+	}
+	_, err := io.ReadFull(c, b)
+	return err == nil
 }
 
 // ping measures an echo request with its reply.
