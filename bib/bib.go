@@ -130,15 +130,17 @@ func (t *Table) Orphan(b Binding) bool {
 	return !t.pool.Contains(b.Proto, b.Mapped)
 }
 
-// Maintain prepares memory for new bindings and gives back memory that is no longer used. One goroutine calls it ten
-// times a second, outside of a batch.
-func (t *Table) Maintain() {
-	t.entries.Maintain()
-	t.index6.Maintain()
-	t.clients.rows.Maintain()
+// Maintain prepares memory for new bindings and gives back memory that is no longer used. It reports whether there may be
+// more to give back. One goroutine calls it ten times a second, outside of a batch.
+func (t *Table) Maintain() (more bool) {
+	more = t.entries.Maintain()
+	more = t.index6.Maintain() || more
+	more = t.index4.tidy() || more
+	more = t.clients.rows.Maintain() || more
 	if s := t.subscribers.Load(); s != nil {
-		s.rows.Maintain()
+		more = s.rows.Maintain() || more
 	}
+	return more
 }
 
 // Len returns the number of bindings of a protocol.

@@ -40,6 +40,14 @@ func (l *resting) trim(seq uint32) {
 	for l.begin < len(l.ports) && int32(l.ports[l.begin].seq-seq) <= 0 {
 		l.begin++
 	}
+	l.release()
+}
+
+// release frees the memory of a long list that has become empty.
+func (l *resting) release() {
+	if l.begin == len(l.ports) && cap(l.ports) > 1024 {
+		*l = resting{}
+	}
 }
 
 // next removes and returns the first port that has been held for at least age, and takes it out of the queue.

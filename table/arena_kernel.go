@@ -62,7 +62,8 @@ func prepare[T any](values []T, first int) (next int) {
 	return next
 }
 
-// release gives the memory of values that are no longer used back to the kernel. A late reader finds zeros there.
+// release gives the memory of values that are no longer used back to the kernel. A late reader finds zeros there. The pages that
+// the values share with others stay; without MADV_NOHUGEPAGE, khugepaged would soon make huge pages of them.
 func release[T any](values []T) {
 	if len(values) == 0 {
 		return
@@ -72,7 +73,9 @@ func release[T any](values []T) {
 	from := -int(uintptr(unsafe.Pointer(&b[0]))) & (page - 1)
 	if from < len(b) {
 		b = b[from:]
-		_ = unix.Madvise(b[:len(b)&^(page-1)], unix.MADV_DONTNEED)
+		b = b[:len(b)&^(page-1)]
+		_ = unix.Madvise(b, unix.MADV_DONTNEED)
+		_ = unix.Madvise(b, unix.MADV_NOHUGEPAGE)
 	}
 }
 

@@ -95,10 +95,10 @@ func (c *Counted[K, V]) Len() (n int) {
 	return n
 }
 
-// Maintain calls Slab.Maintain and Index.Maintain.
-func (c *Counted[K, V]) Maintain() {
-	c.rows.Maintain()
-	c.index.Maintain()
+// Maintain calls Slab.Maintain and Index.Maintain, and reports whether one of them has more to give back.
+func (c *Counted[K, V]) Maintain() (more bool) {
+	more = c.rows.Maintain()
+	return c.index.Maintain() || more
 }
 
 // Generation numbers the Counted tables that replace each other. An entry of another table holds the Generation of the

@@ -36,6 +36,7 @@ type giving struct {
 	runs   []sorted
 	active bool
 	takes  int
+	quiet  int // stripes in a row that had no run to give
 }
 
 // sorted is the free slots of one run, as a list.
@@ -57,12 +58,21 @@ func (s *Slab[T]) NextBlock(slot uint32) (next, end uint32) {
 }
 
 // giveBack continues to sort the free slots of a stripe, or begins with the next stripe, and gives back the memory of some
-// blocks. Only Maintain calls it.
-func (s *Slab[T]) giveBack() {
+// blocks. It reports whether there may be more to give back. Only Maintain calls it.
+func (s *Slab[T]) giveBack() (more bool) {
 	g := &s.giving
-	if s.used.Load() < giveFrom || pageSize > runLen*4 {
-		return
+	if !g.active && s.used.Load() < giveFrom || pageSize > runLen*4 {
+		return false
 	}
+	s.sortFree()
+	gave := s.giveBlocks()
+	s.trim()
+	return gave || g.active || g.quiet < stripes
+}
+
+// sortFree continues to sort the free slots of a stripe by run, or begins with the next stripe.
+func (s *Slab[T]) sortFree() {
+	g := &s.giving
 	if !g.active {
 		g.stripe, g.active, g.takes = (g.stripe+1)%stripes, true, 0
 		s.retireFresh(&s.stripes[g.stripe])
@@ -88,7 +98,6 @@ func (s *Slab[T]) giveBack() {
 		r.head = slot
 		r.n++
 	}
-	s.giveBlocks()
 }
 
 // run returns the list of the run of a slot. Runs that the stripe got meanwhile make the lists longer.
@@ -127,6 +136,7 @@ func (s *Slab[T]) retireFresh(st *stripe) {
 func (s *Slab[T]) putSorted() {
 	g := &s.giving
 	g.active = false
+	g.quiet++
 	var all sorted
 	s.growing.Lock()
 	for block := len(g.runs) - 1; block >= 0; block-- {
@@ -134,6 +144,7 @@ func (s *Slab[T]) putSorted() {
 		switch {
 		case r.n == runLen:
 			g.addSpare(block, g.stripe)
+			g.quiet = 0
 		case r.n > 0:
 			s.links[r.tail] = all.head
 			if all.n == 0 {
@@ -162,17 +173,18 @@ func (g *giving) addSpare(block, run int) {
 	g.some++
 }
 
-// giveBlocks gives back the memory of some blocks of spare runs.
-func (s *Slab[T]) giveBlocks() {
+// giveBlocks gives back the memory of some blocks of spare runs, and reports whether there were any.
+func (s *Slab[T]) giveBlocks() (gave bool) {
 	for block, n := 0, 0; n < giveBlocks; block++ {
 		done, end := s.giveBlock(block)
 		if end {
-			return
+			return n > 0
 		}
 		if done {
 			n++
 		}
 	}
+	return true
 }
 
 func (s *Slab[T]) giveBlock(block int) (done, end bool) {
@@ -182,10 +194,10 @@ func (s *Slab[T]) giveBlock(block int) (done, end bool) {
 	if block >= len(g.spare) {
 		return false, true
 	}
-	if g.spare[block] != 1<<blockRuns-1 || g.gone[block].Load() {
+	from, to := s.blockLocked(block)
+	if g.spare[block] != 1<<((to-from)/runLen)-1 || g.gone[block].Load() {
 		return false, false
 	}
-	from, to := uint32(block)*blockLen, uint32(block+1)*blockLen
 	if g.onGive != nil {
 		g.onGive(from, to)
 	}
@@ -197,6 +209,57 @@ func (s *Slab[T]) giveBlock(block int) (done, end bool) {
 	release(s.links[from:to])
 	g.gone[block].Store(true)
 	return true, false
+}
+
+// blockLocked returns the first slot of a block, and the one after its last run, which the last block may have fewer of. The
+// caller holds s.growing.
+func (s *Slab[T]) blockLocked(block int) (from, to uint32) {
+	from = uint32(block) * blockLen
+	return from, min(from+blockLen, max(from, s.used.Load()))
+}
+
+// trim makes the slab end before the last blocks if their memory has been given back, so that fewer slots are visited, and gives
+// back the memory that was prepared behind its end if there are many spare runs.
+func (s *Slab[T]) trim() {
+	s.growing.Lock()
+	defer s.growing.Unlock()
+	g, trimmed := &s.giving, false
+	for {
+		last := int(s.used.Load()-1) / blockLen
+		if !g.gone[last].Load() {
+			break
+		}
+		g.some -= bits.OnesCount16(g.spare[last])
+		g.spare[last] = 0
+		g.gone[last].Store(false)
+		s.used.Store(uint32(last) * blockLen)
+		trimmed = true
+	}
+	used := s.used.Load()
+	if !trimmed && int(used)-g.some*runLen >= large {
+		return
+	}
+	if s.Kept() {
+		s.keeper.retreat(used)
+	} else {
+		releaseFrom(s.entries, int(used), s.ready[0])
+	}
+	releaseFrom(s.links, int(used), s.ready[1])
+	s.ready = [2]int{}
+}
+
+// releaseFrom gives the memory of the values from index from on below to back. to may be beyond the end, or before from.
+func releaseFrom[T any](values []T, from, to int) {
+	if to = min(to, len(values)); from < to {
+		release(values[from:to])
+	}
+}
+
+// manySpare reports whether so many runs are spare that new slots hardly need further ones.
+func (s *Slab[T]) manySpare() bool {
+	s.growing.Lock()
+	defer s.growing.Unlock()
+	return s.giving.some*runLen >= large || int(s.used.Load())-s.giving.some*runLen < large
 }
 
 // takeSpareLocked returns the lowest spare run, or false if there is none. The caller holds s.growing.

@@ -32,6 +32,7 @@ type Index struct {
 
 	moving sync.RWMutex // locked for reading while a shard moves to another level, for writing while memory is given back
 	next   int          // the shard that shrink visits next; for Maintain
+	calm   int          // shards visited since one was made smaller; for Maintain
 }
 
 // tier is the buckets of all shards at one level.
@@ -162,9 +163,9 @@ func (x *Index) LockShard(n int) *Shard {
 
 // Maintain makes nearly empty shards smaller, gives the memory of a level that all shards and all readers have left back to
 // the kernel, and prepares the memory of the level that the shards are about to reach, if it is large. One goroutine calls it
-// ten times a second; a call takes up to some milliseconds.
-func (x *Index) Maintain() {
-	x.shrink()
+// ten times a second; a call takes up to some milliseconds. Maintain reports whether there is more to give back.
+func (x *Index) Maintain() (more bool) {
+	more = x.shrink()
 	level := x.levels[0].Load() + 1
 	for l := range x.tiers {
 		r := &x.tiers[l]
@@ -173,22 +174,27 @@ func (x *Index) Maintain() {
 			r.since = 0
 		case r.since == 0 || r.seen != entered:
 			r.since, r.seen = x.epochs.next(), entered
+			more = true
 		case x.epochs.passed(r.since):
-			x.release(r)
+			more = !x.release(r) || more
 		}
 	}
 	x.prepare(level)
+	return more
 }
 
-// release gives the memory of a level back, unless a shard comes back to it meanwhile. A shard that moves waits for a part.
-func (x *Index) release(r *tier) {
-	const part = 1 << 15 // 2 MiB
-	for from := 0; from < len(r.buckets); from += part {
+// release gives the memory of a level back, and reports whether it has: not if a shard comes back to it meanwhile. A shard that
+// moves waits for a part.
+func (x *Index) release(r *tier) (done bool) {
+	const part = 1 << 15                                                                                    // 2 MiB
+	first := (-int(uintptr(unsafe.Pointer(&r.buckets[0]))) & (pageSize - 1)) / int(unsafe.Sizeof(bucket{})) // on a page of its own
+	for from := first; from < len(r.buckets); from += part {
 		if !x.releasePart(r, r.buckets[from:min(from+part, len(r.buckets))]) {
-			return
+			return false
 		}
 	}
 	r.gone, r.ready, r.since = r.seen, 0, 0
+	return true
 }
 
 func (x *Index) releasePart(r *tier, b []bucket) bool {
@@ -201,39 +207,43 @@ func (x *Index) releasePart(r *tier, b []bucket) bool {
 	return true
 }
 
-// shrink makes some nearly empty shards smaller.
-func (x *Index) shrink() {
+// shrink makes some nearly empty shards smaller. It reports whether there was one among the last len(x.shards) shards.
+func (x *Index) shrink() (more bool) {
 	const atOnce = 1024 // shards
 	for range min(atOnce, len(x.shards)) {
-		x.shrinkShard(x.next)
+		if x.calm++; x.shrinkShard(x.next) {
+			x.calm = 0
+		}
 		x.next = (x.next + 1) % len(x.shards)
 	}
+	return x.calm < len(x.shards)
 }
 
-// smallest returns the level below which shards do not shrink: their buckets take 2 MiB together. A shard cannot grow again
-// until all readers have left the level to which it grows, so it must have room for the slots that come meanwhile.
+// smallest returns the level below which shards do not shrink: their buckets take half a MiB to 1 MiB together. A shard cannot
+// grow again until all readers have left the level to which it grows, so it must have room for the slots that come meanwhile.
 func (x *Index) smallest() (level uint32) {
-	for len(x.shards)<<level < 1<<15 {
+	for len(x.shards)<<(level+1) <= 1<<14 {
 		level++
 	}
 	return max(level, 2)
 }
 
-// shrinkShard makes a shard as small as it can be while it is half full at most, if that gives three quarters back.
-func (x *Index) shrinkShard(n int) {
+// shrinkShard makes a shard as small as it can be while it is half full at most, if that gives three quarters back or the level is
+// the smallest.
+// It reports whether it has done so.
+func (x *Index) shrinkShard(n int) (done bool) {
 	s := &x.shards[n]
 	if !s.TryLock() { // it is in use
-		return
+		return false
 	}
 	defer s.Unlock()
 	level := x.levels[n].Load()
-	small := x.smallest()
+	least := x.smallest()
+	small := least
 	for s.live > maxLoad<<small/2 {
 		small++
 	}
-	if small+2 <= level {
-		s.moveLocked(level, small)
-	}
+	return (small+2 <= level || small == least && small < level) && s.moveLocked(level, small)
 }
 
 // prepare prepares some of the memory of a level, if the level is large and the shards will soon reach it. It stops

@@ -100,7 +100,7 @@ func (r *tier) isGone() bool { return r.gone == r.entered.Load() }
 // finds them at every moment, and the memory of the levels between is given back.
 func TestIndexShrinks(t *testing.T) {
 	t.Parallel()
-	const n, kept = 1_000_000, 100
+	const n, kept = 200_000, 100
 	e := NewEpochs(1)
 	x := NewIndex(n, e)
 	key := NewKey([16]byte{1})

@@ -161,6 +161,21 @@ func (p *Pieces[T]) Piece(i int) *T {
 func (k *keeper) leave(from, to uint32) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.leaveLocked(from, to)
+}
+
+// retreat gives back the memory of the usable values from an index on.
+func (k *keeper) retreat(to uint32) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if from := k.ready.Load(); from > to {
+		k.ready.Store(to)
+		k.leaveLocked(to, from)
+	}
+}
+
+// leaveLocked is leave for a caller that holds k.mu.
+func (k *keeper) leaveLocked(from, to uint32) {
 	for step := from / keepStep; step < to/keepStep; step++ {
 		if k.unbacked[step] {
 			delete(k.unbacked, step)

@@ -89,10 +89,20 @@ func (s *Slab[T]) Slots() uint32 { return s.used.Load() }
 // Cap returns a number higher than all slots that Alloc can return.
 func (s *Slab[T]) Cap() int { return len(s.entries) }
 
-// Maintain prepares memory that will soon be used, if the slab is large, and gives memory back of which no slot is in use. One goroutine calls it ten times a second; a
-// call takes up to some milliseconds.
-func (s *Slab[T]) Maintain() {
-	s.giveBack()
+// Maintain prepares memory that will soon be used, if the slab is large, and gives memory back of which no slot is in use. It
+// reports whether there may be more to give back. One goroutine calls it ten times a second; a call takes up to some
+// milliseconds.
+func (s *Slab[T]) Maintain() (more bool) {
+	more = s.giveBack()
+	if s.manySpare() {
+		return more
+	}
+	s.prepareNext()
+	return more
+}
+
+// prepareNext prepares the memory of the slots that stripes get next.
+func (s *Slab[T]) prepareNext() {
 	used := int(s.used.Load())
 	if used < large {
 		return
