@@ -53,6 +53,7 @@ func TestValuesAreShownInOneNotation(t *testing.T) {
 deny_v4: [192.0.2.1]
 sessions: { port_hold_down: 0s, timeouts: { udp: 120m, icmp: 00:01:30, tcp_established: 2h4m } }
 allow_unsafe_timeouts: true
+memory_limit: 2097152K
 icmp: { source_v6: "2001:DB8::0:1" }
 translation: { tcp_mss_clamp: no, mtu_plateaus: [68, 1500, 68] }
 `)
@@ -66,6 +67,7 @@ translation: { tcp_mss_clamp: no, mtu_plateaus: [68, 1500, 68] }
 		"sessions.port_hold_down":           "0s",
 		"sessions.allow_unsafe_timeouts":    "true",
 		"interfaces.workers":                "auto",
+		"memory_limit":                      "2G",
 		"icmp.source_v6":                    "2001:db8::1",
 		"icmp.source_v4":                    "auto",
 		"translation.tcp_mss_clamp":         "off",

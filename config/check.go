@@ -44,6 +44,7 @@ func (d *document) check(f *file) *Config {
 		},
 		Sessions:    d.sessions(f),
 		Fragments:   d.fragments(f.Fragments),
+		MemoryLimit: d.memoryLimit(int(f.MemoryLimit)),
 		Filtering:   d.filtering(f.Filtering),
 		Translation: d.translation(f.Translation),
 		ICMP:        d.icmp(f.ICMP),
@@ -274,6 +275,15 @@ func (d *document) fragments(f rawFragments) Fragments {
 		MemoryPerSource: d.within("fragments.memory_per_source", f.MemoryPerSource, 64<<10, max(f.Memory, 64<<10)),
 		PerSource:       d.within("fragments.per_source", f.PerSource, 0, 65536),
 	}
+}
+
+// memoryLimit checks that the limit leaves room for a gateway without a session.
+func (d *document) memoryLimit(n int) int {
+	const least = 64 << 20
+	if n != 0 && n < least {
+		d.problem("memory_limit", "is %s, but must be auto or at least %s: nat64d needs that much without a session", size(n), size(least))
+	}
+	return n
 }
 
 func (d *document) filtering(f rawFiltering) Filtering {

@@ -29,6 +29,7 @@ type Config struct {
 	Host        Host
 	Sessions    Sessions
 	Fragments   Fragments
+	MemoryLimit int // in bytes; 0: that of the cgroup or the machine
 	Filtering   Filtering
 	Translation Translation
 	ICMP        ICMP

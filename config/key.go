@@ -88,6 +88,7 @@ var keys = []Key{
 	{Name: "fragments.memory", Live: true, Help: "memory for the fragments of incomplete datagrams, in bytes"},
 	{Name: "fragments.memory_per_source", Live: true, Help: "memory for the fragments of one source, in bytes"},
 	{Name: "fragments.per_source", Live: true, Help: "fragments of one source; 0: limited by memory only"},
+	{Name: "memory_limit", Live: true, Help: "the memory that nat64d may use, near which it refuses new flows: auto (that of the cgroup or the machine), or bytes: 512M, 2G"},
 	{Name: "filtering.mode", Live: true, Help: "IPv4 hosts that may send to a bound port: all (endpoint_independent), or those that the client has a session with (address_dependent)"},
 	{Name: "filtering.allow_inbound_tcp", Live: true, Help: "IPv4 hosts may open connections to bound ports"},
 	{Name: "filtering.icmpv6_info", Live: true, Help: "pings of IPv6 clients: pass or drop"},

@@ -21,6 +21,7 @@ type file struct {
 	BIB                 []rawBIB     `yaml:"bib"`
 	Sessions            rawSessions  `yaml:"sessions"`
 	Fragments           rawFragments `yaml:"fragments"`
+	MemoryLimit         size         `yaml:"memory_limit"`
 	Filtering           rawFiltering `yaml:"filtering"`
 	Translation         rawXlat      `yaml:"translation"`
 	ICMP                rawICMP      `yaml:"icmp"`
@@ -39,6 +40,7 @@ type file struct {
 // Types of single values in addition to bool, int and string. scalar.go has their parsers, which read what String returns.
 type (
 	number   int           // an integer, or "auto", which is 0
+	size     int           // a number of bytes, with K, M or G if need be, or "auto", which is 0
 	share    int           // a limit, or "auto", which is the constant shareAuto
 	octet    int           // 0 to 255, or "copy", which is the constant copied
 	clamp    int           // an MSS, or "off" or "auto", which are MSSOff and MSSAuto

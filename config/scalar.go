@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -40,6 +41,8 @@ func decodeText(from, to reflect.Type, data any) (any, error) {
 			err = fmt.Errorf("must be auto or a number above 0")
 		}
 		return number(n), err
+	case reflect.TypeFor[size]():
+		return parseSize(text)
 	case reflect.TypeFor[octet]():
 		return parseOctet(text)
 	case reflect.TypeFor[clamp]():
@@ -100,6 +103,43 @@ func parseInt(s string) (int, error) {
 		return 0, fmt.Errorf("%q is not a decimal number", s)
 	}
 	return n, nil
+}
+
+// units are the suffixes of a size, the largest first.
+var units = []struct {
+	name  string
+	bytes int
+}{{"G", 1 << 30}, {"M", 1 << 20}, {"K", 1 << 10}}
+
+// parseSize reads auto or a number of bytes: 536870912, 512M or 512MiB.
+func parseSize(s string) (size, error) {
+	if s == "auto" {
+		return 0, nil
+	}
+	digits, unit := s, 1
+	for _, u := range units {
+		if rest, ok := strings.CutSuffix(strings.TrimSuffix(s, "iB"), u.name); ok {
+			digits, unit = rest, u.bytes
+		}
+	}
+	n, err := parseInt(digits)
+	if err != nil || n == 0 || n > math.MaxInt/unit {
+		return 0, fmt.Errorf("is %q, but must be auto or a number of bytes above 0, such as 536870912, 512M or 2G", s)
+	}
+	return size(n * unit), nil
+}
+
+// String returns the size in the notation of the file.
+func (n size) String() string {
+	if n == 0 {
+		return "auto"
+	}
+	for _, u := range units {
+		if int(n)%u.bytes == 0 {
+			return strconv.Itoa(int(n)/u.bytes) + u.name
+		}
+	}
+	return strconv.Itoa(int(n))
 }
 
 func parseOctet(s string) (octet, error) {

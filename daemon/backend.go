@@ -45,6 +45,7 @@ func (b *backend) Status() control.Status {
 	st.Offloads = b.nics.status(b.config().Interfaces.Offloads)
 	st.Kept = b.keptStatus()
 	st.Sandbox = b.sandbox()
+	st.Memory = b.memory.status()
 	st.Panics, _ = b.panics.Count()
 	st.Checks = b.readiness.checks()
 	st.NotReady = b.readiness.reasons()

@@ -49,9 +49,9 @@ func (b *backend) changePool6(c control.Pool6Change, with func(*config.Config, s
 }
 
 // sessions returns the number of sessions of all protocols.
-func (b *backend) sessions() (n int) {
+func (d *Daemon) sessions() (n int) {
 	for _, p := range protocols {
-		n += b.gateway.Sessions.Len(p)
+		n += d.gateway.Sessions.Len(p)
 	}
 	return n
 }

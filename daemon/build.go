@@ -93,9 +93,12 @@ func (d *Daemon) build() (err error) {
 	start, monotonic := time.Now(), state.Monotonic()
 	d.beginState(monotonic, loaded)
 	d.keepHeld()
+	if d.memory, err = newMemory(c.MemoryLimit, c.Sessions.Max, d.sessions, d.log.Logger); err != nil {
+		return err
+	}
 	options := gateway.Options{
 		Config: d.gatewayConfigLocked(c), Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key,
-		Clock: func() time.Duration { return time.Since(start) }, Files: d.tableFiles(), Alive: d.aliveHook(),
+		Clock: func() time.Duration { return time.Since(start) }, Files: d.tableFiles(), Alive: d.aliveHook(), Scarce: d.memory.scarce,
 		Pool4: d.pool, Routes: d.routes, Hops: func() gateway.Hops { return nexthop.NewCache(d.routes) },
 		Open: d.ports.open, Settle: d.processors.prepareThread, Loaded: d.events.load.signal,
 		Log: d.log.Logger, Panics: d.panics, RingAdvice: ringAdvice[c.Interfaces.Offloads],

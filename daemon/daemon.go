@@ -61,6 +61,7 @@ type Daemon struct {
 	kept       keeping
 	selfTest   selfTest
 	shortage   shortage
+	memory     *memory
 
 	events    events
 	readiness readiness
@@ -180,6 +181,7 @@ func (d *Daemon) run(ctx context.Context, listener net.Listener) error {
 	_ = d.guard.readNAT() // the task "readiness" logs these warnings with all others
 	d.readiness.tasks = d.tasks(listener)
 	d.confine()
+	d.memory.warn()
 	err := runTasks(ctx, d.readiness.tasks, d.panics)
 	_, _ = systemd.SdNotify(false, systemd.SdNotifyStopping)
 	d.log.Info("stopped")

@@ -71,6 +71,7 @@ const (
 	PoolResting
 	BindingLimit
 	SessionLimit
+	MemoryLimit
 	ClientBindings
 	ClientShare
 	ClientSessions
@@ -180,6 +181,7 @@ var rows = [Count]row{
 	PoolResting:      {label: "pool_resting", help: "UDP ports and ICMP Identifiers are held down for sessions.port_hold_down after the start (sessions.hold_after_start)", to6: Answer{1, 3}},
 	BindingLimit:     {label: "binding_limit", help: "the table of bindings is full (sessions.max)", to6: Answer{1, 3}},
 	SessionLimit:     {label: "session_limit", help: "the table of sessions is full (sessions.max)", to6: Answer{1, 3}},
+	MemoryLimit:      {label: "memory_limit", help: "memory is scarce, and no other session has ended (memory_limit)", to6: Answer{1, 3}},
 	ClientBindings:   {label: "client_bindings", help: "the client has reached its limit of bindings (sessions.max_bindings_per_client)", to6: Answer{1, 3}},
 	ClientShare:      {label: "client_share", help: "pool4 is nearly full, and the client has more than its share (sessions.max_bindings_per_client: auto)", to6: Answer{1, 3}},
 	ClientSessions:   {label: "client_sessions", help: "the client has reached its limit of sessions (sessions.max_per_client)", to6: Answer{1, 3}},

@@ -39,6 +39,8 @@ type Options struct {
 	Settle func(s packet.Family, i int)
 	// Alive is called by the maintenance, at least once in two seconds; may be nil.
 	Alive func()
+	// Scarce is called by the maintenance, at least once a second, and reports whether memory is scarce; may be nil.
+	Scarce func() bool
 	// Panics records the panics of the goroutines of the gateway; nil: it ends the process after one that may have left a table
 	// half changed.
 	Panics *Panics
@@ -74,6 +76,7 @@ type hooks struct {
 	settle func(packet.Family, int)
 	loaded func()
 	alive  func()
+	scarce func() bool
 }
 
 // settings are read once for each batch.
@@ -102,7 +105,7 @@ type mail struct {
 
 // New creates a gateway. It starts nothing; see Run.
 func New(o Options) *Gateway {
-	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, hooks: hooks{settle: o.Settle, loaded: o.Loaded, alive: o.Alive}}
+	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, hooks: hooks{settle: o.Settle, loaded: o.Loaded, alive: o.Alive, scarce: o.Scarce}}
 	g.mail.events = make(chan struct{}, 1)
 	g.upkeep.max, g.upkeep.ringAdvice, g.upkeep.log, g.upkeep.panics = o.Max, o.RingAdvice, o.Log, o.Panics
 	if o.Panics == nil {

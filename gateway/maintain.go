@@ -24,6 +24,7 @@ type maintenance struct {
 	limits  watches
 	ring    loss
 	passing bool   // a pass of the sweep is under way
+	giving  bool   // the tables have more memory to give back
 	packets uint64 // translated before the last run
 }
 
@@ -63,6 +64,9 @@ func (m *maintenance) run(ctx context.Context, now time.Duration) {
 		m.hooks.alive()
 	}
 	m.sweep(ctx, now)
+	if m.hooks.scarce != nil {
+		m.Sessions.Confine(m.hooks.scarce())
+	}
 	for m.Pool4.Expire(now, sweepBudget) && ctx.Err() == nil {
 	}
 	for m.sweepSYNs(now) && ctx.Err() == nil {
@@ -72,7 +76,7 @@ func (m *maintenance) run(ctx context.Context, now time.Duration) {
 			w.wake()
 		}
 	}
-	m.Sessions.Maintain()
+	m.giving = m.Sessions.Maintain()
 	m.limits.check(m.Gateway, now)
 	m.ring.check(m.Gateway, now)
 }
@@ -94,7 +98,7 @@ func (m *maintenance) sweep(ctx context.Context, now time.Duration) {
 func (m *maintenance) pause(now time.Duration) time.Duration {
 	before := m.packets
 	m.packets = m.translated()
-	if m.passing || m.packets != before || m.SYNs.Len() > 0 {
+	if m.passing || m.giving || m.packets != before || m.SYNs.Len() > 0 {
 		return sweepEvery
 	}
 	at := time.Now()

@@ -26,6 +26,7 @@ type limit struct {
 // limits are those of the whole gateway. Limits of clients require no action by an operator.
 var limits = [...]limit{
 	{"sessions", (*Gateway).useOfSessions, drops(drop.SessionLimit), "the table of sessions is full: new ones are refused; raise sessions.max"},
+	{"memory", nil, drops(drop.MemoryLimit), "memory is scarce: new sessions are refused unless another has ended; raise memory_limit"},
 	{"sessions begun from IPv4", (*Gateway).useOfInbound, drops(drop.InboundLimit),
 		"IPv4 hosts have begun as many sessions as they may: new ones from IPv4 are refused; see sessions.max_inbound"},
 	{"unanswered sessions", nil, func(g *Gateway) uint64 { return g.Sessions.Evicted() },

@@ -35,6 +35,7 @@ type inbound struct {
 	all        uint32 // the group of all sessions
 	byBinding  map[bib.ID]uint32
 	byClient   map[packet.Addr6]uint32
+	peak       struct{ bindings, clients int } // for shrink
 }
 
 // scope is a set of sessions that has a quota.
@@ -211,8 +212,10 @@ func (x *inbound) freeLocked(n uint32) {
 		}
 		if scope(s) == ofBinding {
 			delete(x.byBinding, g.binding)
+			x.byBinding = shrink(x.byBinding, &x.peak.bindings)
 		} else {
 			delete(x.byClient, g.client)
+			x.byClient = shrink(x.byClient, &x.peak.clients)
 		}
 		x.groups.give(i)
 	}
@@ -306,7 +309,7 @@ func (t *Table) makeRoom(r drop.Reason, id bib.ID, client packet.Addr6, q *event
 	}
 	q.room++
 	switch r {
-	case drop.SessionLimit:
+	case drop.SessionLimit, drop.MemoryLimit:
 		return t.evict(inAll, id, client, unanswered)
 	case drop.ClientSessions:
 		return t.evict(ofClient, id, client, unanswered)
@@ -343,34 +346,3 @@ func (t *Table) InboundQuota() int {
 
 // Evicted returns the number of sessions of IPv4 hosts that were evicted for newer ones.
 func (t *Table) Evicted() uint64 { return t.inbound.evicted.Load() }
-
-// numbered stores values by number, which is never 0. Values never move. It grows by chunks, so that growth takes a
-// short time. The zero value is empty; its user serializes the calls.
-type numbered[T any] struct {
-	chunks []*[numberedChunk]T
-	spare  []uint32
-	used   uint32
-}
-
-const numberedChunk = 1024
-
-func (p *numbered[T]) at(n uint32) *T { return &p.chunks[n/numberedChunk][n%numberedChunk] }
-
-// take returns the number of a zero value.
-func (p *numbered[T]) take() uint32 {
-	if last := len(p.spare) - 1; last >= 0 {
-		n := p.spare[last]
-		p.spare = p.spare[:last]
-		return n
-	}
-	p.used++
-	if int(p.used/numberedChunk) == len(p.chunks) {
-		p.chunks = append(p.chunks, new([numberedChunk]T))
-	}
-	return p.used
-}
-
-func (p *numbered[T]) give(n uint32) {
-	*p.at(n) = *new(T)
-	p.spare = append(p.spare, n)
-}

@@ -62,6 +62,48 @@ func TestLimitsOfAClient(t *testing.T) {
 	}
 }
 
+// While the tables are confined, a new session needs the place of one that has ended, or of one that an IPv4 host opened and no
+// client answered.
+func TestConfinedTablesReplaceSessions(t *testing.T) {
+	t.Parallel()
+	const live = 2000 // more than minRoom
+	c := defaults
+	c.MaxInbound = live
+	g := newGateway(t, 1, 2*live, c, "192.0.2.1", "7000-9999")
+	open := func(i uint16, now float64) drop.Reason {
+		_, r := g.from6(packet.UDP, endpoint6("2001:db8::1", i), endpoint4("198.51.100.1", 53), packet.Other, seconds(now))
+		return r
+	}
+	check := func(what string, i uint16, now float64, want drop.Reason) {
+		t.Helper()
+		if r := open(i, now); r != want {
+			t.Errorf("%s: %v, want %v", what, r, want)
+		}
+	}
+	for i := range uint16(live) {
+		check("before", i, float64(i/1000), drop.None)
+	}
+	g.sessions.Confine(true)
+	g.sessions.Confine(true)
+	check("existing", live-1, 2, drop.None)
+	check("new", live, 2, drop.MemoryLimit)
+	g.sweep(seconds(300.5)) // the first 1000 end
+	g.sessions.Confine(true)
+	for i := range uint16(1000) {
+		check("in the place of another", live+i, 300.5, drop.None)
+	}
+	check("one more", live+1000, 300.5, drop.MemoryLimit)
+	g.sessions.Confine(false)
+	check("afterwards", live+1000, 300.5, drop.None)
+
+	g.sweep(seconds(900))
+	g.sessions.Confine(true)
+	for i := range uint16(1024) {
+		check("of the first 1024", i, 900, drop.None)
+	}
+	check("after these", 1024, 900, drop.MemoryLimit)
+}
+
 // The limits of a dynamic and of a static binding are exceeded from both sides; another binding of the client is not
 // affected, and existing sessions continue (RFC 6888 REQ-5).
 func TestLimitOfABinding(t *testing.T) {

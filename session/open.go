@@ -75,8 +75,8 @@ func (t *Table) admit(client packet.Addr6, q *event) (r drop.Reason) {
 	if t.restoring.Load() {
 		return drop.Restoring
 	}
-	if !t.reserve(q.proto) {
-		return drop.SessionLimit
+	if r = t.reserve(q.proto, t.room.Load()); r != drop.None {
+		return r
 	}
 	if q.counted, r = t.bib.Admit(client, q.from == v6, q.now); r != drop.None {
 		t.unreserve(q.proto)
@@ -230,17 +230,35 @@ func (q *event) begin() word {
 	}
 }
 
-// reserve counts a new session, if there is room for it. A full table evicts no session that a client has opened.
-func (t *Table) reserve(p packet.Proto) bool {
+// reserve counts a new session, if there is room for it: at most room sessions. A full table evicts no session that a client has
+// opened.
+func (t *Table) reserve(p packet.Proto, room int64) drop.Reason {
 	for {
 		n := t.total.Load()
-		if n >= t.max {
-			return false
+		switch {
+		case n >= t.max:
+			return drop.SessionLimit
+		case n >= room:
+			return drop.MemoryLimit
 		}
 		if t.total.CompareAndSwap(n, n+1) {
 			t.count[p].Add(1)
-			return true
+			return drop.None
 		}
+	}
+}
+
+// minRoom is the number of sessions for which there is room even if memory is scarce.
+const minRoom = 1024
+
+// Confine with true limits the sessions to their present number, so that each new one takes the memory of one that has
+// ended; further calls with true change nothing. Confine with false removes that limit. One goroutine calls it.
+func (t *Table) Confine(confined bool) {
+	switch {
+	case !confined:
+		t.room.Store(t.max)
+	case t.room.Load() == t.max:
+		t.room.Store(max(t.total.Load(), min(minRoom, t.max)))
 	}
 }
 

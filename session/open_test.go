@@ -22,7 +22,7 @@ func TestInsertMeetsPurge(t *testing.T) {
 	epochs.Enter(0)
 	defer epochs.Leave(0)
 	id, r := bindings.Acquire6(pool4.Request{Proto: packet.UDP, Client: client, Remote: q.remote})
-	if r != drop.None || !sessions.reserve(packet.UDP) {
+	if r != drop.None || sessions.reserve(packet.UDP, 10) != drop.None {
 		t.Fatal(r)
 	}
 	if b, s := sessions.Purge(func(bib.Binding) bool { return true }); b != 1 || s != 0 {

@@ -31,6 +31,7 @@ type Table struct {
 	epochs  *table.Epochs
 	key     table.Key
 	max     int64
+	room    atomic.Int64 // max, or fewer sessions while Confine is in effect
 	policy  atomic.Pointer[policy]
 	peers   atomic.Pointer[peers] // nil without address-dependent filtering
 	entries *table.Slab[entry]
@@ -89,6 +90,7 @@ func New(b *bib.Table, e *table.Epochs, max int, s SYNs, c Config, f table.Files
 		index:   table.NewIndex(max, e),
 	}
 	t.entries.OnGive(t.forget)
+	t.room.Store(t.max)
 	t.Configure(c)
 	return t
 }

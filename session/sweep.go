@@ -87,15 +87,17 @@ func (t *Table) SweepDue() table.Time {
 	return table.Time(min(max(t.round.due, uint64(origin))-uint64(origin), math.MaxUint32))
 }
 
-// Maintain prepares the memory that the tables will soon need, which takes up to some milliseconds. The goroutine that
-// calls Sweep calls it ten times a second while sessions are made.
-func (t *Table) Maintain() {
-	t.entries.Maintain()
-	t.index.Maintain()
-	t.bib.Maintain()
+// Maintain prepares the memory that the tables will soon need, and gives back memory that they no longer use. It takes up to
+// some milliseconds, and reports whether there may be more to give back. The goroutine that calls Sweep calls it ten times a
+// second while sessions are made or there is more.
+func (t *Table) Maintain() (more bool) {
+	more = t.entries.Maintain()
+	more = t.index.Maintain() || more
+	more = t.bib.Maintain() || more
 	if p := t.peers.Load(); p != nil {
-		p.rows.Maintain()
+		more = p.rows.Maintain() || more
 	}
+	return more
 }
 
 // sweep does the work for a session that has expired, and returns when it ends if it lives on.

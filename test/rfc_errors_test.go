@@ -113,6 +113,7 @@ func answersByReason(t *testing.T) {
 		drop.PoolExhausted:    {{Type: 1, Code: 3}, none},
 		drop.BindingLimit:     {{Type: 1, Code: 3}, none},
 		drop.SessionLimit:     {{Type: 1, Code: 3}, none},
+		drop.MemoryLimit:      {{Type: 1, Code: 3}, none},
 		drop.ClientBindings:   {{Type: 1, Code: 3}, none},
 		drop.ClientShare:      {{Type: 1, Code: 3}, none},
 		drop.ClientSessions:   {{Type: 1, Code: 3}, none},

@@ -113,6 +113,9 @@ func statusFields(s control.Status) []field {
 	if s.Sandbox.Capabilities != nil {
 		fs = append(fs, field{"sandbox", sandboxOf(&s.Sandbox)})
 	}
+	if s.Memory.Limit != 0 {
+		fs = append(fs, field{"memory", memoryOf(&s.Memory)})
+	}
 	fs = append(fs, field{"pool6", strings.Join(s.Pool6, ", ")})
 	for _, p := range s.Protocols {
 		fs = append(fs, field{p.Protocol, fmt.Sprintf("%s, %s, %d of %s used on %s", count(p.Bindings, "binding"), count(p.Sessions, "session"),
@@ -142,6 +145,21 @@ func sandboxOf(p *control.Sandbox) string {
 		parts[2] = "seccomp filter"
 	}
 	return strings.Join(parts, ", ")
+}
+
+// memoryOf describes the memory in use.
+func memoryOf(m *control.Memory) string {
+	text := fmt.Sprintf("%d of %d MiB in use", m.Used>>20, m.Limit>>20)
+	if m.Auto {
+		text += " (memory_limit: auto)"
+	}
+	if m.Sessions < m.MaxSessions {
+		text += fmt.Sprintf(", room for about %d sessions instead of sessions.max: %d", m.Sessions, m.MaxSessions)
+	}
+	if m.Scarce {
+		text += ", SCARCE: new sessions are refused unless another has ended"
+	}
+	return text
 }
 
 // keptOf describes what outlives the daemon, and what the last start has restored.

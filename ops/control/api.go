@@ -48,6 +48,7 @@ type Status struct {
 	Offloads   Offloads    `json:"offloads,omitzero"`
 	Kept       Kept        `json:"state,omitzero"`
 	Sandbox    Sandbox     `json:"sandbox,omitzero"`
+	Memory     Memory      `json:"memory,omitzero"`
 	Pool6      []string    `json:"pool6"` // prefixes
 	Protocols  []Protocol  `json:"protocols"`
 	Traffic    []Traffic   `json:"traffic"`
@@ -90,6 +91,16 @@ type Sandbox struct {
 	NoNewPrivs   bool     `json:"no_new_privs"`
 	Seccomp      bool     `json:"seccomp"`      // a filter of system calls
 	Landlock     int      `json:"landlock_abi"` // version of Landlock that restricts the files; 0: none
+}
+
+// Memory is the memory that the daemon uses.
+type Memory struct {
+	Used        int64 `json:"used_bytes"`
+	Limit       int64 `json:"limit_bytes"` // memory_limit, or what auto stands for
+	Auto        bool  `json:"auto"`
+	Scarce      bool  `json:"scarce"`   // new sessions are refused unless another has ended
+	Sessions    int   `json:"sessions"` // about how many fit into the limit, at most MaxSessions
+	MaxSessions int   `json:"max_sessions"`
 }
 
 // Kept is what outlives the process, and what the last start has restored.
