@@ -75,7 +75,14 @@ func packetConn(t *testing.T, n *lab.Namespace, address string) net.PacketConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() }) // carry may have closed it
-	raw, err := c.(*net.UDPConn).SyscallConn()
+	roomy(t, c.(*net.UDPConn))
+	return c
+}
+
+// roomy gives a socket a buffer for all datagrams in flight.
+func roomy(t *testing.T, c *net.UDPConn) {
+	t.Helper()
+	raw, err := c.SyscallConn()
 	if err == nil {
 		err = raw.Control(func(fd uintptr) {
 			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)
@@ -84,7 +91,6 @@ func packetConn(t *testing.T, n *lab.Namespace, address string) net.PacketConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
 }
 
 // sequence sends and checks numbered datagrams of all flows in one direction.
