@@ -177,7 +177,7 @@ var rows = [Count]row{
 	StoredSYN:        {label: "stored_syn", help: "a TCP SYN from IPv4, stored for sessions.timeouts.tcp_syn in case of a simultaneous open (RFC 6146 section 3.5.2.2)"},
 	StoredSYNLimit:   {label: "stored_syn_limit", help: "a TCP SYN from IPv4 that is not stored: the limit in total, of its source or of its destination address is reached (sessions.max_stored_syns*)"},
 	PoolEmpty:        {label: "pool_empty", help: "pool4 has no address for this protocol; add one with nat64ctl pool4 add", to6: Answer{1, 3}},
-	PoolExhausted:    {label: "pool_exhausted", help: "no free port is left in pool4; add ports or addresses, or shorten timeouts", to6: Answer{1, 3}},
+	PoolExhausted:    {label: "pool_exhausted", help: "no free port is left in pool4; add ports or addresses, or set sessions.reclaim to when_full", to6: Answer{1, 3}},
 	PoolResting:      {label: "pool_resting", help: "UDP ports and ICMP Identifiers are held down for sessions.port_hold_down after the start (sessions.hold_after_start)", to6: Answer{1, 3}},
 	BindingLimit:     {label: "binding_limit", help: "the table of bindings is full (sessions.max)", to6: Answer{1, 3}},
 	SessionLimit:     {label: "session_limit", help: "the table of sessions is full (sessions.max)", to6: Answer{1, 3}},

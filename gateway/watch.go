@@ -36,7 +36,7 @@ var limits = [...]limit{
 	{"udp ports of pool4", useOfPool4(packet.UDP), nil, ""},
 	{"icmp identifiers of pool4", useOfPool4(packet.ICMP), nil, ""},
 	{"ports of pool4", nil, drops(drop.PoolExhausted),
-		"no free port is left in pool4: new flows are refused; add ports or addresses, or shorten timeouts"},
+		"no free port is left in pool4: new flows are refused; add ports or addresses, or set sessions.reclaim to when_full"},
 	{"stored SYNs", (*Gateway).useOfSYNs, drops(drop.StoredSYNLimit),
 		"too many SYNs from IPv4 wait for a client's: new ones are refused; a host scans pool4, or sessions.max_stored_syns and those that begin like it are low"},
 	{"fragment memory", (*Gateway).useOfFragments, drops(drop.FragmentMemory),

@@ -147,6 +147,46 @@ func TestUnansweredSessionsAreEvictedForClient(t *testing.T) {
 	}
 }
 
+// With sessions.max_inbound as large as sessions.max, IPv4 hosts can fill the table. A client's new sessions then evict
+// those that no client has answered, but no TCP connection that an IPv4 host has opened.
+func TestFullTableEvictsUnansweredSessions(t *testing.T) {
+	t.Parallel()
+	const most = 1600
+	c := defaults
+	c.MaxInbound, c.MaxInboundPerClient, c.MaxInboundPerBinding = most, most, most
+	g := newGateway(t, 1, most, c, "192.0.2.1", "1024-65535")
+	host, at, peer := endpoint6("2001:db8::1", 80), endpoint4("192.0.2.1", 80), peerOf(0)
+	for _, p := range []packet.Proto{packet.TCP, packet.UDP} {
+		if err := g.sessions.AddStatic(p, host, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.from4(packet.TCP, peer, at, packet.SYN, 0)
+	g.from6(packet.TCP, host, peer, packet.SYN, 0)
+	g.from6(packet.TCP, host, peer, packet.Other, 0)
+	g.flood(packet.UDP, at, most)
+	if s, _ := g.sizes(); s != most {
+		t.Fatalf("%d sessions, want a full table", s)
+	}
+	for i := range most - 1 {
+		client := endpoint6("2001:db8:1::1", uint16(1024+i/2))
+		if _, r := g.from6(packet.TCP, client, endpoint4("198.51.100.9", uint16(443+i%2)), packet.SYN, 0); r != drop.None {
+			t.Fatalf("connection %d of a client: %v", i, r)
+		}
+	}
+	if _, r := g.from6(packet.TCP, endpoint6("2001:db8:1::1", 9), endpoint4("198.51.100.9", 443), packet.SYN, 0); r != drop.SessionLimit {
+		t.Errorf("with a table full of the client's own connections: %v", r)
+	}
+	g.epochs.Enter(0)
+	defer g.epochs.Leave(0)
+	if !g.sessions.Known(session.Flow{Proto: packet.TCP, Mapped: at, Remote: peer}) {
+		t.Error("the connection from IPv4 has ended")
+	}
+	if s, b := g.sessions.InboundLen(), g.bindings.Len(packet.UDP); s != 1 || b != 1 {
+		t.Errorf("%d sessions from IPv4 and %d UDP bindings are left, want 1 and 1", s, b)
+	}
+}
+
 // TestSmallerQuotasEndNothingAtOnce: after a quota or a limit has become smaller one packet ends a few sessions, not all
 // that are too many, which would stop its worker for a while.
 func TestSmallerQuotasEndNothingAtOnce(t *testing.T) {

@@ -66,7 +66,7 @@ func limitsAreLogged(t *testing.T) {
 	newFlows(t, s, clientAddr, 2000, 8)
 	tell(metrics.LimitNear, 1, `limit="udp ports of pool4" used=8 of=10`)
 	newFlows(t, s, clientAddr, 3000, 4)
-	tell(metrics.LimitReached, 1, "no free port is left in pool4: new flows are refused; add ports or addresses, or shorten timeouts\" count=2")
+	tell(metrics.LimitReached, 1, "no free port is left in pool4: new flows are refused; add ports or addresses, or set sessions.reclaim to when_full\" count=2")
 	alone := datagram6(secondClient)
 	for id := range uint32(60) {
 		nothing(t, s.send(packet.V6, fragment6(alone, id, 0, 512)))
