@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"crypto/x509"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,47 +21,67 @@ import (
 // and end with the load: a process that has fewer capabilities than a thread may not move it otherwise.
 var needed = []cap.Value{cap.NET_RAW, cap.NET_ADMIN, cap.BPF, cap.NET_BIND_SERVICE, cap.SYS_NICE}
 
-// confine gives up everything that only the start needs. A kernel that refuses a step does not prevent the service.
+// confine gives up everything that only the start needs.
 func (d *Daemon) confine() {
 	c := d.config()
 	if !d.options.Confine || !c.Host.Sandbox {
 		return
 	}
-	if d.options.File != "" {
-		_ = os.Mkdir(config.DropIns(d.options.File), 0o755) // a later one could not be written; if this fails, so does --persist
-	}
 	d.ports.loadScreens()
-	var err error
-	d.landlock, err = sandbox.Enter(sandbox.Needs{Capabilities: needed, Files: d.files(c)})
-	switch {
-	case err != nil:
-		d.log.Warn("cannot give up all privileges that only the start needs, continuing with more", "error", err)
-	case d.landlock == 0:
-		d.log.Info("this kernel has no Landlock, so access to files is not restricted further")
+	n := d.options.needs(c)
+	n.Capabilities = needed
+	n.Files.Read = append(n.Files.Read, "/sys/class/net", "/sys/devices", "/sys/fs/cgroup")
+	n.Files.Write = append(nic.Files(c.Interfaces.V6.Name, c.Interfaces.V4.Name), guard.ReservedPortsFile)
+	if d.kept.dir != nil {
+		n.Files.Keep = append(n.Files.Keep, c.State.Dir)
 	}
+	d.landlock = enter(n, d.log)
 }
 
-// files returns what the daemon still needs of the file system.
-func (d *Daemon) files(c *config.Config) sandbox.Files {
-	f := sandbox.Files{
+// confine is that of Daemon for DNS64 alone.
+func (a *DNS64) confine() {
+	if !a.options.Confine || !a.conf.Host.Sandbox {
+		return
+	}
+	n := a.options.needs(a.conf)
+	n.Capabilities = kept // the folder of the socket, which is removed at the end, may belong to another user
+	enter(n, a.log)
+}
+
+// enter enters the sandbox, and returns the version of Landlock. A kernel that refuses a step does not prevent the service.
+func enter(n sandbox.Needs, log *logs) (landlock int) {
+	landlock, err := sandbox.Enter(n)
+	switch {
+	case err != nil:
+		log.Warn("cannot give up all privileges that only the start needs, continuing with more", "error", err)
+	case landlock == 0:
+		log.Info("this kernel has no Landlock, so access to files is not restricted further")
+	}
+	return landlock
+}
+
+// needs returns the files that any process of nat64d needs after its start. It makes the folder of drop-ins, because a later one
+// could not be written, and has the certificates for DNS over TLS read, which may be anywhere.
+func (o *Options) needs(c *config.Config) (n sandbox.Needs) {
+	n.Files = sandbox.Files{
 		// Programs that manage users replace /etc/passwd and /etc/group, and only a rule for /etc survives that.
-		Read:    []string{"/etc", "/proc", "/sys/class/net", "/sys/devices", "/sys/fs/cgroup"},
-		Write:   append(nic.Files(c.Interfaces.V6.Name, c.Interfaces.V4.Name), guard.ReservedPortsFile),
+		Read:    []string{"/etc", "/proc"},
 		Remove:  []string{filepath.Dir(c.Socket)},
 		Connect: []string{c.Socket}, // the watchdog does
 	}
-	if d.options.File != "" {
-		drop := config.DropIns(d.options.File)
-		f.Read = append(f.Read, folders(d.options.File, drop)...)
-		f.Keep = append(f.Keep, drop)
+	if c.DNS64.Enabled {
+		_, _ = x509.SystemCertPool() // crypto/x509 keeps it; if it fails, so does DNS over TLS
 	}
-	if d.kept.dir != nil {
-		f.Keep = append(f.Keep, c.State.Dir)
+	if o.File != "" {
+		drop := config.DropIns(o.File)
+		_ = os.Mkdir(drop, 0o755) // if it fails, so does --persist
+		n.Files.Read = append(n.Files.Read, folders(o.File, drop)...)
+		n.Files.Keep = append(n.Files.Keep, drop)
 	}
 	if notify := os.Getenv("NOTIFY_SOCKET"); strings.HasPrefix(notify, "/") {
-		f.Connect = append(f.Connect, notify)
+		n.Files.Connect = append(n.Files.Connect, notify)
 	}
-	return f
+	return n
 }
 
 // folders returns the directories of a configuration file and its drop-ins, and of the files that these link to.

@@ -98,6 +98,7 @@ func (a *DNS64) serve(ctx context.Context) error {
 
 // run runs the tasks until ctx is done or one fails.
 func (a *DNS64) run(ctx context.Context, listener net.Listener) error {
+	a.confine()
 	server := control.Recovered(control.NewServer(nil, standalone{a.service, a.log, a.panics}, a.log.Logger), a.panics.Aside)
 	_, _ = systemd.SdNotify(false, systemd.SdNotifyReady) // fails if there is no service manager
 	return runTasks(ctx, []task{

@@ -13,10 +13,11 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
 // kept are the capabilities that DNS64 alone needs: for its port, and for the control socket and its group.
-var kept = []uintptr{unix.CAP_NET_BIND_SERVICE, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE}
+var kept = []cap.Value{cap.NET_BIND_SERVICE, cap.CHOWN, cap.DAC_OVERRIDE}
 
 // withHint adds a hint to an error about missing permissions or memory.
 func withHint(err error) error {
@@ -61,15 +62,15 @@ func DropPrivileges() error {
 	}
 	runtime.LockOSThread() // until the new program starts
 	defer runtime.UnlockOSThread()
-	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
+	for c := range cap.MaxBits() {
 		if slices.Contains(kept, c) {
 			continue
 		}
-		switch err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); {
+		switch err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); {
 		case errors.Is(err, unix.EPERM):
 			return nil
-		case err != nil && !errors.Is(err, unix.EINVAL): // an older kernel does not know the newest capabilities
-			return fmt.Errorf("give up capability %d: %w", c, err)
+		case err != nil:
+			return fmt.Errorf("give up %v: %w", c, err)
 		}
 	}
 	self, err := os.Executable()

@@ -101,6 +101,9 @@ func TestDNS64Alone(t *testing.T) {
 			t.Errorf("its capabilities are not %q:\n%s", want, status)
 		}
 	}
+	if !strings.Contains(string(status), "NoNewPrivs:\t1\nSeccomp:\t2\n") {
+		t.Errorf("it has no sandbox:\n%s", status)
+	}
 	if got := ask64(t, l.Server, "+time=1", "@"+lab.Gateway4, "ipv4only.arpa", "A"); got != "no answer" {
 		t.Errorf("on an address without a listener: got %s", got)
 	}
