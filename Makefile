@@ -12,7 +12,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT := $(if $(SUDO),-exec "sudo env PATH=$$PATH NAT64D_BIN=$(CURDIR)/bin NAT64D_CACHE=$(CACHE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long chaos test-guest check unit attack fuzz bench bench-quick bench-dns bench-jool profile guest deps install clean
+.PHONY: help build demo test test-long chaos soak test-guest check unit attack fuzz bench bench-quick bench-dns bench-jool profile guest deps install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ test-long: deps build ## tests that take minutes: floods, hundreds of changes un
 CHAOS ?= 10m
 chaos: deps build ## kill, upgrade and disturb the gateway under load for CHAOS (10m); make test does so for 20 s (needs root)
 	CHAOS=$(CHAOS) go test -count 1 -timeout 0 -run '^TestChaos$$' -v $(AS_ROOT) ./test
+
+SOAK ?= 30m
+soak: deps build ## make and end 16,000 sessions a second for SOAK (30m), and check memory and counters; make test does so for 40 s (needs root)
+	SOAK=$(SOAK) go test -count 1 -timeout 0 -run '^TestSoak$$' -v $(subst NAT64D_BIN,SOAK=$(SOAK) NAT64D_BIN,$(AS_ROOT)) ./test
 
 # Other kernels and systemd, in a guest that QEMU emulates. Such tests are in files with the build tag guest.
 test-guest: deps build guest ## tests in a Debian guest: systemd, suspend, links of all kinds, an older kernel (needs root)

@@ -5,6 +5,7 @@ package daemon
 import (
 	"net/netip"
 	"os"
+	"runtime"
 	"time"
 
 	"nat64d/drop"
@@ -45,7 +46,7 @@ func (b *backend) Status() control.Status {
 	st.Offloads = b.nics.status(b.config().Interfaces.Offloads)
 	st.Kept = b.keptStatus()
 	st.Sandbox = b.sandbox()
-	st.Memory = b.memory.status()
+	st.Memory, st.Goroutines = b.memory.status(), runtime.NumGoroutine()
 	st.Panics, _ = b.panics.Count()
 	st.Checks = b.readiness.checks()
 	st.NotReady = b.readiness.reasons()

@@ -49,6 +49,7 @@ type Status struct {
 	Kept       Kept        `json:"state,omitzero"`
 	Sandbox    Sandbox     `json:"sandbox,omitzero"`
 	Memory     Memory      `json:"memory,omitzero"`
+	Goroutines int         `json:"goroutines"`
 	Pool6      []string    `json:"pool6"` // prefixes
 	Protocols  []Protocol  `json:"protocols"`
 	Traffic    []Traffic   `json:"traffic"`
