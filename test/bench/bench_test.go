@@ -180,7 +180,7 @@ func checkTools(t *testing.T, link string) {
 	if err := b.serve(t.Context(), iperf); err != nil {
 		t.Fatal(err)
 	}
-	e := effort{time.Second, 100 * time.Millisecond, 100 * time.Millisecond, 10, 2, []int{fewFlows}, 2 * fewFlows, 0}
+	e := effort{time.Second, 100 * time.Millisecond, 100 * time.Millisecond, 10, 2, []int{fewFlows}, 2 * fewFlows, 0, 0}
 	values := map[string]float64{}
 	s := &stint{b, e, iperf, func(name string, value float64) { values[name] = value }}
 
@@ -197,6 +197,10 @@ func checkTools(t *testing.T, link string) {
 		if values[name] <= 0 {
 			t.Errorf("%s: %v", name, values[name])
 		}
+	}
+	p, err := call[paceResult](t.Context(), b.client, toolPace, paceOrder{b.destination, 50, 100 * time.Millisecond, 200 * time.Millisecond})
+	if want := (paceResult{10, 10, 10}); err != nil || p != want {
+		t.Errorf("at a rate: %+v, %v, want %+v", p, err, want)
 	}
 	if values["tcp conn failed"] != 0 {
 		t.Errorf("%v connections failed", values["tcp conn failed"])

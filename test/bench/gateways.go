@@ -23,7 +23,7 @@ type gateway struct {
 
 // gateways are the compared gateways, in the order of the table. Ratios refer to the first one.
 var gateways = []gateway{
-	{"nat44", "the kernel: IPv4 forwarding and nftables masquerade", startNAT44},
+	{nat44, "the kernel: IPv4 forwarding and nftables masquerade", startNAT44},
 	{"kernel6fwd", "the kernel: IPv6 forwarding, nothing is translated", startForwarding},
 	{"tayga-apt", "Tayga as Debian packages it, on a TUN device, and nftables masquerade", startTayga},
 	{ours, "this project, with default settings", startOurs("auto")},
@@ -31,8 +31,9 @@ var gateways = []gateway{
 	{oursLeave, "this project, with offloads: leave; not measured in a hurry", startOurs("leave")},
 }
 
-// Names of the gateways of this project.
+// Names of the kernel's NAT and of the gateways of this project.
 const (
+	nat44      = "nat44"
 	ours       = "nat64d"
 	oursManage = "nat64d-manage"
 	oursLeave  = "nat64d-leave"

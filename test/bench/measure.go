@@ -23,6 +23,7 @@ type bout struct {
 	gateway   gateway
 	offload   offload
 	workloads []workload
+	once      bool // only in the first repetition
 }
 
 // name returns the name of the bout for progress messages.
@@ -38,7 +39,7 @@ func (o options) bouts() (all []bout) {
 			}
 		}
 		if len(chosen) > 0 {
-			all = append(all, bout{g, f, chosen})
+			all = append(all, bout{gateway: g, offload: f, workloads: chosen})
 		}
 	}
 	for _, g := range o.gateways {
@@ -47,6 +48,12 @@ func (o options) bouts() (all []bout) {
 		}
 		if g.name == ours {
 			add(g, offloadNone, rfc9693)
+		}
+		if n := len(all); o.SmallPool > 0 && (g.name == ours || g.name == nat44) {
+			add(g, offloadNone, smallPool)
+			for i := range all[n:] {
+				all[n+i].once = true
+			}
 		}
 	}
 	return all
@@ -61,7 +68,11 @@ func measure(ctx context.Context, o options) (r *report, err error) {
 	bouts := o.bouts()
 	steps := 0
 	for _, b := range bouts {
-		steps += o.repetitions * len(b.workloads)
+		if b.once {
+			steps += len(b.workloads)
+		} else {
+			steps += o.repetitions * len(b.workloads)
+		}
 	}
 	s := &bench{o, p, &report{Machine: describe(ctx, p.nat64d), Link: o.link, Quick: o.quick, Repetitions: o.repetitions}, newProgress(steps)}
 	for _, g := range o.gateways {
@@ -72,8 +83,11 @@ func measure(ctx context.Context, o options) (r *report, err error) {
 		s.progress.end()
 		err = errors.Join(err, restore())
 	}()
-	for range o.repetitions {
+	for i := range o.repetitions {
 		for _, b := range bouts {
+			if b.once && i > 0 {
+				continue
+			}
 			if err := s.run(ctx, b); err != nil {
 				return nil, err
 			}

@@ -20,10 +20,11 @@ type serveOrder struct{}
 // server answers a request on each TCP connection and closes it, and echoes UDP datagrams. It is a single thread with
 // epoll(7), because its processor time reduces that of the client.
 type server struct {
-	epoll, echo int
-	listeners   map[int]bool
-	buffer      []byte
-	answer      [answerSize]byte
+	epoll     int
+	listeners map[int]bool
+	echoes    map[int]bool // sockets on servePort and queryPort
+	buffer    []byte
+	answer    [answerSize]byte
 }
 
 // serve runs until it is killed.
@@ -32,7 +33,7 @@ func serve(serveOrder) (struct{}, error) {
 	if err != nil {
 		return struct{}{}, os.NewSyscallError("epoll_create1", err)
 	}
-	s := &server{epoll: epoll, listeners: make(map[int]bool), buffer: make([]byte, 1<<16)}
+	s := &server{epoll: epoll, listeners: make(map[int]bool), echoes: make(map[int]bool), buffer: make([]byte, 1<<16)}
 	for i := range servePorts {
 		fd, err := s.bind(unix.SOCK_STREAM, servePort+i)
 		if err != nil {
@@ -43,8 +44,12 @@ func serve(serveOrder) (struct{}, error) {
 		}
 		s.listeners[fd] = true
 	}
-	if s.echo, err = s.bind(unix.SOCK_DGRAM, servePort); err != nil {
-		return struct{}{}, err
+	for _, port := range []int{servePort, queryPort} {
+		fd, err := s.bind(unix.SOCK_DGRAM, port)
+		if err != nil {
+			return struct{}{}, err
+		}
+		s.echoes[fd] = true
 	}
 	return struct{}{}, s.run()
 }
@@ -73,8 +78,8 @@ func (s *server) run() error {
 			switch fd := int(e.Fd); {
 			case s.listeners[fd]:
 				s.accept(fd)
-			case fd == s.echo:
-				s.reply()
+			case s.echoes[fd]:
+				s.reply(fd)
 			default:
 				s.answerOnce(fd)
 			}
@@ -94,13 +99,13 @@ func (s *server) accept(listener int) {
 	}
 }
 
-func (s *server) reply() {
+func (s *server) reply(fd int) {
 	for {
-		n, from, err := unix.Recvfrom(s.echo, s.buffer, 0)
+		n, from, err := unix.Recvfrom(fd, s.buffer, 0)
 		if err != nil {
 			return // no more datagrams now
 		}
-		_ = unix.Sendto(s.echo, s.buffer[:n], 0, from) // the client counts a lost reply
+		_ = unix.Sendto(fd, s.buffer[:n], 0, from) // the client counts a lost reply
 	}
 }
 

@@ -14,6 +14,7 @@ const (
 	toolReflect   = "reflect"   // the same back to the flows that arrive
 	toolServe     = "serve"     // short TCP connections and a UDP echo
 	toolConnect   = "connect"   // short TCP connections, as many as possible
+	toolPace      = "pace"      // short TCP connections and queries over UDP at a rate
 	toolRoundTrip = "roundtrip" // UDP requests and replies, one at a time
 	toolIdle      = "idle"      // the share of a processor that others use
 )
@@ -33,6 +34,7 @@ func runTool(out io.Writer, args []string) error {
 		toolReflect:   ordered(reflect),
 		toolServe:     ordered(serve),
 		toolConnect:   ordered(connect),
+		toolPace:      ordered(pace),
 		toolRoundTrip: ordered(roundTrip),
 		toolIdle:      ordered(idle),
 	}[args[0]]

@@ -14,15 +14,16 @@ import (
 type effort struct {
 	TCP, UDP, Connections time.Duration // of one measurement; iperf3 accepts only whole seconds
 	RoundTrips            int
-	Probes                int   // number of rates that a search tries
-	Flows                 []int // numbers of UDP flows
-	Mixed                 int   // number of flows of the mix; 0: not measured
-	Sessions              int   // number of sessions to fill a table with
+	Probes                int           // number of rates that a search tries
+	Flows                 []int         // numbers of UDP flows
+	Mixed                 int           // number of flows of the mix; 0: not measured
+	Sessions              int           // number of sessions to fill a table with
+	SmallPool             time.Duration // lead and window each of a measurement; 0: not measured
 }
 
 var (
-	thorough = effort{2 * time.Second, time.Second, 2 * time.Second, 1000, 8, []int{1000, 100_000, 1_000_000}, 4000, 1_000_000}
-	quick    = effort{time.Second, 400 * time.Millisecond, 500 * time.Millisecond, 300, 4, []int{1000, 100_000}, 0, 120_000}
+	thorough = effort{2 * time.Second, time.Second, 2 * time.Second, 1000, 8, []int{1000, 100_000, 1_000_000}, 4000, 1_000_000, 14 * time.Second}
+	quick    = effort{time.Second, 400 * time.Millisecond, 500 * time.Millisecond, 300, 4, []int{1000, 100_000}, 0, 120_000, 0}
 )
 
 const (
