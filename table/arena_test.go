@@ -28,7 +28,7 @@ func TestMemoryKeepsItsContent(t *testing.T) {
 // TestLargeTablesAreTidied: entries and slots are where they were after memory has been prepared and given back.
 func TestLargeTablesAreTidied(t *testing.T) {
 	t.Parallel()
-	const n = 300_000
+	const n = 300_000 - 270_000*raceDetector
 	e := NewEpochs(1)
 	s, x, k := NewSlab[uint64](n, e), NewIndex(n, e), NewKey([16]byte{1})
 	for i := range uint64(n) {
