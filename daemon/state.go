@@ -192,7 +192,17 @@ func (d *Daemon) restoreFirst(ctx context.Context) error {
 	d.gateway.Sessions.SetRestoring(true)
 	k.restoration = k.saved.Restore(ctx, d.gateway.Sessions, d.gateway.Now(), d.gateway.PrefixNumber)
 	k.err = k.restoration.First()
+	k.endIfPanicked(k.err)
 	return nil
+}
+
+// endIfPanicked ends the process at once if restoring has panicked, since a table may be half changed. The next start is empty:
+// otherwise it would panic again.
+func (k *keeping) endIfPanicked(err error) {
+	if errors.Is(err, state.ErrPanicked) {
+		_ = k.dir.Discard() // if it fails, restore_max_age ends the repetition
+		endAtOnce(err.Error())
+	}
 }
 
 // restore restores the rest, and makes the state of this process valid. A stop in between leaves that of the earlier process
@@ -204,6 +214,7 @@ func (d *Daemon) restore(ctx context.Context) error {
 		return nil
 	}
 	err := errors.Join(k.err, k.restoration.Rest())
+	k.endIfPanicked(err)
 	if ctx.Err() != nil {
 		return nil
 	}

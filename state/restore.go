@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -131,9 +132,20 @@ func (s *Saved) Restore(ctx context.Context, t *session.Table, now table.Time, n
 	return r
 }
 
+// ErrPanicked is the error of First and Rest after a panic, which may have left a table half changed.
+var ErrPanicked = errors.New("state: panic while restoring")
+
+// caught recovers from a panic, when deferred, and sets err.
+func caught(err *error) {
+	if value := recover(); value != nil {
+		*err = fmt.Errorf("%w: %v\n%s", ErrPanicked, value, debug.Stack())
+	}
+}
+
 // First restores the sessions that had packets lately.
 func (r *Restoration) First() (err error) {
 	defer r.clock()()
+	defer caught(&err)
 	if r.bindings, err = r.whole(bindings); err != nil {
 		return err
 	}
@@ -144,8 +156,9 @@ func (r *Restoration) First() (err error) {
 }
 
 // Rest restores the other sessions, and the ports in hold-down.
-func (r *Restoration) Rest() error {
+func (r *Restoration) Rest() (err error) {
 	defer r.clock()()
+	defer caught(&err)
 	if err := r.restoreSessions(false); err != nil {
 		return err
 	}
@@ -196,6 +209,7 @@ func (r *Restoration) restoreSessions(active bool) error {
 	errs := make([]error, runtime.GOMAXPROCS(0))
 	for i := range errs {
 		group.Go(func() {
+			defer caught(&errs[i])
 			c := newChunks(r, files, active)
 			for done := false; !done && errs[i] == nil; {
 				if done, errs[i] = c.restore((next.Add(1) - 1) * chunk); errs[i] == nil {

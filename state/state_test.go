@@ -581,3 +581,32 @@ func TestActiveSessionsComeFirst(t *testing.T) {
 		t.Errorf("a restoration that was stopped returns %v", err)
 	}
 }
+
+// A panic of a goroutine that restores is an error of First.
+func TestRestorePanics(t *testing.T) {
+	t.Parallel()
+	path := memory(t)
+	p, _, _ := begin(t, path, conf, "1024-65535")
+	f := session.Flow{Proto: packet.UDP, Client: packet.Endpoint6{Addr: packet.Addr6{0x20, 1, 0xd, 0xb8, 15: 1}, Port: 1}, Remote: packet.Endpoint4{Addr: packet.Addr4{198, 51, 100, 1}, Port: 443}}
+	p.epochs.Enter(0)
+	r := p.sessions.From6(&f, &session.Packet{Now: p.now()})
+	p.epochs.Leave(0)
+	if r != drop.None {
+		t.Fatal(r)
+	}
+	p.dir.Alive()
+	p.end()
+	dir, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	saved, err := dir.Saved(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = saved.Restore(t.Context(), nil, 0, numberOf).First() // a session table that is nil
+	if !errors.Is(err, ErrPanicked) || !strings.Contains(err.Error(), "nil pointer") {
+		t.Errorf("got %v, want ErrPanicked with the reason", err)
+	}
+}
