@@ -235,7 +235,7 @@ func (f *faulty) overrun() {
 		return s.RxPackets
 	}
 	before := arrived()
-	eventually(f.T, prompt, "packets take the new route", func() error {
+	eventually(f.T, neighbour, "packets take the new route", func() error {
 		if n := arrived() - before; n < 100 {
 			return fmt.Errorf("%d packets", n)
 		}
