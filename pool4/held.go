@@ -127,6 +127,7 @@ func (q *queue) shiftLocked() (h heldPort, ok bool) {
 		q.batches = q.batches[1:]
 	}
 	if q.begin++; q.begin == segmentPorts {
+		q.segments[0] = nil // the array behind the slice keeps it otherwise
 		q.segments, q.begin = q.segments[1:], 0
 		if first.piece {
 			q.pieces.Free(first.entries)

@@ -195,6 +195,9 @@ func (s *Slab[T]) giveBlock(block int) (done, end bool) {
 		return false, true
 	}
 	from, to := s.blockLocked(block)
+	if from == to { // trim has forgotten it
+		return false, true
+	}
 	if g.spare[block] != 1<<((to-from)/runLen)-1 || g.gone[block].Load() {
 		return false, false
 	}

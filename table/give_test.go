@@ -17,7 +17,16 @@ func flood(t *testing.T, s *Slab[[4]uint64], n, keep int, f func()) (left []uint
 		*s.At(slots[i]) = [4]uint64{uint64(slots[i])}
 	}
 	f()
+	visited := map[uint32]bool{}
+	for slot, end := s.NextBlock(0); slot < s.Slots(); slot, end = s.NextBlock(end) {
+		for ; slot < end; slot++ {
+			visited[slot] = true
+		}
+	}
 	for i, slot := range slots {
+		if !visited[slot] {
+			t.Fatalf("NextBlock skips slot %d, which is in use", slot)
+		}
 		if s.At(slot)[0] != uint64(slot) {
 			t.Fatalf("slot %d holds %d", slot, s.At(slot)[0])
 		}
@@ -88,6 +97,19 @@ func testGiving(t *testing.T, s *Slab[[4]uint64], n, keep int) {
 			}
 			seen[slot] = true
 		}
+	}
+}
+
+// TestTrimmedSlabIsVisitedAgain keeps so many slots in use that the slab continues to give back after it has been trimmed: what
+// comes back is visited.
+func TestTrimmedSlabIsVisitedAgain(t *testing.T) {
+	t.Parallel()
+	const n, keep = 200_000, giveFrom + blockLen
+	s := NewSlab[[4]uint64](n, NewEpochs(1))
+	flood(t, s, keep, keep, func() {})
+	for range 3 {
+		flood(t, s, n-keep, 0, func() { s.Maintain() })
+		settleGiving(t, s)
 	}
 }
 
