@@ -174,7 +174,7 @@ func (k *keeper) retreat(to uint32) {
 	}
 }
 
-// leaveLocked is leave for a caller that holds k.mu.
+// leaveLocked is leave. The caller holds k.mu.
 func (k *keeper) leaveLocked(from, to uint32) {
 	for step := from / keepStep; step < to/keepStep; step++ {
 		if k.unbacked[step] {
