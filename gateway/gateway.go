@@ -31,7 +31,7 @@ type Options struct {
 	Files   table.Files // keep bindings and sessions when the process ends; nil: they end with it
 	// Open opens a port on the NIC of a side, which receives packets of that family and sends any or, with send, only
 	// sends. The ports of a side share its packets. The gateway calls Open again when a port has failed, and retries
-	// while it returns fs.ErrNotExist.
+	// while it returns fs.ErrNotExist. Any goroutine may call it.
 	Open func(s packet.Family, send bool) (Port, error)
 	// Loaded is called by a worker after a large batch, at most ten times a second. It must not block; may be nil.
 	Loaded func()

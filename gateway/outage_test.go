@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,12 +21,15 @@ func TestOutageIsLoggedOnce(t *testing.T) {
 	first, second := errors.New("first"), errors.New("second")
 	answers := []error{nil, nil, first, first, second, nil, nil} // results of opening the receiving ports
 	var said bytes.Buffer
+	var mu sync.Mutex // Gateway.Open opens several ports at once
 	g := stillWith(t, func(o *Options) {
 		o.Workers, o.Log = 2, slog.New(slog.NewTextHandler(&said, nil))
 		o.Open = func(s packet.Family, send bool) (Port, error) {
 			if send || s == packet.V4 {
 				return &nowhere{}, nil
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			err := answers[0]
 			if answers = answers[1:]; err != nil {
 				return nil, err

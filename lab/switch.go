@@ -72,12 +72,7 @@ func (s *Switch) Drive(f func() bool) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case <-done:
-		return nil
-	case <-s.ended:
-		return errEnded
-	}
+	return s.await(done)
 }
 
 // add makes the switch carry the frames of a cable.
@@ -118,6 +113,20 @@ func (s *Switch) Close() error {
 	return errors.Join(append(errs, err, unix.Close(s.wake), unix.Close(s.epoll))...)
 }
 
+// await waits until done is closed. The thread may close it and end before the caller runs again.
+func (s *Switch) await(done chan struct{}) error {
+	select {
+	case <-done:
+	case <-s.ended:
+		select {
+		case <-done:
+		default:
+			return errEnded
+		}
+	}
+	return nil
+}
+
 // do calls f on the thread.
 func (s *Switch) do(f func()) error {
 	select {
@@ -135,12 +144,7 @@ func (s *Switch) do(f func()) error {
 	if _, err := unix.Write(s.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
 		return os.NewSyscallError("eventfd", err)
 	}
-	select {
-	case <-done:
-		return nil
-	case <-s.ended:
-		return errEnded
-	}
+	return s.await(done)
 }
 
 func (s *Switch) control(operation, fd int, events uint32) error {

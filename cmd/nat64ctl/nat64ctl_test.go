@@ -95,6 +95,7 @@ drops    1 packet (nat64ctl stats says why)
 `},
 		{"status -o csv --no-headers", `
 drops,1
+goroutines,0
 interfaces.0.bursts,true
 interfaces.0.engine,ring
 interfaces.0.mtu,1500
