@@ -53,7 +53,7 @@ func capacity(ctx context.Context, s *stint) error {
 func restart(ctx context.Context, s *stint) error {
 	defer func(cpu int) { s.gateway.cpu = cpu }(s.gateway.cpu)
 	s.gateway.cpu = anyCPU
-	for _, n := range []int{fewFlows, 100_000} {
+	for _, n := range []int{fewFlows, 100_000, s.Sessions} {
 		length := time.Duration(n)*time.Second/fillRate + settle
 		if _, _, err := s.up(ctx, s.order(n, fillRate, length)); err != nil {
 			return err
