@@ -54,10 +54,10 @@ func (r *readiness) checks() (list []control.Check) {
 }
 
 // announce notifies the service manager, and logs whenever the daemon becomes ready or stops being so, until ctx is
-// done. READY=1 does not wait for interfaces, addresses or probes, which may take long: nat64ctl works, the guard is
-// installed, and packets are translated as soon as possible. STATUS= contains what is missing.
+// done. READY=1 waits for the sessions of an earlier process, without which new ones are refused, but not for interfaces,
+// addresses or probes, which may take long: nat64ctl works, the guard is installed, and packets are translated as soon as possible.
+// STATUS= contains what is missing.
 func (d *Daemon) announce(ctx context.Context) error {
-	_, _ = systemd.SdNotify(false, systemd.SdNotifyReady) // fails if there is no service manager
 	for _, w := range (&backend{Daemon: d}).Status().Warnings {
 		d.log.Warn(w)
 	}
@@ -65,7 +65,7 @@ func (d *Daemon) announce(ctx context.Context) error {
 	defer timer.Stop()
 	var told []string
 	ready := false
-	var once sync.Once
+	var once, started sync.Once
 	for {
 		select {
 		case <-ctx.Done():
@@ -76,6 +76,9 @@ func (d *Daemon) announce(ctx context.Context) error {
 		d.avoidUnreachable()
 		if w := d.shortage.look(d.pool.RestedShort(), start); w != "" {
 			d.log.Warn(w)
+		}
+		if len(d.restoring()) == 0 {
+			started.Do(func() { _, _ = systemd.SdNotify(false, systemd.SdNotifyReady) }) // fails if there is no service manager
 		}
 		why := d.readiness.reasons()
 		switch {

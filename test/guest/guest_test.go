@@ -123,6 +123,9 @@ func checkGateway(t *testing.T, g *Guest) {
 	if err := checkEcho(ctx, g.Client.Dial, lab.Server4As6); err != nil {
 		t.Error(err)
 	}
+	if t.Failed() {
+		t.Log(run(t, g, "nat64ctl status; nat64ctl stats | awk '$2 != 0'; nft list ruleset; ip -s link; ip neigh; journalctl -u nat64d -n 30"))
+	}
 }
 
 // eventually polls a command in the guest until it succeeds. If it does not, the error shows its output and the journal of the unit.
