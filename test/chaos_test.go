@@ -220,6 +220,10 @@ func (c *chaos) download(ctx context.Context) error {
 	want := lab.Sum(chaosSize)
 	for ctx.Err() == nil {
 		got, err := c.lab.Client.Download(limit(c.t, 2*time.Minute), target+":80", chaosSize)
+		if refused := new(net.OpError); errors.As(err, &refused) && refused.Op == "dial" && transient(err) {
+			time.Sleep(50 * time.Millisecond) // the link is down at the moment: a new connection fails at once
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("download: %w", err)
 		}
