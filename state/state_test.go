@@ -530,6 +530,21 @@ func FuzzEntries(f *testing.F) {
 	})
 }
 
+// savedIn returns what a process has left, and keeps its directory locked.
+func savedIn(t *testing.T, path string) *Saved {
+	t.Helper()
+	dir, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dir.Close() })
+	saved, err := dir.Saved(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return saved
+}
+
 // TestActiveSessionsComeFirst restores in two parts, and stops between them.
 func TestActiveSessionsComeFirst(t *testing.T) {
 	t.Parallel()
@@ -553,15 +568,7 @@ func TestActiveSessionsComeFirst(t *testing.T) {
 	p.dir.Alive()
 	p.end()
 
-	dir, err := Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	saved, err := dir.Saved(time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
+	saved := savedIn(t, path)
 	pool := pool4.New([16]byte{1})
 	entries, err := pool4.ParseRange("192.0.2.1", "1024-65535")
 	if err != nil {
@@ -596,16 +603,8 @@ func TestRestorePanics(t *testing.T) {
 	}
 	p.dir.Alive()
 	p.end()
-	dir, err := Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	saved, err := dir.Saved(time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = saved.Restore(t.Context(), nil, 0, numberOf).First() // a session table that is nil
+	saved := savedIn(t, path)
+	err := saved.Restore(t.Context(), nil, 0, numberOf).First() // a session table that is nil
 	if !errors.Is(err, ErrPanicked) || !strings.Contains(err.Error(), "nil pointer") {
 		t.Errorf("got %v, want ErrPanicked with the reason", err)
 	}
