@@ -104,17 +104,18 @@ func (m *model) fits(k sessionKey) bool {
 	return true
 }
 
-// quota makes room for a session that IPv4 begins, if it can.
+// quota makes room for a session that IPv4 begins, if it can. One eviction in a scope suffices where the quota was
+// lowered below the sessions there.
 func (m *model) quota(k sessionKey) bool {
 	for scope, most := range slices.Backward(m.quotas()) {
-		for {
+		for evicted := false; ; evicted = true {
 			n := 0
 			for other := range m.inbound {
 				if m.in(other, k, scope) {
 					n++
 				}
 			}
-			if n < most {
+			if n < most || evicted && n > most {
 				break
 			}
 			if !m.evict(k, scope, 1) {
