@@ -31,12 +31,16 @@ check: ## gofmt, go vet, staticcheck
 	go vet -tags long ./...
 	go run $(STATICCHECK) -tags long ./...
 
-# One package at a time, because the load of other packages would disturb the end-to-end tests that measure loss. The
-# tables use memory of Go under the race detector and of the kernel otherwise, so both are tested.
+# Tests of packages that make networks or measure time run one package at a time, and so do those whose goroutines compete
+# for the tables, because the load of others would disturb them. The tables use memory of Go under the race detector and of the
+# kernel otherwise, so both are tested.
+ALONE := nat64d/\(bib\|daemon\|demo\|dns64\|gateway\|lab\|linux\|session\|state\|table\|test\)\(/\|$$\)
+RACE  := CGO_ENABLED=1 go test -race -vet=off -count 1 -timeout 20m
 unit: deps build ## the tests, with the race detector (needs root)
-	go test -count 1 ./table ./bib ./session
+	go test -vet=off -count 1 ./table ./bib ./session
+	$(RACE) $(AS_ROOT) $$(go list ./... | grep -v '$(ALONE)')
 	CGO_ENABLED=1 go build -race ./...
-	CGO_ENABLED=1 go test -race -p 1 -count 1 -timeout 20m $(AS_ROOT) ./...
+	$(RACE) -p 1 $(AS_ROOT) $$(go list ./... | grep '$(ALONE)')
 
 # Tests that take minutes are in files with the build tag long, and their names begin with TestLong.
 test-long: deps build ## tests that take minutes: floods, hundreds of changes under load (needs root)

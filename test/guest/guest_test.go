@@ -143,6 +143,7 @@ func TestGuestSystemd(t *testing.T) {
 	t.Run("Unit", func(t *testing.T) { testUnit(t, g) })
 	t.Run("Suspend", func(t *testing.T) { testSuspend(t, g) })
 	t.Run("Clock", func(t *testing.T) { testClock(t, g) })
+	t.Run("Overcommit", func(t *testing.T) { testOvercommit(t, g) })
 	t.Run("Links", func(t *testing.T) { testLinks(t, g) })
 }
 
@@ -253,4 +254,18 @@ func testClock(t *testing.T, g *Guest) {
 		checkGateway(t, g)
 	}
 	equal(t, g, "nat64ctl stats | awk '/^sessions[{]/ { n += $2 } END { print (n > 0) }'", "1")
+}
+
+// Under strict overcommit, nat64d starts if the kernel may promise enough memory, and otherwise names the settings to raise.
+func testOvercommit(t *testing.T, g *Guest) {
+	run(t, g, "systemctl stop nat64d; echo 120 >/proc/sys/vm/overcommit_ratio && echo 2 >/proc/sys/vm/overcommit_memory") // 2.4 GB
+	refused := run(t, g, "nat64d -c /etc/nat64d/nat64d.yaml 2>&1; echo exit code $?")
+	for _, want := range []string{"sessions.max", "vm.overcommit_ratio with vm.overcommit_memory=2", "exit code 1"} {
+		if !strings.Contains(refused, want) {
+			t.Errorf("with little to promise: it says %q, which lacks %q", refused, want)
+		}
+	}
+	run(t, g, "echo 1000 >/proc/sys/vm/overcommit_ratio && systemctl start nat64d")
+	checkGateway(t, g)
+	run(t, g, "echo 0 >/proc/sys/vm/overcommit_memory && echo 50 >/proc/sys/vm/overcommit_ratio")
 }
