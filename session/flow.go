@@ -29,7 +29,25 @@ type Packet struct {
 	Now     table.Time
 	Segment *Segment // for Config.CheckSequence; nil: the packet's sequence numbers do not matter
 	Hint    *Hint    // made in this batch by Ahead6 or Ahead4; may be nil
+	Outcome *Outcome // From6 and From4 write it; may be nil
 }
+
+// Outcome is what a packet has done to the tables.
+type Outcome struct {
+	Bound         bool  // there was a binding before; of a packet from IPv6 without one, the packet has made it unless it was refused
+	Made          bool  // the packet has made the session
+	Before, After State // of the session; Closed: there was none before the packet, or none was made
+}
+
+// outcome stores the result of a packet in o, if it is not nil.
+func (q *event) outcome(o *Outcome) {
+	if o != nil {
+		*o = Outcome{Bound: q.bound, Made: q.made, Before: q.before, After: q.after}
+	}
+}
+
+// begun records that the packet has made the session with word w.
+func (q *event) begun(w word) { q.made, q.before, q.after = true, Closed, w.state() }
 
 // Slot returns the index of the flow's session in side tables, lower than Table.Slots, or 0 if the flow names no
 // session. An entry of a side table belongs to the session only if it was stored with the same Generation.

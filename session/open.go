@@ -152,6 +152,7 @@ func (t *Table) place(id bib.ID, q *event) (made bool, r drop.Reason) {
 		t.noteClosed(slot, e, w, w.since())
 	}
 	q.identify(slot, e, w)
+	q.begun(w)
 	t.made(slot, e, w, q.now)
 	return true, drop.None
 }
@@ -183,6 +184,7 @@ func (t *Table) reopenLocked(slot uint32, e *entry, q *event) {
 			t.seal(slot, e, w)
 			t.ended(slot, e, old, Replaced, q.now)
 			q.identify(slot, e, w)
+			q.begun(w)
 			t.made(slot, e, w, q.now)
 			return
 		}

@@ -125,6 +125,7 @@ func (t *Table) From6(f *Flow, p *Packet) drop.Reason {
 	q.tcp, q.now, q.segment, q.hint = p.Event, p.Now+origin, p.Segment, p.Hint
 	id, r := t.enter6(&f.Client, &q)
 	f.slot, f.generation, f.Remote = q.slot, q.generation, q.remote
+	q.outcome(p.Outcome)
 	if r != drop.None {
 		return t.missed(r)
 	}
@@ -135,6 +136,7 @@ func (t *Table) From6(f *Flow, p *Packet) drop.Reason {
 // enter6 passes a packet from IPv6 through its binding and its session, and makes them if need be.
 func (t *Table) enter6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
 	id := t.bib.Confirm6(q.hint.guessed(), q.proto, src)
+	q.bound = id != 0
 	switch {
 	case id != 0 && t.pass(id, q):
 		return id, drop.None
@@ -158,6 +160,7 @@ func (t *Table) From4(f *Flow, p *Packet) drop.Reason {
 	q.tcp, q.now, q.segment, q.hint = p.Event, p.Now+origin, p.Segment, p.Hint
 	id, r := t.enter4(f.Mapped, &q)
 	f.slot, f.generation, f.Remote, f.Prefix = q.slot, q.generation, q.remote, q.prefix
+	q.outcome(p.Outcome)
 	if r != drop.None {
 		return t.missed(r)
 	}
@@ -169,6 +172,7 @@ func (t *Table) From4(f *Flow, p *Packet) drop.Reason {
 // enter4 passes a packet from IPv4 through its binding and its session, which it makes if the configuration allows it.
 func (t *Table) enter4(dst packet.Endpoint4, q *event) (bib.ID, drop.Reason) {
 	id := t.bib.Confirm4(q.hint.guessed(), q.proto, dst)
+	q.bound = id != 0
 	switch {
 	case id == 0:
 		return 0, t.unbound(q.proto, dst, q.tcp)
@@ -234,6 +238,9 @@ type event struct {
 	slot       uint32 // of its session
 	generation uint64 // of its session
 
+	bound, made   bool  // as in Outcome
+	before, after State // as in Outcome
+
 	room         uint8            // number of calls of makeRoom
 	simultaneous bool             // a V6 SYN that meets a stored V4 SYN
 	counted      table.Generation // of bib's subscribers that count the new session
@@ -294,7 +301,7 @@ func (t *Table) update(slot uint32, e *entry, q *event) (ok bool) {
 			if old.state() != w.state() {
 				t.changed(slot, e, old, w, q.now)
 			}
-			q.prefix = w.prefix()
+			q.prefix, q.before, q.after = w.prefix(), state, w.state()
 			q.identify(slot, e, w)
 			return true
 		}
