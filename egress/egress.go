@@ -58,6 +58,14 @@ type Sender struct {
 	to        [packet.Families]outbox
 	count     *metrics.Worker
 	carried   tally
+	watcher   Watcher // may be nil
+}
+
+// Watcher learns of every packet when it goes into its outbox.
+type Watcher interface {
+	// Departs gets the two parts of the IP packet, which are valid until it returns. They are separate arguments, because a pointer to
+	// the packet would have the compiler allocate it.
+	Departs(f packet.Family, head, payload []byte, off packet.Offload)
 }
 
 // tally counts the packets and bytes that a batch has forwarded, by direction.
@@ -77,6 +85,9 @@ func New(o Options) *Sender {
 // Begin starts a batch.
 func (s *Sender) Begin(now time.Duration, c *Config) { s.now, s.conf = now, *c }
 
+// Watch makes w learn of the packets from now on; nil ends that.
+func (s *Sender) Watch(w Watcher) { s.watcher = w }
+
 // Next6 and Next4 return the slot for the next packet into a network, with room for headers.
 func (s *Sender) Next6() *packet.Out { return s.to[packet.V6].next() }
 func (s *Sender) Next4() *packet.Out { return s.to[packet.V4].next() }
@@ -90,6 +101,9 @@ func (s *Sender) Post6(o *packet.Out, h *packet.Hop) { s.post(packet.V6, o, h) }
 func (s *Sender) Post4(o *packet.Out, h *packet.Hop) { s.post(packet.V4, o, h) }
 
 func (s *Sender) post(f packet.Family, o *packet.Out, h *packet.Hop) {
+	if s.watcher != nil {
+		s.watcher.Departs(f, o.Head[packet.Headroom:], o.Payload, o.Offload)
+	}
 	ethernet(o, f, h)
 	if s.to[f].keep() {
 		s.Flush()

@@ -8,6 +8,7 @@
 //	selftest.go   takes probe packets through a gateway in memory
 //	gateway.go    makes the gateway, and starts and stops it
 //	deliver.go    delivers events of the tables to their observers
+//	taps.go       hands out what workers record of their packets
 //	maintain.go   sweeps the tables
 //	watch.go      logs that a limit is near or reached
 //	loss.go       logs that the kernel loses packets
@@ -30,6 +31,10 @@
 //	hairpin.go    packets from one client to another (section 3.8)
 //	park.go       packets that wait for a next hop
 //	parking.go    how many may wait
+//	tracer.go     records what becomes of a packet, for the taps
+//	ring.go       passes that to another goroutine
+//	filter.go     which packets a tap wants
+//	verdict.go    what becomes of a packet
 //	inflight.go   the packet in flight, and what its batch has in common
 //	own.go        which addresses are the gateway's, and which the host's
 //	verified.go   sources that have passed

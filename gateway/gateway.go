@@ -84,6 +84,7 @@ type settings struct {
 	admin  sync.Mutex // held while conf is replaced
 	conf   atomic.Pointer[conf]
 	paused atomic.Bool
+	taps   atomic.Pointer[tapSet] // nil: there are none
 }
 
 // upkeep is what maintain counts and logs with.

@@ -64,6 +64,9 @@ type batchState struct {
 	paused bool
 	left   uint64 // received frames whose translation has left
 
+	tracer *tracer // for the taps; nil: there is none
+	tap    *tracer // tracer while it follows the packet, or nil
+
 	fs       []packet.Frame
 	at       int    // in fs
 	unparked []byte // a packet that has waited and is processed again, or nil

@@ -40,6 +40,9 @@ func (w *worker) park(p *inflight, y way) drop.Reason {
 	if p.until == 0 {
 		w.count.Happened(metrics.Parked)
 	}
+	if w.tap != nil {
+		w.tap.parked = true
+	}
 	return drop.None
 }
 

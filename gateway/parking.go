@@ -34,11 +34,6 @@ func (y *way) destination() packet.Addr6 {
 	return mapped4(y.four.Dst)
 }
 
-// mapped4 returns an IPv4 address as an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2).
-func mapped4(a packet.Addr4) packet.Addr6 {
-	return packet.Addr6{10: 0xff, 11: 0xff, 12: a[0], 13: a[1], 14: a[2], 15: a[3]}
-}
-
 // parkedFrame is a copy of a received packet. It is in the queues of three shares.
 type parkedFrame struct {
 	frame packet.Frame

@@ -11,6 +11,9 @@ import (
 
 // take processes a packet, and again after reassembly or for the second half of a hairpin.
 func (w *worker) take(p *inflight) (r drop.Reason) {
+	if w.tap = w.tracer; w.tap != nil {
+		w.tap.begin(p)
+	}
 	for p.again = true; p.again; {
 		p.again = false
 		if w.side == packet.V6 && !p.hairpin {
@@ -18,6 +21,9 @@ func (w *worker) take(p *inflight) (r drop.Reason) {
 		} else {
 			r = w.from4(p)
 		}
+	}
+	if w.tap != nil {
+		w.tap.end(w, p, r)
 	}
 	full := p.whole.Data != nil && w.reassembler.Held() > maxHeld
 	if p.hairpin || full { // the next packet that hairpins uses the same memory
@@ -158,6 +164,7 @@ func (w *worker) errorFrom6(p *inflight, pref uint8) drop.Reason {
 		return r
 	}
 	f, r := w.quoted6(p, &m, pref)
+	w.quoted(p, &f, r)
 	if r != drop.None {
 		return r
 	}
@@ -189,6 +196,7 @@ func (w *worker) errorFrom4(p *inflight) drop.Reason {
 		return w.refuse4(p, bad, 0)
 	}
 	f, r := w.quoted4(p, &m)
+	w.quoted(p, &f, r)
 	if r != drop.None {
 		return r
 	}
@@ -212,6 +220,9 @@ func (w *worker) leave4(p *inflight, o *packet.Out) drop.Reason {
 	case r != drop.None:
 		return w.refuse6(p, r, 0)
 	}
+	if w.tap != nil {
+		w.tap.leaves(&hop)
+	}
 	mtu, r := w.out.Send4(&egress.Packet{Out: o, From: &p.view, Pieces: p.pieces(), Hop: hop, Direction: p.direction(metrics.From6To4)})
 	if mtu != 0 {
 		return w.refuse6(p, r, mtu)
@@ -229,6 +240,9 @@ func (w *worker) leave6(p *inflight, o *packet.Out) drop.Reason {
 		return w.park(p, way{side: packet.V6, six: *f})
 	case r != drop.None:
 		return w.refuse4(p, r, 0)
+	}
+	if w.tap != nil {
+		w.tap.leaves(&hop)
 	}
 	mtu, r := w.out.Send6(&egress.Packet{Out: o, From: &p.view, Pieces: p.pieces(), Hop: hop, Direction: p.direction(metrics.From4To6)})
 	if mtu != 0 {

@@ -33,7 +33,11 @@ func (w *worker) refuse6(p *inflight, r drop.Reason, rest uint32) drop.Reason {
 // address of the sender is still being resolved, it sends nothing and returns the selector of the error.
 func (w *worker) tell6(p *inflight, r drop.Reason, a drop.Answer, rest uint32) (wait *packet.Selector6) {
 	v := &p.view
-	if a == (drop.Answer{}) || !w.answers(r) || !icmp.Answerable6(v) {
+	switch {
+	case !w.mayAnswer(a, r):
+		return nil
+	case !icmp.Answerable6(v):
+		w.silent(NotAllowed)
 		return nil
 	}
 	dst := *v.IP6().Src()
@@ -49,6 +53,9 @@ func (w *worker) tell6(p *inflight, r drop.Reason, a drop.Answer, rest uint32) (
 	o := w.out.Next6()
 	icmp.Error{Answer: a, Rest: rest, Quote: v.Data}.Put6(o, &src, &dst)
 	w.count.Happened(metrics.ErrorSent6)
+	if w.tap != nil {
+		w.tap.answers(rest)
+	}
 	w.out.Post6(o, &hop)
 	return nil
 }
@@ -64,6 +71,18 @@ func (w *worker) refuse4(p *inflight, r drop.Reason, rest uint32) drop.Reason {
 		return w.refuseLater(p, way{side: packet.V4, four: *f}, r)
 	}
 	return r
+}
+
+// mayAnswer reports whether there is an error a for r and the configuration enables it.
+func (w *worker) mayAnswer(a drop.Answer, r drop.Reason) bool {
+	if a == (drop.Answer{}) {
+		return false
+	}
+	if !w.answers(r) {
+		w.silent(NotEnabled)
+		return false
+	}
+	return true
 }
 
 // answers reports whether the configuration enables an error for r.
@@ -87,7 +106,11 @@ func answerTo4(p packet.Proto, r drop.Reason) drop.Answer {
 // tell4 is like tell6, for an IPv4 packet.
 func (w *worker) tell4(p *inflight, r drop.Reason, a drop.Answer, rest uint32) (wait *packet.Selector4) {
 	v := &p.view
-	if a == (drop.Answer{}) || !w.answers(r) || !icmp.Answerable4(v) {
+	switch {
+	case !w.mayAnswer(a, r):
+		return nil
+	case !icmp.Answerable4(v):
+		w.silent(NotAllowed)
 		return nil
 	}
 	dst := *v.IP4().Src()
@@ -103,6 +126,9 @@ func (w *worker) tell4(p *inflight, r drop.Reason, a drop.Answer, rest uint32) (
 	o := w.out.Next4()
 	icmp.Error{Answer: a, Rest: rest, Quote: v.Data}.Put4(o, &src, &dst)
 	w.count.Happened(metrics.ErrorSent4)
+	if w.tap != nil {
+		w.tap.answers(rest)
+	}
 	w.out.Post4(o, &hop)
 	return nil
 }
@@ -121,6 +147,7 @@ func (w *worker) refuseLater(p *inflight, y way, r drop.Reason) drop.Reason {
 func (w *worker) withheld(reachable bool, l *icmp.Limiter, r drop.Reason, v *packet.View, dst []byte) bool {
 	if !reachable {
 		w.count.Happened(metrics.ErrorNoSource)
+		w.silent(NoWayBack)
 		return true
 	}
 	kind, probe := icmp.Other, uint32(0)
@@ -134,6 +161,7 @@ func (w *worker) withheld(reachable bool, l *icmp.Limiter, r drop.Reason, v *pac
 		return false
 	}
 	w.count.Happened(metrics.ErrorLimited)
+	w.silent(RateLimited)
 	return true
 }
 

@@ -27,6 +27,7 @@ func (w *worker) rescue(err *error) {
 		lost += len(w.fs) - w.at
 	}
 	w.fs, w.at, w.unparked, w.rest = nil, 0, nil, 0
+	w.tracer, w.tap = nil, nil
 	w.out, w.reassembler, w.verified = w.newSender(), fragment.New(fragment.Limits{}), verified{}
 	if w.conf != nil {
 		w.reassembler.SetLimits(w.conf.Fragments)

@@ -42,6 +42,9 @@ func (w *worker) reset6(p *inflight) drop.Reason {
 	putReset(ip[packet.IPv6Len:], tcp)
 	binary.BigEndian.PutUint16(ip[packet.IPv6Len+packet.TCPChecksum:], packet.PseudoHeader(ip, packet.TCPLen).Bytes(ip[packet.IPv6Len:]).Checksum())
 	w.count.Happened(metrics.Reset)
+	if w.tap != nil {
+		w.tap.answers(0)
+	}
 	w.out.Post6(o, &hop)
 	return drop.NoSession
 }

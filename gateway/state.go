@@ -17,7 +17,13 @@ func (w *worker) state6(p *inflight, f *session.Flow) drop.Reason {
 		s := segment(v)
 		q.Segment = &s
 	}
-	return w.g.Sessions.From6(f, &q)
+	if w.tap == nil {
+		return w.g.Sessions.From6(f, &q)
+	}
+	q.Outcome = w.tap.outcome(p)
+	r := w.g.Sessions.From6(f, &q)
+	w.looked(p, f)
+	return r
 }
 
 func (w *worker) state4(p *inflight, f *session.Flow) drop.Reason {
@@ -27,7 +33,13 @@ func (w *worker) state4(p *inflight, f *session.Flow) drop.Reason {
 		s := segment(v)
 		q.Segment = &s
 	}
-	return w.g.Sessions.From4(f, &q)
+	if w.tap == nil {
+		return w.g.Sessions.From4(f, &q)
+	}
+	q.Outcome = w.tap.outcome(p)
+	r := w.g.Sessions.From4(f, &q)
+	w.looked(p, f)
+	return r
 }
 
 // segment returns the input for the check of sequence numbers.

@@ -145,6 +145,7 @@ func (w *worker) batch(fs []packet.Frame) {
 	packets := tally(w.count, fs)
 	w.configure(w.g.settings.conf.Load())
 	w.out.Begin(w.now, &w.conf.egress)
+	w.tapped(w.g.settings.taps.Load())
 	w.paused = w.g.settings.paused.Load()
 	w.verified.refresh(circumstances{w.conf, w.g.routes.Generation(), w.g.Pool4.Version()})
 	w.unpark()
@@ -184,6 +185,23 @@ func (w *worker) configure(c *conf) {
 	w.reassembler.SetLimits(c.Fragments)
 }
 
+// tapped makes the worker record what becomes of packets for the taps of s, which is nil if there are none.
+func (w *worker) tapped(s *tapSet) {
+	var r *tracer
+	if s != nil {
+		r = s.tracers[w.number()]
+	}
+	if r == w.tracer {
+		return
+	}
+	w.tracer = r
+	if r == nil {
+		w.out.Watch(nil)
+		return
+	}
+	w.out.Watch(r)
+}
+
 // unpark processes packets that need not wait any longer from the start.
 func (w *worker) unpark() {
 	list := w.ready()
@@ -213,6 +231,9 @@ func (w *worker) one(p *inflight) {
 func (w *worker) publish() {
 	w.out.Publish()
 	w.count.FragmentBytes(w.reassembler.Bytes())
+	if w.tracer != nil {
+		w.tracer.flush()
+	}
 	w.count.Settled(w.left)
 	w.left = 0
 	w.count.Waiting(metrics.ForFragments, w.reassembler.Waiting())

@@ -1,0 +1,133 @@
+package gateway
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"nat64d/drop"
+	"nat64d/packet"
+	"nat64d/session"
+)
+
+// Filter selects packets for a Tap. The zero Filter selects all packets that are for the gateway.
+type Filter struct {
+	Client netip.Prefix // contains the IPv6 client; zero: any
+	Peer   netip.Prefix // contains the IPv4 host; zero: any
+	Ports  []uint16     // one of the ports or Identifiers on either side of the gateway; empty: any
+	// Protocols are those of the packet or, of an ICMP error, of the packet that it is about; none: any.
+	Protocols [packet.Protos]bool
+	Reasons   [drop.Count]bool // why the packet was dropped or left to the host; none: any fate
+	Drops     bool             // only packets that were dropped
+	Host      bool             // also packets that are left to the host
+}
+
+// matcher is a Filter in a form for comparisons of each packet.
+type matcher struct {
+	client, peer span
+	ports        []uint16
+	protocols    [packet.Protos]bool
+	anyProtocol  bool
+	reasons      [drop.Count]bool
+	anyReason    bool
+	drops, host  bool
+}
+
+// span is a prefix of addresses; the zero span contains all.
+type span struct{ high, low, highMask, lowMask uint64 }
+
+func newSpan(p netip.Prefix) (s span) {
+	if !p.IsValid() {
+		return s
+	}
+	a, bits := p.Addr().As16(), p.Bits()
+	if p.Addr().Is4() {
+		bits += 128 - 32
+	}
+	s.highMask, s.lowMask = ^(^uint64(0) >> min(bits, 64)), ^(^uint64(0) >> max(bits-64, 0))
+	s.high, s.low = binary.BigEndian.Uint64(a[:8])&s.highMask, binary.BigEndian.Uint64(a[8:])&s.lowMask
+	return s
+}
+
+func (s *span) contains(a *packet.Addr6) bool {
+	return binary.BigEndian.Uint64(a[:8])&s.highMask == s.high && binary.BigEndian.Uint64(a[8:])&s.lowMask == s.low
+}
+
+func newMatcher(f *Filter) *matcher {
+	return &matcher{
+		client: newSpan(f.Client), peer: newSpan(f.Peer), ports: f.Ports,
+		protocols: f.Protocols, anyProtocol: f.Protocols == [packet.Protos]bool{},
+		reasons: f.Reasons, anyReason: f.Reasons == [drop.Count]bool{},
+		drops: f.Drops, host: f.Host,
+	}
+}
+
+// flow reports whether the filter may select a packet of f.
+func (m *matcher) flow(f *session.Flow) bool {
+	if !m.anyProtocol && !m.protocols[f.Proto] || !m.client.contains(&f.Client.Addr) {
+		return false
+	}
+	peer := mapped4(f.Remote.Addr)
+	return m.peer.contains(&peer) && m.port(f.Client.Port, f.Mapped.Port, f.Remote.Port)
+}
+
+func (m *matcher) port(ports ...uint16) bool {
+	if len(m.ports) == 0 {
+		return true
+	}
+	for _, want := range m.ports {
+		for _, p := range ports {
+			if p == want {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// fate reports whether the filter selects a packet with this result.
+func (m *matcher) fate(v *Verdict) bool {
+	switch {
+	case !m.anyReason:
+		return m.reasons[v.Reason] && v.Reason != drop.None
+	case v.Fate == LeftToHost:
+		return m.host && !m.drops
+	case m.drops:
+		return v.Fate == Dropped
+	}
+	return true
+}
+
+// verdict reports whether the filter selects a packet.
+func (m *matcher) verdict(v *Verdict) bool {
+	switch {
+	case !m.fate(v):
+		return false
+	case m.flow(&v.Flow) && (v.known() || m.anyProtocol):
+		return true
+	case v.Passed.Has(Hairpins):
+		return m.flow(&v.Turned)
+	}
+	return false
+}
+
+// known reports whether the protocol of the flow is that of the packet: a packet without a flow may have another, or none.
+func (v *Verdict) known() bool {
+	if v.Passed.Has(Looked) {
+		return true
+	}
+	_, ok := proto(v.In.Number)
+	return ok
+}
+
+// proto returns the protocol with a number.
+func proto(number uint8) (packet.Proto, bool) {
+	switch number {
+	case packet.NumTCP:
+		return packet.TCP, true
+	case packet.NumUDP:
+		return packet.UDP, true
+	case packet.NumICMP, packet.NumICMPv6:
+		return packet.ICMP, true
+	}
+	return 0, false
+}
