@@ -30,6 +30,10 @@ type Backend interface {
 	// Sessions is like Bindings, for sessions.
 	Sessions(ctx context.Context, f Filter, yield func(Session) error) error
 
+	// Trace begins a trace, and Capture a capture. The caller applies the limit of a trace, and closes both.
+	Trace(TraceFilter) (Tracing, error)
+	Capture(TraceFilter) (Capturing, error)
+
 	// AddBinding adds all static bindings of the change, or none.
 	AddBinding(BindingChange) (BindingResult, error)
 	// RemoveBinding removes static bindings and ends dynamic ones, with their sessions.

@@ -18,9 +18,11 @@ type memory struct {
 	mu       sync.Mutex
 	changes  []control.Pool4Change
 	paused   bool
-	bindings int           // number of bindings that Bindings yields
-	fail     error         // error that Bindings returns at its end
-	reached  chan struct{} // if set, Bindings closes it after the first entry and waits for its context
+	bindings int                 // number of bindings that Bindings yields
+	fail     error               // error that Bindings returns at its end
+	taps     int                 // traces and captures that are not closed
+	filter   control.TraceFilter // of the last one
+	reached  chan struct{}       // if set, Bindings closes it after the first entry and waits for its context
 }
 
 var _ control.Backend = (*memory)(nil)

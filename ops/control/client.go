@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -129,6 +130,61 @@ func (c *Client) Bindings(ctx context.Context, f Filter, yield func(Binding) err
 // Sessions is like Bindings, for sessions.
 func (c *Client) Sessions(ctx context.Context, f Filter, yield func(Session) error) error {
 	return receive(ctx, c, "/v1/sessions", f, yield)
+}
+
+// Trace calls yield for every packet that the filter selects, and missed with the number of packets that were left out. It ends with
+// the limit of the filter, when ctx is done, or with the first error of yield or missed, which it returns.
+func (c *Client) Trace(ctx context.Context, f TraceFilter, yield func(Traced) error, missed func(uint64) error) error {
+	r, err := c.do(ctx, http.MethodGet, "/v1/trace?"+f.values().Encode(), nil)
+	if err != nil {
+		return err
+	}
+	defer r.Body.Close()
+	for dec := json.NewDecoder(r.Body); ; {
+		var l traceLine
+		if err := dec.Decode(&l); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("%w: the trace broke off", ErrUnreachable)
+		}
+		switch {
+		case l.Error != nil:
+			return l.Error
+		case l.End != nil:
+			return nil
+		case l.Missed > 0:
+			err = missed(l.Missed)
+		case l.Item != nil:
+			err = yield(*l.Item)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// Capture writes a pcapng file to w, in whole blocks, until the limit of the filter is reached or ctx is done, which is no error. It
+// returns the number of packets and the number of those that were left out.
+func (c *Client) Capture(ctx context.Context, f TraceFilter, w io.Writer) (packets int, missed uint64, err error) {
+	r, err := c.do(ctx, http.MethodGet, "/v1/capture?"+f.values().Encode(), nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer r.Body.Close()
+	b := blocks{in: bufio.NewReaderSize(r.Body, streamBuffer)}
+	for {
+		block, err := b.next()
+		switch {
+		case ctx.Err() != nil, errors.Is(err, io.EOF) && f.Limit > 0:
+			return b.packets, b.missed, nil
+		case err != nil:
+			return b.packets, b.missed, fmt.Errorf("%w: the capture broke off", ErrUnreachable)
+		}
+		if _, err := w.Write(block); err != nil {
+			return b.packets, b.missed, err
+		}
+	}
 }
 
 func (c *Client) get(ctx context.Context, path string, v any) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -33,3 +34,8 @@ func Victim(pids []int, active []bool) int {
 	}
 	return -1
 }
+
+// ParseTrace decodes the query of a trace, and Values encodes one.
+func ParseTrace(v url.Values) (TraceFilter, error) { return parseTrace(v) }
+
+func (f *TraceFilter) Values() url.Values { return f.values() }

@@ -113,17 +113,32 @@ func (g *gate) mayRead(p *peer) bool {
 	return g.mayChange(p) || p.known && slices.Contains(p.groups, g.readers)
 }
 
+// captureRefusal returns why a client may not see what packets contain, or nil.
+func (g *gate) captureRefusal(p *peer) *Error {
+	if g == nil || g.mayChange(p) {
+		return nil
+	}
+	who, what := g.allowed()
+	return &Error{Message: fmt.Sprintf("%v may read, but only %s may capture what packets contain; trace shows their headers", p, who), Hint: what}
+}
+
+// allowed returns a phrase for the clients that may do everything, and what others can do.
+func (g *gate) allowed() (who, what string) {
+	who, what = "root", "run nat64ctl as root (sudo)"
+	if g.changersName != "" {
+		who += " and the group " + g.changersName
+		what += ", or add the user to the group " + g.changersName
+	}
+	return who, what
+}
+
 // refusal returns why a client may not make a request, or nil. Every request that changes something is a POST.
 func (g *gate) refusal(p *peer, method string) *Error {
 	reads := method == http.MethodGet || method == http.MethodHead
 	if g == nil || g.mayChange(p) || reads && g.mayRead(p) {
 		return nil
 	}
-	who, what := "root", "run nat64ctl as root (sudo)"
-	if g.changersName != "" {
-		who += " and the group " + g.changersName
-		what += ", or add the user to the group " + g.changersName
-	}
+	who, what := g.allowed()
 	if g.mayRead(p) {
 		return &Error{Message: fmt.Sprintf("%v may read, but only %s may change", p, who), Hint: what}
 	}

@@ -43,6 +43,8 @@ var routes = []route{
 	{"POST", "/v1/resume", act(nothing(Backend.Resume))},
 	{"GET", "/v1/bindings", stream(Backend.Bindings)},
 	{"GET", "/v1/sessions", stream(Backend.Sessions)},
+	{"GET", "/v1/trace", trace},
+	{"GET", "/v1/capture", capture},
 }
 
 // server answers requests with the results of the Backend and the Names.
