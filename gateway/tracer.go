@@ -20,7 +20,7 @@ type tracer struct {
 	parked    bool // the packet waits for a link address
 	answering bool // what departs is an answer to the packet
 	arrived   packet.Frame
-	staged    []byte // what has departed, as Packets
+	staged    []byte // the packets that have departed, in the form of put
 }
 
 // tapped is the part of a Tap that belongs to a worker.

@@ -156,7 +156,7 @@ func TestTapRecordsWaiting(t *testing.T) {
 	}
 }
 
-func TestTapCapturesWhatArrivesAndLeaves(t *testing.T) {
+func TestTapCapturesBothPackets(t *testing.T) {
 	out := &tape{}
 	g := stillWith(t, func(o *Options) {
 		o.Open = func(packet.Family, bool) (Port, error) { return out, nil }
@@ -215,7 +215,7 @@ func TestFiltersOfTaps(t *testing.T) {
 	}
 }
 
-func TestFullTapCountsWhatItLeavesOut(t *testing.T) {
+func TestFullTapCountsLostRecords(t *testing.T) {
 	g := still(t)
 	tap := tapOf(t, g, TapOptions{})
 	fs := clients(batch)

@@ -58,7 +58,7 @@ type Verdict struct {
 	Turned session.Flow    // of a packet that hairpins: the flow of its second half
 	Passed Progress        // how far it came
 
-	Out    Header // what left, or the first of its pieces; its Length is 0 if nothing did
+	Out    Header // of the translation, or the first of its pieces; its Length is 0 if none left
 	Pieces uint16 // packets that left; a super-packet is one
 	Hop    packet.Hop
 
