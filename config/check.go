@@ -61,6 +61,7 @@ func (d *document) check(f *file) *Config {
 		origin:    d.origins(),
 	}
 	c.State = d.state(f.State)
+	c.Probe = d.probe(f.Health.Probe)
 	c.Pool6, c.PrivateV4 = d.pool6(f.Pool6)
 	c.BypassV6 = d.bypassV6(f.BypassV6, c.Pool6)
 	c.DNS64 = d.dns64(&f.DNS64, c)

@@ -141,6 +141,29 @@ func (d *document) pool4Row(key string, r rawPool4) []pool4.Entry {
 	return entries
 }
 
+// maxProbes limits the hosts that are pinged: each has a goroutine and a packet a second.
+const maxProbes = 8
+
+// probe reads the hosts that are pinged.
+func (d *document) probe(texts []string) (hosts []netip.Addr) {
+	const list = "health.probe"
+	if len(texts) > maxProbes {
+		d.problem(rowKey(list, maxProbes), "too many hosts; at most %d are allowed", maxProbes)
+		texts = texts[:maxProbes]
+	}
+	for i, text := range texts {
+		a, err := netip.ParseAddr(text)
+		switch {
+		case err != nil || !a.Is4() || !pool6.Unicast4(a.As4()):
+			d.problem(rowKey(list, i), "is %q, but must be the address of an IPv4 host such as 198.51.100.7", text)
+		case slices.Contains(hosts, a):
+			d.problem(rowKey(list, i), "%v is there already; give each host once", a)
+		}
+		hosts = append(hosts, a)
+	}
+	return hosts
+}
+
 // protocols maps the name of each protocol to an entry with its default ports.
 func protocols() map[string]pool4.Entry {
 	all, _ := pool4.ParseRange("192.0.2.1", "")

@@ -35,6 +35,7 @@ type Config struct {
 	ICMP        ICMP
 	Log         Log
 	State       State
+	Probe       []netip.Addr // IPv4 hosts that are pinged; while none of them answers, the gateway is not ready
 	NATEvents   NATEvents
 	DNS64       DNS64
 	Socket      string   // path of the control socket

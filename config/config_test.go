@@ -178,7 +178,7 @@ func TestRefused(t *testing.T) {
 		{"# c\nsessions:\n  maxx: 3", "f:3: sessions.maxx: unknown key; did you mean max?"},
 		{"timeouts: {}", "f:1: timeouts: unknown key; did you mean sessions.timeouts?"},
 		{"answer_arp: auto", "f:1: answer_arp: unknown key; did you mean pool4[].answer_arp?"},
-		{"API: {}", "f:1: API: unknown key; known here: version, interfaces, pool6, deny_v4, allow_v4, bypass_v6, allow_v6, pool4, host, bib, sessions, fragments, memory_limit, filtering, translation, icmp, logging, nat_log, api, metrics, web, dns64, ra, ha, state, allow_unsafe_timeouts"},
+		{"API: {}", "f:1: API: unknown key; known here: version, interfaces, pool6, deny_v4, allow_v4, bypass_v6, allow_v6, pool4, host, bib, sessions, fragments, memory_limit, filtering, translation, icmp, logging, nat_log, api, metrics, web, dns64, ra, ha, state, health, allow_unsafe_timeouts"},
 		{"api: { 10.0.2.15: x }", "f:1: api.10.0.2.15: unknown key; known here: socket, group, read_group"},
 		{"version: 1\nversion: 1", "f:2: version: given twice, first in line 1"},
 		{"version: &v 1", "f:1: version: anchors and aliases are not supported; write the value out"},

@@ -144,6 +144,7 @@ var keys = []Key{
 	{Name: "state.dir", Help: "directory for them, on a tmpfs"},
 	{Name: "state.restore_max_age", Help: "longest time for which nat64d may have been dead; then it starts empty"},
 	{Name: "state.handover", Live: true, Help: "how long the guard stays after a stop, for the next start to take over; 0s: not at all"},
+	{Name: "health.probe", Live: true, Help: "IPv4 hosts that nat64d pings from pool4; while none of them answers, it is not ready; empty: none"},
 }
 
 // find returns the key with the name, which may be one of Jool's.

@@ -34,6 +34,7 @@ type file struct {
 	RA                  rawRA        `yaml:"ra"`
 	HA                  rawHA        `yaml:"ha"`
 	State               rawState     `yaml:"state"`
+	Health              rawHealth    `yaml:"health"`
 	AllowUnsafeTimeouts bool         `yaml:"allow_unsafe_timeouts"` // another name of sessions.allow_unsafe_timeouts
 }
 
@@ -249,6 +250,10 @@ type rawState struct {
 	RestoreMaxAge      interval `yaml:"restore_max_age"`
 	Handover           interval `yaml:"handover"`
 	SaveSessionsOnExit bool     `yaml:"save_sessions_on_exit"` // ignored: the key of an earlier plan
+}
+
+type rawHealth struct {
+	Probe []string `yaml:"probe"`
 }
 
 // Words for the two values of a boolean.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"nat64d/drop"
@@ -81,7 +82,12 @@ func (d *Daemon) usage() []control.Protocol {
 	return ps
 }
 
-func (b *backend) warnings() (ws []string) {
+func (b *backend) warnings() []string {
+	return slices.Concat(b.ownWarnings(), b.guard.natWarnings(), b.sockets.warnings())
+}
+
+// ownWarnings returns the warnings that are not about NAT rules and sockets of the host.
+func (b *backend) ownWarnings() (ws []string) {
 	ws = append(ws, b.config().Warnings...)
 	ws = append(ws, panicWarnings(b.panics)...)
 	ws = append(ws, b.log.warnings()...)
@@ -96,8 +102,7 @@ func (b *backend) warnings() (ws []string) {
 	if b.routes.Blind() {
 		ws = append(ws, "nat64d may not read the IPsec policies of this machine (CAP_NET_ADMIN): packets that they cover leave in clear")
 	}
-	ws = append(ws, b.dns64.warnings()...)
-	return append(ws, b.sockets.warnings()...)
+	return append(ws, b.dns64.warnings()...)
 }
 
 // Stats implements control.Backend.

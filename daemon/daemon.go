@@ -62,6 +62,7 @@ type Daemon struct {
 	selfTest   selfTest
 	shortage   shortage
 	memory     *memory
+	probes     probes
 
 	events    events
 	readiness readiness
@@ -75,6 +76,7 @@ type events struct {
 	pool4  event // pool4 or static rows have changed
 	reload event // requests a reload
 	load   event // many packets arrive
+	probe  event // health.probe may have changed
 }
 
 // admin is the state shared by changes of pool4, static rows and the configuration. The mutex is held during a whole
@@ -89,7 +91,7 @@ type admin struct {
 func New(o Options) (*Daemon, error) {
 	d := &Daemon{
 		options: o, started: time.Now(),
-		events:    events{link: newEvent(), routes: newEvent(), pool4: newEvent(), reload: newEvent(), load: newEvent()},
+		events:    events{link: newEvent(), routes: newEvent(), pool4: newEvent(), reload: newEvent(), load: newEvent(), probe: newEvent()},
 		readiness: readiness{reached: make(chan struct{})},
 		admin:     admin{static: rows{}},
 	}
@@ -205,6 +207,7 @@ func (d *Daemon) tasks(listener net.Listener) []task {
 		{name: "readiness", run: d.announce},
 		{name: "workers", run: d.feedWatchdog, notReady: d.stuck},
 		{name: "self-test", run: d.selfTest.run, notReady: d.selfTest.notReady},
+		{name: "probe", run: d.watchProbes, notReady: d.probes.notReady},
 		{name: "restore", run: d.restore, notReady: d.restoring},
 	}
 }

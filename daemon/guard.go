@@ -195,11 +195,20 @@ func (g *hostGuard) warnings() (ws []string) {
 		return []string{"host.guard is off: the host answers for pool4 addresses that it owns, and resets connections"}
 	}
 	_ = g.do(func() error {
-		ws = append(g.g.Warnings(), g.nat.warnings...)
+		ws = g.g.Warnings()
 		if g.repairs > 0 && time.Since(g.last) < tellHarm {
 			ws = append(ws, fmt.Sprintf("something changes or deletes the nftables table of the guard (netdev nat64d): restored %d times, last at %s",
 				g.repairs, g.last.Format(time.DateTime)))
 		}
+		return nil
+	})
+	return ws
+}
+
+// natWarnings returns warnings about NAT rules of the host.
+func (g *hostGuard) natWarnings() (ws []string) {
+	_ = g.do(func() error {
+		ws = g.nat.warnings
 		return nil
 	})
 	return ws

@@ -28,6 +28,7 @@ type logs struct {
 	nat   *slog.Logger // events of the tables, which logging.level does not filter
 	level *slog.LevelVar
 	queue *LogQueue
+	tail  *logTail // of Logger
 
 	observer *session.Observer // has the tables' events written to nat; nil in a process without tables
 }
@@ -35,10 +36,10 @@ type logs struct {
 // newLogs returns loggers according to the configuration. Output of package log goes there, too: no other code may
 // write to standard error, because it could block on a slow reader.
 func newLogs(c config.Log, q *LogQueue) *logs {
-	l := &logs{level: new(slog.LevelVar), queue: q}
+	l := &logs{level: new(slog.LevelVar), queue: q, tail: new(logTail)}
 	l.level.Set(levelOf(c))
 	asJSON := c.Format == "json" || c.Format == "auto" && !isTerminal(q.out) && os.Getenv("JOURNAL_STREAM") != ""
-	l.Logger = slog.New(newHandler(asJSON, l.level, q))
+	l.Logger = slog.New(newHandler(asJSON, l.level, io.MultiWriter(l.tail, q)))
 	l.nat = slog.New(newHandler(asJSON, slog.Level(math.MinInt), q))
 	notice := func(lost uint64) []byte {
 		var b bytes.Buffer

@@ -13,6 +13,7 @@
 //	watch.go      logs that a limit is near or reached
 //	loss.go       logs that the kernel loses packets
 //	syns.go       stored SYNs whose lifetime is over
+//	ping.go       pings IPv4 hosts through the translator
 //	worker.go     takes batches from a port to the outboxes
 //	rescue.go     keeps a worker running after a panic
 //	ingress.go    the port that packets arrive at, which is opened again when it fails
@@ -20,6 +21,7 @@
 //	ahead.go      looks the sessions of a batch up together
 //	long.go       cuts TCP super-packets above 64 KiB into some that IP can carry
 //	probe.go      TCP probes of idle connections
+//	echo.go       sends those pings
 //	path.go       RFC 6146 section 3, a step a line
 //	assemble.go   fragments (section 3.4)
 //	check.go      which packets are for the gateway, and which are refused for their headers
@@ -28,6 +30,7 @@
 //	reset.go      resets for TCP segments without a session
 //	refuse.go     ICMP errors of the gateway's own
 //	error.go      translates ICMP errors
+//	pings.go      their answers
 //	hairpin.go    packets from one client to another (section 3.8)
 //	park.go       packets that wait for a next hop
 //	parking.go    how many may wait

@@ -69,6 +69,7 @@ type Gateway struct {
 	outages  [sides]outage
 	paths    egress.Paths
 	mail     mail
+	pings    pings
 }
 
 // hooks are functions that workers call; each may be nil.
@@ -108,6 +109,7 @@ type mail struct {
 func New(o Options) *Gateway {
 	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, hooks: hooks{settle: o.Settle, loaded: o.Loaded, alive: o.Alive, scarce: o.Scarce}}
 	g.mail.events = make(chan struct{}, 1)
+	g.pings.init()
 	g.upkeep.max, g.upkeep.ringAdvice, g.upkeep.log, g.upkeep.panics = o.Max, o.RingAdvice, o.Log, o.Panics
 	if o.Panics == nil {
 		g.upkeep.panics = NewPanics(o.Log, nil)

@@ -142,6 +142,9 @@ func (w *worker) from4(p *inflight) drop.Reason {
 	if r != drop.None {
 		return w.refuse4(p, r, 0)
 	}
+	if v.Proto == packet.ICMP && flow.Client.Addr == w.g.pings.client {
+		return w.pong(p)
+	}
 	pref := w.conf.number(flow.Prefix)
 	if w.private(p, src.Addr, pref) {
 		return w.refuse4(p, drop.WellKnown, 0)
@@ -199,6 +202,9 @@ func (w *worker) errorFrom4(p *inflight) drop.Reason {
 	w.quoted(p, &f, r)
 	if r != drop.None {
 		return r
+	}
+	if f.Client.Addr == w.g.pings.client {
+		return w.refusedPing(p, &m)
 	}
 	if r := w.checkQuoted(p, &f); r != drop.None {
 		return r

@@ -45,10 +45,11 @@ type worker struct {
 	hairpinBuf  []byte // a hairpinned packet between its two translations
 }
 
-// swept is the memory for results of the sweep: probes to send, and SYNs to refuse.
+// swept is the memory for results of the sweep, probes to send and SYNs to refuse, and for pings.
 type swept struct {
 	probes []session.Probe
 	syns   []synstore.SYN
+	pings  []ping
 }
 
 func newWorker(g *Gateway, p place, o *Options) *worker {
@@ -113,7 +114,7 @@ func (w *worker) patience() time.Duration {
 	switch {
 	case w.parked.len() > 0:
 		return parkWait
-	case w.reassembler.Len() > 0 || w.hasProbes() || w.hasSYNs():
+	case w.reassembler.Len() > 0 || w.hasProbes() || w.hasSYNs() || w.hasPings():
 		return dueWait
 	}
 	return min(max(w.now-w.in.last, busyWait), idleWait)
@@ -164,6 +165,9 @@ func (w *worker) batch(fs []packet.Frame) {
 	}
 	w.at = len(fs)
 	w.expire()
+	if w.hasPings() {
+		w.sendPings()
+	}
 	w.g.epochs.Leave(w.number())
 	if w.hasProbes() {
 		w.sendProbes()

@@ -136,3 +136,21 @@ func (fake) Stats() []control.Counter {
 
 func (fake) Pause() error  { return nil }
 func (fake) Resume() error { return errors.New("not paused") }
+
+func (f fake) Doctor(_ context.Context, q control.DoctorRequest) ([]control.Finding, error) {
+	found := []control.Finding{
+		{Severity: control.SeverityOK, Check: "interface", Reason: "both interfaces are up"},
+		{Severity: control.SeverityWarning, Check: "offloads", Reason: "receive offload (GRO) is off on ens5", Command: "ethtool -K ens5 gro on"},
+	}
+	switch {
+	case f.empty:
+		return found[:1], nil
+	case q.Probe != "":
+		found = append(found, control.Finding{Severity: control.SeverityError, Check: "probe", Reason: "no answer from " + q.Probe, Command: "ip route get " + q.Probe})
+	}
+	return found, nil
+}
+
+func (fake) Support(context.Context) ([]control.SupportFile, error) {
+	return []control.SupportFile{{Name: "status.json", Text: "{}\n"}, {Name: "log.txt", Text: "a line\n"}}, nil
+}

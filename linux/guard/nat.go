@@ -4,6 +4,7 @@ package guard
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -19,10 +20,27 @@ import (
 	"nat64d/pool4"
 )
 
-// Masqueraded returns, as sentences for an operator, the NAT rules of the host that may select a source port covered
-// by entries. Replies to such a connection of the host would be treated as the gateway's, and the connection would
-// time out. It reads nftables, which includes rules of iptables-nft. It is safe for concurrent use.
+// Masquerade is a NAT rule of the host that may select a source port of pool4.
+type Masquerade struct {
+	Text                 string // a sentence for the operator
+	Family, Table, Chain string
+	Handle               uint64 // of the rule in its table
+}
+
+// Masqueraded returns the sentences of Masquerades, sorted and without duplicates.
 func (g *Guard) Masqueraded(entries []pool4.Entry) (warnings []string, err error) {
+	rules, err := g.Masquerades(entries)
+	for _, r := range rules {
+		warnings = append(warnings, r.Text)
+	}
+	slices.Sort(warnings)
+	return slices.Compact(warnings), err
+}
+
+// Masquerades returns the NAT rules of the host that may select a source port covered by entries. Replies to such a
+// connection of the host would be treated as the gateway's, and the connection would time out. It reads nftables,
+// which includes rules of iptables-nft. It is safe for concurrent use.
+func (g *Guard) Masquerades(entries []pool4.Entry) (rules []Masquerade, err error) {
 	entries = slices.DeleteFunc(slices.Clone(entries), func(e pool4.Entry) bool { return transport(e) == 0 })
 	own, err := addressesOf(g.o.V4)
 	if err != nil || len(entries) == 0 {
@@ -48,13 +66,13 @@ func (g *Guard) Masqueraded(entries []pool4.Entry) (warnings []string, err error
 		}
 		for _, n := range r.found {
 			if taken := n.takes(entries, own); taken != "" {
-				warnings = append(warnings, fmt.Sprintf("nftables chain %s %s %s may send connections of the host's own clients from %s, which are ports of pool4: "+
-					"their answers do not arrive; give the rule other ports (masquerade to :PORT-PORT), or pool4 other addresses", family4(f), ch.Table.Name, n.chain, taken))
+				text := fmt.Sprintf("nftables chain %s %s %s may send connections of the host's own clients from %s, which are ports of pool4: "+
+					"their answers do not arrive; give the rule other ports (masquerade to :PORT-PORT), or pool4 other addresses", family4(f), ch.Table.Name, n.chain, taken)
+				rules = append(rules, Masquerade{Text: text, Family: family4(f), Table: ch.Table.Name, Chain: n.chain, Handle: n.handle})
 			}
 		}
 	}
-	slices.Sort(warnings)
-	return slices.Compact(warnings), nil
+	return rules, nil
 }
 
 func family4(f nftables.TableFamily) string {
@@ -67,6 +85,7 @@ func family4(f nftables.TableFamily) string {
 // natRule is a rule that rewrites the source of IPv4 packets.
 type natRule struct {
 	chain       string
+	handle      uint64
 	first, last netip.Addr // zero: the address of the interface
 	lo, hi      uint16     // 0, 0: any port
 }
@@ -109,8 +128,12 @@ func (r *natReader) read(chain string) error {
 		return fmt.Errorf("nftables: list rules of chain %s %s: %w", r.table.Name, chain, err)
 	}
 	for _, rule := range rules {
+		before := len(r.found)
 		if err := r.rule(chain, rule.Exprs); err != nil {
 			return err
+		}
+		for i := before; i < len(r.found); i++ {
+			r.found[i].handle = cmp.Or(r.found[i].handle, rule.Handle) // one of a chain that the rule jumps to has its own
 		}
 	}
 	return nil

@@ -178,6 +178,30 @@ func ownAddresses() ([]netip.Addr, error) {
 	return owned, nil
 }
 
+// Unreserved returns the ports of entries on the host's own addresses that the kernel may assign to connections of the host,
+// and what ip_local_reserved_ports must be to prevent that, both in the kernel's notation. Both are empty if there are none.
+func Unreserved(entries []pool4.Entry) (missing, want string, err error) {
+	own, err := ownPorts(entries)
+	if err != nil {
+		return "", "", err
+	}
+	reserved, err := reservedPorts()
+	if err != nil {
+		return "", "", err
+	}
+	lo, hi, err := portRange()
+	if err != nil {
+		return "", "", err
+	}
+	var ephemeral ports
+	ephemeral.add(lo, hi)
+	rest := own.minus(reserved)
+	if rest.within(lo, hi) == 0 {
+		return "", "", nil
+	}
+	return rest.minus(rest.minus(ephemeral)).String(), reserved.plus(own).String(), nil
+}
+
 // portRange reads the range of ephemeral ports of the host.
 func portRange() (lo, hi uint16, err error) {
 	b, err := os.ReadFile(rangeFile)

@@ -30,7 +30,7 @@ func (g *Guard) Refuse(entries []pool4.Entry) error {
 		errs = append(errs, fmt.Errorf("%d more sockets of this host would be cut off: ss -tuanp lists them", n))
 	}
 	if g.o.ReservePorts {
-		errs = append(errs, scarce(entries))
+		errs = append(errs, Scarce(entries))
 	}
 	return errors.Join(errs...)
 }
@@ -46,8 +46,8 @@ func (s *Socket) remedy() string {
 	return "stop the program"
 }
 
-// scarce returns an error if reserving the ports of entries would leave too few.
-func scarce(entries []pool4.Entry) error {
+// Scarce returns an error if reserving the ports of entries would leave the host too few.
+func Scarce(entries []pool4.Entry) error {
 	lo, hi, err := portRange()
 	if err != nil {
 		return err

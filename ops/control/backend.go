@@ -50,6 +50,8 @@ type Backend interface {
 
 	Pause() error
 	Resume() error
+
+	Diagnosis
 }
 
 // Filter selects bindings and sessions. The zero Filter selects all.

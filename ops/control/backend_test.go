@@ -172,3 +172,11 @@ func bound(protocol, client, mapped string) control.BindingRange {
 	c, m := netip.MustParseAddrPort(client), netip.MustParseAddrPort(mapped)
 	return control.BindingRange{Protocol: protocol, Client: c.Addr(), ClientPort: c.Port(), Mapped: m.Addr(), MappedPort: m.Port(), Count: 1}
 }
+
+func (m *memory) Doctor(_ context.Context, q control.DoctorRequest) ([]control.Finding, error) {
+	return []control.Finding{{Severity: control.SeverityOK, Check: "probe", Reason: "pinged " + q.Probe}}, nil
+}
+
+func (m *memory) Support(context.Context) ([]control.SupportFile, error) {
+	return []control.SupportFile{{Name: "log.txt", Text: "a line\n"}}, nil
+}

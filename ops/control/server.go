@@ -45,6 +45,9 @@ var routes = []route{
 	{"GET", "/v1/sessions", stream(Backend.Sessions)},
 	{"GET", "/v1/trace", trace},
 	{"GET", "/v1/capture", capture},
+	{"GET", "/v1/doctor", examine},
+	{"POST", "/v1/doctor/hosts", examineHosts},
+	{"POST", "/v1/support", support},
 }
 
 // server answers requests with the results of the Backend and the Names.

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nat64d/ops/control"
+)
+
+func newSupportBundle(a *app) *cobra.Command {
+	force := false
+	c := &cobra.Command{
+		Use:   "support-bundle FILE",
+		Short: "collect what a bug report needs into a file",
+		Long: `Write a tar.gz file with the configuration without secrets, the status, counters and findings of nat64d, the addresses, routes, rules
+and neighbours of the machine, the nftables table of the guard, versions, and the last lines of the log. Read it before you send it: it has
+addresses of your network. The file is written whole or not at all, and only its owner may read it. FILE - is the standard output.`,
+		Example: `  nat64ctl support-bundle /tmp/nat64d.tar.gz`,
+		Args:    arguments([]string{"FILE"}, nil),
+		RunE: func(c *cobra.Command, args []string) error {
+			if _, err := os.Lstat(args[0]); err == nil && !force && args[0] != "-" {
+				return fmt.Errorf("%s exists: name another file, or overwrite it with --force", args[0])
+			}
+			files, err := a.support(c.Context())
+			if err != nil {
+				return err
+			}
+			bundle, err := pack(files, time.Now())
+			if err != nil {
+				return err
+			}
+			if args[0] == "-" {
+				_, err = a.out.Write(bundle)
+				return err
+			}
+			if err := writeWhole(args[0], bundle, force); err != nil {
+				return err
+			}
+			for _, f := range files {
+				fmt.Fprintf(a.out, "%8d  %s\n", len(f.Text), f.Name)
+			}
+			_, err = fmt.Fprintf(a.out, "wrote %s: read it before you send it, because it has addresses of your network\n", args[0])
+			return err
+		},
+	}
+	c.Flags().BoolVar(&force, "force", false, "overwrite FILE")
+	c.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return nil, cobra.ShellCompDirectiveDefault // names of files
+	}
+	return c
+}
+
+// support returns the files of the daemon, and the version of this program.
+func (a *app) support(ctx context.Context) ([]control.SupportFile, error) {
+	files, err := a.client().Support(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return append(files, control.SupportFile{Name: "nat64ctl-version.txt", Text: words(ownVersion()) + "\n"}), nil
+}
+
+// pack returns a compressed archive of files.
+func pack(files []control.SupportFile, now time.Time) ([]byte, error) {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	t := tar.NewWriter(z)
+	for _, f := range files {
+		h := &tar.Header{Name: "nat64d-support/" + filepath.Base(f.Name), Mode: 0o600, Size: int64(len(f.Text)), ModTime: now}
+		if err := t.WriteHeader(h); err != nil {
+			return nil, err
+		}
+		if _, err := io.WriteString(t, f.Text); err != nil {
+			return nil, err
+		}
+	}
+	err := errors.Join(t.Close(), z.Close())
+	return b.Bytes(), err
+}
+
+// writeWhole writes a file that only its owner may read, whole or not at all: it gets its name when it is complete.
+func writeWhole(name string, content []byte, force bool) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), ".nat64d-support-*") // with mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails once it has its name
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if force {
+		return os.Rename(f.Name(), name)
+	}
+	if err := os.Link(f.Name(), name); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists: name another file, or overwrite it with --force", name)
+	} else if err != nil {
+		return os.Rename(f.Name(), name) // a file system without links
+	}
+	return nil
+}
