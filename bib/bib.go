@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"sync/atomic"
 
-	"nat64d/drop"
 	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/table"
@@ -45,9 +44,8 @@ type Table struct {
 	index4      index4
 	clients     clients
 
-	_     [64]byte // the fields below are written for every new binding, those above are read for every packet
-	total atomic.Int64
-	count [packet.Protos]atomic.Int64
+	_ [64]byte // the fields below are written for every new binding, those above are read for every packet
+	counts
 }
 
 // New returns an empty table for at most max bindings, whose IPv4 transport addresses come from p. The key is 16 random
@@ -183,24 +181,4 @@ func (t *Table) find6(p table.Probe, proto packet.Proto, c *packet.Endpoint6) ID
 
 func (t *Table) hash(p packet.Proto, c *packet.Endpoint6) uint64 {
 	return t.key.Hash(binary.BigEndian.Uint64(c.Addr[:8]), binary.BigEndian.Uint64(c.Addr[8:]), uint64(p)<<16|uint64(c.Port))
-}
-
-// reserve counts a new binding, if there is room for it.
-func (t *Table) reserve(p packet.Proto) drop.Reason {
-	for {
-		n := t.total.Load()
-		if n >= t.max {
-			return drop.BindingLimit
-		}
-		if t.total.CompareAndSwap(n, n+1) {
-			t.count[p].Add(1)
-			return drop.None
-		}
-	}
-}
-
-// unreserve gives back the count of a binding that has ended, or was not made.
-func (t *Table) unreserve(p packet.Proto) {
-	t.count[p].Add(-1)
-	t.total.Add(-1)
 }

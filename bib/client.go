@@ -53,7 +53,11 @@ func (c clients) allocate(p *pool4.Pool, q pool4.Request) (e packet.Endpoint4, r
 
 // Paired returns the pool4 address of the other bindings of a client, if it has any. The caller is a worker in a batch.
 func (t *Table) Paired(addr packet.Addr6) (mapped packet.Addr4, ok bool) {
-	t.clients.rows.Update(addrKey(addr), func(row *client) bool {
+	return t.clients.paired(addr)
+}
+
+func (c clients) paired(addr packet.Addr6) (mapped packet.Addr4, ok bool) {
+	c.rows.Update(addrKey(addr), func(row *client) bool {
 		mapped, ok = row.mapped, row.bindings != 0
 		return ok
 	})

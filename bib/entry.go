@@ -42,15 +42,21 @@ func alive(w uint32) bool { return w != 0 && w&gone == 0 }
 func (r *refs) acquire(most uint32) drop.Reason {
 	for {
 		w := r.Load()
-		switch {
-		case !alive(w):
-			return drop.NoBinding
-		case most != 0 && w&sessions >= most:
-			return drop.BindingSessions
-		case r.CompareAndSwap(w, w+1):
-			return drop.None
+		if why := acquirable(w, most); why != drop.None || r.CompareAndSwap(w, w+1) {
+			return why
 		}
 	}
+}
+
+// acquirable returns drop.None if a binding with the word w may get one more session.
+func acquirable(w, most uint32) drop.Reason {
+	switch {
+	case !alive(w):
+		return drop.NoBinding
+	case most != 0 && w&sessions >= most:
+		return drop.BindingSessions
+	}
+	return drop.None
 }
 
 // tryRelease gives a count back, unless it is the last count of a dynamic binding, which needs the shard's lock. It

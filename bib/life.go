@@ -32,18 +32,14 @@ func (t *Table) make6(q pool4.Request) (id ID, made bool, r drop.Reason) {
 	if id := t.find6(s.Find(h), q.Proto, &q.Client); id != 0 {
 		return id, false, t.acquire(id, &q) // it cannot end while the lock is held
 	}
-	if r := t.reserve(q.Proto); r != drop.None {
+	l := t.ledger()
+	counted, r := l.admit(&q)
+	if r != drop.None {
 		return 0, false, r
 	}
-	counted, r := t.admitBinding(q.Client.Addr, q.Proto, q.Exact != packet.Endpoint4{})
+	slot, m, r := t.allocate(&l, uint32(h), q)
 	if r != drop.None {
-		t.unreserve(q.Proto)
-		return 0, false, r
-	}
-	slot, m, r := t.allocate(uint32(h), q)
-	if r != drop.None {
-		t.leave(q.Client.Addr, counted, forBinding(q.Proto))
-		t.unreserve(q.Proto)
+		l.cancel(&q, counted)
 		return 0, false, r
 	}
 	t.entries.At(slot).counted = counted
@@ -56,14 +52,11 @@ func (t *Table) make6(q pool4.Request) (id ID, made bool, r drop.Reason) {
 }
 
 // allocate takes a slot and a transport address for a new dynamic binding.
-func (t *Table) allocate(hint uint32, q pool4.Request) (slot uint32, m packet.Endpoint4, r drop.Reason) {
+func (t *Table) allocate(l *ledger, hint uint32, q pool4.Request) (slot uint32, m packet.Endpoint4, r drop.Reason) {
 	if slot = t.entries.Alloc(hint); slot == 0 {
 		return 0, m, drop.BindingLimit
 	}
-	if c := t.conf.Load(); c.Pool.BlockSize != 0 {
-		q.Owner = packet.Mask6(q.Client.Addr, c.Limits.PrefixLen)
-	}
-	if m, r = t.clients.allocate(t.pool, q); r != drop.None {
+	if m, r = l.allocate(q); r != drop.None {
 		t.entries.Retire(slot)
 	}
 	return slot, m, r
@@ -199,12 +192,6 @@ func (t *Table) unlinkLocked(s *table.Shard, h uint64, slot uint32, free bool) e
 // next owner of the transport address after the last one.
 func (t *Table) finalize(e end, why Change) {
 	t.log(e.Binding, why)
-	if e.Static {
-		t.pool.Release(e.Proto, e.Mapped)
-	} else {
-		t.pool.Retire(e.Proto, e.Mapped)
-	}
-	t.clients.leave(e.Client.Addr)
-	t.leave(e.Client.Addr, e.counted, forBinding(e.Proto))
-	t.unreserve(e.Proto)
+	l := t.ledger()
+	l.end(&e)
 }

@@ -47,7 +47,7 @@ func (t *Table) addStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4
 
 // makeStaticLocked adds a static binding whose client has none. The caller holds the lock of s.
 func (t *Table) makeStaticLocked(s *table.Shard, h uint64, b Binding) error {
-	if t.reserve(b.Proto) != drop.None {
+	if t.reserve(b.Proto, t.max) != drop.None {
 		return t.full()
 	}
 	if err := t.pool.Reserve(b.Proto, b.Mapped); err != nil {

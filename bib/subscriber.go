@@ -106,15 +106,20 @@ func (t *Table) makeSubscribers(bits int) *subscribers {
 // Admit counts a new session of a client; begins is set if a packet of the client makes it. The result is for
 // JoinLocked or Leave. The reason is drop.ClientSessions or drop.ClientRate if a limit refuses the session.
 func (t *Table) Admit(c packet.Addr6, begins bool, now table.Time) (counted table.Generation, r drop.Reason) {
-	s, l := t.subscribers.Load(), &t.conf.Load().Limits
+	l := t.ledger()
+	return l.admitSession(c, begins, now)
+}
+
+func (l *ledger) admitSession(c packet.Addr6, begins bool, now table.Time) (counted table.Generation, r drop.Reason) {
+	s, most := l.subscribers, &l.conf.Limits
 	if s == nil || !s.sessions {
 		return 0, drop.None
 	}
 	r = s.admit(c, drop.SessionLimit, func(row *subscriber) drop.Reason {
-		if l.Sessions != 0 && row.counts[forSession] >= uint32(l.Sessions) {
+		if most.Sessions != 0 && row.counts[forSession] >= uint32(most.Sessions) {
 			return drop.ClientSessions
 		}
-		if begins && l.NewPerSecond != 0 && !row.spend(l.NewPerSecond, now) {
+		if begins && most.NewPerSecond != 0 && !row.spend(most.NewPerSecond, now) {
 			return drop.ClientRate
 		}
 		s.add(row, forSession)
@@ -153,7 +158,11 @@ func (t *Table) joinLocked(c packet.Addr6, counted table.Generation, what thing)
 
 // leave gives back a count.
 func (t *Table) leave(c packet.Addr6, counted table.Generation, what thing) {
-	s := t.subscribers.Load()
+	t.subscribers.Load().leave(c, counted, what)
+}
+
+// leave gives back a count. s may be nil.
+func (s *subscribers) leave(c packet.Addr6, counted table.Generation, what thing) {
 	if s == nil || counted != s.generation {
 		return
 	}
@@ -161,18 +170,17 @@ func (t *Table) leave(c packet.Addr6, counted table.Generation, what thing) {
 }
 
 // admitBinding counts a new dynamic binding of a client. With always it ignores the limits.
-func (t *Table) admitBinding(c packet.Addr6, p packet.Proto, always bool) (counted table.Generation, r drop.Reason) {
-	s := t.subscribers.Load()
+func (l *ledger) admitBinding(c packet.Addr6, p packet.Proto, always bool) (counted table.Generation, r drop.Reason) {
+	s, limits := l.subscribers, &l.conf.Limits
 	if s == nil {
 		return 0, drop.None
 	}
-	l := &t.conf.Load().Limits
 	r = s.admit(c, drop.BindingLimit, func(row *subscriber) drop.Reason {
-		if l.Bindings != 0 && !always && row.bindings() >= uint32(l.Bindings) {
+		if limits.Bindings != 0 && !always && row.bindings() >= uint32(limits.Bindings) {
 			return drop.ClientBindings
 		}
-		if l.FairShare && !always {
-			if most, scarce := s.share(p, t.pool); scarce && row.counts[forBinding(p)] > most {
+		if limits.FairShare && !always {
+			if most, scarce := s.share(p, l.pool); scarce && row.counts[forBinding(p)] > most {
 				return drop.ClientShare
 			}
 		}

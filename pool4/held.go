@@ -18,6 +18,7 @@ type queue struct {
 	taken        int           // those of them that takeEarly has taken
 	popped       uint64        // ports taken out so far
 	now          time.Duration // of the last call of pop
+	of           *queue        // the queue that this one, of a trial, tries: it only counts in n and taken
 }
 
 // batch is a number of consecutive ports that share a time.
@@ -40,6 +41,9 @@ func (s *segment) at(i int) heldEntry { return heldEntry(s.entries[i*HeldLen:][:
 // push adds a port and returns the number of its place. If the queue then has more than most ports, it removes and returns
 // the one that has been held the longest; most is 0 for no limit.
 func (q *queue) push(h heldPort, most int) (seq uint32, oldest heldPort, over bool) {
+	if q.of != nil {
+		return q.pushTried(most)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	seq = q.addLocked(h)

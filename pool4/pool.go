@@ -35,6 +35,8 @@ type Pool struct {
 
 	mu   sync.RWMutex // guards rows; Add, Remove and Flush hold it for writing
 	rows [packet.Protos]map[uint32]*row
+
+	of *Pool // the pool that this one is a trial of, or nil
 }
 
 // Config is what may change while packets flow.
@@ -273,12 +275,12 @@ func (p *Pool) blockOwner(q *Request) blockOwner {
 
 func (a *addresses) claim(i int, q *Request, port uint16, owner *blockOwner) bool {
 	owner.addr = a.addrs[i]
-	return (port < chunkPorts) == (q.Client.Port < chunkPorts) && a.rows[i].claim(port, owner)
+	return (port < chunkPorts) == (q.Client.Port < chunkPorts) && a.row(i).claim(port, owner)
 }
 
 func (a *addresses) allocate(i int, q *Request, f uint64, owner *blockOwner) (packet.Endpoint4, drop.Reason) {
 	owner.addr = a.addrs[i]
-	port, ok := a.rows[i].allocate(q.Proto, q.Client.Port, f, owner)
+	port, ok := a.row(i).allocate(q.Proto, q.Client.Port, f, owner)
 	if !ok {
 		return packet.Endpoint4{}, drop.PoolExhausted
 	}
@@ -376,7 +378,10 @@ func (p *Pool) endHoldDown(h heldPort) {
 func (p *Pool) row(proto packet.Proto, n uint32) *row {
 	a := &p.view.Load()[proto]
 	if i, ok := a.find(n); ok {
-		return a.rows[i]
+		return a.row(i)
+	}
+	if p.of != nil { // nothing is chosen there
+		return p.of.row(proto, n).clone(&p.used[proto])
 	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()

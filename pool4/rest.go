@@ -78,22 +78,35 @@ const (
 // takeEarly takes a port out of the middle of the queue, if it is still there and has been held for at least age. Its
 // entry stays until those before it have left.
 func (q *queue) takeEarly(seq uint32, age time.Duration) early {
+	if q.of != nil {
+		q.of.mu.Lock()
+		defer q.of.mu.Unlock()
+		_, result := q.of.restedLocked(seq, age)
+		return result // the row that the trial has copied forgets the port
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	e, result := q.restedLocked(seq, age)
+	if result == taken {
+		e.free()
+		q.taken++
+	}
+	return result
+}
+
+// restedLocked returns a port that takeEarly may take, and taken, or why it may not. The caller holds q.mu.
+func (q *queue) restedLocked(seq uint32, age time.Duration) (e heldEntry, result early) {
 	i := seq - uint32(q.popped)
 	if i >= uint32(q.n) {
-		return notHeld
+		return nil, notHeld
 	}
-	e := q.entryLocked(int(i))
-	if e.isFree() {
-		return notHeld
+	if e = q.entryLocked(int(i)); e.isFree() {
+		return nil, notHeld
 	}
 	if since := binary.NativeEndian.Uint32(e[8:]); since == 0 || time.Duration(int32(ticks(q.now)-since))*tick < age {
-		return tooYoung
+		return nil, tooYoung
 	}
-	e.free()
-	q.taken++
-	return taken
+	return e, taken
 }
 
 // endEarlyLocked ends the hold-down of the row's port that has been held the longest, if that is RestAtLeast or more. The

@@ -25,7 +25,7 @@ func (a *addresses) takeExact(q *Request, owner *blockOwner) (packet.Endpoint4, 
 		return packet.Endpoint4{}, drop.NotPool4
 	}
 	owner.addr = a.addrs[i]
-	if !a.rows[i].claim(q.Exact.Port, owner) {
+	if !a.row(i).claim(q.Exact.Port, owner) {
 		return packet.Endpoint4{}, drop.PoolExhausted
 	}
 	return q.Exact, drop.None

@@ -20,6 +20,7 @@ type addresses struct {
 	rows     []*row   // of each address
 	withFree addrSet  // which of them have free ports
 	total    int      // ports of all of them
+	tried    *tried   // of a trial
 }
 
 // newViewLocked collects the rows that have ports to choose from and tells each its index. The caller holds Pool.mu.

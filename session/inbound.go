@@ -90,7 +90,7 @@ func (x *inbound) configure(quotas [scopes]uint32, prefixBits int) {
 // reserve counts a new session and returns its record, or else the scope whose quota is full. A scope with more
 // sessions than its quota, after the quota was lowered, is not full if one of its sessions has been evicted for this
 // one already: a new session does not evict all that exceed the quota.
-func (x *inbound) reserve(id bib.ID, client packet.Addr6, evicted [scopes]bool) (n uint32, full scope) {
+func (x *inbound) reserve(id bib.ID, client packet.Addr6, evicted [scopes]bool, tr *Trial) (n uint32, full scope) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	client = packet.Mask6(client, x.prefixBits)
@@ -98,10 +98,15 @@ func (x *inbound) reserve(id bib.ID, client packet.Addr6, evicted [scopes]bool) 
 	for s := range scopes {
 		s = scopes - 1 - s // the narrowest first: an eviction there makes room in all scopes
 		g, quota := groups[s], x.quotas[s]
-		if g == 0 || x.groups.at(g).sessions < quota || evicted[s] && x.groups.at(g).sessions > quota {
+		if g == 0 {
 			continue
 		}
-		return 0, s
+		if have := x.groups.at(g).sessions - tr.endedIn(g); have >= quota && !(evicted[s] && have > quota) {
+			return 0, s
+		}
+	}
+	if tr != nil {
+		return triedRecord, 0
 	}
 	return x.takeLocked(id, client, groups), 0
 }
@@ -185,8 +190,9 @@ func (x *inbound) began(e *entry) bool {
 	return e.inbound != 0
 }
 
-// first returns the slot of the first session to evict in a group, of rank last at most, or 0.
-func (x *inbound) first(s scope, id bib.ID, client packet.Addr6, last rank) uint32 {
+// first returns the slot of the first session to evict in a group, of rank last at most, or 0. Those that tr, which may be nil, has
+// ended do not count.
+func (x *inbound) first(s scope, id bib.ID, client packet.Addr6, last rank, tr *Trial) uint32 {
 	if x.sessions.Load() == 0 {
 		return 0
 	}
@@ -194,8 +200,10 @@ func (x *inbound) first(s scope, id bib.ID, client packet.Addr6, last rank) uint
 	defer x.mu.Unlock()
 	g := x.groups.at([scopes]uint32{inAll: x.all, ofClient: x.byClient[packet.Mask6(client, x.prefixBits)], ofBinding: x.byBinding[id]}[s])
 	for _, n := range g.oldest[:last+1] {
-		if n != 0 {
-			return x.records.at(n).slot
+		for ; n != 0; n = x.records.at(n).newer[s] {
+			if slot := x.records.at(n).slot; !tr.hasEnded(slot) {
+				return slot
+			}
 		}
 	}
 	return 0
@@ -263,14 +271,19 @@ func (x *inbound) unlistLocked(n uint32) {
 
 // evict ends the first session to evict in a scope, of rank last at most, and reports whether there was one. The caller
 // is a worker in a batch.
-func (t *Table) evict(s scope, id bib.ID, client packet.Addr6, last rank) bool {
+func (t *Table) evict(s scope, id bib.ID, client packet.Addr6, last rank, q *event) bool {
 	const tries = 4 // others may end or answer the session first
 	for range tries {
-		slot := t.inbound.first(s, id, client, last)
+		slot := t.inbound.first(s, id, client, last, q.trial)
 		if slot == 0 {
 			return false
 		}
-		if x, ended := t.unlinkEvicted(slot); ended {
+		x, ended := t.unlinkEvicted(slot, q.trial)
+		switch {
+		case ended && q.trial != nil:
+			q.trial.finalize(t, x)
+			return true
+		case ended:
 			t.finalize(x)
 			t.inbound.evicted.Add(1)
 			return true
@@ -281,7 +294,7 @@ func (t *Table) evict(s scope, id bib.ID, client packet.Addr6, last rank) bool {
 
 // unlinkEvicted ends a session unless it can no longer be evicted. Its slot was in use in this batch, so no other
 // session gets the slot before the batch ends.
-func (t *Table) unlinkEvicted(slot uint32) (x end, ended bool) {
+func (t *Table) unlinkEvicted(slot uint32, tr *Trial) (x end, ended bool) {
 	e := t.entries.At(slot)
 	h := t.hash(e.key())
 	s := t.index.Lock(h)
@@ -290,6 +303,9 @@ func (t *Table) unlinkEvicted(slot uint32) (x end, ended bool) {
 		old := word(e.word.Load())
 		if e.inbound == 0 || old.state() != Active && !old.unanswered() {
 			return end{}, false
+		}
+		if tr != nil {
+			return tr.unlinkLocked(t, slot, e, old), true
 		}
 		if e.word.CompareAndSwap(uint64(old), uint64(old.freed())) {
 			t.ended(slot, e, old, Evicted, t.observers.now())
@@ -310,11 +326,11 @@ func (t *Table) makeRoom(r drop.Reason, id bib.ID, client packet.Addr6, q *event
 	q.room++
 	switch r {
 	case drop.SessionLimit, drop.MemoryLimit:
-		return t.evict(inAll, id, client, unanswered)
+		return t.evict(inAll, id, client, unanswered, q)
 	case drop.ClientSessions:
-		return t.evict(ofClient, id, client, unanswered)
+		return t.evict(ofClient, id, client, unanswered, q)
 	case drop.BindingSessions:
-		return t.evict(ofBinding, id, client, unanswered)
+		return t.evict(ofBinding, id, client, unanswered, q)
 	}
 	return false
 }
@@ -324,10 +340,10 @@ func (t *Table) reserveInbound(id bib.ID, client packet.Addr6, q *event) drop.Re
 	var evicted [scopes]bool
 	for {
 		var full scope
-		if q.inbound, full = t.inbound.reserve(id, client, evicted); q.inbound != 0 {
+		if q.inbound, full = t.inbound.reserve(id, client, evicted, q.trial); q.inbound != 0 {
 			return drop.None
 		}
-		if !t.evict(full, id, client, answered) {
+		if !t.evict(full, id, client, answered, q) {
 			return drop.InboundLimit
 		}
 		evicted[full] = true

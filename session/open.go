@@ -9,7 +9,7 @@ import (
 
 // open6 makes a session, and a binding if the client has none, for a packet from IPv6.
 func (t *Table) open6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
-	t.observers.advance(q.now)
+	t.advance(q)
 	for {
 		r := t.admit(src.Addr, q)
 		for r != drop.None && t.makeRoom(r, 0, src.Addr, q) {
@@ -23,19 +23,18 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
 			request.Wanted = t.syns.Wanted(q.remote)
 		}
 		t.reclaimAhead(src.Addr, q)
-		id, r := t.bib.Acquire6(request)
+		id, r := t.acquire6(request, q)
 		for r == drop.PoolExhausted && t.makePort(src.Addr, q) {
-			id, r = t.bib.Acquire6(request)
+			id, r = t.acquire6(request, q)
 		}
-		for r == drop.BindingSessions && t.makeRoom(r, t.bib.Find6(q.proto, src), src.Addr, q) {
-			id, r = t.bib.Acquire6(request)
+		for r == drop.BindingSessions && t.makeRoom(r, t.find6(src, q), src.Addr, q) {
+			id, r = t.acquire6(request, q)
 		}
 		if r != drop.None {
 			t.cancelAdmission(src.Addr, q)
 			return 0, r
 		}
-		mapped := t.bib.Mapped(id)
-		q.simultaneous = q.simultaneous || q.proto == packet.TCP && t.syns.Claim(mapped, q.remote, (q.now-origin).Duration())
+		q.simultaneous = q.simultaneous || q.proto == packet.TCP && t.claim(id, q)
 		if r = t.insert(id, q); r != drop.NoBinding {
 			return id, r
 		}
@@ -45,8 +44,8 @@ func (t *Table) open6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
 
 // open4 makes a session for a packet from IPv4. It never makes a binding (RFC 6146 section 5.3).
 func (t *Table) open4(id bib.ID, q *event) drop.Reason {
-	t.observers.advance(q.now)
-	client := t.bib.Client(id)
+	t.advance(q)
+	client := t.client(id, q)
 	r := t.admit(client.Addr, q)
 	for r != drop.None && t.makeRoom(r, id, client.Addr, q) {
 		r = t.admit(client.Addr, q)
@@ -54,9 +53,9 @@ func (t *Table) open4(id bib.ID, q *event) drop.Reason {
 	if r != drop.None {
 		return r
 	}
-	r = t.bib.Acquire(id)
+	r = t.acquire(id, q)
 	for r == drop.BindingSessions && t.makeRoom(r, id, client.Addr, q) {
-		r = t.bib.Acquire(id)
+		r = t.acquire(id, q)
 	}
 	if r != drop.None {
 		t.cancelAdmission(client.Addr, q)
@@ -64,7 +63,7 @@ func (t *Table) open4(id bib.ID, q *event) drop.Reason {
 	}
 	if r = t.reserveInbound(id, client.Addr, q); r != drop.None {
 		t.cancelAdmission(client.Addr, q)
-		t.bib.Release(id)
+		t.release(id, q)
 		return r
 	}
 	return t.insert(id, q)
@@ -74,6 +73,9 @@ func (t *Table) open4(id bib.ID, q *event) drop.Reason {
 func (t *Table) admit(client packet.Addr6, q *event) (r drop.Reason) {
 	if t.restoring.Load() {
 		return drop.Restoring
+	}
+	if q.trial != nil {
+		return q.trial.admit(t, client, q)
 	}
 	if r = t.reserve(q.proto, t.room.Load()); r != drop.None {
 		return r
@@ -86,6 +88,10 @@ func (t *Table) admit(client packet.Addr6, q *event) (r drop.Reason) {
 
 // cancelAdmission gives back the counts of admit.
 func (t *Table) cancelAdmission(client packet.Addr6, q *event) {
+	if q.trial != nil {
+		q.trial.cancelAdmission(client, q)
+		return
+	}
 	t.bib.Leave(client, q.counted)
 	t.unreserve(q.proto)
 }
@@ -95,6 +101,9 @@ func (t *Table) cancelAdmission(client packet.Addr6, q *event) {
 // The reason is drop.NoBinding if the binding has left the table. A purge visits every shard under its lock, so it
 // either finds the new session, or insert has seen that the binding is unlinked.
 func (t *Table) insert(id bib.ID, q *event) drop.Reason {
+	if q.trial != nil {
+		return q.trial.insert(t, id, q)
+	}
 	made, r := t.place(id, q)
 	if made {
 		return r
@@ -237,17 +246,25 @@ func (q *event) begin() word {
 func (t *Table) reserve(p packet.Proto, room int64) drop.Reason {
 	for {
 		n := t.total.Load()
-		switch {
-		case n >= t.max:
-			return drop.SessionLimit
-		case n >= room:
-			return drop.MemoryLimit
+		if r := t.full(n, room); r != drop.None {
+			return r
 		}
 		if t.total.CompareAndSwap(n, n+1) {
 			t.count[p].Add(1)
 			return drop.None
 		}
 	}
+}
+
+// full returns drop.None if there is room for a session besides n others.
+func (t *Table) full(n, room int64) drop.Reason {
+	switch {
+	case n >= t.max:
+		return drop.SessionLimit
+	case n >= room:
+		return drop.MemoryLimit
+	}
+	return drop.None
 }
 
 // minRoom is the number of sessions for which there is room even if memory is scarce.

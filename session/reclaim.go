@@ -75,6 +75,17 @@ func (l *closedList) take(latest table.Time) (c closedSession, ok bool) {
 	return c, true
 }
 
+// peek returns the session that the take after skip others would return.
+func (l *closedList) peek(skip int, latest table.Time) (c closedSession, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if skip >= l.n {
+		return c, false
+	}
+	c = l.ring[(l.begin+skip)%len(l.ring)]
+	return c, c.since <= latest
+}
+
 // list returns the list of a pool4 address.
 func (x *reclaimer) list(p packet.Proto, mapped packet.Addr4) *closedList {
 	return &x.lists[p][binary.BigEndian.Uint32(mapped[:])%reclaimLists]
@@ -107,14 +118,15 @@ func (t *Table) noteAllClosed() {
 
 // reclaim ends a session that closed at latest or before, on the pool4 address of a client, or on any if it has none. It
 // reports whether there was one. The caller is a worker in a batch.
-func (t *Table) reclaim(p packet.Proto, client packet.Addr6, latest table.Time) bool {
-	mapped, paired := t.bib.Paired(client)
+func (t *Table) reclaim(client packet.Addr6, latest table.Time, q *event) bool {
+	p := q.proto
+	mapped, paired := t.paired(client, q)
 	for i := range reclaimLists {
 		l := &t.reclaimer.lists[p][i]
 		if paired {
 			l = t.reclaimer.list(p, mapped)
 		}
-		if t.reclaimFrom(l, latest) {
+		if t.reclaimFrom(l, latest, q.trial) {
 			return true
 		}
 		if paired {
@@ -124,13 +136,18 @@ func (t *Table) reclaim(p packet.Proto, client packet.Addr6, latest table.Time) 
 	return false
 }
 
-func (t *Table) reclaimFrom(l *closedList, latest table.Time) bool {
+func (t *Table) reclaimFrom(l *closedList, latest table.Time, tr *Trial) bool {
 	for range reclaimTries {
-		c, ok := l.take(latest)
+		c, ok := tr.take(l, latest)
 		if !ok {
 			return false
 		}
-		if x, ended := t.unlinkClosed(c); ended {
+		x, ended := t.unlinkClosed(c, tr)
+		switch {
+		case ended && tr != nil:
+			tr.finalize(t, x)
+			return true
+		case ended:
 			t.finalize(x)
 			t.reclaimer.taken.Add(1)
 			return true
@@ -140,12 +157,12 @@ func (t *Table) reclaimFrom(l *closedList, latest table.Time) bool {
 }
 
 // unlinkClosed ends a session if it is still there and closed.
-func (t *Table) unlinkClosed(c closedSession) (x end, ended bool) {
+func (t *Table) unlinkClosed(c closedSession, tr *Trial) (x end, ended bool) {
 	e := t.entries.At(c.slot)
 	is := func(w word) bool {
 		return w.state() != Closed && w.closed() && generation(e.cycle.Load(), w) == c.generation
 	}
-	if !is(word(e.word.Load())) {
+	if !is(word(e.word.Load())) || tr.hasEnded(c.slot) {
 		return end{}, false
 	}
 	h := t.hash(e.key()) // of this session: its slot was in use in this batch
@@ -155,6 +172,9 @@ func (t *Table) unlinkClosed(c closedSession) (x end, ended bool) {
 		old := word(e.word.Load())
 		if !is(old) {
 			return end{}, false
+		}
+		if tr != nil {
+			return tr.unlinkLocked(t, c.slot, e, old), true
 		}
 		if e.word.CompareAndSwap(uint64(old), uint64(old.freed())) {
 			t.ended(c.slot, e, old, Evicted, t.observers.now())
@@ -169,7 +189,7 @@ func (t *Table) makePort(client packet.Addr6, q *event) bool {
 		return false
 	}
 	q.room++
-	return t.reclaim(q.proto, client, q.now)
+	return t.reclaim(client, q.now, q)
 }
 
 // reclaimAhead ends an answered UDP session if more than half of the ports of pool4 are in use. A port of UDP must rest
@@ -178,8 +198,8 @@ func (t *Table) reclaimAhead(client packet.Addr6, q *event) {
 	if q.proto != packet.UDP || !t.policy.Load().reclaims {
 		return
 	}
-	if used, all := t.bib.Pool().InUse(packet.UDP); 2*used > all {
-		t.reclaim(q.proto, client, q.now-table.TimeOf(reclaimMinimum))
+	if used, all := t.pool(q).InUse(packet.UDP); 2*used > all {
+		t.reclaim(client, q.now-table.TimeOf(reclaimMinimum), q)
 	}
 }
 

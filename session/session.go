@@ -136,6 +136,9 @@ func (t *Table) From6(f *Flow, p *Packet) drop.Reason {
 // enter6 passes a packet from IPv6 through its binding and its session, and makes them if need be.
 func (t *Table) enter6(src *packet.Endpoint6, q *event) (bib.ID, drop.Reason) {
 	id := t.bib.Confirm6(q.hint.guessed(), q.proto, src)
+	if q.trial != nil {
+		id = q.trial.bib.Find6(q.proto, src)
+	}
 	q.bound = id != 0
 	switch {
 	case id != 0 && t.pass(id, q):
@@ -172,6 +175,9 @@ func (t *Table) From4(f *Flow, p *Packet) drop.Reason {
 // enter4 passes a packet from IPv4 through its binding and its session, which it makes if the configuration allows it.
 func (t *Table) enter4(dst packet.Endpoint4, q *event) (bib.ID, drop.Reason) {
 	id := t.bib.Confirm4(q.hint.guessed(), q.proto, dst)
+	if q.trial != nil {
+		id = q.trial.bib.Find4(q.proto, dst)
+	}
 	q.bound = id != 0
 	switch {
 	case id == 0:
@@ -247,6 +253,7 @@ type event struct {
 	inbound      uint32           // the record of the new session, if the packet comes from IPv4
 
 	restored *Record // from which the new session is restored, or nil
+	trial    *Trial  // where to note what the packet would change, or nil: it changes the table
 }
 
 // peer returns the remote side of a session's key: that of an ICMP session has no port (RFC 6146 section 3.2).
@@ -290,6 +297,9 @@ func (t *Table) update(slot uint32, e *entry, q *event) (ok bool) {
 		}
 		if q.from == v6 {
 			w = w.used(q.prefix).answer(state, q.tcp)
+		}
+		if q.trial != nil {
+			return q.trial.found(slot, e, state, w, &c.limits, q)
 		}
 		if w == old || e.word.CompareAndSwap(uint64(old), uint64(w)) {
 			if old.unanswered() && !w.unanswered() {

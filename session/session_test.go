@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"nat64d/bib"
 	"nat64d/drop"
 	"nat64d/packet"
@@ -41,6 +43,7 @@ type gateway struct {
 	bindings *bib.Table
 	sessions *session.Table
 	syns     synstore.Store
+	tries    rapid.TB // fails if a trial of a packet has another result than the packet; nil: no packet is tried
 }
 
 func newGateway(t testing.TB, workers, limit int, c session.Config, ranges ...string) *gateway {
@@ -57,6 +60,9 @@ func newGateway(t testing.TB, workers, limit int, c session.Config, ranges ...st
 		if _, _, err := g.pool.Add(entries); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if workers == 1 && limit < 1000 {
+		g.tries = t
 	}
 	return g
 }
@@ -86,13 +92,13 @@ func (g *gateway) send6(p packet.Proto, src *packet.Endpoint6, dst packet.Endpoi
 
 func (g *gateway) hinted6(h *session.Hint, p packet.Proto, src *packet.Endpoint6, dst packet.Endpoint4, pref uint8, ev packet.TCPEvent, now table.Time) (packet.Endpoint4, drop.Reason) {
 	f := session.Flow{Proto: p, Client: *src, Remote: dst, Prefix: pref}
-	r := g.sessions.From6(&f, &session.Packet{Event: ev, Now: now, Hint: h})
+	r := g.through6(&f, &session.Packet{Event: ev, Now: now, Hint: h})
 	return f.Mapped, r
 }
 
 func (g *gateway) tcp6(src *packet.Endpoint6, dst packet.Endpoint4, pref uint8, s *session.Segment, now table.Time) (packet.Endpoint4, drop.Reason) {
 	f := session.Flow{Proto: packet.TCP, Client: *src, Remote: dst, Prefix: pref}
-	r := g.sessions.From6(&f, &session.Packet{Event: s.Event, Now: now, Segment: s})
+	r := g.through6(&f, &session.Packet{Event: s.Event, Now: now, Segment: s})
 	return f.Mapped, r
 }
 
@@ -102,13 +108,13 @@ func (g *gateway) send4(p packet.Proto, src, dst packet.Endpoint4, ev packet.TCP
 
 func (g *gateway) hinted4(h *session.Hint, p packet.Proto, src, dst packet.Endpoint4, ev packet.TCPEvent, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
 	f := session.Flow{Proto: p, Mapped: dst, Remote: src}
-	r := g.sessions.From4(&f, &session.Packet{Event: ev, Now: now, Hint: h})
+	r := g.through4(&f, &session.Packet{Event: ev, Now: now, Hint: h})
 	return f.Client, f.Prefix, r
 }
 
 func (g *gateway) tcp4(src, dst packet.Endpoint4, s *session.Segment, now table.Time) (packet.Endpoint6, uint8, drop.Reason) {
 	f := session.Flow{Proto: packet.TCP, Mapped: dst, Remote: src}
-	r := g.sessions.From4(&f, &session.Packet{Event: s.Event, Now: now, Segment: s})
+	r := g.through4(&f, &session.Packet{Event: s.Event, Now: now, Segment: s})
 	return f.Client, f.Prefix, r
 }
 

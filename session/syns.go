@@ -13,6 +13,8 @@ type SYNs interface {
 	Wanted(remote packet.Endpoint4) []packet.Endpoint4
 	// Claim removes the SYN from remote to mapped and reports whether there was one that had not expired.
 	Claim(mapped, remote packet.Endpoint4, now time.Duration) bool
+	// Waits reports whether Claim would find such a SYN.
+	Waits(mapped, remote packet.Endpoint4, now time.Duration) bool
 	// Forget removes the SYNs that wait at a transport address of pool4.
 	Forget(mapped packet.Endpoint4)
 }
@@ -22,6 +24,7 @@ type noSYNs struct{}
 
 func (noSYNs) Wanted(packet.Endpoint4) []packet.Endpoint4                   { return nil }
 func (noSYNs) Claim(packet.Endpoint4, packet.Endpoint4, time.Duration) bool { return false }
+func (noSYNs) Waits(packet.Endpoint4, packet.Endpoint4, time.Duration) bool { return false }
 func (noSYNs) Forget(packet.Endpoint4)                                      {}
 
 // AddStatic is AddStatic of the bindings. It discards a stored SYN for the transport address: the binding answers when the

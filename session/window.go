@@ -130,10 +130,12 @@ func (t *Table) examine(slot uint32, e *entry, q *event) packet.TCPEvent {
 		if !other.expects(q.segment) {
 			return void
 		}
+	case q.trial != nil:
+		return q.tcp
 	case q.tcp == packet.SYN && w.mayBegin(q.now, &t.policy.Load().limits):
 		own.update(func(x windowWord) windowWord { return x.begin(q.segment) })
 	}
-	if q.segment.HasAck {
+	if q.segment.HasAck && q.trial == nil {
 		own.update(func(x windowWord) windowWord { return x.acknowledge(q.segment) })
 	}
 	return q.tcp

@@ -85,11 +85,8 @@ func (s *Store) Add(src, dst packet.Endpoint4, p []byte, now time.Duration) drop
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := flow{mapped: dst, remote: src}
-	switch {
-	case s.byFlow[f] != nil:
-		return drop.StoredSYN
-	case s.fullLocked(f):
-		return drop.StoredSYNLimit
+	if r := s.wouldLocked(f); r != drop.StoredSYN || s.byFlow[f] != nil {
+		return r
 	}
 	e := &entry{flow: f, since: now, packet: slices.Clone(p[:min(len(p), maxQuote)]), older: s.newest}
 	if s.newest == nil {
@@ -103,6 +100,21 @@ func (s *Store) Add(src, dst packet.Endpoint4, p []byte, now time.Duration) drop
 	s.bySource[f.remote.Addr]++
 	s.byAddress[f.mapped.Addr]++
 	s.stored.Add(1)
+	return drop.StoredSYN
+}
+
+// Would returns what Add would return, and stores nothing.
+func (s *Store) Would(src, dst packet.Endpoint4) drop.Reason {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wouldLocked(flow{mapped: dst, remote: src})
+}
+
+// wouldLocked is Would for a flow. The caller holds s.mu.
+func (s *Store) wouldLocked(f flow) drop.Reason {
+	if s.byFlow[f] == nil && s.fullLocked(f) {
+		return drop.StoredSYNLimit
+	}
 	return drop.StoredSYN
 }
 
@@ -133,12 +145,27 @@ func (s *Store) Claim(mapped, remote packet.Endpoint4, now time.Duration) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.byFlow[flow{mapped, remote}]
-	if e == nil || s.overLocked(e, now) {
+	e := s.waitingLocked(flow{mapped, remote}, now)
+	if e == nil {
 		return false
 	}
 	s.removeLocked(e)
 	return true
+}
+
+// Waits reports whether Claim would find a SYN.
+func (s *Store) Waits(mapped, remote packet.Endpoint4, now time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waitingLocked(flow{mapped, remote}, now) != nil
+}
+
+// waitingLocked returns the SYN of a flow whose lifetime is not over, or nil. The caller holds s.mu.
+func (s *Store) waitingLocked(f flow, now time.Duration) *entry {
+	if e := s.byFlow[f]; e != nil && !s.overLocked(e, now) {
+		return e
+	}
+	return nil
 }
 
 // Forget takes out the SYNs that wait at a transport address of pool4.

@@ -17,6 +17,7 @@ type Counted[K CountedKey, V any] struct {
 	key   Key
 	index *Index
 	rows  *Slab[row[K, V]]
+	tried map[K]*V // of a trial: the rows that Update has copied; nil for one that counts nothing
 }
 
 // row is a key and its counts. The key is written before the slot is published in the index and stays until the slot
@@ -35,6 +36,10 @@ func NewCounted[K CountedKey, V any](max int, key Key, e *Epochs) *Counted[K, V]
 // counts something; if not, Update frees it. Update returns false, without a call of f, if k has no row and there is no room
 // for one.
 func (c *Counted[K, V]) Update(k K, f func(*V) (counts bool)) (ok bool) {
+	if c.tried != nil {
+		c.try(k, f)
+		return true
+	}
 	defer runtime.KeepAlive(c) // the caller's may be the last reference, and the rows are not on Go's heap
 	h := k.Hash(c.key)
 	s := c.index.Lock(h)
@@ -50,6 +55,40 @@ func (c *Counted[K, V]) Update(k K, f func(*V) (counts bool)) (ok bool) {
 		c.rows.Retire(slot)
 	}
 	return true
+}
+
+// Trial returns a copy whose Update works on copies of the rows, so that c does not change. Such an Update finds room for every
+// row. One goroutine may use a trial; Update is its only method.
+func (c *Counted[K, V]) Trial() *Counted[K, V] {
+	return &Counted[K, V]{key: c.key, index: c.index, rows: c.rows, tried: make(map[K]*V)}
+}
+
+func (c *Counted[K, V]) try(k K, f func(*V) (counts bool)) {
+	v, copied := c.tried[k]
+	if !copied {
+		v = c.copied(k)
+	}
+	if v == nil {
+		v = new(V)
+	}
+	if !f(v) {
+		v = nil
+	}
+	c.tried[k] = v
+}
+
+// copied returns a copy of the row of k, or nil if there is none.
+func (c *Counted[K, V]) copied(k K) *V {
+	defer runtime.KeepAlive(c)
+	h := k.Hash(c.key)
+	s := c.index.Lock(h)
+	defer s.Unlock()
+	slot := c.find(s.Find(h), k)
+	if slot == 0 {
+		return nil
+	}
+	v := c.rows.At(slot).value
+	return &v
 }
 
 // addLocked makes a row and returns its slot, or 0 if there is no room. The caller holds the lock of s.

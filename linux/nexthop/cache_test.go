@@ -387,3 +387,31 @@ func BenchmarkCacheMiss6(b *testing.B) {
 		t.state.Load().answer(v6, flow6(&packet.Selector6{Dst: a}))
 	}
 }
+
+// A View has the answers of a Cache, and marks no neighbour as used.
+func TestViewAgreesWithCache(t *testing.T) {
+	t.Parallel()
+	tab := table()
+	view, cache := NewView(tab), NewCache(tab)
+	for n := range byte(12) {
+		a6, a4, _ := host(n + 1)
+		f6, f4 := packet.Selector6{Dst: a6, Proto: packet.NumUDP}, packet.Selector4{Dst: a4, Proto: packet.NumUDP}
+		h6, pending6, r6 := view.Hop6(&f6)
+		h4, pending4, r4 := view.Hop4(&f4)
+		if known, _ := tab.state.Load().nics[v4].neighbours.Get(netip.PrefixFrom(netip.AddrFrom4(a4), 32)); known != nil && known.used.Load() {
+			t.Errorf("host %d counts as used", n+1)
+		}
+		if h, pending, r := cache.Hop6(&f6); h != h6 || pending != pending6 || r != r6 {
+			t.Errorf("host %d: %v, %v, %v; the cache has %v, %v, %v", n+1, h6, pending6, r6, h, pending, r)
+		}
+		if h, pending, r := cache.Hop4(&f4); h != h4 || pending != pending4 || r != r4 {
+			t.Errorf("host %d: %v, %v, %v; the cache has %v, %v, %v", n+1, h4, pending4, r4, h, pending, r)
+		}
+		if via := view.Via4(&f4); via != netip.AddrFrom4(a4) {
+			t.Errorf("host %d is reached via %v", n+1, via)
+		}
+	}
+	if via := view.Via4(&packet.Selector4{Dst: packet.Addr4{203, 0, 113, 1}}); via.IsValid() {
+		t.Errorf("a host without a route is reached via %v", via)
+	}
+}
