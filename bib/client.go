@@ -51,6 +51,9 @@ func (c clients) allocate(p *pool4.Pool, q pool4.Request) (e packet.Endpoint4, r
 	return e, r
 }
 
+// Clients returns the number of IPv6 addresses that have a binding.
+func (t *Table) Clients() int { return t.clients.rows.Len() }
+
 // Paired returns the pool4 address of the other bindings of a client, if it has any. The caller is a worker in a batch.
 func (t *Table) Paired(addr packet.Addr6) (mapped packet.Addr4, ok bool) {
 	return t.clients.paired(addr)

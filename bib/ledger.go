@@ -26,8 +26,9 @@ func (t *Table) ledger() ledger {
 
 // counts is how many bindings there are.
 type counts struct {
-	total atomic.Int64
-	count [packet.Protos]atomic.Int64
+	total   atomic.Int64
+	count   [packet.Protos]atomic.Int64
+	statics [packet.Protos]atomic.Int64 // those of count that are static
 }
 
 // reserve counts a new binding, if there are less than max.

@@ -140,6 +140,9 @@ func (t *Table) unlinkShard(i int, match func(Binding) bool, ends []end) []end {
 		free := t.entries.At(slot).refs.set(gone, static) == gone
 		e := t.unlinkLocked(s, t.hash(b.Proto, &b.Client), slot, free)
 		e.Static = b.Static
+		if b.Static {
+			t.statics[b.Proto].Add(-1)
+		}
 		ends = append(ends, e)
 	})
 	return ends

@@ -38,6 +38,7 @@ func (t *Table) addStatic(p packet.Proto, c packet.Endpoint6, m packet.Endpoint4
 		}
 		e := t.entries.At(uint32(id))
 		e.refs.set(static, 0)
+		t.statics[p].Add(1)
 		t.leave(c.Addr, e.counted, forBinding(e.proto))
 		e.counted = 0
 		return false, nil
@@ -68,8 +69,12 @@ func (t *Table) makeStaticLocked(s *table.Shard, h uint64, b Binding) error {
 		t.cancel(slot, b)
 		return t.full()
 	}
+	t.statics[b.Proto].Add(1)
 	return nil
 }
+
+// Static returns the number of static bindings of a protocol.
+func (t *Table) Static(p packet.Proto) int { return int(t.statics[p].Load()) }
 
 func (t *Table) full() error {
 	return fmt.Errorf("bib: the table is full with %d bindings: raise sessions.max", t.max)

@@ -65,6 +65,7 @@ func (d *document) check(f *file) *Config {
 	c.Pool6, c.PrivateV4 = d.pool6(f.Pool6)
 	c.BypassV6 = d.bypassV6(f.BypassV6, c.Pool6)
 	c.DNS64 = d.dns64(&f.DNS64, c)
+	c.Metrics = d.listen("metrics.listen", f.Metrics.Listen)
 	c.Bindings = d.bindings(f.BIB, c)
 	f.settle(c)
 	return c
@@ -79,6 +80,7 @@ func (f *file) settle(c *Config) {
 	f.Translation.MTUPlateaus = c.Translation.MTUPlateaus
 	f.DenyV4, f.AllowV4, f.BypassV6, f.AllowV6 = texts(c.DenyV4), texts(c.AllowV4), texts(c.BypassV6), texts(c.AllowV6)
 	f.DNS64.settle(&c.DNS64)
+	f.Metrics.Listen = c.Metrics.String()
 	if c.ICMP.SourceV6.IsValid() {
 		f.ICMP.SourceV6 = c.ICMP.SourceV6.String()
 	}

@@ -38,6 +38,7 @@ type Config struct {
 	Probe       []netip.Addr // IPv4 hosts that are pinged; while none of them answers, the gateway is not ready
 	NATEvents   NATEvents
 	DNS64       DNS64
+	Metrics     Listen   // of the metrics
 	Socket      string   // path of the control socket
 	Group       string   // its members may use the control socket, if the group exists
 	ReadGroup   string   // its members may only read through the control socket; empty: no group

@@ -52,7 +52,7 @@ func (b *backend) Status() control.Status {
 	st.Checks = b.readiness.checks()
 	st.NotReady = b.readiness.reasons()
 	st.Ready = len(st.NotReady) == 0
-	st.Warnings = append(b.warnings(), contested(b.routes.Addresses())...)
+	st.Warnings = b.allWarnings()
 	return st
 }
 
@@ -82,6 +82,11 @@ func (d *Daemon) usage() []control.Protocol {
 	return ps
 }
 
+// allWarnings returns what an operator should look at, a sentence each.
+func (b *backend) allWarnings() []string {
+	return append(b.warnings(), contested(b.routes.Addresses())...)
+}
+
 func (b *backend) warnings() []string {
 	return slices.Concat(b.ownWarnings(), b.guard.natWarnings(), b.sockets.warnings())
 }
@@ -102,29 +107,12 @@ func (b *backend) ownWarnings() (ws []string) {
 	if b.routes.Blind() {
 		ws = append(ws, "nat64d may not read the IPsec policies of this machine (CAP_NET_ADMIN): packets that they cover leave in clear")
 	}
+	ws = append(ws, b.metrics.warnings()...)
 	return append(ws, b.dns64.warnings()...)
 }
 
 // Stats implements control.Backend.
-func (b *backend) Stats() (list []control.Counter) {
-	counters := b.gateway.Counters.All()
-	for _, p := range b.usage() {
-		counters = append(counters,
-			metrics.Bindings.With(uint64(p.Bindings), p.Protocol), metrics.Sessions.With(uint64(p.Sessions), p.Protocol),
-			metrics.Pool4Ports.With(uint64(p.Pool4Ports), p.Protocol), metrics.Pool4Used.With(uint64(p.Pool4Used), p.Protocol))
-	}
-	counters = append(counters, metrics.Pool4RestShortened.With(b.pool.RestedShort()),
-		metrics.SessionsReclaimed.With(b.gateway.Sessions.Reclaimed()),
-		metrics.InboundSessions.With(uint64(b.gateway.Sessions.InboundLen())), metrics.InboundEvicted.With(b.gateway.Sessions.Evicted()))
-	for _, c := range counters {
-		list = append(list, control.Counter(c))
-	}
-	panics, _ := b.panics.Count()
-	list = append(list, control.Counter(metrics.Panics.With(panics)), control.Counter(metrics.NATEventsLost.With(b.natEventsLost())), b.log.counter(),
-		control.Counter(metrics.GuardRepairs.With(b.guard.repaired())), control.Counter(metrics.ARPConflicts.With(b.routes.AddressConflicts())),
-		control.Counter(metrics.OffloadsSwitched.With(b.nics.switches.Load())))
-	return append(list, b.dns64.Counters()...)
-}
+func (b *backend) Stats() []control.Counter { return countersOf(b.samples()) }
 
 // Pause implements control.Backend.
 func (b *backend) Pause() error {

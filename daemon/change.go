@@ -65,6 +65,7 @@ func (d *Daemon) commitLocked(old, next *config.Config, local localRoutes) {
 	d.log.level.Set(levelOf(next.Log))
 	d.memory.configure(next.MemoryLimit)
 	d.events.probe.signal()
+	d.metrics.follow()
 	d.gateway.Configure(d.gatewayConfigLocked(next))
 	d.log.observer.Configure(natKinds[next.NATEvents])
 	cutOut(d.pool, minus(old.Pool4, next.Pool4))

@@ -56,6 +56,9 @@ type Daemon struct {
 	gateway    *gateway.Gateway
 	guard      *hostGuard
 	dns64      *dns64Service
+	metrics    *httpService
+	readings   readings
+	reloads    reloads
 	nics       nics
 	sockets    hostSockets
 	kept       keeping
@@ -77,6 +80,8 @@ type events struct {
 	reload event // requests a reload
 	load   event // many packets arrive
 	probe  event // health.probe may have changed
+
+	summary event // requests a summary in the log
 }
 
 // admin is the state shared by changes of pool4, static rows and the configuration. The mutex is held during a whole
@@ -91,7 +96,7 @@ type admin struct {
 func New(o Options) (*Daemon, error) {
 	d := &Daemon{
 		options: o, started: time.Now(),
-		events:    events{link: newEvent(), routes: newEvent(), pool4: newEvent(), reload: newEvent(), load: newEvent(), probe: newEvent()},
+		events:    events{link: newEvent(), routes: newEvent(), pool4: newEvent(), reload: newEvent(), load: newEvent(), probe: newEvent(), summary: newEvent()},
 		readiness: readiness{reached: make(chan struct{})},
 		admin:     admin{static: rows{}},
 	}
@@ -100,6 +105,7 @@ func New(o Options) (*Daemon, error) {
 		return nil, withHint(err)
 	}
 	d.conf.Store(c)
+	d.reloads.note(nil)
 	d.log = newLogs(c.Log, o.Log)
 	d.panics = gateway.NewPanics(d.log.Logger, endAtOnce)
 	d.log.recordPanics(d.panics)
@@ -146,6 +152,8 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 		return err
 	}
 	defer d.dns64.close()
+	d.metrics = d.newMetricsService()
+	defer d.metrics.close()
 	if err := d.guard.lockNamespace(); err != nil {
 		return err
 	}
@@ -202,8 +210,10 @@ func (d *Daemon) tasks(listener net.Listener) []task {
 		{name: "local routes", run: d.watchLocalRoutes},
 		{name: "host sockets", run: d.watchSockets},
 		{name: "DNS64", run: d.dns64.run},
+		{name: "metrics", run: d.metrics.run},
 		{name: "control socket", run: func(ctx context.Context) error { return control.Serve(ctx, listener, server) }},
 		{name: "reload", run: d.reloadOnRequest},
+		{name: "summary", run: d.summarizeOnRequest},
 		{name: "readiness", run: d.announce},
 		{name: "workers", run: d.feedWatchdog, notReady: d.stuck},
 		{name: "self-test", run: d.selfTest.run, notReady: d.selfTest.notReady},

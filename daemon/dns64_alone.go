@@ -32,6 +32,7 @@ type DNS64 struct {
 	begin   chan *nexthop.Table // routes that begin to matter, once at most
 	moved   event               // the routes have changed
 	reloads event               // requests a reload
+	summary event               // requests a summary in the log
 }
 
 // standalone adds the counters of the process, which a gateway reports in its statistics.
@@ -44,13 +45,13 @@ type standalone struct {
 // Counters implements control.Names.
 func (n standalone) Counters() []control.Counter {
 	panics, _ := n.panics.Count()
-	return append(n.dns64Service.Counters(), n.log.counter(), control.Counter(metrics.Panics.With(panics)))
+	return countersOf(append(n.samples(), n.log.sample(), metrics.PanicsSurvived.With(panics), buildInfo(n.version)))
 }
 
 // NewDNS64 reads the configuration.
 func NewDNS64(o Options) (*DNS64, error) {
 	o.Overrides.DNS64 = true
-	a := &DNS64{options: o, begin: make(chan *nexthop.Table, 1), moved: newEvent(), reloads: newEvent()}
+	a := &DNS64{options: o, begin: make(chan *nexthop.Table, 1), moved: newEvent(), reloads: newEvent(), summary: newEvent()}
 	var err error
 	if a.conf, err = o.load(); err != nil {
 		return nil, err
@@ -63,6 +64,9 @@ func NewDNS64(o Options) (*DNS64, error) {
 
 // Reload makes the forwarder read its configuration again; the log contains the result.
 func (a *DNS64) Reload() { a.reloads.signal() }
+
+// Summarize writes a summary of the queries to the log, as SIGUSR1 asks for.
+func (a *DNS64) Summarize() { a.summary.signal() }
 
 // Run runs the forwarder until ctx is done. Its error includes a hint for the operator.
 func (a *DNS64) Run(ctx context.Context) error {
@@ -125,6 +129,11 @@ func (a *DNS64) follow(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-a.summary:
+			t := a.service.f.Stats.Totals()
+			a.log.Info("summary: DNS64", "cache_hits", t.CacheHits, "cache_misses", t.CacheMisses, "synthesized", t.Synthesized, "denied", t.Denied,
+				"rate_limited", t.RateLimited, "busy", t.Busy)
+			continue
 		case <-a.moved:
 		case <-a.reloads:
 			if err := a.reload(); err != nil {

@@ -52,22 +52,22 @@ func (n *dns64Service) DNS64() (st control.DNS64Status, err error) {
 func (n *dns64Service) Version() control.Version { return n.version }
 
 // Counters implements control.Names. It returns none if the forwarder is off.
-func (n *dns64Service) Counters() (list []control.Counter) {
+func (n *dns64Service) Counters() []control.Counter { return countersOf(n.samples()) }
+
+// samples returns the metrics of the forwarder; none if it is off.
+func (n *dns64Service) samples() (list []metrics.Sample) {
 	if n.f == nil {
 		return nil
 	}
-	counters := forwarderCounters(n.f.Stats.Totals())
+	list = forwarderSamples(n.f.Stats.Totals())
 	for _, u := range n.f.Config().Upstreams.State() {
-		counters = append(counters, upstreamCounters(u)...)
-	}
-	for _, c := range counters {
-		list = append(list, control.Counter(c))
+		list = append(list, upstreamSamples(u)...)
 	}
 	return list
 }
 
-// forwarderCounters returns what the forwarder counts about queries.
-func forwarderCounters(t dns64.Totals) (list []metrics.Counter) {
+// forwarderSamples returns what the forwarder counts about queries.
+func forwarderSamples(t dns64.Totals) (list []metrics.Sample) {
 	for _, a := range t.Answers {
 		list = append(list, metrics.DNS64Queries.With(a.Count, a.Type, a.Result))
 	}
@@ -78,20 +78,18 @@ func forwarderCounters(t dns64.Totals) (list []metrics.Counter) {
 		metrics.DNS64Panics.With(t.Panics))
 }
 
-// upstreamCounters returns what is counted about an upstream. The latency of its answers is a histogram as Prometheus has them.
-func upstreamCounters(u dns64.UpstreamState) []metrics.Counter {
-	name := u.String()
-	list := []metrics.Counter{metrics.DNS64UpstreamQueries.With(u.Asked, name), metrics.DNS64UpstreamFailures.With(u.Failed, name)}
-	var all uint64
+// upstreamSamples returns what is counted about an upstream.
+func upstreamSamples(u dns64.UpstreamState) []metrics.Sample {
+	name, d := u.String(), metrics.Distribution{Sum: u.Elapsed.Seconds()}
 	for _, l := range u.Latency {
-		le := "+Inf"
-		if l.Within > 0 {
-			le = strconv.FormatInt(l.Within.Microseconds(), 10)
+		if d.Count = l.Count; l.Within > 0 {
+			d.Bounds, d.Within = append(d.Bounds, l.Within.Seconds()), append(d.Within, l.Count)
 		}
-		list = append(list, metrics.DNS64UpstreamBucket.With(l.Count, name, le))
-		all = l.Count
 	}
-	return append(list, metrics.DNS64UpstreamSum.With(uint64(u.Elapsed.Microseconds()), name), metrics.DNS64UpstreamCount.With(all, name))
+	return []metrics.Sample{
+		metrics.DNS64UpstreamQueries.With(u.Asked, name), metrics.DNS64UpstreamFailures.With(u.Failed, name), metrics.DNS64UpstreamUp.Is(u.Up, name),
+		metrics.DNS64UpstreamDuration.Over(d, name),
+	}
 }
 
 // DNS64Cache implements control.Names.

@@ -253,13 +253,17 @@ func TestUpstreamCounters(t *testing.T) {
 		Latency: []dns64.Latency{{Within: time.Millisecond, Count: 3}, {Count: 7}},
 	}
 	var got []string
-	for _, c := range upstreamCounters(u) {
+	samples := upstreamSamples(u)
+	for _, c := range countersOf(samples) {
 		if c.Labels["upstream"] != "tcp://192.0.2.53:53" || c.Help == "" {
 			t.Errorf("got %+v", c)
 		}
-		got = append(got, fmt.Sprintf("%s %s %d", strings.TrimPrefix(c.Name, "dns64_upstream_"), c.Labels["le"], c.Value))
+		got = append(got, fmt.Sprintf("%s %s %d", strings.TrimPrefix(c.Name, "nat64_dns64_upstream_"), c.Labels["le"], c.Value))
 	}
-	want := []string{"queries  9", "failures  2", "microseconds_bucket 1000 3", "microseconds_bucket +Inf 7", "microseconds_sum  3000000", "microseconds_count  7"}
+	want := []string{"queries_total  9", "failures_total  2", "up  0", "duration_seconds_bucket 0.001 3", "duration_seconds_bucket +Inf 7", "duration_seconds_count  7"}
+	if sum := samples[3].Durations.Sum; sum != 3 {
+		t.Errorf("the answers took %v seconds, want 3", sum)
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

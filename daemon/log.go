@@ -17,7 +17,6 @@ import (
 
 	"nat64d/config"
 	"nat64d/gateway"
-	"nat64d/ops/control"
 	"nat64d/ops/metrics"
 	"nat64d/session"
 )
@@ -56,9 +55,9 @@ func (l *logs) recordPanics(p *gateway.Panics) {
 	l.queue.panicked.Store(&record)
 }
 
-// counter returns the counter of lost lines.
-func (l *logs) counter() control.Counter {
-	return control.Counter(metrics.LogLinesLost.With(l.queue.lost.Load()))
+// sample returns the number of lost lines.
+func (l *logs) sample() metrics.Sample {
+	return metrics.LogEventsDropped.With(l.queue.lost.Load(), "log")
 }
 
 // warnings returns problems of the log.

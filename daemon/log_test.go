@@ -77,7 +77,7 @@ func TestLogWithStoppedReader(t *testing.T) {
 		if w := l.warnings(); len(w) != 1 || !strings.Contains(w[0], "takes nothing") {
 			t.Errorf("warnings %q", w)
 		}
-		lost := l.counter().Value
+		lost := l.sample().Value
 		if lost < n-queueBytes/8000-chunkBytes/8000 || lost >= n {
 			t.Errorf("%d of %d lines are lost", lost, n)
 		}
@@ -119,8 +119,8 @@ func TestLogWithDeadReader(t *testing.T) {
 		r.fail(syscall.ENOSPC, 10)
 		l.Info("torn")
 		synctest.Wait()
-		if w := l.warnings(); len(w) != 1 || l.counter().Value != 4 {
-			t.Errorf("warnings %q, %d lines lost", w, l.counter().Value)
+		if w := l.warnings(); len(w) != 1 || l.sample().Value != 4 {
+			t.Errorf("warnings %q, %d lines lost", w, l.sample().Value)
 		}
 		r.fail(nil, 0)
 		time.Sleep(2 * tellEvery)
@@ -145,8 +145,8 @@ func TestLogToNonBlockingPipe(t *testing.T) {
 		time.Sleep(time.Second)
 		r.fail(nil, 0)
 		q.Close(time.Minute)
-		if text := r.read(); !strings.HasSuffix(text, "level=INFO msg=hello\n") || l.counter().Value != 0 {
-			t.Errorf("got %q, %d lines lost", text, l.counter().Value)
+		if text := r.read(); !strings.HasSuffix(text, "level=INFO msg=hello\n") || l.sample().Value != 0 {
+			t.Errorf("got %q, %d lines lost", text, l.sample().Value)
 		}
 	})
 }

@@ -13,7 +13,6 @@ package egress
 import (
 	"time"
 
-	"nat64d/drop"
 	"nat64d/fragment"
 	"nat64d/ops/metrics"
 	"nat64d/packet"
@@ -68,8 +67,10 @@ type Watcher interface {
 	Departs(f packet.Family, head, payload []byte, off packet.Offload)
 }
 
-// tally counts the packets and bytes that a batch has forwarded, by direction.
-type tally [metrics.Hairpin + 1]struct{ packets, bytes uint64 }
+// tally counts the packets and bytes that a batch has forwarded, by direction and protocol.
+type tally [metrics.Hairpin + 1][packet.Protos]forwarded
+
+type forwarded struct{ packets, bytes uint64 }
 
 // New returns a Sender without configuration: Begin sets it.
 func New(o Options) *Sender {
@@ -119,7 +120,7 @@ func (s *Sender) Flush() {
 	}
 	for f := range s.to {
 		if refused := s.to[f].flush(s.now, m, s.block); refused > 0 {
-			s.count.Dropped(drop.Transmit, uint64(refused))
+			s.count.Refused(f, uint64(refused))
 		}
 	}
 }
@@ -130,9 +131,12 @@ func (s *Sender) Waiting() int { return s.to[packet.V6].n + s.to[packet.V4].n }
 // Publish adds the forwarded packets of the batch to the counters.
 func (s *Sender) Publish() {
 	for d := range s.carried {
-		c := &s.carried[d]
-		s.count.Forwarded(metrics.Direction(d), c.packets, c.bytes)
-		*c = struct{ packets, bytes uint64 }{}
+		for p := range s.carried[d] {
+			if c := &s.carried[d][p]; c.packets > 0 {
+				s.count.Forwarded(metrics.Direction(d), metrics.Protocol(p), c.packets, c.bytes)
+				*c = forwarded{}
+			}
+		}
 	}
 	if n := &s.merger.joined; *n > 0 {
 		s.count.Joined(*n)

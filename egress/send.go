@@ -88,7 +88,7 @@ func (s *Sender) fit(f packet.Family, p *Packet, limit int, id uint32) drop.Reas
 
 // depart counts o, which is p or a part of it, and keeps it for the next flush.
 func (s *Sender) depart(f packet.Family, p *Packet, o *packet.Out) {
-	c := &s.carried[p.Direction]
+	c := &s.carried[p.Direction][p.From.Proto]
 	c.packets++
 	c.bytes += uint64(o.Len())
 	s.post(f, o, &p.Hop)

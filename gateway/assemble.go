@@ -16,7 +16,7 @@ func (w *worker) assemble6(p *inflight) drop.Reason {
 	if r != drop.None {
 		return w.refuse6(p, r, fragment.Pointer(&p.view, r))
 	}
-	p.assembled(whole)
+	w.assembled(p, whole)
 	return drop.None
 }
 
@@ -32,16 +32,17 @@ func (w *worker) assemble4(p *inflight) drop.Reason {
 	if r != drop.None {
 		return w.refuse4(p, r, 0)
 	}
-	p.assembled(whole)
+	w.assembled(p, whole)
 	return drop.None
 }
 
 // assembled makes take process the datagram that a fragment has completed; the zero Whole means that fragments are
 // missing.
-func (p *inflight) assembled(whole fragment.Whole) {
+func (w *worker) assembled(p *inflight, whole fragment.Whole) {
 	if whole.Data == nil {
 		return
 	}
+	w.count.Reassembled(uint64(whole.Fragments))
 	f := packet.Frame{Data: whole.Data}
 	*p = inflight{arrived: f, frame: f, whole: whole, again: true}
 }

@@ -64,8 +64,9 @@ type batchState struct {
 	paused bool
 	left   uint64 // received frames whose translation has left
 
-	tracer *tracer // for the taps; nil: there is none
-	tap    *tracer // tracer while it follows the packet, or nil
+	tracer  *tracer // for the taps; nil: there is none
+	tap     *tracer // tracer while it follows the packet, or nil
+	batches uint    // that had packets
 
 	fs       []packet.Frame
 	at       int    // in fs

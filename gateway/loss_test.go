@@ -22,7 +22,7 @@ func TestRingLossIsLoggedOnceAnHour(t *testing.T) {
 		var l loss
 		for second := range 5000 {
 			w := g.workers[packet.V6].count
-			w.Forwarded(metrics.From6To4, 100-c.each/10, 1)
+			w.Forwarded(metrics.From6To4, 0, 100-c.each/10, 1)
 			w.RingDrops(uint64(second+1) * c.each / 10)
 			l.check(g, time.Duration(second+1)*time.Second)
 		}

@@ -40,6 +40,9 @@ func (w *worker) settle(p *inflight, r drop.Reason) {
 	switch {
 	case r != drop.None:
 		w.count.Dropped(r, uint64(p.frames()))
+		if r >= drop.PoolEmpty && r <= drop.PoolResting {
+			w.count.NoPort(metrics.Protocol(p.view.Proto))
+		}
 	case p.left:
 		w.left += uint64(p.frames())
 	}

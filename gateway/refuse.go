@@ -52,7 +52,7 @@ func (w *worker) tell6(p *inflight, r drop.Reason, a drop.Answer, rest uint32) (
 	}
 	o := w.out.Next6()
 	icmp.Error{Answer: a, Rest: rest, Quote: v.Data}.Put6(o, &src, &dst)
-	w.count.Happened(metrics.ErrorSent6)
+	w.count.Happened(metrics.ErrorSent6(a.Type))
 	if w.tap != nil {
 		w.tap.answers(rest)
 	}
@@ -125,7 +125,7 @@ func (w *worker) tell4(p *inflight, r drop.Reason, a drop.Answer, rest uint32) (
 	}
 	o := w.out.Next4()
 	icmp.Error{Answer: a, Rest: rest, Quote: v.Data}.Put4(o, &src, &dst)
-	w.count.Happened(metrics.ErrorSent4)
+	w.count.Happened(metrics.ErrorSent4(a.Type, a.Code))
 	if w.tap != nil {
 		w.tap.answers(rest)
 	}

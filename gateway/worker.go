@@ -176,8 +176,22 @@ func (w *worker) batch(fs []packet.Frame) {
 		w.refuseSYNs()
 	}
 	w.out.Flush()
+	w.sample(len(fs))
 	w.reassembler.Release()
 	w.publish()
+}
+
+// sampleEvery is the number of batches of which one is measured: our own choice. The measurement reads the clock once.
+const sampleEvery = 64
+
+// sample measures how long the batch has taken until its packets have left, every sampleEvery batches with packets.
+func (w *worker) sample(packets int) {
+	if packets == 0 {
+		return
+	}
+	if w.batches++; w.batches%sampleEvery == 0 {
+		w.count.Took(w.g.clock() - w.now)
+	}
 }
 
 // configure applies a new configuration.

@@ -102,15 +102,17 @@ func (t *Table) changed(slot uint32, e *entry, old, w word, at table.Time) {
 	t.observers.emit(&Event{Kind: SessionChanged, Flow: t.name(slot, e, w), At: at - origin, Before: old.state(), State: w.state()})
 }
 
-// made reports that a session of word w has begun.
+// made counts and reports that a session of word w has begun.
 func (t *Table) made(slot uint32, e *entry, w word, at table.Time) {
+	t.begun[e.proto].Add(1)
 	if t.observers.wants(SessionMade) {
 		t.observers.emit(&Event{Kind: SessionMade, Flow: t.name(slot, e, w), At: at - origin, State: w.state()})
 	}
 }
 
-// ended reports that a session whose last word was w has ended.
+// ended counts and reports that a session whose last word was w has ended.
 func (t *Table) ended(slot uint32, e *entry, w word, c Cause, at table.Time) {
+	t.over[c].Add(1)
 	if t.observers.wants(SessionEnded) {
 		t.observers.emit(&Event{Kind: SessionEnded, Flow: t.name(slot, e, w), At: at - origin, Cause: c, State: w.state()})
 	}

@@ -44,6 +44,8 @@ type Table struct {
 	_         [64]byte // the fields below are written for every new session, those above are read for every packet
 	total     atomic.Int64
 	count     [packet.Protos]atomic.Int64
+	begun     [packet.Protos]atomic.Uint64
+	over      [causes]atomic.Uint64
 	syns      SYNs
 	inbound   inbound
 	reclaimer reclaimer

@@ -18,7 +18,6 @@ import (
 	"nat64d/config"
 	"nat64d/drop"
 	"nat64d/lab"
-	"nat64d/ops/metrics"
 	"nat64d/pool6"
 )
 
@@ -256,27 +255,6 @@ func TestDocsDropReasons(t *testing.T) {
 	}
 	if got := firstColumn(t, path, "Drop reasons"); !slices.Equal(got, want) {
 		t.Errorf("%s explains\n%q, the reasons are\n%q", path, got, want)
-	}
-}
-
-// The page on troubleshooting lists the catalogue of counters, in the same order, with units and labels.
-func TestDocsCounters(t *testing.T) {
-	t.Parallel()
-	const path = "../docs/troubleshooting.md"
-	var want []string
-	for id := range metrics.IDs {
-		row := id.Row()
-		want = append(want, row.Name)
-		labels := ""
-		if len(row.Labels) > 0 {
-			labels = "`" + strings.Join(row.Labels, "`, `") + "`"
-		}
-		if line := fmt.Sprintf("| `%s` | %s | %s | %s |", row.Name, row.Unit, labels, row.Help); !strings.Contains(read(t, path), line) {
-			t.Errorf("%s lacks the row %q", path, line)
-		}
-	}
-	if got := firstColumn(t, path, "Counters"); !slices.Equal(got, want) {
-		t.Errorf("%s explains\n%q, the catalogue has\n%q", path, got, want)
 	}
 }
 

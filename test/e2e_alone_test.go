@@ -110,7 +110,7 @@ func TestDNS64Alone(t *testing.T) {
 	if out, errs, code := nat64ctl(t, "--socket", socket, "dns64", "status"); code != 0 || !strings.Contains(out, "2001:db8:1::/64") {
 		t.Errorf("code %d: %s%s", code, out, errs)
 	}
-	for command, want := range map[string]string{"version": "\nnat64d", "stats": `dns64_queries{result="NOERROR",type="A"}`} {
+	for command, want := range map[string]string{"version": "\nnat64d", "stats": `nat64_dns64_queries_total{result="NOERROR",type="A"}`} {
 		if out, errs, code := nat64ctl(t, "--socket", socket, command); code != 0 || !strings.Contains(out, want) {
 			t.Errorf("nat64ctl %s: code %d: %s%s", command, code, out, errs)
 		}

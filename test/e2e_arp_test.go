@@ -125,7 +125,7 @@ func TestAddressConflict(t *testing.T) {
 	speakFrom(t, l.Client, "192.0.2.66", "192.0.2.250")
 	g.pool4State("192.0.2.66", "conflict")
 	g.warned("192.0.2.66")
-	if out := g.must("stats", "--all"); !strings.Contains(out, "arp_conflicts") {
+	if out := g.must("stats", "--all"); !strings.Contains(out, "nat64_arp_conflicts_total") {
 		t.Errorf("the conflicts are not counted: %s", out)
 	}
 	if s := g.status(); !s.Ready {

@@ -389,8 +389,8 @@ func checkShown64(t *testing.T, g *daemon) {
 		"dns64 query v4.example.net":   "64:ff9b::c000:202",
 		"dns64 snippet unbound":        "dns64-prefix: 64:ff9b::/96",
 		"dns64 query both.example.net": "2001:db8:f::81",
-		"stats":                        `dns64_queries{result="NOERROR",type="AAAA"}`,
-		"stats --all":                  `dns64_upstream_microseconds_bucket{le="+Inf",upstream="192.0.2.2:5300"}`,
+		"stats":                        `nat64_dns64_queries_total{result="NOERROR",type="AAAA"}`,
+		"stats --all":                  `nat64_dns64_upstream_duration_seconds_bucket{le="+Inf",upstream="192.0.2.2:5300"}`,
 	} {
 		if got := g.must(strings.Fields(command)...); !strings.Contains(got, want) {
 			t.Errorf("nat64ctl %s does not show %s:\n%s", command, want, got)

@@ -100,7 +100,7 @@ func TestForwardingDuringDNS64Flood(t *testing.T) {
 	if dropped := g.dropped("ring"); n < datagrams*99/100 || dropped > 0 {
 		t.Errorf("%d of %d datagrams were echoed, %d dropped by a full ring, during %d questions", n, datagrams, dropped, asked.Load())
 	}
-	if !strings.Contains(g.must("stats"), "dns64_busy") {
+	if !strings.Contains(g.must("stats"), "nat64_dns64_busy_total") {
 		t.Errorf("the load was too low for a flood:\n%s", g.must("stats"))
 	}
 	g.stop()

@@ -304,26 +304,22 @@ func (g *daemon) listSessions() (all []control.Session) {
 	return all
 }
 
-// dropped returns the counter of one reason.
-func (g *daemon) dropped(reason string) uint64 {
+// dropped returns the packets of both directions that were dropped for a reason, or left to the host.
+func (g *daemon) dropped(reason string) (n uint64) {
 	g.t.Helper()
 	var all []control.Counter
 	decode(g.t, g.must("stats", "--all", "-o", "json"), &all)
+	known := false
 	for _, c := range all {
-		if c.Kind != "drop" {
-			continue
-		}
-		if c.Name == reason {
-			return c.Value
-		}
-		for _, label := range c.Labels {
-			if label == reason {
-				return c.Value
-			}
+		if c.Labels["reason"] == reason && c.Labels["direction"] != "" {
+			known = true
+			n += c.Value
 		}
 	}
-	g.t.Fatalf("no counter for drop reason %s among %d", reason, len(all))
-	return 0
+	if !known {
+		g.t.Fatalf("no counter for drop reason %s among %d", reason, len(all))
+	}
+	return n
 }
 
 // tables lists the nftables tables of the gateway.

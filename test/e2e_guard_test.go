@@ -137,7 +137,7 @@ func (g *daemon) repairs() uint64 {
 	var all []control.Counter
 	decode(g.t, g.must("stats", "--all", "-o", "json"), &all)
 	for _, c := range all {
-		if c.Name == "guard_repairs" {
+		if c.Name == "nat64_guard_repairs_total" {
 			return c.Value
 		}
 	}

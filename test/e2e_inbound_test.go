@@ -43,7 +43,7 @@ bib:
 		checkDownload(t, l, 1<<10)
 		slowest = max(slowest, time.Since(start))
 	}
-	used, evicted := g.counter("inbound_sessions"), g.counter("inbound_sessions_evicted")
+	used, evicted := g.counter("nat64_inbound_sessions"), g.counter("nat64_inbound_sessions_evicted_total")
 	t.Logf("%d sessions from IPv4, %d evicted; the slowest connection took %v", used, evicted, slowest)
 	if used > most/4 || evicted == 0 || g.dropped("session_limit") != 0 {
 		t.Errorf("%d sessions from IPv4 and %d packets that found the table full, want %d and 0 at most", used, g.dropped("session_limit"), most/4)

@@ -86,11 +86,11 @@ func (g *daemon) linesLost() uint64 {
 	var all []control.Counter
 	decode(g.t, g.must("stats", "--all", "-o", "json"), &all)
 	for _, c := range all {
-		if c.Name == "log_lines_lost" {
+		if c.Name == "nat64_log_events_dropped_total" && c.Labels["sink"] == "log" {
 			return c.Value
 		}
 	}
-	g.t.Fatalf("no counter log_lines_lost among %d", len(all))
+	g.t.Fatalf("no counter of lost lines among %d", len(all))
 	return 0
 }
 

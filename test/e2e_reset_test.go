@@ -36,7 +36,7 @@ func TestLostConnectionIsReset(t *testing.T) {
 	if err := readWithin(t, client, 5*time.Second); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the client reads %v, want ECONNRESET", err)
 	}
-	if n := second.counter("tcp_resets_sent"); n != 1 {
+	if n := second.counter("nat64_tcp_resets_sent_total"); n != 1 {
 		t.Errorf("%d resets were sent, want 1", n)
 	}
 	again, err := open(l, "tcp", 0, 0)

@@ -47,7 +47,7 @@ func TestSmallPoolOfConnections(t *testing.T) {
 	if n := g.dropped("pool_exhausted") - refused; n != 0 {
 		t.Errorf("%d SYNs were refused", n)
 	}
-	if n := g.counter("sessions_reclaimed"); n < manyInAll-atOnce {
+	if n := g.counter("nat64_sessions_reclaimed_total"); n < manyInAll-atOnce {
 		t.Errorf("%d ports were reclaimed", n)
 	}
 }

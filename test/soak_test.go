@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nat64d/drop"
 	"nat64d/lab"
 	"nat64d/ops/control"
 )
@@ -191,16 +192,20 @@ func checkQuiet(t *testing.T, g *daemon) (forwarded uint64) {
 		decode(t, g.must("stats", "--all", "-o", "json"), &all)
 		for _, c := range all {
 			switch direction := c.Labels["direction"]; c.Name {
-			case "arrived_frames":
+			case "nat64_arrived_frames_total":
 				arrived[direction] = c.Value
-			case "forwarded_frames":
+			case "nat64_forwarded_frames_total":
 				if direction == "6to4" {
 					forwarded = c.Value
 				}
 				sum[direction] += c.Value
-			case "host_frames", "dropped_frames", "waiting_frames":
+			case "nat64_host_packets_total", "nat64_waiting_frames":
 				sum[direction] += c.Value
-			case "sessions", "bindings", "pool4_used":
+			case "nat64_dropped_packets_total":
+				if c.Labels["reason"] != drop.Transmit.String() { // of forwarded ones
+					sum[direction] += c.Value
+				}
+			case "nat64_sessions", "nat64_bib_entries", "nat64_pool4_ports_used":
 				left += c.Value
 			}
 		}

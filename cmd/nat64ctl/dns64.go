@@ -57,7 +57,7 @@ func dns64Fields(s control.DNS64Status) []field {
 	fs = append(fs, field{"cache", count(s.Cached, "answer")})
 	for _, n := range s.Counters {
 		if n.Value > 0 && n.Labels["upstream"] == "" {
-			name := strings.ReplaceAll(strings.TrimPrefix(n.Name, "dns64_"), "_", " ")
+			name := strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(n.Name, "nat64_dns64_"), "_total"), "_", " ")
 			if len(n.Labels) > 0 {
 				name += " " + n.Labels["type"] + " " + n.Labels["result"]
 			}

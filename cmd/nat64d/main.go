@@ -85,6 +85,8 @@ func rootCommand(stderr *daemon.LogQueue) *cobra.Command {
 translates between them in user space. A file, environment variables and flags configure it. A flag takes precedence over a
 variable, and a variable over the file. NAT64D_INTERFACES_V6_NAME sets interfaces.v6.name, and so on for each key.
 
+Signals: SIGHUP reads the configuration again, SIGUSR1 writes a summary of the tables to the log, SIGTERM and SIGINT stop.
+
 Exit codes: 0 stopped by a signal, 1 cannot start or continue, 2 the command line is wrong, 3 ended at once after a
 panic that may have left a table half changed.`,
 		Example: `  nat64d -c /etc/nat64d/nat64d.yaml

@@ -16,21 +16,26 @@ import (
 type service interface {
 	Run(context.Context) error
 	Reload()
+	Summarize()
 	Logger() *slog.Logger
 }
 
-// serve creates a service and runs it until ctx is done. On SIGHUP it calls Reload.
+// serve creates a service and runs it until ctx is done. On SIGHUP it calls Reload, on SIGUSR1 Summarize.
 func serve[S service](ctx context.Context, o daemon.Options, newService func(daemon.Options) (S, error)) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP) // first, because without it a SIGHUP would end the process and leave the guard installed
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1) // first, because without it they would end the process and leave the guard installed
 	s, err := newService(o)
 	if err != nil {
 		return err
 	}
 	slog.SetDefault(s.Logger()) // libraries write there, by way of package log, too
 	go func() {
-		for range hangup {
-			s.Reload()
+		for signal := range signals {
+			if signal == syscall.SIGUSR1 {
+				s.Summarize()
+			} else {
+				s.Reload()
+			}
 		}
 	}()
 	return s.Run(ctx)

@@ -75,6 +75,16 @@ func Managed(udp bool) Wanted {
 	return w
 }
 
+// Shown returns the names of the settings that On can return.
+func Shown() (names []string) {
+	for n := range settings {
+		if s := &settings[n]; !s.optional {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
+
 // On returns the names of the settings for receiving that are on.
 func On(name string) (on []string, err error) {
 	i, err := net.InterfaceByName(name)

@@ -303,11 +303,14 @@ type ReloadResult struct {
 	Warnings []string       `json:"warnings,omitempty"`
 }
 
-// Counter is a number and its meaning.
+// Counter is a number and its meaning. Its name is that of the metric.
 type Counter struct {
 	Name   string            `json:"name"`
 	Labels map[string]string `json:"labels,omitempty"`
 	Value  uint64            `json:"value"`
-	Help   string            `json:"help"` // a sentence for the operator
-	Kind   string            `json:"kind"` // packets, drop, error or table
+	Help   string            `json:"help"`          // a sentence for the operator
+	Kind   string            `json:"kind"`          // packets, drop, error, table, gateway or dns64
+	Type   string            `json:"type"`          // counter, gauge or histogram
+	Unit   string            `json:"unit"`          // the counted items
+	Old    string            `json:"old,omitempty"` // name and labels before version 1, whose value was the sum of all counters that have it
 }

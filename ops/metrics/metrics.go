@@ -23,14 +23,26 @@ const (
 // String returns 6to4, 4to6 or hairpin.
 func (d Direction) String() string { return [directions]string{"6to4", "4to6", "hairpin"}[d] }
 
+// Protocol is one of the three protocols that are translated, in the order of packet.Proto.
+type Protocol uint8
+
+const protocols = 3
+
+// String returns tcp, udp or icmp.
+func (p Protocol) String() string { return [protocols]string{"tcp", "udp", "icmp"}[p] }
+
 // Worker contains the counters of one worker. Only that worker adds to them; any goroutine may read them.
 type Worker struct {
 	direction      Direction // of the frames that it receives
 	received       received
 	settled        settled
-	packets, bytes [directions]atomic.Uint64
+	packets, bytes [directions][protocols]atomic.Uint64
 	drops          [drop.Count]atomic.Uint64
+	refused        [2]atomic.Uint64         // packets that a NIC has refused, by the side: IPv6, IPv4
+	noPort         [protocols]atomic.Uint64 // packets for which pool4 had no port
+	reassembled    atomic.Uint64            // fragments
 	events         [events]atomic.Uint64
+	durations      durations
 	fragments      atomic.Int64
 	_              [64]byte // keeps the next worker's counters on another cache line
 }
@@ -92,15 +104,27 @@ func (w *Worker) Waiting(what Wait, n int) { set(&w.settled.waiting[what], int64
 func (w *Worker) Joined(n uint64) { add(&w.received.adjacent, n) }
 
 // Forwarded counts a batch of translated packets and the bytes of their IP packets after translation.
-func (w *Worker) Forwarded(d Direction, packets, bytes uint64) {
+func (w *Worker) Forwarded(d Direction, p Protocol, packets, bytes uint64) {
 	if packets > 0 {
-		add(&w.packets[d], packets)
-		add(&w.bytes[d], bytes)
+		add(&w.packets[d][p], packets)
+		add(&w.bytes[d][p], bytes)
 	}
 }
 
 // Dropped counts n packets that were not forwarded.
 func (w *Worker) Dropped(r drop.Reason, n uint64) { add(&w.drops[r], n) }
+
+// Refused counts n packets that the NIC of a side, 0 for IPv6 and 1 for IPv4, has refused to send.
+func (w *Worker) Refused(side int, n uint64) {
+	add(&w.drops[drop.Transmit], n)
+	add(&w.refused[side], n)
+}
+
+// NoPort counts a packet of a new flow for which pool4 had no port, in addition to Dropped.
+func (w *Worker) NoPort(p Protocol) { add(&w.noPort[p], 1) }
+
+// Reassembled counts the fragments of a datagram that is complete.
+func (w *Worker) Reassembled(n uint64) { add(&w.reassembled, n) }
 
 // RingDrops sets the number of packets that the kernel dropped because the ring was full. The kernel maintains that
 // count.
@@ -146,9 +170,19 @@ func (s *Set) Received() (frames, packets, merged, adjacent uint64) {
 
 // Traffic returns the packets (a super-packet counts once) and bytes translated in one direction.
 func (s *Set) Traffic(d Direction) (packets, bytes uint64) {
+	for p := range Protocol(protocols) {
+		n, b := s.traffic(d, p)
+		packets += n
+		bytes += b
+	}
+	return packets, bytes
+}
+
+// traffic is that of one protocol.
+func (s *Set) traffic(d Direction, p Protocol) (packets, bytes uint64) {
 	for i := range s.workers {
-		packets += s.workers[i].packets[d].Load()
-		bytes += s.workers[i].bytes[d].Load()
+		packets += s.workers[i].packets[d][p].Load()
+		bytes += s.workers[i].bytes[d][p].Load()
 	}
 	return packets, bytes
 }
@@ -210,38 +244,4 @@ func (s *Set) Balance(d Direction) (b Balance) {
 		}
 	}
 	return b
-}
-
-// balances returns the counters of the balance of each direction.
-func (s *Set) balances() (cs []Counter) {
-	for _, d := range []Direction{From6To4, From4To6} {
-		b := s.Balance(d)
-		cs = append(cs, ArrivedFrames.With(b.Arrived, d.String()), ForwardedFrames.With(b.Forwarded, d.String()), HostFrames.With(b.Host, d.String()))
-		for r := drop.None + 1; r < drop.Count; r++ {
-			if !r.Host() && r != drop.Transmit {
-				cs = append(cs, DroppedFrames.With(b.Dropped[r], d.String(), r.String()))
-			}
-		}
-		for i := range waits {
-			cs = append(cs, WaitingFrames.With(b.Waiting[i], d.String(), i.String()))
-		}
-	}
-	return cs
-}
-
-// All returns every counter that workers keep, in a fixed order.
-func (s *Set) All() []Counter {
-	f, p, m, a := s.Received()
-	cs := []Counter{ReceivedFrames.With(f), ReceivedPackets.With(p), MergedDatagrams.With(m), AdjacentDatagrams.With(a)}
-	for d := range directions {
-		p, b := s.Traffic(d)
-		cs = append(cs, TranslatedPackets.With(p, d.String()), TranslatedBytes.With(b, d.String()))
-	}
-	for e := range events {
-		cs = append(cs, e.With(s.Event(e)))
-	}
-	for r := drop.None + 1; r < drop.Count; r++ {
-		cs = append(cs, dropped(r, s.Drops(r)))
-	}
-	return append(cs, s.balances()...)
 }

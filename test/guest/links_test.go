@@ -112,7 +112,7 @@ const wireguard = `set -e
 // ipsec checks that nat64d refuses packets that a policy of the gateway covers instead of sending them unencrypted, and that ESP of
 // the client, which has no ports, is refused with a reason.
 const ipsec = reach + `
-	count() { nat64ctl stats | awk -v reason=$1 '$1 == "drops{reason=\"" reason "\"}" { n += $2 } END { print n + 0 }'; }
+	count() { nat64ctl stats | awk -v reason="reason=\"$1\"" '/^nat64_dropped_packets_total/ && index($1, reason) { n += $2 } END { print n + 0 }'; }
 	ip xfrm policy add dst 192.0.2.2/32 dir out tmpl dst 192.0.2.2 proto esp mode tunnel
 	for i in $(seq 100); do
 		ip netns exec c6 ping -q -c 1 -W 1 64:ff9b::192.0.2.2 || [ $(count ipsec) = 0 ] || break
