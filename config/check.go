@@ -239,6 +239,7 @@ func (d *document) sessions(f *file) Sessions {
 		ResetUnknownTCP:        s.ResetUnknownTCP,
 		RSTDuringFIN:           s.RSTDuringFIN,
 		CheckTCPSequence:       s.CheckTCPSequence,
+		Accounting:             s.Accounting,
 		MaxStoredSYNs:          d.within("sessions.max_stored_syns", s.MaxStoredSYNs, 0, 1_000_000),
 		MaxStoredSYNsPerSource: d.within("sessions.max_stored_syns_per_source", s.MaxStoredSYNsPerSource, 1, 1_000_000),
 		MaxStoredSYNsPerPool4:  d.within("sessions.max_stored_syns_per_pool4_address", s.MaxStoredSYNsPerPool4, 0, 1_000_000),

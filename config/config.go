@@ -115,6 +115,7 @@ type Sessions struct {
 	ResetUnknownTCP        bool          // a segment of an IPv6 client without a session is answered with a RST
 	RSTDuringFIN           bool          // an RST after one FIN shortens the lifetime of the session (RFC 7857 section 2.2)
 	CheckTCPSequence       bool          // ignore an RST or FIN outside of the TCP window
+	Accounting             bool          // count the traffic of each client always
 	MaxStoredSYNs          int           // SYNs from IPv4 that are stored (RFC 6146 section 3.5.2); 0: none
 	MaxStoredSYNsPerSource int           // of one IPv4 address
 	MaxStoredSYNsPerPool4  int           // to one address of pool4; 0: no limit but MaxStoredSYNs

@@ -79,6 +79,7 @@ var keys = []Key{
 	{Name: "sessions.reset_unknown_tcp", Live: true, Help: "TCP segments of IPv6 clients that have no session are answered with a RST"},
 	{Name: "sessions.rst_during_fin", Live: true, Help: "an RST after one FIN shortens the lifetime of the session to tcp_transitory"},
 	{Name: "sessions.check_tcp_sequence", Live: true, Help: "an RST or FIN outside of the TCP window does not close the session"},
+	{Name: "sessions.accounting", Live: true, Help: "count packets and bytes of each client always, not only while nat64ctl top runs"},
 	{Name: "sessions.max_stored_syns", Live: true, Help: "stored SYNs from IPv4; 0: none"},
 	{Name: "sessions.max_stored_syns_per_source", Live: true, Help: "stored SYNs from one IPv4 address"},
 	{Name: "sessions.max_stored_syns_per_pool4_address", Live: true, Help: "stored SYNs to one address of pool4; 0: limited by max_stored_syns only"},

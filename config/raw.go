@@ -123,6 +123,7 @@ type rawSessions struct {
 	ResetUnknownTCP        bool        `yaml:"reset_unknown_tcp"`
 	RSTDuringFIN           bool        `yaml:"rst_during_fin"`
 	CheckTCPSequence       bool        `yaml:"check_tcp_sequence"`
+	Accounting             bool        `yaml:"accounting"`
 	MaxStoredSYNs          int         `yaml:"max_stored_syns"`
 	MaxStoredSYNsPerSource int         `yaml:"max_stored_syns_per_source"`
 	MaxStoredSYNsPerPool4  int         `yaml:"max_stored_syns_per_pool4_address"`

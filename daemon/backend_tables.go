@@ -18,13 +18,14 @@ const page = 1024
 // Bindings implements control.Backend.
 func (b *backend) Bindings(ctx context.Context, f control.Filter, yield func(control.Binding) error) error {
 	return pages(ctx, b.gateway.Bindings.List, func(row *bib.Binding) error {
-		if !f.Match(row.Proto.String(), netip.AddrFrom16(row.Client.Addr), netip.Addr{}) {
-			return nil
-		}
-		return yield(control.Binding{
+		x := control.Binding{
 			Protocol: row.Proto.String(), Client: addrPort6(row.Client), Mapped: addrPort4(row.Mapped),
 			Static: row.Static, Sessions: row.Sessions,
-		})
+		}
+		if !f.MatchBinding(&x) {
+			return nil
+		}
+		return yield(x)
 	})
 }
 
@@ -35,7 +36,7 @@ func (b *backend) Sessions(ctx context.Context, f control.Filter, yield func(con
 	}
 	each := func(row *session.Session) error {
 		s := b.session(row)
-		if !f.Match(s.Protocol, s.Client.Addr(), s.Peer.Addr()) {
+		if !f.MatchSession(&s) {
 			return nil
 		}
 		return yield(s)
@@ -51,12 +52,21 @@ func (b *backend) Sessions(ctx context.Context, f control.Filter, yield func(con
 	return nil
 }
 
+// RemoveSessions implements control.Backend. Stored SYNs stay: they end within seconds.
+func (b *backend) RemoveSessions(f control.Filter) (r control.SessionResult, err error) {
+	r.Sessions = b.gateway.Sessions.PurgeSessions(b.gateway.Now(), func(row *session.Session) bool {
+		s := b.session(row)
+		return f.MatchSession(&s)
+	})
+	return r, nil
+}
+
 func (b *backend) session(row *session.Session) control.Session {
 	prefix := b.gateway.Prefix(row.Prefix)
 	s := control.Session{
 		Protocol: row.Proto.String(), Mapped: addrPort4(row.Mapped), Peer: addrPort4(row.Remote),
 		Peer6:   netip.AddrPortFrom(netip.AddrFrom16(prefix.Embed(row.Remote.Addr)), row.Remote.Port),
-		Expires: control.Seconds(row.Remaining),
+		Expires: control.Seconds(row.Remaining), Idle: control.Seconds(row.Idle),
 	}
 	if row.Client != (packet.Endpoint6{}) { // otherwise it is a stored SYN
 		s.Client = addrPort6(row.Client)

@@ -107,6 +107,7 @@ func (d *Daemon) build() (err error) {
 		return err
 	}
 	d.observe(c)
+	d.setAccounting(c.Sessions.Accounting)
 	if err := d.bindLocked(static, c.Host.Force); err != nil {
 		return err
 	}

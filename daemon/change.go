@@ -68,6 +68,7 @@ func (d *Daemon) commitLocked(old, next *config.Config, local localRoutes) {
 	d.metrics.follow()
 	d.gateway.Configure(d.gatewayConfigLocked(next))
 	d.log.observer.Configure(natKinds[next.NATEvents])
+	d.setAccounting(next.Sessions.Accounting)
 	cutOut(d.pool, minus(old.Pool4, next.Pool4))
 	d.purgeLocked()
 	if err := d.settledLocked(); err != nil {

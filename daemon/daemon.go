@@ -66,6 +66,8 @@ type Daemon struct {
 	shortage   shortage
 	memory     *memory
 	probes     probes
+	clients    clientsInUse
+	followers  followers
 
 	events    events
 	readiness readiness

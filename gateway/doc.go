@@ -27,6 +27,7 @@
 //	check.go      which packets are for the gateway, and which are refused for their headers
 //	source.go     forged sources
 //	state.go      filtering and updating (section 3.5)
+//	account.go    the traffic of each client, while accounting is on
 //	reset.go      resets for TCP segments without a session
 //	refuse.go     ICMP errors of the gateway's own
 //	error.go      translates ICMP errors

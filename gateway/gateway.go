@@ -86,6 +86,8 @@ type settings struct {
 	conf   atomic.Pointer[conf]
 	paused atomic.Bool
 	taps   atomic.Pointer[tapSet] // nil: there are none
+
+	accounting atomic.Pointer[accounting] // nil: off
 }
 
 // upkeep is what maintain counts and logs with.

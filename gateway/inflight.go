@@ -64,9 +64,10 @@ type batchState struct {
 	paused bool
 	left   uint64 // received frames whose translation has left
 
-	tracer  *tracer // for the taps; nil: there is none
-	tap     *tracer // tracer while it follows the packet, or nil
-	batches uint    // that had packets
+	tracer   *tracer   // for the taps; nil: there is none
+	tap      *tracer   // tracer while it follows the packet, or nil
+	batches  uint      // that had packets
+	accounts *accounts // nil: the traffic of clients is not counted
 
 	fs       []packet.Frame
 	at       int    // in fs

@@ -104,9 +104,9 @@ func (w *worker) from6(p *inflight) drop.Reason {
 		return w.refuse6(p, r, 0)
 	}
 	if w.turns(v.Proto, &t) {
-		return w.turn(p, o) // 3.8 hairpin
+		return w.charge(p, &flow.Client.Addr, metrics.From6To4, w.turn(p, o)) // 3.8 hairpin
 	}
-	return w.leave4(p, o)
+	return w.charge(p, &flow.Client.Addr, metrics.From6To4, w.leave4(p, o))
 }
 
 // from4 processes one IPv4 packet by RFC 6146 section 3.
@@ -159,7 +159,7 @@ func (w *worker) from4(p *inflight) drop.Reason {
 	if r := w.conf.Xlat.To6(o, v, p.frame.Offload, &t); r != drop.None { // 3.7 translate
 		return w.refuse4(p, r, 0)
 	}
-	return w.leave6(p, o)
+	return w.charge(p, &flow.Client.Addr, metrics.From4To6, w.leave6(p, o))
 }
 
 // errorFrom6 translates an ICMPv6 error of an IPv6 node for the IPv4 host that sent the quoted packet. It neither

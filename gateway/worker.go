@@ -148,6 +148,7 @@ func (w *worker) batch(fs []packet.Frame) {
 	w.out.Begin(w.now, &w.conf.egress)
 	w.tapped(w.g.settings.taps.Load())
 	w.paused = w.g.settings.paused.Load()
+	w.accounts = w.g.settings.accounting.Load().of(w.number())
 	w.verified.refresh(circumstances{w.conf, w.g.routes.Generation(), w.g.Pool4.Version()})
 	w.unpark()
 	w.report(packets)

@@ -49,6 +49,16 @@ type Usage struct {
 	Held int // those that no binding has, but that are held down
 }
 
+// RowUsage is the use of all ports of one address for one protocol.
+type RowUsage struct {
+	Addr  netip.Addr
+	Proto packet.Proto
+	Size  int // ports in the pool
+	Used  int // of them, those that bindings have
+	Held  int // of them, those that no binding has, but that are held down
+	Peak  int // most ports of the address that bindings had at a time, static ones outside of the pool's ranges included
+}
+
 // unusable lists prefixes of addresses that can never be the source of a packet on an IPv4 network.
 var unusable = []struct {
 	prefix netip.Prefix

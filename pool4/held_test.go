@@ -1,6 +1,7 @@
 package pool4
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -34,6 +35,9 @@ func TestHoldDown(t *testing.T) {
 		}
 		if u := p.Usage()[proto]; u.Used != 0 || u.Held != 1 {
 			t.Errorf("%v: %d used, %d held", proto, u.Used, u.Held)
+		}
+		if u := p.RowUsage()[proto]; u != (RowUsage{Addr: netip.AddrFrom4(e.Addr), Proto: proto, Size: 1, Held: 1, Peak: 1}) {
+			t.Errorf("the use of the address is %+v", u)
 		}
 		if !again(122*time.Second + 1) {
 			t.Errorf("%v: a port is held for longer than configured", proto)

@@ -3,6 +3,7 @@
 package pool4
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -454,5 +455,20 @@ func (p *Pool) Usage() (list []Usage) {
 		}
 	}
 	slices.SortFunc(list, func(a, b Usage) int { return a.Compare(b.Entry) })
+	return list
+}
+
+// RowUsage returns the use of each address for each protocol, sorted by address and protocol. It takes the lock of each address
+// for a moment.
+func (p *Pool) RowUsage() (list []RowUsage) {
+	v := p.view.Load()
+	for proto := range v {
+		for i, r := range v[proto].rows {
+			u := r.total()
+			u.Addr, u.Proto = rowKey{packet.Proto(proto), v[proto].addrs[i]}.entry(span{}).Addr, packet.Proto(proto)
+			list = append(list, u)
+		}
+	}
+	slices.SortFunc(list, func(a, b RowUsage) int { return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Proto, b.Proto)) })
 	return list
 }

@@ -15,6 +15,7 @@ type row struct {
 	spans      []span        // ports in the pool
 	ports      *ports        // nil until a port is used, so that an idle pool is small
 	inUse      int           // ports used, in spans or not
+	peak       int           // the highest inUse
 	used       *atomic.Int64 // the same of all rows of the protocol
 	held       int           // ports held down, in spans or not
 	resting    resting       // those in the queue
@@ -208,6 +209,7 @@ func (r *row) markLocked(port uint16, used bool) bool {
 // countLocked counts ports in use. The caller holds r.mu.
 func (r *row) countLocked(n int) {
 	r.inUse += n
+	r.peak = max(r.peak, r.inUse)
 	r.used.Add(int64(n))
 }
 
@@ -274,6 +276,20 @@ func (r *row) usage() (spans []span, used, held []int) {
 		}
 	}
 	return r.spans, used, held
+}
+
+// total returns the use of all ports of the row that are in the pool.
+func (r *row) total() (u RowUsage) {
+	spans, used, held := r.usage()
+	for i := range spans {
+		u.Used += used[i]
+		u.Held += held[i]
+	}
+	u.Size = size(spans)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	u.Peak = r.peak
+	return u
 }
 
 // free returns the number of the row's ports that a new client can get. all is the number of its ports in the pool.

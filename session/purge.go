@@ -1,6 +1,9 @@
 package session
 
-import "nat64d/bib"
+import (
+	"nat64d/bib"
+	"nat64d/table"
+)
 
 // Purge ends the bindings that match, static ones included, and their sessions, and returns the number of both: after
 // transport addresses have left pool4, or a static binding was removed. A packet that arrives meanwhile either finds
@@ -28,6 +31,30 @@ func (t *Table) PurgePrefix(n uint8) (sessions int) {
 		for {
 			w = word(e.word.Load())
 			if w.prefix() != n {
+				return 0, false
+			}
+			if e.word.CompareAndSwap(uint64(w), uint64(w.freed())) {
+				return w, true
+			}
+		}
+	})
+}
+
+// PurgeSessions ends the sessions that match, and the dynamic bindings that lose their last session by that. It returns the
+// number of sessions. A packet of the client makes a new session, except for a TCP segment that is no SYN. PurgeSessions locks
+// one shard at a time; it calls match under the lock, so match must not call the tables.
+func (t *Table) PurgeSessions(now table.Time, match func(*Session) bool) (sessions int) {
+	limits := &t.policy.Load().limits
+	return t.purge(func(e *entry) (w word, freed bool) {
+		for {
+			w = word(e.word.Load())
+			alive := w.settle(now+origin, limits)
+			if w.state() == Closed || alive.expired(now+origin, limits) {
+				return 0, false
+			}
+			s := t.copy(e, alive) // the session has a count of its binding
+			s.Remaining, s.Idle = alive.remaining(limits, now+origin), alive.idle(now+origin)
+			if !match(&s) {
 				return 0, false
 			}
 			if e.word.CompareAndSwap(uint64(w), uint64(w.freed())) {

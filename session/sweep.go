@@ -189,6 +189,7 @@ type Session struct {
 	Prefix    uint8         // number of the NAT64 prefix that makes (Y',y) of (Z,z)
 	Static    bool          // its binding is static
 	Remaining time.Duration // lifetime
+	Idle      time.Duration // since its lifetime began, or a packet has prolonged it
 }
 
 // List copies sessions that are alive into buf, from a cursor on that is 0 at first, and returns their number and the
@@ -203,7 +204,7 @@ func (t *Table) list(cursor uint32, buf []Session, now table.Time) (n int, next 
 	limits := &t.policy.Load().limits
 	return t.each(cursor, len(buf), now, func(i int, _ uint32, e *entry, w word) {
 		buf[i] = t.copy(e, w)
-		buf[i].Remaining = w.remaining(limits, now+origin)
+		buf[i].Remaining, buf[i].Idle = w.remaining(limits, now+origin), w.idle(now+origin)
 	})
 }
 
@@ -230,7 +231,7 @@ func (t *Table) each(cursor uint32, most int, now table.Time, f func(i int, slot
 	return n, cursor
 }
 
-// copy returns a session without its remaining lifetime. The caller is in Epochs.Read, so that neither slot is reused.
+// copy returns a session without its times. The caller is in Epochs.Read, so that neither slot is reused.
 func (t *Table) copy(e *entry, w word) Session {
 	b := t.bib.At(e.binding)
 	return Session{

@@ -207,6 +207,39 @@ func TestPurgeAfterRemoval(t *testing.T) {
 	}
 }
 
+// PurgeSessions ends just the sessions that match, and the bindings that lose their last session.
+func TestPurgeSessions(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, 1, 1000, defaults, "192.0.2.1", "7000-7099")
+	for x := range uint16(100) {
+		for z := range uint16(3) {
+			g.from6(packet.UDP, endpoint6("2001:db8::1", x), endpoint4("198.51.100.1", z), packet.Other, seconds(float64(z)))
+		}
+	}
+	peer := func(port uint16) func(*session.Session) bool {
+		return func(s *session.Session) bool { return s.Remote.Port == port }
+	}
+	if n := g.sessions.PurgeSessions(seconds(10), peer(1)); n != 100 {
+		t.Errorf("ended %d sessions of one peer", n)
+	}
+	if s, b := g.sizes(); s != 200 || b != 100 {
+		t.Errorf("left are %d sessions of %d bindings", s, b)
+	}
+	idle := func(s *session.Session) bool { return s.Idle >= 9*time.Second && s.Client.Port < 50 }
+	if n := g.sessions.PurgeSessions(seconds(10), idle); n != 50 {
+		t.Errorf("ended %d idle sessions", n)
+	}
+	if n := g.sessions.PurgeSessions(seconds(10), func(s *session.Session) bool { return s.Client.Port == 7 }); n != 1 {
+		t.Errorf("ended %d sessions of a port", n)
+	}
+	if s, b := g.sizes(); s != 149 || b != 99 {
+		t.Errorf("left are %d sessions of %d bindings", s, b)
+	}
+	if n := g.sessions.PurgeSessions(seconds(1000), func(*session.Session) bool { return true }); n != 0 {
+		t.Errorf("ended %d sessions that have expired", n)
+	}
+}
+
 // TestConcurrentUse hammers a few flows from both sides, with a clock so fast that sessions expire all the time,
 // while others sweep, list and purge. Flows of static bindings, which the purge spares, must never leave by another
 // address nor lead to another client; what else happens, the tables are empty in the end.

@@ -70,6 +70,11 @@ func (w word) remaining(l *limits, now table.Time) time.Duration {
 	return time.Duration(w.end(l)-uint64(now)) * table.Tick
 }
 
+// idle returns the part of the lifetime that is over.
+func (w word) idle(now table.Time) time.Duration {
+	return max(now, w.since()).Duration() - w.since().Duration()
+}
+
 // expired reports whether the lifetime is over. The comparison is strict because the clock is coarse, so that a
 // lifetime is never shorter than configured.
 func (w word) expired(now table.Time, l *limits) bool { return uint64(now) > w.end(l) }

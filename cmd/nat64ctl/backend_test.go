@@ -94,12 +94,57 @@ func (fake) Pool6() []control.Pool6Entry {
 	return []control.Pool6Entry{{Prefix: netip.MustParsePrefix("64:ff9b::/96")}}
 }
 
+func (f fake) Pool4Usage(clients int) (u control.Pool4Usage) {
+	if f.empty {
+		return u
+	}
+	u.Pool4 = []control.Pool4Row{{Address: pool4Address, Protocol: "tcp", Size: 1001, Used: 1, Held: 20, Free: 980, Peak: 730}}
+	u.Clients = f.Clients(control.ClientQuery{}).Clients
+	return control.Pool4Usage{Pool4: u.Pool4, Clients: u.Clients[:min(clients, len(u.Clients))]}
+}
+
+func (f fake) Clients(control.ClientQuery) control.ClientList {
+	if f.empty {
+		return control.ClientList{}
+	}
+	return control.ClientList{Total: 2, Accounted: control.Seconds(90 * time.Second), Clients: []control.ClientUse{
+		{Client: client.Addr(), Mapped: pool4Address, Ports: 2, Sessions: 3, Packets6To4: 10, Bytes6To4: 1000, Packets4To6: 20, Bytes4To6: 30000, PacketsPerSecond: 1.5, BytesPerSecond: 2048},
+		{Client: netip.MustParseAddr("2001:db8::a:8"), Mapped: pool4Address, Ports: 1},
+	}}
+}
+
+func (f fake) FollowSessions(ctx context.Context, filter control.Filter, yield func([]control.SessionEvent) error) error {
+	if err := yield(nil); err != nil {
+		return err
+	}
+	at := time.Date(2026, 11, 30, 3, 0, 0, 0, time.UTC)
+	events := []control.SessionEvent{{Time: at, Event: control.EventsLost, Lost: 2}}
+	_ = f.Sessions(ctx, filter, func(s control.Session) error {
+		events = append(events, control.SessionEvent{Time: at.Add(time.Second), Event: control.SessionMade, Session: s})
+		if s.State == "ESTABLISHED" {
+			events = append(events, control.SessionEvent{Time: at.Add(2 * time.Second), Event: control.SessionChanged, Session: s, Before: "V6_INIT"})
+			events = append(events, control.SessionEvent{Time: at.Add(3 * time.Second), Event: control.SessionEnded, Session: s, Cause: "reset"})
+		}
+		return nil
+	})
+	if err := yield(events); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (f fake) RemoveSessions(filter control.Filter) (r control.SessionResult, err error) {
+	err = f.Sessions(context.Background(), filter, func(control.Session) error { r.Sessions++; return nil })
+	return r, err
+}
+
 func (f fake) Bindings(_ context.Context, filter control.Filter, yield func(control.Binding) error) error {
 	for _, b := range []control.Binding{
 		{Protocol: "tcp", Client: client, Mapped: mapped, Sessions: 2},
 		{Protocol: "udp", Client: netip.MustParseAddrPort("[2001:db8::a:8]:53"), Mapped: netip.MustParseAddrPort("10.0.2.15:7001"), Static: true},
 	} {
-		if f.empty || !filter.Match(b.Protocol, b.Client.Addr(), netip.Addr{}) {
+		if f.empty || !filter.MatchBinding(&b) {
 			continue
 		}
 		if err := yield(b); err != nil {
@@ -112,11 +157,11 @@ func (f fake) Bindings(_ context.Context, filter control.Filter, yield func(cont
 func (f fake) Sessions(_ context.Context, filter control.Filter, yield func(control.Session) error) error {
 	peer, peer6 := netip.MustParseAddrPort("198.51.100.7:443"), netip.MustParseAddrPort("[64:ff9b::c633:6407]:443")
 	for _, s := range []control.Session{
-		{Protocol: "tcp", Client: client, Peer6: peer6, Mapped: mapped, Peer: peer, State: "ESTABLISHED", Expires: control.Seconds(2*time.Hour - 1500*time.Millisecond)},
-		{Protocol: "udp", Client: client, Peer6: peer6, Mapped: mapped, Peer: peer, Expires: control.Seconds(59 * time.Second)},
+		{Protocol: "tcp", Client: client, Peer6: peer6, Mapped: mapped, Peer: peer, State: "ESTABLISHED", Expires: control.Seconds(2*time.Hour - 1500*time.Millisecond), Idle: control.Seconds(1500 * time.Millisecond)},
+		{Protocol: "udp", Client: client, Peer6: peer6, Mapped: mapped, Peer: peer, Expires: control.Seconds(59 * time.Second), Idle: control.Seconds(4 * time.Minute)},
 		{Protocol: "tcp", Peer6: netip.MustParseAddrPort("[64:ff9b::c633:6409]:80"), Mapped: mapped, Peer: netip.MustParseAddrPort("198.51.100.9:80"), State: "V4_INIT", Expires: control.Seconds(6 * time.Second)},
 	} {
-		if f.empty || !filter.Match(s.Protocol, s.Client.Addr(), s.Peer.Addr()) {
+		if f.empty || !filter.MatchSession(&s) {
 			continue
 		}
 		if err := yield(s); err != nil {

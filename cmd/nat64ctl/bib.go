@@ -21,21 +21,27 @@ func newBIBList(a *app) *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"display"},
 		Short:   "show bindings",
-		Long:    "Show bindings, in no particular order. The port of an ICMP query is its Identifier.",
+		Long:    "Show bindings, in no particular order unless --sort gives one. The port of an ICMP query is its Identifier.",
+		Example: "  nat64ctl bib list --client 2001:db8::/64 --sort -sessions --limit 10",
 		Args:    none,
-		RunE: func(c *cobra.Command, _ []string) error {
-			f, err := flags.filter(c)
-			if err != nil {
-				return err
-			}
-			p := newPrinter(a, bindingColumns)
-			if err := a.client().Bindings(c.Context(), f, p.add); err != nil {
-				return err
-			}
-			return p.end()
-		},
 	}
-	flags.add(c, false)
+	flags.addCommon(c)
+	flags.addListing(c, control.BindingOrders())
+	a.watched(c, func(c *cobra.Command, _ []string) error {
+		f, err := flags.filter(c, control.BindingOrders())
+		if err != nil {
+			return err
+		}
+		if flags.count {
+			n, err := a.client().CountBindings(c.Context(), f)
+			return a.printCount(n.Count, n, err)
+		}
+		p := newPrinter(a, bindingColumns)
+		if err := a.client().Bindings(c.Context(), f, p.add); err != nil {
+			return err
+		}
+		return p.end()
+	})
 	return c
 }
 

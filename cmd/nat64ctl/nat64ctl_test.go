@@ -64,7 +64,7 @@ func run(m *testing.M) int {
 func call(t *testing.T, socket string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), binary, args...)
-	c.Env = append(os.Environ(), "NAT64D_SOCKET="+socket)
+	c.Env = append(os.Environ(), "NAT64D_SOCKET="+socket, "TZ=UTC")
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
 	err := c.Run()
@@ -233,22 +233,167 @@ udp    [2001:db8::8]:37878  10.0.2.15:7042  198.51.100.7:443  59s      -
 tcp    -                    10.0.2.15:7042  198.51.100.9:80   6s       V4_INIT
 `},
 		{"session list -o csv --peer 198.51.100.9", `
-protocol,client,client_port,mapped,mapped_port,peer,peer_port,peer6,peer6_port,expires_seconds,state
-tcp,,,10.0.2.15,7042,198.51.100.9,80,64:ff9b::c633:6409,80,6.000,V4_INIT
+protocol,client,client_port,mapped,mapped_port,peer,peer_port,peer6,peer6_port,expires_seconds,state,idle_seconds
+tcp,,,10.0.2.15,7042,198.51.100.9,80,64:ff9b::c633:6409,80,6.000,V4_INIT,0.000
 `},
 		{"session list -o json --peer 198.51.100.9", `
 [
- {"protocol":"tcp","mapped":"10.0.2.15","mapped_port":7042,"peer":"198.51.100.9","peer_port":80,"peer6":"64:ff9b::c633:6409","peer6_port":80,"state":"V4_INIT","expires_seconds":6}
+ {"protocol":"tcp","mapped":"10.0.2.15","mapped_port":7042,"peer":"198.51.100.9","peer_port":80,"peer6":"64:ff9b::c633:6409","peer6_port":80,"state":"V4_INIT","expires_seconds":6,"idle_seconds":0}
 ]
 `},
 		{"session list -o csv --peer 198.51.100.0/24 --limit 1", `
-protocol,client,client_port,mapped,mapped_port,peer,peer_port,peer6,peer6_port,expires_seconds,state
-tcp,2001:db8::8,37878,10.0.2.15,7042,198.51.100.7,443,64:ff9b::c633:6407,443,7198.500,ESTABLISHED
+protocol,client,client_port,mapped,mapped_port,peer,peer_port,peer6,peer6_port,expires_seconds,state,idle_seconds
+tcp,2001:db8::8,37878,10.0.2.15,7042,198.51.100.7,443,64:ff9b::c633:6407,443,7198.500,ESTABLISHED,1.500
 `},
 		{"session list -o json --udp", `
 [
- {"protocol":"udp","client":"2001:db8::8","client_port":37878,"mapped":"10.0.2.15","mapped_port":7042,"peer":"198.51.100.7","peer_port":443,"peer6":"64:ff9b::c633:6407","peer6_port":443,"expires_seconds":59}
+ {"protocol":"udp","client":"2001:db8::8","client_port":37878,"mapped":"10.0.2.15","mapped_port":7042,"peer":"198.51.100.7","peer_port":443,"peer6":"64:ff9b::c633:6407","peer6_port":443,"expires_seconds":59,"idle_seconds":240}
 ]
+`},
+		{"session list -o wide --udp", `
+PROTO  CLIENT               MAPPED          PEER              EXPIRES  STATE  PEER6                     IDLE
+udp    [2001:db8::8]:37878  10.0.2.15:7042  198.51.100.7:443  59s      -      [64:ff9b::c633:6407]:443  4m0s
+`},
+		{"session list -o yaml --udp", `
+- protocol: udp
+  client: 2001:db8::8
+  client_port: 37878
+  mapped: 10.0.2.15
+  mapped_port: 7042
+  peer: 198.51.100.7
+  peer_port: 443
+  peer6: 64:ff9b::c633:6407
+  peer6_port: 443
+  expires_seconds: 59
+  idle_seconds: 240
+`},
+		{"session list -o yaml --icmp", `
+[]
+`},
+		{"session list --sort -expires --no-headers --tcp", `
+tcp  [2001:db8::8]:37878  10.0.2.15:7042  198.51.100.7:443  1h59m  ESTABLISHED
+tcp  -                    10.0.2.15:7042  198.51.100.9:80   6s     V4_INIT
+`},
+		{"session list --sort expires --limit 1 --no-headers", `
+tcp  -  10.0.2.15:7042  198.51.100.9:80  6s  V4_INIT
+`},
+		{"session list --state v4-init,trans --no-headers", `
+tcp  -  10.0.2.15:7042  198.51.100.9:80  6s  V4_INIT
+`},
+		{"session list --older 1m --no-headers", `
+udp  [2001:db8::8]:37878  10.0.2.15:7042  198.51.100.7:443  59s  -
+`},
+		{"session list --port 80 --mapped 10.0.2.15:7000-7099 --no-headers", `
+tcp  -  10.0.2.15:7042  198.51.100.9:80  6s  V4_INIT
+`},
+		{"session list --count", `
+3
+`},
+		{"session list --count --mapped 10.0.2.16", `
+0
+`},
+		{"session list --count --tcp -o wide", `
+FIELD               VALUE
+count               2
+protocols.tcp       2
+states.ESTABLISHED  1
+states.V4_INIT      1
+`},
+		{"session list --count --tcp -o json", `
+{
+  "count": 2,
+  "protocols": {
+    "tcp": 2
+  },
+  "states": {
+    "ESTABLISHED": 1,
+    "V4_INIT": 1
+  }
+}
+`},
+		{"session follow --client 2001:db8::8 --tcp --limit 4 -o json", `
+{"time":"2026-11-30T03:00:00Z","event":"lost","lost":2}
+{"time":"2026-11-30T03:00:01Z","event":"made","protocol":"tcp","client":"2001:db8::8","client_port":37878,"mapped":"10.0.2.15","mapped_port":7042,"peer":"198.51.100.7","peer_port":443,"peer6":"64:ff9b::c633:6407","peer6_port":443,"state":"ESTABLISHED"}
+{"time":"2026-11-30T03:00:02Z","event":"changed","protocol":"tcp","client":"2001:db8::8","client_port":37878,"mapped":"10.0.2.15","mapped_port":7042,"peer":"198.51.100.7","peer_port":443,"peer6":"64:ff9b::c633:6407","peer6_port":443,"state":"ESTABLISHED","before":"V6_INIT"}
+{"time":"2026-11-30T03:00:03Z","event":"ended","protocol":"tcp","client":"2001:db8::8","client_port":37878,"mapped":"10.0.2.15","mapped_port":7042,"peer":"198.51.100.7","peer_port":443,"peer6":"64:ff9b::c633:6407","peer6_port":443,"state":"ESTABLISHED","cause":"reset"}
+`},
+		{"session follow --client 2001:db8::8 --tcp --limit 4 -o csv", `
+time,event,protocol,client,client_port,mapped,mapped_port,peer,peer_port,peer6,peer6_port,state,before,cause,lost
+2026-11-30T03:00:00Z,lost,,,,,,,,,,,,,2
+2026-11-30T03:00:01Z,made,tcp,2001:db8::8,37878,10.0.2.15,7042,198.51.100.7,443,64:ff9b::c633:6407,443,ESTABLISHED,,,
+2026-11-30T03:00:02Z,changed,tcp,2001:db8::8,37878,10.0.2.15,7042,198.51.100.7,443,64:ff9b::c633:6407,443,ESTABLISHED,V6_INIT,,
+2026-11-30T03:00:03Z,ended,tcp,2001:db8::8,37878,10.0.2.15,7042,198.51.100.7,443,64:ff9b::c633:6407,443,ESTABLISHED,,reset,
+`},
+		{"session follow --client 2001:db8::8 --tcp --limit 2 -o yaml", `
+- time: "2026-11-30T03:00:00Z"
+  event: lost
+  lost: 2
+- time: "2026-11-30T03:00:01Z"
+  event: made
+  protocol: tcp
+  client: 2001:db8::8
+  client_port: 37878
+  mapped: 10.0.2.15
+  mapped_port: 7042
+  peer: 198.51.100.7
+  peer_port: 443
+  peer6: 64:ff9b::c633:6407
+  peer6_port: 443
+  state: ESTABLISHED
+`},
+		{"session follow --client 2001:db8::8 --tcp --limit 4", `
+TIME          EVENT    PROTO  CLIENT                        MAPPED                 PEER                   STATE
+03:00:00.000  lost     2 events missing here: nat64ctl was too slow, or the sessions too many
+03:00:01.000  made     tcp    [2001:db8::8]:37878           10.0.2.15:7042         198.51.100.7:443       ESTABLISHED
+03:00:02.000  changed  tcp    [2001:db8::8]:37878           10.0.2.15:7042         198.51.100.7:443       V6_INIT > ESTABLISHED
+03:00:03.000  ended    tcp    [2001:db8::8]:37878           10.0.2.15:7042         198.51.100.7:443       ESTABLISHED (reset)
+`},
+		{"session remove --tcp", `
+ended 2 sessions
+`},
+		{"session remove --client 2001:db8:9::/48", `
+nothing to end: no session matches
+`},
+		{"session remove --all --yes -o json", `
+{
+  "sessions_ended": 3
+}
+`},
+		{"pool4 usage", `
+ADDRESS    PROTO  SIZE  USED    HELD  FREE  PEAK
+10.0.2.15  tcp    1001  1 (0%)  20    980   730 (72%)
+
+CLIENT         MAPPED     PORTS  SESSIONS
+2001:db8::8    10.0.2.15  2      3
+2001:db8::a:8  10.0.2.15  1      0
+`},
+		{"pool4 usage --clients 0 -o yaml", `
+pool4:
+  - address: 10.0.2.15
+    protocol: tcp
+    size: 1001
+    used: 1
+    held: 20
+    free: 980
+    peak: 730
+clients: []
+`},
+		{"pool4 usage --clients 0 -o csv", `
+field,value
+pool4.0.address,10.0.2.15
+pool4.0.free,980
+pool4.0.held,20
+pool4.0.peak,730
+pool4.0.protocol,tcp
+pool4.0.size,1001
+pool4.0.used,1
+`},
+		{"bib list --count --mapped 10.0.2.0/24 --udp", `
+1
+`},
+		{"bib list --sort sessions --no-headers", `
+udp  [2001:db8::a:8]:53   10.0.2.15:7001  0  static
+tcp  [2001:db8::8]:37878  10.0.2.15:7042  2  dynamic
 `},
 		{"stats", `
 COUNTER                    VALUE                 MEANING
@@ -321,12 +466,12 @@ func TestRefusals(t *testing.T) {
 		{full, "pool4 add", 2, "nat64ctl: ADDRESS is missing\nsee: nat64ctl pool4 add --help\n"},
 		{full, "pool4 add a b c", 2, "nat64ctl: \"c\" is one argument too many\nsee: nat64ctl pool4 add --help\n"},
 		{full, "pool4 flush", 2, "nat64ctl: flush ends every session; if that is meant, add --yes\nsee: nat64ctl pool4 flush --help\n"},
-		{full, "pool4", 2, "nat64ctl: pool4 needs a command: add, flush, list, remove\nsee: nat64ctl pool4 --help\n"},
+		{full, "pool4", 2, "nat64ctl: pool4 needs a command: add, flush, list, remove, usage\nsee: nat64ctl pool4 --help\n"},
 		{full, "pool4 lst", 2, "nat64ctl: unknown command \"lst\"; did you mean list?\nsee: nat64ctl pool4 --help\n"},
 		{full, "stauts", 2, "nat64ctl: unknown command \"stauts\"; did you mean stats or status?\nsee: nat64ctl --help\n"},
 		{full, "completion tcsh", 2, "nat64ctl: unknown command \"tcsh\"; did you mean bash or zsh or fish?\nsee: nat64ctl completion --help\n"},
 		{full, "status --nope", 2, "nat64ctl: unknown flag: --nope\nsee: nat64ctl status --help\n"},
-		{full, "status -o xml", 2, "nat64ctl: invalid argument \"xml\" for \"-o, --output\" flag: use table, json, csv\nsee: nat64ctl status --help\n"},
+		{full, "status -o xml", 2, "nat64ctl: invalid argument \"xml\" for \"-o, --output\" flag: use table, wide, json, yaml, csv\nsee: nat64ctl status --help\n"},
 		{full, "status --timeout 0s", 2, "nat64ctl: --timeout 0s must be more than 0\nsee: nat64ctl status --help\n"},
 		{full, "bib list --limit -1", 2, "nat64ctl: --limit -1 must not be negative\nsee: nat64ctl bib list --help\n"},
 		{none, "health", 3, "nat64ctl: nat64d does not answer on " + none + ": no process listens there; start nat64d, or set its socket with --socket\n"},
@@ -374,7 +519,7 @@ func TestCompletion(t *testing.T) {
 	if stdout, _, _ := call(t, full, "__complete", "pool4", "r"); !strings.HasPrefix(stdout, "remove\t") {
 		t.Errorf("completion of pool4 r is %q", stdout)
 	}
-	if stdout, _, _ := call(t, full, "__complete", "status", "-o", ""); !strings.HasPrefix(stdout, "table\njson\ncsv\n:4") {
+	if stdout, _, _ := call(t, full, "__complete", "status", "-o", ""); !strings.HasPrefix(stdout, "table\nwide\njson\nyaml\ncsv\n:4") {
 		t.Errorf("completion of -o is %q", stdout)
 	}
 }

@@ -16,11 +16,31 @@ type format string
 
 const (
 	formatTable format = "table"
+	formatWide  format = "wide" // a table with more columns
 	formatJSON  format = "json"
+	formatYAML  format = "yaml" // the values of json, as YAML
 	formatCSV   format = "csv"
 )
 
-var formats = []string{string(formatTable), string(formatJSON), string(formatCSV)}
+var formats = []string{string(formatTable), string(formatWide), string(formatJSON), string(formatYAML), string(formatCSV)}
+
+// settle resolves formats that are variants of others, so that commands only know table, json and csv.
+func (a *app) settle() {
+	switch a.format {
+	case formatWide:
+		a.format, a.wide = formatTable, true
+	case formatYAML:
+		a.format, a.out = formatJSON, yamlOutput{a.out}
+	}
+}
+
+// wider returns the columns of a table, with -o wide also the extra ones.
+func wider[T any](a *app, columns, extra []column[T]) []column[T] {
+	if !a.wide {
+		return columns
+	}
+	return slices.Concat(columns, extra)
+}
 
 // String, Set and Type make a format a flag.
 func (f *format) String() string { return string(*f) }
@@ -54,6 +74,9 @@ func newPrinter[T any](a *app, columns []column[T]) printer[T] {
 	out := bufio.NewWriter(a.out)
 	switch a.format {
 	case formatJSON:
+		if y, ok := a.out.(yamlOutput); ok {
+			return &yamlPrinter[T]{out: y}
+		}
 		return &jsonPrinter[T]{out: out}
 	case formatCSV:
 		columns = slices.DeleteFunc(slices.Clone(columns), func(c column[T]) bool { return c.name == "" })
@@ -200,8 +223,11 @@ func (p *jsonPrinter[T]) end() error {
 	return p.out.Flush()
 }
 
-// printObject writes one object as JSON.
+// printObject writes one object as JSON, or as YAML.
 func printObject(w io.Writer, v any) error {
+	if y, ok := w.(yamlOutput); ok {
+		return y.print(v)
+	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)

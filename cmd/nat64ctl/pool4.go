@@ -14,7 +14,7 @@ import (
 
 func newPool4(a *app) *cobra.Command {
 	c := group("pool4", "IPv4 addresses and ports that clients appear from")
-	c.AddCommand(newPool4Add(a), newPool4Remove(a), newPool4List(a), newPool4Flush(a))
+	c.AddCommand(newPool4Add(a), newPool4Remove(a), newPool4List(a), newPool4Usage(a), newPool4Flush(a))
 	return c
 }
 
@@ -83,19 +83,20 @@ func newPool4Flush(a *app) *cobra.Command {
 }
 
 func newPool4List(a *app) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"display"},
 		Short:   "show the ranges and their use",
 		Args:    none,
-		RunE: func(c *cobra.Command, _ []string) error {
-			entries, err := a.client().Pool4(c.Context())
-			if err != nil {
-				return err
-			}
-			return printAll(a, pool4Columns, entries)
-		},
 	}
+	a.watched(c, func(c *cobra.Command, _ []string) error {
+		entries, err := a.client().Pool4(c.Context())
+		if err != nil {
+			return err
+		}
+		return printAll(a, pool4Columns, entries)
+	})
+	return c
 }
 
 var pool4Columns = []column[control.Pool4Entry]{

@@ -19,6 +19,7 @@ type app struct {
 	socket    string
 	timeout   time.Duration
 	format    format
+	wide      bool // a table with more columns; see settle
 	noHeaders bool
 	out, err  io.Writer
 	started   bool // the command line is valid: later errors are not usage errors
@@ -40,7 +41,8 @@ Exit codes:
   3  nat64d is not reachable, or stopped before its answer was complete
 
 Environment:
-  NAT64D_SOCKET  the control socket, unless --socket names it`
+  NAT64D_SOCKET  the control socket, unless --socket names it
+  NO_COLOR       no colours, also on a terminal`
 
 func newRoot(a *app) *cobra.Command {
 	root := group("nat64ctl", "show and change a running nat64d")
@@ -59,18 +61,19 @@ func newRoot(a *app) *cobra.Command {
 	f := root.PersistentFlags()
 	f.StringVar(&a.socket, "socket", cmp.Or(os.Getenv("NAT64D_SOCKET"), control.DefaultSocket), "control socket of nat64d")
 	f.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long nat64d may take to answer, or to begin a listing")
-	f.VarP(&a.format, "output", "o", "table, json or csv")
+	f.VarP(&a.format, "output", "o", "table, wide, json, yaml or csv")
 	f.BoolVar(&a.noHeaders, "no-headers", false, "leave out the titles of tables and csv")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if a.timeout <= 0 {
 			return fmt.Errorf("--timeout %v must be more than 0", a.timeout)
 		}
+		a.settle()
 		a.started = true
 		return nil
 	}
 	root.AddCommand(
-		newStatus(a), newHealth(a), newPool4(a), newPool6(a), newBIB(a), newSession(a), newStats(a), newAddr(a), newDNS64(a),
+		newStatus(a), newHealth(a), newPool4(a), newPool6(a), newBIB(a), newSession(a), newStats(a), newTop(a), newAddr(a), newDNS64(a),
 		newConfig(a), newTrace(a), newCapture(a), newGlobal(a), newReload(a), newPause(a), newResume(a), newVersion(a),
 		newDoctor(a), newSupportBundle(a),
 	)

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +18,7 @@ import (
 
 func newStats(a *app) *cobra.Command {
 	var all bool
+	var diff time.Duration
 	c := &cobra.Command{
 		Use:   "stats",
 		Short: "show every counter and drop reason with its meaning",
@@ -22,22 +26,31 @@ func newStats(a *app) *cobra.Command {
 and times have no line here: /metrics has them.
 
 For scripts that were written for earlier versions, --all -o csv repeats the counters at the end with the names of that time.`,
+		Example: `  nat64ctl stats --all
+  nat64ctl stats --diff 5s`,
 		Args: none,
-		RunE: func(c *cobra.Command, _ []string) error {
-			counters, err := a.client().Stats(c.Context())
-			if err != nil {
-				return err
-			}
-			switch {
-			case !all:
-				counters = slices.DeleteFunc(counters, func(c control.Counter) bool { return c.Value == 0 })
-			case a.format == formatCSV:
-				counters = append(counters, underOldNames(counters)...)
-			}
-			return printAll(a, counterColumns, counters)
-		},
 	}
+	a.watched(c, func(c *cobra.Command, _ []string) error {
+		if c.Flags().Changed("diff") {
+			if diff < leastWatch {
+				return usageError{fmt.Errorf("--diff %v is too short: use %v or more", diff, leastWatch), c.CommandPath()}
+			}
+			return a.printDiff(c.Context(), diff, all)
+		}
+		counters, err := a.client().Stats(c.Context())
+		if err != nil {
+			return err
+		}
+		switch {
+		case !all:
+			counters = slices.DeleteFunc(counters, func(c control.Counter) bool { return c.Value == 0 })
+		case a.format == formatCSV:
+			counters = append(counters, underOldNames(counters)...)
+		}
+		return printAll(a, counterColumns, counters)
+	})
 	c.Flags().BoolVarP(&all, "all", "a", false, "also those that are zero")
+	c.Flags().DurationVar(&diff, "diff", 0, "show how much the counters change within this time, and how much in a second")
 	return c
 }
 
@@ -76,6 +89,66 @@ func splitLabels(text string) (name string, labels map[string]string) {
 	return name, labels
 }
 
+// counterDiff is the change of a counter within a time.
+type counterDiff struct {
+	Name      string            `json:"name"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Value     uint64            `json:"value"` // at the end
+	Diff      int64             `json:"diff"`  // negative if a number of rows in a table has become less
+	PerSecond float64           `json:"per_second"`
+	Help      string            `json:"help"`
+	Kind      string            `json:"kind"`
+}
+
+// printDiff prints how much the counters change within a time, in the order of stats; without all only those that change.
+func (a *app) printDiff(ctx context.Context, within time.Duration, all bool) error {
+	before, err := a.client().Stats(ctx)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(within):
+	}
+	after, err := a.client().Stats(ctx)
+	if err != nil {
+		return err
+	}
+	var rows []counterDiff
+	for _, d := range differences(before, after, time.Since(began)) {
+		if all || d.Diff != 0 {
+			rows = append(rows, d)
+		}
+	}
+	return printAll(a, diffColumns, rows)
+}
+
+// differences returns the change of each counter of after. A counter that was not there before has been zero.
+func differences(before, after []control.Counter, elapsed time.Duration) (rows []counterDiff) {
+	old := make(map[string]uint64, len(before))
+	for _, c := range before {
+		old[c.Name+labels(c)] = c.Value
+	}
+	for _, c := range after {
+		diff := int64(c.Value - old[c.Name+labels(c)])
+		rate := math.Round(float64(diff)/elapsed.Seconds()*10) / 10
+		rows = append(rows, counterDiff{c.Name, c.Labels, c.Value, diff, rate, c.Help, c.Kind})
+	}
+	return rows
+}
+
+var diffColumns = []column[counterDiff]{
+	{"COUNTER", "name", func(d counterDiff) string { return d.Name + labelText(d.Labels) }, func(d counterDiff) string { return d.Name }},
+	{"", "labels", func(d counterDiff) string { return labelText(d.Labels) }, nil},
+	{"", "value", func(d counterDiff) string { return strconv.FormatUint(d.Value, 10) }, nil},
+	{"DIFF", "diff", func(d counterDiff) string { return strconv.FormatInt(d.Diff, 10) }, nil},
+	{"PER SECOND", "per_second", func(d counterDiff) string { return strconv.FormatFloat(d.PerSecond, 'f', -1, 64) }, nil},
+	{"", "kind", func(d counterDiff) string { return d.Kind }, nil},
+	{"MEANING", "help", func(d counterDiff) string { return d.Help }, nil},
+}
+
 var counterColumns = []column[control.Counter]{
 	{"COUNTER", "name", func(c control.Counter) string { return c.Name + labels(c) }, func(c control.Counter) string { return c.Name }},
 	{"", "labels", labels, nil},
@@ -85,13 +158,15 @@ var counterColumns = []column[control.Counter]{
 }
 
 // labels returns the labels of a counter in the notation of metrics.
-func labels(c control.Counter) string {
-	if len(c.Labels) == 0 {
+func labels(c control.Counter) string { return labelText(c.Labels) }
+
+func labelText(labels map[string]string) string {
+	if len(labels) == 0 {
 		return ""
 	}
 	var l []string
-	for _, k := range slices.Sorted(maps.Keys(c.Labels)) {
-		l = append(l, fmt.Sprintf("%s=%q", k, c.Labels[k]))
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		l = append(l, fmt.Sprintf("%s=%q", k, labels[k]))
 	}
 	return "{" + strings.Join(l, ",") + "}"
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -14,18 +15,33 @@ import (
 )
 
 func newStatus(a *app) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "status",
 		Short: "show the state of nat64d",
 		Args:  none,
-		RunE: func(c *cobra.Command, _ []string) error {
-			s, err := a.client().Status(c.Context())
-			if err != nil {
-				return err
-			}
-			return printFields(a, s, statusFields(s))
-		},
 	}
+	a.watched(c, func(c *cobra.Command, _ []string) error {
+		s, err := a.client().Status(c.Context())
+		if err != nil {
+			return err
+		}
+		return printFields(a, s, a.paintState(statusFields(s), s))
+	})
+	return c
+}
+
+// paintState colours the lines that an operator has to see first.
+func (a *app) paintState(fs []field, s control.Status) []field {
+	colours := map[string]string{"state": green, "not ready": red, "warning": yellow}
+	if s.Paused || !s.Ready {
+		colours["state"] = red
+	}
+	for i := range fs {
+		if colour := colours[fs[i].Name]; colour != "" {
+			fs[i].Value = a.paint(colour, fs[i].Value)
+		}
+	}
+	return fs
 }
 
 // field is one line of output for an object.
@@ -42,19 +58,27 @@ func printFields(a *app, object any, lines []field) error {
 		{"VALUE", "value", func(f field) string { return f.Value }, nil},
 	}
 	if a.format == formatCSV {
-		text, err := json.Marshal(object)
-		if err != nil {
+		var err error
+		if lines, err = fieldsOf(object); err != nil {
 			return err
 		}
-		var tree any
-		dec := json.NewDecoder(strings.NewReader(string(text)))
-		dec.UseNumber() // counters do not fit a float64
-		if err := dec.Decode(&tree); err != nil {
-			return err
-		}
-		return printAll(a, columns, flatten(nil, "", tree))
 	}
 	return printAll(a, columns, lines)
+}
+
+// fieldsOf returns the values in an object, each with the path of its JSON key.
+func fieldsOf(object any) ([]field, error) {
+	text, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	var tree any
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber() // counters do not fit a float64
+	if err := dec.Decode(&tree); err != nil {
+		return nil, err
+	}
+	return flatten(nil, "", tree), nil
 }
 
 // flatten appends the values in a JSON value, each with its path.

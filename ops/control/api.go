@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/netip"
+	"net/url"
 	"time"
 )
 
@@ -171,6 +172,56 @@ type Pool4Entry struct {
 	State string `json:"state"`
 }
 
+// Pool4Row is the use of all ports of an address of pool4 for one protocol.
+type Pool4Row struct {
+	Address  netip.Addr `json:"address"`
+	Protocol string     `json:"protocol"` // tcp, udp or icmp
+	Size     int        `json:"size"`     // ports in pool4
+	Used     int        `json:"used"`     // of them, those with a binding
+	Held     int        `json:"held"`     // of them, those in hold-down
+	Free     int        `json:"free"`     // the rest
+	Peak     int        `json:"peak"`     // most ports with a binding at a time since the start
+}
+
+// Pool4Usage is the use of pool4, and the clients that use most of it.
+type Pool4Usage struct {
+	Pool4   []Pool4Row  `json:"pool4"`
+	Clients []ClientUse `json:"clients"`
+}
+
+// ClientUse is what one client uses. The traffic is that since the counting began, as the packets arrived; a super-packet counts
+// once.
+type ClientUse struct {
+	Client   netip.Addr `json:"client"`
+	Mapped   netip.Addr `json:"mapped,omitzero"` // its address of pool4, if it has a binding
+	Ports    int        `json:"ports"`           // transport addresses of pool4, of all protocols
+	Sessions int        `json:"sessions"`
+
+	Packets6To4      uint64  `json:"packets_6to4"`
+	Bytes6To4        uint64  `json:"bytes_6to4"`
+	Packets4To6      uint64  `json:"packets_4to6"`
+	Bytes4To6        uint64  `json:"bytes_4to6"`
+	PacketsPerSecond float64 `json:"packets_per_second"` // in both directions
+	BytesPerSecond   float64 `json:"bytes_per_second"`   // in both directions
+}
+
+// ClientQuery asks for the clients that use most of something.
+type ClientQuery struct {
+	By    string // one of ClientOrders; empty: ports
+	Limit int    // 0: 20
+}
+
+// ClientOrders are the fields by which clients can be sorted, in descending order.
+var ClientOrders = []string{"ports", "sessions", "packets", "bytes", "rate"}
+
+// ClientList is the clients that use most of something.
+type ClientList struct {
+	Clients     []ClientUse `json:"clients"`
+	Total       int         `json:"total"`             // clients with bindings
+	Approximate bool        `json:"approximate"`       // too many clients to compare all of them: one may be missing that has few ports
+	Accounted   Seconds     `json:"accounted_seconds"` // how long traffic has been counted
+}
+
 // Pool4Change is a request to add or remove transport addresses.
 type Pool4Change struct {
 	Addresses string   `json:"addresses"`           // "10.0.2.15", "10.0.2.0/28" or "10.0.2.1-10.0.2.9"
@@ -233,6 +284,60 @@ type Session struct {
 	Peer     netip.AddrPort // (Z,z)
 	State    string         // of a TCP session
 	Expires  Seconds        // remaining lifetime
+	Idle     Seconds        // since a packet has prolonged it
+}
+
+// SessionCount is the number of sessions that a Filter selects.
+type SessionCount struct {
+	Count     int            `json:"count"`
+	Protocols map[string]int `json:"protocols"` // by protocol
+	States    map[string]int `json:"states"`    // of TCP sessions, by state
+}
+
+// BindingCount is the number of bindings that a Filter selects.
+type BindingCount struct {
+	Count     int            `json:"count"`
+	Protocols map[string]int `json:"protocols"` // by protocol
+}
+
+// SessionChange is a request to end sessions. Its fields are those of a Filter in text; at least one selects sessions, or All
+// does.
+type SessionChange struct {
+	Protocols []string `json:"protocols,omitempty"` // of tcp, udp and icmp; empty: all three
+	Client    string   `json:"client,omitempty"`    // an IPv6 address or prefix
+	Peer      string   `json:"peer,omitempty"`      // an IPv4 address or prefix
+	Mapped    string   `json:"mapped,omitempty"`    // an address or prefix of pool4, or an address with ports
+	Port      string   `json:"port,omitempty"`      // a port or range of any side
+	States    []string `json:"states,omitempty"`    // of TCP sessions
+	Older     string   `json:"older,omitempty"`     // a duration: no packet has prolonged the session for so long
+	All       bool     `json:"all,omitempty"`
+}
+
+// ChangeOf returns the request to end the sessions that a filter selects.
+func ChangeOf(f *Filter, all bool) SessionChange {
+	v := f.values()
+	return SessionChange{
+		Protocols: f.Protocols, Client: v.Get("client"), Peer: v.Get("peer"), Mapped: v.Get("mapped"), Port: v.Get("port"),
+		States: f.States, Older: v.Get("older"), All: all,
+	}
+}
+
+// Filter returns the filter of a request.
+func (c *SessionChange) Filter() (f Filter, err error) {
+	v := url.Values{}
+	for name, texts := range map[string][]string{
+		"protocol": c.Protocols, "state": c.States, "client": {c.Client}, "peer": {c.Peer}, "mapped": {c.Mapped}, "port": {c.Port}, "older": {c.Older},
+	} {
+		if len(texts) > 0 && texts[0] != "" {
+			v[name] = texts
+		}
+	}
+	return parseFilter(v, sessionFilters)
+}
+
+// SessionResult is the result of a SessionChange.
+type SessionResult struct {
+	Sessions int `json:"sessions_ended"`
 }
 
 // BindingChange is a request to add or remove bindings. Client and Mapped are an address with a port or a range of

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"net/netip"
-	"slices"
 )
 
 // Backend is the running gateway that the server shows and changes. Its methods must be safe for concurrent use. If a
@@ -14,6 +13,11 @@ type Backend interface {
 	Status() Status
 
 	Pool4() []Pool4Entry
+	// Pool4Usage returns the use of each address, and that many clients with most ports.
+	Pool4Usage(clients int) Pool4Usage
+	// Clients returns the clients that use most of something. While it is called at least every ten seconds, the traffic of
+	// clients is counted.
+	Clients(ClientQuery) ClientList
 	AddPool4(Pool4Change) (Pool4Result, error)
 	RemovePool4(Pool4Change) (Pool4Result, error)
 	FlushPool4() (Pool4Result, error)
@@ -25,10 +29,15 @@ type Backend interface {
 	Address(netip.Addr) ([]AddressPair, error)
 
 	// Bindings calls yield for every binding that matches the filter, without blocking traffic. It returns the error
-	// of yield if there is one, and stops when ctx is done. The caller applies the limit of the filter.
+	// of yield if there is one, and stops when ctx is done. The caller applies the limit and the order of the filter.
 	Bindings(ctx context.Context, f Filter, yield func(Binding) error) error
 	// Sessions is like Bindings, for sessions.
 	Sessions(ctx context.Context, f Filter, yield func(Session) error) error
+	// FollowSessions calls yield with nil as soon as it misses no event, and then with the events of sessions that match the
+	// filter. It returns the error of yield, or that of ctx when it is done. The caller applies the limit of the filter.
+	FollowSessions(ctx context.Context, f Filter, yield func([]SessionEvent) error) error
+	// RemoveSessions ends the sessions that match a filter.
+	RemoveSessions(f Filter) (SessionResult, error)
 
 	// Trace begins a trace, and Capture a capture. The caller applies the limit of a trace, and closes both.
 	Trace(TraceFilter) (Tracing, error)
@@ -52,22 +61,6 @@ type Backend interface {
 	Resume() error
 
 	Diagnosis
-}
-
-// Filter selects bindings and sessions. The zero Filter selects all.
-type Filter struct {
-	Protocols []string     // tcp, udp and icmp; empty: all
-	Client    netip.Prefix // contains the IPv6 address; zero: any
-	Peer      netip.Prefix // contains the IPv4 address of the peer; zero: any. Sessions only
-	Limit     int          // maximum number of entries; 0: no limit
-}
-
-// Match reports whether the filter selects an entry with the given protocol, client and peer. A binding has no peer,
-// and a stored SYN no client; these are the zero Addr, which is in no prefix.
-func (f *Filter) Match(protocol string, client, peer netip.Addr) bool {
-	return (len(f.Protocols) == 0 || slices.Contains(f.Protocols, protocol)) &&
-		(!f.Client.IsValid() || f.Client.Contains(client)) &&
-		(!f.Peer.IsValid() || f.Peer.Contains(peer))
 }
 
 // Error is a refusal and its JSON form.

@@ -66,7 +66,7 @@ func (m *memory) Bindings(ctx context.Context, f control.Filter, yield func(cont
 			Client:   netip.AddrPortFrom(netip.MustParseAddr("2001:db8::8"), uint16(i)),
 			Mapped:   netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), uint16(i)),
 		}
-		if !f.Match(b.Protocol, b.Client.Addr(), netip.Addr{}) {
+		if !f.MatchBinding(&b) {
 			continue
 		}
 		if err := yield(b); err != nil {
@@ -87,10 +87,45 @@ func (m *memory) Sessions(_ context.Context, f control.Filter, yield func(contro
 		Client: netip.MustParseAddrPort("[2001:db8::8]:1"), Peer6: netip.MustParseAddrPort("[64:ff9b::c633:6407]:443"),
 		Mapped: netip.MustParseAddrPort("192.0.2.1:2"), Peer: netip.MustParseAddrPort("198.51.100.7:443"),
 	}
-	if !f.Match(s.Protocol, s.Client.Addr(), s.Peer.Addr()) {
+	if !f.MatchSession(&s) {
 		return nil
 	}
 	return yield(s)
+}
+
+// FollowSessions yields a loss and then the given number of beginnings, and waits until its client is gone.
+func (m *memory) FollowSessions(ctx context.Context, f control.Filter, yield func([]control.SessionEvent) error) error {
+	if m.fail != nil {
+		return m.fail
+	}
+	if err := yield(nil); err != nil {
+		return err
+	}
+	batch := []control.SessionEvent{{Time: time.Unix(1, 0), Event: control.EventsLost, Lost: 7}}
+	_ = m.Sessions(ctx, f, func(s control.Session) error {
+		for range m.bindings {
+			batch = append(batch, control.SessionEvent{Time: time.Unix(2, 0), Event: control.SessionMade, Session: s})
+		}
+		return nil
+	})
+	if err := yield(batch); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (m *memory) RemoveSessions(f control.Filter) (r control.SessionResult, err error) {
+	err = m.Sessions(context.Background(), f, func(control.Session) error { r.Sessions++; return nil })
+	return r, err
+}
+
+func (m *memory) Pool4Usage(clients int) control.Pool4Usage {
+	return control.Pool4Usage{Clients: make([]control.ClientUse, clients)}
+}
+
+func (m *memory) Clients(q control.ClientQuery) control.ClientList {
+	return control.ClientList{Clients: make([]control.ClientUse, q.Limit), Total: len(q.By)}
 }
 
 func (m *memory) Stats() []control.Counter {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -55,6 +56,20 @@ func (c *Client) Pool6(ctx context.Context) (v []Pool6Entry, err error) {
 // Pool4 returns the ranges of pool4 and their use.
 func (c *Client) Pool4(ctx context.Context) (v []Pool4Entry, err error) {
 	return v, c.get(ctx, "/v1/pool4", &v)
+}
+
+// Pool4Usage returns the use of each address of pool4, and that many clients with most ports.
+func (c *Client) Pool4Usage(ctx context.Context, clients int) (v Pool4Usage, err error) {
+	return v, c.get(ctx, "/v1/pool4/usage?"+url.Values{"clients": {strconv.Itoa(clients)}}.Encode(), &v)
+}
+
+// Clients returns the clients that use most of something. The daemon counts their traffic for some seconds after each call.
+func (c *Client) Clients(ctx context.Context, q ClientQuery) (v ClientList, err error) {
+	p := url.Values{"sort": {q.By}}
+	if q.Limit > 0 {
+		p.Set("limit", strconv.Itoa(q.Limit))
+	}
+	return v, c.get(ctx, "/v1/clients?"+p.Encode(), &v)
 }
 
 // AddPool4 adds transport addresses.
@@ -185,6 +200,21 @@ func (c *Client) Capture(ctx context.Context, f TraceFilter, w io.Writer) (packe
 			return b.packets, b.missed, err
 		}
 	}
+}
+
+// CountBindings returns the number of bindings that the filter selects, without a limit or an order.
+func (c *Client) CountBindings(ctx context.Context, f Filter) (v BindingCount, err error) {
+	return v, c.get(ctx, "/v1/bindings/count?"+f.values().Encode(), &v)
+}
+
+// CountSessions is like CountBindings, for sessions.
+func (c *Client) CountSessions(ctx context.Context, f Filter) (v SessionCount, err error) {
+	return v, c.get(ctx, "/v1/sessions/count?"+f.values().Encode(), &v)
+}
+
+// RemoveSessions ends the sessions that the request selects.
+func (c *Client) RemoveSessions(ctx context.Context, change SessionChange) (v SessionResult, err error) {
+	return v, c.post(ctx, "/v1/sessions/remove", change, &v)
 }
 
 func (c *Client) get(ctx context.Context, path string, v any) error {

@@ -276,7 +276,16 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/v1/bindings?protocol=sctp", "", 400, `"sctp" is not a protocol`},
 		{"GET", "/v1/bindings?client=192.0.2.1", "", 400, `client "192.0.2.1" is wrong`},
 		{"GET", "/v1/sessions?peer=2001:db8::1", "", 400, `peer "2001:db8::1" is wrong`},
-		{"GET", "/v1/sessions?port=1", "", 400, `unknown filter "port"`},
+		{"GET", "/v1/sessions?ports=1", "", 400, `unknown filter "ports"`},
+		{"GET", "/v1/bindings?state=TRANS", "", 400, `unknown filter "state"`},
+		{"GET", "/v1/sessions?state=open", "", 400, `"open" is not a state of a TCP session`},
+		{"GET", "/v1/sessions?sort=age", "", 400, `cannot sort by "age"`},
+		{"GET", "/v1/sessions?sort=idle&limit=100001", "", 400, `cannot sort 100001 entries`},
+		{"GET", "/v1/sessions/count?limit=1", "", 400, `unknown filter "limit"`},
+		{"POST", "/v1/sessions/remove", "{}", 400, `the request selects no session`},
+		{"GET", "/v1/clients?sort=name", "", 400, `cannot sort clients by "name"`},
+		{"GET", "/v1/clients?limit=1001", "", 400, `limit "1001" is wrong`},
+		{"GET", "/v1/pool4/usage?clients=x", "", 400, `clients "x" is wrong`},
 	}
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,

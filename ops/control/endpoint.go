@@ -17,7 +17,8 @@ type bindingWire struct {
 	Sessions   int        `json:"sessions"`
 }
 
-type sessionWire struct {
+// flowWire is what a session and its events have in common.
+type flowWire struct {
 	Protocol   string     `json:"protocol"`
 	Client     netip.Addr `json:"client,omitzero"`
 	ClientPort *uint16    `json:"client_port,omitempty"` // a pointer, because 0 is a valid Identifier
@@ -28,7 +29,35 @@ type sessionWire struct {
 	Peer6      netip.Addr `json:"peer6"`
 	Peer6Port  uint16     `json:"peer6_port"`
 	State      string     `json:"state,omitempty"`
-	Expires    Seconds    `json:"expires_seconds"`
+}
+
+type sessionWire struct {
+	flowWire
+	Expires Seconds `json:"expires_seconds"`
+	Idle    Seconds `json:"idle_seconds"`
+}
+
+func flowOf(s *Session) flowWire {
+	w := flowWire{
+		Protocol: s.Protocol, Peer6: s.Peer6.Addr(), Peer6Port: s.Peer6.Port(), Mapped: s.Mapped.Addr(), MappedPort: s.Mapped.Port(),
+		Peer: s.Peer.Addr(), PeerPort: s.Peer.Port(), State: s.State,
+	}
+	if s.Client.IsValid() {
+		port := s.Client.Port()
+		w.Client, w.ClientPort = s.Client.Addr(), &port
+	}
+	return w
+}
+
+func (w *flowWire) session() Session {
+	s := Session{
+		Protocol: w.Protocol, Peer6: netip.AddrPortFrom(w.Peer6, w.Peer6Port), Mapped: netip.AddrPortFrom(w.Mapped, w.MappedPort),
+		Peer: netip.AddrPortFrom(w.Peer, w.PeerPort), State: w.State,
+	}
+	if w.ClientPort != nil {
+		s.Client = netip.AddrPortFrom(w.Client, *w.ClientPort)
+	}
+	return s
 }
 
 // MarshalJSON implements json.Marshaler.
@@ -50,15 +79,7 @@ func (b *Binding) UnmarshalJSON(text []byte) error {
 
 // MarshalJSON implements json.Marshaler.
 func (s Session) MarshalJSON() ([]byte, error) {
-	w := sessionWire{
-		Protocol: s.Protocol, Peer6: s.Peer6.Addr(), Peer6Port: s.Peer6.Port(), Mapped: s.Mapped.Addr(), MappedPort: s.Mapped.Port(),
-		Peer: s.Peer.Addr(), PeerPort: s.Peer.Port(), State: s.State, Expires: s.Expires,
-	}
-	if s.Client.IsValid() {
-		port := s.Client.Port()
-		w.Client, w.ClientPort = s.Client.Addr(), &port
-	}
-	return json.Marshal(w)
+	return json.Marshal(sessionWire{flowOf(&s), s.Expires, s.Idle})
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -67,12 +88,7 @@ func (s *Session) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &w); err != nil {
 		return err
 	}
-	*s = Session{
-		Protocol: w.Protocol, Peer6: netip.AddrPortFrom(w.Peer6, w.Peer6Port), Mapped: netip.AddrPortFrom(w.Mapped, w.MappedPort),
-		Peer: netip.AddrPortFrom(w.Peer, w.PeerPort), State: w.State, Expires: w.Expires,
-	}
-	if w.ClientPort != nil {
-		s.Client = netip.AddrPortFrom(w.Client, *w.ClientPort)
-	}
+	*s = w.session()
+	s.Expires, s.Idle = w.Expires, w.Idle
 	return nil
 }

@@ -17,10 +17,10 @@ func TestRowsInJSON(t *testing.T) {
 	checkJSON(t, b, `{"protocol":"icmp","client":"2001:db8::8","client_port":0,"mapped":"192.0.2.1","mapped_port":7042,"static":true,"sessions":3}`)
 	s := control.Session{Protocol: "icmp", Client: b.Client, Peer6: at("[64:ff9b::c633:6407]:0"), Mapped: b.Mapped, Peer: at("198.51.100.7:0"), Expires: 1e9}
 	checkJSON(t, s, `{"protocol":"icmp","client":"2001:db8::8","client_port":0,"mapped":"192.0.2.1","mapped_port":7042,`+
-		`"peer":"198.51.100.7","peer_port":0,"peer6":"64:ff9b::c633:6407","peer6_port":0,"expires_seconds":1}`)
+		`"peer":"198.51.100.7","peer_port":0,"peer6":"64:ff9b::c633:6407","peer6_port":0,"expires_seconds":1,"idle_seconds":0}`)
 	stored := control.Session{Protocol: "tcp", Peer6: at("[64:ff9b::c633:6407]:80"), Mapped: b.Mapped, Peer: at("198.51.100.7:80"), State: "V4_INIT"}
 	checkJSON(t, stored, `{"protocol":"tcp","mapped":"192.0.2.1","mapped_port":7042,"peer":"198.51.100.7","peer_port":80,`+
-		`"peer6":"64:ff9b::c633:6407","peer6_port":80,"state":"V4_INIT","expires_seconds":0}`)
+		`"peer6":"64:ff9b::c633:6407","peer6_port":80,"state":"V4_INIT","expires_seconds":0,"idle_seconds":0}`)
 }
 
 func checkJSON[T comparable](t *testing.T, row T, want string) {

@@ -7,11 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"slices"
-	"strconv"
-	"strings"
 )
 
 // maxBody is the maximum length of a request body.
@@ -70,6 +66,24 @@ func (c ConfigChange) attrs() []slog.Attr {
 }
 func (ConfigChange) example() string { return `{"key": "sessions.timeouts.udp", "value": "5m"}` }
 
+func (c SessionChange) check() error {
+	f, err := c.Filter()
+	switch {
+	case err != nil:
+		return err
+	case len(f.values()) == 0 && !c.All:
+		return &Error{Message: "the request selects no session", Hint: "send " + c.example() + `, or {"all": true} for all of them`}
+	}
+	return nil
+}
+func (c SessionChange) attrs() []slog.Attr {
+	return []slog.Attr{
+		slog.Any("protocols", c.Protocols), slog.String("client", c.Client), slog.String("peer", c.Peer), slog.String("mapped", c.Mapped),
+		slog.String("port", c.Port), slog.Any("states", c.States), slog.String("older", c.Older), slog.Bool("all", c.All),
+	}
+}
+func (SessionChange) example() string { return `{"protocols": ["tcp"], "client": "2001:db8::5"}` }
+
 // decodeChange decodes the body of a change.
 func decodeChange[C changing](r io.Reader) (c C, err error) {
 	dec := json.NewDecoder(r)
@@ -90,72 +104,4 @@ func badBody(err error, example string) error {
 		return &Error{Message: fmt.Sprintf("the request is larger than %d bytes", large.Limit)}
 	}
 	return &Error{Message: "cannot read the request: " + err.Error(), Hint: "send " + example}
-}
-
-// values encodes the filter as the query of a request.
-func (f *Filter) values() url.Values {
-	v := url.Values{}
-	for _, p := range f.Protocols {
-		v.Add("protocol", p)
-	}
-	if f.Client.IsValid() {
-		v.Set("client", f.Client.String())
-	}
-	if f.Peer.IsValid() {
-		v.Set("peer", f.Peer.String())
-	}
-	if f.Limit > 0 {
-		v.Set("limit", strconv.Itoa(f.Limit))
-	}
-	return v
-}
-
-// parseFilter decodes the query of a listing.
-func parseFilter(v url.Values) (f Filter, err error) {
-	for name, vs := range v {
-		if name != "protocol" && len(vs) != 1 {
-			return Filter{}, &Error{Message: name + " is given more than once"}
-		}
-		switch name {
-		case "protocol":
-			f.Protocols, err = vs, checkProtocols(vs)
-		case "client":
-			f.Client, err = ParseClient(vs[0])
-		case "peer":
-			f.Peer, err = ParsePeer(vs[0])
-		case "limit":
-			if f.Limit, err = strconv.Atoi(vs[0]); err != nil || f.Limit < 0 {
-				err = &Error{Message: fmt.Sprintf("limit %q is not a number", vs[0]), Hint: "use 1 or more, or 0 for no limit"}
-			}
-		default:
-			err = &Error{Message: fmt.Sprintf("unknown filter %q", name), Hint: "use protocol, client, peer and limit"}
-		}
-		if err != nil {
-			return Filter{}, err
-		}
-	}
-	return f, nil
-}
-
-// ParseClient parses the client of a Filter: an IPv6 address or prefix.
-func ParseClient(s string) (netip.Prefix, error) {
-	return parsePrefix(s, netip.Addr.Is6, "client", "an IPv6 address or prefix such as 2001:db8::/64")
-}
-
-// ParsePeer parses the peer of a Filter: an IPv4 address or prefix.
-func ParsePeer(s string) (netip.Prefix, error) {
-	return parsePrefix(s, netip.Addr.Is4, "peer", "an IPv4 address or prefix such as 192.0.2.0/24")
-}
-
-func parsePrefix(s string, family func(netip.Addr) bool, what, right string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(s)
-	if !strings.Contains(s, "/") {
-		var a netip.Addr
-		a, err = netip.ParseAddr(s)
-		p = netip.PrefixFrom(a.WithZone(""), a.BitLen())
-	}
-	if err != nil || !family(p.Addr()) {
-		return netip.Prefix{}, &Error{Message: fmt.Sprintf("%s %q is wrong", what, s), Hint: "use " + right}
-	}
-	return p.Masked(), nil
 }

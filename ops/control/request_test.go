@@ -46,6 +46,7 @@ func TestExamplesAreValid(t *testing.T) {
 	example[Pool6Change](t)
 	example[BindingChange](t)
 	example[ConfigChange](t)
+	example[SessionChange](t)
 }
 
 func example[C changing](t *testing.T) {
@@ -58,20 +59,22 @@ func example[C changing](t *testing.T) {
 // FuzzParseFilter checks that a decoded filter is encoded as the same filter.
 func FuzzParseFilter(f *testing.F) {
 	f.Add("protocol=tcp&protocol=udp&client=2001:db8::/64&peer=192.0.2.1&limit=3")
+	f.Add("state=v4-init&state=TRANS&mapped=192.0.2.1%237000-7099&port=0&older=1h&sort=-idle")
+	f.Add("mapped=192.0.2.0/24&port=443&sort=client")
 	f.Add("client=fe80::1%25eth0/64&limit=00")
 	f.Fuzz(func(t *testing.T, query string) {
 		v, err := url.ParseQuery(query)
 		if err != nil {
 			return
 		}
-		filter, err := parseFilter(v)
+		filter, err := parseFilter(v, append([]string{"sort", "limit"}, sessionFilters...))
 		if err != nil {
 			return
 		}
 		if filter.Limit < 0 || filter.Client.IsValid() && !filter.Client.Addr().Is6() || filter.Peer.IsValid() && !filter.Peer.Addr().Is4() {
 			t.Errorf("%q: %+v", query, filter)
 		}
-		again, err := parseFilter(filter.values())
+		again, err := parseFilter(filter.values(), append([]string{"sort", "limit"}, sessionFilters...))
 		if err != nil || !reflect.DeepEqual(again, filter) {
 			t.Errorf("%q: %+v became %+v, %v", query, filter, again, err)
 		}

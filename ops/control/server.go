@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -28,6 +32,8 @@ var routes = []route{
 	{"GET", "/v1/stats", show(func(b Backend) any { return list(b.Stats()) })},
 	{"GET", "/v1/pool6", show(func(b Backend) any { return list(b.Pool6()) })},
 	{"GET", "/v1/pool4", show(func(b Backend) any { return list(b.Pool4()) })},
+	{"GET", "/v1/pool4/usage", pool4Usage},
+	{"GET", "/v1/clients", clients},
 	{"POST", "/v1/pool4/add", change(Backend.AddPool4)},
 	{"POST", "/v1/pool4/remove", change(Backend.RemovePool4)},
 	{"POST", "/v1/pool4/flush", act(Backend.FlushPool4)},
@@ -41,13 +47,23 @@ var routes = []route{
 	{"POST", "/v1/reload", act(Backend.Reload)},
 	{"POST", "/v1/pause", act(nothing(Backend.Pause))},
 	{"POST", "/v1/resume", act(nothing(Backend.Resume))},
-	{"GET", "/v1/bindings", stream(Backend.Bindings)},
-	{"GET", "/v1/sessions", stream(Backend.Sessions)},
 	{"GET", "/v1/trace", trace},
 	{"GET", "/v1/capture", capture},
 	{"GET", "/v1/doctor", examine},
 	{"POST", "/v1/doctor/hosts", examineHosts},
 	{"POST", "/v1/support", support},
+	{"GET", "/v1/bindings", stream(Backend.Bindings, bindingFilters, bindingOrders)},
+	{"GET", "/v1/bindings/count", tally(Backend.Bindings, bindingFilters, countBinding)},
+	{"GET", "/v1/sessions", stream(Backend.Sessions, sessionFilters, sessionOrders)},
+	{"GET", "/v1/sessions/count", tally(Backend.Sessions, sessionFilters, countSession)},
+	{"GET", "/v1/sessions/follow", follow},
+	{"POST", "/v1/sessions/remove", change(func(b Backend, c SessionChange) (r SessionResult, err error) {
+		f, err := c.Filter()
+		if err != nil {
+			return r, err
+		}
+		return b.RemoveSessions(f)
+	})},
 }
 
 // server answers requests with the results of the Backend and the Names.
@@ -193,6 +209,50 @@ func address(b Backend, text string) ([]AddressPair, error) {
 		return nil, &Error{Message: fmt.Sprintf("%q is not an address", text), Hint: "use one such as 192.0.2.1 or 64:ff9b::192.0.2.1"}
 	}
 	return b.Address(a)
+}
+
+// mostClients is the number of clients that a request can ask for.
+const mostClients = 1000
+
+// pool4Usage answers with the use of pool4 and some clients: 5, or as many as the parameter clients says.
+func pool4Usage(s *server, w http.ResponseWriter, r *http.Request) {
+	n, err := number(r, "clients", 5)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	u := s.backend.Pool4Usage(n)
+	u.Pool4, u.Clients = list(u.Pool4), list(u.Clients)
+	answer(w, http.StatusOK, u)
+}
+
+// clients answers with the clients that use most of something.
+func clients(s *server, w http.ResponseWriter, r *http.Request) {
+	q := ClientQuery{By: cmp.Or(r.URL.Query().Get("sort"), ClientOrders[0])}
+	var err error
+	if q.Limit, err = number(r, "limit", 20); err == nil && !slices.Contains(ClientOrders, q.By) {
+		err = &Error{Message: fmt.Sprintf("cannot sort clients by %q", q.By), Hint: "use " + strings.Join(ClientOrders, ", ")}
+	}
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	l := s.backend.Clients(q)
+	l.Clients = list(l.Clients)
+	answer(w, http.StatusOK, l)
+}
+
+// number returns the value of a parameter that is a number of clients.
+func number(r *http.Request, parameter string, otherwise int) (int, error) {
+	text := r.URL.Query().Get(parameter)
+	if text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || n > mostClients {
+		return 0, &Error{Message: fmt.Sprintf("%s %q is wrong", parameter, text), Hint: fmt.Sprintf("use 0 to %d", mostClients)}
+	}
+	return n, nil
 }
 
 // list returns an empty list instead of nil, which JSON would encode as null.

@@ -28,10 +28,34 @@ type listingTime struct{}
 
 var errLimit = errors.New("limit reached")
 
+// The parameters of filters.
+var (
+	bindingFilters = []string{"protocol", "client", "mapped", "port"}
+	sessionFilters = []string{"protocol", "client", "peer", "mapped", "port", "state", "older"}
+)
+
+// walk calls yield for the entries of a table that a filter selects.
+type walk[T any] func(b Backend, ctx context.Context, f Filter, yield func(T) error) error
+
+// ordered calls yield for the entries in the order of the filter.
+func (each walk[T]) ordered(b Backend, ctx context.Context, f Filter, o orders[T], yield func(T) error) error {
+	if f.Order.Field == "" {
+		return each(b, ctx, f, yield)
+	}
+	s := newSorted(o, &f)
+	if err := each(b, ctx, f, s.add); err != nil {
+		return err
+	}
+	return s.each(f.Limit, yield)
+}
+
 // stream returns a handler that answers with a listing: one line for each entry that the Backend yields.
-func stream[T any](each func(Backend, context.Context, Filter, func(T) error) error) func(*server, http.ResponseWriter, *http.Request) {
+func stream[T any](each walk[T], filters []string, o orders[T]) func(*server, http.ResponseWriter, *http.Request) {
 	return func(s *server, w http.ResponseWriter, r *http.Request) {
-		f, err := parseFilter(r.URL.Query())
+		f, err := parseFilter(r.URL.Query(), append([]string{"sort", "limit"}, filters...))
+		if err == nil {
+			err = o.check(&f)
+		}
 		if err != nil {
 			refuse(w, http.StatusBadRequest, err)
 			return
@@ -42,16 +66,12 @@ func stream[T any](each func(Backend, context.Context, Filter, func(T) error) er
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			return
 		}
-		ctx := r.Context()
-		if d, ok := ctx.Value(listingTime{}).(time.Duration); ok {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, d)
-			defer cancel()
-		}
+		ctx, cancel := forListing(r.Context())
+		defer cancel()
 		out := bufio.NewWriterSize(w, streamBuffer)
 		enc := json.NewEncoder(out)
 		count := 0
-		err = each(s.backend, ctx, f, func(item T) error {
+		err = each.ordered(s.backend, ctx, f, o, func(item T) error {
 			if count++; f.Limit > 0 && count > f.Limit {
 				count = f.Limit
 				return errLimit
@@ -69,4 +89,54 @@ func stream[T any](each func(Backend, context.Context, Filter, func(T) error) er
 		}
 		_ = out.Flush() // an error means that the client is gone
 	}
+}
+
+// forListing returns a context that ends when a listing has taken too long.
+func forListing(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d, ok := ctx.Value(listingTime{}).(time.Duration); ok {
+		return context.WithTimeout(ctx, d)
+	}
+	return ctx, func() {}
+}
+
+// tally returns a handler that answers with the result of counting the entries that a filter selects.
+func tally[T, C any](each walk[T], filters []string, count func(total *C, entry *T)) func(*server, http.ResponseWriter, *http.Request) {
+	return func(s *server, w http.ResponseWriter, r *http.Request) {
+		f, err := parseFilter(r.URL.Query(), filters)
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		ctx, cancel := forListing(r.Context())
+		defer cancel()
+		var total C
+		err = each(s.backend, ctx, f, func(entry T) error {
+			count(&total, &entry)
+			return nil
+		})
+		if err != nil {
+			refuse(w, http.StatusUnprocessableEntity, err)
+			return
+		}
+		answer(w, http.StatusOK, total)
+	}
+}
+
+func countSession(c *SessionCount, s *Session) {
+	if c.Protocols == nil {
+		c.Protocols, c.States = map[string]int{}, map[string]int{}
+	}
+	c.Count++
+	c.Protocols[s.Protocol]++
+	if s.State != "" {
+		c.States[s.State]++
+	}
+}
+
+func countBinding(c *BindingCount, b *Binding) {
+	if c.Protocols == nil {
+		c.Protocols = map[string]int{}
+	}
+	c.Count++
+	c.Protocols[b.Protocol]++
 }

@@ -233,12 +233,13 @@ func parseTrace(v url.Values) (f TraceFilter, err error) {
 			return TraceFilter{}, err
 		}
 	}
+	permitted := []string{"protocol", "client", "peer", "limit"}
 	for name := range common {
-		if !slices.Contains([]string{"protocol", "client", "peer", "limit"}, name) {
+		if !slices.Contains(permitted, name) {
 			return TraceFilter{}, &Error{Message: fmt.Sprintf("unknown filter %q", name), Hint: "use protocol, client, peer, port, reason, drops, limit and snap"}
 		}
 	}
-	c, err := parseFilter(common)
+	c, err := parseFilter(common, permitted)
 	if err != nil {
 		return TraceFilter{}, err
 	}
