@@ -89,6 +89,19 @@ func TestWireVectors(t *testing.T) {
 var sideNames = map[string]packet.Family{"v6": packet.V6, "v4": packet.V4}
 
 func (v *wireVector) run(t *testing.T) {
+	v.check(t, v.setting(t).send(sideNames[v.Input.Side], v.packets(t)...))
+}
+
+// packets returns the packets that go in.
+func (v *wireVector) packets(t *testing.T) (in [][]byte) {
+	for _, p := range v.Input.Packets {
+		in = append(in, unhex(t, p))
+	}
+	return in
+}
+
+// setting returns a gateway with the configuration and the bindings of the vector.
+func (v *wireVector) setting(t *testing.T) *setting {
 	routes := &plain{mtu6: v.Config.MTU6, mtu4: v.Config.MTU4, gw6: v.Config.GW6.As16(), gw4: v.Config.GW4.As4()}
 	policy := config.PrivateV4Allow
 	if v.Config.Strict {
@@ -101,12 +114,8 @@ func (v *wireVector) run(t *testing.T) {
 	for _, b := range v.BIB {
 		s.bind(t, protos[b.Proto], netip.AddrPortFrom(b.V6, b.P6), netip.AddrPortFrom(b.V4, b.P4))
 	}
-	in := make([][]byte, len(v.Input.Packets))
-	for i, p := range v.Input.Packets {
-		in[i] = unhex(t, p)
-	}
 	s.out.lenient = v.malformed(t)
-	v.check(t, s.send(sideNames[v.Input.Side], in...))
+	return s
 }
 
 // malformed reports whether a packet that goes in is wrong in itself: a translator keeps a wrong checksum as wrong as it was.
