@@ -27,13 +27,24 @@ type observer struct {
 	out, errs journal
 }
 
-// observe starts nat64ctl, or a shell command with nat64ctl at its place %s, which is killed with the test.
-func (g *daemon) observe(shell string, args ...string) *observer {
+// observe starts nat64ctl.
+func (g *daemon) observe(args ...string) *observer {
 	g.t.Helper()
-	o := &observer{cmd: exec.Command(binaries(g.t).nat64ctl, append([]string{"--socket", g.socket}, args...)...)}
-	if shell != "" {
-		o.cmd = exec.Command("sh", "-c", fmt.Sprintf(shell, binaries(g.t).nat64ctl+" --socket "+g.socket))
-	}
+	return g.background(exec.Command(binaries(g.t).nat64ctl, append([]string{"--socket", g.socket}, args...)...))
+}
+
+// observeIn starts a shell command with nat64ctl at its place %s.
+func (g *daemon) observeIn(env []string, shell string) *observer {
+	g.t.Helper()
+	cmd := exec.Command("sh", "-c", fmt.Sprintf(shell, binaries(g.t).nat64ctl+" --socket "+g.socket))
+	cmd.Env = env
+	return g.background(cmd)
+}
+
+// background starts a command that is killed with the test.
+func (g *daemon) background(cmd *exec.Cmd) *observer {
+	g.t.Helper()
+	o := &observer{cmd: cmd}
 	o.cmd.Stdout, o.cmd.Stderr = &o.out, &o.errs
 	if err := o.cmd.Start(); err != nil {
 		g.t.Fatal(err)
@@ -44,7 +55,7 @@ func (g *daemon) observe(shell string, args ...string) *observer {
 
 // tapped reports whether nat64d refuses a further trace, because the maximum number is running.
 func (g *daemon) tapped() bool {
-	o := g.observe("timeout 0.3 %s trace --reason panic")
+	o := g.observeIn(nil, "timeout 1 %s trace --reason panic")
 	_ = o.cmd.Wait() // it is refused, or ended by timeout
 	return strings.Contains(o.errs.String(), "4 traces and captures are running")
 }
@@ -66,13 +77,12 @@ func TestTraceAndCapture(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "all.pcapng")
 	tshark, env := tool(t, "tshark")
 	fields := "-n -T fields -e frame.interface_name -e frame.comment -e frame.protocols"
-	capture := g.observe("", "capture", "-w", file)
-	pipe := g.observe("%s capture -w - --drops --limit 2 --snap 80 | '"+tshark+"' -r - "+fields)
-	pipe.cmd.Env = env
-	traced, drops := g.observe("", "trace", "-o", "json", "--tcp", "--port", "7"), g.observe("", "trace", "--drops")
+	capture := g.observe("capture", "-w", file)
+	pipe := g.observeIn(env, "%s capture -w - --drops --limit 2 --snap 80 | '"+tshark+"' -r - "+fields)
+	traced, drops := g.observe("trace", "-o", "json", "--tcp", "--port", "7"), g.observe("trace", "--drops")
 	eventually(t, 10*time.Second, "all observers have seen packets", func() error {
 		if !g.tapped() {
-			return errors.New("a fifth trace is possible")
+			return fmt.Errorf("a fifth trace is possible: %s", pipe.errs.String())
 		}
 		traffic(t, l)
 		if !strings.Contains(traced.out.String(), "ESTABLISHED") || !strings.Contains(drops.out.String(), "denied4") {
@@ -89,7 +99,9 @@ func TestTraceAndCapture(t *testing.T) {
 	t.Run("trace", func(t *testing.T) { checkTrace(t, traced.out.String()) })
 	t.Run("drops", func(t *testing.T) { checkDrops(t, drops.out.String()) })
 	t.Run("file", func(t *testing.T) { checkCapture(t, l, file) })
-	t.Run("tshark", func(t *testing.T) { checkTshark(t, l, tshark, env, append([]string{"-r", file}, strings.Fields(fields)...)) })
+	t.Run("tshark", func(t *testing.T) {
+		checkTshark(t, l, tshark, env, append([]string{"-r", file}, strings.Fields(fields)...))
+	})
 	t.Run("killed readers", func(t *testing.T) { checkKilledReaders(t, g) })
 	g.stop()
 }
@@ -203,7 +215,7 @@ func checkTshark(t *testing.T, l *lab.Lab, path string, env, args []string) {
 func checkKilledReaders(t *testing.T, g *daemon) {
 	var killed []*observer
 	for range 4 {
-		killed = append(killed, g.observe("", "trace"))
+		killed = append(killed, g.observe("trace"))
 	}
 	eventually(t, 5*time.Second, "all places are taken", func() error {
 		if !g.tapped() {

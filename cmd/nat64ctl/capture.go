@@ -58,12 +58,8 @@ func isTerminal(w io.Writer) bool {
 func (a *app) capture(c *cobra.Command, f control.TraceFilter, file string) (err error) {
 	out := a.out
 	if file != "-" {
-		// Packets contain what their users send: only the owner may read the file.
-		created, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, created.Close()) }()
+		created := &lateFile{path: file}
+		defer func() { err = errors.Join(err, created.close()) }()
 		out = created
 	}
 	packets, missed, err := a.client().Capture(c.Context(), f, out)
@@ -76,4 +72,28 @@ func (a *app) capture(c *cobra.Command, f control.TraceFilter, file string) (err
 	}
 	fmt.Fprintln(a.err)
 	return err
+}
+
+// lateFile is a file that the first write creates or replaces, so that a refused capture leaves the file of an earlier one.
+type lateFile struct {
+	path string
+	file *os.File
+}
+
+// Write implements io.Writer.
+func (l *lateFile) Write(b []byte) (n int, err error) {
+	if l.file == nil {
+		// Packets contain what their users send: only the owner may read the file.
+		if l.file, err = os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+			return 0, err
+		}
+	}
+	return l.file.Write(b)
+}
+
+func (l *lateFile) close() error {
+	if l.file == nil {
+		return nil
+	}
+	return l.file.Close()
 }

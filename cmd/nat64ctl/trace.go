@@ -110,6 +110,15 @@ func newTracePrinter(a *app) tracePrinter {
 		_, err := fmt.Fprintf(a.err, "nat64ctl: %s left out: they come faster than they can be shown; use a narrower filter\n", count(n, "packet"))
 		return err
 	}
+	if yaml, ok := a.out.(yamlOutput); ok {
+		p := &yamlPrinter[control.Traced]{out: yaml}
+		return tracePrinter{func(t control.Traced) error {
+			if err := p.add(t); err != nil {
+				return err
+			}
+			return p.flush()
+		}, warn}
+	}
 	switch a.format {
 	case formatJSON:
 		enc := json.NewEncoder(a.out)

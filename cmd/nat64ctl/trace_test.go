@@ -80,7 +80,7 @@ func TestTraceAndCaptureMistakes(t *testing.T) {
 		"trace --reason no_rout":          {1, "nat64ctl: there is no drop reason \"no_rout\"\nhint: nat64ctl stats --all lists them\n"},
 		"trace 2001:db8::8":               {2, "nat64ctl: \"2001:db8::8\" is one argument too many\nsee: nat64ctl trace --help\n"},
 		"capture -w - --drop --limit 1":   {2, "nat64ctl: unknown flag: --drop\nsee: nat64ctl capture --help\n"},
-		"capture -w - --limit 1 -o jsonn": {2, "nat64ctl: invalid argument \"jsonn\" for \"-o, --output\" flag: use table, json, csv\nsee: nat64ctl capture --help\n"},
+		"capture -w - --limit 1 -o jsonn": {2, "nat64ctl: invalid argument \"jsonn\" for \"-o, --output\" flag: use table, wide, json, yaml, csv\nsee: nat64ctl capture --help\n"},
 	} {
 		if stdout, stderr, code := call(t, full, strings.Fields(args)...); stdout != "" || !strings.HasPrefix(stderr, strings.TrimSuffix(want.text, "\n")) && stderr != want.text || code != want.code {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q, want %d, %q", args, code, stdout, stderr, want.code, want.text)
