@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"runtime"
@@ -60,7 +61,17 @@ func (b *backend) link(s packet.Family, l nexthop.Link) control.Interface {
 	engine := afpacket.Engine(b.ports.sides[s].engine.Load()).String()
 	offloads, _ := nic.On(l.Name) // a NIC that does not exist, or a missing kernel feature, is not an error here
 	return control.Interface{Side: s.String(), Name: l.Name, MTU: int(l.MTU), Up: l.Up, Engine: engine, Bursts: b.ports.sides[s].bursts.Load(), Offloads: offloads,
-		Workers: b.processors.status(s)}
+		Workers: b.workers(s)}
+}
+
+// workers returns where the workers of a side run, and how busy they are.
+func (b *backend) workers(s packet.Family) []control.Worker {
+	list := b.processors.status(s)
+	busy := b.readings.busy.look(time.Now(), b.started, b.processors.used())
+	for i := range list {
+		list[i].Busy = busy[fmt.Sprintf("%v/%d", s, i)]
+	}
+	return list
 }
 
 // usage returns how full pool4 and the tables are.

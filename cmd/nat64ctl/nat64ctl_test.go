@@ -104,8 +104,10 @@ interfaces.0.offloads.0,rx-gro
 interfaces.0.offloads.1,threaded
 interfaces.0.side,v6
 interfaces.0.up,true
+interfaces.0.workers.0.busy_ratio,0
 interfaces.0.workers.0.processors,2-3
 interfaces.0.workers.0.why,ens4 receives on 0-1
+interfaces.0.workers.1.busy_ratio,0
 interfaces.0.workers.1.processors,2-3
 interfaces.0.workers.1.why,ens4 receives on 0-1
 interfaces.1.bursts,false
@@ -114,8 +116,10 @@ interfaces.1.mtu,1500
 interfaces.1.name,ens5
 interfaces.1.side,v4
 interfaces.1.up,false
+interfaces.1.workers.0.busy_ratio,0
 interfaces.1.workers.0.processors,3
 interfaces.1.workers.0.why,interfaces.pin
+interfaces.1.workers.1.busy_ratio,0
 interfaces.1.workers.1.processors,2
 interfaces.1.workers.1.why,interfaces.pin
 paused,false

@@ -132,9 +132,10 @@ type topRate struct {
 
 // topWorker is a thread that carries packets.
 type topWorker struct {
-	Side       string `json:"side"`
-	Interface  string `json:"interface"`
-	Processors string `json:"processors"`
+	Side       string  `json:"side"`
+	Interface  string  `json:"interface"`
+	Processors string  `json:"processors"`
+	Busy       float64 `json:"busy_ratio"`
 }
 
 // topDrop is a reason for which packets were not forwarded.
@@ -168,7 +169,7 @@ func newTopView(before, after *topSample, order string) topView {
 	}
 	for _, i := range after.status.Interfaces {
 		for _, w := range i.Workers {
-			v.Workers = append(v.Workers, topWorker{Side: i.Side, Interface: i.Name, Processors: w.Processors})
+			v.Workers = append(v.Workers, topWorker{Side: i.Side, Interface: i.Name, Processors: w.Processors, Busy: w.Busy})
 		}
 	}
 	slices.SortStableFunc(v.Pool4, func(a, b control.Pool4Row) int { return fullness(b) - fullness(a) })

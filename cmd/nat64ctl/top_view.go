@@ -73,7 +73,9 @@ func (v *topView) head(paint func(colour, text string) string) []string {
 }
 
 // String returns the worker in a few characters.
-func (w *topWorker) String() string { return fmt.Sprintf("%s %s", w.Side, w.Processors) }
+func (w *topWorker) String() string {
+	return fmt.Sprintf("%s %.0f%% on %s", w.Side, 100*w.Busy, w.Processors)
+}
 
 func (v *topView) poolRows(n int) [][]string {
 	rows := [][]string{{"POOL4", "PROTO", "SIZE", "USED", "HELD", "FREE", "PEAK"}}

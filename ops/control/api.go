@@ -136,6 +136,8 @@ type Interface struct {
 type Worker struct {
 	Processors string `json:"processors"` // that it may run on, such as "0-2,5"
 	Why        string `json:"why"`        // the reason for this choice
+	// Busy is the share of a processor that the thread has used lately, from 0 to 1.
+	Busy float64 `json:"busy_ratio"`
 }
 
 // Protocol is the state of the tables and of pool4 for one protocol.
