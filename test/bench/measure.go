@@ -48,6 +48,9 @@ func (o options) bouts() (all []bout) {
 		}
 		if g.name == ours {
 			add(g, offloadNone, rfc9693)
+			if !o.quick {
+				add(g, offloadNone, observed)
+			}
 		}
 		if n := len(all); o.SmallPool > 0 && (g.name == ours || g.name == nat44) {
 			add(g, offloadNone, smallPool)
