@@ -97,13 +97,13 @@ var (
 	secondsText = regexp.MustCompile(`\b(\d+[dhm]){0,2}\d+(h|m|s)\b *`)
 	secondsJSON = regexp.MustCompile(`(_seconds"?: ?)[0-9.]+`)
 	secondsCSV  = regexp.MustCompile(`\b\d+\.\d{3}\b`)
-	traffic     = regexp.MustCompile(`((?:packets|bytes)_\w+"?[:,] ?)[0-9.]+`)
+	amounts     = regexp.MustCompile(`((?:packets|bytes)_\w+"?[:,] ?)[0-9.]+`)
 )
 
 // withoutTimes replaces what differs from run to run.
 func withoutTimes(out string) string {
 	out = secondsJSON.ReplaceAllString(out, "${1}N")
-	out = traffic.ReplaceAllString(out, "${1}N")
+	out = amounts.ReplaceAllString(out, "${1}N")
 	if strings.Contains(out, "timeouts.udp") {
 		return out
 	}
