@@ -3,9 +3,11 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -55,8 +57,8 @@ func (b *backend) Doctor(ctx context.Context, q control.DoctorRequest) ([]contro
 	return doctor.Examine(f), nil
 }
 
-// CheckHost examines the machine for a gateway with the configuration c that does not run yet.
-func CheckHost(c *config.Config, log *LogQueue) ([]control.Finding, error) {
+// CheckHost examines the machine for a gateway with the configuration c, which is in file, that does not run yet.
+func CheckHost(c *config.Config, file string, log *LogQueue) ([]control.Finding, error) {
 	mode, err := nexthop.ParseAnswerARP(c.Host.AnswerARP)
 	if err != nil {
 		return nil, err
@@ -91,9 +93,20 @@ func CheckHost(c *config.Config, log *LogQueue) ([]control.Finding, error) {
 		}
 		f.Pool.Usage = append(f.Pool.Usage, u)
 	}
-	f.Host.Unreserved = "" // nat64d reserves them when it starts
+	f.Host.Unreserved = "" // nat64d reserves them when it starts, and switches receive offload on
+	for _, s := range []*doctor.Side{&f.V6, &f.V4} {
+		if s.Offloads != nil && c.Interfaces.Offloads != config.OffloadsLeave {
+			s.Offloads["rx-gro"] = true
+		}
+	}
 	f.Warnings = append(f.Warnings, c.Warnings...)
-	return doctor.Examine(f), nil
+	found := doctor.Examine(f)
+	for i := range found {
+		if strings.HasPrefix(found[i].Command, "nat64ctl ") { // which needs a running nat64d
+			found[i].Command = "sudoedit " + cmp.Or(file, "FILE")
+		}
+	}
+	return found, nil
 }
 
 // machine returns what doctor needs to know to read the facts of this machine.

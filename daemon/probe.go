@@ -145,6 +145,14 @@ func (p *probes) notReady() []string {
 	return []string{"no host of health.probe answers pings through the translator: " + strings.Join(texts, ", ")}
 }
 
+// remedies are the commands that mend the reasons for which pings are dropped.
+var remedies = map[drop.Reason]string{
+	drop.Paused: "nat64ctl resume", drop.Denied4: "nat64ctl config get deny_v4; nat64ctl config set deny_v4 PREFIXES",
+	drop.PoolEmpty: "nat64ctl pool4 add ADDRESS PORTS --icmp", drop.PoolExhausted: "nat64ctl pool4 add ADDRESS PORTS --icmp",
+	drop.NoRoute: "ip -4 route add default via ROUTER", drop.OtherInterface: "ip -4 route replace default via ROUTER",
+	drop.WellKnown: "nat64ctl pool6 add PREFIX", drop.IPsec: "ip xfrm policy",
+}
+
 // pingWithin is how long a host may take to answer a ping of doctor: our own choice.
 const pingWithin = time.Second
 
@@ -162,6 +170,7 @@ func (d *Daemon) echo(ctx context.Context, to netip.Addr, mtu int) *doctor.Echo 
 		return e
 	}
 	if e.Trouble = failure(&p); e.Trouble != "" {
+		e.Command = remedies[p.Dropped]
 		return e
 	}
 	e.Took = p.Took

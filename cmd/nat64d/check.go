@@ -43,7 +43,7 @@ Exit codes: 0 correct, 1 an error was found.`,
 			if !host {
 				return nil
 			}
-			found, err := daemon.CheckHost(loaded, a.stderr)
+			found, err := daemon.CheckHost(loaded, a.file, a.stderr)
 			if err != nil {
 				return err
 			}

@@ -31,7 +31,7 @@ type Gateway struct {
 }
 
 // answerWithin is how long Read waits for neighbours: our own choice.
-const answerWithin = 400 * time.Millisecond
+const answerWithin = 300 * time.Millisecond
 
 // maxRouters limits the next hops of a side that are asked.
 const maxRouters = 8
@@ -258,9 +258,9 @@ func ipsecPolicies(entries []pool4.Entry) (list []Rule) {
 			continue
 		}
 		list = append(list, Rule{
-			Text: fmt.Sprintf("an IPsec policy (dir %v src %v dst %v) covers packets that nat64d sends from pool4: they are dropped (ipsec), because nat64d cannot encrypt them",
+			Text: fmt.Sprintf("an IPsec policy (%v src %v dst %v) covers packets that nat64d sends from pool4: they are dropped (ipsec), because nat64d cannot encrypt them",
 				p.Dir, p.Src, p.Dst),
-			Delete: fmt.Sprintf("ip xfrm policy delete dir %v index %d", p.Dir, p.Index),
+			Delete: fmt.Sprintf("ip xfrm policy delete %v index %d", p.Dir, p.Index),
 		})
 	}
 	return list
