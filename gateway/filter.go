@@ -23,13 +23,14 @@ type Filter struct {
 
 // matcher is a Filter in a form for comparisons of each packet.
 type matcher struct {
-	client, peer span
-	ports        []uint16
-	protocols    [packet.Protos]bool
-	anyProtocol  bool
-	reasons      [drop.Count]bool
-	anyReason    bool
-	drops, host  bool
+	client         span
+	peer, peerMask uint32
+	ports          []uint16
+	protocols      [packet.Protos]bool // those that it selects
+	anyProtocol    bool
+	reasons        [drop.Count]bool
+	anyReason      bool
+	drops, host    bool
 }
 
 // span is a prefix of addresses; the zero span contains all.
@@ -40,9 +41,6 @@ func newSpan(p netip.Prefix) (s span) {
 		return s
 	}
 	a, bits := p.Addr().As16(), p.Bits()
-	if p.Addr().Is4() {
-		bits += 128 - 32
-	}
 	s.highMask, s.lowMask = ^(^uint64(0) >> min(bits, 64)), ^(^uint64(0) >> max(bits-64, 0))
 	s.high, s.low = binary.BigEndian.Uint64(a[:8])&s.highMask, binary.BigEndian.Uint64(a[8:])&s.lowMask
 	return s
@@ -53,35 +51,35 @@ func (s *span) contains(a *packet.Addr6) bool {
 }
 
 func newMatcher(f *Filter) *matcher {
-	return &matcher{
-		client: newSpan(f.Client), peer: newSpan(f.Peer), ports: f.Ports,
+	m := &matcher{
+		client: newSpan(f.Client), ports: f.Ports,
 		protocols: f.Protocols, anyProtocol: f.Protocols == [packet.Protos]bool{},
 		reasons: f.Reasons, anyReason: f.Reasons == [drop.Count]bool{},
 		drops: f.Drops, host: f.Host,
 	}
+	if m.anyProtocol {
+		m.protocols = [packet.Protos]bool{true, true, true}
+	}
+	if f.Peer.IsValid() {
+		a := f.Peer.Addr().As4()
+		m.peerMask = ^(^uint32(0) >> f.Peer.Bits())
+		m.peer = binary.BigEndian.Uint32(a[:]) & m.peerMask
+	}
+	return m
 }
 
 // flow reports whether the filter may select a packet of f.
 func (m *matcher) flow(f *session.Flow) bool {
-	if !m.anyProtocol && !m.protocols[f.Proto] || !m.client.contains(&f.Client.Addr) {
-		return false
-	}
-	peer := mapped4(f.Remote.Addr)
-	return m.peer.contains(&peer) && m.port(f.Client.Port, f.Mapped.Port, f.Remote.Port)
+	return m.protocols[f.Proto] && binary.BigEndian.Uint32(f.Remote.Addr[:])&m.peerMask == m.peer && m.client.contains(&f.Client.Addr) && m.port(f)
 }
 
-func (m *matcher) port(ports ...uint16) bool {
-	if len(m.ports) == 0 {
-		return true
-	}
-	for _, want := range m.ports {
-		for _, p := range ports {
-			if p == want {
-				return true
-			}
+func (m *matcher) port(f *session.Flow) bool {
+	for _, p := range m.ports {
+		if p == f.Client.Port || p == f.Mapped.Port || p == f.Remote.Port {
+			return true
 		}
 	}
-	return false
+	return len(m.ports) == 0
 }
 
 // fate reports whether the filter selects a packet with this result.

@@ -104,6 +104,7 @@ func (w *worker) from6(p *inflight) drop.Reason {
 		return w.refuse6(p, r, 0)
 	}
 	if w.turns(v.Proto, &t) {
+		w.tapTurned(p, &flow)
 		return w.charge(p, &flow.Client.Addr, metrics.From6To4, w.turn(p, o)) // 3.8 hairpin
 	}
 	return w.charge(p, &flow.Client.Addr, metrics.From6To4, w.leave4(p, o))
@@ -182,6 +183,7 @@ func (w *worker) errorFrom6(p *inflight, pref uint8) drop.Reason {
 	case r != drop.None:
 		return r
 	case w.turns(f.Proto, &packet.Tuple4{Src: f.Mapped, Dst: f.Remote}):
+		w.tapTurned(p, &f)
 		return w.turn(p, o)
 	}
 	return w.leave4(p, o)

@@ -17,12 +17,14 @@ func (w *worker) state6(p *inflight, f *session.Flow) drop.Reason {
 		s := segment(v)
 		q.Segment = &s
 	}
-	if w.tap == nil {
+	if w.tracer == nil {
 		return w.g.Sessions.From6(f, &q)
 	}
-	q.Outcome = w.tap.outcome(p)
+	q.Outcome = w.tracer.outcome(p)
 	r := w.g.Sessions.From6(f, &q)
-	w.looked(p, f)
+	if w.tap != nil {
+		w.looked(p, f)
+	}
 	return r
 }
 
@@ -33,12 +35,14 @@ func (w *worker) state4(p *inflight, f *session.Flow) drop.Reason {
 		s := segment(v)
 		q.Segment = &s
 	}
-	if w.tap == nil {
+	if w.tracer == nil {
 		return w.g.Sessions.From4(f, &q)
 	}
-	q.Outcome = w.tap.outcome(p)
+	q.Outcome = w.tracer.outcome(p)
 	r := w.g.Sessions.From4(f, &q)
-	w.looked(p, f)
+	if w.tap != nil {
+		w.looked(p, f)
+	}
 	return r
 }
 

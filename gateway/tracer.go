@@ -48,13 +48,20 @@ func newTracer(taps []tapped) *tracer {
 	return t
 }
 
-// begin begins a packet.
+// begin begins a packet. Nothing is left of the one before: forget clears what is not always overwritten.
 func (t *tracer) begin(p *inflight) {
+	t.on = true
+	if t.snap > 0 {
+		t.arrived = p.frame
+	}
+}
+
+// forget clears the packet.
+func (t *tracer) forget() {
 	v := &t.v
 	v.Passed, v.Pieces, v.Silence, v.AnswerRest = 0, 0, NotSilent, 0
 	v.Out.Length, v.Answer.Length = 0, 0
-	t.on, t.parked, t.answering = true, false, false
-	t.arrived, t.staged = p.frame, t.staged[:0]
+	t.on, t.parked, t.answering, t.staged = false, false, false, t.staged[:0]
 }
 
 // outcome returns where the tables store what the packet has done.
@@ -65,8 +72,7 @@ func (t *tracer) outcome(p *inflight) *session.Outcome {
 	return &t.v.State
 }
 
-// looked records the result of the tables for the packet. It stops following the packet if no tap can want it; a packet that may
-// hairpin has a second half.
+// looked records the result of the tables for the packet. It stops following the packet if no tap can want it.
 func (w *worker) looked(p *inflight, f *session.Flow) {
 	t := w.tap
 	if p.hairpin {
@@ -74,12 +80,26 @@ func (w *worker) looked(p *inflight, f *session.Flow) {
 		t.v.Passed |= Hairpins
 		return
 	}
-	if !t.wants(f) && !(w.side == packet.V6 && w.pooled(f.Remote.Addr)) {
+	if !t.wants(f) {
 		w.tap, t.on = nil, false
 		return
 	}
 	t.v.Flow = *f
 	t.v.Passed |= InPrefix | Looked
+}
+
+// tapTurned follows a packet of a flow that hairpins again, even if no tap can want its first half: the second half has another client.
+func (w *worker) tapTurned(p *inflight, f *session.Flow) {
+	if w.tracer == nil || w.tap != nil {
+		return
+	}
+	w.tap = w.tracer
+	w.tap.begin(p)
+	if w.tap.snap > 0 {
+		w.tap.arrived = p.arrived
+	}
+	w.tap.v.Flow = *f
+	w.tap.v.Passed |= InPrefix | Looked
 }
 
 // quoted records the flow that an ICMP error is about.
@@ -163,12 +183,26 @@ func (p *Packet) partial(off *packet.Offload) {
 	}
 }
 
-// end completes the Verdict and gives it to the taps that want it.
+// end ends a packet.
 func (t *tracer) end(w *worker, p *inflight, r drop.Reason) {
+	if p.left && !t.forwarded && len(t.taps) > 0 { // most packets, which a trace of drops does not want
+		t.v.Passed, t.on = 0, false
+		return
+	}
 	v := &t.v
-	t.on = false
 	v.At, v.Side, v.Reason, v.Waited, v.Frames = w.now, w.side, r, p.until != 0, uint16(p.frames())
 	v.Fate = t.fate(p, r)
+	if t.wantsFate() {
+		t.complete(w, p)
+	}
+	if len(t.taps) > 0 {
+		t.forget()
+	}
+}
+
+// complete fills in the rest of the Verdict, and gives it to the taps that want it.
+func (t *tracer) complete(w *worker, p *inflight) {
+	v := &t.v
 	v.In.read(p.arrived.Data, ipLength(p.arrived.Data), &p.arrived.Offload)
 	if !v.Passed.Has(Looked) {
 		t.guess(w.conf.prefixes)
@@ -179,6 +213,16 @@ func (t *tracer) end(w *worker, p *inflight, r drop.Reason) {
 			t.give(&t.taps[i])
 		}
 	}
+}
+
+// wantsFate reports whether a tap may want a packet with the fate of v.
+func (t *tracer) wantsFate() bool {
+	for i := range t.taps {
+		if t.taps[i].match.fate(&t.v) {
+			return true
+		}
+	}
+	return len(t.taps) == 0
 }
 
 func (t *tracer) fate(p *inflight, r drop.Reason) Fate {

@@ -218,6 +218,7 @@ func (w *worker) tapped(s *tapSet) {
 		w.out.Watch(nil)
 		return
 	}
+	r.forget() // a panic may have left something
 	w.out.Watch(r)
 }
 
