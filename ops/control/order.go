@@ -81,6 +81,7 @@ type sorted[T any] struct {
 	most    int
 	rows    []T
 	over    bool // more have come than most
+	next    T    // the argument of add: compare takes a pointer, for which each entry would be allocated
 }
 
 func newSorted[T any](o orders[T], f *Filter) *sorted[T] {
@@ -94,15 +95,14 @@ func newSorted[T any](o orders[T], f *Filter) *sorted[T] {
 
 // add takes an entry, and drops the last one if there are too many.
 func (s *sorted[T]) add(row T) error {
-	switch {
-	case len(s.rows) < s.most:
+	if len(s.rows) < s.most {
 		heap.Push(s, row)
-	case s.compare(&row, &s.rows[0]) < 0:
-		s.over = true
+		return nil
+	}
+	s.over, s.next = true, row
+	if s.compare(&s.next, &s.rows[0]) < 0 {
 		s.rows[0] = row
 		heap.Fix(s, 0)
-	default:
-		s.over = true
 	}
 	return nil
 }

@@ -110,7 +110,9 @@ func tally[T, C any](each walk[T], filters []string, count func(total *C, entry 
 		ctx, cancel := forListing(r.Context())
 		defer cancel()
 		var total C
-		err = each(s.backend, ctx, f, func(entry T) error {
+		var entry T // outside of the function, so that it is allocated once
+		err = each(s.backend, ctx, f, func(next T) error {
+			entry = next
 			count(&total, &entry)
 			return nil
 		})

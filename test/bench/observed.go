@@ -22,6 +22,7 @@ const (
 // observed are the measurements of what it costs the packets to watch nat64d.
 var observed = []workload{
 	{"metrics scraped", without, scraped},
+	{"accounting", without, accounted},
 }
 
 // scraped measures the overload rate while the metrics are scraped every second.
@@ -112,4 +113,20 @@ func (s *stint) whileObserved(ctx context.Context, name string, observe func(con
 func (s *stint) rate(ctx context.Context) (float64, error) {
 	r, received, err := s.up(ctx, s.order(fewFlows, 0, observedLength))
 	return float64(received) / max(r.Took.Seconds(), 1e-9), err
+}
+
+// accounted measures the overload rate while the traffic of each client is counted (sessions.accounting).
+func accounted(ctx context.Context, s *stint) error {
+	c := s.control()
+	set := func(ctx context.Context, value string) error {
+		_, err := c.SetConfig(ctx, control.ConfigChange{Key: "sessions.accounting", Value: value})
+		return err
+	}
+	return s.whileObserved(ctx, "sessions.accounting", func(during context.Context) error {
+		if err := set(ctx, "true"); err != nil {
+			return err
+		}
+		<-during.Done()
+		return set(ctx, "false")
+	})
 }
