@@ -183,12 +183,18 @@ func TestDynamicBindingBecomesStatic(t *testing.T) {
 	if all := b.all(); len(all) != 1 || !all[0].Static || all[0].Sessions != 1 {
 		t.Errorf("a dynamic row has become %+v", all)
 	}
+	if n := b.Static(packet.TCP); n != 1 || b.Clients() != 1 {
+		t.Errorf("%d bindings are static, and %d clients have one", n, b.Clients())
+	}
 	b.Release(id)
 	if got, ok := b.Lookup6(packet.TCP, c); !ok || got != m {
 		t.Errorf("after its last session it is %v, %v", got, ok)
 	}
 	if n := b.Unlink(func(x bib.Binding) bool { return x.Static }); n != 1 || b.Len(packet.TCP) != 0 {
 		t.Errorf("%d rows taken away, %d left", n, b.Len(packet.TCP))
+	}
+	if n := b.Static(packet.TCP); n != 0 || b.Clients() != 0 {
+		t.Errorf("in the end %d bindings are static, and %d clients have one", n, b.Clients())
 	}
 }
 

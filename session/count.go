@@ -33,7 +33,7 @@ func (p *Population) Of(proto packet.Proto) (list []State) {
 	return list
 }
 
-// Population counts the sessions that live at a time. It visits every slot in use, which takes 5 to 10 ms for a million; packets
+// Population counts the sessions that live at a time. It visits every slot in use, which takes about 15 ms for a million; packets
 // do not wait for it.
 func (t *Table) Population(now table.Time) *Population {
 	const step = 8192 // sessions at a time
