@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 
@@ -75,17 +74,15 @@ func asJSON(v any) (string, error) {
 	return string(text) + "\n", err
 }
 
-// versions describes this program, the kernel and the distribution.
+// versions describes this program and the kernel.
 func (b *backend) versions() (string, error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
 		return "", fmt.Errorf("uname: %w", err)
 	}
 	v := b.options.Version
-	text := fmt.Sprintf("nat64d %s %s (%s)\nkernel %s %s %s\n", v.Version, v.Revision, v.Go,
-		unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Version[:]), unix.ByteSliceToString(u.Machine[:]))
-	release, err := os.ReadFile("/etc/os-release")
-	return text + string(release), err
+	return fmt.Sprintf("nat64d %s %s (%s)\nkernel %s %s %s\n", v.Version, v.Revision, v.Go,
+		unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Version[:]), unix.ByteSliceToString(u.Machine[:])), nil
 }
 
 // configText returns the configuration in use, with the origin of each value that is not a default.

@@ -1,12 +1,17 @@
 package test
 
 import (
+	"archive/tar"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -155,6 +160,7 @@ func TestDoctorFindsAndMends(t *testing.T) {
 		}
 		return nil
 	})
+	checkSupport(t, g.daemon)
 	g.flags = nil
 	g.together(
 		provoked{check: "interface", do: in(gw, "ip link set v6 down")},
@@ -182,6 +188,45 @@ func checkHost(t *testing.T, l *lab.Lab, ports string, code int, want string) {
 	}
 	if got != code || !strings.Contains(out, want) {
 		t.Errorf("nat64d check --host with ports %s: exit code %d, want %d and %q:\n%s", ports, got, code, want, out)
+	}
+}
+
+// checkSupport checks the content of a bug report.
+func checkSupport(t *testing.T, g *daemon) {
+	t.Helper()
+	bundle := filepath.Join(t.TempDir(), "bundle.tar.gz")
+	g.must("support-bundle", bundle)
+	f, err := os.Open(bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"version.txt": "kernel ", "config.txt": "health.probe: 192.0.2.78,192.0.2.77  # nat64ctl", "status.json": "\"checks\"", "stats.json": "nat64_packets_total", "pool4.json": "192.0.2.1",
+		"doctor.json": "\"severity\"", "links.txt": "v4", "addresses.txt": "2001:db8:1::1/64", "routes.txt": "192.0.2.2", "rules.txt": "table", "neighbours.txt": "192.0.2.2",
+		"nftables.txt": "set pool4:", "log.txt": "msg=ready", "nat64ctl-version.txt": "go",
+	}
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r)
+		name := filepath.Base(h.Name)
+		if err != nil || want[name] == "" || !strings.Contains(string(text), want[name]) || strings.Contains(string(text), "cannot be read") {
+			t.Errorf("%s, %v, want %q in\n%.2000s", h.Name, err, want[name], text)
+		}
+		delete(want, name)
+	}
+	if len(want) > 0 {
+		t.Errorf("the bundle lacks %v", want)
 	}
 }
 

@@ -71,7 +71,7 @@ func TestSupportBundleIsWrittenWhole(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "bundle.tar.gz")
 	out, errs, code := call(t, full, "support-bundle", name)
-	if code != 0 || !strings.Contains(out, "7  log.txt\n") || !strings.Contains(out, "wrote "+name) {
+	if code != 0 || !strings.Contains(out, "\n7      log.txt\n") || !strings.Contains(out, "wrote "+name) {
 		t.Fatalf("exit code %d, %q, %q", code, out, errs)
 	}
 	b, err := os.ReadFile(name)

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,8 +48,11 @@ addresses of your network. The file is written whole or not at all, and only its
 			if err := writeWhole(args[0], bundle, force); err != nil {
 				return err
 			}
-			for _, f := range files {
-				fmt.Fprintf(a.out, "%8d  %s\n", len(f.Text), f.Name)
+			if err := printAll(a, []column[control.SupportFile]{
+				{"BYTES", "bytes", func(f control.SupportFile) string { return strconv.Itoa(len(f.Text)) }, nil},
+				{"FILE", "name", func(f control.SupportFile) string { return f.Name }, nil},
+			}, files); err != nil || a.format != formatTable {
+				return err
 			}
 			_, err = fmt.Fprintf(a.out, "wrote %s: read it before you send it, because it has addresses of your network\n", args[0])
 			return err
@@ -61,13 +65,14 @@ addresses of your network. The file is written whole or not at all, and only its
 	return c
 }
 
-// support returns the files of the daemon, and the version of this program.
+// support returns the files of the daemon, and the version of this program and of the distribution, whose file the daemon may not read.
 func (a *app) support(ctx context.Context) ([]control.SupportFile, error) {
 	files, err := a.client().Support(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return append(files, control.SupportFile{Name: "nat64ctl-version.txt", Text: words(ownVersion()) + "\n"}), nil
+	release, _ := os.ReadFile("/etc/os-release") // not every distribution has it
+	return append(files, control.SupportFile{Name: "nat64ctl-version.txt", Text: words(ownVersion()) + "\n" + string(release)}), nil
 }
 
 // pack returns a compressed archive of files.
