@@ -100,6 +100,7 @@ func (d *Daemon) build() (err error) {
 		Config: d.gatewayConfigLocked(c), Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key,
 		Clock: func() time.Duration { return time.Since(start) }, Files: d.tableFiles(), Alive: d.aliveHook(), Scarce: d.memory.scarce,
 		Pool4: d.pool, Routes: d.routes, Hops: func() gateway.Hops { return nexthop.NewCache(d.routes) },
+		View: func() gateway.Hops { return nexthop.NewView(d.routes) },
 		Open: d.ports.open, Settle: d.processors.prepareThread, Loaded: d.events.load.signal,
 		Log: d.log.Logger, Panics: d.panics, RingAdvice: ringAdvice[c.Interfaces.Offloads],
 	}

@@ -6,6 +6,7 @@
 // reassembled and when it hairpins.
 //
 //	selftest.go   takes probe packets through a gateway in memory
+//	explain.go    what would become of a packet
 //	gateway.go    makes the gateway, and starts and stops it
 //	deliver.go    delivers events of the tables to their observers
 //	taps.go       hands out what workers record of their packets

@@ -135,7 +135,7 @@ func (w *worker) error4(p *inflight, m *message, f *session.Flow) (*packet.Out, 
 		mtu := icmp.Plateau(m.rest&0xffff, m.quote.IP4().TotalLen(), w.conf.Plateaus)
 		out := w.out.Select6(packet.Selector6{Src: peer, Dst: f.Client.Addr, Proto: packet.NumICMPv6, Origin: w.origin()})
 		rest = icmp.MTU6(mtu, w.out.MTU6(out), w.out.MTU4(w.out.Reply4(v)))
-		if f.Slot() != 0 { // without a session, anyone could name any destination
+		if f.Slot() != 0 && w.trial == nil { // without a session, anyone could name any destination
 			w.g.paths.Learn(f.Remote.Addr, mtu, w.now)
 		}
 	}

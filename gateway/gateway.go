@@ -24,6 +24,7 @@ type Options struct {
 	Config  Config
 	Routes  Routes
 	Hops    func() Hops // returns a new one for each worker
+	View    func() Hops // the same for Explain: one whose queries have no effect; nil: Hops
 	Pool4   *pool4.Pool
 	Max     int         // maximum number of bindings and of sessions
 	Workers int         // per side; they share its packets by flow; 0: one
@@ -61,19 +62,25 @@ type Gateway struct {
 
 	routes   Routes
 	epochs   *table.Epochs
-	clock    func() time.Duration
-	hooks    hooks
 	settings settings
 	upkeep   upkeep
 	workers  []*worker
 	outages  [sides]outage
 	paths    egress.Paths
 	mail     mail
-	pings    pings
+	hooks
+	operator
 }
 
-// hooks are functions that workers call; each may be nil.
+// operator is what answers an operator's questions.
+type operator struct {
+	pings     pings
+	explainer explainer
+}
+
+// hooks are functions of the gateway's user. All except clock may be nil.
 type hooks struct {
+	clock  func() time.Duration
 	settle func(packet.Family, int)
 	loaded func()
 	alive  func()
@@ -109,8 +116,11 @@ type mail struct {
 
 // New creates a gateway. It starts nothing; see Run.
 func New(o Options) *Gateway {
-	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, clock: o.Clock, hooks: hooks{settle: o.Settle, loaded: o.Loaded, alive: o.Alive, scarce: o.Scarce}}
+	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, hooks: hooks{clock: o.Clock, settle: o.Settle, loaded: o.Loaded, alive: o.Alive, scarce: o.Scarce}}
 	g.mail.events = make(chan struct{}, 1)
+	if g.explainer.hops = o.View; o.View == nil {
+		g.explainer.hops = o.Hops
+	}
 	g.pings.init()
 	g.upkeep.max, g.upkeep.ringAdvice, g.upkeep.log, g.upkeep.panics = o.Max, o.RingAdvice, o.Log, o.Panics
 	if o.Panics == nil {

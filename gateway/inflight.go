@@ -69,6 +69,8 @@ type batchState struct {
 	batches  uint      // that had packets
 	accounts *accounts // nil: the traffic of clients is not counted
 
+	trial *session.Trial // of the packet of Explain; nil: the worker is not Explain's
+
 	fs       []packet.Frame
 	at       int    // in fs
 	unparked []byte // a packet that has waited and is processed again, or nil

@@ -119,7 +119,7 @@ func (w *worker) ask(y *way) {
 // unknown or the next hop did not answer. wait means that the packet must be parked.
 func (w *worker) hop6(p *inflight, f *packet.Selector6) (h packet.Hop, wait bool, r drop.Reason) {
 	h, wait, r = w.out.Hop6(f)
-	if wait || r == drop.Neighbour {
+	if (wait || r == drop.Neighbour) && w.trial == nil {
 		w.g.routes.Resolve6(*f, w.sender(p))
 	}
 	return h, wait || w.behind(), r
@@ -127,7 +127,7 @@ func (w *worker) hop6(p *inflight, f *packet.Selector6) (h packet.Hop, wait bool
 
 func (w *worker) hop4(p *inflight, f *packet.Selector4) (h packet.Hop, wait bool, r drop.Reason) {
 	h, wait, r = w.out.Hop4(f)
-	if wait || r == drop.Neighbour {
+	if (wait || r == drop.Neighbour) && w.trial == nil {
 		w.g.routes.Resolve4(*f, w.sender(p))
 	}
 	return h, wait || w.behind(), r

@@ -141,7 +141,7 @@ func (w *worker) from4(p *inflight) drop.Reason {
 	flow.Remote.Addr, flow.Remote.Port = src.Addr, src.Port
 	r := w.state4(p, &flow) // 3.5 filtering and updating
 	if r == drop.StoredSYN {
-		return w.g.SYNs.Add(src, flow.Mapped, p.received(), w.now)
+		return w.store(p, src, flow.Mapped)
 	}
 	if r != drop.None {
 		return w.refuse4(p, r, 0)
@@ -161,6 +161,14 @@ func (w *worker) from4(p *inflight) drop.Reason {
 		return w.refuse4(p, r, 0)
 	}
 	return w.charge(p, &flow.Client.Addr, metrics.From4To6, w.leave6(p, o))
+}
+
+// store keeps a SYN that waits for the client's (RFC 6146 section 3.5.2.2).
+func (w *worker) store(p *inflight, src, dst packet.Endpoint4) drop.Reason {
+	if w.trial != nil {
+		return w.g.SYNs.Would(src, dst)
+	}
+	return w.g.SYNs.Add(src, dst, p.received(), w.now)
 }
 
 // errorFrom6 translates an ICMPv6 error of an IPv6 node for the IPv4 host that sent the quoted packet. It neither

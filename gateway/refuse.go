@@ -136,7 +136,7 @@ func (w *worker) tell4(p *inflight, r drop.Reason, a drop.Answer, rest uint32) (
 // refuseLater parks a packet, to refuse it again when y, the way to its sender, is known. A packet that has waited
 // too long is refused for r without an error.
 func (w *worker) refuseLater(p *inflight, y way, r drop.Reason) drop.Reason {
-	if w.park(p, y) == drop.None {
+	if w.trial == nil && w.park(p, y) == drop.None { // Explain returns the reason at once
 		return drop.None
 	}
 	return r

@@ -21,7 +21,7 @@ func (w *worker) state6(p *inflight, f *session.Flow) drop.Reason {
 		return w.g.Sessions.From6(f, &q)
 	}
 	q.Outcome = w.tracer.outcome(p)
-	r := w.g.Sessions.From6(f, &q)
+	r := w.tables6(f, &q)
 	if w.tap != nil {
 		w.looked(p, f)
 	}
@@ -39,11 +39,26 @@ func (w *worker) state4(p *inflight, f *session.Flow) drop.Reason {
 		return w.g.Sessions.From4(f, &q)
 	}
 	q.Outcome = w.tracer.outcome(p)
-	r := w.g.Sessions.From4(f, &q)
+	r := w.tables4(f, &q)
 	if w.tap != nil {
 		w.looked(p, f)
 	}
 	return r
+}
+
+// tables6 and tables4 take a packet that is traced through the tables, or, for Explain, through a trial of them.
+func (w *worker) tables6(f *session.Flow, q *session.Packet) drop.Reason {
+	if w.trial != nil {
+		return w.g.Sessions.Try6(f, q, w.trial)
+	}
+	return w.g.Sessions.From6(f, q)
+}
+
+func (w *worker) tables4(f *session.Flow, q *session.Packet) drop.Reason {
+	if w.trial != nil {
+		return w.g.Sessions.Try4(f, q, w.trial)
+	}
+	return w.g.Sessions.From4(f, q)
 }
 
 // segment returns the input for the check of sequence numbers.

@@ -178,7 +178,10 @@ func (t *Table) From4(f *Flow, p *Packet) drop.Reason {
 func (t *Table) enter4(dst packet.Endpoint4, q *event) (bib.ID, drop.Reason) {
 	id := t.bib.Confirm4(q.hint.guessed(), q.proto, dst)
 	if q.trial != nil {
-		id = q.trial.bib.Find4(q.proto, dst)
+		if id = q.trial.bib.Find4(q.proto, dst); q.trial.meets(t, id, q) {
+			q.bound = true
+			return id, drop.None
+		}
 	}
 	q.bound = id != 0
 	switch {

@@ -20,6 +20,7 @@ type Trial struct {
 	Remaining time.Duration // of the lifetime of the session of the last Try6 or Try4, after the packet
 
 	bib      *bib.Trial
+	made     *entry              // the last session that it has made, or nil
 	sessions int64               // how many more there are
 	ended    map[uint32]bool     // slots of sessions that have ended
 	inbound  map[uint32]uint32   // how many of them are in a group of inbound
@@ -86,9 +87,17 @@ func (tr *Trial) insert(t *Table, id bib.ID, q *event) drop.Reason {
 		}
 	}
 	w := q.first()
+	tr.made = &entry{binding: id, remote: q.remote.Addr, port: q.remote.Port, proto: q.proto}
+	tr.made.word.Store(uint64(w))
 	q.begun(w)
 	tr.Remaining = w.remaining(&t.policy.Load().limits, q.now)
 	return drop.None
+}
+
+// meets passes a packet from IPv4 through the session that the trial has made, and reports whether it belongs to that: the client has
+// sent to its own IPv4 transport address.
+func (tr *Trial) meets(t *Table, id bib.ID, q *event) bool {
+	return tr.made != nil && id != 0 && tr.made.is(id, q.remote) && t.update(0, tr.made, q)
 }
 
 func (tr *Trial) admit(t *Table, client packet.Addr6, q *event) (r drop.Reason) {

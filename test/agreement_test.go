@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"nat64d/drop"
 	"nat64d/gateway"
 	"nat64d/packet"
@@ -20,7 +22,7 @@ type observed struct {
 	tap *gateway.Tap
 }
 
-func observe(t testing.TB, s *setting) *observed {
+func observe(t owner, s *setting) *observed {
 	t.Helper()
 	tap, err := s.Tap(gateway.TapOptions{Filter: gateway.Filter{Host: true}, Snap: gateway.MaxSnap})
 	if err != nil {
@@ -31,7 +33,7 @@ func observe(t testing.TB, s *setting) *observed {
 }
 
 // records returns the next n records of the tap.
-func (o *observed) records(t testing.TB, n int) (all []gateway.Record) {
+func (o *observed) records(t owner, n int) (all []gateway.Record) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -49,7 +51,7 @@ func (o *observed) records(t testing.TB, n int) (all []gateway.Record) {
 }
 
 // agree compares the records of packets with the packets that went in and that the gateway sent.
-func (o *observed) agree(t testing.TB, in [][]byte, list []gateway.Record, got []sent) {
+func (o *observed) agree(t rapid.TB, in [][]byte, list []gateway.Record, got []sent) {
 	t.Helper()
 	for i := range list {
 		r := &list[i]
@@ -65,7 +67,7 @@ func (o *observed) agree(t testing.TB, in [][]byte, list []gateway.Record, got [
 }
 
 // agreeOne compares the record of one packet with what was sent for it, and returns what was sent for the next ones.
-func agreeOne(t testing.TB, r *gateway.Record, got []sent) []sent {
+func agreeOne(t rapid.TB, r *gateway.Record, got []sent) []sent {
 	t.Helper()
 	pieces, answers := 0, 0
 	for _, p := range r.Packets[1:] {
@@ -98,7 +100,7 @@ func agreeOne(t testing.TB, r *gateway.Record, got []sent) []sent {
 }
 
 // agreeHeader compares a header of a verdict with a packet as gopacket decodes it.
-func agreeHeader(t testing.TB, h *gateway.Header, d *dissect.Packet) {
+func agreeHeader(t rapid.TB, h *gateway.Header, d *dissect.Packet) {
 	t.Helper()
 	src, dst := h.Source(), h.Destination()
 	if d.Fragmented() { // gopacket leaves the ports to the reassembly
@@ -125,7 +127,7 @@ func agreeHeader(t testing.TB, h *gateway.Header, d *dissect.Packet) {
 }
 
 // agreeFlow compares the flow of a verdict with its translation.
-func agreeFlow(t testing.TB, r *gateway.Record, d *dissect.Packet) {
+func agreeFlow(t rapid.TB, r *gateway.Record, d *dissect.Packet) {
 	t.Helper()
 	f := &r.Flow
 	client := netip.AddrPortFrom(netip.AddrFrom16(f.Client.Addr), f.Client.Port)
@@ -140,7 +142,7 @@ func agreeFlow(t testing.TB, r *gateway.Record, d *dissect.Packet) {
 	}
 }
 
-// A verdict, a capture and the packets that left agree, for every vector.
+// An explanation, a verdict, a capture and the packets that left agree, for every vector. Of fragments, the first is explained.
 func TestTraceAgreesWithVectors(t *testing.T) {
 	for _, name := range wireFiles {
 		var file wireFile
@@ -149,9 +151,12 @@ func TestTraceAgreesWithVectors(t *testing.T) {
 			t.Run(v.ID, func(t *testing.T) {
 				t.Parallel()
 				o := observe(t, v.setting(t))
-				in := v.packets(t)
-				got := o.send(sideNames[v.Input.Side], in...)
-				o.agree(t, in, o.records(t, len(in)), got)
+				in, side := v.packets(t), sideNames[v.Input.Side]
+				x := o.explain(t, side, in[0])
+				got := o.send(side, in...)
+				list := o.records(t, len(in))
+				o.agree(t, in, list, got)
+				agreeVerdicts(t, x, list[0].Verdict)
 			})
 		}
 	}
@@ -175,9 +180,11 @@ func TestTraceAgreesWithRandomPackets(t *testing.T) {
 	fates, ports := map[gateway.Fate]int{}, []uint16{443}
 	for range 800 {
 		side, in := randomPacket(r, ports)
+		x := o.explain(t, side, in)
 		got := o.send(side, in)
 		list := o.records(t, 1)
 		o.agree(t, [][]byte{in}, list, got)
+		agreeVerdicts(t, x, list[0].Verdict)
 		if f := &list[0].Flow; f.Mapped.Port != 0 && len(ports) < 50 {
 			ports = append(ports, f.Mapped.Port)
 		}

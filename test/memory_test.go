@@ -2,6 +2,7 @@ package test
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -10,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"nat64d/config"
 	"nat64d/drop"
@@ -171,6 +174,13 @@ func (r *plain) Local4(packet.Addr4) bool                  { return false }
 func (r *plain) Source6(packet.Addr6) (packet.Addr6, bool) { return r.gw6, true }
 func (r *plain) Source4(packet.Addr4) (packet.Addr4, bool) { return r.gw4, true }
 
+// owner is the test that a setting ends with: a *testing.T or *testing.B, or a case of rapid.
+type owner interface {
+	rapid.TB
+	Context() context.Context
+	Cleanup(func())
+}
+
 // setting is a gateway between two memory ports, with a clock that only advances when told to.
 type setting struct {
 	*gateway.Gateway
@@ -202,7 +212,7 @@ var lifetimes = session.Config{
 	},
 }
 
-func newSetting(t testing.TB, o settingOptions) *setting {
+func newSetting(t owner, o settingOptions) *setting {
 	s := &setting{out: &outputs{pieces: dissect.NewReassembler()}, routes: o.routes}
 	s.ports = [2]*memoryPort{newMemoryPort(packet.V6, s.out), newMemoryPort(packet.V4, s.out)}
 	conf := gateway.Config{Xlat: xlat.Config{TOS: xlat.CopyTOS, TrafficClass: xlat.CopyTOS}, ErrorsPerSecond: o.errors,

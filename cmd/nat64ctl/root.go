@@ -74,7 +74,7 @@ func newRoot(a *app) *cobra.Command {
 	}
 	root.AddCommand(
 		newStatus(a), newHealth(a), newPool4(a), newPool6(a), newBIB(a), newSession(a), newStats(a), newTop(a), newAddr(a), newDNS64(a),
-		newConfig(a), newTrace(a), newCapture(a), newGlobal(a), newReload(a), newPause(a), newResume(a), newVersion(a),
+		newConfig(a), newExplain(a), newTrace(a), newCapture(a), newGlobal(a), newReload(a), newPause(a), newResume(a), newVersion(a),
 		newDoctor(a), newSupportBundle(a),
 	)
 	root.InitDefaultCompletionCmd() // early, so that asGroup applies to it

@@ -39,6 +39,8 @@ type Backend interface {
 	// RemoveSessions ends the sessions that match a filter.
 	RemoveSessions(f Filter) (SessionResult, error)
 
+	// Explain returns what would become of a packet, and changes nothing.
+	Explain(Question) (Explanation, error)
 	// Trace begins a trace, and Capture a capture. The caller applies the limit of a trace, and closes both.
 	Trace(TraceFilter) (Tracing, error)
 	Capture(TraceFilter) (Capturing, error)

@@ -47,6 +47,7 @@ var routes = []route{
 	{"POST", "/v1/reload", act(Backend.Reload)},
 	{"POST", "/v1/pause", act(nothing(Backend.Pause))},
 	{"POST", "/v1/resume", act(nothing(Backend.Resume))},
+	{"GET", "/v1/explain", explain},
 	{"GET", "/v1/trace", trace},
 	{"GET", "/v1/capture", capture},
 	{"GET", "/v1/doctor", examine},

@@ -52,7 +52,7 @@ func Steps(v *gateway.Verdict) (steps []Step) {
 		state(v, add)
 	}
 	if v.Passed.Has(gateway.Hairpins) {
-		add(Hairpin, "RFC 6146 section 3.8", "for %v, which stands for client %v", end4(v.Turned.Mapped), end6(v.Turned.Client))
+		hairpin(&v.Turned, add)
 	}
 	if v.Passed.Has(gateway.Found) {
 		add(NextHop, "", "link address %v, MTU %d", net.HardwareAddr(v.Hop.Dst[:]), v.Hop.MTU)
@@ -61,6 +61,16 @@ func Steps(v *gateway.Verdict) (steps []Step) {
 	answer(v, add)
 	add(End, "", "%s", Result(v))
 	return steps
+}
+
+// hairpin adds the second half of a packet from one client to another.
+func hairpin(f *session.Flow, add func(name, rfc, format string, args ...any)) {
+	const section = "RFC 6146 section 3.8"
+	if f.Client == (packet.Endpoint6{}) {
+		add(Hairpin, section, "for %v, an address of pool4", end4(f.Mapped))
+		return
+	}
+	add(Hairpin, section, "for %v, which stands for client %v", end4(f.Mapped), end6(f.Client))
 }
 
 // sectionOf returns the first text for a packet from IPv6, the second for one from IPv4.
@@ -169,11 +179,24 @@ var silences = [gateway.Silences]string{
 
 // Result returns in a phrase what became of a packet.
 func Result(v *gateway.Verdict) string {
+	return result(v, net.HardwareAddr(v.Hop.Dst[:]).String(), "the next hop")
+}
+
+// ResultVia is Result with the address of the next hop and the interface.
+func ResultVia(v *gateway.Verdict, via netip.Addr, nic string) string {
+	if !via.IsValid() {
+		return Result(v)
+	}
+	return result(v, fmt.Sprintf("%v (%v) on %s", via, net.HardwareAddr(v.Hop.Dst[:]), nic), fmt.Sprintf("%v on %s", via, nic))
+}
+
+// result is Result, with names for the next hop of a packet that is forwarded and of one that waits.
+func result(v *gateway.Verdict, hop, unknown string) string {
 	switch v.Fate {
 	case gateway.Forwarded:
-		return fmt.Sprintf("forwarded: %s → %s, next hop %v, MTU %d", point(&v.Out, true), point(&v.Out, false), net.HardwareAddr(v.Hop.Dst[:]), v.Hop.MTU)
+		return fmt.Sprintf("forwarded: %s → %s, next hop %s, MTU %d", point(&v.Out, true), point(&v.Out, false), hop, v.Hop.MTU)
 	case gateway.WaitsForHop:
-		return "waits for the link address of the next hop, which the kernel is asked for"
+		return "waits for the link address of " + unknown + ", which the kernel is asked for"
 	case gateway.WaitsForPiece:
 		return "waits for the other fragments of its datagram"
 	case gateway.StoredSYN:
