@@ -73,9 +73,15 @@ func checkFormats(t *testing.T, g *daemon) {
 	var got strings.Builder
 	for _, format := range []string{"table", "wide", "json", "yaml", "csv"} {
 		for _, command := range steadyCommands {
+			if format == "wide" && !strings.HasPrefix(command, "session list") {
+				continue // it is like table
+			}
 			fmt.Fprintf(&got, "$ nat64ctl %s -o %s\n%s\n", command, format, withoutTimes(g.must(append(strings.Fields(command), "-o", format)...)))
 		}
 		for _, command := range variableCommands {
+			if format == "wide" {
+				break
+			}
 			out := g.must(append(strings.Fields(command), "-o", format)...)
 			fmt.Fprintf(&got, "$ nat64ctl %s -o %s\n%s\n\n", command, format, namesIn(t, format, out))
 		}
