@@ -23,6 +23,7 @@ const (
 var observed = []workload{
 	{"metrics scraped", without, scraped},
 	{"accounting", without, accounted},
+	{"trace without matches", without, tracedNothing},
 }
 
 // scraped measures the overload rate while the metrics are scraped every second.
