@@ -113,7 +113,10 @@ func (c *capturing) WriteTo(ctx context.Context, w io.Writer, flush func() error
 // verdict returns the form of a Verdict in the API.
 func verdict(v *gateway.Verdict) control.Verdict {
 	c := control.Verdict{
-		Verdict: v.Fate.String(), Direction: trace.Direction(v), Protocol: trace.Protocol(&v.In), Received: headers(&v.In), Pieces: int(v.Pieces),
+		Verdict: v.Fate.String(), Direction: trace.Direction(v), Protocol: trace.Protocol(&v.In), Pieces: int(v.Pieces),
+	}
+	if received := optionalHeaders(&v.In); received != nil {
+		c.Received = *received
 	}
 	if v.Reason != drop.None {
 		c.Reason, c.Hint = v.Reason.String(), v.Reason.Help()

@@ -56,4 +56,7 @@ func (w *worker) expire() {
 	w.count.Dropped(drop.FragmentTimeout, uint64(lost.Late))
 	w.count.Dropped(drop.FragmentSource, uint64(lost.Source))
 	w.count.Dropped(drop.FragmentMemory, uint64(lost.Memory))
+	w.lost(drop.FragmentTimeout, lost.Late)
+	w.lost(drop.FragmentSource, lost.Source)
+	w.lost(drop.FragmentMemory, lost.Memory)
 }

@@ -43,6 +43,9 @@ func (w *worker) takeLong(f *packet.Frame) bool {
 	}
 	if r != drop.None {
 		w.count.Dropped(r, 1)
+		if !r.Host() {
+			w.lost(r, 1)
+		}
 	}
 	return true
 }

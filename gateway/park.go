@@ -36,6 +36,7 @@ func (w *worker) park(p *inflight, y way) drop.Reason {
 	}
 	if n := w.parked.add(f); n > 0 {
 		w.count.Dropped(drop.NeighbourQueue, uint64(n))
+		w.lost(drop.NeighbourQueue, n)
 	}
 	if p.until == 0 {
 		w.count.Happened(metrics.Parked)

@@ -200,6 +200,24 @@ func (t *tracer) end(w *worker, p *inflight, r drop.Reason) {
 	}
 }
 
+// lost records frames that are dropped after their packet was processed, whose headers are not kept.
+func (w *worker) lost(r drop.Reason, frames int) {
+	if w.tracer == nil || frames == 0 {
+		return
+	}
+	v := Verdict{At: w.now, Side: w.side, Fate: Dropped, Reason: r, Frames: uint16(min(frames, 0xffff))} // that of the tracer may be in use
+	for i := range w.tracer.taps {
+		to := &w.tracer.taps[i]
+		if !to.match.verdict(&v) {
+			continue
+		}
+		if _, ok := to.ring.push(&v, 0); ok {
+			to.ring.publish()
+			to.some = true
+		}
+	}
+}
+
 // complete fills in the rest of the Verdict, and gives it to the taps that want it.
 func (t *tracer) complete(w *worker, p *inflight) {
 	v := &t.v

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"nat64d/drop"
+	"nat64d/fragment"
 	"nat64d/packet"
 	"nat64d/session"
 )
@@ -339,4 +340,27 @@ func unresolved(t testing.TB) (g *Gateway, out *tape, woken *atomic.Bool) {
 		o.Open = func(packet.Family, bool) (Port, error) { return out, nil }
 	})
 	return g, out, woken
+}
+
+// Fragments that no other completes, and packets that are evicted while they wait, are recorded without their headers.
+func TestTapRecordsLateLosses(t *testing.T) {
+	now := time.Duration(1)
+	g := stillWith(t, func(o *Options) {
+		o.Clock = func() time.Duration { return now }
+		o.Config.Fragments = fragment.Limits{Time: time.Second}
+	})
+	tap, other := tapOf(t, g, TapOptions{Filter: Filter{Drops: true}}), tapOf(t, g, TapOptions{Filter: Filter{Drops: true, Ports: []uint16{53}}})
+	w := g.workers[packet.V6]
+	b := udp6(1)
+	piece := slices.Concat(b[:packet.IPv6Len], []byte{packet.NumUDP, 0, 0, 1, 0, 0, 0, 7}, b[packet.IPv6Len:packet.IPv6Len+16])
+	binary.BigEndian.PutUint16(piece[4:], uint16(len(piece)-packet.IPv6Len))
+	piece[6] = packet.NumFragment
+	w.batch(frames([][]byte{piece}))
+	now += time.Minute
+	w.batch(nil)
+	list := read(t, tap)
+	if len(list) != 1 || list[0].Reason != drop.FragmentTimeout || list[0].Frames != 1 || list[0].In.Length != 0 || list[0].Fate != Dropped {
+		t.Errorf("%+v", list)
+	}
+	nothing(t, other)
 }

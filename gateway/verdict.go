@@ -51,7 +51,7 @@ type Verdict struct {
 	Waited bool   // it has waited for the link address of a next hop before
 	Frames uint16 // received frames that it was reassembled from; 1 if it arrived whole
 
-	In     Header          // as it arrived, or as it was reassembled
+	In     Header          // as it arrived, or as it was reassembled; its Length is 0 if it is not known
 	Flow   session.Flow    // of the packet, or the one that an ICMP error is about; without a session as far as it is known
 	State  session.Outcome // of Flow
 	Prefix pool6.Prefix    // of Flow

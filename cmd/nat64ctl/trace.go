@@ -179,8 +179,16 @@ var traceColumns = []column[control.Traced]{
 	{"", "peer_port", func(t control.Traced) string { return strconv.Itoa(int(t.PeerPort)) }, nil},
 	{"", "session", func(t control.Traced) string { return t.Session }, nil},
 	{"", "state", func(t control.Traced) string { return t.State }, nil},
-	{"", "length", func(t control.Traced) string { return strconv.Itoa(t.Received.Length) }, nil},
+	{"", "length", length, nil},
 	{"", "hint", func(t control.Traced) string { return t.Hint }, nil},
+}
+
+// length returns the length of a packet as it arrived, and no text if it is not known.
+func length(t control.Traced) string {
+	if t.Received.Length == 0 {
+		return ""
+	}
+	return strconv.Itoa(t.Received.Length)
 }
 
 // optional returns an address as text, and no text for the zero address.

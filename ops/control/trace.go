@@ -47,7 +47,7 @@ type Verdict struct {
 	StateBefore string `json:"state_before,omitempty"`
 	State       string `json:"state,omitempty"` // of the session after the packet
 
-	Received Headers  `json:"received"`
+	Received Headers  `json:"received,omitzero"`  // not of packets that are dropped after they have waited
 	Sent     *Headers `json:"sent,omitempty"`     // the translation, or the first packet that it was sent in
 	Pieces   int      `json:"pieces,omitempty"`   // packets that the translation was sent in
 	NextHop  string   `json:"next_hop,omitempty"` // its link address

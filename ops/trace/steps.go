@@ -44,6 +44,11 @@ func Steps(v *gateway.Verdict) (steps []Step) {
 		steps = append(steps, Step{name, fmt.Sprintf(format, args...), rfc})
 	}
 	six := v.In.Family == packet.V6
+	if v.In.Length == 0 {
+		add(Received, "", "%s", received(v))
+		add(End, "", "%s", Result(v))
+		return steps
+	}
 	add(Received, sectionOf(six, "RFC 8200 section 3", "RFC 791 section 3.1"), "%s", received(v))
 	if six && v.Passed.Has(gateway.InPrefix) {
 		add(Prefix, "RFC 6052 section 2.2", "%v behind %v", netip.AddrFrom4(v.Flow.Remote.Addr), v.Prefix)
@@ -83,6 +88,9 @@ func sectionOf(six bool, from6, from4 string) string {
 
 // received describes a packet as it arrived.
 func received(v *gateway.Verdict) string {
+	if v.In.Length == 0 {
+		return fmt.Sprintf("packets that waited, %d frames in all: their headers are not kept", v.Frames)
+	}
 	s := Describe(&v.In)
 	if v.Frames > 1 {
 		s += fmt.Sprintf(", reassembled from %d fragments", v.Frames)
