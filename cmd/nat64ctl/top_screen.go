@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	tea "github.com/charmbracelet/bubbletea"
+	tea "charm.land/bubbletea/v2"
 )
 
 // topKeys are the keys that choose an order of the clients.
@@ -17,7 +17,7 @@ const topHelp = "sort: p ports  s sessions  r rate  b bytes  k packets   space n
 // topScreen shows views in a terminal until the user ends it.
 func (a *app) topScreen(ctx context.Context, o topOptions) error {
 	m := &topModel{ctx: ctx, options: o, look: a.sample, paint: a.paint}
-	_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithAltScreen(), tea.WithOutput(a.out)).Run()
+	_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithOutput(a.out)).Run()
 	if errors.Is(err, tea.ErrInterrupted) || ctx.Err() != nil {
 		return nil
 	}
@@ -57,7 +57,7 @@ func (m *topModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
-	case tea.KeyMsg:
+	case tea.KeyPressMsg:
 		return m, m.key(msg.String())
 	case due:
 		if msg.turn == m.turn {
@@ -75,7 +75,7 @@ func (m *topModel) key(key string) tea.Cmd {
 	switch order := topKeys[key]; {
 	case key == "q" || key == "esc" || key == "ctrl+c":
 		return tea.Quit
-	case key == " ":
+	case key == "space":
 		return m.lookNow()
 	case order != "" && order != m.options.order:
 		m.options.order = order
@@ -132,7 +132,14 @@ func (m *topModel) take(l *looked) {
 }
 
 // View implements tea.Model.
-func (m *topModel) View() string {
+func (m *topModel) View() tea.View {
+	v := tea.NewView(m.text())
+	v.AltScreen = true
+	return v
+}
+
+// text returns the lines of the screen.
+func (m *topModel) text() string {
 	var lines []string
 	if m.failed != nil {
 		why, _, _ := strings.Cut(m.failed.Error(), "\n")

@@ -10,7 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	tea "github.com/charmbracelet/bubbletea"
+	tea "charm.land/bubbletea/v2"
 
 	"nat64d/ops/control"
 )
@@ -99,29 +99,29 @@ func TestTopScreen(t *testing.T) {
 	turn := func() { step(due{m.turn}) }
 	step(tea.WindowSizeMsg{Width: 80, Height: 24})
 	step(m.Init()())
-	if !strings.Contains(m.View(), "looking") {
-		t.Errorf("a first look has no rates, but the screen is\n%s", m.View())
+	if !strings.Contains(m.text(), "looking") {
+		t.Errorf("a first look has no rates, but the screen is\n%s", m.text())
 	}
 	turn()
-	if lines := strings.Split(m.View(), "\n"); len(lines) != 24 || !strings.Contains(m.View(), "250kpps") || !strings.Contains(lines[23], "q quit") {
-		t.Errorf("%d lines:\n%s", len(lines), m.View())
+	if lines := strings.Split(m.text(), "\n"); len(lines) != 24 || !strings.Contains(m.text(), "250kpps") || !strings.Contains(lines[23], "q quit") {
+		t.Errorf("%d lines:\n%s", len(lines), m.text())
 	}
-	step(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("b")})
-	if asked != "bytes" || !strings.Contains(m.View(), "BYTES*") {
-		t.Errorf("sorted by %s:\n%s", asked, m.View())
+	step(tea.KeyPressMsg{Code: 'b', Text: "b"})
+	if asked != "bytes" || !strings.Contains(m.text(), "BYTES*") {
+		t.Errorf("sorted by %s:\n%s", asked, m.text())
 	}
 	down = true
 	turn()
-	if v := m.View(); !strings.Contains(v, "does not answer") || !strings.Contains(v, "trying again") || !strings.Contains(v, "192.0.2.5") || strings.Count(v, "\n") != 23 {
+	if v := m.text(); !strings.Contains(v, "does not answer") || !strings.Contains(v, "trying again") || !strings.Contains(v, "192.0.2.5") || strings.Count(v, "\n") != 23 {
 		t.Errorf("while the daemon is gone:\n%s", v)
 	}
 	down = false
 	turn()
 	step(tea.WindowSizeMsg{Width: 60, Height: 15})
-	if v := m.View(); strings.Contains(v, "does not answer") || strings.Count(v, "\n") != 14 {
+	if v := m.text(); strings.Contains(v, "does not answer") || strings.Count(v, "\n") != 14 {
 		t.Errorf("when it is back, in a smaller window:\n%s", v)
 	}
-	if _, cmd := m.Update(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("q")}); cmd == nil {
+	if _, cmd := m.Update(tea.KeyPressMsg{Code: 'q', Text: "q"}); cmd == nil {
 		t.Error("q does not end it")
 	} else if _, ok := cmd().(tea.QuitMsg); !ok {
 		t.Error("q does not end it")
