@@ -27,7 +27,6 @@ type Gateway struct {
 	V6, V4  string        // names of the interfaces
 	Entries []pool4.Entry // transport addresses of pool4 and of static bindings
 	Reserve bool          // host.reserve_ports
-	Force   bool          // host.force: the operator knows of the conflicts
 }
 
 // answerWithin is how long Read waits for neighbours: our own choice.
@@ -229,10 +228,10 @@ func (f *Facts) readHost(g Gateway) error {
 		s := &sockets[i]
 		f.Host.Sockets = append(f.Host.Sockets, Socket{Text: text, Connected: s.Connected(), Local: s.Local, Entry: s.Entry})
 	}
+	var wrong error
+	f.Host.Unreserved, f.Host.Reserve, wrong = guard.Unreserved(g.Entries)
+	err = errors.Join(err, wrong)
 	if g.Reserve {
-		var wrong error
-		f.Host.Unreserved, f.Host.Reserve, wrong = guard.Unreserved(g.Entries)
-		err = errors.Join(err, wrong)
 		if scarce := guard.Scarce(g.Entries); scarce != nil {
 			f.Host.Scarce = scarce.Error()
 		}
