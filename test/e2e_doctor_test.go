@@ -210,7 +210,7 @@ func checkSupport(t *testing.T, g *daemon) {
 		t.Fatal(err)
 	}
 	want := map[string]string{
-		"version.txt": "kernel ", "config.txt": "health.probe: 192.0.2.78,192.0.2.77  # nat64ctl", "status.json": "\"checks\"", "stats.json": "nat64_packets_total", "pool4.json": "192.0.2.1",
+		"version.txt": "kernel ", "config.txt": "health.probe: 192.0.2.78,192.0.2.77  # nat64ctl", "status.json": "\"checks\"", "stats.json": "\"name\"", "pool4.json": "192.0.2.1",
 		"doctor.json": "\"severity\"", "links.txt": "v4", "addresses.txt": "2001:db8:1::1/64", "routes.txt": "192.0.2.2", "rules.txt": "table", "neighbours.txt": "192.0.2.2",
 		"nftables.txt": "set pool4:", "log.txt": "msg=ready", "nat64ctl-version.txt": "go",
 	}
