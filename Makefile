@@ -12,7 +12,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT := $(if $(SUDO),-exec "sudo env PATH=$$PATH NAT64D_BIN=$(CURDIR)/bin NAT64D_CACHE=$(CACHE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long chaos soak test-guest check unit attack fuzz bench bench-quick bench-dns bench-jool profile guest deps install clean
+.PHONY: help build demo test test-long chaos soak test-guest check unit attack fuzz bench bench-quick bench-dns bench-jool profile guest deps browser install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ unit: deps build ## the tests, with the race detector (needs root)
 	$(RACE) -p 1 $(AS_ROOT) $$(go list ./... | grep '$(ALONE)')
 
 # Tests that take minutes are in files with the build tag long, and their names begin with TestLong.
-test-long: deps build ## tests that take minutes: floods, hundreds of changes under load (needs root)
+test-long: browser build ## tests that take minutes: floods, hundreds of changes under load (needs root)
 	go test -tags long -p 1 -count 1 -timeout 60m -run '^TestLong' -v $(AS_ROOT) ./...
 
 CHAOS ?= 10m
@@ -102,6 +102,9 @@ guest: ## build the guest of test-guest and bench-jool in .cache/guest, once, 10
 
 deps: ## install or unpack missing programs for the tests (needs root)
 	@scripts/deps "$(CACHE)"
+
+browser: ## unpack a browser for the tests of the status page, too (needs root)
+	@scripts/deps "$(CACHE)" chromium-headless-shell:chromium-headless-shell
 
 install: build ## copy the programs to PREFIX/sbin (/usr/local)
 	install -d "$(DESTDIR)$(PREFIX)/sbin"

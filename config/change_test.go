@@ -164,7 +164,7 @@ func TestWithRefused(t *testing.T) {
 		{"f-args", "16", "sessions.port_hash_fields: is 16, but must be 0 to 15"},
 		{"pool4", "192.0.2.1", "pool4 is a list of rows; nat64ctl pool4 shows and changes it"},
 		{"dns64.enabled", "true", "dns64.enabled cannot change while nat64d runs; write it into the configuration file and restart nat64d"},
-		{"web.listen", "[::]:80", "web.listen is not available in this version"},
+		{"ra.pref64", "true", "ra.pref64 is not available in this version"},
 		{"udp_timeout", "5m", `unknown key "udp_timeout"; did you mean udp-timeout?`},
 		{"timeouts.udp", "5m", `unknown key "timeouts.udp"; nat64ctl config get lists them`},
 		{"rate_totl", "5", `unknown key "rate_totl"; did you mean icmp.rate_total?`},

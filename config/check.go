@@ -66,6 +66,7 @@ func (d *document) check(f *file) *Config {
 	c.BypassV6 = d.bypassV6(f.BypassV6, c.Pool6)
 	c.DNS64 = d.dns64(&f.DNS64, c)
 	c.Metrics = d.listen("metrics.listen", f.Metrics.Listen)
+	c.Web = d.listen("web.listen", f.Web.Listen)
 	c.Bindings = d.bindings(f.BIB, c)
 	f.settle(c)
 	return c
@@ -81,6 +82,7 @@ func (f *file) settle(c *Config) {
 	f.DenyV4, f.AllowV4, f.BypassV6, f.AllowV6 = texts(c.DenyV4), texts(c.AllowV4), texts(c.BypassV6), texts(c.AllowV6)
 	f.DNS64.settle(&c.DNS64)
 	f.Metrics.Listen = c.Metrics.String()
+	f.Web.Listen = c.Web.String()
 	if c.ICMP.SourceV6.IsValid() {
 		f.ICMP.SourceV6 = c.ICMP.SourceV6.String()
 	}

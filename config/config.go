@@ -39,6 +39,7 @@ type Config struct {
 	NATEvents   NATEvents
 	DNS64       DNS64
 	Metrics     Listen   // of the metrics
+	Web         Listen   // of the status page
 	Socket      string   // path of the control socket
 	Group       string   // its members may use the control socket, if the group exists
 	ReadGroup   string   // its members may only read through the control socket; empty: no group

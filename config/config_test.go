@@ -256,7 +256,7 @@ func TestRefused(t *testing.T) {
 		{"icmp: { source_v6: ff02::1 }", `f:1: icmp.source_v6: is "ff02::1", but must be auto or a unicast IPv6 address`},
 		{"api: { socket: run/s }", `f:1: api.socket: is "run/s", but must be an absolute path of at most 107 bytes`},
 		{"ra: { pref64: true }", "f:1: ra.pref64: true is not available in this version; leave it out or write false"},
-		{"web: { listen: \":80\" }", `f:1: web.listen: :80 is not available in this version; leave it out or write ""`},
+		{"web: { listen: \"80\" }", `f:1: web.listen: is "80", but must be :9464 (both loopback addresses), an address and a port such as 192.0.2.1:9464 or [2001:db8::1]:9464, unix:/run/nat64d/metrics.sock, or "" (off); did you mean :80?`},
 	}
 	for _, tt := range tests {
 		_, err := config.Parse("f", strings.NewReader(tt.text), named)

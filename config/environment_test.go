@@ -253,7 +253,7 @@ func TestUnknownVariablesWarn(t *testing.T) {
 		{"NAT64D_sessions_max", "1", "NAT64D_sessions_max: unknown variable: no key of the configuration has this name; NAT64D_INTERFACES_V6_NAME, for example, sets interfaces.v6.name"},
 		{"NAT64D_SESSIONS", "{}", "NAT64D_SESSIONS: is a section of the configuration; set one of its keys, for example NAT64D_SESSIONS_MAX"},
 		{"NAT64D_BIB", "x", "NAT64D_BIB: bib can only be set in a file"},
-		{"NAT64D_WEB_LISTEN", ":80", "NAT64D_WEB_LISTEN: web.listen is not available in this version"},
+		{"NAT64D_RA_PREF64", "true", "NAT64D_RA_PREF64: ra.pref64 is not available in this version"},
 		{"NAT64D_DNS64_PORT", "53", "NAT64D_DNS64_PORT: unknown variable: no key of the configuration has this name; NAT64D_INTERFACES_V6_NAME, for example, sets interfaces.v6.name"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

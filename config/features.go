@@ -14,7 +14,6 @@ var features = []feature{
 	{"pool4[].match.source6", []string{"[]"}},
 	{"pool4[].answer_arp", []string{"auto"}},
 	{"nat_log.sinks[].type", []string{"journal"}},
-	{"web.listen", []string{""}},
 	{"ra.pref64", []string{"false", "no", "off", "0"}},
 	{"ha.mode", []string{"none"}},
 }

@@ -117,6 +117,7 @@ var keys = []Key{
 	{Name: "api.group", Help: "group whose members may use the control socket"},
 	{Name: "api.read_group", Help: "group whose members may read through the control socket, but change nothing; empty: none"},
 	{Name: "metrics.listen", Live: true, Help: "where Prometheus reads the metrics: :9464 (both loopback addresses), 192.0.2.1:9464, [2001:db8::1]:9464 or unix:/path; empty: nowhere"},
+	{Name: "web.listen", Live: true, Help: "where the status page is served: :9465 (both loopback addresses), 192.0.2.1:9465, [2001:db8::1]:9465 or unix:/path; empty: nowhere"},
 	{Name: "dns64.enabled", Help: "run the DNS64 forwarder"},
 	{Name: "dns64.listen", Help: "addresses and ports to listen on, over UDP and TCP; [::] is both families"},
 	{Name: "dns64.upstreams", Live: true, Help: "resolvers that queries are forwarded to: 192.0.2.53, tcp://192.0.2.53 or tls://192.0.2.53#dns.example"},

@@ -119,6 +119,7 @@ func (b *backend) ownWarnings() (ws []string) {
 		ws = append(ws, "nat64d may not read the IPsec policies of this machine (CAP_NET_ADMIN): packets that they cover leave in clear")
 	}
 	ws = append(ws, b.metrics.warnings()...)
+	ws = append(ws, b.web.warnings()...)
 	return append(ws, b.dns64.warnings()...)
 }
 

@@ -66,6 +66,7 @@ func (d *Daemon) commitLocked(old, next *config.Config, local localRoutes) {
 	d.memory.configure(next.MemoryLimit)
 	d.events.probe.signal()
 	d.metrics.follow()
+	d.web.follow()
 	d.gateway.Configure(d.gatewayConfigLocked(next))
 	d.log.observer.Configure(natKinds[next.NATEvents])
 	d.setAccounting(next.Sessions.Accounting)

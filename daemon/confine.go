@@ -69,8 +69,10 @@ func (o *Options) needs(c *config.Config) (n sandbox.Needs) {
 		Remove:  []string{filepath.Dir(c.Socket)},
 		Connect: []string{c.Socket}, // the watchdog does
 	}
-	if c.Metrics.Path != "" {
-		n.Files.Remove = append(n.Files.Remove, filepath.Dir(c.Metrics.Path))
+	for _, l := range []config.Listen{c.Metrics, c.Web} {
+		if l.Path != "" {
+			n.Files.Remove = append(n.Files.Remove, filepath.Dir(l.Path))
+		}
 	}
 	if c.DNS64.Enabled {
 		_, _ = x509.SystemCertPool() // crypto/x509 keeps it; if it fails, so does DNS over TLS

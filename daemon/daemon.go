@@ -57,6 +57,7 @@ type Daemon struct {
 	guard      *hostGuard
 	dns64      *dns64Service
 	metrics    *httpService
+	web        *webService
 	readings   readings
 	reloads    reloads
 	nics       nics
@@ -156,6 +157,8 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 	defer d.dns64.close()
 	d.metrics = d.newMetricsService()
 	defer d.metrics.close()
+	d.web = d.newWebService()
+	defer d.web.close()
 	if err := d.guard.lockNamespace(); err != nil {
 		return err
 	}
@@ -213,6 +216,7 @@ func (d *Daemon) tasks(listener net.Listener) []task {
 		{name: "host sockets", run: d.watchSockets},
 		{name: "DNS64", run: d.dns64.run},
 		{name: "metrics", run: d.metrics.run},
+		{name: "status page", run: d.web.run},
 		{name: "control socket", run: func(ctx context.Context) error { return control.Serve(ctx, listener, server) }},
 		{name: "reload", run: d.reloadOnRequest},
 		{name: "summary", run: d.summarizeOnRequest},
