@@ -102,7 +102,7 @@ func TestExplainTraceAndCaptureAgree(t *testing.T) {
 			c.SYNs, c.Fragments = synstore.Limits{Total: 2, Lifetime: 6 * time.Second}, fragment.Limits{}
 		}
 		s := observe(rt, newSetting(rt, o))
-		for range rapid.IntRange(1, 25).Draw(rt, "packets") {
+		for range rapid.IntRange(1, 8).Draw(rt, "packets") {
 			draw(rt, s)
 		}
 	})
