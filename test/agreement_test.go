@@ -191,8 +191,8 @@ func TestTraceAgreesWithRandomPackets(t *testing.T) {
 		fates[list[0].Fate]++
 	}
 	for _, f := range []gateway.Fate{gateway.Forwarded, gateway.Dropped, gateway.LeftToHost, gateway.WaitsForPiece} {
-		if fates[f] < 5 {
-			t.Errorf("only %d packets are %v", fates[f], f)
+		if fates[f] == 0 {
+			t.Errorf("no packet is %v", f)
 		}
 	}
 }

@@ -19,7 +19,7 @@ func TestLongOrderWhileOffloadsSwitch(t *testing.T) {
 	g := start(t, l, sparePool, "--offloads", "leave", "-c", write(t, t.TempDir(), "interfaces: { workers: 2, pin: [0, 1] }"))
 	serveHTTP(t, l)
 	stop := flip(t, l, time.Second)
-	carryNumbered(t, l)
+	carryNumbered(t, l, 5_000_000)
 	for range 4 {
 		checkDownload(t, l, 256<<20)
 		checkUpload(t, l, 256<<20)
@@ -63,4 +63,12 @@ func flip(t *testing.T, l *lab.Lab, every time.Duration) (stop func() int) {
 		cancel()
 		return <-done
 	}
+}
+
+// Ten million datagrams arrive in order within each flow, whichever worker processes them.
+func TestLongFlowsStayInOrder(t *testing.T) {
+	l := network(t, lab.Options{NoOffload: true})
+	g := start(t, l, sparePool, "-c", write(t, t.TempDir(), "interfaces: { workers: 2, pin: [0, 1] }"))
+	carryNumbered(t, l, 5_000_000)
+	g.stop()
 }
