@@ -23,8 +23,7 @@ type webSource struct {
 	*dns64Service
 }
 
-// Version and Stats are those of the gateway.
-func (s webSource) Version() control.Version { return s.backend.Version() }
+// Stats has the counters of the gateway and of DNS64.
 func (s webSource) Stats() []control.Counter { return s.backend.Stats() }
 
 // newWebService opens the sockets of web.listen.
