@@ -34,7 +34,7 @@ var (
 	variableCommands = []string{"status", "health", "stats --all", "stats --diff 100ms --all", "top -n 1 -d 100ms", "version", "config get"}
 )
 
-// Every command that reads answers in each format with the golden output. UPDATE_GOLDEN=1 writes it. Mistakes get an answer that
+// Every command that reads or diagnoses answers in each format with the golden output. UPDATE_GOLDEN=1 writes it. Mistakes get an answer that
 // says what would be right, and sessions can be followed and removed, all at one gateway.
 func TestFormats(t *testing.T) {
 	l := network(t, lab.Options{})
@@ -46,7 +46,7 @@ func TestFormats(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	t.Run("formats", func(t *testing.T) { checkFormats(t, g) })
+	t.Run("formats", func(t *testing.T) { checkFormats(t, l, g) })
 	t.Run("mistakes", func(t *testing.T) { checkMistakes(t, g) })
 	t.Run("follow and remove", func(t *testing.T) { checkFollow(t, g, events) })
 	g.stop()
@@ -69,7 +69,7 @@ func follow(t *testing.T, g *daemon, filter string) io.Reader {
 	return r.Body
 }
 
-func checkFormats(t *testing.T, g *daemon) {
+func checkFormats(t *testing.T, l *lab.Lab, g *daemon) {
 	var got strings.Builder
 	for _, format := range []string{"table", "wide", "json", "yaml", "csv"} {
 		for _, command := range steadyCommands {
@@ -85,6 +85,10 @@ func checkFormats(t *testing.T, g *daemon) {
 			out := g.must(append(strings.Fields(command), "-o", format)...)
 			fmt.Fprintf(&got, "$ nat64ctl %s -o %s\n%s\n\n", command, format, namesIn(t, format, out))
 		}
+	}
+	keepSending(t, l, g)
+	for _, format := range []string{"table", "json", "yaml", "csv"} {
+		got.WriteString(goldenDiagnostics(t, g, format))
 	}
 	if os.Getenv("UPDATE_GOLDEN") != "" {
 		if err := os.WriteFile(goldenFile, []byte(got.String()), 0o644); err != nil {
@@ -212,6 +216,31 @@ func checkMistakes(t *testing.T, g *daemon) {
 		{"top", 2, []string{"needs a terminal", "-n 1"}},
 		{"top -n 1 --sort name", 2, []string{"ports, sessions, packets, bytes, rate"}},
 		{"top -o json", 2, []string{"-n 1"}},
+		{"explain tcp", 2, []string{"SOURCE and DESTINATION are missing", "explain --help"}},
+		{"explain 2001:db8::1 192.0.2.2 80", 2, []string{"PROTOCOL is missing", "tcp, udp or icmp"}},
+		{"explain gre 2001:db8::1 192.0.2.2", 1, []string{`"gre"`, "tcp, udp or icmp"}},
+		{"explain tcp 2001:db8::1 192.0.2.2", 1, []string{"destination port", "behind the destination"}},
+		{"explain tcp 2001:db8::1 192.0.2.2:80", 1, []string{"write 192.0.2.2 80"}},
+		{"explain tcp 2001:db8::1 http 192.0.2.2 80", 1, []string{`source port "http"`, "from 1 to 65535"}},
+		{"explain tcp 2001:db8::1 example.net 80", 1, []string{"example.net", "names are not resolved"}},
+		{"explain tcp 2001:db8::1 192.0.2.2 80 --size 10", 1, []string{"10", "60"}},
+		{"explain tcp 192.0.2.2 2001:db8::1 80", 1, []string{"pool4", "session list"}},
+		{"trace --port http", 2, []string{`"http"`, "0 to 65535"}},
+		{"trace --reason pool_exausted", 1, []string{`"pool_exausted"`, "pool_exhausted"}},
+		{"trace --client 192.0.2.1", 1, []string{"192.0.2.1", "IPv6 address or prefix"}},
+		{"trace --peer 2001:db8::1", 1, []string{"2001:db8::1", "IPv4 address or prefix"}},
+		{"trace 192.0.2.1", 2, []string{"one argument too many"}},
+		{"trace --tpc", 2, []string{"--tpc", "trace --help"}},
+		{"doctor now", 2, []string{`"now"`, "one argument too many"}},
+		{"doctor --probe example.net", 1, []string{"example.net", "IPv4 address"}},
+		{"doctor --probe 2001:db8::1", 1, []string{"2001:db8::1", "IPv4"}},
+		{"doctor --dns example.net", 1, []string{"example.net", "address"}},
+		{"support-bundle", 2, []string{"FILE is missing"}},
+		{"support-bundle /etc/hostname", 1, []string{"exists", "--force"}},
+		{"support-bundle /nonexistent/file", 1, []string{"/nonexistent"}},
+		{"support-bundle / --force", 1, []string{"/", "directory"}},
+		{"capture", 2, []string{"-w FILE"}},
+		{"capture -w /nonexistent/file", 1, []string{"/nonexistent/file", "no such file"}},
 		{"status --timeout 0s", 2, []string{"more than 0"}},
 	} {
 		out, errs, code := g.ctl(strings.Fields(c.line)...)

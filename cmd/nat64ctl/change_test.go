@@ -150,7 +150,7 @@ func TestChangesRefused(t *testing.T) {
 		{"config get a b", 2, "nat64ctl: \"b\" is one argument too many\nsee: nat64ctl config get --help\n"},
 		{"config set api.group x", 1, "nat64ctl: api.group cannot change while nat64d runs\n"},
 		{"config set api.group", 2, "nat64ctl: VALUE is missing\nsee: nat64ctl config set --help\n"},
-		{"global update", 2, "nat64ctl: KEY and VALUE is missing\nsee: nat64ctl global update --help\n"},
+		{"global update", 2, "nat64ctl: KEY and VALUE are missing\nsee: nat64ctl global update --help\n"},
 		{"global", 2, "nat64ctl: global needs a command: display, update\nsee: nat64ctl global --help\n"},
 		{"pool6 add x", 1, "nat64ctl: pool6: not a prefix\n"},
 		{"pool6 add", 2, "nat64ctl: PREFIX is missing\nsee: nat64ctl pool6 add --help\n"},

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -70,19 +71,27 @@ func (f *explainFlags) add(c *cobra.Command) {
 	_ = c.RegisterFlagCompletionFunc("flags", kinds) // the flag exists
 }
 
-// explainArguments checks the number of arguments. A number behind the source is its port.
+// explainArguments checks the number of arguments.
 func explainArguments(_ *cobra.Command, args []string) error {
 	names, most := []string{"PROTOCOL", "SOURCE", "DESTINATION"}, 4
-	if len(args) > 2 && isNumber(args[2]) {
+	if hasSourcePort(args) {
 		names, most = []string{"PROTOCOL", "SOURCE", "PORT", "DESTINATION"}, 5
 	}
 	switch {
+	case len(args) > 0 && isAddress(args[0]):
+		return fmt.Errorf("PROTOCOL is missing before %s: use tcp, udp or icmp", args[0])
 	case len(args) < len(names):
-		return fmt.Errorf("%s is missing", strings.Join(names[len(args):], " and "))
+		return missing(names[len(args):])
 	case len(args) > most:
 		return fmt.Errorf("%q is one argument too many", args[most])
 	}
 	return nil
+}
+
+// hasSourcePort reports whether the argument behind the source is its port: it is a number, or no address among so many arguments
+// that it cannot be the destination.
+func hasSourcePort(args []string) bool {
+	return len(args) > 2 && isNumber(args[2]) || len(args) > 4 && !isAddress(args[2])
 }
 
 func isNumber(s string) bool {
@@ -90,11 +99,16 @@ func isNumber(s string) bool {
 	return err == nil
 }
 
+func isAddress(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
+}
+
 // query returns the question that the command line asks.
 func (f *explainFlags) query(c *cobra.Command, args []string) url.Values {
 	v := url.Values{"protocol": {strings.ToLower(args[0])}, "source": {args[1]}}
 	rest := args[2:]
-	if isNumber(rest[0]) {
+	if hasSourcePort(args) {
 		v.Set("source_port", rest[0])
 		rest = rest[1:]
 	}

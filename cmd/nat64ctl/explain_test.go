@@ -56,7 +56,7 @@ func TestExplainRefusesMistakes(t *testing.T) {
 		code int
 		text string
 	}{
-		"":                                           {2, "PROTOCOL and SOURCE and DESTINATION is missing"},
+		"":                                           {2, "PROTOCOL, SOURCE and DESTINATION are missing"},
 		"tcp 2001:db8::8":                            {2, "DESTINATION is missing"},
 		"tcp 2001:db8::8 5000":                       {2, "DESTINATION is missing"},
 		"tcp 2001:db8::8 1 192.0.2.1 2 3":            {2, `"3" is one argument too many`},

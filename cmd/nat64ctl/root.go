@@ -125,12 +125,21 @@ func arguments(required, optional []string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch n := len(args); {
 		case n < len(required):
-			return fmt.Errorf("%s is missing", strings.Join(required[n:], " and "))
+			return missing(required[n:])
 		case n > len(all):
 			return fmt.Errorf("%q is one argument too many", args[len(all)])
 		}
 		return nil
 	}
+}
+
+// missing returns the error for arguments that are not there.
+func missing(names []string) error {
+	last := len(names) - 1
+	if last == 0 {
+		return fmt.Errorf("%s is missing", names[0])
+	}
+	return fmt.Errorf("%s and %s are missing", strings.Join(names[:last], ", "), names[last])
 }
 
 // none is the check for a command without arguments.

@@ -30,8 +30,8 @@ addresses of your network. The file is written whole or not at all, and only its
 		Example: `  nat64ctl support-bundle /tmp/nat64d.tar.gz`,
 		Args:    arguments([]string{"FILE"}, nil),
 		RunE: func(c *cobra.Command, args []string) error {
-			if _, err := os.Lstat(args[0]); err == nil && !force && args[0] != "-" {
-				return fmt.Errorf("%s exists: name another file, or overwrite it with --force", args[0])
+			if err := mayWrite(args[0], force); err != nil {
+				return err
 			}
 			files, err := a.support(c.Context())
 			if err != nil {
@@ -48,10 +48,7 @@ addresses of your network. The file is written whole or not at all, and only its
 			if err := writeWhole(args[0], bundle, force); err != nil {
 				return err
 			}
-			if err := printAll(a, []column[control.SupportFile]{
-				{"BYTES", "bytes", func(f control.SupportFile) string { return strconv.Itoa(len(f.Text)) }, nil},
-				{"FILE", "name", func(f control.SupportFile) string { return f.Name }, nil},
-			}, files); err != nil || a.format != formatTable {
+			if err := printAll(a, packedColumns, listed(files)); err != nil || a.format != formatTable {
 				return err
 			}
 			_, err = fmt.Fprintf(a.out, "wrote %s: read it before you send it, because it has addresses of your network\n", args[0])
@@ -63,6 +60,38 @@ addresses of your network. The file is written whole or not at all, and only its
 		return nil, cobra.ShellCompDirectiveDefault // names of files
 	}
 	return c
+}
+
+// mayWrite returns an error if the bundle would not become the file name.
+func mayWrite(name string, force bool) error {
+	info, err := os.Lstat(name)
+	switch {
+	case err != nil, name == "-": // writing reports what is wrong
+		return nil
+	case info.IsDir():
+		return fmt.Errorf("%s is a directory: name a file in it, such as %s", name, filepath.Join(name, "nat64d.tar.gz"))
+	case !force:
+		return fmt.Errorf("%s exists: name another file, or overwrite it with --force", name)
+	}
+	return nil
+}
+
+// packed is a file in a bundle, as the command lists it.
+type packed struct {
+	Name  string `json:"name"`
+	Bytes int    `json:"bytes"`
+}
+
+var packedColumns = []column[packed]{
+	{"BYTES", "bytes", func(p packed) string { return strconv.Itoa(p.Bytes) }, nil},
+	{"FILE", "name", func(p packed) string { return p.Name }, nil},
+}
+
+func listed(files []control.SupportFile) (list []packed) {
+	for _, f := range files {
+		list = append(list, packed{f.Name, len(f.Text)})
+	}
+	return list
 }
 
 // support returns the files of the daemon, and the version of this program and of the distribution, whose file the daemon may not read.
