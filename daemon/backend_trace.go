@@ -6,10 +6,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
-	"time"
 
 	"nat64d/drop"
 	"nat64d/gateway"
@@ -20,7 +18,7 @@ import (
 )
 
 // Trace implements control.Backend.
-func (b *backend) Trace(f control.TraceFilter) (control.Tracing, error) {
+func (b *backend) Trace(f control.TraceFilter) (control.Recording[control.Traced], error) {
 	tap, err := b.tap(&f, 0)
 	if err != nil {
 		return nil, err
@@ -29,19 +27,16 @@ func (b *backend) Trace(f control.TraceFilter) (control.Tracing, error) {
 }
 
 // Capture implements control.Backend.
-func (b *backend) Capture(f control.TraceFilter) (control.Capturing, error) {
-	snap := cmp.Or(f.Snap, gateway.MaxSnap)
-	if snap > gateway.MaxSnap {
-		snap = gateway.MaxSnap
-	}
+func (b *backend) Capture(f control.TraceFilter) (control.CaptureStart, control.Recording[control.Captured], error) {
+	snap := min(cmp.Or(f.Snap, gateway.MaxSnap), gateway.MaxSnap)
 	tap, err := b.tap(&f, snap)
 	if err != nil {
-		return nil, err
+		return control.CaptureStart{}, nil, err
 	}
-	names := trace.Interfaces{packet.V6: b.routes.Link6().Name, packet.V4: b.routes.Link4().Name}
-	return &capturing{Tap: tap, limit: f.Limit, begin: func(w io.Writer) (*trace.Capture, error) {
-		return trace.NewCapture(w, b.options.Version.Version, names, snap)
-	}}, nil
+	return control.CaptureStart{Version: b.options.Version.Version, Snap: snap, Interfaces: []control.CaptureInterface{
+		{Side: packet.V6.String(), Name: b.routes.Link6().Name},
+		{Side: packet.V4.String(), Name: b.routes.Link4().Name},
+	}}, capturing{tap}, nil
 }
 
 // tap begins to record the packets that a filter selects.
@@ -58,10 +53,10 @@ func (b *backend) tap(f *control.TraceFilter, snap int) (*gateway.Tap, error) {
 	return tap, err
 }
 
-// tracing implements control.Tracing.
+// tracing implements control.Recording.
 type tracing struct{ *gateway.Tap }
 
-// Read implements control.Tracing.
+// Read implements control.Recording.
 func (t tracing) Read(ctx context.Context) (list []control.Traced, missed uint64, err error) {
 	records, missed, err := t.Tap.Read(ctx)
 	for i := range records {
@@ -70,44 +65,23 @@ func (t tracing) Read(ctx context.Context) (list []control.Traced, missed uint64
 	return list, missed, err
 }
 
-// capturing implements control.Capturing.
-type capturing struct {
-	*gateway.Tap
-	limit int
-	begin func(io.Writer) (*trace.Capture, error)
-}
+// capturing implements control.Recording.
+type capturing struct{ *gateway.Tap }
 
-// WriteTo implements control.Capturing.
-func (c *capturing) WriteTo(ctx context.Context, w io.Writer, flush func() error) error {
-	file, err := c.begin(w)
-	if err == nil {
-		err = flush()
-	}
-	for count := 0; err == nil; err = flush() {
-		records, lost, err := c.Tap.Read(ctx)
-		if err != nil {
-			return err
-		}
-		for i := range records {
-			r := &records[i]
-			if c.limit > 0 {
-				r.Packets = r.Packets[:min(len(r.Packets), c.limit-count)]
-			}
-			if err := file.Write(r); err != nil {
-				return err
-			}
-			count += len(r.Packets)
-		}
-		if lost > 0 {
-			if err := file.Lost(lost, time.Now()); err != nil {
-				return err
-			}
-		}
-		if c.limit > 0 && count >= c.limit {
-			return nil
+// Read implements control.Recording.
+func (c capturing) Read(ctx context.Context) (list []control.Captured, missed uint64, err error) {
+	records, missed, err := c.Tap.Read(ctx)
+	for i := range records {
+		r := &records[i]
+		for k := range r.Packets {
+			p := &r.Packets[k]
+			trace.Finish(p)
+			list = append(list, control.Captured{
+				Time: r.Time, Side: p.Family.String(), Comment: trace.Comment(&r.Verdict, p), Length: max(p.Length, len(p.Data)), Data: p.Data,
+			})
 		}
 	}
-	return err
+	return list, missed, err
 }
 
 // verdict returns the form of a Verdict in the API.

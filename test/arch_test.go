@@ -121,6 +121,20 @@ func TestImportsAreAllowed(t *testing.T) {
 	})
 }
 
+// gopacket fills tables of 5 MB at each start, which would lengthen every restart of nat64d.
+func TestDaemonIsFreeOfGopacket(t *testing.T) {
+	sources(t, func(folder, path string, file *ast.File) {
+		if folder == "cmd/nat64ctl" || strings.HasPrefix(folder, "test/") || strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		for _, p := range imported(file) {
+			if strings.HasPrefix(p, "github.com/google/gopacket") {
+				t.Errorf("%s imports %s; only nat64ctl and tests may", path, p)
+			}
+		}
+	})
+}
+
 // The packages below linux use its system calls, so their files need the build tag.
 func TestLinuxFoldersAreTagged(t *testing.T) {
 	sources(t, func(folder, path string, file *ast.File) {

@@ -39,6 +39,8 @@ var answers = []struct {
 	{"top (clients)", "GET /v1/clients", control.ClientList{}},
 	{"addr", "GET /v1/address", []control.AddressPair{}},
 	{"trace", "GET /v1/trace", control.Traced{}},
+	{"capture (start)", "GET /v1/capture", control.CaptureStart{}},
+	{"capture", "GET /v1/capture", control.Captured{}},
 	{"doctor", "GET /v1/doctor", []control.Finding{}},
 	{"config get", "GET /v1/config", []control.ConfigKey{}},
 	{"config set", "POST /v1/config/set", control.ConfigResult{}},
@@ -124,7 +126,7 @@ func fieldsOfType(t reflect.Type, prefix string) (names []string) {
 		}
 		inner, list := f.Type, ""
 		for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {
-			if inner.Kind() == reflect.Slice {
+			if inner.Kind() == reflect.Slice && inner.Elem().Kind() != reflect.Uint8 { // bytes are a string
 				list = "[]"
 			}
 			inner = inner.Elem()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -62,13 +63,17 @@ func (a *app) capture(c *cobra.Command, f control.TraceFilter, file string) (err
 		defer func() { err = errors.Join(err, created.close()) }()
 		out = created
 	}
-	packets, missed, err := a.client().Capture(c.Context(), f, out)
-	if err != nil && packets == 0 {
+	p := &pcapng{w: out}
+	err = a.client().Capture(c.Context(), f, p.start, p.packet, p.missed)
+	if errors.Is(err, context.Canceled) {
+		err = nil // Ctrl-C is how a capture ends
+	}
+	if err != nil && p.packets == 0 {
 		return err
 	}
-	fmt.Fprintf(a.err, "nat64ctl: captured %s", count(packets, "packet"))
-	if missed > 0 {
-		fmt.Fprintf(a.err, ", %s left out: they came faster than they could be written; use a narrower filter or --snap", count(missed, "packet"))
+	fmt.Fprintf(a.err, "nat64ctl: captured %s", count(p.packets, "packet"))
+	if p.lost > 0 {
+		fmt.Fprintf(a.err, ", %s left out: they came faster than they could be written; use a narrower filter or --snap", count(p.lost, "packet"))
 	}
 	fmt.Fprintln(a.err)
 	return err

@@ -1,21 +1,15 @@
 package main_test
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"net/netip"
 	"time"
-
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
-	"github.com/google/gopacket/pcapgo"
 
 	"nat64d/ops/control"
 )
 
 // Trace returns a trace of two packets.
-func (fake) Trace(f control.TraceFilter) (control.Tracing, error) {
+func (fake) Trace(f control.TraceFilter) (control.Recording[control.Traced], error) {
 	for _, r := range f.Reasons {
 		if r == "no_rout" {
 			return nil, &control.Error{Message: `there is no drop reason "no_rout"`, Hint: "nat64ctl stats --all lists them"}
@@ -23,8 +17,6 @@ func (fake) Trace(f control.TraceFilter) (control.Tracing, error) {
 	}
 	return &fakeTrace{}, nil
 }
-
-func (fake) Capture(f control.TraceFilter) (control.Capturing, error) { return &fakeTrace{}, nil }
 
 type fakeTrace struct{ read bool }
 
@@ -58,18 +50,23 @@ func (f *fakeTrace) Read(ctx context.Context) ([]control.Traced, uint64, error) 
 	}, 3, nil
 }
 
-func (*fakeTrace) WriteTo(_ context.Context, w io.Writer, _ func() error) error {
-	var b bytes.Buffer
-	ng, err := pcapgo.NewNgWriter(&b, layers.LinkTypeRaw)
-	if err == nil {
-		err = ng.WritePacket(gopacket.CaptureInfo{CaptureLength: 3, Length: 3}, []byte("abc"))
+// Capture returns a capture of two packets, between which seven are missing.
+func (fake) Capture(control.TraceFilter) (control.CaptureStart, control.Recording[control.Captured], error) {
+	return control.CaptureStart{Version: "v1", Snap: 96, Interfaces: []control.CaptureInterface{{Side: "v6", Name: "lan0"}, {Side: "v4", Name: "wan0"}}}, &fakeCapture{}, nil
+}
+
+type fakeCapture struct{ reads int }
+
+func (*fakeCapture) Close() {}
+
+func (f *fakeCapture) Read(ctx context.Context) ([]control.Captured, uint64, error) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC)
+	switch f.reads++; f.reads {
+	case 1:
+		return []control.Captured{{Time: at, Side: "v6", Comment: "6to4 received", Length: 5, Data: []byte("abc")}}, 0, nil
+	case 2:
+		return []control.Captured{{Time: at, Side: "v4", Comment: "6to4 sent", Length: 3, Data: []byte("def")}}, 7, nil
 	}
-	if err == nil {
-		err = ng.WriteInterfaceStats(0, pcapgo.NgInterfaceStatistics{PacketsDropped: 7, PacketsReceived: pcapgo.NgNoValue64})
-	}
-	_ = ng.Flush() // to memory
-	if err == nil {
-		_, err = w.Write(b.Bytes())
-	}
-	return err
+	<-ctx.Done()
+	return nil, 0, ctx.Err()
 }

@@ -2,12 +2,15 @@ package main_test
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/google/gopacket/layers"
 	"github.com/google/gopacket/pcapgo"
 )
 
@@ -42,8 +45,8 @@ func TestTraceOutput(t *testing.T) {
 func TestCaptureOutput(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "f.pcapng")
-	report := "nat64ctl: captured 1 packet, 7 packets left out: they came faster than they could be written; use a narrower filter or --snap\n"
-	stdout, stderr, code := call(t, full, "capture", "-w", file, "--limit", "1")
+	report := "nat64ctl: captured 2 packets, 7 packets left out: they came faster than they could be written; use a narrower filter or --snap\n"
+	stdout, stderr, code := call(t, full, "capture", "-w", file, "--limit", "2")
 	written, err := os.ReadFile(file)
 	if stdout != "" || stderr != report || code != 0 || err != nil {
 		t.Errorf("exit code %d, stdout %q, stderr %q, %v", code, stdout, stderr, err)
@@ -51,16 +54,40 @@ func TestCaptureOutput(t *testing.T) {
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the mode of the file is %v, %v", info.Mode(), err)
 	}
-	stdout, stderr, code = call(t, full, "capture", "-w", "-", "--limit", "1")
-	if stdout != string(written) || stderr != report || code != 0 {
-		t.Errorf("exit code %d, %d bytes of stdout, stderr %q", code, len(stdout), stderr)
+	checkFile(t, written)
+	stdout, stderr, code = call(t, full, "capture", "-w", "-", "--limit", "2")
+	if stderr != report || code != 0 {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
-	r, err := pcapgo.NewNgReader(strings.NewReader(stdout), pcapgo.DefaultNgReaderOptions)
+	checkFile(t, []byte(stdout))
+}
+
+// checkFile reads a capture of the fake daemon: all but its comments, which pcapgo cannot read.
+func checkFile(t *testing.T, file []byte) {
+	t.Helper()
+	r, err := pcapgo.NewNgReader(bytes.NewReader(file), pcapgo.DefaultNgReaderOptions)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, _, err := r.ReadPacketData(); string(b) != "abc" || err != nil {
-		t.Errorf("the packet is %q, %v", b, err)
+	for n, want := range []string{"abc", "def"} {
+		b, info, err := r.ReadPacketData()
+		if err != nil || string(b) != want || info.InterfaceIndex != n || info.Length != []int{5, 3}[n] || info.Timestamp.UnixMicro() != 1767323045678901 {
+			t.Errorf("packet %d is %q, %+v, %v", n, b, info, err)
+		}
+	}
+	if _, _, err := r.ReadPacketData(); !errors.Is(err, io.EOF) {
+		t.Errorf("the file ends with %v", err)
+	}
+	for n, name := range []string{"lan0", "wan0"} {
+		if i, err := r.Interface(n); err != nil || i.Name != name || i.SnapLength != 96 || i.LinkType != layers.LinkTypeRaw {
+			t.Errorf("interface %d is %+v, %v", n, i, err)
+		}
+	}
+	if i, _ := r.Interface(0); i.Statistics.PacketsDropped != 7 {
+		t.Errorf("%d packets are missing", i.Statistics.PacketsDropped)
+	}
+	if r.SectionInfo().Application != "nat64d v1" || !bytes.Contains(file, []byte("\x01\x00\x0d\x006to4 received\x00\x00\x00")) {
+		t.Errorf("the file is of %q, or a comment is missing:\n%q", r.SectionInfo().Application, file)
 	}
 }
 

@@ -41,9 +41,9 @@ type Backend interface {
 
 	// Explain returns what would become of a packet, and changes nothing.
 	Explain(Question) (Explanation, error)
-	// Trace begins a trace, and Capture a capture. The caller applies the limit of a trace, and closes both.
-	Trace(TraceFilter) (Tracing, error)
-	Capture(TraceFilter) (Capturing, error)
+	// Trace begins a trace, and Capture a capture. The caller applies the limit of the filter, and closes them.
+	Trace(TraceFilter) (Recording[Traced], error)
+	Capture(TraceFilter) (CaptureStart, Recording[Captured], error)
 
 	// AddBinding adds all static bindings of the change, or none.
 	AddBinding(BindingChange) (BindingResult, error)

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -150,54 +149,45 @@ func (c *Client) Sessions(ctx context.Context, f Filter, yield func(Session) err
 // Trace calls yield for every packet that the filter selects, and missed with the number of packets that were left out. It ends with
 // the limit of the filter, when ctx is done, or with the first error of yield or missed, which it returns.
 func (c *Client) Trace(ctx context.Context, f TraceFilter, yield func(Traced) error, missed func(uint64) error) error {
-	r, err := c.do(ctx, http.MethodGet, "/v1/trace?"+f.values().Encode(), nil)
+	return recorded(ctx, c, "/v1/trace", f, nil, yield, missed)
+}
+
+// Capture is like Trace, with the packets themselves. It calls start first.
+func (c *Client) Capture(ctx context.Context, f TraceFilter, start func(CaptureStart) error, yield func(Captured) error, missed func(uint64) error) error {
+	return recorded(ctx, c, "/v1/capture", f, start, yield, missed)
+}
+
+// recorded reads a trace or a capture to its end.
+func recorded[T any](ctx context.Context, c *Client, path string, f TraceFilter, start func(CaptureStart) error, yield func(T) error, missed func(uint64) error) error {
+	r, err := c.do(ctx, http.MethodGet, path+"?"+f.values().Encode(), nil)
 	if err != nil {
 		return err
 	}
 	defer r.Body.Close()
 	for dec := json.NewDecoder(r.Body); ; {
-		var l traceLine
-		if err := dec.Decode(&l); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return fmt.Errorf("%w: the trace broke off", ErrUnreachable)
-		}
+		var l recordLine[T]
+		err := dec.Decode(&l)
 		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return fmt.Errorf("%w: the packets broke off", ErrUnreachable)
 		case l.Error != nil:
 			return l.Error
 		case l.End != nil:
 			return nil
-		case l.Missed > 0:
+		case l.Start != nil && start != nil:
+			err = start(*l.Start)
+			start = nil
+		case l.Missed > 0 && start == nil:
 			err = missed(l.Missed)
-		case l.Item != nil:
+		case l.Item != nil && start == nil:
 			err = yield(*l.Item)
+		default:
+			err = fmt.Errorf("%w: a packet is empty; nat64ctl and nat64d are of different versions", ErrUnreachable)
 		}
 		if err != nil {
 			return err
-		}
-	}
-}
-
-// Capture writes a pcapng file to w, in whole blocks, until the limit of the filter is reached or ctx is done, which is no error. It
-// returns the number of packets and the number of those that were left out.
-func (c *Client) Capture(ctx context.Context, f TraceFilter, w io.Writer) (packets int, missed uint64, err error) {
-	r, err := c.do(ctx, http.MethodGet, "/v1/capture?"+f.values().Encode(), nil)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer r.Body.Close()
-	b := blocks{in: bufio.NewReaderSize(r.Body, streamBuffer)}
-	for {
-		block, err := b.next()
-		switch {
-		case ctx.Err() != nil, errors.Is(err, io.EOF) && f.Limit > 0:
-			return b.packets, b.missed, nil
-		case err != nil:
-			return b.packets, b.missed, fmt.Errorf("%w: the capture broke off", ErrUnreachable)
-		}
-		if _, err := w.Write(block); err != nil {
-			return b.packets, b.missed, err
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -87,27 +86,43 @@ type Traced struct {
 	Verdict
 }
 
-// Tracing is a trace that runs until Close.
-type Tracing interface {
+// CaptureStart is what a capture begins with.
+type CaptureStart struct {
+	Version    string             `json:"version"`
+	Snap       int                `json:"snap"` // bytes of each packet at most
+	Interfaces []CaptureInterface `json:"interfaces"`
+}
+
+// CaptureInterface is one of the two sides. A machine with one NIC has it for both.
+type CaptureInterface struct {
+	Side string `json:"side"` // v6 or v4
+	Name string `json:"name"`
+}
+
+// Captured is a packet of a capture: one that arrived, or one that left for it. Those of one packet have the same time, that of the
+// batch in which it was processed.
+type Captured struct {
+	Time    time.Time `json:"time"`
+	Side    string    `json:"side"`    // the interface
+	Comment string    `json:"comment"` // its direction, its session and, unless it was forwarded, the reason
+	Length  int       `json:"length"`  // of the packet, in bytes
+	Data    []byte    `json:"data"`    // from the IP header on; base64 in JSON
+}
+
+// Recording is a trace or a capture that runs until Close.
+type Recording[T any] interface {
 	// Read waits for packets until ctx is done. missed is the number of packets that were left out since the last call.
-	Read(ctx context.Context) (list []Traced, missed uint64, err error)
+	Read(ctx context.Context) (list []T, missed uint64, err error)
 	Close()
 }
 
-// Capturing is a capture that runs until Close.
-type Capturing interface {
-	// WriteTo writes a pcapng file to w until ctx is done or the limit of the filter is reached. It calls flush when no further
-	// packet is there to be written at once.
-	WriteTo(ctx context.Context, w io.Writer, flush func() error) error
-	Close()
-}
-
-// traceLine is one line of a trace; exactly one of the fields is set.
-type traceLine struct {
-	Item   *Traced `json:"item,omitempty"`
-	Missed uint64  `json:"missed,omitempty"` // packets that were left out before the next line
-	End    *end    `json:"end,omitempty"`    // the last line
-	Error  *Error  `json:"error,omitempty"`  // the last line
+// recordLine is one line of a trace or a capture; exactly one of the fields is set.
+type recordLine[T any] struct {
+	Start  *CaptureStart `json:"start,omitempty"` // the first line of a capture
+	Item   *T            `json:"item,omitempty"`
+	Missed uint64        `json:"missed,omitempty"` // packets that were left out before the next line
+	End    *end          `json:"end,omitempty"`    // the last line
+	Error  *Error        `json:"error,omitempty"`  // the last line
 }
 
 // trace answers with a line for each packet until the client closes the connection.
@@ -122,37 +137,10 @@ func trace(s *server, w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnprocessableEntity, err)
 		return
 	}
-	defer t.Close()
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	conn := http.NewResponseController(w)
-	if conn.Flush() != nil {
-		return
-	}
-	out := bufio.NewWriterSize(w, streamBuffer)
-	enc := json.NewEncoder(out)
-	for count := 0; ; {
-		list, missed, err := t.Read(r.Context())
-		if err != nil {
-			return // the client is gone, or nat64d stops
-		}
-		if missed > 0 {
-			_ = enc.Encode(traceLine{Missed: missed}) // Flush reports errors
-		}
-		for i := range list {
-			_ = enc.Encode(traceLine{Item: &list[i]})
-			if count++; count == f.Limit {
-				_ = enc.Encode(traceLine{End: &end{count}})
-				_ = out.Flush()
-				return
-			}
-		}
-		if out.Flush() != nil || conn.Flush() != nil {
-			return
-		}
-	}
+	record(w, r, nil, t, f.Limit)
 }
 
-// capture answers with a pcapng file that grows until the client closes the connection.
+// capture answers like trace, with the packets themselves.
 func capture(s *server, w http.ResponseWriter, r *http.Request) {
 	p := client(r)
 	if e := p.gate.captureRefusal(p); e != nil {
@@ -164,27 +152,44 @@ func capture(s *server, w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
-	c, err := s.backend.Capture(f)
+	start, c, err := s.backend.Capture(f)
 	if err != nil {
 		refuse(w, http.StatusUnprocessableEntity, err)
 		return
 	}
-	defer c.Close()
 	s.log.LogAttrs(r.Context(), slog.LevelInfo, "capturing packets", append(p.attrs(), slog.String("filter", r.URL.RawQuery))...)
-	w.Header().Set("Content-Type", "application/x-pcapng")
-	conn := http.NewResponseController(w)
-	if conn.Flush() != nil {
-		return
-	}
+	record(w, r, &start, c, f.Limit)
+}
+
+// record answers with the lines of a recording, which it closes, until the limit or until the client closes the connection.
+func record[T any](w http.ResponseWriter, r *http.Request, start *CaptureStart, rec Recording[T], limit int) {
+	defer rec.Close()
+	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := bufio.NewWriterSize(w, streamBuffer)
-	err = c.WriteTo(r.Context(), out, func() error {
-		if err := out.Flush(); err != nil {
-			return err
+	enc := json.NewEncoder(out)
+	if start != nil {
+		_ = enc.Encode(recordLine[T]{Start: start}) // Flush reports errors
+	}
+	conn := http.NewResponseController(w)
+	for count := 0; ; {
+		if out.Flush() != nil || conn.Flush() != nil {
+			return
 		}
-		return conn.Flush()
-	})
-	if err == nil {
-		_ = out.Flush() // an error means that the client is gone
+		list, missed, err := rec.Read(r.Context())
+		if err != nil {
+			return // the client is gone, or nat64d stops
+		}
+		if missed > 0 {
+			_ = enc.Encode(recordLine[T]{Missed: missed})
+		}
+		for i := range list {
+			_ = enc.Encode(recordLine[T]{Item: &list[i]})
+			if count++; count == limit {
+				_ = enc.Encode(recordLine[T]{End: &end{count}})
+				_ = out.Flush()
+				return
+			}
+		}
 	}
 }
 

@@ -1,15 +1,9 @@
 package control_test
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"net/netip"
 	"time"
-
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
-	"github.com/google/gopacket/pcapgo"
 
 	"nat64d/ops/control"
 )
@@ -23,68 +17,53 @@ var traced = []control.Traced{
 	{Time: time.Unix(1700000001, 0).UTC(), Verdict: control.Verdict{Verdict: "dropped", Reason: "no_route", Hint: "no route", Direction: "4to6", Protocol: "udp"}},
 }
 
-// tape is a trace or a capture of the packets above, which it repeats until it is closed.
-type tape struct {
+// captureStart and captured are the capture of memory.
+var (
+	captureStart = control.CaptureStart{Version: "v1", Snap: 96, Interfaces: []control.CaptureInterface{{Side: "v6", Name: "lan0"}, {Side: "v4", Name: "wan0"}}}
+	captured     = []control.Captured{
+		{Time: time.Unix(1700000000, 0).UTC(), Side: "v6", Comment: "6to4 received", Length: 3, Data: []byte("abc")},
+		{Time: time.Unix(1700000000, 0).UTC(), Side: "v4", Comment: "6to4 sent", Length: 1500, Data: []byte{0, 1, 255}},
+	}
+)
+
+// tape is a trace or a capture, whose packets it has once.
+type tape[T any] struct {
 	memory *memory
-	filter control.TraceFilter
-	read   bool
+	items  []T
 }
 
-func (m *memory) Trace(f control.TraceFilter) (control.Tracing, error) {
+func (m *memory) Trace(f control.TraceFilter) (control.Recording[control.Traced], error) {
 	if len(f.Reasons) > 0 && f.Reasons[0] == "nonsense" {
 		return nil, &control.Error{Message: "no such reason", Hint: "look at the list"}
 	}
-	return m.tape(f), nil
+	m.tapped(f)
+	return &tape[control.Traced]{m, traced}, nil
 }
 
-func (m *memory) Capture(f control.TraceFilter) (control.Capturing, error) { return m.tape(f), nil }
+func (m *memory) Capture(f control.TraceFilter) (control.CaptureStart, control.Recording[control.Captured], error) {
+	m.tapped(f)
+	return captureStart, &tape[control.Captured]{m, captured}, nil
+}
 
-func (m *memory) tape(f control.TraceFilter) *tape {
+func (m *memory) tapped(f control.TraceFilter) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.taps++
 	m.filter = f
-	return &tape{memory: m, filter: f}
 }
 
-func (t *tape) Close() {
+func (t *tape[T]) Close() {
 	t.memory.mu.Lock()
 	defer t.memory.mu.Unlock()
 	t.memory.taps--
 }
 
 // Read returns the packets once, and two missed ones.
-func (t *tape) Read(ctx context.Context) ([]control.Traced, uint64, error) {
-	if t.read {
+func (t *tape[T]) Read(ctx context.Context) (list []T, missed uint64, err error) {
+	if t.items == nil {
 		<-ctx.Done()
 		return nil, 0, ctx.Err()
 	}
-	t.read = true
-	return traced, 2, nil
-}
-
-// WriteTo writes a file with two packets, and with the number of missed ones.
-func (t *tape) WriteTo(ctx context.Context, w io.Writer, flush func() error) error {
-	var b bytes.Buffer
-	ng, err := pcapgo.NewNgWriter(&b, layers.LinkTypeRaw)
-	if err != nil {
-		return err
-	}
-	for range 2 {
-		if err := ng.WritePacket(gopacket.CaptureInfo{CaptureLength: 3, Length: 3}, []byte("abc")); err != nil {
-			return err
-		}
-	}
-	if err := ng.WriteInterfaceStats(0, pcapgo.NgInterfaceStatistics{PacketsDropped: 7, PacketsReceived: pcapgo.NgNoValue64}); err != nil {
-		return err
-	}
-	_ = ng.Flush() // to memory
-	if _, err := w.Write(b.Bytes()); err != nil {
-		return err
-	}
-	if err := flush(); err != nil || t.filter.Limit > 0 {
-		return err
-	}
-	<-ctx.Done()
-	return ctx.Err()
+	list, t.items = t.items, nil
+	return list, 2, nil
 }

@@ -1,9 +1,9 @@
 package control_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/gopacket/pcapgo"
 
 	"nat64d/ops/control"
 )
@@ -103,61 +101,46 @@ func mustQuery(t *testing.T, s string) url.Values {
 	return v
 }
 
-func TestCaptureWritesWholeBlocks(t *testing.T) {
+func TestCaptureDeliversPacketsUntilItsLimit(t *testing.T) {
 	t.Parallel()
 	m := &memory{}
 	c := start(t, m)
-	for _, limit := range []int{2, 0} { // ended by nat64d, or by its client
-		ctx, cancel := context.WithCancel(t.Context())
-		w := &stopping{at: 200, stop: cancel}
-		if limit > 0 {
-			w.stop = func() {}
-		}
-		packets, missed, err := c.Capture(ctx, control.TraceFilter{Limit: limit, Snap: 96}, w)
-		if err != nil || packets != 2 || missed != 7 && limit > 0 {
-			t.Errorf("%d packets, %d missed, %v", packets, missed, err)
-		}
-		if n := read(t, w.Bytes()); n != 2 {
-			t.Errorf("the file has %d packets", n)
-		}
-		cancel()
-		released(t, m)
+	var begun []control.CaptureStart
+	var got []control.Captured
+	missed := uint64(0)
+	capture := func(ctx context.Context, f control.TraceFilter, yield func(control.Captured) error) error {
+		return c.Capture(ctx, f, func(s control.CaptureStart) error { begun = append(begun, s); return nil }, yield,
+			func(n uint64) error { missed += n; return nil })
 	}
-	if m.filter.Snap != 96 {
-		t.Errorf("the backend has got %+v", m.filter)
+	err := capture(t.Context(), control.TraceFilter{Limit: 2, Snap: 96}, func(p control.Captured) error { got = append(got, p); return nil })
+	if err != nil || !reflect.DeepEqual(got, captured) || missed != 2 || !reflect.DeepEqual(begun, []control.CaptureStart{captureStart}) || m.filter.Snap != 96 {
+		t.Errorf("%+v, %+v, %d missed, %v; the backend has got %+v", begun, got, missed, err, m.filter)
 	}
+	released(t, m)
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := capture(ctx, control.TraceFilter{}, func(control.Captured) error { cancel(); return nil }); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	released(t, m)
+	mine := errors.New("mine")
+	if err := capture(t.Context(), control.TraceFilter{}, func(control.Captured) error { return mine }); !errors.Is(err, mine) {
+		t.Error(err)
+	}
+	released(t, m)
 }
 
-// stopping is a file whose writer is interrupted when it is longer than at bytes.
-type stopping struct {
-	bytes.Buffer
-	at   int
-	stop func()
-}
-
-func (s *stopping) Write(b []byte) (int, error) {
-	n, err := s.Buffer.Write(b)
-	if s.Len() > s.at {
-		s.stop()
-	}
-	return n, err
-}
-
-// read returns the number of packets in a complete pcapng file.
-func read(t *testing.T, b []byte) (n int) {
-	t.Helper()
-	r, err := pcapgo.NewNgReader(bytes.NewReader(b), pcapgo.DefaultNgReaderOptions)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, _, err := r.ReadPacketData(); err != nil {
-			if !errors.Is(err, io.EOF) {
-				t.Error(err)
-			}
-			return n
+// A capture from another program, or of another version, is an error and not a crash.
+func TestCaptureRefusesStrangeLines(t *testing.T) {
+	t.Parallel()
+	none := func(control.CaptureStart) error { return nil }
+	for _, text := range []string{`{"item":{}}`, `{"missed":3}`, `{}`, `{"start":{}}{"start":{}}`, `{"start":{}}{}`, `{"start":{}}`, `[`, ``} {
+		c := &control.Client{Socket: raw(t, func(w io.Writer) {
+			fmt.Fprintf(w, "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n%s", text)
+		})}
+		err := c.Capture(t.Context(), control.TraceFilter{}, none, func(control.Captured) error { return nil }, func(uint64) error { return nil })
+		if !errors.Is(err, control.ErrUnreachable) {
+			t.Errorf("%q: %v", text, err)
 		}
-		n++
 	}
 }
 

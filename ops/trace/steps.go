@@ -1,6 +1,5 @@
-// Package trace explains in words what the gateway does with packets, step by step with the sections of the RFCs, and writes
-// captures of them. It is the one place with these words: live traces, captures and questions about a packet that is not sent
-// all take them from here.
+// Package trace explains in words what the gateway does with packets, step by step with the sections of the RFCs. It is the one
+// place with these words: live traces, captures and questions about a packet that is not sent all take them from here.
 package trace
 
 import (
