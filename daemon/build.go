@@ -60,7 +60,8 @@ func (d *Daemon) preparePorts() error {
 // build creates the components in order of their dependencies. It does not change anything outside of the process.
 func (d *Daemon) build() (err error) {
 	loaded := lists(d.config())
-	c, ranges, static := d.resumeLists(d.config())
+	r := d.resumeLists(d.config())
+	c := r.conf
 	d.conf.Store(c)
 	mode, err := nexthop.ParseAnswerARP(c.Host.AnswerARP)
 	if err != nil {
@@ -76,7 +77,7 @@ func (d *Daemon) build() (err error) {
 	var key [16]byte
 	_, _ = rand.Read(key[:]) // never fails
 	d.pool = pool4.New(key)
-	if _, _, err := d.pool.Add(ranges); err != nil {
+	if _, _, err := d.pool.Add(r.ranges); err != nil {
 		return err
 	}
 	if c.Sessions.HoldAfterStart && d.kept.saved == nil {
@@ -86,7 +87,7 @@ func (d *Daemon) build() (err error) {
 	d.guard = newHostGuard(c, d.pool, d.log.Logger)
 	d.processors = &processors{log: d.log, conf: func() *config.Interfaces { return &d.config().Interfaces }}
 	d.ports.guard = d.guard
-	if err := d.guard.refuse(ranges, c.Host.Force); err != nil {
+	if err := d.guard.refuse(minus(append(mapped(r.static), r.ranges...), r.checked), c.Host.Force); err != nil {
 		return err
 	}
 	_, _ = rand.Read(key[:])
@@ -109,9 +110,10 @@ func (d *Daemon) build() (err error) {
 	}
 	d.observe(c)
 	d.setAccounting(c.Sessions.Accounting)
-	if err := d.bindLocked(static, c.Host.Force); err != nil {
+	if err := d.bindLocked(r.static, true); err != nil {
 		return err
 	}
+	d.resumeRowsLocked(r.added)
 	d.selfTest.options = options
 	d.dns64, _ = newDNS64Service(d.basisLocked(), d.options.Version, d.log.Logger, d.panics) // run retries addresses that it cannot listen on, and the status shows them
 	return nil

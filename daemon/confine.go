@@ -32,7 +32,7 @@ func (d *Daemon) confine() {
 	n.Capabilities = needed
 	n.Files.Read = append(n.Files.Read, "/sys/class/net", "/sys/devices", "/sys/fs/cgroup")
 	n.Files.Write = append(nic.Files(c.Interfaces.V6.Name, c.Interfaces.V4.Name), guard.ReservedPortsFile)
-	if d.kept.dir != nil {
+	if d.kept.opened != nil {
 		n.Files.Keep = append(n.Files.Keep, c.State.Dir)
 	}
 	d.landlock = enter(n, d.log)

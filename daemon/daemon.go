@@ -163,7 +163,7 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 		return err
 	}
 	handover := func() time.Duration { return 0 } // a failed start leaves nothing
-	defer func() { err = errors.Join(err, d.guard.end(handover())) }()
+	defer func() { err = errors.Join(err, d.endGuard(handover())) }()
 	if err := d.settleGuardLocked(); err != nil {
 		return err
 	}

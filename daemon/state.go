@@ -26,7 +26,8 @@ import (
 
 // keeping is what outlives the process: the state directory, and what this start has restored from it.
 type keeping struct {
-	dir    *state.Dir // nil: nothing outlives the process
+	opened *state.Dir // locked; nil: there is none
+	dir    *state.Dir // for the tables of this process; nil: nothing outlives it
 	why    string     // for that, or for a start without sessions
 	saved  *state.Saved
 	loaded state.Lists                  // as the configuration said
@@ -51,7 +52,7 @@ func (d *Daemon) openState(c *config.Config) error {
 		d.kept.why = err.Error()
 		return nil
 	}
-	d.kept.dir = dir
+	d.kept.opened, d.kept.dir = dir, dir
 	if d.options.Fresh {
 		d.kept.why = "started with --fresh"
 		return dir.Discard()
@@ -96,24 +97,49 @@ func rowsOf(all []state.Static) rows {
 	return rs
 }
 
-// resumeLists applies the changes that an earlier process has made to its lists at run time to those of c, and returns the
-// configuration with its prefixes, the ranges of pool4 and the static rows. The entries that c has now and that process did not load are new.
-func (d *Daemon) resumeLists(c *config.Config) (next *config.Config, ranges []pool4.Entry, static rows) {
-	ranges, static = c.Pool4, expand(c.Bindings)
+// resumed are the lists of a configuration with the changes that an earlier process has made to its lists at run time. The
+// entries that the configuration has now and that process did not load are new.
+type resumed struct {
+	conf    *config.Config // with the prefixes
+	ranges  []pool4.Entry
+	static  rows          // of the configuration
+	added   rows          // static rows that were added at run time
+	checked []pool4.Entry // what may harm the host: added at run time, perhaps by force, or guarded until now
+}
+
+// resumeLists applies the changes of an earlier process to the lists of c.
+func (d *Daemon) resumeLists(c *config.Config) resumed {
+	r := resumed{conf: c, ranges: c.Pool4, static: expand(c.Bindings)}
 	if d.kept.saved == nil {
-		return c, ranges, static
+		return r
 	}
-	loaded, then := &d.kept.saved.Header.Loaded, &d.kept.saved.Header.Current
-	c = resumePrefixes(c, loaded.Pool6, then.Pool6)
-	ranges = append(minus(ranges, minus(loaded.Pool4, then.Pool4)), minus(then.Pool4, loaded.Pool4)...)
+	h := &d.kept.saved.Header
+	loaded, then := &h.Loaded, &h.Current
+	r.conf = resumePrefixes(c, loaded.Pool6, then.Pool6)
+	r.ranges = merged(append(minus(c.Pool4, minus(loaded.Pool4, then.Pool4)), minus(then.Pool4, loaded.Pool4)...))
 	before, after := rowsOf(loaded.Static), rowsOf(then.Static)
 	for e := range before.minus(after) {
-		delete(static, e)
+		delete(r.static, e)
 	}
-	for e, client := range after.minus(before) {
-		static[e] = client
+	r.added = after.minus(before)
+	r.checked = append(mapped(r.added), minus(then.Pool4, loaded.Pool4)...)
+	if !h.Released {
+		r.checked = append(mapped(after), then.Pool4...)
 	}
-	return c, merged(ranges), static
+	return r
+}
+
+// resumeRowsLocked binds the static rows that were added at run time, except those that the configuration contradicts now. The
+// caller holds d.admin, unless nothing runs yet.
+func (d *Daemon) resumeRowsLocked(added rows) {
+	for e, client := range added {
+		if d.admin.static[e] == client {
+			continue
+		}
+		if err := d.bindLocked(rows{e: client}, true); err != nil {
+			d.log.Warn("cannot restore a static binding that was added at run time", "protocol", e.Proto, "mapped", endpoint4(e), "client", client, "error", err)
+		}
+	}
 }
 
 // resumePrefixes adds and removes the prefixes that were added and removed at run time. It skips a change that is no longer possible.
@@ -133,16 +159,16 @@ func resumePrefixes(c *config.Config, loaded, then []netip.Prefix) *config.Confi
 	return c
 }
 
-// beginState makes the files for the tables of this process. Without room for them, nothing outlives the process.
+// beginState makes the files for the tables of this process. Without room for them, nothing outlives the process, but it restores
+// what the earlier one has left.
 func (d *Daemon) beginState(start time.Duration, loaded state.Lists) {
 	d.kept.loaded = loaded
 	if d.kept.dir == nil {
 		return
 	}
 	if err := d.kept.dir.Begin(state.Header{Version: d.options.Version.Version, Start: start, Loaded: loaded}); err != nil {
-		d.kept.why, d.kept.saved = err.Error(), nil
-		_ = d.kept.dir.Close()
-		d.kept.dir = nil
+		d.kept.why, d.kept.dir = err.Error(), nil
+		d.log.Warn("cannot save the state of this process: its sessions will end with it", "error", err)
 	}
 }
 
@@ -180,14 +206,11 @@ func (d *Daemon) aliveHook() func() {
 // others until the task "restore" has restored the rest, while packets flow.
 func (d *Daemon) restoreFirst(ctx context.Context) error {
 	k := &d.kept
-	if k.dir == nil {
-		return nil
-	}
 	if err := d.saveListsLocked(); err != nil {
 		return err
 	}
 	if k.saved == nil {
-		return k.dir.Commit()
+		return k.commit()
 	}
 	d.gateway.Sessions.SetRestoring(true)
 	k.restoration = k.saved.Restore(ctx, d.gateway.Sessions, d.gateway.Now(), d.gateway.PrefixNumber)
@@ -196,11 +219,22 @@ func (d *Daemon) restoreFirst(ctx context.Context) error {
 	return nil
 }
 
+// commit makes the state of this process valid. If there is none, that of the earlier process is not valid any more either.
+func (k *keeping) commit() error {
+	switch {
+	case k.opened == nil:
+		return nil
+	case k.dir == nil:
+		return k.opened.Discard()
+	}
+	return k.dir.Commit()
+}
+
 // endIfPanicked ends the process at once if restoring has panicked, since a table may be half changed. The next start is empty:
 // otherwise it would panic again.
 func (k *keeping) endIfPanicked(err error) {
 	if errors.Is(err, state.ErrPanicked) {
-		_ = k.dir.Discard() // if it fails, restore_max_age ends the repetition
+		_ = k.opened.Discard() // if it fails, restore_max_age ends the repetition
 		endAtOnce(err.Error())
 	}
 }
@@ -227,7 +261,7 @@ func (d *Daemon) restore(ctx context.Context) error {
 	}
 	d.log.Info("restored sessions", slices.Concat([]any{"sessions", r.Sessions, "held_ports", r.Held,
 		"from", k.saved.Header.Version, "age", k.saved.Age.Round(time.Millisecond), "took", r.Took.Round(time.Microsecond)}, refusals(r))...)
-	return k.dir.Commit()
+	return k.commit()
 }
 
 // restoring returns that the sessions of the earlier process are not all restored yet.
@@ -259,11 +293,21 @@ func (d *Daemon) saveListsLocked() error {
 	})
 }
 
+// endGuard removes the guard, or leaves it to the next process for some time, and records which of both.
+func (d *Daemon) endGuard(handover time.Duration) error {
+	if d.kept.dir != nil {
+		_ = d.kept.dir.Update(func(h *state.Header) { h.Released = handover == 0 }) // without room, the next start only refuses no port
+	}
+	return d.guard.end(handover)
+}
+
 // closeState gives the lock on the state directory back. The state stays for the next process.
 func (d *Daemon) closeState() {
 	if d.kept.dir != nil {
 		d.kept.dir.Alive()
-		_ = d.kept.dir.Close()
+	}
+	if d.kept.opened != nil {
+		_ = d.kept.opened.Close()
 	}
 }
 

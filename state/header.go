@@ -32,6 +32,7 @@ type Header struct {
 	Loaded    Lists          `json:"loaded"`    // as the configuration said
 	Current   Lists          `json:"current"`   // with the changes since then
 	Kernel    [3]int32       `json:"kernel"`    // what the process has learned about the running kernel
+	Released  bool           `json:"released"`  // the process has given the host its ports back
 }
 
 // Lists are the lists that an administrator can change while the gateway runs.

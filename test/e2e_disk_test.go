@@ -16,7 +16,7 @@ import (
 func smallDisk(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := unix.Mount("nat64d-test", dir, "tmpfs", 0, "size=64k"); err != nil {
+	if err := unix.Mount("nat64d-test", dir, "tmpfs", 0, "size=8m"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -94,7 +94,7 @@ func TestFullDisk(t *testing.T) {
 func fillDisk(t *testing.T, dir string) string {
 	t.Helper()
 	path := filepath.Join(dir, "filler")
-	if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err == nil {
+	if err := os.WriteFile(path, make([]byte, 16<<20), 0o600); err == nil {
 		t.Fatal("the disk has no limit")
 	}
 	return path
