@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"nat64d/config"
 	"nat64d/gateway"
 	"nat64d/ops/control"
@@ -154,9 +152,10 @@ func (s *httpService) serve(ctx context.Context, d *door) {
 
 // answer serves the connections of a listener until ctx is done, or returns why it cannot.
 func (s *httpService) answer(ctx context.Context, l net.Listener) error {
+	few, state := control.Bounded(l, maxHTTPConnections)
 	server := &http.Server{
 		Handler: s.handler, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), MaxHeaderBytes: maxHTTPHeader,
-		ReadTimeout: httpRead, WriteTimeout: httpWrite, IdleTimeout: httpIdle,
+		ReadTimeout: httpRead, WriteTimeout: httpWrite, IdleTimeout: httpIdle, ConnState: state,
 	}
 	ended := make(chan struct{})
 	cancel := context.AfterFunc(ctx, func() {
@@ -166,7 +165,7 @@ func (s *httpService) answer(ctx context.Context, l net.Listener) error {
 		_ = server.Shutdown(grace) // Close ends what is still open
 		_ = server.Close()
 	})
-	err := server.Serve(netutil.LimitListener(l, maxHTTPConnections))
+	err := server.Serve(few)
 	if !cancel() {
 		<-ended
 	}

@@ -3,6 +3,7 @@ package control
 import (
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,8 +22,8 @@ type limits struct {
 var usualLimits = limits{conns: 64, request: 10 * time.Second, idle: 10 * time.Second, write: time.Minute, listing: 10 * time.Minute}
 
 // limited is a listener with a maximum number of open connections. When another one arrives, it closes a connection
-// of the process that has most of them. A process that floods the socket thus loses its own connections, and nat64ctl
-// still works.
+// of the owner that has most of them. A process or a host that floods the socket thus loses its own connections, and
+// others still get answers.
 type limited struct {
 	net.Listener
 	limits limits
@@ -37,7 +38,33 @@ type conn struct {
 	net.Conn
 	of     *limited
 	peer   peer
+	owner  owner
 	active atomic.Bool // a request is being read or answered
+}
+
+// owner is the process at the other end of a connection to a unix socket, or the network at the other end of one over TCP: an
+// IPv4 address, or a /64, of which a host can use every address.
+type owner struct {
+	pid     int
+	network netip.Prefix
+}
+
+// ownerOf returns the owner of a connection.
+func ownerOf(c net.Conn, p peer) owner {
+	a, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return owner{pid: p.pid}
+	}
+	addr := a.AddrPort().Addr().Unmap().WithZone("")
+	network, _ := addr.Prefix(min(addr.BitLen(), 64)) // the length fits
+	return owner{network: network}
+}
+
+// Bounded returns a listener that has that many open connections at most, and what to call when the state of one changes
+// (http.Server.ConnState). It closes connections as that of Serve does.
+func Bounded(l net.Listener, conns int) (net.Listener, func(net.Conn, http.ConnState)) {
+	few := &limited{Listener: l, limits: limits{conns: conns}}
+	return few, few.state
 }
 
 // Accept implements net.Listener.
@@ -47,6 +74,7 @@ func (l *limited) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	c := &conn{Conn: accepted, of: l, peer: peerOf(accepted)}
+	c.owner = ownerOf(accepted, c.peer)
 	c.peer.gate = l.gate
 	if v := l.add(c); v != nil {
 		v.Close()
@@ -65,16 +93,16 @@ func (l *limited) add(c *conn) *conn {
 	return victim(l.conns)
 }
 
-// victim returns the oldest connection of the process that has most of them. It prefers an idle one, and never
+// victim returns the oldest connection of the owner that has most of them. It prefers an idle one, and never
 // returns the newest of all.
 func victim(conns []*conn) *conn {
-	count := make(map[int]int)
+	count := make(map[owner]int)
 	for _, c := range conns {
-		count[c.peer.pid]++
+		count[c.owner]++
 	}
 	var v *conn
 	for _, c := range conns[:len(conns)-1] {
-		if v == nil || count[c.peer.pid] > count[v.peer.pid] || count[c.peer.pid] == count[v.peer.pid] && v.active.Load() && !c.active.Load() {
+		if v == nil || count[c.owner] > count[v.owner] || count[c.owner] == count[v.owner] && v.active.Load() && !c.active.Load() {
 			v = c
 		}
 	}
@@ -94,8 +122,11 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Write implements net.Conn. It fails if the client does not read within the limit.
+// Write implements net.Conn. It fails if the client does not read within the limit; without one, the http.Server has its own.
 func (c *conn) Write(b []byte) (int, error) {
+	if c.of.limits.write == 0 {
+		return c.Conn.Write(b)
+	}
 	if err := c.SetWriteDeadline(time.Now().Add(c.of.limits.write)); err != nil {
 		return 0, err
 	}

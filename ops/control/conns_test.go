@@ -1,11 +1,13 @@
 package control_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -139,5 +141,49 @@ func TestConnectionsAreBoundedInTime(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// A host that holds many connections to a server of HTTP loses its own, and a connection of another host stays open.
+func TestBoundedClosesConnectionsOfBusiestHost(t *testing.T) {
+	t.Parallel()
+	const most = 8
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, state := control.Bounded(tcp, most)
+	s := &http.Server{Handler: http.NotFoundHandler(), ConnState: state}
+	defer s.Close()
+	go s.Serve(l)
+	open := func(from string) net.Conn {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		c, err := d.DialContext(t.Context(), "tcp", tcp.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	ask := func(c net.Conn) error {
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second)) // it fails only on a closed connection
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			return err
+		}
+		_, err := http.ReadResponse(bufio.NewReader(c), nil)
+		return err
+	}
+	honest := open("127.0.0.1")
+	if err := ask(honest); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 * most {
+		_ = ask(open("127.0.0.2")) // its connection may be closed at once
+	}
+	if err := ask(honest); err != nil {
+		t.Errorf("the connection of another host: %v", err)
+	}
+	if err := ask(open("127.0.0.1")); err != nil {
+		t.Errorf("a new connection of another host: %v", err)
 	}
 }

@@ -23,7 +23,7 @@ var MaxConns = usualLimits.conns
 func Victim(pids []int, active []bool) int {
 	conns := make([]*conn, len(pids))
 	for i, pid := range pids {
-		conns[i] = &conn{peer: peer{pid: pid}}
+		conns[i] = &conn{owner: owner{pid: pid}}
 		conns[i].active.Store(active[i])
 	}
 	v := victim(conns)
