@@ -17,7 +17,7 @@ type Filter struct {
 	// Protocols are those of the packet or, of an ICMP error, of the packet that it is about; none: any.
 	Protocols [packet.Protos]bool
 	Reasons   [drop.Count]bool // why the packet was dropped or left to the host; none: any fate
-	Drops     bool             // only packets that were dropped
+	Drops     bool             // only packets that were dropped, stored SYNs among them
 	Host      bool             // also packets that are left to the host
 }
 
@@ -90,7 +90,7 @@ func (m *matcher) fate(v *Verdict) bool {
 	case v.Fate == LeftToHost:
 		return m.host && !m.drops
 	case m.drops:
-		return v.Fate == Dropped
+		return v.Fate == Dropped || v.Fate == StoredSYN // counted as dropped
 	}
 	return true
 }

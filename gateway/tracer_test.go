@@ -216,6 +216,18 @@ func TestFiltersOfTaps(t *testing.T) {
 	}
 }
 
+// A trace of drops has the packets that the counters have as dropped.
+func TestFilterOfDropsMatchesCounters(t *testing.T) {
+	m := newMatcher(&Filter{Drops: true})
+	for r := drop.None; r < drop.Count; r++ {
+		v := Verdict{Reason: r}
+		v.Fate = (&tracer{}).fate(&inflight{left: r == drop.None}, r)
+		if got, want := m.fate(&v), r != drop.None && !r.Host(); got != want {
+			t.Errorf("%v: %v, want %v", r, got, want)
+		}
+	}
+}
+
 func TestFullTapCountsLostRecords(t *testing.T) {
 	g := still(t)
 	tap := tapOf(t, g, TapOptions{})

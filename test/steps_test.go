@@ -81,6 +81,15 @@ checks source, access lists, options and hop limit allow it [RFC 6146 section 5.
 answer icmp 192.0.2.1 → 198.51.100.20, ICMP Destination Unreachable (type 3, code 3), 64 bytes, TTL 64 [RFC 1812 section 4.3.2.7]
 end dropped: no_binding: an IPv4 packet to a pool4 port without a binding (RFC 6146 section 3.5)
 `},
+		{"no route for a new binding", packet.V6, edited(from6(packet.NumUDP, 0, 8), func(b []byte) { b[39] = 21 }), `
+received udp [2001:db8:1::10]:40000 → [2001:db8:64::c633:6415]:443, 56 bytes, hop limit 64 [RFC 8200 section 3]
+prefix 198.51.100.21 behind 2001:db8:64::/96 [RFC 6052 section 2.2]
+checks source, access lists, options and hop limit allow it [RFC 6146 section 5.4]
+binding made: 203.0.113.1:7000 now stands for [2001:db8:1::10]:40000 [RFC 6146 section 3.5.1]
+session made: udp with 198.51.100.21:443 [RFC 6146 section 3.5.1]
+answer icmp 2001:db8:1::1 → 2001:db8:1::10, ICMPv6 Destination Unreachable (type 1, code 0), 104 bytes, hop limit 64 [RFC 4443 section 2.4]
+end dropped: no_route: the kernel has no route to the destination
+`},
 		{"segment without a session", packet.V6, edited(other, func(b []byte) { b[packet.IPv6Len+13] = packet.FlagACK }), `
 received tcp [2001:db8:1::11]:40000 → [2001:db8:64::c633:6414]:443, ACK, 60 bytes, hop limit 64 [RFC 8200 section 3]
 prefix 198.51.100.20 behind 2001:db8:64::/96 [RFC 6052 section 2.2]

@@ -36,6 +36,9 @@ func (o *Options) Filter() (f gateway.Filter, err error) {
 		if !ok {
 			return f, fmt.Errorf("there is no drop reason %q: nat64ctl stats --all lists them, such as %v", label, drop.PoolExhausted)
 		}
+		if o.Drops && r.Host() {
+			return f, fmt.Errorf("packets with the reason %v are left to the host, not dropped: ask for that reason alone, without drops", r)
+		}
 		f.Reasons[r] = true
 	}
 	return f, nil

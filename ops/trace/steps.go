@@ -116,7 +116,7 @@ func state(v *gateway.Verdict, add func(name, rfc, format string, args ...any)) 
 	case f.Mapped == packet.Endpoint4{}: // refused: the last step has the reason
 	case v.State.Bound:
 		add(Binding, section, "found: %v stands for %v", end4(f.Mapped), end6(f.Client))
-	case v.Fate != gateway.Dropped && v.Side == packet.V6:
+	case v.Side == packet.V6 && (v.Fate != gateway.Dropped || v.State.Made): // a refusal may have undone it
 		add(Binding, section, "made: %v now stands for %v", end4(f.Mapped), end6(f.Client))
 	}
 	if f.Proto == packet.TCP {
