@@ -35,7 +35,7 @@ var (
 )
 
 // Every command that reads or diagnoses answers in each format with the golden output. UPDATE_GOLDEN=1 writes it. Mistakes get an answer that
-// says what would be right, and sessions can be followed and removed, all at one gateway.
+// says what would be right, sessions can be followed and removed, and terminals are used as they should be, all at one gateway.
 func TestFormats(t *testing.T) {
 	l := network(t, lab.Options{})
 	g := start(t, l, lab.Spare4+":7000") // one port, so that the output is always the same
@@ -49,7 +49,8 @@ func TestFormats(t *testing.T) {
 	t.Run("formats", func(t *testing.T) { checkFormats(t, l, g) })
 	t.Run("mistakes", func(t *testing.T) { checkMistakes(t, g) })
 	t.Run("follow and remove", func(t *testing.T) { checkFollow(t, g, events) })
-	g.stop()
+	t.Run("colours", func(t *testing.T) { checkColours(t, g) })
+	t.Run("top", func(t *testing.T) { checkTop(t, g) })
 }
 
 // follow returns the events that match a filter, from now on.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
 )
 
 // topKeys are the keys that choose an order of the clients.
@@ -143,7 +144,11 @@ func (m *topModel) text() string {
 	var lines []string
 	if m.failed != nil {
 		why, _, _ := strings.Cut(m.failed.Error(), "\n")
-		lines = append(lines, m.paint(red, why+"; trying again"))
+		why = "trying again: " + why
+		if m.width > 0 {
+			why = ansi.Truncate(why, m.width, "…")
+		}
+		lines = append(lines, m.paint(red, why))
 	}
 	switch {
 	case m.view != nil:
