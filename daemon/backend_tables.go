@@ -52,6 +52,31 @@ func (b *backend) Sessions(ctx context.Context, f control.Filter, yield func(con
 	return nil
 }
 
+// CountSessions implements control.Backend.
+func (b *backend) CountSessions(ctx context.Context, f control.Filter) (c control.SessionCount, err error) {
+	if !f.ByState() {
+		err = b.Sessions(ctx, f, func(s control.Session) error {
+			c.Add(s.Protocol, s.State, 1)
+			return nil
+		})
+		return c, err
+	}
+	all := b.gateway.Sessions.Census(b.gateway.Now())
+	all[packet.TCP][session.V4Init] += b.gateway.SYNs.Len()
+	for proto := range all {
+		for state, n := range all[proto] {
+			s := control.Session{Protocol: packet.Proto(proto).String()}
+			if packet.Proto(proto) == packet.TCP {
+				s.State = session.State(state).String()
+			}
+			if f.MatchSession(&s) {
+				c.Add(s.Protocol, s.State, n)
+			}
+		}
+	}
+	return c, nil
+}
+
 // RemoveSessions implements control.Backend. Stored SYNs stay: they end within seconds.
 func (b *backend) RemoveSessions(f control.Filter) (r control.SessionResult, err error) {
 	r.Sessions = b.gateway.Sessions.PurgeSessions(b.gateway.Now(), func(row *session.Session) bool {
@@ -77,8 +102,12 @@ func (b *backend) session(row *session.Session) control.Session {
 	return s
 }
 
-// pages copies a table page by page and passes on the rows between the pages.
+// pages copies a table page by page and passes on the rows between the pages, with a low priority.
 func pages[T any](ctx context.Context, list func(cursor uint32, buf []T) (int, uint32), each func(*T) error) error {
+	return unhurried(func() error { return eachPage(ctx, list, each) })
+}
+
+func eachPage[T any](ctx context.Context, list func(cursor uint32, buf []T) (int, uint32), each func(*T) error) error {
 	rows := make([]T, page)
 	for cursor := uint32(0); ; {
 		var n int

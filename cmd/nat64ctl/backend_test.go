@@ -171,6 +171,11 @@ func (f fake) Sessions(_ context.Context, filter control.Filter, yield func(cont
 	return nil
 }
 
+func (f fake) CountSessions(ctx context.Context, filter control.Filter) (c control.SessionCount, err error) {
+	err = f.Sessions(ctx, filter, func(s control.Session) error { c.Add(s.Protocol, s.State, 1); return nil })
+	return c, err
+}
+
 func (fake) Stats() []control.Counter {
 	return []control.Counter{
 		{Name: "packets", Labels: map[string]string{"direction": "6to4"}, Value: 1<<64 - 1, Help: "translated", Kind: "packets"},

@@ -33,6 +33,8 @@ type Backend interface {
 	Bindings(ctx context.Context, f Filter, yield func(Binding) error) error
 	// Sessions is like Bindings, for sessions.
 	Sessions(ctx context.Context, f Filter, yield func(Session) error) error
+	// CountSessions returns the number of sessions that match the filter.
+	CountSessions(ctx context.Context, f Filter) (SessionCount, error)
 	// FollowSessions calls yield with nil as soon as it misses no event, and then with the events of sessions that match the
 	// filter. It returns the error of yield, or that of ctx when it is done. The caller applies the limit of the filter.
 	FollowSessions(ctx context.Context, f Filter, yield func([]SessionEvent) error) error

@@ -93,6 +93,11 @@ func (m *memory) Sessions(_ context.Context, f control.Filter, yield func(contro
 	return yield(s)
 }
 
+func (m *memory) CountSessions(ctx context.Context, f control.Filter) (c control.SessionCount, err error) {
+	err = m.Sessions(ctx, f, func(s control.Session) error { c.Add(s.Protocol, s.State, 1); return nil })
+	return c, err
+}
+
 // FollowSessions yields a loss and then the given number of beginnings, and waits until its client is gone.
 func (m *memory) FollowSessions(ctx context.Context, f control.Filter, yield func([]control.SessionEvent) error) error {
 	if m.fail != nil {

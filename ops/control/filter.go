@@ -42,6 +42,11 @@ func (f *Filter) MatchSession(s *Session) bool {
 		(!f.Ports.set || s.Client.IsValid() && f.Ports.Contains(s.Client.Port()) || f.Ports.Contains(s.Mapped.Port()) || f.Ports.Contains(s.Peer.Port()))
 }
 
+// ByState reports whether the filter selects sessions by nothing but protocol and state.
+func (f *Filter) ByState() bool {
+	return !f.Client.IsValid() && !f.Peer.IsValid() && f.Mapped == Mapped{} && !f.Ports.set && f.Older == 0
+}
+
 func (f *Filter) match(protocol string, client netip.Addr) bool {
 	return (len(f.Protocols) == 0 || slices.Contains(f.Protocols, protocol)) && (!f.Client.IsValid() || f.Client.Contains(client))
 }

@@ -54,9 +54,9 @@ var routes = []route{
 	{"POST", "/v1/doctor/hosts", examineHosts},
 	{"POST", "/v1/support", support},
 	{"GET", "/v1/bindings", stream(Backend.Bindings, bindingFilters, bindingOrders)},
-	{"GET", "/v1/bindings/count", tally(Backend.Bindings, bindingFilters, countBinding)},
+	{"GET", "/v1/bindings/count", tally(countBindings, bindingFilters)},
 	{"GET", "/v1/sessions", stream(Backend.Sessions, sessionFilters, sessionOrders)},
-	{"GET", "/v1/sessions/count", tally(Backend.Sessions, sessionFilters, countSession)},
+	{"GET", "/v1/sessions/count", tally(Backend.CountSessions, sessionFilters)},
 	{"GET", "/v1/sessions/follow", follow},
 	{"POST", "/v1/sessions/remove", change(func(b Backend, c SessionChange) (r SessionResult, err error) {
 		f, err := c.Filter()

@@ -99,8 +99,8 @@ func forListing(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, func() {}
 }
 
-// tally returns a handler that answers with the result of counting the entries that a filter selects.
-func tally[T, C any](each walk[T], filters []string, count func(total *C, entry *T)) func(*server, http.ResponseWriter, *http.Request) {
+// tally returns a handler that answers with the number of the entries that a filter selects.
+func tally[C any](count func(Backend, context.Context, Filter) (C, error), filters []string) func(*server, http.ResponseWriter, *http.Request) {
 	return func(s *server, w http.ResponseWriter, r *http.Request) {
 		f, err := parseFilter(r.URL.Query(), filters)
 		if err != nil {
@@ -109,13 +109,7 @@ func tally[T, C any](each walk[T], filters []string, count func(total *C, entry 
 		}
 		ctx, cancel := forListing(r.Context())
 		defer cancel()
-		var total C
-		var entry T // outside of the function, so that it is allocated once
-		err = each(s.backend, ctx, f, func(next T) error {
-			entry = next
-			count(&total, &entry)
-			return nil
-		})
+		total, err := count(s.backend, ctx, f)
 		if err != nil {
 			refuse(w, http.StatusUnprocessableEntity, err)
 			return
@@ -124,21 +118,29 @@ func tally[T, C any](each walk[T], filters []string, count func(total *C, entry 
 	}
 }
 
-func countSession(c *SessionCount, s *Session) {
+// Add counts n sessions of a protocol and, if it is not empty, a state.
+func (c *SessionCount) Add(protocol, state string, n int) {
+	if n == 0 {
+		return
+	}
 	if c.Protocols == nil {
 		c.Protocols, c.States = map[string]int{}, map[string]int{}
 	}
-	c.Count++
-	c.Protocols[s.Protocol]++
-	if s.State != "" {
-		c.States[s.State]++
+	c.Count += n
+	c.Protocols[protocol] += n
+	if state != "" {
+		c.States[state] += n
 	}
 }
 
-func countBinding(c *BindingCount, b *Binding) {
-	if c.Protocols == nil {
-		c.Protocols = map[string]int{}
-	}
-	c.Count++
-	c.Protocols[b.Protocol]++
+func countBindings(b Backend, ctx context.Context, f Filter) (c BindingCount, err error) {
+	err = b.Bindings(ctx, f, func(b Binding) error {
+		if c.Protocols == nil {
+			c.Protocols = map[string]int{}
+		}
+		c.Count++
+		c.Protocols[b.Protocol]++
+		return nil
+	})
+	return c, err
 }
