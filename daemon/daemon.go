@@ -181,9 +181,7 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 		}
 	}()
 	d.processors.nics = d.nics.manager
-	if err := d.restoreFirst(ctx); err != nil {
-		return err
-	}
+	d.restoreFirst(ctx)
 	handover = func() time.Duration { return d.config().State.Handover }
 	return d.run(ctx, listener)
 }

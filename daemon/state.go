@@ -35,6 +35,8 @@ type keeping struct {
 
 	restoration *state.Restoration // under way
 	err         error              // of its first part
+
+	failed atomic.Pointer[error] // why the state of this process is not valid; nil: it is, or will be
 }
 
 // openState locks the state directory and reads what an earlier process has left. A directory that the operator has chosen must
@@ -167,9 +169,14 @@ func (d *Daemon) beginState(start time.Duration, loaded state.Lists) {
 		return
 	}
 	if err := d.kept.dir.Begin(state.Header{Version: d.options.Version.Version, Start: start, Loaded: loaded}); err != nil {
-		d.kept.why, d.kept.dir = err.Error(), nil
-		d.log.Warn("cannot save the state of this process: its sessions will end with it", "error", err)
+		d.abandonState(err)
 	}
+}
+
+// abandonState records that nothing outlives this process, before its tasks run.
+func (d *Daemon) abandonState(err error) {
+	d.kept.why, d.kept.dir = err.Error(), nil
+	d.log.Warn("cannot save the state of this process: its sessions will end with it", "error", err)
 }
 
 // keepHeld keeps the ports in hold-down: all of pool4 at present, for UDP and ICMP, and some more.
@@ -204,19 +211,21 @@ func (d *Daemon) aliveHook() func() {
 
 // restoreFirst records the lists of this process, and restores the sessions whose packets wait in the ports already. The tables make no
 // others until the task "restore" has restored the rest, while packets flow.
-func (d *Daemon) restoreFirst(ctx context.Context) error {
+func (d *Daemon) restoreFirst(ctx context.Context) {
 	k := &d.kept
 	if err := d.saveListsLocked(); err != nil {
-		return err
+		d.abandonState(err)
 	}
 	if k.saved == nil {
-		return k.commit()
+		if err := k.commit(); err != nil {
+			d.abandonState(err)
+		}
+		return
 	}
 	d.gateway.Sessions.SetRestoring(true)
 	k.restoration = k.saved.Restore(ctx, d.gateway.Sessions, d.gateway.Now(), d.gateway.PrefixNumber)
 	k.err = k.restoration.First()
 	k.endIfPanicked(k.err)
-	return nil
 }
 
 // commit makes the state of this process valid. If there is none, that of the earlier process is not valid any more either.
@@ -261,7 +270,11 @@ func (d *Daemon) restore(ctx context.Context) error {
 	}
 	d.log.Info("restored sessions", slices.Concat([]any{"sessions", r.Sessions, "held_ports", r.Held,
 		"from", k.saved.Header.Version, "age", k.saved.Age.Round(time.Millisecond), "took", r.Took.Round(time.Microsecond)}, refusals(r))...)
-	return k.commit()
+	if err := k.commit(); err != nil {
+		k.failed.Store(&err)
+		d.log.Error("cannot save the state of this process: its sessions will end with it", "error", err)
+	}
+	return nil
 }
 
 // restoring returns that the sessions of the earlier process are not all restored yet.
@@ -317,8 +330,13 @@ func (d *Daemon) keptStatus() control.Kept {
 	report := k.report.Load()
 	s := control.Kept{Why: k.why, Restored: report != nil}
 	if k.dir != nil {
-		s.Dir = d.config().State.Dir
-		if d.gateway.Bindings.Kept() && d.gateway.Sessions.Kept() {
+		switch failed := k.failed.Load(); {
+		case failed != nil:
+			s.Why = (*failed).Error()
+		case !d.gateway.Bindings.Kept() || !d.gateway.Sessions.Kept():
+			s.Why = "cannot create its files in " + d.config().State.Dir
+		default:
+			s.Dir = d.config().State.Dir
 			s.Unkept = int(d.gateway.Bindings.Unkept() + d.gateway.Sessions.Unkept())
 		}
 	}

@@ -135,7 +135,10 @@ func (d *Dir) Commit() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	link := filepath.Join(d.path, current)
-	_ = os.Remove(link + ".new")
+	_ = os.RemoveAll(link + ".new")
+	if d.current() == "" {
+		_ = os.RemoveAll(link) // no link, whatever it is
+	}
 	if err := os.Symlink(d.folder, link+".new"); err != nil {
 		return err
 	}
@@ -149,7 +152,7 @@ func (d *Dir) Commit() error {
 func (d *Dir) Discard() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return errors.Join(d.cleanLocked(""), ignoreMissing(os.Remove(filepath.Join(d.path, current))))
+	return errors.Join(d.cleanLocked(""), os.RemoveAll(filepath.Join(d.path, current)))
 }
 
 func ignoreMissing(err error) error {

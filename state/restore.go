@@ -61,10 +61,26 @@ func (d *Dir) Saved(most time.Duration) (*Saved, error) {
 	if s.Age, err = s.age(); err != nil {
 		return nil, err
 	}
+	if err := s.checkSizes(); err != nil {
+		return nil, err
+	}
 	if s.Age > most {
 		return nil, fmt.Errorf("it is %v old, and state.restore_max_age is %v", s.Age.Round(time.Second), most)
 	}
 	return s, nil
+}
+
+// mostBytes is the most that a file may have, twice what sessions.max at its highest takes.
+const mostBytes = 8 << 30
+
+// checkSizes returns an error if a file is larger than any process makes it: to read it would take long, or too much memory.
+func (s *Saved) checkSizes() error {
+	for name := range sizes {
+		if info, err := os.Stat(filepath.Join(s.folder, name)); err == nil && info.Size() > mostBytes {
+			return fmt.Errorf("its file %s has %d bytes: at most %d are possible", name, info.Size(), int64(mostBytes))
+		}
+	}
+	return nil
 }
 
 // readBounded reads a file of a sensible size.

@@ -417,6 +417,42 @@ func TestRefusedWhole(t *testing.T) {
 	}
 }
 
+// TestHugeFilesAreRefused covers files that are larger than memory: they are not read.
+func TestHugeFilesAreRefused(t *testing.T) {
+	for _, name := range []string{bindings, sessions + seals, held} {
+		path := memory(t)
+		p, _, _ := begin(t, path, conf, "1024-65535")
+		p.end()
+		if err := os.Truncate(filepath.Join(path, "1", name), 1<<40); err != nil {
+			t.Fatal(err)
+		}
+		q, _, err := begin(t, path, conf, "1024-65535")
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+		q.end()
+	}
+}
+
+// TestCurrentIsNoLink covers a state directory in which something else has the name of the link.
+func TestCurrentIsNoLink(t *testing.T) {
+	path := memory(t)
+	if err := os.MkdirAll(filepath.Join(path, current, "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p, _, err := begin(t, path, conf, "1024-65535")
+	if !errors.Is(err, ErrNone) {
+		t.Error(err)
+	}
+	p.step(rand.New(rand.NewPCG(1, 1)))
+	p.end()
+	q, _, err := begin(t, path, conf, "1024-65535")
+	if err != nil {
+		t.Error(err)
+	}
+	q.end()
+}
+
 // TestTooOld covers a process that has been dead for too long, and one that has not.
 func TestTooOld(t *testing.T) {
 	path := memory(t)

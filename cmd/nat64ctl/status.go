@@ -188,15 +188,15 @@ func memoryOf(m *control.Memory) string {
 
 // keptOf describes what outlives the daemon, and what the last start has restored.
 func keptOf(k *control.Kept) string {
-	if k.Dir == "" {
-		return "OFF: sessions end with the daemon: " + k.Why
-	}
 	parts := []string{"in " + k.Dir}
+	if k.Dir == "" {
+		parts[0] = "OFF: sessions end with the daemon: " + k.Why
+	}
 	switch {
 	case k.Restored:
 		parts = append(parts, fmt.Sprintf("%s restored in %s, %s after the last sign of life of %s",
 			count(k.Sessions, "session"), k.Took, k.Age, k.From))
-	case k.Why != "":
+	case k.Why != "" && k.Dir != "":
 		parts = append(parts, "started empty: "+k.Why)
 	}
 	for _, why := range slices.Sorted(maps.Keys(k.Refused)) {
