@@ -25,7 +25,7 @@ func unhurried(f func() error) (err error) {
 				panicked = fmt.Sprintf("%v\n%s", value, debug.Stack())
 			}
 		}()
-		runtime.LockOSThread() // for ever: the thread ends with the goroutine, since its priority cannot be raised again
+		runtime.LockOSThread()                                  // for ever: the thread ends with the goroutine, since its priority cannot be raised again
 		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, listingNice) // of this thread; a listing without it only costs more
 		err = f()
 	}()
