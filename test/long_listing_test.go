@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"nat64d/lab"
 )
 
@@ -71,6 +73,9 @@ func listAll(t *testing.T, g *daemon) (lines, grown, own int) {
 		if read%100 == 0 {
 			_, now := taken(t, g.cmd.Process.Pid)
 			grown = max(grown, now-before)
+			if nice := niceness(t, cmd.Process.Pid); nice == 0 {
+				t.Error("nat64ctl lists with the usual priority")
+			}
 			_, mine := taken(t, cmd.Process.Pid)
 			own = max(own, mine)
 		}
@@ -84,4 +89,14 @@ func listAll(t *testing.T, g *daemon) (lines, grown, own int) {
 		t.Error(err)
 	}
 	return lines, grown, own
+}
+
+// niceness returns the nice value of a process.
+func niceness(t *testing.T, pid int) int {
+	t.Helper()
+	n, err := unix.Getpriority(unix.PRIO_PROCESS, pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return 20 - n
 }

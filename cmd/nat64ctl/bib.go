@@ -36,6 +36,7 @@ func newBIBList(a *app) *cobra.Command {
 			n, err := a.client().CountBindings(c.Context(), f)
 			return a.printCount(n.Count, n, err)
 		}
+		unhurried()
 		p := newPrinter(a, bindingColumns)
 		if err := a.client().Bindings(c.Context(), f, p.add); err != nil {
 			return err

@@ -42,6 +42,7 @@ have the peer as the client sees it.`,
 			n, err := a.client().CountSessions(c.Context(), f)
 			return a.printCount(n.Count, n, err)
 		}
+		unhurried()
 		p := newPrinter(a, wider(a, sessionColumns, sessionWide))
 		if err := a.client().Sessions(c.Context(), f, p.add); err != nil {
 			return err

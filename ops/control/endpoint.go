@@ -60,13 +60,6 @@ func (w *flowWire) session() Session {
 	return s
 }
 
-// MarshalJSON implements json.Marshaler.
-func (b Binding) MarshalJSON() ([]byte, error) {
-	return json.Marshal(bindingWire{
-		b.Protocol, b.Client.Addr(), b.Client.Port(), b.Mapped.Addr(), b.Mapped.Port(), b.Static, b.Sessions,
-	})
-}
-
 // UnmarshalJSON implements json.Unmarshaler.
 func (b *Binding) UnmarshalJSON(text []byte) error {
 	var w bindingWire
@@ -75,11 +68,6 @@ func (b *Binding) UnmarshalJSON(text []byte) error {
 	}
 	*b = Binding{w.Protocol, netip.AddrPortFrom(w.Client, w.ClientPort), netip.AddrPortFrom(w.Mapped, w.MappedPort), w.Static, w.Sessions}
 	return nil
-}
-
-// MarshalJSON implements json.Marshaler.
-func (s Session) MarshalJSON() ([]byte, error) {
-	return json.Marshal(sessionWire{flowOf(&s), s.Expires, s.Idle})
 }
 
 // UnmarshalJSON implements json.Unmarshaler.

@@ -39,3 +39,12 @@ func Victim(pids []int, active []bool) int {
 func ParseTrace(v url.Values) (TraceFilter, error) { return parseTrace(v) }
 
 func (f *TraceFilter) Values() url.Values { return f.values() }
+
+// SessionWire and BindingWire return a row in the form that encoding/json encodes, and AppendSession encodes one like a listing.
+func SessionWire(s Session) any { return sessionWire{flowOf(&s), s.Expires, s.Idle} }
+
+func BindingWire(b Binding) any {
+	return bindingWire{b.Protocol, b.Client.Addr(), b.Client.Port(), b.Mapped.Addr(), b.Mapped.Port(), b.Static, b.Sessions}
+}
+
+func AppendSession(to []byte, s *Session) []byte { return s.appendJSON(to) }

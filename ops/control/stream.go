@@ -50,7 +50,10 @@ func (each walk[T]) ordered(b Backend, ctx context.Context, f Filter, o orders[T
 }
 
 // stream returns a handler that answers with a listing: one line for each entry that the Backend yields.
-func stream[T any](each walk[T], filters []string, o orders[T]) func(*server, http.ResponseWriter, *http.Request) {
+func stream[T any, R interface {
+	*T
+	row
+}](each walk[T], filters []string, o orders[T]) func(*server, http.ResponseWriter, *http.Request) {
 	return func(s *server, w http.ResponseWriter, r *http.Request) {
 		f, err := parseFilter(r.URL.Query(), append([]string{"sort", "limit"}, filters...))
 		if err == nil {
@@ -71,12 +74,18 @@ func stream[T any](each walk[T], filters []string, o orders[T]) func(*server, ht
 		out := bufio.NewWriterSize(w, streamBuffer)
 		enc := json.NewEncoder(out)
 		count := 0
+		var entry T // outside of the function, so that it is allocated once
+		var buf []byte
 		err = each.ordered(s.backend, ctx, f, o, func(item T) error {
 			if count++; f.Limit > 0 && count > f.Limit {
 				count = f.Limit
 				return errLimit
 			}
-			return enc.Encode(line[T]{Item: &item})
+			entry = item
+			buf = append(buf[:0], `{"item":`...)
+			buf = append(R(&entry).appendJSON(buf), "}\n"...)
+			_, err := out.Write(buf)
+			return err
 		})
 		switch {
 		case ctx.Err() != nil:

@@ -182,7 +182,7 @@ func checkTools(t *testing.T, link string) {
 	}
 	e := effort{time.Second, 100 * time.Millisecond, 100 * time.Millisecond, 10, 2, []int{fewFlows}, 2 * fewFlows, 0, 0}
 	values := map[string]float64{}
-	s := &stint{b, e, iperf, func(name string, value float64) { values[name] = value }}
+	s := &stint{b, e, programs{iperf: iperf}, func(name string, value float64) { values[name] = value }}
 
 	r, arrived, err := s.up(t.Context(), s.order(fewFlows, gentleRate, opening))
 	if err != nil || r.Sent < fewFlows || arrived < r.Sent*9/10 || arrived > r.Sent {

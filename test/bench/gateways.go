@@ -40,7 +40,7 @@ const (
 )
 
 // programs are the external programs and nat64d.
-type programs struct{ iperf, tayga, nat64d program }
+type programs struct{ iperf, tayga, nat64d, nat64ctl program }
 
 // program is an executable and its environment.
 type program struct {

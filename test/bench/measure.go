@@ -116,6 +116,7 @@ func (o options) find() (p programs, err error) {
 		}
 	}
 	p.nat64d.path, err = filepath.Abs(filepath.Join(o.bin, "nat64d"))
+	p.nat64ctl.path = filepath.Join(filepath.Dir(p.nat64d.path), "nat64ctl")
 	if err == nil && (chosen(ours) || chosen(oursManage) || chosen(oursLeave)) {
 		_, err = os.Stat(p.nat64d.path)
 	}
@@ -156,5 +157,5 @@ func (s *bench) inBed(ctx context.Context, b bout, f func(*stint) error) (err er
 	if err := bed.serve(ctx, s.programs.iperf); err != nil {
 		return fmt.Errorf("%s: %w", b.gateway.name, err)
 	}
-	return f(&stint{bed, s.effort, s.programs.iperf, func(name string, value float64) { s.report.put(b.gateway.name, name, value) }})
+	return f(&stint{bed, s.effort, s.programs, func(name string, value float64) { s.report.put(b.gateway.name, name, value) }})
 }

@@ -100,9 +100,12 @@ func listed(ctx context.Context, s *stint) error {
 		{"session list --count every second", func(ctx context.Context) error {
 			return everySecond(ctx, func() error { _, err := c.CountSessions(ctx, control.Filter{}); return err })
 		}},
-		{"session list, over and over", func(ctx context.Context) (err error) {
+		{"session list -o csv, over and over", func(ctx context.Context) (err error) {
 			for err == nil {
-				err = c.Sessions(ctx, control.Filter{}, func(control.Session) error { return nil })
+				cmd := s.nat64ctl.command(ctx, "--socket", s.socket(), "session", "list", "-o", "csv")
+				if err = s.gateway.launch(cmd); err == nil {
+					err = cmd.Wait()
+				}
 			}
 			return ifNotOver(ctx, err)
 		}},

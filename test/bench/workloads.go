@@ -79,7 +79,7 @@ var workloads = []workload{
 type stint struct {
 	*bed
 	effort
-	iperf  program
+	programs
 	report func(name string, value float64)
 }
 
