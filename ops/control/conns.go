@@ -17,6 +17,7 @@ type limits struct {
 	idle    time.Duration // between two requests of a connection
 	write   time.Duration // until the client reads one write of at most 64 KiB
 	listing time.Duration // until the client has read a whole listing
+	answer  time.Duration // for which a new connection with a request stays open although there are too many
 }
 
 var usualLimits = limits{conns: 64, request: 10 * time.Second, idle: 10 * time.Second, write: time.Minute, listing: 10 * time.Minute}
@@ -29,6 +30,8 @@ type limited struct {
 	limits limits
 	gate   *gate // nil: clients may do everything
 
+	changed chan struct{} // gets a value when a connection may be closed; nil if limits.answer is 0
+
 	mu    sync.Mutex
 	conns []*conn // in order of arrival
 }
@@ -40,6 +43,7 @@ type conn struct {
 	peer   peer
 	owner  owner
 	active atomic.Bool // a request is being read or answered
+	began  time.Time
 }
 
 // owner is the process at the other end of a connection to a unix socket, or the network at the other end of one over TCP: an
@@ -61,9 +65,10 @@ func ownerOf(c net.Conn, p peer) owner {
 }
 
 // Bounded returns a listener that has that many open connections at most, and what to call when the state of one changes
-// (http.Server.ConnState). It closes connections as that of Serve does.
+// (http.Server.ConnState). It closes connections as that of Serve does, but gives a new one some time for its request: many short
+// requests of one host wait for each other.
 func Bounded(l net.Listener, conns int) (net.Listener, func(net.Conn, http.ConnState)) {
-	few := &limited{Listener: l, limits: limits{conns: conns}}
+	few := &limited{Listener: l, limits: limits{conns: conns, answer: time.Second}, changed: make(chan struct{}, 1)}
 	return few, few.state
 }
 
@@ -73,24 +78,45 @@ func (l *limited) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: accepted, of: l, peer: peerOf(accepted)}
+	c := &conn{Conn: accepted, of: l, peer: peerOf(accepted), began: time.Now()}
 	c.owner = ownerOf(accepted, c.peer)
 	c.peer.gate = l.gate
-	if v := l.add(c); v != nil {
-		v.Close()
+	c.active.Store(l.limits.answer > 0)
+	l.add(c)
+	for {
+		full, v := l.excess()
+		switch {
+		case !full:
+			return c, nil
+		case v != nil:
+			v.Close()
+			return c, nil
+		}
+		select {
+		case <-l.changed:
+		case <-time.After(l.limits.answer / 10):
+		}
 	}
-	return c, nil
 }
 
-// add adds a connection and returns the one to close, if any.
-func (l *limited) add(c *conn) *conn {
+func (l *limited) add(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns = append(l.conns, c)
+}
+
+// excess reports whether too many connections are open, and returns the one to close, or nil if none may be closed yet.
+func (l *limited) excess() (full bool, v *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if len(l.conns) <= l.limits.conns {
-		return nil
+		return false, nil
 	}
-	return victim(l.conns)
+	v = victim(l.conns)
+	if v.active.Load() && time.Since(v.began) < l.limits.answer {
+		return true, nil
+	}
+	return true, v
 }
 
 // victim returns the oldest connection of the owner that has most of them. It prefers an idle one, and never
@@ -109,9 +135,18 @@ func victim(conns []*conn) *conn {
 	return v
 }
 
-// state records whether the http.Server is handling a request on a connection.
+// state records whether the http.Server is handling a request on a connection, or will be if new ones get time for theirs.
 func (l *limited) state(c net.Conn, s http.ConnState) {
-	c.(*conn).active.Store(s == http.StateActive)
+	c.(*conn).active.Store(s == http.StateActive || s == http.StateNew && l.limits.answer > 0)
+	l.wake()
+}
+
+// wake has Accept look again for a connection to close.
+func (l *limited) wake() {
+	select {
+	case l.changed <- struct{}{}:
+	default: // it will look anyway, or nothing waits
+	}
 }
 
 // Close implements net.Conn.
@@ -119,6 +154,7 @@ func (c *conn) Close() error {
 	c.of.mu.Lock()
 	c.of.conns = slices.DeleteFunc(c.of.conns, func(o *conn) bool { return o == c })
 	c.of.mu.Unlock()
+	c.of.wake()
 	return c.Conn.Close()
 }
 

@@ -187,3 +187,32 @@ func TestBoundedClosesConnectionsOfBusiestHost(t *testing.T) {
 		t.Errorf("a new connection of another host: %v", err)
 	}
 }
+
+// A burst of short requests of one host, more than may be open at a time, is answered completely.
+func TestBoundedAnswersBurst(t *testing.T) {
+	t.Parallel()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, state := control.Bounded(tcp, 16)
+	s := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(time.Millisecond) }), ConnState: state}
+	defer s.Close()
+	go s.Serve(l)
+	errs := make(chan error)
+	for range 100 {
+		go func() {
+			client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+			answer, err := client.Get("http://" + tcp.Addr().String())
+			if err == nil {
+				answer.Body.Close()
+			}
+			errs <- err
+		}()
+	}
+	for range 100 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
