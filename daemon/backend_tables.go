@@ -61,16 +61,16 @@ func (b *backend) CountSessions(ctx context.Context, f control.Filter) (c contro
 		})
 		return c, err
 	}
-	all := b.gateway.Sessions.Census(b.gateway.Now())
+	all := b.gateway.Sessions.Population(b.gateway.Now())
 	all[packet.TCP][session.V4Init] += b.gateway.SYNs.Len()
-	for proto := range all {
-		for state, n := range all[proto] {
-			s := control.Session{Protocol: packet.Proto(proto).String()}
-			if packet.Proto(proto) == packet.TCP {
-				s.State = session.State(state).String()
+	for _, proto := range protocols {
+		for _, state := range all.Of(proto) {
+			s := control.Session{Protocol: proto.String()}
+			if proto == packet.TCP {
+				s.State = state.String()
 			}
 			if f.MatchSession(&s) {
-				c.Add(s.Protocol, s.State, n)
+				c.Add(s.Protocol, s.State, all[proto][state])
 			}
 		}
 	}

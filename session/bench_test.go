@@ -50,14 +50,6 @@ func BenchmarkExistingFlowParallel(b *testing.B) {
 	})
 }
 
-func BenchmarkCensus(b *testing.B) {
-	g := fill(b, 100_000)
-	b.ReportAllocs()
-	for b.Loop() {
-		g.sessions.Census(1)
-	}
-}
-
 // BenchmarkNewFlow makes sessions with bindings and ports: with no more than the default configuration asks for, with the
 // limits of clients, and with address-dependent filtering. The sessions are ended, and swept away, in turns of 10,000; what
 // that takes of each is a metric of its own.

@@ -78,13 +78,13 @@ func (m *model) compare(t *rapid.T) {
 	if len(all) != live {
 		t.Fatalf("%d sessions listed, want %d", len(all), live)
 	}
-	census := m.gateway.sessions.Census(m.now)
+	population := *m.gateway.sessions.Population(m.now)
 	for _, s := range all {
 		m.compareSession(t, &s)
-		census[s.Proto][s.State]--
+		population[s.Proto][s.State]--
 	}
-	if census != (session.Census{}) {
-		t.Fatalf("the census differs from the list by %v", census)
+	if population != (session.Population{}) {
+		t.Fatalf("the counts of sessions differ from the list by %v", population)
 	}
 	sessions, bindings := m.sizes()
 	if sessions != len(m.sessions) || bindings != len(m.bindings) || len(m.listBindings()) != bindings {

@@ -208,18 +208,6 @@ func (t *Table) list(cursor uint32, buf []Session, now table.Time) (n int, next 
 	})
 }
 
-// Census is the number of sessions by protocol and state.
-type Census [packet.Protos][states]int
-
-// Census counts the sessions that live. Sessions that are made or end meanwhile may be missing. It is safe for concurrent use.
-func (t *Table) Census(now table.Time) (c Census) {
-	count := func(_ int, _ uint32, e *entry, w word) { c[e.proto][w.state()]++ }
-	for cursor := uint32(1); cursor != 0; {
-		t.epochs.Read(func() { _, cursor = t.each(cursor, math.MaxInt, now, count) })
-	}
-	return c
-}
-
 // each calls f for the sessions that live from a cursor on, most of them at most, with the number of the call, and returns
 // how many and the next cursor, 0 at the end. It looks at a bounded number of slots. The caller is in Epochs.Read.
 func (t *Table) each(cursor uint32, most int, now table.Time, f func(i int, slot uint32, e *entry, w word)) (n int, next uint32) {
