@@ -98,7 +98,7 @@ func (d *Daemon) build() (err error) {
 		return err
 	}
 	options := gateway.Options{
-		Config: d.gatewayConfigLocked(c), Max: c.Sessions.Max, Workers: workers(&c.Interfaces), Key: key,
+		Config: d.gatewayConfigLocked(c), Max: max(c.Sessions.Max, d.kept.saved.Most()), Workers: workers(&c.Interfaces), Key: key,
 		Clock: func() time.Duration { return time.Since(start) }, Files: d.tableFiles(), Alive: d.aliveHook(), Scarce: d.memory.scarce,
 		Pool4: d.pool, Routes: d.routes, Hops: func() gateway.Hops { return nexthop.NewCache(d.routes) },
 		View: func() gateway.Hops { return nexthop.NewView(d.routes) },

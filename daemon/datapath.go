@@ -128,6 +128,7 @@ func (d *Daemon) sessionConfig(c *config.Config) session.Config {
 		InternetIsV6:         s.InternetIsV6,
 		RSTDuringFIN:         s.RSTDuringFIN,
 		CheckSequence:        s.CheckTCPSequence,
+		Max:                  s.Max,
 		MaxPerClient:         s.MaxPerClient,
 		MaxBindingsPerClient: s.MaxBindingsPerClient,
 		FairShare:            s.FairShare,

@@ -26,7 +26,7 @@ type Options struct {
 	Hops    func() Hops // returns a new one for each worker
 	View    func() Hops // the same for Explain: one whose queries have no effect; nil: Hops
 	Pool4   *pool4.Pool
-	Max     int         // maximum number of bindings and of sessions
+	Max     int         // number of bindings and of sessions for which there is room; Config.Session.Max limits new ones
 	Workers int         // per side; they share its packets by flow; 0: one
 	Key     [16]byte    // secret for hashes, from a cryptographic generator
 	Files   table.Files // keep bindings and sessions when the process ends; nil: they end with it
@@ -114,6 +114,14 @@ type mail struct {
 	syns   mailbox[synstore.SYN]
 }
 
+// limit returns the number of bindings, and of sessions, at which the tables are full for new ones.
+func (o *Options) limit() int {
+	if n := o.Config.Session.Max; n > 0 {
+		return min(n, o.Max)
+	}
+	return o.Max
+}
+
 // New creates a gateway. It starts nothing; see Run.
 func New(o Options) *Gateway {
 	g := &Gateway{Pool4: o.Pool4, routes: o.Routes, hooks: hooks{clock: o.Clock, settle: o.Settle, loaded: o.Loaded, alive: o.Alive, scarce: o.Scarce}}
@@ -122,7 +130,7 @@ func New(o Options) *Gateway {
 		g.explainer.hops = o.Hops
 	}
 	g.pings.init()
-	g.upkeep.max, g.upkeep.ringAdvice, g.upkeep.log, g.upkeep.panics = o.Max, o.RingAdvice, o.Log, o.Panics
+	g.upkeep.max, g.upkeep.ringAdvice, g.upkeep.log, g.upkeep.panics = o.limit(), o.RingAdvice, o.Log, o.Panics
 	if o.Panics == nil {
 		g.upkeep.panics = NewPanics(o.Log, nil)
 	}

@@ -33,6 +33,7 @@ type Config struct {
 	RSTDuringFIN     bool // a RST after one FIN sets TCP_TRANS (RFC 7857 section 2.2), not TCP_EST (RFC 6146)
 	CheckSequence    bool // a RST or FIN must be in the window to have an effect
 
+	Max                  int  // sessions, restored ones aside; 0: as many as fit. Only New reads it
 	MaxPerClient         int  // sessions of a client; 0: no limit
 	MaxBindingsPerClient int  // dynamic bindings of a client; 0: no limit
 	FairShare            bool // bib.Limits.FairShare
@@ -97,7 +98,7 @@ func (t *Table) Configure(c Config) {
 	b := c.bindings()
 	b.Log, b.Pool.LogBlock = t.bindingChanged, t.blockChanged
 	t.bib.Configure(b, t.countClients)
-	t.inbound.configure(c.inboundQuotas(t.max), b.Limits.PrefixLen)
+	t.inbound.configure(c.inboundQuotas(t.limit), b.Limits.PrefixLen)
 	p := &policy{
 		steps: steps.with(&c),
 		limits: limits{

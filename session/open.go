@@ -259,12 +259,12 @@ func (t *Table) reserve(p packet.Proto, room int64) drop.Reason {
 // full returns drop.None if there is room for a session besides n others.
 func (t *Table) full(n, room int64) drop.Reason {
 	switch {
-	case n >= t.max:
+	case n < room:
+		return drop.None
+	case n >= t.limit:
 		return drop.SessionLimit
-	case n >= room:
-		return drop.MemoryLimit
 	}
-	return drop.None
+	return drop.MemoryLimit
 }
 
 // minRoom is the number of sessions for which there is room even if memory is scarce.
@@ -275,9 +275,9 @@ const minRoom = 1024
 func (t *Table) Confine(confined bool) {
 	switch {
 	case !confined:
-		t.room.Store(t.max)
-	case t.room.Load() == t.max:
-		t.room.Store(max(t.total.Load(), min(minRoom, t.max)))
+		t.room.Store(t.limit)
+	case t.room.Load() == t.limit:
+		t.room.Store(min(max(t.total.Load(), minRoom), t.limit))
 	}
 }
 

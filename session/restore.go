@@ -177,7 +177,7 @@ func (t *Table) restoreHeld(r *Record, now table.Time) error {
 
 // restoreSession makes the session of q.restored. The caller is in Epochs.Read.
 func (t *Table) restoreSession(r *Record, q *event) error {
-	if t.reserve(r.Proto, t.max) != drop.None {
+	if t.reserve(r.Proto, t.max) != drop.None { // not t.limit
 		return RefusedFull
 	}
 	id, err := t.restoredBinding(r)

@@ -30,8 +30,9 @@ type Table struct {
 	bib     *bib.Table
 	epochs  *table.Epochs
 	key     table.Key
-	max     int64
-	room    atomic.Int64 // max, or fewer sessions while Confine is in effect
+	max     int64        // sessions for which there is room
+	limit   int64        // on new sessions; at most max
+	room    atomic.Int64 // limit, or fewer sessions while Confine is in effect
 	policy  atomic.Pointer[policy]
 	peers   atomic.Pointer[peers] // nil without address-dependent filtering
 	entries *table.Slab[entry]
@@ -75,7 +76,7 @@ type entry struct {
 	cycle   atomic.Uint32 // the upper part of the generation: counts the wraps of that in word; written with the key
 }
 
-// New returns an empty table for at most max sessions of the bindings of b, which it configures, too. s holds the
+// New returns an empty table with room for max sessions of the bindings of b, which it configures, too. s holds the
 // stored SYNs for simultaneous opens and may be nil. f keeps the sessions in files; it may be nil.
 func New(b *bib.Table, e *table.Epochs, max int, s SYNs, c Config, f table.Files) *Table {
 	if s == nil {
@@ -92,7 +93,10 @@ func New(b *bib.Table, e *table.Epochs, max int, s SYNs, c Config, f table.Files
 		index:   table.NewIndex(max, e),
 	}
 	t.entries.OnGive(t.forget)
-	t.room.Store(t.max)
+	if t.limit = t.max; c.Max > 0 {
+		t.limit = min(t.max, int64(c.Max))
+	}
+	t.room.Store(t.limit)
 	t.Configure(c)
 	return t
 }

@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"nat64d/bib"
 	"nat64d/pool4"
 	"nat64d/session"
@@ -68,6 +70,20 @@ func (d *Dir) Saved(most time.Duration) (*Saved, error) {
 		return nil, fmt.Errorf("it is %v old, and state.restore_max_age is %v", s.Age.Round(time.Second), most)
 	}
 	return s, nil
+}
+
+// Most returns a number of sessions, and of bindings, that is not lower than what the process has left. s may be nil.
+func (s *Saved) Most() (n int) {
+	if s == nil {
+		return 0
+	}
+	for name, size := range map[string]int{sessions: session.EntryLen, bindings: bib.EntryLen} {
+		var st unix.Stat_t
+		if unix.Stat(filepath.Join(s.folder, name), &st) == nil {
+			n = max(n, int(min(st.Size, st.Blocks*512))/size) // there may be holes
+		}
+	}
+	return n
 }
 
 // mostBytes is the most that a file may have, twice what sessions.max at its highest takes.

@@ -257,6 +257,46 @@ func TestRestoreAfterConfigChange(t *testing.T) {
 	}
 }
 
+// TestRestoreBeyondMax restarts with a limit that is lower than the number of sessions: all are restored, and no new one begins.
+func TestRestoreBeyondMax(t *testing.T) {
+	path, r := memory(t), rand.New(rand.NewPCG(7, 8))
+	p, _, _ := begin(t, path, conf, "1024-65535")
+	for range 1000 {
+		p.step(r)
+	}
+	before := len(p.all())
+	p.end()
+	d, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := d.Saved(time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := s.Most(); n < before || n > 100*before {
+		t.Errorf("room for %d sessions, want it for %d", n, before)
+	}
+	d.Close()
+	limited := conf
+	limited.Max = 10
+	p, report, err := begin(t, path, limited, "1024-65535")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.end()
+	if report.Sessions != before || len(report.Refused) != 0 {
+		t.Errorf("restored %d of %d sessions, refused %v", report.Sessions, before, report.Refused)
+	}
+	p.epochs.Enter(0)
+	defer p.epochs.Leave(0)
+	f := session.Flow{Proto: packet.UDP, Client: client(r), Remote: remote(r)}
+	f.Client.Port = 60000
+	if why := p.sessions.From6(&f, &session.Packet{Now: p.now()}); why != drop.SessionLimit {
+		t.Errorf("a new session: %v", why)
+	}
+}
+
 // copyOf copies what is valid in a state directory to another one.
 func copyOf(t testing.TB, from, to string) {
 	t.Helper()

@@ -3,6 +3,7 @@
 package test
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -45,8 +46,8 @@ func idleConnection(t *testing.T, l *lab.Lab) (works func(when string)) {
 }
 
 // Ranges of pool4 and static rows that were forced at run time are there again after a kill, although a program of the host has one
-// of their ports, and so are the sessions.
-func TestForcedChangesSurviveAKill(t *testing.T) {
+// of their ports, and so are the sessions, although they are more than sessions.max permits now.
+func TestKillWithForcedChanges(t *testing.T) {
 	t.Setenv("NAT64D_STATE_SAVE", "true")
 	t.Setenv("NAT64D_STATE_DIR", stateDir(t))
 	l := network(t, lab.Options{})
@@ -58,9 +59,21 @@ func TestForcedChangesSurviveAKill(t *testing.T) {
 	works := idleConnection(t, l)
 	g.must("pool4", "add", lab.Gateway4, "7600", "--force")
 	g.must("bib", "add", "tcp", "["+lab.Client6+"]:80", lab.Gateway4+":7700", "--force")
+	const most = 10
+	sendFlows(t, l, 5*most)
+	eventually(t, recoverWithin, "more sessions than the next start permits", func() error {
+		if n := g.sessions(); n <= most {
+			return fmt.Errorf("%d sessions", n)
+		}
+		return nil
+	})
 	before := g.must("pool4", "list")
+	t.Setenv("NAT64D_SESSIONS_MAX", fmt.Sprint(most))
 	g = g.restarted(args...)
 	works("after a kill")
+	if s := g.status().Kept; s.Sessions <= most || len(s.Refused) != 0 {
+		t.Errorf("after a kill, with sessions.max %d: %+v", most, s)
+	}
 	if !strings.Contains(g.must("bib", "list"), "7700") {
 		t.Error("the static row has not survived")
 	}
