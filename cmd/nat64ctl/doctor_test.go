@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -92,6 +93,16 @@ func TestSupportBundleIsWrittenWhole(t *testing.T) {
 	}
 	if left, err := os.ReadDir(filepath.Dir(name)); err != nil || len(left) != 1 {
 		t.Errorf("the folder has %v, %v", left, err)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := call(t, full, "support-bundle", "--force", pipe); code != 1 || !strings.Contains(errs, "is a device, a pipe or a socket") {
+		t.Errorf("a pipe: exit code %d, %s", code, errs)
+	}
+	if info, err := os.Stat(pipe); err != nil || info.Mode().IsRegular() {
+		t.Errorf("the pipe was replaced: %v, %v", info, err)
 	}
 	out, _, code = call(t, full, "support-bundle", "-")
 	if code != 0 || len(unpack(t, []byte(out))) != 3 {

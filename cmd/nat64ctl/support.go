@@ -70,6 +70,8 @@ func mayWrite(name string, force bool) error {
 		return nil
 	case info.IsDir():
 		return fmt.Errorf("%s is a directory: name a file in it, such as %s", name, filepath.Join(name, "nat64d.tar.gz"))
+	case !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSymlink:
+		return fmt.Errorf("%s is a device, a pipe or a socket, which a file would replace: name a file, or - for the standard output", name)
 	case !force:
 		return fmt.Errorf("%s exists: name another file, or overwrite it with --force", name)
 	}
