@@ -21,7 +21,7 @@ const (
 )
 
 // ErrTaps is returned when there are too many taps.
-var ErrTaps = errors.New("gateway: 4 traces and captures are running, which is the maximum")
+var ErrTaps = errors.New("4 traces and captures are running, which is the maximum")
 
 // TapOptions are the parameters of a Tap.
 type TapOptions struct {

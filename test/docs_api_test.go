@@ -39,6 +39,7 @@ var answers = []struct {
 	{"top (clients)", "GET /v1/clients", control.ClientList{}},
 	{"addr", "GET /v1/address", []control.AddressPair{}},
 	{"trace", "GET /v1/trace", control.Traced{}},
+	{"explain", "GET /v1/explain", control.Explanation{}},
 	{"capture (start)", "GET /v1/capture", control.CaptureStart{}},
 	{"capture", "GET /v1/capture", control.Captured{}},
 	{"doctor", "GET /v1/doctor", []control.Finding{}},
@@ -130,6 +131,12 @@ func fieldsOfType(t reflect.Type, prefix string) (names []string) {
 				list = "[]"
 			}
 			inner = inner.Elem()
+		}
+		if inner == reflect.TypeFor[control.Session]() {
+			for _, n := range marshalled(fullSession) {
+				names = append(names, prefix+name+list+"."+n)
+			}
+			continue
 		}
 		if inner.Kind() == reflect.Struct && !reflect.PointerTo(inner).Implements(reflect.TypeFor[interface{ UnmarshalText([]byte) error }]()) {
 			names = append(names, fieldsOfType(inner, prefix+name+list+".")...)

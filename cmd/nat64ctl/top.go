@@ -36,6 +36,8 @@ Without a terminal, -n is needed: it prints so many views. A view shows rates, s
 				return usageError{err, c.CommandPath()}
 			}
 			switch {
+			case c.Flags().Changed("iterations") && o.iterations == 0:
+				return usageError{errors.New("-n 0 would print nothing: use 1 or more"), c.CommandPath()}
 			case c.Flags().Changed("iterations"):
 				return a.topViews(c.Context(), o)
 			case a.format != formatTable:

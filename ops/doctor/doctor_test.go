@@ -83,6 +83,7 @@ func TestExamineFindsEachProblem(t *testing.T) {
 		{"readiness", "journalctl -u nat64d", func(f *Facts) { f.Unready = []string{"a worker is stuck"} }},
 		{"DNS64", "nat64ctl pool6 add 2001:db8:64::/96", func(f *Facts) { f.DNS.Prefixes = []netip.Prefix{netip.MustParsePrefix("2001:db8:64::/96")} }},
 		{"DNS64 answer", "nat64ctl dns64 status", func(f *Facts) { f.DNS.Trouble = "SERVFAIL" }},
+		{"DNS64 answer", "dig @2001:db8::53 ipv4only.arpa AAAA", func(f *Facts) { f.DNS.Server, f.DNS.Trouble = "2001:db8::53", "SERVFAIL" }},
 		{"DNS64 answer", "nat64ctl dns64 snippet", func(f *Facts) { f.DNS.Prefixes = nil }},
 		{"probe", "ip route get 198.51.100.7", func(f *Facts) { f.Echo.Trouble = "no answer" }},
 		{"path MTU", "ip link set eth1 mtu 1400", func(f *Facts) { f.Echo.Passed = 1400 }},

@@ -153,7 +153,11 @@ func silence(f *Facts) []finding {
 	case f.DNS.Server == "":
 		return nil
 	case f.DNS.Trouble != "":
-		return []finding{say("nat64ctl dns64 status", "DNS64 (%s) does not answer the question for ipv4only.arpa (RFC 7050): %s", f.DNS.Server, f.DNS.Trouble)}
+		command := "nat64ctl dns64 status"
+		if _, err := netip.ParseAddr(f.DNS.Server); err == nil { // another server than that of nat64d
+			command = "dig @" + f.DNS.Server + " ipv4only.arpa AAAA"
+		}
+		return []finding{say(command, "DNS64 (%s) does not answer the question for ipv4only.arpa (RFC 7050): %s", f.DNS.Server, f.DNS.Trouble)}
 	case len(f.DNS.Prefixes) == 0:
 		return []finding{say("nat64ctl dns64 snippet bind", "%s is no DNS64: it gives ipv4only.arpa no IPv6 address (RFC 7050), so clients find no server that has only IPv4", f.DNS.Server)}
 	}
