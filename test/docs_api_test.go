@@ -43,6 +43,7 @@ var answers = []struct {
 	{"capture (start)", "GET /v1/capture", control.CaptureStart{}},
 	{"capture", "GET /v1/capture", control.Captured{}},
 	{"doctor", "GET /v1/doctor", []control.Finding{}},
+	{"support-bundle", "POST /v1/support", []control.SupportFile{}},
 	{"config get", "GET /v1/config", []control.ConfigKey{}},
 	{"config set", "POST /v1/config/set", control.ConfigResult{}},
 	{"reload", "POST /v1/reload", control.ReloadResult{}},
