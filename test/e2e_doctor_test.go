@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type provoked struct {
 	do      func()            // provokes it
 	again   bool              // nat64d mends it by itself after a while: provoke it until it is found
 	values  map[string]string // of the words in capitals in the command that mends it
+	mend    func()            // what the operator does with the output of the command
 	found   control.Finding
 	command string
 }
@@ -71,6 +73,9 @@ func (g *doctored) together(problems ...provoked) {
 		} else {
 			shell(g.t, g.lab.Gateway, p.command)
 		}
+		if p.mend != nil {
+			p.mend()
+		}
 		g.t.Logf("%s: %s\n%s", p.check, p.found.Reason, p.command)
 	}
 	eventually(g.t, recoverWithin, "no finding any more", func() error {
@@ -106,7 +111,8 @@ func TestDoctorFindsAndMends(t *testing.T) {
 	gw, srv := l.Gateway, l.Server
 	const probed = "192.0.2.77"
 	shell(t, gw, "sysctl -qw net.ipv4.conf.v4.promote_secondaries=1; ip address add 192.0.2.3/24 dev v4; ip route add default via "+lab.Server4)
-	serveDNS64(t, srv, netip.MustParsePrefix("2001:db8:64::/96"))
+	var prefix atomic.Pointer[netip.Prefix] // that a DNS64 of the network uses; nil: it is an ordinary DNS server
+	serveDNS64(t, srv, &prefix)
 	echoTCP(t, srv, lab.Server4+":5000")
 	own, err := gw.DialFrom(limit(t, 5*time.Second), net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(lab.Gateway4 + ":7991"))}, "tcp", lab.Server4+":5000")
 	if err != nil {
@@ -117,6 +123,8 @@ func TestDoctorFindsAndMends(t *testing.T) {
 	checkHost(t, l, "7000-8000", 0, "warning: connection: ")
 	echoTCP(t, gw, lab.Gateway4+":7990")
 	checkHost(t, l, "7000-8000", 1, "error: listener: ")
+	checkHost(t, l, "7000-7001", 0, "the machine is ready for it")
+	checkHost(t, l, "7000-7001 }\nhost: { guard: false", 1, "error: guard: ")
 	g := &doctored{daemon: startConfig(t, l, fmt.Sprintf(ownRange, "7000-8000")+"host: { force: true }\n")}
 	in := func(n *lab.Namespace, command string) func() { return func() { shell(t, n, command) } }
 	ctl := func(args ...string) func() { return func() { g.must(args...) } }
@@ -128,6 +136,10 @@ func TestDoctorFindsAndMends(t *testing.T) {
 		provoked{check: "pool4 full", do: ctl("bib", "add", "tcp", lab.Gateway4+":7000-7901", "["+lab.Client6+"]:1000-1901"), values: map[string]string{"ADDRESS": lab.Spare4, "PORTS": "7000-8000"}},
 		provoked{check: "connection", do: func() {}},
 		provoked{check: "listener", do: func() {}},
+		provoked{check: "duplicate address", do: func() {
+			shell(t, l.Client, "ip address add 2001:db8:1::77/64 dev eth0 nodad")
+			shell(t, gw, "sysctl -qw net.ipv6.conf.v6.accept_dad=1 net.ipv6.conf.v6.router_solicitation_delay=0 net.ipv6.neigh.v6.retrans_time_ms=100; ip address add 2001:db8:1::77/64 dev v6")
+		}},
 		provoked{check: "offloads", do: in(gw, "ethtool -K v4 gro off")},
 		provoked{check: "larger MTU", do: in(gw, "ip link set v4 mtu 1400")},
 		provoked{check: "MTU", do: ctl("config", "set", "translation.lowest_ipv6_mtu", "1600")},
@@ -140,6 +152,10 @@ func TestDoctorFindsAndMends(t *testing.T) {
 	shell(t, gw, "ip link set v4 mtu 1500; sysctl -qw net.ipv6.conf.v6.forwarding=0")
 
 	g.flags = []string{"--probe", lab.Server4, "--dns", lab.Server4}
+	g.together(provoked{check: "DNS64 answer", do: func() {}, mend: func() {
+		other := netip.MustParsePrefix("2001:db8:64::/96")
+		prefix.Store(&other)
+	}})
 	g.together(
 		provoked{check: "DNS64", do: func() {}},
 		provoked{check: "router", do: in(gw, "ip route replace default via 192.0.2.99 dev v4"), values: map[string]string{"ROUTER": lab.Server4}},
@@ -172,6 +188,9 @@ func TestDoctorFindsAndMends(t *testing.T) {
 	)
 	g.together(
 		provoked{check: "pool4 address", do: in(srv, "ip address add 192.0.2.1/32 dev eth0")},
+		provoked{check: "IPv6 off", do: in(gw, "sysctl -qw net.ipv6.conf.v6.disable_ipv6=1")},
+	)
+	g.together(
 		provoked{check: "smallest MTU", do: in(gw, "ip link set v6 mtu 1279")},
 	)
 	g.stop()
@@ -234,18 +253,20 @@ func checkSupport(t *testing.T, g *daemon) {
 	}
 }
 
-// serveDNS64 answers questions for ipv4only.arpa with addresses in a prefix.
-func serveDNS64(t *testing.T, n *lab.Namespace, prefix netip.Prefix) {
+// serveDNS64 answers questions for ipv4only.arpa with addresses in a prefix, or without an address.
+func serveDNS64(t *testing.T, n *lab.Namespace, prefix *atomic.Pointer[netip.Prefix]) {
 	t.Helper()
 	conn, err := n.ListenPacket("udp", lab.Server4+":53")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := prefix.Addr().As16()
-	copy(a[12:], []byte{192, 0, 0, 170})
 	s := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		m := new(dns.Msg).SetReply(q)
-		m.Answer = []dns.RR{&dns.AAAA{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeAAAA, Class: dns.ClassINET}, AAAA: a[:]}}
+		if p := prefix.Load(); p != nil {
+			a := p.Addr().As16()
+			copy(a[12:], []byte{192, 0, 0, 170})
+			m.Answer = []dns.RR{&dns.AAAA{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeAAAA, Class: dns.ClassINET}, AAAA: a[:]}}
+		}
 		_ = w.WriteMsg(m) // the client asks again
 	})}
 	go func() { _ = s.ActivateAndServe() }() // until Shutdown

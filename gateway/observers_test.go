@@ -46,7 +46,7 @@ func (*traffic) Drops() packet.Drops                { return packet.Drops{} }
 func (*traffic) Close() error                       { return nil }
 
 // Everything that looks at flows and packets does so while workers carry them and sessions end. The race detector watches.
-func TestObserversBesideTraffic(t *testing.T) {
+func TestObserversRunWhileWorkersForward(t *testing.T) {
 	g := stillWith(t, func(o *Options) {
 		o.Max = 1 << 12
 		o.Open = func(s packet.Family, _ bool) (Port, error) {
