@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listingNice is the nice value of threads that list tables: where packets need all of a processor, a listing gets 3 % of it.
-const listingNice = 15
+// listingNice is the nice value of threads that list tables, the lowest priority: where packets need all of a processor, such a thread
+// gets 1.5 % of it. With SCHED_IDLE, or with a short slice, each packet that wakes a packet thread would change threads, which costs more.
+const listingNice = 19
 
 // unhurried calls f on a thread of low priority, so that packets come first. f must not take locks that packets need, because a
 // thread that is not on a processor would keep them. A panic of f is one of the caller.

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listingNice is the nice value of a process that lists tables, like that of the threads of nat64d that do.
-const listingNice = 15
+// listingNice is the nice value of a process that lists tables, which is that of the threads of nat64d that do.
+const listingNice = 19
 
 // unhurried gives this process a low priority: on the gateway itself, a listing of millions of entries would take the processors from the packets.
 func unhurried() {
