@@ -227,7 +227,7 @@ func (r *Restoration) binding(slot uint32) (k bib.Kept, ok bool) {
 }
 
 // chunk is the number of sessions that a goroutine reads at a time.
-const chunk = 1 << 14
+const chunk = 1 << 12
 
 // restoreSessions restores the sessions that had a packet lately, or all others. Each goroutine takes the next chunk of slots.
 func (r *Restoration) restoreSessions(active bool) error {

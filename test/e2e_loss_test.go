@@ -16,7 +16,7 @@ import (
 const (
 	lossPerSegments = 10_000
 	lossAttempts    = 3
-	iperfSeconds    = "3"
+	iperfSeconds    = "1"
 )
 
 // If plain forwarding reaches the first rate on a machine, nat64d must reach the second one, in bits per second of
