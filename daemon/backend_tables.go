@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"nat64d/bib"
 	"nat64d/ops/control"
@@ -17,7 +18,7 @@ const page = 1024
 
 // Bindings implements control.Backend.
 func (b *backend) Bindings(ctx context.Context, f control.Filter, yield func(control.Binding) error) error {
-	return pages(ctx, b.gateway.Bindings.List, func(row *bib.Binding) error {
+	return pages(ctx, b.giveWay, b.gateway.Bindings.List, func(row *bib.Binding) error {
 		x := control.Binding{
 			Protocol: row.Proto.String(), Client: addrPort6(row.Client), Mapped: addrPort4(row.Mapped),
 			Static: row.Static, Sessions: row.Sessions,
@@ -41,7 +42,7 @@ func (b *backend) Sessions(ctx context.Context, f control.Filter, yield func(con
 		}
 		return yield(s)
 	}
-	if err := pages(ctx, list, each); err != nil {
+	if err := pages(ctx, b.giveWay, list, each); err != nil {
 		return err
 	}
 	for _, row := range b.gateway.StoredSYNs() {
@@ -103,13 +104,14 @@ func (b *backend) session(row *session.Session) control.Session {
 }
 
 // pages copies a table page by page and passes on the rows between the pages, with a low priority.
-func pages[T any](ctx context.Context, list func(cursor uint32, buf []T) (int, uint32), each func(*T) error) error {
-	return unhurried(func() error { return eachPage(ctx, list, each) })
+func pages[T any](ctx context.Context, pause pause, list func(cursor uint32, buf []T) (int, uint32), each func(*T) error) error {
+	return unhurried(func() error { return eachPage(ctx, pause, list, each) })
 }
 
-func eachPage[T any](ctx context.Context, list func(cursor uint32, buf []T) (int, uint32), each func(*T) error) error {
+func eachPage[T any](ctx context.Context, pause pause, list func(cursor uint32, buf []T) (int, uint32), each func(*T) error) error {
 	rows := make([]T, page)
 	for cursor := uint32(0); ; {
+		start := time.Now()
 		var n int
 		n, cursor = list(cursor, rows)
 		for i := range rows[:n] {
@@ -120,6 +122,7 @@ func eachPage[T any](ctx context.Context, list func(cursor uint32, buf []T) (int
 		if cursor == 0 {
 			return nil
 		}
+		pause(ctx, start)
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -156,7 +156,7 @@ func (d *Daemon) surveyLocked() {
 func surveyBindings(list func(uint32, []bib.Binding) (int, uint32)) (uses map[packet.Addr6]clientUse, approximate bool) {
 	uses = make(map[packet.Addr6]clientUse)
 	visit := func(missing bool) {
-		_ = pages(context.Background(), list, func(row *bib.Binding) error { // each returns no error
+		_ = pages(context.Background(), noPause, list, func(row *bib.Binding) error { // each returns no error
 			u, ok := uses[row.Client.Addr]
 			if !ok && !missing {
 				return nil

@@ -59,6 +59,7 @@ type Daemon struct {
 	metrics    *httpService
 	web        *webService
 	readings   readings
+	crowd      crowd
 	reloads    reloads
 	nics       nics
 	sockets    hostSockets

@@ -195,6 +195,21 @@ func (w *worker) sample(packets int) {
 	}
 }
 
+// Batches is what a worker has received since it was made.
+type Batches struct{ Frames, Batches uint64 }
+
+// FullBatch is the number of frames of the largest batch.
+const FullBatch = batch
+
+// Batches appends for each worker how many frames it has received, and in about how many batches.
+func (g *Gateway) Batches(to []Batches) []Batches {
+	for i := range g.workers {
+		frames, timed := g.Counters.Batches(i)
+		to = append(to, Batches{frames, timed * sampleEvery})
+	}
+	return to
+}
+
 // configure applies a new configuration.
 func (w *worker) configure(c *conf) {
 	if w.conf == c {

@@ -138,12 +138,12 @@ func (c *Client) Resume(ctx context.Context) error {
 // Bindings calls yield for every binding that the filter selects. It stops at the first error of yield and returns
 // it. If it returns nil, the listing was complete.
 func (c *Client) Bindings(ctx context.Context, f Filter, yield func(Binding) error) error {
-	return receive(ctx, c, "/v1/bindings", f, yield)
+	return receive[bindingWire](ctx, c, "/v1/bindings", f, yield)
 }
 
 // Sessions is like Bindings, for sessions.
 func (c *Client) Sessions(ctx context.Context, f Filter, yield func(Session) error) error {
-	return receive(ctx, c, "/v1/sessions", f, yield)
+	return receive[sessionWire](ctx, c, "/v1/sessions", f, yield)
 }
 
 // Trace calls yield for every packet that the filter selects, and missed with the number of packets that were left out. It ends with
@@ -235,7 +235,7 @@ func (c *Client) short(ctx context.Context, method, path string, body io.Reader,
 }
 
 // receive reads a listing to its end line.
-func receive[T any](ctx context.Context, c *Client, path string, f Filter, yield func(T) error) error {
+func receive[W wire[T], T any](ctx context.Context, c *Client, path string, f Filter, yield func(T) error) error {
 	r, err := c.do(ctx, http.MethodGet, path+"?"+f.values().Encode(), nil)
 	if err != nil {
 		return err
@@ -243,7 +243,7 @@ func receive[T any](ctx context.Context, c *Client, path string, f Filter, yield
 	defer r.Body.Close()
 	dec := json.NewDecoder(r.Body)
 	for n := 0; ; n++ {
-		var l line[T]
+		var l line[W]
 		if err := dec.Decode(&l); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -260,7 +260,7 @@ func receive[T any](ctx context.Context, c *Client, path string, f Filter, yield
 		case l.Item == nil:
 			return fmt.Errorf("%w: entry %d of the listing is empty; nat64ctl and nat64d are of different versions", ErrUnreachable, n)
 		}
-		if err := yield(*l.Item); err != nil {
+		if err := yield((*l.Item).row()); err != nil {
 			return err
 		}
 	}

@@ -155,6 +155,15 @@ func New(workers int) *Set { return &Set{workers: make([]Worker, workers)} }
 // Worker returns the counters of worker i.
 func (s *Set) Worker(i int) *Worker { return &s.workers[i] }
 
+// Batches returns how many frames worker i has received, and how many of its batches were timed with Took.
+func (s *Set) Batches(i int) (frames, timed uint64) {
+	w := &s.workers[i]
+	for k := range w.durations.counts {
+		timed += w.durations.counts[k].Load()
+	}
+	return w.received.frames.Load(), timed
+}
+
 // Received returns how many frames have arrived, the packets in them, the datagrams that had been coalesced, and those
 // that the gateway has coalesced.
 func (s *Set) Received() (frames, packets, merged, adjacent uint64) {
