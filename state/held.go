@@ -15,9 +15,13 @@ type heldPieces struct {
 	memory *table.Pieces[heldPiece]
 	most   int
 	made   int   // pieces so far
-	free   []int // numbers of those that were given back
+	free   []int // numbers of those that were given back, with their memory
+	gone   []int // the same, without memory
 	number map[*byte]int
 }
+
+// sparePieces is the number of free pieces that keep their memory, 2 MiB, so that few are made and given back in turn.
+const sparePieces = 64
 
 // HeldPieces returns memory for n pieces of ports in hold-down.
 func (d *Dir) HeldPieces(n int) pool4.Pieces {
@@ -27,9 +31,11 @@ func (d *Dir) HeldPieces(n int) pool4.Pieces {
 // Piece implements pool4.Pieces.
 func (h *heldPieces) Piece() []byte {
 	i := h.made
-	switch last := len(h.free) - 1; {
-	case last >= 0:
-		i, h.free = h.free[last], h.free[:last]
+	switch free, gone := len(h.free), len(h.gone); {
+	case free > 0:
+		i, h.free = h.free[free-1], h.free[:free-1]
+	case gone > 0:
+		i, h.gone = h.gone[gone-1], h.gone[:gone-1]
 	case i == h.most:
 		return nil
 	default:
@@ -42,6 +48,13 @@ func (h *heldPieces) Piece() []byte {
 
 // Free implements pool4.Pieces.
 func (h *heldPieces) Free(b []byte) {
-	clear(b)
-	h.free = append(h.free, h.number[&b[0]])
+	i := h.number[&b[0]]
+	delete(h.number, &b[0])
+	if len(h.free) < sparePieces {
+		clear(b)
+		h.free = append(h.free, i)
+		return
+	}
+	h.memory.Leave(i)
+	h.gone = append(h.gone, i)
 }

@@ -157,6 +157,19 @@ func (p *Pieces[T]) Piece(i int) *T {
 	return &p.values[i]
 }
 
+// Leave gives the memory of value i back, and its place in the file. Its user does not use it any more. Piece makes it again.
+func (p *Pieces[T]) Leave(i int) {
+	if p.memory == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.made[i] {
+		p.memory.leave(i*p.memory.size, (i+1)*p.memory.size)
+		p.made[i] = false
+	}
+}
+
 // leave gives the memory of values back, and their place in the files.
 func (k *keeper) leave(from, to uint32) {
 	k.mu.Lock()
