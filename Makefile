@@ -51,7 +51,7 @@ chaos: deps build ## kill, upgrade and disturb the gateway under load for CHAOS 
 	CHAOS=$(CHAOS) go test -count 1 -timeout 0 -run '^TestChaos$$' -v $(AS_ROOT) ./test
 
 SOAK ?= 30m
-soak: deps build ## make and end 16,000 sessions a second for SOAK (30m), and check memory and counters; make test does so for 30 s (needs root)
+soak: deps build ## make and end 16,000 sessions a second for SOAK (30m), and check memory and counters; make test does so for 60 s (needs root)
 	SOAK=$(SOAK) go test -count 1 -timeout 0 -run '^TestSoak$$' -v $(subst NAT64D_BIN,SOAK=$(SOAK) NAT64D_BIN,$(AS_ROOT)) ./test
 
 # Other kernels and systemd, in a guest that QEMU emulates. Such tests are in files with the build tag guest.

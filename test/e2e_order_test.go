@@ -24,7 +24,7 @@ import (
 // Numbered datagrams: the number in each direction, unless a test needs more, of flows, of datagrams of a flow in one system call, and in
 // flight.
 const (
-	numbered   = 1_000_000
+	numbered   = 1_500_000
 	flows      = 64
 	volley     = 16
 	underWay   = 192 // fewer than the ring of a veth holds while threads receive

@@ -33,7 +33,7 @@ const (
 // gateway stay as they are. When the traffic has ended, no session and no port is left, and the counters of each direction add up
 // exactly. SOAK is the duration.
 func TestSoak(t *testing.T) {
-	lasts, err := time.ParseDuration(cmp.Or(os.Getenv("SOAK"), "30s"))
+	lasts, err := time.ParseDuration(cmp.Or(os.Getenv("SOAK"), "60s"))
 	if err != nil {
 		t.Fatal(err)
 	}
