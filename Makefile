@@ -12,13 +12,23 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT := $(if $(SUDO),-exec "sudo env PATH=$$PATH NAT64D_BIN=$(CURDIR)/bin NAT64D_CACHE=$(CACHE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long chaos soak test-guest check unit attack fuzz bench bench-quick bench-dns bench-jool profile guest deps browser install clean
+.PHONY: help build demo test test-long chaos soak test-guest check unit attack fuzz bench bench-quick bench-dns bench-jool profile container guest deps browser install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/nat64d and bin/nat64ctl, static
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ ./cmd/...
+
+# The archive has the layout of the Open Container Initiative: ctr images import, podman load and kind load image-archive read it.
+IMAGE ?= bin/nat64d-image.tar
+container: ## write the container image for amd64 and arm64 to IMAGE (bin/nat64d-image.tar)
+	for arch in amd64 arm64; do \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/container/$$arch/ ./cmd/... || exit 1; \
+	done
+	cd deploy/container && go run . -o "$(abspath $(IMAGE))" -version "$(VERSION)" \
+		-created "$$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
+		linux/amd64="$(CURDIR)/bin/container/amd64" linux/arm64="$(CURDIR)/bin/container/arm64"
 
 demo: build ## show an IPv6-only host and an IPv4-only one communicating, in network namespaces (needs root)
 	$(SUDO) bin/nat64d demo $(DEMO)
@@ -38,6 +48,7 @@ ALONE := nat64d/\(bib\|daemon\|demo\|dns64\|gateway\|lab\|linux\|session\|state\
 RACE  := CGO_ENABLED=1 go test -race -vet=off -count 1 -timeout 20m
 unit: deps build ## the tests, with the race detector (needs root)
 	go test -vet=off -count 1 ./table ./bib ./session
+	cd deploy/container && go test -count 1 .
 	$(RACE) $(AS_ROOT) $$(go list ./... | grep -v '$(ALONE)')
 	CGO_ENABLED=1 go build -race ./...
 	$(RACE) -p 1 $(AS_ROOT) $$(go list ./... | grep '$(ALONE)')
