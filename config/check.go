@@ -17,10 +17,12 @@ import (
 // check turns the values of a file into a Config and reports values that are out of bounds.
 func (d *document) check(f *file) *Config {
 	d.within("version", f.Version, 1, 1)
+	f.attach()
 	c := &Config{
 		Interfaces: Interfaces{
-			V6:         Interface{Name: f.Interfaces.V6.Name, MTU: d.mtu("interfaces.v6.mtu", f.Interfaces.V6.MTU, minMTU6)},
-			V4:         Interface{Name: f.Interfaces.V4.Name, MTU: d.mtu("interfaces.v4.mtu", f.Interfaces.V4.MTU, minMTU4)},
+			V6:         d.interface6(&f.Interfaces.V6),
+			V4:         d.interface4(&f.Interfaces.V4),
+			Masquerade: f.Interfaces.V4.Masquerade,
 			Engine:     oneOf(d, "interfaces.engine", f.Interfaces.Engine, "auto", "ring", "mmsg", "simple"),
 			Workers:    d.within("interfaces.workers", int(f.Interfaces.Workers), 0, 256),
 			Pin:        d.pin(f.Interfaces.Pin),
@@ -40,6 +42,9 @@ func (d *document) check(f *file) *Config {
 			Force:           f.Host.Force,
 			ShareInterfaces: f.Host.ShareInterfaces,
 			Sandbox:         f.Host.Sandbox,
+			Forwarding:      oneOf(d, "host.forwarding", f.Host.Forwarding, ForwardingManage, ForwardingLeave),
+			ServeUplink:     f.Host.ServeUplink,
+			ServeOwn:        f.Host.ServeOwn,
 			AnswerARP:       oneOf(d, "host.answer_arp", onOff(f.Host.AnswerARP), "auto", "on", "off"),
 		},
 		Sessions:    d.sessions(f),
@@ -99,6 +104,16 @@ func texts[T fmt.Stringer](vs []T) []string {
 		l[i] = v.String()
 	}
 	return l
+}
+
+func (d *document) interface6(r *rawIface6) Interface {
+	i := Interface{Name: r.Name, Attach: oneOf(d, "interfaces.v6.attach", r.Attach, AttachNIC, AttachHost), MTU: d.mtu("interfaces.v6.mtu", r.MTU, minMTU6)}
+	i.Addr = d.pairAddress(r.Address, i.Attach)
+	return i
+}
+
+func (d *document) interface4(r *rawIface4) Interface {
+	return Interface{Name: r.Name, Attach: oneOf(d, "interfaces.v4.attach", r.Attach, AttachNIC, AttachHost), MTU: d.mtu("interfaces.v4.mtu", r.MTU, minMTU4)}
 }
 
 // The smallest MTUs: RFC 8200 section 5, RFC 791 section 3.2.
@@ -401,18 +416,5 @@ func (d *document) checkSystem(f *file) {
 	}
 	if info, err := os.Stat(f.State.Dir); err == nil && !info.IsDir() {
 		d.problem("state.dir", "%s is not a folder", f.State.Dir)
-	}
-}
-
-// checkNames reports interfaces without a name, or with a name that the kernel would refuse.
-func (d *document) checkNames(f *file) {
-	for _, i := range []struct{ side, name string }{{"v6", f.Interfaces.V6.Name}, {"v4", f.Interfaces.V4.Name}} {
-		key := "interfaces." + i.side + ".name"
-		switch {
-		case i.name == "":
-			d.problem(key, "missing; name the NIC of the IP%s side here or with --%s", i.side, i.side)
-		case len(i.name) > 15 || strings.ContainsAny(i.name, "/: \t\n") || i.name == "." || i.name == "..":
-			d.problem(key, "%q cannot be the name of an interface; the kernel takes up to 15 bytes without blanks, / or :", i.name)
-		}
 	}
 }

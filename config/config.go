@@ -52,6 +52,7 @@ type Config struct {
 // Interfaces names the two interfaces and configures how frames pass through them.
 type Interfaces struct {
 	V6, V4     Interface     // may be the same interface
+	Masquerade bool          // the host gives packets from pool4 the address of the interface by which they leave; only with AttachHost
 	Engine     string        // auto, ring, mmsg or simple: see afpacket.ParseEngine
 	Workers    int           // threads per side; 0: one for four processors
 	Pin        []int         // processors that the workers are bound to, in turn; empty: not bound
@@ -67,8 +68,10 @@ const BusyPollAuto = -1
 
 // Interface is one side.
 type Interface struct {
-	Name string
-	MTU  int // 0: the MTU that the kernel reports
+	Name   string // of the NIC, or of the host's end of the pair
+	Attach Attach
+	Addr   netip.Addr // of the host's end of the IPv6 pair, for DNS64; zero: none
+	MTU    int        // 0: the MTU that the kernel reports
 }
 
 // Offloads selects whether nat64d changes the offload settings of the interfaces.
@@ -91,6 +94,11 @@ type Host struct {
 
 	ShareInterfaces bool // start even if another nat64d uses the same interfaces
 	Sandbox         bool // give up capabilities and system calls that only the start needs
+
+	// With AttachHost:
+	Forwarding  Forwarding // whether the host is made to forward
+	ServeUplink bool       // serve hosts that reach the machine by the interface of its IPv6 default route
+	ServeOwn    bool       // clients reach IPv4 addresses of the machine itself
 }
 
 // Sessions configures limits and lifetimes of sessions and bindings. A client is all addresses of one prefix of

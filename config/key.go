@@ -31,9 +31,13 @@ func Keys() []Key {
 
 // keys lists the keys in the order of the layout. The daemon uses a key that is not live only when it starts.
 var keys = []Key{
-	{Name: "interfaces.v6.name", Help: "interface of the IPv6 side"},
+	{Name: "interfaces.v6.name", Help: "interface of the IPv6 side; host: a pair called nat64 with attach: host"},
+	{Name: "interfaces.v6.attach", Help: "nic: carry the packets of an Ethernet interface; host: carry what this machine routes to pool6, from itself, containers, tunnels or any network"},
+	{Name: "interfaces.v6.address", Help: "with attach: host, an IPv6 address for the host's end of the pair, on which DNS64 can listen; empty: none"},
 	{Name: "interfaces.v6.mtu", Help: "its MTU; auto: that of the kernel"},
-	{Name: "interfaces.v4.name", Help: "interface of the IPv4 side"},
+	{Name: "interfaces.v4.name", Help: "interface of the IPv4 side; host: a pair called nat64-v4 with attach: host"},
+	{Name: "interfaces.v4.attach", Help: "nic: send by an Ethernet interface; host: this machine forwards translated packets by any of its uplinks"},
+	{Name: "interfaces.v4.masquerade", Live: true, Help: "with attach: host, give packets from pool4 the address of the uplink; false: pool4 is routed to this machine"},
 	{Name: "interfaces.v4.mtu", Help: "its MTU; auto: that of the kernel"},
 	{Name: "interfaces.engine", Help: "how frames pass between kernel and nat64d: auto, ring, mmsg or simple"},
 	{Name: "interfaces.workers", Help: "threads that carry the packets of each side, by flow; auto: one for four processors"},
@@ -53,6 +57,9 @@ var keys = []Key{
 	{Name: "host.answer_arp", Help: "answer ARP for addresses of pool4 that no interface has: auto, on or off"},
 	{Name: "host.share_interfaces", Help: "start even if another nat64d carries packets on the same interfaces"},
 	{Name: "host.sandbox", Help: "after the start, give up the capabilities, files and system calls that translation does not need"},
+	{Name: "host.forwarding", Help: "with attach: host, manage: make the kernel forward while nat64d runs; leave: the administrator does"},
+	{Name: "host.serve_uplink", Live: true, Help: "with attach: host, serve also hosts that come by the interface of the IPv6 default route"},
+	{Name: "host.serve_own_addresses", Help: "with attach: host, clients reach IPv4 addresses of this machine itself"},
 	{Name: "sessions.max", Help: "sessions of all protocols together"},
 	{Name: "sessions.max_per_client", Live: true, Help: "sessions of one client; 0: no limit"},
 	{Name: "sessions.max_bindings_per_client", Live: true, Help: "bindings of one client; auto: a share of pool4 while less than a quarter is free; 0: no limit"},

@@ -53,22 +53,32 @@ type (
 const copied octet = -1
 
 type rawIfaces struct {
-	V6         rawIface `yaml:"v6"`
-	V4         rawIface `yaml:"v4"`
-	Engine     string   `yaml:"engine"`
-	Workers    number   `yaml:"workers"`
-	Pin        []int    `yaml:"pin"`
-	Bursts     bool     `yaml:"bursts"`
-	Coalesce   bool     `yaml:"coalesce"`
-	Moderation interval `yaml:"moderation"`
-	BusyPoll   polling  `yaml:"busy_poll"`
-	Offloads   string   `yaml:"offloads"`
+	V6         rawIface6 `yaml:"v6"`
+	V4         rawIface4 `yaml:"v4"`
+	Engine     string    `yaml:"engine"`
+	Workers    number    `yaml:"workers"`
+	Pin        []int     `yaml:"pin"`
+	Bursts     bool      `yaml:"bursts"`
+	Coalesce   bool      `yaml:"coalesce"`
+	Moderation interval  `yaml:"moderation"`
+	BusyPoll   polling   `yaml:"busy_poll"`
+	Offloads   string    `yaml:"offloads"`
 }
 
-type rawIface struct {
+type rawIface6 struct {
 	Name    string `yaml:"name"`
+	Attach  string `yaml:"attach"`
+	Address string `yaml:"address"`
 	MTU     number `yaml:"mtu"`
 	Gateway string `yaml:"gateway"`
+}
+
+type rawIface4 struct {
+	Name       string `yaml:"name"`
+	Attach     string `yaml:"attach"`
+	Masquerade bool   `yaml:"masquerade"`
+	MTU        number `yaml:"mtu"`
+	Gateway    string `yaml:"gateway"`
 }
 
 type rawPool6 struct {
@@ -95,6 +105,9 @@ type rawHost struct {
 	AnswerARP       string `yaml:"answer_arp"`
 	ShareInterfaces bool   `yaml:"share_interfaces"`
 	Sandbox         bool   `yaml:"sandbox"`
+	Forwarding      string `yaml:"forwarding"`
+	ServeUplink     bool   `yaml:"serve_uplink"`
+	ServeOwn        bool   `yaml:"serve_own_addresses"`
 }
 
 type rawBIB struct {
@@ -278,9 +291,12 @@ const (
 // fresh returns the defaults, with empty lists of rows.
 func fresh() *file {
 	return &file{
-		Version:    1,
-		Interfaces: rawIfaces{Engine: "auto", Pin: []int{}, Coalesce: true, Bursts: true, BusyPoll: BusyPollAuto, Offloads: string(OffloadsAuto)},
-		Host:       rawHost{Guard: true, ReservePorts: true, AnswerARP: "auto", Sandbox: true},
+		Version: 1,
+		Interfaces: rawIfaces{
+			V6: rawIface6{Attach: string(AttachNIC)}, V4: rawIface4{Attach: string(AttachNIC), Masquerade: true},
+			Engine: "auto", Pin: []int{}, Coalesce: true, Bursts: true, BusyPoll: BusyPollAuto, Offloads: string(OffloadsAuto),
+		},
+		Host: rawHost{Guard: true, ReservePorts: true, AnswerARP: "auto", Sandbox: true, Forwarding: string(ForwardingManage)},
 		Sessions: rawSessions{
 			Max:                  4_000_000,
 			ClientPrefixLen:      64,

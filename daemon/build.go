@@ -67,7 +67,7 @@ func (d *Daemon) build() (err error) {
 	if err != nil {
 		return err
 	}
-	d.routes, err = nexthop.New(nexthop.Interfaces{V6: c.Interfaces.V6.Name, V4: c.Interfaces.V4.Name}, mode, d.log.Logger)
+	d.routes, err = nexthop.New(names(c), mode, d.log.Logger)
 	if err != nil {
 		return err
 	}

@@ -65,6 +65,7 @@ func (d *Daemon) commitLocked(old, next *config.Config, local localRoutes) {
 	d.log.level.Set(levelOf(next.Log))
 	d.memory.configure(next.MemoryLimit)
 	d.events.probe.signal()
+	d.events.pairs.signal()
 	d.metrics.follow()
 	d.web.follow()
 	d.gateway.Configure(d.gatewayConfigLocked(next))
@@ -84,6 +85,7 @@ func (d *Daemon) settledLocked() error {
 	d.routes.SetProxied(d.proxiedLocked())
 	d.dns64.follow(d.basisLocked())
 	d.events.pool4.signal()
+	d.events.pairs.signal()
 	return errors.Join(d.settleGuardLocked(), d.saveListsLocked())
 }
 

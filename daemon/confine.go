@@ -13,6 +13,7 @@ import (
 	"nat64d/config"
 	"nat64d/linux/guard"
 	"nat64d/linux/nic"
+	"nat64d/linux/pair"
 	"nat64d/linux/sandbox"
 	"nat64d/ops/control"
 )
@@ -31,7 +32,10 @@ func (d *Daemon) confine() {
 	n := d.options.needs(c)
 	n.Capabilities = needed
 	n.Files.Read = append(n.Files.Read, "/sys/class/net", "/sys/devices", "/sys/fs/cgroup")
-	n.Files.Write = append(nic.Files(c.Interfaces.V6.Name, c.Interfaces.V4.Name), guard.ReservedPortsFile)
+	n.Files.Write = append(nic.Files(c.Interfaces.V6.NIC(), c.Interfaces.V4.NIC()), guard.ReservedPortsFile)
+	if d.pairs.any() {
+		n.Files.Write = append(n.Files.Write, pair.Files()...)
+	}
 	if d.kept.opened != nil {
 		n.Files.Keep = append(n.Files.Keep, c.State.Dir)
 	}

@@ -62,6 +62,7 @@ type Daemon struct {
 	crowd      crowd
 	reloads    reloads
 	nics       nics
+	pairs      pairs
 	sockets    hostSockets
 	kept       keeping
 	selfTest   selfTest
@@ -84,6 +85,7 @@ type events struct {
 	reload event // requests a reload
 	load   event // many packets arrive
 	probe  event // health.probe may have changed
+	pairs  event // the surroundings of pairs may have changed
 
 	summary event // requests a summary in the log
 }
@@ -100,7 +102,7 @@ type admin struct {
 func New(o Options) (*Daemon, error) {
 	d := &Daemon{
 		options: o, started: time.Now(),
-		events:    events{link: newEvent(), routes: newEvent(), pool4: newEvent(), reload: newEvent(), load: newEvent(), probe: newEvent(), summary: newEvent()},
+		events:    events{link: newEvent(), routes: newEvent(), pool4: newEvent(), reload: newEvent(), load: newEvent(), probe: newEvent(), pairs: newEvent(), summary: newEvent()},
 		readiness: readiness{reached: make(chan struct{})},
 		admin:     admin{static: rows{}},
 	}
@@ -148,6 +150,9 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 	if err := d.openState(c); err != nil {
 		return err
 	}
+	if err := d.makePairs(c); err != nil {
+		return err
+	}
 	if err := d.preparePorts(); err != nil {
 		return err
 	}
@@ -164,7 +169,7 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 		return err
 	}
 	handover := func() time.Duration { return 0 } // a failed start leaves nothing
-	defer func() { err = errors.Join(err, d.endGuard(handover())) }()
+	defer func() { err = errors.Join(err, d.endPairs(handover()), d.endGuard(handover())) }()
 	if err := d.settleGuardLocked(); err != nil {
 		return err
 	}
@@ -189,8 +194,9 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 
 // run runs the tasks until ctx is done or one fails.
 func (d *Daemon) run(ctx context.Context, listener net.Listener) error {
-	d.routes.OnLink(d.events.link.signal)
-	d.routes.OnSurroundings(d.events.routes.signal)
+	d.checkPairs()
+	d.routes.OnLink(func() { d.events.link.signal(); d.events.pairs.signal() })
+	d.routes.OnSurroundings(func() { d.events.routes.signal(); d.events.pairs.signal() })
 	d.routes.SetProxied(d.proxiedLocked())
 	_ = d.guard.readNAT() // the task "readiness" logs these warnings with all others
 	d.readiness.tasks = d.tasks(listener)
@@ -211,6 +217,7 @@ func (d *Daemon) tasks(listener net.Listener) []task {
 		{name: "guard", run: d.guard.watch, notReady: d.guard.notReady},
 		{name: "NAT rules", run: d.guard.watchNAT},
 		{name: "interfaces", run: d.watchInterfaces},
+		{name: "pairs", run: d.watchPairs, notReady: d.pairs.notReady},
 		{name: "local routes", run: d.watchLocalRoutes},
 		{name: "host sockets", run: d.watchSockets},
 		{name: "DNS64", run: d.dns64.run},

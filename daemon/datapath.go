@@ -11,6 +11,7 @@ import (
 	"nat64d/fragment"
 	"nat64d/gateway"
 	"nat64d/linux/afpacket"
+	"nat64d/packet"
 	"nat64d/session"
 	"nat64d/synstore"
 	"nat64d/xlat"
@@ -73,7 +74,22 @@ func (d *Daemon) gatewayConfigLocked(c *config.Config) gateway.Config {
 	if c.ICMP.SourceV4.IsValid() {
 		g.Source4 = c.ICMP.SourceV4.As4()
 	}
+	d.sourcesBehindPairs(&g)
 	return g
+}
+
+// dummy is the IPv4 dummy address (RFC 7600 section 7).
+var dummy = packet.Addr4{192, 0, 0, 8}
+
+// sourcesBehindPairs chooses the sources of our own ICMP errors that the host's stack has to forward: it would drop packets that arrive
+// with an address of its own.
+func (d *Daemon) sourcesBehindPairs(g *gateway.Config) {
+	if d.pairs.of[packet.V6] != nil && g.Source6 == (packet.Addr6{}) && len(g.Pool6) > 0 {
+		g.Source6 = g.Pool6[0].Embed(dummy)
+	}
+	if all := d.pool.Addresses(); d.pairs.of[packet.V4] != nil && g.Source4 == (packet.Addr4{}) && len(all) > 0 {
+		g.Source4 = all[0].As4()
+	}
 }
 
 // answers returns which of the optional ICMP errors are sent.

@@ -63,7 +63,7 @@ func CheckHost(c *config.Config, file string, log *LogQueue) ([]control.Finding,
 	if err != nil {
 		return nil, err
 	}
-	routes, err := nexthop.New(nexthop.Interfaces{V6: c.Interfaces.V6.Name, V4: c.Interfaces.V4.Name}, mode, newLogs(config.Log{Level: "error", Format: "text"}, log).Logger)
+	routes, err := nexthop.New(names(c), mode, newLogs(config.Log{Level: "error", Format: "text"}, log).Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func CheckHost(c *config.Config, file string, log *LogQueue) ([]control.Finding,
 
 // machine returns what doctor needs to know to read the facts of this machine.
 func machine(c *config.Config, taken []pool4.Entry) doctor.Gateway {
-	return doctor.Gateway{V6: c.Interfaces.V6.Name, V4: c.Interfaces.V4.Name, Entries: taken, Reserve: c.Host.ReservePorts && c.Host.Guard}
+	return doctor.Gateway{V6: c.Interfaces.V6.NIC(), V4: c.Interfaces.V4.NIC(), Entries: taken, Reserve: c.Host.ReservePorts && c.Host.Guard}
 }
 
 // settings adds the facts of the configuration.

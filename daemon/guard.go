@@ -45,7 +45,11 @@ type damage struct {
 func newHostGuard(c *config.Config, pool *pool4.Pool, log *slog.Logger) *hostGuard {
 	h := &hostGuard{log: log, pool: pool, nat: natRules{stale: newEvent()}}
 	if c.Host.Guard {
-		h.g = guard.New(guard.Options{V6: c.Interfaces.V6.Name, V4: c.Interfaces.V4.Name, ReservePorts: c.Host.ReservePorts, Program: true})
+		v6, v4 := &c.Interfaces.V6, &c.Interfaces.V4
+		h.g = guard.New(guard.Options{
+			V6: v6.NIC(), All6: v6.Attach == config.AttachHost, V4: v4.NIC(), All4: v4.Attach == config.AttachHost,
+			ReservePorts: c.Host.ReservePorts, Program: true,
+		})
 	}
 	return h
 }

@@ -41,7 +41,7 @@ func (d *Daemon) prepareNICs() error {
 	}
 	c, n := &d.config().Interfaces, &d.nics
 	n.udp = afpacket.UDPSuperPackets()
-	names, want := []string{c.V6.Name, c.V4.Name}, nic.Wanted{}
+	names, want := []string{c.V6.NIC(), c.V4.NIC()}, nic.Wanted{}
 	switch c.Offloads {
 	case config.OffloadsAuto:
 		want = nic.Static()

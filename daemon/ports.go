@@ -105,14 +105,14 @@ func (p *ports) open(s packet.Family, send bool) (gateway.Port, error) {
 func (p *ports) options(s packet.Family) (o afpacket.Options, err error) {
 	c := p.conf()
 	o = afpacket.Options{
-		Interface: c.V6.Name, Family: packet.V6, Engine: p.engine, NoBursts: !c.Bursts, BusyPoll: c.BusyPoll,
+		Interface: c.V6.NIC(), Family: packet.V6, Engine: p.engine, NoBursts: !c.Bursts, BusyPoll: c.BusyPoll,
 		Processors: &p.processors, Screens: &p.screens,
 	}
 	if c.BusyPoll == config.BusyPollAuto {
 		o.BusyPoll = afpacket.AdaptivePoll
 	}
 	if s == packet.V4 {
-		o.Interface, o.Family = c.V4.Name, packet.V4
+		o.Interface, o.Family = c.V4.NIC(), packet.V4
 	}
 	if workers(c) > 1 {
 		o.Group = p.group + uint16(s)

@@ -69,7 +69,7 @@ func (p *processors) look() {
 	c := p.conf()
 	m := cpus.Machine{Allowed: allowed, Quiet: p.reader.Quiet(), Pin: c.Pin, Workers: workers(c)}
 	var threads [2][]int
-	for s, name := range []string{c.V6.Name, c.V4.Name} {
+	for s, name := range []string{c.V6.NIC(), c.V4.NIC()} {
 		m.NICs[s], threads[s] = p.nic(name)
 	}
 	sides := m.Plan()

@@ -91,6 +91,7 @@ type Lab struct {
 	opt        Options
 	wire       *Namespace // contains the bridge of a lab with OneNIC, otherwise nil
 	namespaces []*Namespace
+	pods       int
 	cables     map[plug]*Cable
 }
 

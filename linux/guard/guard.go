@@ -16,6 +16,7 @@ import (
 // Options are the options of a Guard.
 type Options struct {
 	V6, V4       string // interface names; may be equal
+	All6, All4   bool   // on that interface, nothing is for the host: also what is not covered is dropped
 	ReservePorts bool   // prevent programs of the host from using pool4 ports on addresses that the host owns
 	Program      bool   // also drop the packets with a BPF program, which "nft flush ruleset" does not remove
 }

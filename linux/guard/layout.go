@@ -106,10 +106,10 @@ func (g *Guard) layout(added ports) *layout {
 	l.chains[covered6] = chain{rules: rules6()}
 	l.chains[echo4] = chain{rules: echoRules(g.cover.echo)}
 	if g.indexes[1] != 0 {
-		l.chains[ingress4] = ingress(g.o.V4, unix.ETH_P_IP, covered4)
+		l.chains[ingress4] = ingress(g.o.V4, g.o.All4, unix.ETH_P_IP, covered4)
 	}
 	if g.indexes[0] != 0 {
-		l.chains[ingress6] = ingress(g.o.V6, unix.ETH_P_IPV6, covered6)
+		l.chains[ingress6] = ingress(g.o.V6, g.o.All6, unix.ETH_P_IPV6, covered6)
 	}
 	return l
 }
@@ -134,10 +134,14 @@ func (l *layout) addSet(id uint32, name string, key nftables.SetDatatype, list [
 
 // ingress returns a base chain that processes the frames of an interface after packet sockets and before the host's
 // stack. It jumps to another chain for packets of one family, untagged or in a priority-tagged frame (VLAN ID 0),
-// because the host accepts both. Frames of a VLAN are not for the gateway.
-func ingress(device string, etherType uint16, covered string) chain {
+// because the host accepts both. Frames of a VLAN are not for the gateway. With all, it drops every frame.
+func ingress(device string, all bool, etherType uint16, covered string) chain {
 	c := chain{device: device, kind: string(nftables.ChainTypeFilter), hook: *nftables.ChainHookIngress,
 		priority: *nftables.ChainPriorityFilter, policy: nftables.ChainPolicyAccept}
+	if all {
+		c.rules = [][]expr.Any{dropped()}
+		return c
+	}
 	typeAt := func(offset uint32, etherType uint16) []expr.Any {
 		return []expr.Any{load(expr.PayloadBaseLLHeader, offset, 2, reg0), equal(binaryutil.BigEndian.PutUint16(etherType))}
 	}

@@ -12,7 +12,10 @@ import (
 )
 
 // families are the address families that a program handles.
-type families struct{ v6, v4 bool }
+type families struct {
+	v6, v4 bool
+	all    bool // every packet is dropped
+}
 
 // Verdicts of a program (enum tcx_action_base).
 const (
@@ -40,16 +43,18 @@ const (
 func newProgram(f families, c *cover) (*ebpf.Program, error) {
 	b := builder{}
 	defer b.close()
-	b.begin(f)
-	if f.v4 {
+	if !f.all {
+		b.begin(f)
+	}
+	if f.v4 && !f.all {
 		addresses, ports := tables4(c)
 		b.ip4(&addresses, &ports)
 	}
-	if f.v6 {
+	if f.v6 && !f.all {
 		spans := table6(c)
 		b.ip6(&spans)
 	}
-	b.end()
+	b.end(f)
 	if b.err != nil {
 		return nil, b.err
 	}
@@ -161,9 +166,12 @@ func (b *builder) ip6(spans *keyTable) {
 	b.emit(asm.Ja.Label("drop"))
 }
 
-func (b *builder) end() {
+func (b *builder) end(f families) {
 	b.symbol = "drop"
-	b.emit(asm.Mov.Imm(asm.R0, tcxDrop), asm.Return(), asm.Mov.Imm(asm.R0, tcxNext).WithSymbol("pass"), asm.Return())
+	b.emit(asm.Mov.Imm(asm.R0, tcxDrop), asm.Return())
+	if !f.all {
+		b.emit(asm.Mov.Imm(asm.R0, tcxNext).WithSymbol("pass"), asm.Return())
+	}
 }
 
 // read copies n bytes of the packet to the stack. from computes their offset from the IP header into R2. A packet

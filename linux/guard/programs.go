@@ -31,6 +31,7 @@ func (g *Guard) attach() {
 		if index != 0 {
 			f := families[index]
 			f.v6, f.v4 = f.v6 || i == 0, f.v4 || i == 1
+			f.all = f.all || i == 0 && g.o.All6 || i == 1 && g.o.All4
 			families[index] = f
 		}
 	}

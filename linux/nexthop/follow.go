@@ -292,7 +292,10 @@ func (f *follower) publish() {
 
 // warn logs once that there are IPsec policies that may match translated packets.
 func (f *follower) warn() {
-	exist := f.next.ipsec != [sides]*ipsec{}
+	exist := false
+	for d := range f.next.nics {
+		exist = exist || f.next.ipsec[d] != nil && !f.next.nics[d].pair()
+	}
 	if exist && !f.told {
 		f.t.log.Warn("this host has IPsec policies (ip xfrm policy): translated packets that match one are dropped (ipsec), " +
 			"since they would leave unencrypted; exempt them with a policy of higher precedence without a template")

@@ -118,6 +118,7 @@ func (k *kernel) snapshot(i Interfaces, old *snapshot) (*snapshot, error) {
 	if s.nics[v4], err = k.link(i.V4); err != nil {
 		return nil, err
 	}
+	s.attach(i)
 	s.nics[v6].MTU = min(s.nics[v6].MTU, mtu6(i.V6))
 	s.forwards = forwards6(i.V6)
 	if err := k.addresses(s); err != nil {
@@ -134,6 +135,12 @@ func (k *kernel) snapshot(i Interfaces, old *snapshot) (*snapshot, error) {
 	}
 	s.choose()
 	return s, k.neighbours(s, old)
+}
+
+// attach records which sides are pairs.
+func (s *snapshot) attach(i Interfaces) {
+	s.nics[v6].host, s.nics[v4].host = i.Host6, i.Host4
+	s.nics[v4].serveOwn = i.ServeOwn
 }
 
 // link returns the state of the named interface. The index is 0 if it does not exist.

@@ -19,7 +19,14 @@ import (
 )
 
 // Interfaces names the two network interfaces of the gateway. They may be the same one.
-type Interfaces struct{ V6, V4 string }
+type Interfaces struct {
+	V6, V4 string
+
+	// Host6 and Host4 are zero for a NIC. For one end of a pair whose other end belongs to the host's own stack, they are the MAC of that
+	// end: it is the next hop of every destination, because the host routes what arrives there.
+	Host6, Host4 [6]byte
+	ServeOwn     bool // packets to IPv4 addresses of the host go there, too
+}
 
 // AnswerARP selects the proxied addresses (SetProxied) for which nat64d answers ARP requests.
 type AnswerARP uint8
@@ -122,7 +129,9 @@ func (t *Table) Resolve6(s packet.Selector6, client packet.Client) { t.resolve(v
 func (t *Table) Resolve4(s packet.Selector4, client packet.Client) { t.resolve(v4, flow4(&s), client) }
 
 // Local4 reports whether a is an address of the host, according to the routes for the v4 interface.
-func (t *Table) Local4(a packet.Addr4) bool { return t.state.Load().local(v4, netip.AddrFrom4(a)) }
+func (t *Table) Local4(a packet.Addr4) bool {
+	return !t.names.ServeOwn && t.state.Load().local(v4, netip.AddrFrom4(a))
+}
 
 // Source6 returns the source address for an ICMPv6 error to dst (RFC 4443 section 2.2): an address of the v6
 // interface or, if it has none, of another interface. It returns false if the host has no address of a suitable

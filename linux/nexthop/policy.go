@@ -142,6 +142,7 @@ func (m *ruleMessage) origins(nics *[sides]nic) (o uint8) {
 
 // choose sets the fields that the rules, routes and IPsec policies of s depend on.
 func (s *snapshot) choose() {
+	defer s.ignoreBehindPairs()
 	s.fields = [sides]fields{}
 	if s.fib.sourced > 0 {
 		s.fields[v6] |= fieldSource
@@ -155,6 +156,15 @@ func (s *snapshot) choose() {
 		}
 		if s.ipsec[d] != nil {
 			s.fields[d] |= s.ipsec[d].fields
+		}
+	}
+}
+
+// ignoreBehindPairs forgets the fields of sides whose packets the host's own stack routes.
+func (s *snapshot) ignoreBehindPairs() {
+	for d := range s.nics {
+		if s.nics[d].pair() {
+			s.fields[d] = 0
 		}
 	}
 }

@@ -268,6 +268,9 @@ func (t *Table) Connected6() bool { return t.state.Load().connected(v6) }
 func (t *Table) Connected4() bool { return t.state.Load().connected(v4) }
 
 func (s *snapshot) connected(d side) bool {
+	if s.nics[d].pair() {
+		return true
+	}
 	index := s.nics[d].Index
 	leads := func(r route) bool {
 		return r.kind == unix.RTN_UNICAST && slices.ContainsFunc(r.hops, func(h hop) bool { return h.index == index })

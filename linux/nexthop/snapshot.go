@@ -42,10 +42,15 @@ type snapshot struct {
 // nic is an interface and its neighbours of both families (an IPv4 route may have an IPv6 next hop).
 type nic struct {
 	Link
-	vrf        uint32 // table of the interface's VRF; 0: it is in no VRF
-	master     string // interface of that VRF
+	host       [6]byte // MAC of the host's end of a pair; zero: no pair
+	serveOwn   bool    // the host's own addresses are reached through the pair
+	vrf        uint32  // table of the interface's VRF; 0: it is in no VRF
+	master     string  // interface of that VRF
 	neighbours *bart.Table[*neighbour]
 }
+
+// pair reports whether the interface is one end of a pair whose other end belongs to the host's stack.
+func (n *nic) pair() bool { return n.host != [6]byte{} }
 
 // oneNIC reports whether both sides use the same interface.
 func (s *snapshot) oneNIC() bool { return s.nics[v4].Index == s.nics[v6].Index }
@@ -77,6 +82,9 @@ type answer struct {
 
 // answer looks up f: first the route, then the neighbour.
 func (s *snapshot) answer(d side, f flow) answer {
+	if s.nics[d].pair() {
+		return s.toHost(d, f.dst)
+	}
 	w := s.way(d, &f)
 	if w.reason != drop.None {
 		return answer{reason: w.reason}
@@ -97,6 +105,20 @@ func (s *snapshot) answer(d side, f flow) answer {
 		mtu = w.hop.mtu
 	}
 	return answer{hop: packet.Hop{Dst: n.mac, Src: nic.MAC, MTU: mtu}, neighbour: n}
+}
+
+// toHost is the answer for a pair. The stack delivers to IPv6 addresses of the host, which may be a client of its own.
+func (s *snapshot) toHost(d side, dst netip.Addr) answer {
+	nic := &s.nics[d]
+	switch {
+	case dst.IsMulticast() || dst.IsUnspecified() || dst == broadcast:
+		return answer{reason: drop.NoRoute}
+	case d == v4 && !nic.serveOwn && s.local(d, dst):
+		return answer{reason: drop.HostAddress}
+	case !nic.Up:
+		return answer{reason: drop.Neighbour}
+	}
+	return answer{hop: packet.Hop{Dst: nic.host, Src: nic.MAC, MTU: nic.MTU}}
 }
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"nat64d/drop"
 )
 
@@ -26,19 +28,55 @@ func (t *Table) Broadcasts() []netip.Addr {
 }
 
 // Behind6 returns, in order, the prefixes that the kernel routes through the v6 interface, except the default route.
-// They are the networks of the clients.
+// They are the networks of the clients. If the v6 interface is a pair, these are the host itself, and all prefixes that it routes
+// through other interfaces than those of its default routes.
 func (t *Table) Behind6() []netip.Prefix {
 	s := t.state.Load()
+	client := func(p netip.Prefix, rs routes) bool {
+		v := s.ahead(rs, p)
+		return v.outcome == decided && v.way.reason == drop.None
+	}
+	if s.nics[v6].pair() {
+		uplinks := s.uplinks6()
+		client = func(p netip.Prefix, rs routes) bool { return rs.inside(uplinks) && !p.Addr().IsMulticast() }
+	}
 	var list []netip.Prefix
 	for _, id := range s.tables6() {
 		for p, rs := range s.fib.table(id).All6() {
-			if v := s.ahead(rs, p); v.outcome == decided && v.way.reason == drop.None && p.Bits() > 0 {
+			if p.Bits() > 0 && client(p, rs) {
 				list = append(list, p)
 			}
 		}
 	}
 	slices.SortFunc(list, netip.Prefix.Compare)
 	return slices.Compact(list)
+}
+
+// uplinks6 returns the indexes of the interfaces of IPv6 default routes.
+func (s *snapshot) uplinks6() (indexes []int) {
+	for _, id := range s.tables6() {
+		for p, rs := range s.fib.table(id).All6() {
+			for i := range rs {
+				for _, h := range rs[i].hops {
+					if p.Bits() == 0 && !slices.Contains(indexes, h.index) {
+						indexes = append(indexes, h.index)
+					}
+				}
+			}
+		}
+	}
+	return indexes
+}
+
+// inside reports whether the first of the routes leads to the host itself, or through an interface that is none of uplinks.
+func (rs routes) inside(uplinks []int) bool {
+	if len(rs) == 0 {
+		return false
+	}
+	if rs[0].kind == unix.RTN_LOCAL {
+		return true
+	}
+	return rs[0].kind == unix.RTN_UNICAST && !slices.ContainsFunc(rs[0].hops, func(h hop) bool { return slices.Contains(uplinks, h.index) })
 }
 
 // within examines the tables of the kernel's default rules. A route that does not decide, such as a throw route,
