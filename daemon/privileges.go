@@ -24,7 +24,7 @@ func withHint(err error) error {
 	if !errors.Is(err, fs.ErrPermission) { // EPERM and EACCES
 		return withMemoryHint(err)
 	}
-	const unit = "the unit deploy/systemd/nat64d.service gives an ordinary user what it takes"
+	const unit = "the unit deploy/systemd/nat64d.service gives an ordinary user what it takes, and deploy/kubernetes a container"
 	switch missing := missingCapabilities(); {
 	case len(missing) > 0:
 		return fmt.Errorf("%w. nat64d runs without %s: run it as root (sudo), or as a service: %s", err, strings.Join(missing, ", "), unit)

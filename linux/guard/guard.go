@@ -166,7 +166,14 @@ func (g *Guard) toReserve(old ports) (current, others, added ports, err error) {
 			return current, others, old, err
 		}
 	}
-	return current, others, want.minus(others), nil
+	added = want.minus(others)
+	if added.minus(old) != (ports{}) {
+		err = mayReserve()
+	}
+	if err != nil {
+		return current, others, old, err
+	}
+	return current, others, added, nil
 }
 
 // bring changes the table from have to want. If have is nil, it reads the table first. It replaces a table that it

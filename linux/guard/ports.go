@@ -146,6 +146,16 @@ func reserve(from, to ports) error {
 	return nil
 }
 
+// mayReserve reports why ports cannot be reserved, such as a read-only /proc/sys. The guard asks before it adds ports to its table:
+// each addition that it had to take back would be a change of the table, after which the guard checks itself again, without end.
+func mayReserve() error {
+	f, err := os.OpenFile(ReservedPortsFile, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("reserved ports: %w", err)
+	}
+	return f.Close() // nothing was written
+}
+
 // ownPorts returns the TCP and UDP ports of entries on addresses that the host owns.
 func ownPorts(entries []pool4.Entry) (ports, error) {
 	var p ports

@@ -66,9 +66,12 @@ func (l *Listener) AllowReaders(group string) error {
 	return nil
 }
 
-// lookupGroup returns the number of a group.
+// lookupGroup returns the number of a group. Without /etc/group, as in a container, there is none.
 func lookupGroup(name string) (uint32, error) {
 	g, err := user.LookupGroup(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return noGroup, user.UnknownGroupError(name)
+	}
 	if err != nil {
 		return noGroup, err
 	}
