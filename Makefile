@@ -49,6 +49,7 @@ RACE  := CGO_ENABLED=1 go test -race -vet=off -count 1 -timeout 20m
 unit: deps build ## the tests, with the race detector (needs root)
 	go test -vet=off -count 1 ./table ./bib ./session
 	cd deploy/container && go test -count 1 .
+	cd test/kubernetes && go test -count 1 .
 	$(RACE) $(AS_ROOT) $$(go list ./... | grep -v '$(ALONE)')
 	CGO_ENABLED=1 go build -race ./...
 	$(RACE) -p 1 $(AS_ROOT) $$(go list ./... | grep '$(ALONE)')

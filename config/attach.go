@@ -10,7 +10,7 @@ import (
 type Attach string
 
 // The choices. With AttachHost, the interface is one end of a veth pair that nat64d makes: the end that belongs to the host's own IP
-// stack. What the stack routes there is translated, and the stack forwards what was translated.
+// stack. Packets that the stack routes there are translated, and the stack forwards the translated packets.
 const (
 	AttachNIC  Attach = "nic"
 	AttachHost Attach = "host"

@@ -174,12 +174,15 @@ func declarations(file *ast.File) (list []declaration) {
 func TestEnglishOfDocs(t *testing.T) {
 	t.Parallel()
 	var texts []text
-	for _, pattern := range []string{"../*.md", "../docs/*.md", "../config/*.yaml", "../Makefile", "../scripts/*", "../deploy/*/*"} {
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../config/*.yaml", "../Makefile", "../scripts/*", "../deploy/*/*", "../deploy/*/*/*"} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, path := range paths {
+			if info, err := os.Stat(path); err == nil && info.IsDir() {
+				continue
+			}
 			b, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)

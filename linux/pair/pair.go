@@ -143,10 +143,10 @@ func (p *Pair) setUp(l netlink.Link) (changed []string, err error) {
 		}
 	}
 	differs, err := set(filepath.Join("ipv6/conf", a.Name, "disable_ipv6"), disabled)
-	if err != nil && a.Name == p.Name { // what the stack does on the other end without addresses, the guard keeps within bounds
+	if err != nil && a.Name == p.Name { // the guard bounds the packets that the stack exchanges on the other end
 		return changed, err
 	}
-	if differs {
+	if differs && err == nil {
 		changed = append(changed, "disable_ipv6 of "+a.Name)
 	}
 	if a.Flags&net.FlagUp == 0 {

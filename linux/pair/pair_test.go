@@ -55,7 +55,7 @@ func contains(t *testing.T, text string, words ...string) {
 
 var prefixes = []netip.Prefix{netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("2001:db8:64::/96")}
 
-// What Ensure has made is repaired after damage, changes with what is wanted, and is gone after Remove.
+// Ensure repairs a damaged pair and adapts it to other options, and Remove removes it.
 func TestPair(t *testing.T) {
 	l := host(t)
 	if err := l.Gateway.Do(func() error { life(t); return nil }); err != nil {
@@ -105,7 +105,7 @@ func life(t *testing.T) {
 	}
 }
 
-// An interface that somebody else has made is refused, and stays.
+// An interface that another program has made is refused, and stays.
 func TestForeignInterface(t *testing.T) {
 	l := host(t)
 	err := l.Gateway.Do(func() error {
