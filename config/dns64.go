@@ -26,6 +26,8 @@ type DNS64 struct {
 	Exclude       []netip.Prefix // IPv6 addresses that are ignored in answers
 	Mapped        []netip.Prefix // IPv4 addresses that may be embedded; empty: all
 	TranslateAll  []string       // domains with a final dot; "." is all domains
+	Never         []string       // domains that are never synthesized, in the same notation
+	EmptyA        bool           // answers have no IPv4 addresses
 	Suffix        netip.Addr     // bits after the IPv4 address
 	ServfailError bool           // answer SERVFAIL when the query for AAAA fails
 	BreakDNSSEC   bool
@@ -79,6 +81,7 @@ func (d *document) dns64(r *rawDNS64, c *Config) DNS64 {
 		Enabled: r.Enabled, Race: r.Race, Open: r.Open,
 		PrefixPolicy:  oneOf(d, "dns64.prefix_policy", r.PrefixPolicy, "first", "all", "round_robin", "random", "client_hash"),
 		ServfailError: oneOf(d, "dns64.on_aaaa_error", r.OnAAAAError, synthesizeOnError, servfailOnError) == servfailOnError,
+		EmptyA:        oneOf(d, "dns64.a_records", r.ARecords, passA, emptyA) == emptyA,
 		BreakDNSSEC:   r.BreakDNSSEC, Validated: r.UpstreamsValidate, RecursiveOnly: r.RecursiveOnly,
 		Mapped:        d.prefixes("dns64.mapped", r.Mapped, "IPv4", netip.Addr.Is4),
 		MaxInFlight:   d.within("dns64.max_in_flight", r.MaxInFlight, 1, 100_000),
@@ -113,7 +116,13 @@ func (d *document) dns64(r *rawDNS64, c *Config) DNS64 {
 		n.Ranges = append(n.Ranges, d.range64(rowKey("dns64.ranges", i), text, c.Pool6))
 	}
 	n.Exclude = d.excluded(r.Exclude)
-	n.TranslateAll = d.domains(r.TranslateAll)
+	n.TranslateAll = d.domains("dns64.translate_all", r.TranslateAll)
+	n.Never = d.domains("dns64.never_synthesize", r.NeverSynthesize)
+	for i, name := range n.TranslateAll {
+		if j := slices.IndexFunc(n.Never, func(never string) bool { return below(name, never) }); j >= 0 {
+			d.problem(rowKey("dns64.translate_all", i), "%s is never synthesized because dns64.never_synthesize has %s; remove one of them", name, n.Never[j])
+		}
+	}
 	n.Suffix = d.suffix(r.Suffix, c.Pool6)
 	if n.Enabled {
 		d.usable(&n, c)
@@ -266,7 +275,7 @@ func (d *document) excluded(texts []string) (ps []netip.Prefix) {
 }
 
 // domains reads domains; a boolean stands for all domains or none.
-func (d *document) domains(texts []string) (list []string) {
+func (d *document) domains(key string, texts []string) (list []string) {
 	if len(texts) == 1 {
 		if all, err := parseBool(texts[0]); err == nil && all {
 			return []string{"."}
@@ -277,11 +286,16 @@ func (d *document) domains(texts []string) (list []string) {
 	for i, text := range texts {
 		name, ok := domain(text)
 		if !ok || text == "" {
-			d.problem(rowKey("dns64.translate_all", i), "is %q, but must be a domain such as example.net, or true", text)
+			d.problem(rowKey(key, i), "is %q, but must be a domain such as example.net, or true", text)
 		}
 		list = append(list, name)
 	}
 	return list
+}
+
+// below reports whether a name is the domain or below it; both are in lower case with a final dot.
+func below(name, domain string) bool {
+	return domain == "." || name == domain || strings.HasSuffix(name, "."+domain)
 }
 
 // domain returns a domain in lower case with a final dot.
@@ -325,4 +339,5 @@ func (d *document) suffix(text string, prefixes []pool6.Prefix) netip.Addr {
 func (r *rawDNS64) settle(n *DNS64) {
 	r.Listen, r.Upstreams, r.Clients, r.Ranges = texts(n.Listen), texts(n.Upstreams), texts(n.Clients), texts(n.Ranges)
 	r.Exclude, r.Mapped, r.TranslateAll, r.Suffix = texts(n.Exclude), texts(n.Mapped), n.TranslateAll, n.Suffix.String()
+	r.NeverSynthesize = n.Never
 }

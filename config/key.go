@@ -136,6 +136,8 @@ var keys = []Key{
 	{Name: "dns64.exclude", Live: true, Help: "IPv6 addresses that are ignored in answers; any: all of them"},
 	{Name: "dns64.mapped", Live: true, Help: "IPv4 addresses that may be embedded in IPv6 addresses; empty: all"},
 	{Name: "dns64.translate_all", Live: true, Help: "domains for which synthesized IPv6 addresses replace the real ones; true: all"},
+	{Name: "dns64.never_synthesize", Live: true, Help: "domains that are answered as the upstreams answer, also within translate_all; true: all"},
+	{Name: "dns64.a_records", Live: true, Help: "A records and IPv4 hints in answers: pass, or empty for clients without IPv4"},
 	{Name: "dns64.suffix", Live: true, Help: "bits after the IPv4 address in prefixes shorter than /96"},
 	{Name: "dns64.on_aaaa_error", Live: true, Help: "answer when the query for AAAA fails: synthesize or servfail"},
 	{Name: "dns64.break_dnssec", Live: true, Help: "synthesize addresses for validating clients, too"},

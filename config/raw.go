@@ -230,6 +230,8 @@ type rawDNS64 struct {
 	Exclude           words       `yaml:"exclude"`
 	Mapped            []string    `yaml:"mapped"`
 	TranslateAll      words       `yaml:"translate_all"`
+	NeverSynthesize   words       `yaml:"never_synthesize"`
+	ARecords          string      `yaml:"a_records"`
 	Suffix            string      `yaml:"suffix"`
 	OnAAAAError       string      `yaml:"on_aaaa_error"`
 	BreakDNSSEC       bool        `yaml:"break_dnssec"`
@@ -281,6 +283,8 @@ const (
 	internetIsV4        = "v4"
 	internetIsV6        = "v6"
 	synthesizeOnError   = "synthesize"
+	passA               = "pass"
+	emptyA              = "empty"
 	servfailOnError     = "servfail"
 	reportingRouter     = "router"
 	literalDestination  = "literal"
@@ -335,7 +339,7 @@ func fresh() *file {
 		Logging: rawLogging{Level: "info", Format: "auto"},
 		NATLog:  rawNATLog{Events: string(NATEventsNone)},
 		DNS64: rawDNS64{
-			Listen: []string{"[::]:53"}, PrefixPolicy: "first", Exclude: words{"::ffff:0:0/96"}, Suffix: "::", OnAAAAError: synthesizeOnError,
+			Listen: []string{"[::]:53"}, PrefixPolicy: "first", Exclude: words{"::ffff:0:0/96"}, Suffix: "::", OnAAAAError: synthesizeOnError, ARecords: passA,
 			MaxInFlight: 1000, UDPSize: 1232, RatePerSecond: 5000,
 			Cache: rawDNSCache{Size: 10_000, MaxTTL: interval(24 * time.Hour), MaxNegativeTTL: interval(time.Hour), Prefetch: true},
 		},

@@ -53,6 +53,7 @@ func (b *basis) policy() dns64.Policy {
 	c := &b.conf.DNS64
 	p := dns64.Policy{
 		Choice: dns64.Choice(c.PrefixPolicy), Exclude: c.Exclude, Mapped: c.Mapped, TranslateAll: c.TranslateAll, Suffix: c.Suffix,
+		Never: c.Never, EmptyA: c.EmptyA,
 		ServfailOnError: c.ServfailError, BreakDNSSEC: c.BreakDNSSEC, Validated: c.Validated, RecursiveOnly: c.RecursiveOnly,
 	}
 	for i, prefix := range b.conf.Pool6 {

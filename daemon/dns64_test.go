@@ -295,6 +295,8 @@ func TestForwarderConfiguration(t *testing.T) {
 		"exclude: ['2001:db8:f::/48']":    func(c *dns64.Config) { c.Policy.Exclude = prefixes(t, "2001:db8:f::/48") },
 		"mapped: [198.51.100.0/24]":       func(c *dns64.Config) { c.Policy.Mapped = prefixes(t, "198.51.100.0/24") },
 		"translate_all: [example.net]":    func(c *dns64.Config) { c.Policy.TranslateAll = []string{"example.net."} },
+		"never_synthesize: [example.net]": func(c *dns64.Config) { c.Policy.Never = []string{"example.net."} },
+		"a_records: empty":                func(c *dns64.Config) { c.Policy.EmptyA = true },
 		"suffix: '::1234'":                func(c *dns64.Config) { c.Policy.Suffix = netip.MustParseAddr("::1234") },
 		"on_aaaa_error: servfail":         func(c *dns64.Config) { c.Policy.ServfailOnError = true },
 		"break_dnssec: true":              func(c *dns64.Config) { c.Policy.BreakDNSSEC = true },

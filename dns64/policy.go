@@ -26,7 +26,9 @@ type Policy struct {
 	Exclude      []netip.Prefix // IPv6 addresses that are ignored in answers (RFC 6147 section 5.1.4)
 	Mapped       []netip.Prefix // IPv4 addresses that may be embedded; empty: all that nat64d translates
 	TranslateAll []string       // domains for which synthesized addresses replace the real ones; "." is all
+	Never        []string       // domains that are answered as upstreams answer, also within TranslateAll; "." is all
 	Suffix       netip.Addr     // bits after the embedded address (RFC 6052 section 2.2); the zero Addr: zeros
+	EmptyA       bool           // answers have no IPv4 addresses
 
 	ServfailOnError bool // pass an error about AAAA on; otherwise synthesize (RFC 6147 section 5.1.2)
 	BreakDNSSEC     bool // synthesize for validating clients, too, although their validation fails
@@ -153,8 +155,14 @@ func SuffixStart(bits int) int {
 func (p *Policy) usable(a netip.Addr) bool { return !contains(p.Exclude, a) }
 
 // translatesAll reports whether synthesized addresses replace the real ones of a name.
-func (p *Policy) translatesAll(name string) bool {
-	return slices.ContainsFunc(p.TranslateAll, func(domain string) bool { return dns.IsSubDomain(domain, name) })
+func (p *Policy) translatesAll(name string) bool { return within(p.TranslateAll, name) }
+
+// neverSynthesizes reports whether a name is answered as upstreams answer.
+func (p *Policy) neverSynthesizes(name string) bool { return within(p.Never, name) }
+
+// within reports whether a name is one of the domains or below one.
+func within(domains []string, name string) bool {
+	return slices.ContainsFunc(domains, func(domain string) bool { return dns.IsSubDomain(domain, name) })
 }
 
 // find returns the IPv4 address embedded in a, if a is in one of the prefixes or in the Well-Known Prefix (RFC 6147 section

@@ -52,7 +52,7 @@ func dangling(q Question, m *dns.Msg) (end string, dangles bool) {
 		return "", false
 	}
 	said := slices.ContainsFunc(m.Answer, func(rr dns.RR) bool { return rr.Header().Rrtype == q.Type && same(rr.Header().Name, end) }) ||
-		slices.ContainsFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })
+		slices.ContainsFunc(m.Ns, isSOA)
 	return end, !said
 }
 
@@ -91,6 +91,7 @@ func (p *Policy) resolve(ctx context.Context, q Question, pick int, ask Ask) Ans
 	if p.inhabited(q) {
 		a.Msg = exists(q, a.Msg)
 	}
+	a.Msg = p.filter(ctx, q, a.Msg, ask)
 	return a
 }
 
@@ -135,24 +136,34 @@ func carries(m *dns.Msg, kind uint16) bool {
 // withSOA completes an answer that lost all addresses because they are excluded or cannot be embedded. It is now negative, and
 // withSOA asks for the SOA that clients need to cache it as such (RFC 2308 section 2.2).
 func withSOA(ctx context.Context, q Question, m *dns.Msg, had bool, ask Ask) *dns.Msg {
-	isSOA := func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA }
 	if !had || m.Rcode != dns.RcodeSuccess || carries(m, q.Type) || slices.ContainsFunc(m.Ns, isSOA) {
 		return m
 	}
+	soa := zoneSOA(ctx, q, m, ask)
+	if soa == nil {
+		return failure(q)
+	}
+	m.Ns = []dns.RR{soa}
+	return m
+}
+
+// zoneSOA asks for the SOA of the zone at the end of an answer's chain, and returns it with the TTL of a negative answer, or nil.
+func zoneSOA(ctx context.Context, q Question, m *dns.Msg, ask Ask) dns.RR {
 	end, _, _ := follow(m, q.Name)
 	r := await(ctx, start(ctx, q.of(end, dns.TypeSOA), ask))
 	if r == nil {
-		return failure(q)
+		return nil
 	}
 	for _, rr := range slices.Concat(r.Answer, r.Ns) {
 		if soa, is := rr.(*dns.SOA); is {
 			soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl)
-			m.Ns = []dns.RR{soa}
-			return m
+			return soa
 		}
 	}
-	return failure(q)
+	return nil
 }
+
+func isSOA(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA }
 
 // bogus reports whether validating upstreams failed because the answer is bogus (RFC 6147 section 5.5): they do answer with
 // checking disabled. Such a failure must not lead to a synthesized answer.

@@ -185,6 +185,8 @@ var unknown = []struct {
 	{"private_v4", func(s snippet) bool { return !s.Prefixes[0].Private }, []string{"unbound", "coredns"}},
 	{"exclude", func(s snippet) bool { return len(s.Exclude) > 0 && !s.excludesAll() }, []string{"unbound", "coredns"}},
 	{"translate_all for domains", func(s snippet) bool { return len(s.TranslateAll) > 0 && !s.All() }, []string{"bind", "coredns"}},
+	{"never_synthesize", func(s snippet) bool { return len(s.Never) > 0 }, []string{"bind", "unbound", "coredns"}},
+	{"a_records", func(s snippet) bool { return s.EmptyA }, []string{"bind", "unbound", "coredns"}},
 	{"suffix", func(s snippet) bool { return slices.ContainsFunc(s.Prefixes, s.Suffixed) }, []string{"unbound", "coredns"}},
 	{"recursive_only", func(s snippet) bool { return s.RecursiveOnly }, []string{"unbound", "coredns"}},
 	{"on_aaaa_error", func(s snippet) bool { return s.ServfailOnError }, []string{"unbound", "coredns"}},

@@ -28,10 +28,10 @@ const (
 	maxChain      = 16  // limit of CNAMEs in an answer, our choice
 )
 
-// concerns reports whether addresses may be synthesized for a question (RFC 6147 section 5.1): it asks for AAAA, and the client
-// does not refuse synthesized records (section 5.5).
+// concerns reports whether addresses may be synthesized for a question (RFC 6147 section 5.1): it asks for AAAA outside of the
+// domains that are never synthesized, and the client does not refuse synthesized records (section 5.5).
 func (p *Policy) concerns(q Question) bool {
-	return q.Type == dns.TypeAAAA && q.Class == dns.ClassINET && !(q.CD && q.DO) && (q.RD || !p.RecursiveOnly)
+	return q.Type == dns.TypeAAAA && q.Class == dns.ClassINET && !(q.CD && q.DO) && (q.RD || !p.RecursiveOnly) && !p.neverSynthesizes(q.Name)
 }
 
 // decides reports whether the answer about AAAA is final, so that no query for A is needed. A nil answer did not arrive (RFC
@@ -163,7 +163,7 @@ func (p *Policy) convert(q Question, aaaa, a *dns.Msg, pick int) (answer []dns.R
 	for _, rr := range a.Answer {
 		r, is := rr.(*dns.A)
 		v4 := [4]byte{}
-		if !is || !same(r.Hdr.Name, end) || copy(v4[:], r.A.To4()) != 4 {
+		if !is || !same(r.Hdr.Name, end) || p.neverSynthesizes(end) || copy(v4[:], r.A.To4()) != 4 {
 			continue
 		}
 		addrs = p.embed(addrs[:0], v4, pick)

@@ -94,6 +94,7 @@ func TestSynthesize(t *testing.T) {
 	t.Parallel()
 	all := func(p *Policy) { p.TranslateAll = []string{"."} }
 	none := func(p *Policy) { p.Exclude = []netip.Prefix{netip.MustParsePrefix("::/0")} }
+	never := func(p *Policy) { p.Never = []string{"example.com."} }
 	for _, row := range []struct {
 		name    string
 		q       Question
@@ -138,6 +139,12 @@ func TestSynthesize(t *testing.T) {
 		{"translate_all without A", Question{}, all, real1, nodata, "77 AAAA 2001:db8:f::1"},
 		{"translate_all, A never comes", Question{}, all, real1, "", "77 AAAA 2001:db8:f::1"},
 		{"translate_all for other names", Question{}, func(p *Policy) { p.TranslateAll = []string{"example.net."} }, real1, a7, "77 AAAA 2001:db8:f::1"},
+		{"never", Question{}, never, nodata, a7, "; SOA"},
+		{"never, an IPv4-mapped address", Question{}, never, mapped, a7, "77 AAAA ::ffff:192.0.2.9"},
+		{"never and translate_all", Question{}, func(p *Policy) { all(p); never(p) }, real1, a7, "77 AAAA 2001:db8:f::1"},
+		{"never for other names", Question{}, func(p *Policy) { p.Never = []string{"x.example.com.", "ample.com."} }, nodata, a7, made7},
+		{"never at the end of a chain", Question{}, func(p *Policy) { p.Never = []string{"example.net."} },
+			"h.example.com. 60 CNAME h.example.net." + nodata, "h.example.com. 60 CNAME h.example.net., h.example.net. 60 A 198.51.100.7", "60 CNAME h.example.net., ; SOA"},
 		{"exclude any", Question{}, none, real1, a7, "600 AAAA 2001:db8:64::c633:6407"},
 		{"exclude any without A", Question{}, none, real1, nodata, "; SOA"},
 		{"a loop", Question{}, nil, nodata, "h.example.com. 5 CNAME i.example.com., i.example.com. 5 CNAME h.example.com.", "SERVFAIL"},

@@ -44,6 +44,7 @@ old	DNAME	new
 h.new	A	203.0.113.85
 x.ent	A	203.0.113.86
 text	TXT	"a text"
+web	HTTPS	1 . alpn=h2 ipv4hint=203.0.113.88 ipv6hint=2001:db8:f::88
 private	A	10.0.0.5
 loop	A	127.0.0.1
 loop	A	203.0.113.87
@@ -351,6 +352,7 @@ func checkChanges64(t *testing.T, g *daemon) {
 	signed("NOERROR; v4.signed.example AAAA 64:ff9b::cb00:7159")
 	g.must("config", "set", "dns64.break_dnssec", "false")
 	signed("NOERROR")
+	checkFilters64(t, g)
 	g.must("pool6", "add", "2001:db8:64::/96")
 	g.must("config", "set", "dns64.prefix_policy", "all")
 	expect("v4", "NOERROR; v4 AAAA 2001:db8:64::c000:202; v4 AAAA 64:ff9b::c000:202")
@@ -360,6 +362,43 @@ func checkChanges64(t *testing.T, g *daemon) {
 	expect("v4", "REFUSED")
 	g.must("config", "set", "dns64.clients", "") // the networks routed through the v6 interface
 	expect("v4", "NOERROR; v4 AAAA 64:ff9b::c000:202")
+}
+
+// checkFilters64 answers A empty, and never synthesizes in some domains.
+func checkFilters64(t *testing.T, g *daemon) {
+	expect := func(question, want string) {
+		t.Helper()
+		if got := ask64(t, g.lab.Client, append([]string{"@" + lab.Gateway6}, strings.Fields(question)...)...); got != want {
+			t.Errorf("%s: got %s, want %s", question, got, want)
+		}
+	}
+	expect("web.example.net HTTPS", `NOERROR; web HTTPS 1 . alpn="h2" ipv4hint=203.0.113.88 ipv6hint=2001:db8:f::88`)
+	g.must("config", "set", "dns64.a_records", "empty")
+	expect("v4.example.net A", "NOERROR")
+	expect("both.example.net A", "NOERROR")
+	expect("c1.example.net A", "NOERROR; c1 CNAME v4")
+	expect("nothing.example.net A", "NXDOMAIN")
+	expect("local.example.net A", "NOERROR; local A 127.0.0.1")
+	expect("loop.example.net A", "NOERROR; loop A 127.0.0.1")
+	expect("web.example.net HTTPS", `NOERROR; web HTTPS 1 . alpn="h2" ipv6hint=2001:db8:f::88`)
+	expect("+dnssec v4.signed.example A", "NOERROR; v4.signed.example A 203.0.113.89; v4.signed.example RRSIG A")
+	expect("v4.example.net AAAA", "NOERROR; v4 AAAA 64:ff9b::c000:202")
+	expect("ipv4only.arpa A", "NOERROR; ipv4only.arpa A 192.0.0.170; ipv4only.arpa A 192.0.0.171")
+	dig, _ := tool(t, "dig")
+	if out, err := g.lab.Client.Output(limit(t, 10*time.Second), dig, "@"+lab.Gateway6, "v4.example.net", "A"); err != nil || !strings.Contains(out, "IN\tSOA\tns.example.net.") {
+		t.Errorf("an empty answer has no SOA: %v: %s", err, out)
+	}
+	g.must("config", "set", "dns64.never_synthesize", "lie.example.net,signed.example")
+	expect("x.lie.example.net A", "NOERROR; x.lie A 203.0.113.88")
+	expect("x.lie.example.net AAAA", "NOERROR")
+	expect("both.example.net A", "NOERROR")
+	g.must("config", "set", "dns64.never_synthesize", "")
+	g.must("config", "set", "dns64.a_records", "pass")
+	expect("v4.example.net A", "NOERROR; v4 A 192.0.2.2")
+	expect("x.lie.example.net AAAA", "NOERROR; x.lie AAAA 64:ff9b::cb00:7158")
+	if _, errs, code := g.ctl("config", "set", "dns64.a_records", "none"); code != 1 || !strings.Contains(errs, "must be one of pass, empty") {
+		t.Errorf("code %d, %s", code, errs)
+	}
 }
 
 // checkByName downloads by name from an IPv4-only host on an IPv6-only host that uses only DNS64 as its resolver.
