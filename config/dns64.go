@@ -17,6 +17,7 @@ type DNS64 struct {
 	Enabled   bool
 	Listen    []netip.AddrPort
 	Upstreams []Upstream
+	Zones     []DNS64Zone
 	Race      bool           // send each query to all upstreams at once
 	Clients   []netip.Prefix // clients that are served; empty: derived from AllowV6 or the routes
 	Open      bool           // Clients may be the whole Internet
@@ -53,6 +54,17 @@ type DNS64Range struct {
 	Prefix pool6.Prefix
 }
 
+// DNS64Zone assigns an upstream to a domain. A domain with several upstreams has several of them.
+type DNS64Zone struct {
+	Domain   string // in lower case with a final dot
+	Upstream Upstream
+}
+
+// String returns the zone in the notation of the file.
+func (z DNS64Zone) String() string {
+	return strings.TrimSuffix(z.Domain, ".") + "=" + z.Upstream.String()
+}
+
 // String returns the range in the notation of the file.
 func (r DNS64Range) String() string { return r.V4.String() + "=" + r.Prefix.String() }
 
@@ -61,6 +73,15 @@ type Upstream struct {
 	Transport string // udp, tcp or tls; see dns64.Transport
 	Addr      netip.AddrPort
 	Name      string // name in its certificate; empty: its address
+}
+
+// Resolvers returns the upstreams, with those of zones.
+func (n *DNS64) Resolvers() []Upstream {
+	list := slices.Clone(n.Upstreams)
+	for _, z := range n.Zones {
+		list = append(list, z.Upstream)
+	}
+	return list
 }
 
 // String returns the upstream in the notation of the file.
@@ -108,6 +129,13 @@ func (d *document) dns64(r *rawDNS64, c *Config) DNS64 {
 	}
 	for i, text := range r.Upstreams {
 		n.Upstreams = append(n.Upstreams, d.upstream(rowKey("dns64.upstreams", i), text))
+	}
+	for i, text := range r.Zones {
+		z := d.zone(rowKey("dns64.zones", i), text)
+		if slices.Contains(n.Zones, z) && z.Domain != "" {
+			d.problem(rowKey("dns64.zones", i), "is %q, which is there already; remove one of them", text)
+		}
+		n.Zones = append(n.Zones, z)
 	}
 	for i, text := range r.Clients {
 		n.Clients = append(n.Clients, d.prefix(rowKey("dns64.clients", i), text, "IPv6 or IPv4", netip.Addr.IsValid))
@@ -189,6 +217,23 @@ func (d *document) upstream(key, text string) Upstream {
 	}
 	u.Addr = a
 	return u
+}
+
+// zone reads cluster.local=10.96.0.10; the resolver has the notation of upstreams.
+func (d *document) zone(key, text string) (z DNS64Zone) {
+	name, resolver, ok := strings.Cut(text, "=")
+	name, valid := domain(name)
+	switch {
+	case !ok || !valid:
+		d.problem(key, "is %q, but must be a domain and its resolver, such as cluster.local=10.96.0.10", text)
+		return z
+	case name == ".":
+		d.problem(key, "is %q, but the resolvers of all other names belong into dns64.upstreams", text)
+	case below(name, "ipv4only.arpa.") || below(name, "resolver.arpa."):
+		d.problem(key, "is %q, but DNS64 itself answers for %s (RFC 8880, RFC 9462); leave it out", text, strings.TrimSuffix(name, "."))
+	}
+	z.Domain, z.Upstream = name, d.upstream(key, resolver)
+	return z
 }
 
 // hostPort reads an address, with or without brackets, and an optional port.
@@ -339,5 +384,5 @@ func (d *document) suffix(text string, prefixes []pool6.Prefix) netip.Addr {
 func (r *rawDNS64) settle(n *DNS64) {
 	r.Listen, r.Upstreams, r.Clients, r.Ranges = texts(n.Listen), texts(n.Upstreams), texts(n.Clients), texts(n.Ranges)
 	r.Exclude, r.Mapped, r.TranslateAll, r.Suffix = texts(n.Exclude), texts(n.Mapped), n.TranslateAll, n.Suffix.String()
-	r.NeverSynthesize = n.Never
+	r.NeverSynthesize, r.Zones = n.Never, texts(n.Zones)
 }

@@ -128,6 +128,7 @@ var keys = []Key{
 	{Name: "dns64.enabled", Help: "run the DNS64 forwarder"},
 	{Name: "dns64.listen", Help: "addresses and ports to listen on, over UDP and TCP; [::] is both families"},
 	{Name: "dns64.upstreams", Live: true, Help: "resolvers that queries are forwarded to: 192.0.2.53, tcp://192.0.2.53 or tls://192.0.2.53#dns.example"},
+	{Name: "dns64.zones", Live: true, Help: "domains with resolvers of their own, as in upstreams: cluster.local=10.96.0.10; several: several times"},
 	{Name: "dns64.race", Live: true, Help: "true: send each query to all upstreams at once and take the first answer; false: try them in order"},
 	{Name: "dns64.clients", Live: true, Help: "prefixes of the clients that are served; empty: allow_v6, or else the prefixes routed out of the v6 interface"},
 	{Name: "dns64.open", Live: true, Help: "allow clients to be the whole Internet on a public address"},

@@ -222,6 +222,7 @@ type rawDNS64 struct {
 	Enabled           bool        `yaml:"enabled"`
 	Listen            []string    `yaml:"listen"`
 	Upstreams         []string    `yaml:"upstreams"`
+	Zones             []string    `yaml:"zones"`
 	Race              bool        `yaml:"race"`
 	Clients           []string    `yaml:"clients"`
 	Open              bool        `yaml:"open"`

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -105,17 +106,19 @@ func (n *dns64Service) warnings() (ws []string) {
 	for _, c := range closed {
 		ws = append(ws, fmt.Sprintf("DNS64 does not answer on %v, and tries again every %v: %s", c.Address, listenAgain, c.Error))
 	}
-	list := n.f.Config().Upstreams.State()
-	up := 0
-	for _, u := range list {
+	us := n.f.Config().Upstreams
+	for _, u := range us.State() {
 		if u.Up {
-			up++
 			continue
 		}
 		ws = append(ws, fmt.Sprintf("DNS64 upstream %v does not answer since %s: %s", u.Upstream, u.Since.Format(time.RFC3339), u.Error))
 	}
-	if up == 0 {
-		ws = append(ws, "no upstream of DNS64 answers: names that are not remembered fail")
+	for _, domain := range us.Down() {
+		if domain == "." {
+			ws = append(ws, "no upstream of DNS64 answers: names that are not remembered fail")
+			continue
+		}
+		ws = append(ws, fmt.Sprintf("no upstream of DNS64 for %s answers: its names that are not remembered fail", strings.TrimSuffix(domain, ".")))
 	}
 	return ws
 }

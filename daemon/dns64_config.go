@@ -38,14 +38,32 @@ func (b *basis) config(old *dns64.Config) dns64.Config {
 	}
 	var list []dns64.Upstream
 	for _, u := range c.Upstreams {
-		list = append(list, dns64.Upstream{Transport: dns64.Transport(u.Transport), Addr: u.Addr, Name: u.Name})
+		list = append(list, upstreamOf(u))
 	}
-	if old != nil && old.Upstreams.Are(list, c.Race) {
+	zones := zonesOf(c.Zones)
+	if old != nil && old.Upstreams.Are(list, c.Race, zones...) {
 		next.Upstreams = old.Upstreams
 	} else {
-		next.Upstreams = dns64.NewUpstreams(list, c.Race, nil)
+		next.Upstreams = dns64.NewUpstreams(list, c.Race, nil, zones...)
 	}
 	return next
+}
+
+func upstreamOf(u config.Upstream) dns64.Upstream {
+	return dns64.Upstream{Transport: dns64.Transport(u.Transport), Addr: u.Addr, Name: u.Name}
+}
+
+// zonesOf returns the zones with all their upstreams, in the order of the file.
+func zonesOf(rows []config.DNS64Zone) (zones []dns64.Zone) {
+	for _, r := range rows {
+		i := slices.IndexFunc(zones, func(z dns64.Zone) bool { return z.Domain == r.Domain })
+		if i < 0 {
+			i = len(zones)
+			zones = append(zones, dns64.Zone{Domain: r.Domain})
+		}
+		zones[i].Upstreams = append(zones[i].Upstreams, upstreamOf(r.Upstream))
+	}
+	return zones
 }
 
 // policy returns the rules for synthesis.
@@ -98,10 +116,10 @@ func (b *basis) private(p pool6.Prefix, choice config.PrivateV4) bool {
 // checkZones returns an error for new upstreams on interfaces that do not exist, except the gateway's own interfaces,
 // which may be created later.
 func checkZones(old, next *config.Config) error {
-	for _, u := range next.DNS64.Upstreams {
+	for _, u := range next.DNS64.Resolvers() {
 		zone := u.Addr.Addr().Zone()
 		if zone == "" || zone == next.Interfaces.V6.Name || zone == next.Interfaces.V4.Name || !next.DNS64.Enabled ||
-			old != nil && slices.Contains(old.DNS64.Upstreams, u) {
+			old != nil && slices.Contains(old.DNS64.Resolvers(), u) {
 			continue
 		}
 		_, err := net.InterfaceByName(zone)
@@ -109,8 +127,16 @@ func checkZones(old, next *config.Config) error {
 			_, err = net.InterfaceByIndex(index)
 		}
 		if err != nil {
-			return fmt.Errorf("dns64.upstreams: %v: interface %q does not exist; see ip link", u, zone)
+			return fmt.Errorf("%s: %v: interface %q does not exist; see ip link", keyOf(next, u), u, zone)
 		}
 	}
 	return nil
+}
+
+// keyOf returns the key that has an upstream.
+func keyOf(c *config.Config, u config.Upstream) string {
+	if slices.Contains(c.DNS64.Upstreams, u) {
+		return "dns64.upstreams"
+	}
+	return "dns64.zones"
 }

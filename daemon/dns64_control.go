@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -42,10 +43,21 @@ func (n *dns64Service) DNS64() (st control.DNS64Status, err error) {
 			since = u.Since.Format(time.RFC3339)
 		}
 		st.Upstreams = append(st.Upstreams, control.DNS64Upstream{
-			Since: since, Upstream: u.String(), Up: u.Up, Error: u.Error, Asked: u.Asked, Failed: u.Failed, Latency: control.Seconds(u.Recent),
+			Since: since, Upstream: u.String(), Zones: zoneNames(u.Zones), Up: u.Up, Error: u.Error, Asked: u.Asked, Failed: u.Failed, Latency: control.Seconds(u.Recent),
 		})
 	}
 	return st, nil
+}
+
+// zoneNames returns the zones of an upstream as in the configuration; none if it serves only the names outside of zones.
+func zoneNames(domains []string) (names []string) {
+	if len(domains) == 1 && domains[0] == "." {
+		return nil
+	}
+	for _, d := range domains {
+		names = append(names, cmp.Or(strings.TrimSuffix(d, "."), d))
+	}
+	return names
 }
 
 // Version implements control.Names.

@@ -286,7 +286,14 @@ func TestForwarderConfiguration(t *testing.T) {
 		"upstreams: [192.0.2.53, 'tls://192.0.2.54#dns.example']": func(c *dns64.Config) {
 			c.Upstreams = dns64.NewUpstreams([]dns64.Upstream{udp, tls}, false, nil)
 		},
-		"race: true":                      func(c *dns64.Config) { c.Upstreams = dns64.NewUpstreams([]dns64.Upstream{udp}, true, nil) },
+		"race: true": func(c *dns64.Config) { c.Upstreams = dns64.NewUpstreams([]dns64.Upstream{udp}, true, nil) },
+		"zones: [a.example=192.0.2.1, a.example=192.0.2.2]": func(c *dns64.Config) {
+			z := dns64.Zone{Domain: "a.example."}
+			for _, a := range []string{"192.0.2.1:53", "192.0.2.2:53"} {
+				z.Upstreams = append(z.Upstreams, dns64.Upstream{Transport: dns64.UDP, Addr: netip.MustParseAddrPort(a)})
+			}
+			c.Upstreams = dns64.NewUpstreams([]dns64.Upstream{udp}, false, nil, z)
+		},
 		"clients: [192.0.2.0/24]":         func(c *dns64.Config) { c.Clients = prefixes(t, "192.0.2.0/24") },
 		"prefix_policy: client_hash":      func(c *dns64.Config) { c.Policy.Choice = dns64.ClientHash },
 		"prefix_policy: round_robin":      func(c *dns64.Config) { c.Policy.Choice = dns64.RoundRobin },
@@ -327,10 +334,13 @@ func TestForwarderConfiguration(t *testing.T) {
 // describe formats a configuration, including how upstreams are queried.
 func describe(c dns64.Config) string {
 	var list []dns64.Upstream
+	var zones []string
 	for _, u := range c.Upstreams.State() {
-		list = append(list, u.Upstream)
+		if zones = append(zones, u.Zones...); u.Zones[0] == "." {
+			list = append(list, u.Upstream)
+		}
 	}
 	race := c.Upstreams.Are(list, true)
 	c.Upstreams = nil
-	return fmt.Sprintf("%+v %v race %v", c, list, race)
+	return fmt.Sprintf("%+v %v zones %v race %v", c, list, zones, race)
 }

@@ -43,6 +43,7 @@ type Forwarder struct {
 // state is a Config with the objects derived from it.
 type state struct {
 	Config
+	zoned   Policy // Policy for names in zones
 	clients *bart.Lite
 	limit   *limiter
 	real    *cache // answers of upstreams
@@ -52,6 +53,14 @@ type state struct {
 // serves reports whether a client is served. The host itself always is.
 func (s *state) serves(client netip.Addr) bool {
 	return client.IsLoopback() || s.clients.Contains(client)
+}
+
+// policy returns the rules for a name. The upstreams of zones, such as those of a cluster, are not expected to validate.
+func (s *state) policy(name string) *Policy {
+	if s.Upstreams.zoned(name) {
+		return &s.zoned
+	}
+	return &s.Policy
 }
 
 // New returns a Forwarder.
@@ -64,7 +73,8 @@ func New(c Config, log *slog.Logger) *Forwarder {
 // Configure replaces the Config. Queries under way end with the old one. Configure keeps the cached answers of upstreams if
 // the upstreams and the cache limits are the same, and the answers to clients if the Policy is the same as well.
 func (f *Forwarder) Configure(c Config) {
-	s := &state{Config: c, clients: new(bart.Lite), limit: newLimiter(c.Rate), real: newCache(c.Cache, f.seed), made: newCache(c.Cache, f.seed)}
+	s := &state{Config: c, zoned: c.Policy, clients: new(bart.Lite), limit: newLimiter(c.Rate), real: newCache(c.Cache, f.seed), made: newCache(c.Cache, f.seed)}
+	s.zoned.Validated = false
 	for _, p := range c.Clients {
 		s.clients.Insert(p)
 	}
@@ -163,7 +173,7 @@ func (f *Forwarder) resolve(ctx context.Context, s *state, q Question, pick int,
 	defer f.caught(&err)
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	a := s.Policy.Resolve(ctx, q, pick, func(ctx context.Context, q Question) (*dns.Msg, error) {
+	a := s.policy(q.Name).Resolve(ctx, q, pick, func(ctx context.Context, q Question) (*dns.Msg, error) {
 		return f.ask(ctx, s, q, again)
 	})
 	s.made.cut(q.Type, &a)
@@ -221,8 +231,8 @@ func (f *Forwarder) askUpstreams(ctx context.Context, s *state, q Question, k ke
 	if traceOf(ctx) != nil {
 		return f.fetch(ctx, s, q, k) // a trace needs its own query
 	}
-	silence, began, all := s.Upstreams.silence, time.Now(), ctx
-	if silence.expects(q) {
+	g, began, all := s.Upstreams.group(q.Name), time.Now(), ctx
+	if g.silence.expects(q) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, briefly)
 		defer cancel()
@@ -230,8 +240,8 @@ func (f *Forwarder) askUpstreams(ctx context.Context, s *state, q Question, k ke
 	e, err := f.flying.wait(ctx, flightKey{q, s.Upstreams}, s.InFlight/2, func(ctx context.Context) (*entry, error) {
 		return f.fetch(ctx, s, q, k)
 	})
-	if err != nil && q.Type == dns.TypeAAAA && time.Since(began) > patience/2 && !errors.Is(context.Cause(all), errShare) && silence.unheard(q, began) {
-		s.Upstreams.probe(all)
+	if err != nil && q.Type == dns.TypeAAAA && time.Since(began) > patience/2 && !errors.Is(context.Cause(all), errShare) && g.silence.unheard(q, began) {
+		s.Upstreams.probe(all, g)
 	}
 	return e, err
 }
@@ -242,6 +252,9 @@ func (f *Forwarder) fetch(ctx context.Context, s *state, q Question, k key) (e *
 	m, err := s.Upstreams.Ask(ctx, q)
 	if err != nil {
 		return nil, err
+	}
+	if s.Upstreams.zoned(q.Name) {
+		m.AuthenticatedData = false // Policy.Validated is about the other upstreams
 	}
 	s.real.bound(q.Type, m)
 	e, err = newReadableEntry(q, m, time.Now())

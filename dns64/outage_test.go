@@ -160,7 +160,7 @@ func TestUnansweredAAAACostsOnce(t *testing.T) {
 			if all {
 				ask("i.example.com.", "2001:db8:64::c633:6408", patience/2)
 			} else {
-				awaitTrue(t, "the upstream has been found to answer others", func() bool { return !c.Upstreams.silence.all.Load() })
+				awaitTrue(t, "the upstream has been found to answer others", func() bool { return !c.Upstreams.rest.silence.all.Load() })
 				ask("slow.example.com.", "2001:db8:f::2", patience)
 			}
 			mended.Store(true)

@@ -42,9 +42,14 @@ func (ask Ask) toTheEnd(ctx context.Context, q Question) (*dns.Msg, error) {
 	return m, err
 }
 
-// dangling returns the end of an answer's chain and reports whether the answer lacks its records.
+// dangling returns the end of an answer's chain and reports whether the answer lacks its records. The answer to a question about
+// the chain itself is complete, and a client that validates follows the chain itself.
 func dangling(q Question, m *dns.Msg) (end string, dangles bool) {
-	if m == nil || m.Rcode != dns.RcodeSuccess {
+	if m == nil || m.Rcode != dns.RcodeSuccess || q.CD && q.DO {
+		return "", false
+	}
+	switch q.Type {
+	case dns.TypeCNAME, dns.TypeDNAME, dns.TypeANY, dns.TypeRRSIG, dns.TypeNSEC:
 		return "", false
 	}
 	end, chain, ok := follow(m, q.Name)
@@ -86,7 +91,7 @@ func (p *Policy) resolve(ctx context.Context, q Question, pick int, ask Ask) Ans
 	if p.concerns(q) {
 		a = p.resolveAAAA(ctx, q, pick, ask)
 	} else {
-		a.Msg = p.pass(q, await(ctx, start(ctx, q, ask)))
+		a.Msg = p.pass(q, await(ctx, start(ctx, q, ask.toTheEnd)))
 	}
 	if p.inhabited(q) {
 		a.Msg = exists(q, a.Msg)

@@ -62,16 +62,16 @@ func (s *silence) unheard(q Question, began time.Time) bool {
 	return true
 }
 
-// probe sends a question about AAAA that every resolver can answer by itself. Its answer corrects the assumption that upstreams
-// never answer AAAA.
-func (us *Upstreams) probe(ctx context.Context) {
-	if !us.silence.probing.CompareAndSwap(false, true) {
+// probe sends a question about AAAA that the upstreams of a group can answer by themselves. Its answer corrects the assumption that
+// they never answer AAAA.
+func (us *Upstreams) probe(ctx context.Context, g *group) {
+	if !g.silence.probing.CompareAndSwap(false, true) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
 	go func() {
-		defer us.silence.probing.Store(false)
+		defer g.silence.probing.Store(false)
 		defer cancel()
-		_, _ = us.Ask(ctx, Question{Name: ".", Type: dns.TypeAAAA, Class: dns.ClassINET, RD: true}) // Ask records the result
+		_, _ = us.Ask(ctx, Question{Name: g.apex, Type: dns.TypeAAAA, Class: dns.ClassINET, RD: true}) // Ask records the result
 	}()
 }

@@ -60,17 +60,19 @@ const (
 
 // Upstreams queries resolvers. Its methods may be called by any number of goroutines.
 type Upstreams struct {
-	list    []*upstream
+	list    []*upstream // all, each once
+	rest    *group      // for names outside of zones
+	zones   []*group    // in the order of the configuration
 	race    bool
 	sockets *sockets
-	silence *silence
 	wake    chan struct{} // signals that an upstream stopped answering
 }
 
 // upstream is a resolver with its state.
 type upstream struct {
 	Upstream
-	tls *tls.Config
+	tls   *tls.Config
+	zones []string // those that it serves; "." stands for the names outside of zones
 
 	small    atomic.Bool   // send names in lower case
 	plain    atomic.Bool   // send queries without OPT
@@ -90,6 +92,7 @@ type upstream struct {
 // UpstreamState is the state of an upstream.
 type UpstreamState struct {
 	Upstream
+	Zones   []string // "." stands for the names outside of zones
 	Up      bool
 	Since   time.Time // start of the outage
 	Error   string    // reason of the outage
@@ -144,29 +147,34 @@ func (u *upstream) latency() (list []Latency) {
 	return list
 }
 
-// NewUpstreams returns Upstreams that query the resolvers in order, or with race all at once. base is the TLS configuration to
-// start from; it may be nil.
-func NewUpstreams(list []Upstream, race bool, base *tls.Config) *Upstreams {
-	us := &Upstreams{race: race, sockets: newSockets(maxSockets), silence: newSilence(), wake: make(chan struct{}, 1)}
-	for _, u := range list {
-		up := &upstream{Upstream: u}
-		if u.Transport == TLS {
-			up.tls = base.Clone()
-			if up.tls == nil {
-				up.tls = &tls.Config{MinVersion: tls.VersionTLS12}
-			}
-			if up.tls.ServerName = u.Name; u.Name == "" {
-				up.tls.ServerName = u.Addr.Addr().WithZone("").String()
-			}
-		}
-		us.list = append(us.list, up)
+// NewUpstreams returns Upstreams that query the resolvers in order, or with race all at once, and those of a zone for the names
+// in it. base is the TLS configuration to start from; it may be nil.
+func NewUpstreams(list []Upstream, race bool, base *tls.Config, zones ...Zone) *Upstreams {
+	us := &Upstreams{race: race, sockets: newSockets(maxSockets), wake: make(chan struct{}, 1)}
+	us.rest = us.join(Zone{".", list}, base)
+	for _, z := range zones {
+		us.zones = append(us.zones, us.join(z, base))
 	}
 	return us
 }
 
-// Are reports whether us has these resolvers and the same setting of race.
-func (us *Upstreams) Are(list []Upstream, race bool) bool {
-	return us.race == race && slices.EqualFunc(us.list, list, func(a *upstream, b Upstream) bool { return a.Upstream == b })
+func newUpstream(u Upstream, base *tls.Config) *upstream {
+	up := &upstream{Upstream: u}
+	if u.Transport == TLS {
+		up.tls = base.Clone()
+		if up.tls == nil {
+			up.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+		if up.tls.ServerName = u.Name; u.Name == "" {
+			up.tls.ServerName = u.Addr.Addr().WithZone("").String()
+		}
+	}
+	return up
+}
+
+// Are reports whether us has these resolvers and zones and the same setting of race.
+func (us *Upstreams) Are(list []Upstream, race bool, zones ...Zone) bool {
+	return us.race == race && us.rest.is(Zone{".", list}) && slices.EqualFunc(us.zones, zones, (*group).is)
 }
 
 // State returns the state of each upstream.
@@ -177,7 +185,7 @@ func (us *Upstreams) State() (list []UpstreamState) {
 			o = *at
 		}
 		list = append(list, UpstreamState{
-			Upstream: u.Upstream, Up: !o.down, Since: o.since, Error: o.reason, Asked: u.asked.Load(), Failed: u.failed.Load(),
+			Upstream: u.Upstream, Zones: u.zones, Up: !o.down, Since: o.since, Error: o.reason, Asked: u.asked.Load(), Failed: u.failed.Load(),
 			Recent:  time.Duration(u.recent.Load()) * time.Microsecond,
 			Elapsed: time.Duration(u.elapsed.Load()) * time.Microsecond,
 			Latency: u.latency(),
@@ -205,7 +213,7 @@ func (us *Upstreams) Check(ctx context.Context, all bool) {
 			wait.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 				defer cancel()
-				_, err := us.try(ctx, u, Question{Name: ".", Type: dns.TypeNS, Class: dns.ClassINET, RD: true}) // try records the result
+				_, err := us.try(ctx, u, u.alive()) // try records the result
 				if o := u.outage.Load(); err != nil && o != nil && u.failures.Load() >= failuresDown {
 					u.outage.CompareAndSwap(o, &outage{o.since, o.reason, true})
 				}
@@ -217,11 +225,11 @@ func (us *Upstreams) Check(ctx context.Context, all bool) {
 
 var errNobody = errors.New("dns64: no upstream answers")
 
-// Ask queries upstreams until one answers. It returns an error response if no upstream has a better answer.
+// Ask queries the upstreams of a name until one answers. It returns an error response if no upstream has a better answer.
 func (us *Upstreams) Ask(ctx context.Context, q Question) (*dns.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	candidates := us.candidates()
+	candidates := us.group(q.Name).candidates()
 	if us.race && len(candidates) > 1 {
 		return us.all(ctx, candidates, q)
 	}
@@ -274,9 +282,9 @@ func (us *Upstreams) all(ctx context.Context, candidates []*upstream, q Question
 }
 
 // candidates returns the upstreams in order, those that are down last.
-func (us *Upstreams) candidates() []*upstream {
+func (g *group) candidates() []*upstream {
 	var up, down []*upstream
-	for _, u := range us.list {
+	for _, u := range g.list {
 		if u.up() {
 			up = append(up, u)
 		} else {
@@ -320,7 +328,7 @@ func (us *Upstreams) try(ctx context.Context, u *upstream, q Question) (m *dns.M
 		switch {
 		case err == nil:
 			u.answered(time.Since(began))
-			us.silence.hears(q)
+			us.group(q.Name).silence.hears(q)
 		case errors.Is(cause, context.Canceled), errors.Is(cause, errShare): // another upstream was faster, or no query waits any more
 		case u.missed(began, err):
 			select {

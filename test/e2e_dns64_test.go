@@ -353,6 +353,7 @@ func checkChanges64(t *testing.T, g *daemon) {
 	g.must("config", "set", "dns64.break_dnssec", "false")
 	signed("NOERROR")
 	checkFilters64(t, g)
+	checkZones64(t, g)
 	g.must("pool6", "add", "2001:db8:64::/96")
 	g.must("config", "set", "dns64.prefix_policy", "all")
 	expect("v4", "NOERROR; v4 AAAA 2001:db8:64::c000:202; v4 AAAA 64:ff9b::c000:202")
@@ -399,6 +400,41 @@ func checkFilters64(t *testing.T, g *daemon) {
 	if _, errs, code := g.ctl("config", "set", "dns64.a_records", "none"); code != 1 || !strings.Contains(errs, "must be one of pass, empty") {
 		t.Errorf("code %d, %s", code, errs)
 	}
+}
+
+// checkZones64 gives a domain another upstream, which has the same names with other addresses.
+func checkZones64(t *testing.T, g *daemon) {
+	c, err := g.lab.Server.ListenPacket("udp", lab.Server4+":5301")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &dns.Server{PacketConn: c, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		m := new(dns.Msg).SetReply(q)
+		if h := q.Question[0]; h.Qtype == dns.TypeA {
+			m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: h.Name, Rrtype: h.Qtype, Class: 1, Ttl: 60}, A: net.IPv4(198, 51, 100, 7)}}
+		}
+		_ = w.WriteMsg(m)
+	})}
+	go func() { _ = s.ActivateAndServe() }()
+	defer func() { _ = s.Shutdown() }()
+	expect := func(name, want string) {
+		t.Helper()
+		if got := ask64(t, g.lab.Client, "@"+lab.Gateway6, name+".example.net", "AAAA"); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+	expect("x.lie", "NOERROR; x.lie AAAA 64:ff9b::cb00:7158")
+	g.must("config", "set", "dns64.zones", "lie.example.net="+lab.Server4+":5301")
+	expect("x.lie", "NOERROR; x.lie AAAA 64:ff9b::c633:6407")
+	expect("v4", "NOERROR; v4 AAAA 64:ff9b::c000:202")
+	if got := g.must("dns64", "status"); !strings.Contains(got, lab.Server4+":5301 for lie.example.net, up") {
+		t.Errorf("the status does not show the zone:\n%s", got)
+	}
+	if _, errs, code := g.ctl("config", "set", "dns64.zones", "lie.example.net"); code != 1 || !strings.Contains(errs, "a domain and its resolver") {
+		t.Errorf("code %d, %s", code, errs)
+	}
+	g.must("config", "set", "dns64.zones", "")
+	expect("x.lie", "NOERROR; x.lie AAAA 64:ff9b::cb00:7158")
 }
 
 // checkByName downloads by name from an IPv4-only host on an IPv6-only host that uses only DNS64 as its resolver.

@@ -48,7 +48,11 @@ func dns64Fields(s control.DNS64Status) []field {
 		if !u.Up {
 			up = "DOWN since " + u.Since + ": " + u.Error
 		}
-		fs = append(fs, field{"upstream", fmt.Sprintf("%s, %s, %d asked, %d failed, %.1f ms", u.Upstream, up, u.Asked, u.Failed, time.Duration(u.Latency).Seconds()*1e3)})
+		name := u.Upstream
+		if len(u.Zones) > 0 {
+			name += " for " + strings.Join(u.Zones, " ")
+		}
+		fs = append(fs, field{"upstream", fmt.Sprintf("%s, %s, %d asked, %d failed, %.1f ms", name, up, u.Asked, u.Failed, time.Duration(u.Latency).Seconds()*1e3)})
 	}
 	if n := len(s.Limited); n > 0 {
 		const shown = 5

@@ -41,13 +41,14 @@ type DNS64Closed struct {
 
 // DNS64Upstream is a resolver that the forwarder queries.
 type DNS64Upstream struct {
-	Upstream string  `json:"upstream"`
-	Up       bool    `json:"up"`
-	Since    string  `json:"down_since,omitempty"`
-	Error    string  `json:"error,omitempty"` // why it is down
-	Asked    uint64  `json:"asked"`
-	Failed   uint64  `json:"failed"`          // queries without an answer
-	Latency  Seconds `json:"latency_seconds"` // a moving average
+	Upstream string   `json:"upstream"`
+	Zones    []string `json:"zones,omitempty"` // the domains that it serves, "." for all others; empty: only those
+	Up       bool     `json:"up"`
+	Since    string   `json:"down_since,omitempty"`
+	Error    string   `json:"error,omitempty"` // why it is down
+	Asked    uint64   `json:"asked"`
+	Failed   uint64   `json:"failed"`          // queries without an answer
+	Latency  Seconds  `json:"latency_seconds"` // a moving average
 }
 
 // DNS64Cached is a cached answer.
