@@ -48,8 +48,8 @@ ALONE := nat64d/\(bib\|daemon\|demo\|dns64\|gateway\|lab\|linux\|session\|state\
 RACE  := CGO_ENABLED=1 go test -race -vet=off -count 1 -timeout 20m
 unit: deps build ## the tests, with the race detector (needs root)
 	go test -vet=off -count 1 ./table ./bib ./session
-	cd deploy/container && go test -count 1 .
-	cd test/kubernetes && go test -count 1 .
+	cd deploy/container && go build -o "$(CURDIR)/bin/test/" . && go test -count 1 .
+	cd test/kubernetes && go build -o "$(CURDIR)/bin/test/" ./seccomp && go test -count 1 .
 	$(RACE) $(AS_ROOT) $$(go list ./... | grep -v '$(ALONE)')
 	CGO_ENABLED=1 go build -race ./...
 	$(RACE) -p 1 $(AS_ROOT) $$(go list ./... | grep '$(ALONE)')
