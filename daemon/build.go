@@ -84,7 +84,7 @@ func (d *Daemon) build() (err error) {
 		d.pool.HoldDownAll()
 	}
 	d.admin.local = d.localRoutesForLocked(c)
-	d.guard = newHostGuard(c, d.pool, d.log.Logger)
+	d.guard = newHostGuard(c, d.pool, d.events.pairs, d.log.Logger)
 	d.processors = &processors{log: d.log, conf: func() *config.Interfaces { return &d.config().Interfaces }}
 	d.ports.guard = d.guard
 	if err := d.guard.refuse(minus(append(mapped(r.static), r.ranges...), r.checked), c.Host.Force); err != nil {

@@ -33,6 +33,7 @@ type hostGuard struct {
 	damage
 
 	notified atomic.Bool // nftables reports changes of the table
+	others   event       // signals that any table has changed
 }
 
 // damage records damage to the guard by other programs.
@@ -42,8 +43,8 @@ type damage struct {
 	logged  time.Time // time of the last log message
 }
 
-func newHostGuard(c *config.Config, pool *pool4.Pool, log *slog.Logger) *hostGuard {
-	h := &hostGuard{log: log, pool: pool, nat: natRules{stale: newEvent()}}
+func newHostGuard(c *config.Config, pool *pool4.Pool, others event, log *slog.Logger) *hostGuard {
+	h := &hostGuard{log: log, pool: pool, others: others, nat: natRules{stale: newEvent()}}
 	if c.Host.Guard {
 		v6, v4 := &c.Interfaces.V6, &c.Interfaces.V4
 		h.g = guard.New(guard.Options{
@@ -137,6 +138,7 @@ func (g *hostGuard) watch(ctx context.Context) error {
 		if err != nil {
 			break
 		}
+		g.others.signal()
 		if !own {
 			g.nat.stale.signal()
 			continue
