@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 type DNS64 struct {
 	Enabled   bool
 	Listen    []netip.AddrPort
+	TLS       DNSOverTLS
 	Upstreams []Upstream
 	Zones     []DNS64Zone
 	Race      bool           // send each query to all upstreams at once
@@ -39,6 +41,13 @@ type DNS64 struct {
 	UDPSize       int
 	RatePerSecond int // 0: no limit
 	Cache         DNSCache
+}
+
+// DNSOverTLS configures the listeners for DNS over TLS (RFC 7858).
+type DNSOverTLS struct {
+	Listen      []netip.AddrPort // empty: none
+	Certificate string           // file with the certificate and its chain
+	Key         string           // file with its private key
 }
 
 // DNSCache bounds the cached answers.
@@ -118,15 +127,8 @@ func (d *document) dns64(r *rawDNS64, c *Config) DNS64 {
 	if n.Cache.MinTTL > n.Cache.MaxTTL {
 		d.problem("dns64.cache.min_ttl", "is %v, but must not be more than max_ttl, %v", n.Cache.MinTTL, n.Cache.MaxTTL)
 	}
-	for i, text := range r.Listen {
-		a, err := netip.ParseAddrPort(text)
-		if err != nil || a.Port() == 0 {
-			d.problem(rowKey("dns64.listen", i), "is %q, but must be an address and a port, such as [2001:db8::53]:53", text)
-		} else if err := scoped(a.Addr()); err != nil {
-			d.problem(rowKey("dns64.listen", i), "is %q, but %s", text, err)
-		}
-		n.Listen = append(n.Listen, a)
-	}
+	n.Listen = d.listeners("dns64.listen", r.Listen, 53)
+	n.TLS = d.overTLS(r, n.Listen)
 	for i, text := range r.Upstreams {
 		n.Upstreams = append(n.Upstreams, d.upstream(rowKey("dns64.upstreams", i), text))
 	}
@@ -158,12 +160,49 @@ func (d *document) dns64(r *rawDNS64, c *Config) DNS64 {
 	return n
 }
 
+// listeners reads addresses and ports to listen on; port is that of an example.
+func (d *document) listeners(key string, texts []string, port int) (list []netip.AddrPort) {
+	for i, text := range texts {
+		a, err := netip.ParseAddrPort(text)
+		if err != nil || a.Port() == 0 {
+			d.problem(rowKey(key, i), "is %q, but must be an address and a port, such as [2001:db8::53]:%d", text, port)
+		} else if err := scoped(a.Addr()); err != nil {
+			d.problem(rowKey(key, i), "is %q, but %s", text, err)
+		}
+		list = append(list, a)
+	}
+	return list
+}
+
+// overTLS reads the listeners for DNS over TLS. The files may be missing until nat64d listens.
+func (d *document) overTLS(r *rawDNS64, plain []netip.AddrPort) DNSOverTLS {
+	o := DNSOverTLS{Listen: d.listeners("dns64.listen_tls", r.ListenTLS, 853), Certificate: r.TLSCertificate, Key: r.TLSKey}
+	for i, a := range o.Listen {
+		if a.Port() != 0 && slices.Contains(plain, a) {
+			d.problem(rowKey("dns64.listen_tls", i), "is %v, which dns64.listen has already; TLS needs its own port, usually 853", a)
+		}
+	}
+	for _, file := range []struct{ key, path, what string }{
+		{"dns64.tls_certificate", o.Certificate, "the file with the certificate and its chain in PEM, such as /etc/nat64d/dns.crt"},
+		{"dns64.tls_key", o.Key, "the file with the private key in PEM, such as /etc/nat64d/dns.key"},
+	} {
+		switch {
+		case file.path == "" && len(o.Listen) > 0:
+			d.problem(file.key, "is empty, but dns64.listen_tls needs %s", file.what)
+		case file.path != "" && !filepath.IsAbs(file.path):
+			d.problem(file.key, "is %q, but must be the absolute path of %s", file.path, file.what)
+		}
+	}
+	return o
+}
+
 // usable checks that an enabled forwarder has upstreams and listeners and is not an open resolver by mistake.
 func (d *document) usable(n *DNS64, c *Config) {
 	if len(n.Upstreams) == 0 {
 		d.problem("dns64.upstreams", "is empty; name the resolvers to ask, such as 192.0.2.53")
 	}
-	if len(n.Listen) == 0 {
+	listen := slices.Concat(n.Listen, n.TLS.Listen)
+	if len(listen) == 0 {
 		d.problem("dns64.listen", "is empty; write an address and a port, such as [::]:53")
 	}
 	clients, list := n.Clients, "dns64.clients"
@@ -171,13 +210,13 @@ func (d *document) usable(n *DNS64, c *Config) {
 		clients, list = c.AllowV6, "allow_v6"
 	}
 	all := slices.IndexFunc(clients, WholeInternet)
-	public := slices.IndexFunc(n.Listen, func(a netip.AddrPort) bool {
+	public := slices.IndexFunc(listen, func(a netip.AddrPort) bool {
 		ip := a.Addr().Unmap()
 		return ip.IsUnspecified() || ip.IsGlobalUnicast() && !ip.IsPrivate()
 	})
 	if !n.Open && all >= 0 && public >= 0 {
 		d.problem(rowKey(list, all), "%v makes DNS64 on %v an open resolver, which is misused to attack others; name your own networks, or write dns64.open: true",
-			clients[all], n.Listen[public])
+			clients[all], listen[public])
 	}
 }
 
@@ -384,5 +423,6 @@ func (d *document) suffix(text string, prefixes []pool6.Prefix) netip.Addr {
 func (r *rawDNS64) settle(n *DNS64) {
 	r.Listen, r.Upstreams, r.Clients, r.Ranges = texts(n.Listen), texts(n.Upstreams), texts(n.Clients), texts(n.Ranges)
 	r.Exclude, r.Mapped, r.TranslateAll, r.Suffix = texts(n.Exclude), texts(n.Mapped), n.TranslateAll, n.Suffix.String()
+	r.ListenTLS = texts(n.TLS.Listen)
 	r.NeverSynthesize, r.Zones = n.Never, texts(n.Zones)
 }

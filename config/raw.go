@@ -221,6 +221,9 @@ type rawListen struct {
 type rawDNS64 struct {
 	Enabled           bool        `yaml:"enabled"`
 	Listen            []string    `yaml:"listen"`
+	ListenTLS         []string    `yaml:"listen_tls"`
+	TLSCertificate    string      `yaml:"tls_certificate"`
+	TLSKey            string      `yaml:"tls_key"`
 	Upstreams         []string    `yaml:"upstreams"`
 	Zones             []string    `yaml:"zones"`
 	Race              bool        `yaml:"race"`

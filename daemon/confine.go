@@ -80,6 +80,9 @@ func (o *Options) needs(c *config.Config) (n sandbox.Needs) {
 	}
 	if c.DNS64.Enabled {
 		_, _ = x509.SystemCertPool() // crypto/x509 keeps it; if it fails, so does DNS over TLS
+		if o := c.DNS64.TLS; len(o.Listen) > 0 {
+			n.Files.Read = append(n.Files.Read, foldersOf(o.Certificate, o.Key)...)
+		}
 	}
 	if o.File != "" {
 		drop := config.DropIns(o.File)
@@ -95,10 +98,16 @@ func (o *Options) needs(c *config.Config) (n sandbox.Needs) {
 
 // folders returns the directories of a configuration file and its drop-ins, and of the files that these link to.
 func folders(file, drop string) []string {
-	list := []string{filepath.Dir(file), drop}
 	links, _ := filepath.Glob(filepath.Join(drop, "*.yaml")) // a name that is no pattern has no drop-ins
-	for _, link := range append(links, file) {
-		if target, err := filepath.EvalSymlinks(link); err == nil {
+	return append(foldersOf(append(links, file)...), drop)
+}
+
+// foldersOf returns the directories of files, and of the files that they link to. A rule for a file itself would not survive its
+// replacement.
+func foldersOf(files ...string) (list []string) {
+	for _, file := range files {
+		list = append(list, filepath.Dir(file))
+		if target, err := filepath.EvalSymlinks(file); err == nil {
 			list = append(list, filepath.Dir(target))
 		}
 	}

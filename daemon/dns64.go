@@ -26,6 +26,7 @@ type dns64Service struct {
 	version   control.Version
 	f         *dns64.Forwarder // nil: DNS64 is off
 	listeners []*listener
+	tls       *certificate // nil: DNS over TLS is off
 	panics    *gateway.Panics
 
 	mu    sync.Mutex // held during configuration
@@ -43,8 +44,15 @@ func newDNS64Service(b basis, version control.Version, log *slog.Logger, panics 
 	n.f = dns64.New(b.config(nil), log)
 	var failed error
 	for _, a := range b.conf.DNS64.Listen {
-		l := &listener{addr: a}
-		n.listeners = append(n.listeners, l)
+		n.listeners = append(n.listeners, &listener{addr: a})
+	}
+	if o := b.conf.DNS64.TLS; len(o.Listen) > 0 {
+		n.tls = &certificate{chain: o.Certificate, key: o.Key, log: log}
+		for _, a := range o.Listen {
+			n.listeners = append(n.listeners, &listener{addr: a, tls: n.tls})
+		}
+	}
+	for _, l := range n.listeners {
 		_, err := l.open(n.f)
 		failed = errors.Join(failed, err)
 	}
@@ -57,6 +65,9 @@ func (n *dns64Service) run(ctx context.Context) error {
 		return nil
 	}
 	tasks := []task{{name: "upstreams of DNS64", run: n.f.Watch}}
+	if n.tls != nil {
+		tasks = append(tasks, task{name: "certificate of DNS64", run: n.tls.watch})
+	}
 	for _, l := range n.listeners {
 		tasks = append(tasks, task{name: "DNS64 on " + l.addr.String(), run: func(ctx context.Context) error { n.serve(ctx, l); return nil }})
 	}
@@ -82,6 +93,9 @@ func (n *dns64Service) follow(b basis) {
 	n.warn(before)
 	old := n.f.Config()
 	n.f.Configure(b.config(&old))
+	if n.tls != nil {
+		_ = n.tls.load() // it logs a failure, and the status shows it
+	}
 }
 
 // warn logs new routes whose hosts are not answered.
@@ -102,9 +116,12 @@ func (n *dns64Service) warnings() (ws []string) {
 	if n.f == nil {
 		return nil
 	}
-	_, closed := n.listening()
+	_, _, closed := n.listening()
 	for _, c := range closed {
 		ws = append(ws, fmt.Sprintf("DNS64 does not answer on %v, and tries again every %v: %s", c.Address, listenAgain, c.Error))
+	}
+	if n.tls != nil {
+		ws = append(ws, n.tls.warnings()...)
 	}
 	us := n.f.Config().Upstreams
 	for _, u := range us.State() {

@@ -32,8 +32,8 @@ func (n *dns64Service) DNS64() (st control.DNS64Status, err error) {
 		return st, err
 	}
 	c := n.f.Config()
-	open, closed := n.listening()
-	st = control.DNS64Status{Listen: open, Closed: closed, Clients: c.Clients, Limited: n.f.Limited(), Cached: n.f.Remembered(), Counters: n.Counters()}
+	open, overTLS, closed := n.listening()
+	st = control.DNS64Status{Listen: open, ListenTLS: overTLS, Closed: closed, Clients: c.Clients, Limited: n.f.Limited(), Cached: n.f.Remembered(), Counters: n.Counters()}
 	for _, p := range c.Policy.Prefixes {
 		st.Prefixes = append(st.Prefixes, p.Prefix.Prefix())
 	}

@@ -21,6 +21,7 @@ const listenAgain = 2 * time.Second
 // listener is an address of dns64.listen. Packets are translated even if it cannot be opened.
 type listener struct {
 	addr netip.AddrPort
+	tls  *certificate // nil: UDP and TCP
 
 	mu     sync.Mutex
 	server *dns64.Server // nil: not open
@@ -29,7 +30,7 @@ type listener struct {
 
 // open opens the sockets.
 func (l *listener) open(f *dns64.Forwarder) (*dns64.Server, error) {
-	s, err := dns64.Listen(f, []netip.AddrPort{l.addr})
+	s, err := l.listen(f)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("%w: another resolver may use it; see dns64.listen", err)
 	}
@@ -37,6 +38,17 @@ func (l *listener) open(f *dns64.Forwarder) (*dns64.Server, error) {
 	defer l.mu.Unlock()
 	l.server, l.err = s, err
 	return s, err
+}
+
+// listen opens the sockets. A listener for TLS first needs its certificate.
+func (l *listener) listen(f *dns64.Forwarder) (*dns64.Server, error) {
+	if l.tls == nil {
+		return dns64.Listen(f, []netip.AddrPort{l.addr})
+	}
+	if err := l.tls.load(); err != nil {
+		return nil, err
+	}
+	return dns64.ListenTLS(f, l.addr, l.tls.config())
 }
 
 // fail closes the sockets and records the reason.
@@ -64,7 +76,7 @@ func (n *dns64Service) serve(ctx context.Context, l *listener) {
 			s, err = l.open(n.f)
 		}
 		if s != nil {
-			n.log.Info("DNS64 answers", "listen", s.Addrs(), "clients", n.f.Config().Clients)
+			n.log.Info("DNS64 answers", "listen", s.Addrs(), "tls", l.tls != nil, "clients", n.f.Config().Clients)
 			if err = s.Run(ctx); ctx.Err() != nil {
 				return
 			}
@@ -83,13 +95,15 @@ func (n *dns64Service) serve(ctx context.Context, l *listener) {
 }
 
 // listening returns the addresses that are open, and those that are not.
-func (n *dns64Service) listening() (open []netip.AddrPort, closed []control.DNS64Closed) {
+func (n *dns64Service) listening() (open, overTLS []netip.AddrPort, closed []control.DNS64Closed) {
 	for _, l := range n.listeners {
-		if s, err := l.state(); s != nil {
+		if s, err := l.state(); s != nil && l.tls != nil {
+			overTLS = append(overTLS, s.Addrs()...)
+		} else if s != nil {
 			open = append(open, s.Addrs()...)
 		} else if err != nil {
 			closed = append(closed, control.DNS64Closed{Address: l.addr, Error: err.Error()})
 		}
 	}
-	return open, closed
+	return open, overTLS, closed
 }

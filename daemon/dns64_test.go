@@ -137,7 +137,7 @@ func TestListenRetriesAddressInUse(t *testing.T) {
 	}
 	taken.Close()
 	deadline := time.Now().Add(3 * listenAgain)
-	for open, _ := n.listening(); len(open) != 2; open, _ = n.listening() {
+	for open, _, _ := n.listening(); len(open) != 2; open, _, _ = n.listening() {
 		if time.Now().After(deadline) {
 			t.Fatal("the forwarder does not listen although the address is free")
 		}

@@ -2,6 +2,7 @@ package dns64
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -20,6 +21,7 @@ const (
 	receiveBuffer = 4 << 20          // bytes that the kernel queues per socket
 	maxStreams    = 256              // TCP connections at once
 	streamIdle    = 10 * time.Second // between queries (RFC 7766 section 6.2.3)
+	handshakeTime = 5 * time.Second  // bound of a TLS handshake
 	maxQuery      = 4096             // bytes of the longest query over UDP
 )
 
@@ -28,21 +30,15 @@ func readers() int { return min(runtime.NumCPU(), 4) }
 
 // open opens the sockets for one address.
 func (s *Server) open(a netip.AddrPort) error {
-	family := "" // [::] stands for both families
-	if a.Addr().Is4() {
-		family = "4"
-	}
-	l, err := net.Listen("tcp"+family, a.String()) // first: TCP cannot be shared, so this fails if another server uses the address
-	if err != nil {
+	if err := s.openStream(a); err != nil { // first: TCP cannot be shared, so this fails if another server uses the address
 		return err
 	}
-	s.streams = append(s.streams, l)
 	if a.Port() == 0 {
-		a = netip.AddrPortFrom(a.Addr(), l.Addr().(*net.TCPAddr).AddrPort().Port())
+		a = netip.AddrPortFrom(a.Addr(), s.streams[len(s.streams)-1].Addr().(*net.TCPAddr).AddrPort().Port())
 	}
 	for range readers() {
 		lc := net.ListenConfig{Control: prepare}
-		c, err := lc.ListenPacket(context.Background(), "udp"+family, a.String())
+		c, err := lc.ListenPacket(context.Background(), "udp"+family(a), a.String())
 		if err != nil {
 			return err
 		}
@@ -51,6 +47,24 @@ func (s *Server) open(a netip.AddrPort) error {
 		s.packets = append(s.packets, u)
 	}
 	return nil
+}
+
+// openStream opens a TCP socket.
+func (s *Server) openStream(a netip.AddrPort) error {
+	l, err := net.Listen("tcp"+family(a), a.String())
+	if err != nil {
+		return err
+	}
+	s.streams = append(s.streams, l)
+	return nil
+}
+
+// family returns the suffix of a network; [::] stands for both families.
+func family(a netip.AddrPort) string {
+	if a.Addr().Is4() {
+		return "4"
+	}
+	return ""
 }
 
 // prepare lets sockets share an address and enables control messages with the destination address of a query, which becomes
@@ -179,6 +193,10 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 			time.Sleep(10 * time.Millisecond) // probably too many open files, which is temporary
 			continue
 		}
+		if s.tls != nil && !s.admits(c) {
+			c.Close()
+			continue
+		}
 		st := s.f.open.add(c, s.f.state.Load().Bits)
 		served.Go(func() {
 			defer s.f.open.remove(st)
@@ -189,11 +207,37 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 	}
 }
 
+// admits reports whether the client of a connection is served. A TCP connection of another client gets an answer, REFUSED; a TLS
+// connection would first cost a handshake, so it is closed.
+func (s *Server) admits(c net.Conn) bool {
+	if s.f.state.Load().serves(peer(c)) {
+		return true
+	}
+	s.f.Stats.add(denied)
+	return false
+}
+
+// secure returns the stream for the messages of a connection: the connection itself or, after the handshake, TLS.
+func (s *Server) secure(ctx context.Context, c *stream) (net.Conn, error) {
+	if s.tls == nil {
+		return c, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	t := tls.Server(c, s.tls)
+	return t, t.HandshakeContext(ctx)
+}
+
 // converse answers the queries from a TCP connection. It sends answers in the order in which they are ready (RFC 7766 section
 // 6.2.1.1).
 func (s *Server) converse(ctx context.Context, c *stream) {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
+	messages, err := s.secure(ctx, c)
+	if err != nil {
+		return
+	}
+	defer messages.Close()
 	var jobs sync.WaitGroup
 	defer jobs.Wait()
 	var writing sync.Mutex
@@ -201,16 +245,16 @@ func (s *Server) converse(ctx context.Context, c *stream) {
 		writing.Lock()
 		defer writing.Unlock()
 		binary.BigEndian.PutUint16(b, uint16(len(b)-2))
-		_ = c.SetWriteDeadline(time.Now().Add(streamIdle))
-		if _, err := c.Write(b); err != nil {
+		_ = messages.SetWriteDeadline(time.Now().Add(streamIdle))
+		if _, err := messages.Write(b); err != nil {
 			c.Close() // the client could no longer parse the stream
 		}
 	}
 	who := client{addr: peer(c), stream: true, limit: 65535}
 	for {
 		c.since.Store(sinceEpoch(time.Now()))
-		_ = c.SetReadDeadline(time.Now().Add(streamIdle))
-		packet, err := readStream(c)
+		_ = messages.SetReadDeadline(time.Now().Add(streamIdle))
+		packet, err := readStream(messages)
 		if err != nil {
 			return
 		}

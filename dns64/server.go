@@ -2,6 +2,7 @@ package dns64
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -16,6 +17,7 @@ type Server struct {
 	f       *Forwarder
 	packets []*net.UDPConn
 	streams []net.Listener
+	tls     *tls.Config // of the streams; nil: TCP
 }
 
 // Listen opens a UDP and a TCP socket for each address. After an error none is open.
@@ -26,6 +28,15 @@ func Listen(f *Forwarder, addrs []netip.AddrPort) (*Server, error) {
 			s.Close()
 			return nil, fmt.Errorf("dns64: %w", err)
 		}
+	}
+	return s, nil
+}
+
+// ListenTLS opens a socket for DNS over TLS (RFC 7858).
+func ListenTLS(f *Forwarder, addr netip.AddrPort, c *tls.Config) (*Server, error) {
+	s := &Server{f: f, tls: c}
+	if err := s.openStream(addr); err != nil {
+		return nil, fmt.Errorf("dns64: %w", err)
 	}
 	return s, nil
 }

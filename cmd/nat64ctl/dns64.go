@@ -40,6 +40,9 @@ func dns64Fields(s control.DNS64Status) []field {
 	fs := []field{
 		{"listen", cmp.Or(join(s.Listen), "NOWHERE")}, {"prefixes", join(s.Prefixes)}, {"clients", cmp.Or(join(s.Clients), "none: no client is answered")},
 	}
+	if len(s.ListenTLS) > 0 {
+		fs = append(fs, field{"listen over TLS", join(s.ListenTLS)})
+	}
 	for _, c := range s.Closed {
 		fs = append(fs, field{"NOT LISTENING", fmt.Sprintf("%v: %s", c.Address, c.Error)})
 	}

@@ -24,6 +24,7 @@ type Names interface {
 // DNS64Status is the state of the forwarder.
 type DNS64Status struct {
 	Listen    []netip.AddrPort `json:"listen"`
+	ListenTLS []netip.AddrPort `json:"listen_tls,omitempty"`
 	Closed    []DNS64Closed    `json:"closed,omitempty"` // addresses that nat64d cannot listen on; it keeps trying
 	Prefixes  []netip.Prefix   `json:"prefixes"`
 	Clients   []netip.Prefix   `json:"clients"` // prefixes whose clients are answered
