@@ -127,6 +127,9 @@ func (c *Config) pool6Rows() (rows []string) {
 func (c *Config) pool4Rows() (rows []string) {
 	for _, r := range c.source.Pool4 {
 		row := r.Address
+		if r.Interface != "" {
+			row = "interface:" + r.Interface
+		}
 		if r.Ports != "" {
 			row += " " + r.Ports
 		}

@@ -35,7 +35,6 @@ func (d *document) check(f *file) *Config {
 		DenyV4:  d.denyV4(f.DenyV4),
 		AllowV4: d.prefixes("allow_v4", f.AllowV4, "IPv4", netip.Addr.Is4),
 		AllowV6: d.prefixes("allow_v6", f.AllowV6, "IPv6", netip.Addr.Is6),
-		Pool4:   d.pool4(f.Pool4),
 		Host: Host{
 			Guard:           f.Host.Guard,
 			ReservePorts:    f.Host.ReservePorts,
@@ -65,6 +64,7 @@ func (d *document) check(f *file) *Config {
 		source:    f,
 		origin:    d.origins(),
 	}
+	c.Pool4, c.Followed = d.pool4(f.Pool4)
 	c.State = d.state(f.State)
 	c.Probe = d.probe(f.Health.Probe)
 	c.Pool6, c.PrivateV4 = d.pool6(f.Pool6)

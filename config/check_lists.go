@@ -93,17 +93,20 @@ func (d *document) prefix(key, text, family string, is func(netip.Addr) bool) ne
 	return netip.Prefix{}
 }
 
-func (d *document) pool4(rows []rawPool4) []pool4.Entry {
-	var entries []pool4.Entry
+// pool4 returns the ranges of the rows, and the rows that stand for the address of an interface.
+func (d *document) pool4(rows []rawPool4) (entries []pool4.Entry, followed []pool4.Followed) {
 	for i, r := range rows {
 		key := rowKey("pool4", i)
+		if name, ports, ok := pool4.SplitInterface(r.Address); ok && r.Interface == "" {
+			r.Address, r.Interface, r.Ports = "", name, cmp.Or(r.Ports, ports)
+		}
 		address, ports := pool4.Split(r.Address)
 		switch {
-		case r.Address == "":
-			d.problem(key+".address", "missing; write an address such as 10.0.2.15")
+		case r.Address != "" && r.Interface != "":
+			d.problem(key+".interface", "%s and the address %s exclude each other; write one of both", r.Interface, r.Address)
 			continue
-		case strings.HasPrefix(r.Address, "interface:"):
-			d.problem(key+".address", "%s is not available in this version; write the address itself", r.Address)
+		case r.Address == "" && r.Interface == "":
+			d.problem(key+".address", "missing; write an address such as 10.0.2.15, or interface: eth1 for the address of that interface")
 			continue
 		case address != r.Address && ports == "":
 			d.problem(key, "%q has no ports behind the address; write %s:7000-8000, or %s for all ports from 1024", r.Address, address, address)
@@ -112,23 +115,29 @@ func (d *document) pool4(rows []rawPool4) []pool4.Entry {
 			d.problem(key+".protocols", "is empty; leave it out for tcp, udp and icmp")
 			continue
 		}
-		entries = append(entries, d.pool4Row(key, r)...)
+		es, fs := d.pool4Row(key, r)
+		entries, followed = append(entries, es...), append(followed, fs...)
 	}
-	return entries
+	return entries, followed
 }
 
-// pool4Row returns the entries of one row: each address with each protocol.
-func (d *document) pool4Row(key string, r rawPool4) []pool4.Entry {
+// pool4Row returns the entries of one row, each address with each protocol, or the row of each protocol for an interface.
+func (d *document) pool4Row(key string, r rawPool4) (entries []pool4.Entry, followed []pool4.Followed) {
 	names := r.Protocols
 	if names == nil {
 		names = []string{"tcp", "udp", "icmp"}
 	}
-	var entries []pool4.Entry
 	var refused error // only the first error, since the other protocols have the same one
 	for i, name := range names {
 		sample, ok := protocols()[name]
 		if !ok || slices.Contains(names[:i], name) {
 			d.problem(rowKey(key+".protocols", i), "is %q, but must be tcp, udp or icmp, each once", name)
+			continue
+		}
+		if r.Interface != "" {
+			fs, err := pool4.ParseFollowed(r.Interface, r.Ports, sample.Proto)
+			refused = cmp.Or(refused, err)
+			followed = append(followed, fs...)
 			continue
 		}
 		es, err := pool4.ParseRange(r.Address, r.Ports, sample.Proto)
@@ -138,7 +147,7 @@ func (d *document) pool4Row(key string, r rawPool4) []pool4.Entry {
 	if refused != nil {
 		d.problem(key, "%s", strings.TrimPrefix(refused.Error(), "pool4: "))
 	}
-	return entries
+	return entries, followed
 }
 
 // maxProbes limits the hosts that are pinged: each has a goroutine and a packet a second.

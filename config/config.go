@@ -18,14 +18,15 @@ import (
 // of goroutines may share it.
 type Config struct {
 	Interfaces  Interfaces
-	Pool6       []pool6.Prefix // at least one, no duplicates
-	PrivateV4   []PrivateV4    // for each prefix of Pool6
-	DenyV4      []Deny         // IPv4 destinations that clients cannot reach
-	AllowV4     []netip.Prefix // IPv4 destinations that clients can reach, except those of DenyV4; empty: all
-	BypassV6    []netip.Prefix // parts of Pool6 that the host handles itself
-	AllowV6     []netip.Prefix // clients that are served; empty: all
-	Pool4       []pool4.Entry  // may be empty: nat64ctl can fill pool4 at run time
-	Bindings    []Binding      // static bindings on addresses of Pool4; no two share a port of either side
+	Pool6       []pool6.Prefix   // at least one, no duplicates
+	PrivateV4   []PrivateV4      // for each prefix of Pool6
+	DenyV4      []Deny           // IPv4 destinations that clients cannot reach
+	AllowV4     []netip.Prefix   // IPv4 destinations that clients can reach, except those of DenyV4; empty: all
+	BypassV6    []netip.Prefix   // parts of Pool6 that the host handles itself
+	AllowV6     []netip.Prefix   // clients that are served; empty: all
+	Pool4       []pool4.Entry    // may be empty: nat64ctl can fill pool4 at run time
+	Followed    []pool4.Followed // rows of pool4 that stand for the address of an interface
+	Bindings    []Binding        // static bindings on addresses of Pool4; no two share a port of either side
 	Host        Host
 	Sessions    Sessions
 	Fragments   Fragments

@@ -85,6 +85,15 @@ func TestValues(t *testing.T) {
 		{"identifiers from 0", `pool4: [ { address: 10.0.2.15, ports: "0-99", protocols: [icmp] } ]`, func(c *config.Config) bool {
 			return len(c.Pool4) == 1 && c.Pool4[0].String() == "icmp 10.0.2.15 0-99"
 		}},
+		{"interface", "pool4: [ { interface: eth1 } ]", func(c *config.Config) bool {
+			return len(c.Pool4) == 0 && len(c.Followed) == 3 && c.Followed[1].String() == "udp interface:eth1"
+		}},
+		{"interface as an address", "pool4: [ { address: \"interface:eth1:61000-61999\", protocols: [udp] } ]", func(c *config.Config) bool {
+			return len(c.Followed) == 1 && c.Followed[0].String() == "udp interface:eth1 61000-61999"
+		}},
+		{"interface with ports", "pool4: [ { interface: eth1, ports: 7000-8000, protocols: [tcp, udp] }, { address: 10.0.2.15 } ]", func(c *config.Config) bool {
+			return len(c.Pool4) == 3 && len(c.Followed) == 2 && c.Followed[0].String() == "tcp interface:eth1 7000-8000"
+		}},
 		{"subnet", "pool4: [ { address: 10.0.2.0/30, protocols: [tcp] } ]", func(c *config.Config) bool { return len(c.Pool4) == 4 }},
 		{"prefix", "pool6: [ { prefix: 2001:db8:64::/48, private_v4: allow } ]", func(c *config.Config) bool {
 			return c.Pool6[0].String() == "2001:db8:64::/48" && c.PrivateV4[0] == config.PrivateV4Allow
@@ -237,8 +246,10 @@ func TestRefused(t *testing.T) {
 		{"sessions: { port_block_size: 100 }", "f:1: sessions.port_block_size: is 100, but must be 0 or a power of two from 16 to 4096"},
 		{"sessions: { port_block_size: 8192 }", "f:1: sessions.port_block_size: is 8192, but must be 0 or a power of two from 16 to 4096"},
 		{"nat_log: { sinks: [ { type: ipfix } ] }", "f:1: nat_log.sinks[0].type: ipfix is not available in this version; leave it out or write journal"},
-		{"pool4:\n  - ports: 1-2\n", "f:2: pool4[0].address: missing; write an address such as 10.0.2.15"},
-		{"pool4:\n  - address: interface:ens5\n", "f:2: pool4[0].address: interface:ens5 is not available in this version; write the address itself"},
+		{"pool4:\n  - ports: 1-2\n", "f:2: pool4[0].address: missing; write an address such as 10.0.2.15, or interface: eth1 for the address of that interface"},
+		{"pool4:\n  - { address: 10.0.2.15, interface: ens5 }\n", "f:2: pool4[0].interface: ens5 and the address 10.0.2.15 exclude each other; write one of both"},
+		{"pool4:\n  - interface: a:b\n", `f:2: pool4[0]: "a:b" is not the name of an interface: it has at most 15 bytes, without blanks, colons and slashes`},
+		{"pool4:\n  - { interface: ens5, ports: 9-8 }\n", "f:2: pool4[0]: ports 9-8: the range is reversed: write 8-9"},
 		{"pool4: [ { address: 10.0.2.15, ports: 8000-7000 } ]", "f:1: pool4[0]: ports 8000-7000: the range is reversed: write 7000-8000"},
 		{"pool4: [ { address: 10.0.2.15, ports: 0-7 } ]", "f:1: pool4[0]: ports 0-7: tcp has no port 0: the lowest is 1 (only ICMP Identifiers begin at 0)"},
 		{"pool4: [ { address: 10.0.2.15, protocols: [tcp, sctp] } ]", `f:1: pool4[0].protocols[1]: is "sctp", but must be tcp, udp or icmp, each once`},
@@ -430,6 +441,8 @@ func TestOverridesRefused(t *testing.T) {
 		{[]string{"--v4=b"}, "interfaces.v6.name: missing; name the NIC of the IPv6 side here or with --v6"},
 		{[]string{"--v6=a/b", "--v4=b"}, `--v6: interfaces.v6.name: "a/b" cannot be the name of an interface; the kernel takes up to 15 bytes without blanks, / or :`},
 		{[]string{"--v6=a", "--v4=b", "--pool6=64:ff9b::/95"}, "--pool6: pool6[0].prefix: 64:ff9b::/95: the length must be 32, 40, 48, 56, 64 or 96 (RFC 6052)"},
+		{[]string{"--v6=a", "--v4=b", "--pool4=interface:c:9-8"}, "--pool4: pool4[0]: ports 9-8: the range is reversed: write 8-9"},
+		{[]string{"--v6=a", "--v4=b", "--pool4=interface:c:"}, `--pool4: pool4[0]: "c:" is not the name of an interface: it has at most 15 bytes, without blanks, colons and slashes`},
 		{[]string{"--v6=a", "--v4=b", "--pool4=10.0.2.15:9-8"}, "--pool4: pool4[0]: ports 9-8: the range is reversed: write 8-9"},
 		{[]string{"--v6=a", "--v4=b", "--pool4=10.0.2.15:"}, `--pool4: pool4[0]: "10.0.2.15:" has no ports behind the address; write 10.0.2.15:7000-8000, or 10.0.2.15 for all ports from 1024`},
 		{[]string{"--v6=a", "--v4=b", "--pool4=2001:db8::1"}, "--pool4: pool4[0]: 2001:db8::1 is an IPv6 address: pool4 holds IPv4 addresses such as 192.0.2.1 (NAT64 prefixes belong to pool6)"},

@@ -88,6 +88,7 @@ type rawPool6 struct {
 
 type rawPool4 struct {
 	Address   string   `yaml:"address"`
+	Interface string   `yaml:"interface"`
 	Ports     string   `yaml:"ports"`
 	Protocols []string `yaml:"protocols"`
 	Match     rawMatch `yaml:"match"`

@@ -73,8 +73,12 @@ func splitList(text string) []string {
 	return split(strings.TrimSuffix(strings.TrimPrefix(text, "["), "]"))
 }
 
-// parsePool4 reads a row of pool4 from a variable or a flag: an address with optional ports.
+// parsePool4 reads a row of pool4 from a variable or a flag: an address, or interface: and a name, with optional
+// ports.
 func parsePool4(text string) rawPool4 {
+	if name, ports, ok := pool4.SplitInterface(text); ok {
+		return rawPool4{Interface: name, Ports: ports}
+	}
 	address, ports := pool4.Split(text)
 	if ports == "" {
 		address = text

@@ -108,6 +108,7 @@ func (b *backend) ownWarnings() (ws []string) {
 	ws = append(ws, panicWarnings(b.panics)...)
 	ws = append(ws, b.log.warnings()...)
 	ws = append(ws, b.guard.warnings()...)
+	ws = append(ws, b.followedWarnings()...)
 	if b.gateway.LetsPrivatePass() {
 		ws = append(ws, "packets to private IPv4 addresses pass behind 64:ff9b::/96 (pool6 private_v4), against RFC 6052 section 3.1")
 	}

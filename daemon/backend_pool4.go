@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -20,23 +21,27 @@ func (b *backend) Pool4() []control.Pool4Entry {
 	for _, a := range b.routes.Addresses() {
 		states[a.Addr] = a.State
 	}
+	f := b.followed()
 	for _, u := range b.pool.Usage() {
 		state, known := states[u.Addr]
 		if !known { // the address is new
 			state = nexthop.AddressWaiting
 		}
-		es = append(es, control.Pool4Entry{
-			Pool4Range: pool4Range(u.Entry), Used: u.Used, Free: portCount(u.Entry) - u.Used, State: state.String(),
-		})
+		r := pool4Range(u.Entry)
+		r.Interface = f.source(u.Entry)
+		es = append(es, control.Pool4Entry{Pool4Range: r, Used: u.Used, Free: portCount(u.Entry) - u.Used, State: state.String()})
 	}
-	return es
+	return append(es, b.followedEntries()...)
 }
 
 // AddPool4 implements control.Backend.
 func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
-	wanted, err := parseChange(c)
+	wanted, rows, err := parseChange(c)
 	if err != nil {
 		return control.Pool4Result{}, err
+	}
+	if rows != nil {
+		return b.addFollowed(rows, c.Force)
 	}
 	b.admin.Lock()
 	defer b.admin.Unlock()
@@ -47,6 +52,9 @@ func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
 		return control.Pool4Result{}, fmt.Errorf("nothing was added: %w", err)
 	}
 	added, merged, err := b.pool.Add(wanted)
+	if err == nil {
+		b.holdAgainLocked(wanted)
+	}
 	r := control.Pool4Result{Added: pool4Ranges(added), Merged: pool4Ranges(merged)}
 	if warning := b.settledLocked(); warning != nil {
 		r.Warnings = append(r.Warnings, warning.Error())
@@ -56,19 +64,26 @@ func (b *backend) AddPool4(c control.Pool4Change) (control.Pool4Result, error) {
 
 // RemovePool4 implements control.Backend.
 func (b *backend) RemovePool4(c control.Pool4Change) (control.Pool4Result, error) {
-	wanted, err := parseChange(c)
+	wanted, rows, err := parseChange(c)
 	if err != nil {
 		return control.Pool4Result{}, err
+	}
+	if rows != nil {
+		return b.removeFollowed(rows, rows[0].Auto)
 	}
 	b.admin.Lock()
 	defer b.admin.Unlock()
 	if c.Ports == "" {
 		wanted = b.whole(wanted)
 	}
+	if err := b.refuseFollowed(wanted); err != nil {
+		return control.Pool4Result{}, err
+	}
 	removed, err := b.pool.Remove(wanted)
 	if err != nil {
 		return control.Pool4Result{}, err
 	}
+	b.holdAgainLocked(nil)
 	return b.removed(removed)
 }
 
@@ -78,6 +93,7 @@ func (b *backend) FlushPool4() (control.Pool4Result, error) {
 	defer b.admin.Unlock()
 	all := b.pool.Entries()
 	b.pool.Flush()
+	b.admin.followed.Store(&following{})
 	return b.removed(all)
 }
 
@@ -106,16 +122,22 @@ func (b *backend) whole(wanted []pool4.Entry) (all []pool4.Entry) {
 	return all
 }
 
-func parseChange(c control.Pool4Change) ([]pool4.Entry, error) {
+// parseChange returns the ranges of a change, or its rows of interfaces.
+func parseChange(c control.Pool4Change) ([]pool4.Entry, []pool4.Followed, error) {
 	var protos []packet.Proto
 	for _, name := range c.Protocols {
 		p, err := parseProto(name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		protos = append(protos, p)
 	}
-	return pool4.ParseRange(c.Addresses, c.Ports, protos...)
+	if name, ports, ok := pool4.SplitInterface(c.Addresses); ok {
+		rows, err := pool4.ParseFollowed(name, cmp.Or(c.Ports, ports), protos...)
+		return nil, rows, err
+	}
+	entries, err := pool4.ParseRange(c.Addresses, c.Ports, protos...)
+	return entries, nil, err
 }
 
 func parseProto(name string) (packet.Proto, error) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"nat64d/config"
@@ -80,6 +81,11 @@ func (d *Daemon) build() (err error) {
 	if _, _, err := d.pool.Add(r.ranges); err != nil {
 		return err
 	}
+	followed, err := d.followed().withRows(r.followed, d.routes)
+	if err != nil {
+		return err
+	}
+	d.holdLocked(followed, false)
 	if c.Sessions.HoldAfterStart && d.kept.saved == nil {
 		d.pool.HoldDownAll()
 	}
@@ -87,7 +93,7 @@ func (d *Daemon) build() (err error) {
 	d.guard = newHostGuard(c, d.pool, d.events.pairs, d.log.Logger)
 	d.processors = &processors{log: d.log, conf: func() *config.Interfaces { return &d.config().Interfaces }}
 	d.ports.guard = d.guard
-	if err := d.guard.refuse(minus(append(mapped(r.static), r.ranges...), r.checked), c.Host.Force); err != nil {
+	if err := d.guard.refuse(minus(slices.Concat(mapped(r.static), r.ranges, followed.held), r.checked), c.Host.Force); err != nil {
 		return err
 	}
 	_, _ = rand.Read(key[:])
@@ -114,6 +120,7 @@ func (d *Daemon) build() (err error) {
 		return err
 	}
 	d.resumeRowsLocked(r.added)
+	d.resumeEnding()
 	d.selfTest.options = options
 	d.dns64, _ = newDNS64Service(d.basisLocked(), d.options.Version, d.log.Logger, d.panics) // run retries addresses that it cannot listen on, and the status shows them
 	return nil

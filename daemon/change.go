@@ -6,7 +6,9 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"slices"
 
+	"nat64d/bib"
 	"nat64d/config"
 	"nat64d/linux/guard"
 	"nat64d/packet"
@@ -25,18 +27,26 @@ func (d *Daemon) changeLocked(next *config.Config) error {
 	if err := errors.Join(d.checkPool6(next), checkZones(old, next)); err != nil {
 		return err
 	}
+	followed, err := d.followed().withRows(changed(d.followed().rows, old.Followed, next.Followed), d.routes)
+	if err != nil {
+		return err
+	}
 	come := minus(next.Pool4, old.Pool4)
-	if err := d.guard.refuse(come, next.Host.Force); err != nil {
+	both := merged(append(minus(followed.entries(), d.pool.Entries()), come...))
+	if err := d.guard.refuse(both, next.Host.Force); err != nil {
 		return err
 	}
 	if err := d.afford(next); err != nil {
 		return err
 	}
 	local := d.localRoutesForLocked(next)
-	if err := d.coverMoreLocked(additions{come, expand(next.Bindings), next.Pool6}, d.admin.local.kept(&local)); err != nil {
+	if err := d.coverMoreLocked(additions{both, expand(next.Bindings), next.Pool6}, d.admin.local.kept(&local)); err != nil {
 		return err
 	}
+	before := d.followed()
+	d.holdLocked(followed, false)
 	if err := d.takeLocked(come, expand(old.Bindings), expand(next.Bindings)); err != nil {
+		d.holdLocked(before, false)
 		_ = d.afford(old)         // release the reservation for next
 		_ = d.settleGuardLocked() // restore the previous state; the status reports a failure
 		return err
@@ -72,6 +82,7 @@ func (d *Daemon) commitLocked(old, next *config.Config, local localRoutes) {
 	d.log.observer.Configure(natKinds[next.NATEvents])
 	d.setAccounting(next.Sessions.Accounting)
 	cutOut(d.pool, minus(old.Pool4, next.Pool4))
+	d.holdAgainLocked(minus(next.Pool4, old.Pool4))
 	d.purgeLocked()
 	if err := d.settledLocked(); err != nil {
 		d.log.Error("cannot update the guard, the host may answer for pool4 and pool6", "error", err)
@@ -89,11 +100,12 @@ func (d *Daemon) settledLocked() error {
 	return errors.Join(d.settleGuardLocked(), d.saveListsLocked())
 }
 
-// purgeLocked ends the bindings whose transport address is no longer in pool4, and their sessions. The caller holds
-// d.admin.
+// purgeLocked ends the bindings whose transport address is no longer in pool4, except those of earlier addresses of interfaces,
+// and their sessions. The caller holds d.admin.
 func (d *Daemon) purgeLocked() (bindings, sessions int) {
-	maps.DeleteFunc(d.admin.static, func(e pool4.Entry, _ netip.AddrPort) bool { return !d.pool.Has(e.Addr.As4()) })
-	return d.gateway.Sessions.Purge(d.gateway.Bindings.Orphan)
+	f := d.followed()
+	maps.DeleteFunc(d.admin.static, func(e pool4.Entry, _ netip.AddrPort) bool { return !d.pool.Has(e.Addr.As4()) && !f.on(e.Addr) })
+	return d.gateway.Sessions.Purge(func(b bib.Binding) bool { return d.gateway.Bindings.Orphan(b) && !f.ends(&b) })
 }
 
 // additions extend the coverage of the guard during a change.
@@ -120,7 +132,7 @@ func (d *Daemon) coveredLocked(more additions, bypass []netip.Prefix) guard.Cove
 	static := maps.Clone(d.admin.static)
 	maps.Copy(static, more.static)
 	c := guard.Covered{
-		Pool4:  merged(append(append(d.pool.Entries(), mapped(static)...), more.pool4...)),
+		Pool4:  merged(slices.Concat(d.pool.Entries(), d.followed().ended(), mapped(static), more.pool4)),
 		Pool6:  union(d.config().Pool6, more.pool6),
 		Bypass: bypass,
 	}

@@ -94,8 +94,9 @@ type events struct {
 // change.
 type admin struct {
 	sync.Mutex
-	static rows
-	local  localRoutes
+	static   rows
+	local    localRoutes
+	followed atomic.Pointer[following] // changed by the holder of the mutex
 }
 
 // New reads the configuration. It does not change anything outside of the process.
@@ -106,6 +107,7 @@ func New(o Options) (*Daemon, error) {
 		readiness: readiness{reached: make(chan struct{})},
 		admin:     admin{static: rows{}},
 	}
+	d.admin.followed.Store(&following{})
 	c, err := o.load()
 	if err != nil {
 		return nil, withHint(err)

@@ -39,8 +39,10 @@ func (b *backend) Doctor(ctx context.Context, q control.DoctorRequest) ([]contro
 	for _, a := range b.routes.Addresses() {
 		addAddress(f, a)
 	}
-	for _, u := range b.usage() {
-		f.Pool.Usage = append(f.Pool.Usage, doctor.Usage{Protocol: u.Protocol, Ports: u.Pool4Ports, Used: u.Pool4Used})
+	for i, u := range b.usage() {
+		f.Pool.Usage = append(f.Pool.Usage, doctor.Usage{
+			Protocol: u.Protocol, Ports: u.Pool4Ports, Used: u.Pool4Used, Waiting: waiting(b.routes, b.followed(), protocols[i]),
+		})
 	}
 	f.Host.Guard = b.guard.notReady()
 	f.Paused = b.gateway.Paused()
@@ -67,7 +69,12 @@ func CheckHost(c *config.Config, file string, log *LogQueue) ([]control.Finding,
 	if err != nil {
 		return nil, err
 	}
-	taken := slices.Clone(c.Pool4)
+	followed, err := (&following{}).withRows(c.Followed, routes)
+	if err != nil {
+		return nil, err
+	}
+	ranges := append(slices.Clone(c.Pool4), followed.entries()...)
+	taken := slices.Clone(ranges)
 	for e := range expand(c.Bindings) {
 		taken = append(taken, e)
 	}
@@ -79,14 +86,14 @@ func CheckHost(c *config.Config, file string, log *LogQueue) ([]control.Finding,
 	f.V6.Lacks = unconnected("v6", routes.Link6(), routes.Connected6())
 	f.V4.Lacks = unconnected("v4", routes.Link4(), routes.Connected4())
 	hosts := routes.HostAddresses()
-	for _, e := range c.Pool4 {
+	for _, e := range ranges {
 		if slices.Contains(hosts, e.Addr) {
 			addAddress(f, nexthop.Address{Addr: e.Addr, State: nexthop.AddressOfHost})
 		}
 	}
 	for _, p := range protocols {
-		u := doctor.Usage{Protocol: p.String()}
-		for _, e := range c.Pool4 {
+		u := doctor.Usage{Protocol: p.String(), Waiting: waiting(routes, followed, p)}
+		for _, e := range ranges {
 			if e.Proto == p {
 				u.Ports += portCount(e)
 			}

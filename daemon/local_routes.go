@@ -30,7 +30,7 @@ func (d *Daemon) localRoutesForLocked(c *config.Config) (s localRoutes) {
 		s.broadcasts = append(s.broadcasts, a.As4())
 	}
 	for _, a := range d.routes.HostAddresses() {
-		if a.Is4() && (d.pool.Has(a.As4()) || d.admin.static.on(a)) {
+		if a.Is4() && (d.pool.Has(a.As4()) || d.admin.static.on(a) || d.followed().on(a)) {
 			s.owned = append(s.owned, a)
 		}
 	}
@@ -52,6 +52,7 @@ func (s *localRoutes) kept(next *localRoutes) []netip.Prefix {
 func (d *Daemon) followLocalRoutes() {
 	d.admin.Lock()
 	defer d.admin.Unlock()
+	d.followAddressesLocked()
 	d.dns64.follow(d.basisLocked())
 	next := d.localRoutesForLocked(d.config())
 	if d.admin.local.equal(&next) {

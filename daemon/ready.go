@@ -139,9 +139,18 @@ func (d *Daemon) identity() []any {
 
 // tablesNotReady returns what the tables lack.
 func (d *Daemon) tablesNotReady() (why []string) {
-	for _, u := range d.usage() {
-		if u.Pool4Ports == 0 {
-			why = append(why, fmt.Sprintf("pool4 has no address for %s: add one with nat64ctl pool4 add", u.Protocol))
+	for i, u := range d.usage() {
+		if u.Pool4Ports > 0 {
+			continue
+		}
+		missing := waiting(d.routes, d.followed(), protocols[i])
+		if len(missing) == 0 {
+			missing = []string{fmt.Sprintf("pool4 has no address for %s: add one with nat64ctl pool4 add", u.Protocol)}
+		}
+		for _, w := range missing {
+			if !slices.Contains(why, w) {
+				why = append(why, w)
+			}
 		}
 	}
 	if d.gateway.Paused() {

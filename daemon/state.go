@@ -72,7 +72,7 @@ func (d *Daemon) openState(c *config.Config) error {
 
 // lists returns the lists of a configuration.
 func lists(c *config.Config) state.Lists {
-	return state.Lists{Pool6: prefixesOf(c.Pool6), Pool4: merged(c.Pool4), Static: staticOf(expand(c.Bindings))}
+	return state.Lists{Pool6: prefixesOf(c.Pool6), Pool4: merged(c.Pool4), Followed: c.Followed, Static: staticOf(expand(c.Bindings))}
 }
 
 func prefixesOf(ps []pool6.Prefix) []netip.Prefix {
@@ -102,16 +102,17 @@ func rowsOf(all []state.Static) rows {
 // resumed are the lists of a configuration with the changes that an earlier process has made to its lists at run time. The
 // entries that the configuration has now and that process did not load are new.
 type resumed struct {
-	conf    *config.Config // with the prefixes
-	ranges  []pool4.Entry
-	static  rows          // of the configuration
-	added   rows          // static rows that were added at run time
-	checked []pool4.Entry // what may harm the host: added at run time, perhaps by force, or guarded until now
+	conf     *config.Config // with the prefixes
+	ranges   []pool4.Entry
+	followed []pool4.Followed // rows of interfaces
+	static   rows             // of the configuration
+	added    rows             // static rows that were added at run time
+	checked  []pool4.Entry    // what may harm the host: added at run time, perhaps by force, or guarded until now
 }
 
 // resumeLists applies the changes of an earlier process to the lists of c.
 func (d *Daemon) resumeLists(c *config.Config) resumed {
-	r := resumed{conf: c, ranges: c.Pool4, static: expand(c.Bindings)}
+	r := resumed{conf: c, ranges: c.Pool4, followed: c.Followed, static: expand(c.Bindings)}
 	if d.kept.saved == nil {
 		return r
 	}
@@ -119,6 +120,7 @@ func (d *Daemon) resumeLists(c *config.Config) resumed {
 	loaded, then := &h.Loaded, &h.Current
 	r.conf = resumePrefixes(c, loaded.Pool6, then.Pool6)
 	r.ranges = merged(append(minus(c.Pool4, minus(loaded.Pool4, then.Pool4)), minus(then.Pool4, loaded.Pool4)...))
+	r.followed = changed(c.Followed, loaded.Followed, then.Followed)
 	before, after := rowsOf(loaded.Static), rowsOf(then.Static)
 	for e := range before.minus(after) {
 		delete(r.static, e)
@@ -127,6 +129,9 @@ func (d *Daemon) resumeLists(c *config.Config) resumed {
 	r.checked = append(mapped(r.added), minus(then.Pool4, loaded.Pool4)...)
 	if !h.Released {
 		r.checked = append(mapped(after), then.Pool4...)
+		for _, f := range h.Followed {
+			r.checked = append(r.checked, f.Entry)
+		}
 	}
 	return r
 }
@@ -263,7 +268,9 @@ func (d *Daemon) restore(ctx context.Context) error {
 	}
 	r := k.restoration.Report()
 	k.restoration = nil
+	d.endResumed()
 	k.report.Store(&r)
+	d.events.routes.signal() // followAddressesLocked waits for the report
 	d.gateway.Sessions.SetRestoring(false)
 	if err != nil {
 		d.log.Error("cannot read the whole saved state: some sessions of before are lost", "error", err)
@@ -302,7 +309,9 @@ func (d *Daemon) saveListsLocked() error {
 		h.Prefixes = prefixesOf(d.gateway.Prefixes())
 		h.Kernel = d.ports.screens.Learned()
 		h.Loaded = d.kept.loaded
-		h.Current = state.Lists{Pool6: prefixesOf(d.config().Pool6), Pool4: d.pool.Entries(), Static: staticOf(d.admin.static)}
+		f := d.followed()
+		h.Current = state.Lists{Pool6: prefixesOf(d.config().Pool6), Pool4: d.listedLocked(), Followed: f.rows, Static: staticOf(d.admin.static)}
+		h.Followed = f.savedFollowed()
 	})
 }
 

@@ -60,16 +60,3 @@ func (d *Daemon) watchInterfaces(ctx context.Context) error {
 		}
 	}
 }
-
-// watchLocalRoutes makes the gateway follow the kernel's routes and addresses.
-func (d *Daemon) watchLocalRoutes(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-d.events.routes:
-			d.followLocalRoutes()
-			d.guard.check()
-		}
-	}
-}

@@ -39,7 +39,7 @@ func (e Entry) check() error {
 	case e.Lo == 0 && e.Proto != packet.ICMP:
 		return fmt.Errorf("pool4: %v: %v has no port 0: the lowest is 1", e, e.Proto)
 	}
-	return checkAddr(e.Addr)
+	return CheckAddr(e.Addr)
 }
 
 // Usage is an entry and the number of its ports that are in use.
@@ -70,8 +70,8 @@ var unusable = []struct {
 	{netip.MustParsePrefix("240.0.0.0/4"), "a reserved or broadcast address"},
 }
 
-// checkAddr returns an error if an address cannot be in pool4.
-func checkAddr(a netip.Addr) error {
+// CheckAddr returns an error if an address cannot be in pool4.
+func CheckAddr(a netip.Addr) error {
 	if !a.Is4() {
 		return fmt.Errorf("pool4: %v is not an IPv4 address: pool4 holds addresses such as 192.0.2.1", a)
 	}

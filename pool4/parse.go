@@ -76,7 +76,7 @@ func parseAddresses(s string) (first, last uint32, err error) {
 		return 0, 0, fmt.Errorf("pool4: %s: %d addresses are too many: one range holds at most a /16, %d", s, n, maxAddresses)
 	}
 	for _, n := range []uint32{first, last} {
-		if err := checkAddr(addrOf(n)); err != nil {
+		if err := CheckAddr(addrOf(n)); err != nil {
 			return 0, 0, err
 		}
 	}

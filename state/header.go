@@ -31,15 +31,23 @@ type Header struct {
 	Prefixes  []netip.Prefix `json:"prefixes"`  // NAT64 prefixes by their number in sessions; invalid: none
 	Loaded    Lists          `json:"loaded"`    // as the configuration said
 	Current   Lists          `json:"current"`   // with the changes since then
+	Followed  []Followed     `json:"followed"`  // with those of earlier addresses that have bindings
 	Kernel    [3]int32       `json:"kernel"`    // what the process has learned about the running kernel
 	Released  bool           `json:"released"`  // the process has given the host its ports back
 }
 
 // Lists are the lists that an administrator can change while the gateway runs.
 type Lists struct {
-	Pool6  []netip.Prefix `json:"pool6"`
-	Pool4  []pool4.Entry  `json:"pool4"`
-	Static []Static       `json:"static"`
+	Pool6    []netip.Prefix   `json:"pool6"`
+	Pool4    []pool4.Entry    `json:"pool4"`
+	Static   []Static         `json:"static"`
+	Followed []pool4.Followed `json:"followed"`
+}
+
+// Followed is a range that was in pool4 because an interface had its address.
+type Followed struct {
+	Interface string `json:"interface"`
+	pool4.Entry
 }
 
 // Static is a static row of the binding information bases.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -19,7 +20,8 @@ func newPool4(a *app) *cobra.Command {
 }
 
 const rangeHelp = `ADDRESS is an IPv4 address, a subnet such as 10.0.2.0/28, or a range such as 10.0.2.1-10.0.2.9. PORTS is a range such
-as 7000-8000, or one port; ADDRESS:PORTS in one word will do. Without --tcp, --udp or --icmp it is for all three; for ICMP the ports are Identifiers.`
+as 7000-8000, or one port; ADDRESS:PORTS in one word will do. ADDRESS can also be interface:NAME, for the address that the interface has
+at the time. Without --tcp, --udp or --icmp it is for all three; for ICMP the ports are Identifiers.`
 
 var (
 	address = []string{"ADDRESS"}
@@ -33,8 +35,8 @@ func newPool4Add(a *app) *cobra.Command {
 		Use:   "add ADDRESS [PORTS]",
 		Short: "add addresses and ports",
 		Long: "Add addresses and ports to pool4.\n\n" + rangeHelp + `
-Without PORTS it is 1024-65535, and all Identifiers. nat64d merges ranges that overlap or touch.`,
-		Example: "  nat64ctl pool4 add 10.0.2.15 7000-8000",
+Without PORTS it is 1024-65535, and all Identifiers; for interface:NAME, the ports above net.ipv4.ip_local_port_range. nat64d merges ranges that overlap or touch.`,
+		Example: "  nat64ctl pool4 add 10.0.2.15 7000-8000\n  nat64ctl pool4 add interface:eth1",
 		Args:    arguments(address, ports),
 		RunE: func(c *cobra.Command, args []string) error {
 			r, err := a.client().AddPool4(c.Context(), poolChange(args, &protocols, force))
@@ -94,13 +96,17 @@ func newPool4List(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return printAll(a, pool4Columns, entries)
+		columns := pool4Columns
+		if slices.ContainsFunc(entries, func(e control.Pool4Entry) bool { return e.Interface != "" }) {
+			columns = append(slices.Clip(columns), interfaceColumn)
+		}
+		return printAll(a, columns, entries)
 	})
 	return c
 }
 
 var pool4Columns = []column[control.Pool4Entry]{
-	{"ADDRESS", "address", func(e control.Pool4Entry) string { return e.Address.String() }, nil},
+	{"ADDRESS", "address", func(e control.Pool4Entry) string { return addressText(e.Address) }, nil},
 	{"PROTO", "protocol", func(e control.Pool4Entry) string { return e.Protocol }, nil},
 	{"PORTS", "ports", func(e control.Pool4Entry) string { return e.Ports }, nil},
 	{"USED", "used", func(e control.Pool4Entry) string { return strconv.Itoa(e.Used) }, nil},
@@ -108,11 +114,24 @@ var pool4Columns = []column[control.Pool4Entry]{
 	{"STATE", "state", func(e control.Pool4Entry) string { return e.State }, nil},
 }
 
+// interfaceColumn is there if a row of pool4 is the address of an interface.
+var interfaceColumn = column[control.Pool4Entry]{"INTERFACE", "interface", func(e control.Pool4Entry) string { return e.Interface }, nil}
+
+// addressText returns an address, or - for the row of an interface that has none.
+func addressText(a netip.Addr) string {
+	if !a.IsValid() {
+		return "-"
+	}
+	return a.String()
+}
+
 // poolChange returns the request for the arguments. The daemon checks them.
 func poolChange(args []string, p *protocolFlags, force bool) control.Pool4Change {
 	c := control.Pool4Change{Addresses: args[0], Protocols: p.names(), Force: force}
 	if len(args) > 1 {
 		c.Ports = args[1]
+	} else if _, _, ok := pool4.SplitInterface(args[0]); ok {
+		return c // the daemon splits it
 	} else if addresses, ports := pool4.Split(args[0]); ports != "" {
 		c.Addresses, c.Ports = addresses, ports
 	}
@@ -156,7 +175,7 @@ type changeRow struct {
 
 var changeColumns = []column[changeRow]{
 	{"", "action", func(r changeRow) string { return r.action }, nil},
-	{"", "address", func(r changeRow) string { return r.Address.String() }, nil},
+	{"", "address", func(r changeRow) string { return addressText(r.Address) }, nil},
 	{"", "protocol", func(r changeRow) string { return r.Protocol }, nil},
 	{"", "ports", func(r changeRow) string { return r.Ports }, nil},
 }
@@ -176,6 +195,7 @@ func changeRows(r control.Pool4Result) (rows []changeRow) {
 // span is a range of consecutive addresses with the same ports and protocols.
 type span struct {
 	first, last netip.Addr
+	from        string // the interface
 	ports       string
 	protocols   []string
 }
@@ -185,7 +205,12 @@ func sentences(ranges []control.Pool4Range) []string {
 	var lines []string
 	for _, s := range spans(byPorts(ranges)) {
 		addresses := s.first.String()
-		if s.first != s.last {
+		switch {
+		case s.from != "" && s.first.IsValid():
+			addresses += " (interface:" + s.from + ")"
+		case s.from != "":
+			addresses = "interface:" + s.from
+		case s.first != s.last:
 			addresses += "-" + s.last.String()
 		}
 		lines = append(lines, fmt.Sprintf("%s %s for %s", addresses, s.ports, and(s.protocols)))
@@ -197,17 +222,18 @@ func sentences(ranges []control.Pool4Range) []string {
 func byPorts(ranges []control.Pool4Range) []span {
 	type key struct {
 		address netip.Addr
+		from    string
 		ports   string
 	}
 	index := map[key]int{}
 	var l []span
 	for _, r := range ranges {
-		k := key{r.Address, r.Ports}
+		k := key{r.Address, r.Interface, r.Ports}
 		i, ok := index[k]
 		if !ok {
 			i = len(l)
 			index[k] = i
-			l = append(l, span{r.Address, r.Address, r.Ports, nil})
+			l = append(l, span{r.Address, r.Address, r.Interface, r.Ports, nil})
 		}
 		l[i].protocols = append(l[i].protocols, r.Protocol)
 	}
@@ -219,8 +245,8 @@ func spans(l []span) []span {
 	var joined []span
 	open := map[string]int{} // the last span of these ports and protocols
 	for _, s := range l {
-		k := s.ports + and(s.protocols)
-		if i, ok := open[k]; ok && joined[i].last.Next() == s.first {
+		k := s.from + " " + s.ports + and(s.protocols)
+		if i, ok := open[k]; ok && s.from == "" && joined[i].last.Next() == s.first {
 			joined[i].last = s.last
 			continue
 		}

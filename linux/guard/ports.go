@@ -223,3 +223,16 @@ func portRange() (lo, hi uint16, err error) {
 	}
 	return lo, hi, nil
 }
+
+// AboveEphemeral returns the first port above those that the kernel assigns to connections of the host.
+func AboveEphemeral() (uint16, error) {
+	lo, hi, err := portRange()
+	if err != nil {
+		return 0, err
+	}
+	if hi == 1<<16-1 {
+		return 0, fmt.Errorf("pool4: no port is above net.ipv4.ip_local_port_range, which is %d-%d: give the row with the interface ports, "+
+			"or lower the range, for example with sysctl -w net.ipv4.ip_local_port_range=\"%d 60999\"", lo, hi, min(lo, 32768))
+	}
+	return hi + 1, nil
+}

@@ -316,6 +316,29 @@ func TestForeignNeighbourMessagesAreIgnored(t *testing.T) {
 	}
 }
 
+// TestPrimary4 selects the address that an interface is known by.
+func TestPrimary4(t *testing.T) {
+	t.Parallel()
+	address := func(p string, index, flags int) own {
+		return own{prefix: netip.MustParsePrefix(p), index: index, flags: flags}
+	}
+	list := primary4([]own{
+		address("169.254.3.4/16", 1, 0),
+		address("192.0.2.1/24", 2, 0), address("198.51.100.1/24", 2, 0), address("192.0.2.2/24", 2, unix.IFA_F_SECONDARY),
+		address("192.0.2.3/24", 3, unix.IFA_F_DEPRECATED), address("192.0.2.4/24", 3, unix.IFA_F_SECONDARY), address("192.0.2.5/24", 3, unix.IFA_F_SECONDARY),
+		address("192.0.2.6/24", 4, unix.IFA_F_DEPRECATED), address("2001:db8::1/64", 4, 0),
+		{prefix: netip.MustParsePrefix("127.0.0.1/8"), index: 5, host: true}, address("203.0.113.1/32", 5, 0),
+	})
+	for index, want := range map[int]string{2: "192.0.2.1", 3: "192.0.2.4", 4: "192.0.2.6", 5: "203.0.113.1"} {
+		if list[index].String() != want {
+			t.Errorf("interface %d has %v, want %s", index, list[index], want)
+		}
+	}
+	if a, ok := list[1]; ok {
+		t.Errorf("the link-local address %v is selected", a)
+	}
+}
+
 // TestCandidates selects source addresses.
 func TestCandidates(t *testing.T) {
 	t.Parallel()

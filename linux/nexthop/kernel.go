@@ -233,6 +233,7 @@ func (k *kernel) addresses(s *snapshot) error {
 		}
 	}
 	s.own = ownAddresses(owns, &s.nics)
+	s.primary4 = primary4(owns)
 	for d := range s.sources {
 		s.sources[d] = sources(owns, s.nics[d].Index, side(d))
 	}

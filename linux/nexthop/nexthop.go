@@ -165,8 +165,8 @@ func (t *Table) Link4() Link { return t.state.Load().nics[v4].Link }
 // re-created with another index, another MTU or MAC. Call OnLink before Run; f must not block.
 func (t *Table) OnLink(f func()) { t.onLink = append(t.onLink, f) }
 
-// OnSurroundings registers f, which Run's goroutine calls whenever the results of Within, Broadcasts or HostAddresses
-// may have changed. Call it before Run; f must not block.
+// OnSurroundings registers f, which Run's goroutine calls whenever the results of Within, Broadcasts, HostAddresses or
+// Primary4 may have changed. Call it before Run; f must not block.
 func (t *Table) OnSurroundings(f func()) { t.onSurroundings = append(t.onSurroundings, f) }
 
 // HostAddresses returns the addresses of all interfaces of the host. The caller owns the slice.

@@ -36,6 +36,8 @@ type snapshot struct {
 	lost    map[netip.Addr]bool // IPv4 addresses that the host has lost since the start
 	subnets []netip.Prefix      // subnets of the v4 interface
 
+	primary4 map[int]netip.Addr // the IPv4 address that each interface is known by, by index
+
 	forwards bool // the kernel forwards IPv6 packets received on the v6 interface
 }
 

@@ -57,6 +57,38 @@ type own struct {
 	host   bool         // loopback scope
 }
 
+// primary4 returns for each interface, by its index, the IPv4 address that it is known by. The kernel lists the primary address of
+// a subnet before the secondary ones; an address that is not deprecated precedes both, because a DHCP client adds an address before it
+// deletes the last one. Link-local addresses do not count: an interface has one when DHCP has failed (RFC 3927).
+func primary4(owns []own) map[int]netip.Addr {
+	type choice struct {
+		addr netip.Addr
+		rank int
+	}
+	best := make(map[int]choice)
+	for _, o := range owns {
+		a := o.prefix.Addr()
+		if !a.Is4() || !o.usable() || a.IsLinkLocalUnicast() || a.IsLoopback() {
+			continue
+		}
+		rank := 0
+		if o.flags&unix.IFA_F_DEPRECATED != 0 {
+			rank += 2
+		}
+		if o.flags&unix.IFA_F_SECONDARY != 0 {
+			rank++
+		}
+		if b, ok := best[o.index]; !ok || rank < b.rank {
+			best[o.index] = choice{a, rank}
+		}
+	}
+	list := make(map[int]netip.Addr, len(best))
+	for i, b := range best {
+		list[i] = b.addr
+	}
+	return list
+}
+
 // ownFrom converts the netlink attributes of an address.
 func ownFrom(a *netlink.Addr) (own, bool) {
 	if a.IPNet == nil {

@@ -3,6 +3,9 @@
 package nexthop
 
 import (
+	"fmt"
+	"maps"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -25,6 +28,29 @@ func (t *Table) Broadcasts() []netip.Addr {
 		}
 	}
 	return list
+}
+
+// Primary4 returns the IPv4 address that an interface of the host is known by: the first one in the kernel's order that is
+// neither secondary nor deprecated, or else secondary, or else deprecated. If there is none, the error is a sentence about
+// the reason. The name of the v4 interface stands for the interface that Link4 describes.
+func (t *Table) Primary4(name string) (netip.Addr, error) {
+	s := t.state.Load()
+	index := s.nics[v4].Index
+	if name != t.names.V4 {
+		i, err := net.InterfaceByName(name)
+		if err != nil {
+			return netip.Addr{}, fmt.Errorf("interface %s does not exist: waiting for it", name)
+		}
+		index = i.Index
+	}
+	a, ok := s.primary4[index]
+	switch {
+	case ok:
+		return a, nil
+	case index == 0:
+		return a, fmt.Errorf("interface %s does not exist: waiting for it", name)
+	}
+	return a, fmt.Errorf("interface %s has no IPv4 address: waiting for one", name)
 }
 
 // Behind6 returns, in order, the prefixes that the kernel routes through the v6 interface, except the default route.
@@ -112,10 +138,11 @@ func (s *snapshot) ahead(rs routes, p netip.Prefix) verdict {
 	return rs.find(&flow{src: netip.IPv6Unspecified(), dst: p.Addr()}, s.nics[v6].Index)
 }
 
-// surroundingsDiffer reports whether Within, Broadcasts or HostAddresses may return different results for s than for
-// o.
+// surroundingsDiffer reports whether Within, Broadcasts, HostAddresses or Primary4 may return different results for s than
+// for o.
 func (s *snapshot) surroundingsDiffer(o *snapshot) bool {
-	if s.forwards != o.forwards || !slices.Equal(s.subnets, o.subnets) || !slices.Equal(s.hosts, o.hosts) {
+	if s.forwards != o.forwards || !slices.Equal(s.subnets, o.subnets) || !slices.Equal(s.hosts, o.hosts) ||
+		!maps.Equal(s.primary4, o.primary4) || s.nics[v4].Index != o.nics[v4].Index {
 		return true
 	}
 	return slices.ContainsFunc(s.tables6(), func(id uint32) bool { return !s.fib.same(&o.fib, id) })

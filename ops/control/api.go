@@ -162,6 +162,8 @@ type Pool4Range struct {
 	Address  netip.Addr `json:"address"`
 	Protocol string     `json:"protocol"` // tcp, udp or icmp
 	Ports    string     `json:"ports"`    // "7000-8000" or "7000"; Identifiers for icmp
+
+	Interface string `json:"interface,omitempty"` // the range is in pool4 as the address of this interface
 }
 
 // Pool4Entry is a range of pool4 and how much of it is in use.
@@ -170,7 +172,8 @@ type Pool4Entry struct {
 	Used int `json:"used"`
 	Free int `json:"free"`
 	// State is how IPv4 hosts reach the address: host, answered (nat64d answers ARP, after probing) or routed; or why
-	// they do not: lost, probing or conflict.
+	// they do not: lost, probing or conflict. For a row of an interface: waiting, if the interface has no address; or ending,
+	// for an earlier address, which new bindings do not get.
 	State string `json:"state"`
 }
 
@@ -226,7 +229,7 @@ type ClientList struct {
 
 // Pool4Change is a request to add or remove transport addresses.
 type Pool4Change struct {
-	Addresses string   `json:"addresses"`           // "10.0.2.15", "10.0.2.0/28" or "10.0.2.1-10.0.2.9"
+	Addresses string   `json:"addresses"`           // "10.0.2.15", "10.0.2.0/28", "10.0.2.1-10.0.2.9" or "interface:eth1"
 	Ports     string   `json:"ports,omitempty"`     // "7000-8000" or "7000"; empty: the daemon's default
 	Protocols []string `json:"protocols,omitempty"` // of tcp, udp and icmp; empty: all three
 	Force     bool     `json:"force,omitempty"`     // add even if the host uses some of the ports

@@ -23,7 +23,7 @@ func healthy() *Facts {
 	f.V4.Name, f.V4.Family, f.V4.Subnets = "eth1", "-4", []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}
 	f.V4.Routers = []Router{{Addr: netip.MustParseAddr("192.0.2.254"), Answers: true, Default: true}}
 	f.Pool = Pool{
-		Usage: []Usage{{"tcp", 1000, 10}, {"udp", 1000, 10}, {"icmp", 1000, 10}}, Prefixes: []netip.Prefix{netip.MustParsePrefix("64:ff9b::/96")},
+		Usage: []Usage{{"tcp", 1000, 10, nil}, {"udp", 1000, 10, nil}, {"icmp", 1000, 10, nil}}, Prefixes: []netip.Prefix{netip.MustParsePrefix("64:ff9b::/96")},
 		Addresses: []Address{{Addr: mapped, Owned: true}}, LowestMTU: 1280,
 	}
 	f.DNS = DNS{Server: "of nat64d", Prefixes: f.Pool.Prefixes}
@@ -72,6 +72,9 @@ func TestExamineFindsEachProblem(t *testing.T) {
 		{"pool4 address", "ip address add 192.0.2.1/24 dev eth1", func(f *Facts) { f.Pool.Addresses[0] = Address{Addr: mapped, Lost: true} }},
 		{"pool4 address", "nat64ctl pool4 remove 192.0.2.1", func(f *Facts) { f.Pool.Addresses[0].Station = station }},
 		{"pool4", "nat64ctl pool4 add ADDRESS PORTS --udp", func(f *Facts) { f.Pool.Usage[1].Ports = 0 }},
+		{"pool4", "ip -4 address", func(f *Facts) {
+			f.Pool.Usage[1] = Usage{Protocol: "udp", Waiting: []string{"interface eth1 has no IPv4 address"}}
+		}},
 		{"pool4 full", "nat64ctl pool4 add ADDRESS PORTS --tcp", func(f *Facts) { f.Pool.Usage[0].Used = 900 }},
 		{"reserved ports", "sysctl -w net.ipv4.ip_local_reserved_ports=22,7000-8000", func(f *Facts) { f.Host.Unreserved, f.Host.Reserve = "7000-8000", "22,7000-8000" }},
 		{"port range", "sysctl -w net.ipv4.ip_local_port_range", func(f *Facts) { f.Host.Scarce = "0 of 1000 ports are left" }},

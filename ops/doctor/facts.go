@@ -69,6 +69,7 @@ type Pool struct {
 type Usage struct {
 	Protocol    string
 	Ports, Used int
+	Waiting     []string // reasons for which rows that are the address of an interface have none
 }
 
 // Address is an address of pool4.

@@ -41,7 +41,11 @@ func addresses(f *Facts) (list []finding) {
 
 func empty(f *Facts) (list []finding) {
 	for _, u := range f.Pool.Usage {
-		if u.Ports == 0 {
+		switch {
+		case u.Ports > 0:
+		case len(u.Waiting) > 0:
+			list = append(list, say("ip -4 address", "pool4 has no address for %s: %s", u.Protocol, u.Waiting[0]))
+		default:
 			list = append(list, say("nat64ctl pool4 add ADDRESS PORTS --"+u.Protocol,
 				"pool4 has no address for %s: each protocol needs one of its own", u.Protocol))
 		}
