@@ -23,7 +23,14 @@ type basis struct {
 
 // basisLocked returns the input for the forwarder's configuration. The caller holds d.admin, unless nothing runs yet.
 func (d *Daemon) basisLocked() basis {
-	return basis{conf: d.config(), pool4: d.pool.Addresses(), routed: d.routes.Behind6()}
+	return basis{conf: d.config(), pool4: d.pool.Addresses(), routed: withoutPool6(d.routes.Behind6(), d.config())}
+}
+
+// withoutPool6 removes the prefixes of pool6, which a pair routes, but where no client is.
+func withoutPool6(routed []netip.Prefix, c *config.Config) []netip.Prefix {
+	return slices.DeleteFunc(routed, func(p netip.Prefix) bool {
+		return slices.ContainsFunc(c.Pool6, func(q pool6.Prefix) bool { return q.Prefix() == p })
+	})
 }
 
 // config returns the forwarder's configuration. Upstreams that are unchanged since old keep their connections.

@@ -14,6 +14,8 @@ import (
 
 	"nat64d/config"
 	"nat64d/linux/nexthop"
+	"nat64d/linux/pair"
+	"nat64d/packet"
 	"nat64d/ops/control"
 	"nat64d/ops/doctor"
 	"nat64d/pool4"
@@ -83,8 +85,15 @@ func CheckHost(c *config.Config, file string, log *LogQueue) ([]control.Finding,
 		return nil, err
 	}
 	settings(f, c)
-	f.V6.Lacks = unconnected("v6", routes.Link6(), routes.Connected6())
-	f.V4.Lacks = unconnected("v4", routes.Link4(), routes.Connected4())
+	if !f.V6.Pair { // nat64d makes pairs when it starts
+		f.V6.Lacks = unconnected("v6", routes.Link6(), routes.Connected6())
+	}
+	if !f.V4.Pair {
+		f.V4.Lacks = unconnected("v4", routes.Link4(), routes.Connected4())
+	}
+	if c.Host.Forwarding == config.ForwardingManage { // and makes the machine forward
+		f.Host.Forwards = [2]bool{true, true}
+	}
 	hosts := routes.HostAddresses()
 	for _, e := range ranges {
 		if slices.Contains(hosts, e.Addr) {
@@ -118,7 +127,11 @@ func CheckHost(c *config.Config, file string, log *LogQueue) ([]control.Finding,
 
 // machine returns what doctor needs to know to read the facts of this machine.
 func machine(c *config.Config, taken []pool4.Entry) doctor.Gateway {
-	return doctor.Gateway{V6: c.Interfaces.V6.NIC(), V4: c.Interfaces.V4.NIC(), Entries: taken, Reserve: c.Host.ReservePorts && c.Host.Guard}
+	v6, v4 := &c.Interfaces.V6, &c.Interfaces.V4
+	return doctor.Gateway{
+		V6: v6.NIC(), V4: v4.NIC(), Pairs: [2]bool{v6.Attach == config.AttachHost, v4.Attach == config.AttachHost},
+		Entries: taken, Reserve: c.Host.ReservePorts && c.Host.Guard,
+	}
 }
 
 // settings adds the facts of the configuration.
@@ -128,6 +141,7 @@ func settings(f *doctor.Facts, c *config.Config) {
 	}
 	f.Pool.LowestMTU, f.Pool.Clamps = c.Translation.LowestIPv6MTU, c.Translation.TCPMSSClamp != config.MSSOff
 	f.Host.GuardOff = !c.Host.Guard
+	f.Host.Forwards = [2]bool{pair.Forwards(packet.V6), pair.Forwards(packet.V4)}
 }
 
 // addAddress adds an address of pool4. The facts may have it already, with another station that answers for it.

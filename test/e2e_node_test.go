@@ -92,6 +92,9 @@ func TestNode(t *testing.T) {
 	before := n.run(t, "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding")
 	g := n.attach(t, bothHosts)
 	n.everyone(t)
+	if found, errs, code := g.ctl("doctor"); code != 0 || strings.Contains(found, "nat64-in") {
+		t.Errorf("doctor: exit code %d: %s%s", code, found, errs)
+	}
 	t.Run("own addresses", func(t *testing.T) { n.checkOwn(t, g) })
 	t.Run("hairpin", func(t *testing.T) { n.checkHairpin(t, g) })
 	t.Run("pool6", func(t *testing.T) { n.checkPool6(t, g) })

@@ -47,6 +47,12 @@ func (s Settings) Forward(f packet.Family) error {
 	return s.change(forward6, "1")
 }
 
+// Forwards reports whether the host forwards packets of a family.
+func Forwards(f packet.Family) bool {
+	now, err := get(map[packet.Family]string{packet.V6: forward6, packet.V4: forward4}[f])
+	return err == nil && now != "0"
+}
+
 // change gives a setting a value, and remembers the first one.
 func (s Settings) change(name, value string) error {
 	was, err := get(name)

@@ -26,6 +26,7 @@ var checks = []check{
 	{"offloads", control.SeverityWarning, "receive offload is on", offloads},
 	{"router", control.SeverityError, "the routers of both sides answer", routers},
 	{"default route", control.SeverityWarning, "the v4 interface has a default route", defaultRoute},
+	{"forwarding", control.SeverityError, "the machine forwards, where that is needed", forwarding},
 	{"router advertisements", control.SeverityWarning, "no interface forwards and ignores Router Advertisements", advertisements},
 	{"reverse path", control.SeverityWarning, "the kernel does not filter by the reverse path where routes differ", reversePath},
 	{"guard", control.SeverityError, "the machine does not answer for pool4 and pool6", guarded},
@@ -70,6 +71,11 @@ func Failed(list []control.Finding) bool {
 // say returns a finding.
 func say(command, format string, args ...any) finding {
 	return finding{Reason: fmt.Sprintf(format, args...), Command: command}
+}
+
+// nics returns the sides that are not pairs.
+func (f *Facts) nics() []*Side {
+	return slices.DeleteFunc(f.sides(), func(s *Side) bool { return s.Pair })
 }
 
 // sides returns both sides, or one if they are the same interface.

@@ -65,6 +65,8 @@ func TestExamineFindsEachProblem(t *testing.T) {
 		{"router", "ip -6 route replace PREFIX via ROUTER dev eth0", func(f *Facts) { f.V6.Routers = []Router{{Addr: netip.MustParseAddr("fe80::1")}} }},
 		{"default route", "ip -4 route add default via ROUTER dev eth1", func(f *Facts) { f.V4.Default = false }},
 		{"default route", "ip -4 route replace default via ROUTER dev eth1", func(f *Facts) { f.V4.Default, f.V4.Elsewhere = false, "eth2" }},
+		{"default route", "ip -4 route add default via ROUTER dev INTERFACE", func(f *Facts) { f.V4.Default, f.V4.Pair = false, true }},
+		{"forwarding", "sysctl -w net.ipv6.conf.all.forwarding=1", func(f *Facts) { f.V6.Pair = true }},
 		{"router advertisements", "sysctl -w net.ipv6.conf.eth0.accept_ra=2", func(f *Facts) { f.V6.Sysctl.Forwarding6, f.V6.Sysctl.AcceptRA = 1, 1 }},
 		{"reverse path", "sysctl -w net.ipv4.conf.eth1.rp_filter=2", func(f *Facts) { f.V4.Sysctl.ReversePath, f.V4.Default, f.V4.Elsewhere = 1, false, "eth2" }},
 		{"guard", "systemctl restart nat64d", func(f *Facts) { f.Host.Guard = []string{"not in place"} }},

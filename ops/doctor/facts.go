@@ -30,6 +30,7 @@ type Facts struct {
 type Side struct {
 	Name      string
 	Family    string // -6 or -4, as ip(8) has it
+	Pair      bool   // it is nat64d's end of a pair whose other end belongs to the host (attach: host)
 	Exists    bool
 	Up        bool
 	Lacks     []string // reasons why the gateway cannot use it, one sentence each
@@ -82,6 +83,7 @@ type Address struct {
 
 // Host is the use that the machine itself makes of ports and packets.
 type Host struct {
+	Forwards   [2]bool  // the kernel forwards IPv6, IPv4
 	Guard      []string // why the guard does not cover pool4 and pool6; empty: it does
 	GuardOff   bool     // host.guard is false
 	Unreserved string   // ports of pool4 that the kernel may give to programs, in its notation

@@ -35,7 +35,7 @@ func (s *Side) mend() string {
 }
 
 func ipv6Off(f *Facts) []finding {
-	if f.V6.Sysctl.Disable6 != 1 {
+	if f.V6.Sysctl.Disable6 != 1 || f.V6.Pair {
 		return nil
 	}
 	return []finding{say(enable6(&f.V6), "IPv6 is disabled on %s: the kernel neither has addresses there nor answers neighbours", f.V6.Name)}
@@ -46,7 +46,7 @@ func enable6(s *Side) string {
 }
 
 func duplicates(f *Facts) (list []finding) {
-	for _, s := range f.sides() {
+	for _, s := range f.nics() {
 		for _, a := range s.Duplicate {
 			list = append(list, say(fmt.Sprintf("ip -6 address delete %v dev %s", s.withLength(a), s.Name),
 				"another station on %s has %v, so that the kernel does not use it: give this machine another address", s.Name, a))
@@ -127,7 +127,9 @@ func routers(f *Facts) (list []finding) {
 func defaultRoute(f *Facts) []finding {
 	s := &f.V4
 	switch {
-	case !s.Up, s.Default:
+	case s.Pair && s.Elsewhere == "":
+		return []finding{say("ip -4 route add default via ROUTER dev INTERFACE", "this machine has no IPv4 default route: clients reach only the IPv4 networks that it has other routes to")}
+	case !s.Up, s.Default, s.Pair:
 		return nil
 	case s.Elsewhere != "":
 		return []finding{say("ip -4 route replace default via ROUTER dev "+s.Name,
@@ -137,8 +139,19 @@ func defaultRoute(f *Facts) []finding {
 		"%s has no default route: clients reach only the IPv4 networks that this machine has other routes to", s.Name)}
 }
 
+// forwarding examines what attach: host takes.
+func forwarding(f *Facts) (list []finding) {
+	for i, s := range []*Side{&f.V6, &f.V4} {
+		if s.Pair && !f.Host.Forwards[i] {
+			family, name := [2]string{"IPv6", "IPv4"}[i], [2]string{"net.ipv6.conf.all.forwarding", "net.ipv4.ip_forward"}[i]
+			list = append(list, say("sysctl -w "+name+"=1", "this machine does not forward %s: only its own programs are served (host.forwarding: manage makes it forward)", family))
+		}
+	}
+	return list
+}
+
 func advertisements(f *Facts) (list []finding) {
-	for _, s := range f.sides() {
+	for _, s := range f.nics() {
 		if s.Sysctl.Forwarding6 == 1 && s.Sysctl.AcceptRA == 1 {
 			list = append(list, say("sysctl -w net.ipv6.conf."+sysctlName(s.Name)+".accept_ra=2",
 				"%s forwards IPv6, and so the kernel ignores Router Advertisements there: addresses and routes that it has learned from them expire", s.Name))

@@ -25,6 +25,7 @@ import (
 // Gateway is what Read needs to know of the gateway.
 type Gateway struct {
 	V6, V4  string        // names of the interfaces
+	Pairs   [2]bool       // whether they are ends of pairs, V6 first
 	Entries []pool4.Entry // transport addresses of pool4 and of static bindings
 	Reserve bool          // host.reserve_ports
 }
@@ -38,7 +39,7 @@ const maxRouters = 8
 // Read collects the facts of the machine in the network namespace of the calling thread. It changes nothing, but asks neighbours
 // on both links whether they are there. Facts that it cannot read stay unknown, and its error gives the reason.
 func Read(g Gateway) (*Facts, error) {
-	f := &Facts{V6: Side{Name: g.V6, Family: "-6"}, V4: Side{Name: g.V4, Family: "-4"}}
+	f := &Facts{V6: Side{Name: g.V6, Family: "-6", Pair: g.Pairs[0]}, V4: Side{Name: g.V4, Family: "-4", Pair: g.Pairs[1]}}
 	f.Pool.Entries = g.Entries
 	var errs []error
 	for _, s := range []*Side{&f.V6, &f.V4} {
