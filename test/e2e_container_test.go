@@ -193,6 +193,9 @@ func TestContainer(t *testing.T) {
 	if err != nil || out != "ok\nok\n" {
 		t.Errorf("probes: %v: %q", err, out)
 	}
+	if got := ask64(t, l.Gateway, "@fd00:64::53", "ipv4only.arpa", "A"); got != ipv4only64 {
+		t.Errorf("DNS64 on the address for CoreDNS: %s", got)
+	}
 	before := g.sessions()
 	g.stop()
 

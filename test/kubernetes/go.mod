@@ -3,6 +3,7 @@ module nat64d/test/kubernetes
 go 1.26.0
 
 require (
+	github.com/coredns/caddy v1.1.4
 	github.com/moby/profiles/seccomp v0.3.0
 	github.com/opencontainers/runtime-spec v1.3.0
 	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.95.2

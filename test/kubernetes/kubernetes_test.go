@@ -3,6 +3,7 @@
 package kubernetes
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -201,7 +202,7 @@ func checkServices(t *testing.T, c cluster, labels map[string]string, target int
 			if got := s.Spec.InternalTrafficPolicy; policy != "" && (got == nil || *got != policy) {
 				t.Errorf("internal traffic policy %v, want %s", got, policy)
 			}
-			if want := ":" + s.Spec.Ports[0].TargetPort.String() + `"`; !strings.Contains(c.configs[0].Data["nat64d.yaml"], "listen: [\"[::]"+want) {
+			if want := fmt.Sprintf("\"[::]:%d\"", target); !strings.Contains(c.configs[0].Data["nat64d.yaml"], want) {
 				t.Errorf("DNS64 does not listen on %s", want)
 			}
 		default:
