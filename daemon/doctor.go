@@ -15,9 +15,9 @@ import (
 	"nat64d/config"
 	"nat64d/linux/nexthop"
 	"nat64d/linux/pair"
-	"nat64d/packet"
 	"nat64d/ops/control"
 	"nat64d/ops/doctor"
+	"nat64d/packet"
 	"nat64d/pool4"
 	"nat64d/pool6"
 )
