@@ -187,14 +187,38 @@ func (n *dns64Service) Snippet(server string) (control.DNS64Snippet, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p := n.basis.policy()
+	text, err := p.Snippet(server, n.surroundingsLocked())
+	return control.DNS64Snippet{Server: server, Text: text}, err
+}
+
+// surroundingsLocked returns the data of snippets about this host. The caller holds n.mu.
+func (n *dns64Service) surroundingsLocked() dns64.Surroundings {
 	s := dns64.Surroundings{Clients: n.basis.clients(), Interface: n.basis.conf.Interfaces.V6.Name}
+	if n.f == nil {
+		return s
+	}
 	for _, a := range n.basis.conf.DNS64.Listen {
-		if ip := a.Addr(); n.f != nil && ip.Is6() && !ip.IsUnspecified() && !ip.IsLoopback() && a.Port() == 53 {
+		ip := a.Addr()
+		if ip.Is6() && !ip.IsUnspecified() && !ip.IsLoopback() && a.Port() == 53 {
 			s.Resolver = ip
 		}
+		local := a
+		switch {
+		case ip.IsUnspecified():
+			loopback := netip.IPv6Loopback()
+			if ip.Is4() {
+				loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+			}
+			local = netip.AddrPortFrom(loopback, a.Port())
+			s.Wildcard = s.Wildcard || a.Port() == 53
+		case !ip.IsLoopback() && !s.Reach.IsValid():
+			s.Reach = a
+		}
+		if !s.Local.IsValid() || local.Addr().IsLoopback() && (!s.Local.Addr().IsLoopback() || local.Port() == 53 && s.Local.Port() != 53) {
+			s.Local = local
+		}
 	}
-	text, err := p.Snippet(server, s)
-	return control.DNS64Snippet{Server: server, Text: text}, err
+	return s
 }
 
 var _ control.Names = (*dns64Service)(nil)

@@ -344,3 +344,21 @@ func describe(c dns64.Config) string {
 	c.Upstreams = nil
 	return fmt.Sprintf("%+v %v zones %v race %v", c, list, zones, race)
 }
+
+// Snippets for the node have the best address at which DNS64 answers it.
+func TestSurroundings(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ listen, local, reach string }{
+		{"['[::]:53']", "[::1]:53", "invalid AddrPort"},
+		{"['0.0.0.0:5353']", "127.0.0.1:5353", "invalid AddrPort"},
+		{"['[2001:db8::53]:53']", "[2001:db8::53]:53", "[2001:db8::53]:53"},
+		{"['192.0.2.53:53', '[2001:db8::53]:53', '127.0.0.1:5353', '[::1]:53']", "[::1]:53", "192.0.2.53:53"},
+	} {
+		c := conf(t, "dns64: { enabled: true, upstreams: ['127.0.0.1:9'], listen: "+row.listen+" }")
+		n := &dns64Service{basis: basis{conf: c}, f: new(dns64.Forwarder)}
+		s := n.surroundingsLocked()
+		if s.Local.String() != row.local || s.Reach.String() != row.reach || s.Wildcard != (row.listen == "['[::]:53']") {
+			t.Errorf("%s: got %+v", row.listen, s)
+		}
+	}
+}

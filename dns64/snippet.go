@@ -15,6 +15,9 @@ type Surroundings struct {
 	Clients   []netip.Prefix // empty: all
 	Resolver  netip.Addr     // address of the resolver for clients; the zero Addr: not known
 	Interface string         // of the IPv6 side; empty: not known
+	Local     netip.AddrPort // where DNS64 answers the host itself; the zero AddrPort: DNS64 is off
+	Reach     netip.AddrPort // where DNS64 answers other hosts; the zero AddrPort: not known
+	Wildcard  bool           // DNS64 uses its port on all addresses of the host, so no other server can
 }
 
 // snippets has a template per server for a configuration that is equivalent to a Policy.
@@ -54,6 +57,12 @@ server:
 	"coredns": `# Into a server block of the Corefile, before forward. CoreDNS has one prefix.
 {{- with .Unknown "coredns"}}
 # What is set here and unknown there: {{.}}.{{end}}
+{{- if .All}}
+# translate_all also takes the IPv6 addresses of the names of this server block from them, those of the plugin kubernetes included:
+# move such zones to a server block of their own, without dns64.{{end}}
+{{- if .Reach.IsValid}}
+# Or let nat64d answer, with all its settings, instead of the plugin dns64 and of the resolvers behind forward:
+#	forward . {{server .Reach}}{{end}}
 dns64 {{.First}} {
 	allow_ipv4
 {{- if .All}}
@@ -100,11 +109,48 @@ LifetimeSec=1800
 Route={{.Prefix}}
 LifetimeSec=1800{{end}}
 `,
+	"resolved": `# Into /etc/systemd/resolved.conf.d/nat64d.conf of this machine; then: systemctl restart systemd-resolved
+{{- template "placeholder" .}}
+[Resolve]
+DNS={{.Here}}
+Domains=~.
+# Synthesized addresses have no signatures.
+DNSSEC=no
+{{- if .Wildcard}}
+# dns64.listen is all addresses, with 127.0.0.53, so nat64d answers there itself. To keep the stub, name addresses in dns64.listen.
+DNSStubListener=no{{end}}
+`,
+	"resolvconf": `# Into /etc/resolv.conf of this machine; or, with resolvconf: nat64ctl dns64 snippet resolvconf | resolvconf -a lo.nat64d
+{{- template "placeholder" .}}
+{{- if .OtherPort}}
+# This file cannot name port {{.Local.Port}}: let DNS64 listen on port 53, too (dns64.listen).{{end}}
+nameserver {{if .Local.IsValid}}{{.Local.Addr}}{{else}}ADDRESS{{end}}
+options edns0
+`,
+	"nodelocaldns": `# Into the Corefile of ConfigMap node-local-dns, in place of the block .:53; the block of the cluster's domain stays. NodeLocal
+# DNSCache has the network of its node, and asks nat64d there.
+{{- template "placeholder" .}}
+{{- if .Wildcard}}
+# dns64.listen is all addresses of the node, with that of NodeLocal DNSCache: give it another, such as ["[::1]:53"].{{end}}
+.:53 {
+    errors
+    cache 30
+    reload
+    loop
+    bind __PILLAR__LOCAL__DNS__ __PILLAR__DNS__SERVER__
+    forward . {{.Here}}
+    prometheus :9253
 }
+`,
+}
+
+// placeholder is the part of a template that explains a missing address.
+const placeholder = `{{define "placeholder"}}{{if not .Local.IsValid}}
+# ADDRESS stands for a resolver with DNS64: that of nat64d is off, and dns64.enabled switches it on.{{end}}{{end}}`
 
 // Servers returns the names of the servers that Snippet supports.
 func Servers() []string {
-	return []string{"bind", "unbound", "coredns", "radvd", "networkd"}
+	return []string{"bind", "unbound", "coredns", "radvd", "networkd", "resolved", "resolvconf", "nodelocaldns"}
 }
 
 // Snippet returns a part of the server's configuration that is equivalent to p.
@@ -114,7 +160,8 @@ func (p *Policy) Snippet(server string, s Surroundings) (string, error) {
 		return "", fmt.Errorf("dns64: there is no snippet for %q: use %s", server, strings.Join(Servers(), ", "))
 	}
 	var b strings.Builder
-	err := template.Must(template.New(server).Parse(text)).Execute(&b, snippet{p, s})
+	t := template.New(server).Funcs(template.FuncMap{"server": server53})
+	err := template.Must(template.Must(t.Parse(text)).Parse(placeholder)).Execute(&b, snippet{p, s})
 	return b.String(), err
 }
 
@@ -123,6 +170,25 @@ type snippet struct {
 	*Policy
 	Surroundings
 }
+
+// server53 returns an address as servers note it: without port 53.
+func server53(a netip.AddrPort) string {
+	if a.Port() == 53 {
+		return a.Addr().String()
+	}
+	return a.String()
+}
+
+// Here returns the address where DNS64 answers the host itself, or a placeholder.
+func (s snippet) Here() string {
+	if !s.Local.IsValid() {
+		return "ADDRESS"
+	}
+	return server53(s.Local)
+}
+
+// OtherPort reports whether DNS64 answers the host on another port than 53.
+func (s snippet) OtherPort() bool { return s.Local.IsValid() && s.Local.Port() != 53 }
 
 // block is the configuration of one prefix in BIND.
 type block struct {

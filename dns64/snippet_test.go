@@ -2,6 +2,7 @@ package dns64
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -36,11 +37,55 @@ func TestSnippets(t *testing.T) {
 			}
 		}
 	}
+	s.Local, s.Reach, s.Wildcard = netip.MustParseAddrPort("[::1]:53"), netip.MustParseAddrPort("[2001:db8::53]:5353"), true
+	for server, want := range map[string][]string{
+		"resolved":     {"[Resolve]\nDNS=::1\nDomains=~.\n", "\nDNSSEC=no\n", "\nDNSStubListener=no\n"},
+		"resolvconf":   {"\nnameserver ::1\noptions edns0\n"},
+		"nodelocaldns": {"\n.:53 {\n", "\n    forward . ::1\n", "give it another"},
+		"coredns":      {"dns64 64:ff9b::/96 {\n\tallow_ipv4\n}", "\n#\tforward . [2001:db8::53]:5353\n"},
+	} {
+		if text := snippetOf(t, p, server, s); !containsAll(text, want) {
+			t.Errorf("%s: %q is missing in\n%s", server, want, text)
+		}
+	}
 	if len(Servers()) != len(snippets) {
 		t.Errorf("%v are not all", Servers())
 	}
 	if _, err := p.Snippet("dnsmasq", s); err == nil || !strings.Contains(err.Error(), "use bind, unbound, coredns, radvd, networkd") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func snippetOf(t *testing.T, p *Policy, server string, s Surroundings) string {
+	t.Helper()
+	text, err := p.Snippet(server, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func containsAll(text string, parts []string) bool {
+	return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) })
+}
+
+// Snippets for the node have its address of DNS64, with another port if the file can have one, or a placeholder.
+func TestSnippetsOfTheNode(t *testing.T) {
+	t.Parallel()
+	p := testPolicy(t)
+	other := Surroundings{Local: netip.MustParseAddrPort("127.0.0.1:5353")}
+	for server, want := range map[string]string{"resolved": "DNS=127.0.0.1:5353\n", "resolvconf": "cannot name port 5353", "nodelocaldns": "forward . 127.0.0.1:5353\n"} {
+		text := snippetOf(t, p, server, other)
+		if !strings.Contains(text, want) || strings.Contains(text, "ADDRESS") || strings.Contains(text, "DNSStubListener") {
+			t.Errorf("%s: %q is missing, or more is there, in\n%s", server, want, text)
+		}
+		if text := snippetOf(t, p, server, Surroundings{}); !strings.Contains(text, "\n# ADDRESS stands for a resolver with DNS64") {
+			t.Errorf("%s: no placeholder in\n%s", server, text)
+		}
+	}
+	p.TranslateAll = []string{"."}
+	if text := snippetOf(t, p, "coredns", other); !strings.Contains(text, "a server block of their own, without dns64") {
+		t.Errorf("no warning of translate_all in\n%s", text)
 	}
 }
 

@@ -96,7 +96,7 @@ type DNS64Attempt struct {
 }
 
 // SnippetServers are the servers that Names.Snippet supports.
-var SnippetServers = []string{"bind", "unbound", "coredns", "radvd", "networkd"}
+var SnippetServers = []string{"bind", "unbound", "coredns", "radvd", "networkd", "resolved", "resolvconf", "nodelocaldns"}
 
 // DNS64Snippet is part of another server's configuration.
 type DNS64Snippet struct {
