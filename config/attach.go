@@ -25,6 +25,9 @@ const (
 	ForwardingLeave  Forwarding = "leave"
 )
 
+// defaultWord may stand for the name of the v4 interface: that of the IPv4 default route.
+const defaultWord = "default"
+
 // hostWord may stand for the name of an interface: AttachHost with the default name.
 const hostWord = "host"
 
@@ -60,9 +63,20 @@ func (f *file) attach() {
 	}
 	named(&v6.Name, &v6.Attach, hostName6)
 	named(&v4.Name, &v4.Attach, hostName4)
-	if v4.Attach == string(AttachHost) && len(f.Pool4) == 0 {
+	switch {
+	case len(f.Pool4) > 0:
+	case v4.Attach == string(AttachHost):
 		f.Pool4 = []rawPool4{{Address: hostPool4}}
+	case v4.Name == defaultWord:
+		f.Pool4 = []rawPool4{{Interface: defaultWord}}
 	}
+}
+
+// WithUplink returns c with another name of a v4 interface that is the one of the default route.
+func (c *Config) WithUplink(name string) *Config {
+	next := *c
+	next.Interfaces.V4.Name = name
+	return &next
 }
 
 // pairAddress reads the address of the host's end of the IPv6 pair.

@@ -113,7 +113,10 @@ func (d *document) interface6(r *rawIface6) Interface {
 }
 
 func (d *document) interface4(r *rawIface4) Interface {
-	return Interface{Name: r.Name, Attach: oneOf(d, "interfaces.v4.attach", r.Attach, AttachNIC, AttachHost), MTU: d.mtu("interfaces.v4.mtu", r.MTU, minMTU4)}
+	return Interface{
+		Name: r.Name, Default: r.Name == defaultWord, Attach: oneOf(d, "interfaces.v4.attach", r.Attach, AttachNIC, AttachHost),
+		MTU: d.mtu("interfaces.v4.mtu", r.MTU, minMTU4),
+	}
 }
 
 // The smallest MTUs: RFC 8200 section 5, RFC 791 section 3.2.

@@ -71,8 +71,12 @@ const BusyPollAuto = -1
 type Interface struct {
 	Name   string // of the NIC, or of the host's end of the pair
 	Attach Attach
-	Addr   netip.Addr // of the host's end of the IPv6 pair, for DNS64; zero: none
-	MTU    int        // 0: the MTU that the kernel reports
+
+	// Default marks the v4 interface as that of the IPv4 default route. Name is the word default until WithUplink replaces it.
+	Default bool
+
+	Addr netip.Addr // of the host's end of the IPv6 pair, for DNS64; zero: none
+	MTU  int        // 0: the MTU that the kernel reports
 }
 
 // Offloads selects whether nat64d changes the offload settings of the interfaces.

@@ -15,7 +15,7 @@ type Overrides struct {
 // flags lists the flags that set a key.
 var flags = []struct{ name, key, help string }{
 	{"v6", "interfaces.v6.name", "interface in the IPv6-only network; host: serve what this machine routes"},
-	{"v4", "interfaces.v4.name", "interface in the IPv4 network; may be the same; host: this machine forwards by any uplink"},
+	{"v4", "interfaces.v4.name", "interface in the IPv4 network; may be the same; default: that of the default route; host: this machine forwards by any uplink"},
 	{"pool6", "pool6", "NAT64 prefix (default 64:ff9b::/96); may be repeated"},
 	{"pool4", "pool4", "IPv4 address and ports to translate to, such as 10.0.2.15:7000-8000, or interface:eth1; may be repeated"},
 	{"socket", "api.socket", "control socket (default /run/nat64d/nat64d.sock)"},

@@ -35,7 +35,7 @@ var keys = []Key{
 	{Name: "interfaces.v6.attach", Help: "nic: carry the packets of an Ethernet interface; host: carry what this machine routes to pool6, from itself, containers, tunnels or any network"},
 	{Name: "interfaces.v6.address", Help: "with attach: host, an IPv6 address for the host's end of the pair, on which DNS64 can listen; empty: none"},
 	{Name: "interfaces.v6.mtu", Help: "its MTU; auto: that of the kernel"},
-	{Name: "interfaces.v4.name", Help: "interface of the IPv4 side; host: a pair called nat64-v4 with attach: host"},
+	{Name: "interfaces.v4.name", Help: "interface of the IPv4 side; default: that of the IPv4 default route; host: a pair called nat64-v4 with attach: host"},
 	{Name: "interfaces.v4.attach", Help: "nic: send by an Ethernet interface; host: this machine forwards translated packets by any of its uplinks"},
 	{Name: "interfaces.v4.masquerade", Live: true, Help: "with attach: host, give packets from pool4 the address of the uplink; false: pool4 is routed to this machine"},
 	{Name: "interfaces.v4.mtu", Help: "its MTU; auto: that of the kernel"},

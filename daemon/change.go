@@ -23,7 +23,7 @@ func (d *Daemon) config() *config.Config { return d.conf.Load() }
 // changed, except that static rows that next assigns to other clients have lost their sessions. Ranges and static
 // rows added at run time stay, unless next removes the part that contains them. The caller holds d.admin.
 func (d *Daemon) changeLocked(next *config.Config) error {
-	old := d.config()
+	old, next := d.config(), d.withUplink(next)
 	if err := errors.Join(d.checkPool6(next), checkZones(old, next)); err != nil {
 		return err
 	}

@@ -85,6 +85,7 @@ type events struct {
 	reload event // requests a reload
 	load   event // many packets arrive
 	probe  event // health.probe may have changed
+	uplink event // the IPv4 default route may have moved
 	pairs  event // the surroundings of pairs may have changed
 
 	summary event // requests a summary in the log
@@ -103,7 +104,7 @@ type admin struct {
 func New(o Options) (*Daemon, error) {
 	d := &Daemon{
 		options: o, started: time.Now(),
-		events:    events{link: newEvent(), routes: newEvent(), pool4: newEvent(), reload: newEvent(), load: newEvent(), probe: newEvent(), pairs: newEvent(), summary: newEvent()},
+		events:    events{link: newEvent(), routes: newEvent(), pool4: newEvent(), reload: newEvent(), load: newEvent(), probe: newEvent(), pairs: newEvent(), uplink: newEvent(), summary: newEvent()},
 		readiness: readiness{reached: make(chan struct{})},
 		admin:     admin{static: rows{}},
 	}
@@ -136,6 +137,9 @@ func (d *Daemon) Logger() *slog.Logger { return d.log.Logger }
 // serve starts everything, runs the tasks and stops everything in reverse order. The guard is in place before the first packet is
 // taken from a socket and until the last socket is closed: in between, the host would answer packets of pool4 with resets.
 func (d *Daemon) serve(ctx context.Context) (err error) {
+	if err := d.awaitUplink(ctx); err != nil {
+		return err
+	}
 	c := d.config()
 	raiseGOMAXPROCS(&c.Interfaces)
 	listener, err := listenControl(c)
@@ -198,7 +202,7 @@ func (d *Daemon) serve(ctx context.Context) (err error) {
 func (d *Daemon) run(ctx context.Context, listener net.Listener) error {
 	d.checkPairs()
 	d.routes.OnLink(func() { d.events.link.signal(); d.events.pairs.signal() })
-	d.routes.OnSurroundings(func() { d.events.routes.signal(); d.events.pairs.signal() })
+	d.routes.OnSurroundings(func() { d.events.routes.signal(); d.events.pairs.signal(); d.events.uplink.signal() })
 	d.routes.SetProxied(d.proxiedLocked())
 	_ = d.guard.readNAT() // the task "readiness" logs these warnings with all others
 	d.readiness.tasks = d.tasks(listener)
@@ -220,6 +224,7 @@ func (d *Daemon) tasks(listener net.Listener) []task {
 		{name: "NAT rules", run: d.guard.watchNAT},
 		{name: "interfaces", run: d.watchInterfaces},
 		{name: "pairs", run: d.watchPairs, notReady: d.pairs.notReady},
+		{name: "uplink", run: d.watchUplink},
 		{name: "local routes", run: d.watchLocalRoutes},
 		{name: "host sockets", run: d.watchSockets},
 		{name: "DNS64", run: d.dns64.run},

@@ -67,6 +67,9 @@ func CheckHost(c *config.Config, file string, log *LogQueue) ([]control.Finding,
 	if err != nil {
 		return nil, err
 	}
+	if uplink, err := pair.Uplink4(); err == nil && uplink != "" && c.Interfaces.V4.Default {
+		c = c.WithUplink(uplink)
+	}
 	routes, err := nexthop.New(names(c), mode, newLogs(config.Log{Level: "error", Format: "text"}, log).Logger)
 	if err != nil {
 		return nil, err

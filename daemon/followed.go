@@ -192,6 +192,9 @@ func (d *Daemon) stillEnding(f *following) (list []state.Followed) {
 		if !f.has(e.Interface) || replaced && !slices.Contains(hosts, e.Addr) {
 			continue
 		}
+		if replaced && d.config().Interfaces.V4.Default && !d.routes.Has4(e.Addr) { // replies arrive by an interface that was left
+			continue
+		}
 		for _, part := range minus([]pool4.Entry{e.Entry}, all) {
 			if used, _ := d.pool.UseOf(part); used > 0 || d.admin.static.on(part.Addr) {
 				list = append(list, state.Followed{Interface: e.Interface, Entry: part})

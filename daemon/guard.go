@@ -93,6 +93,15 @@ func (g *hostGuard) cover(c guard.Covered) error {
 	})
 }
 
+// move makes the guard cover the interfaces of a configuration.
+func (g *hostGuard) move(c *config.Config) {
+	_ = g.do(func() error {
+		g.g.Move(c.Interfaces.V6.NIC(), c.Interfaces.V4.NIC())
+		_, g.wrong = g.g.Check()
+		return nil
+	})
+}
+
 // settle makes the guard cover c. The status reports an error.
 func (g *hostGuard) settle(c guard.Covered) error {
 	g.nat.stale.signal()

@@ -22,6 +22,7 @@ type nics struct {
 	manager    *nic.Manager
 	controller *nic.Controller // nil: no setting follows the load
 	udp        bool            // packets of coalesced datagrams can be received
+	moved      atomic.Bool     // the v4 interface has become another one
 	switches   atomic.Uint64
 	last       atomic.Pointer[switched]
 }
@@ -53,6 +54,17 @@ func (d *Daemon) prepareNICs() error {
 	}
 	n.manager = nic.New(names, want, old, d.guard.keep)
 	return nil
+}
+
+// moveNICs restores the settings of an interface that is not the v4 interface any more.
+func (d *Daemon) moveNICs() {
+	if !d.nics.moved.Swap(false) {
+		return
+	}
+	d.putBackNICs()
+	if err := d.prepareNICs(); err != nil {
+		d.log.Warn("cannot prepare the settings of interfaces", "error", err)
+	}
 }
 
 // setUpNICs configures NICs that are not configured yet. A failure does not prevent translation.

@@ -28,6 +28,8 @@ type ports struct {
 	processors afpacket.Processors // shared by all ports
 	screens    afpacket.Screens    // shared by all ports
 
+	moves atomic.Uint32 // times that the v4 interface has become another one
+
 	mu    sync.Mutex
 	early [2][]opening // of each side; guarded by mu
 }
@@ -89,6 +91,15 @@ func (p *ports) closeEarly() {
 
 // open opens a port that receives, or one that sends. The guard covers the interface first.
 func (p *ports) open(s packet.Family, send bool) (gateway.Port, error) {
+	at := p.moves.Load()
+	port, err := p.openOnce(s, send)
+	if err != nil || s != packet.V4 || !p.conf().V4.Default {
+		return port, err
+	}
+	return &movable{Port: port, moves: &p.moves, at: at}, nil
+}
+
+func (p *ports) openOnce(s packet.Family, send bool) (gateway.Port, error) {
 	if !send {
 		if o := p.takeEarly(s); o != nil {
 			return o()

@@ -32,6 +32,7 @@ func (d *Daemon) watchInterfaces(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-d.events.link:
+			d.moveNICs()
 			d.gateway.Wake() // the kernel does not tell a socket that its NIC was deleted while it was down
 			n = 0
 		case <-timer.C:

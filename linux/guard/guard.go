@@ -52,6 +52,9 @@ func (g *Guard) Apply(c Covered) error {
 	return err
 }
 
+// Move makes the guard drop packets on other interfaces from the next Check on.
+func (g *Guard) Move(v6, v4 string) { g.o.V6, g.o.V4 = v6, v4 }
+
 // Check restores the state that Apply made: if the table was changed, if an interface has a new index, or if the last
 // attempt failed. damage describes the changes that another program has made, or is empty. Call it on every link
 // event and when Watch reports a change.

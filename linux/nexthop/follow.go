@@ -180,6 +180,9 @@ func (f *follower) run(ctx context.Context, routing, security <-chan batch) erro
 			f.resolve(&a, time.Now())
 		case <-f.t.reproxy:
 			f.proxy.update()
+		case <-f.t.moved:
+			f.stale = true
+			f.publish()
 		case <-f.t.hurry:
 			f.proxy.step()
 		case <-f.proxy.timer.C:
@@ -327,7 +330,7 @@ func (f *follower) readInto(before *snapshot) error {
 		f.next.ipsec, f.exposed = policies, f.kernel.interrupted
 		return nil
 	}
-	s, err := f.kernel.snapshot(f.t.names, before)
+	s, err := f.kernel.snapshot(*f.t.names.Load(), before)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,8 @@ type Link struct {
 // they read an immutable snapshot that Run replaces. All methods are safe for concurrent use, except that Run may be
 // called only once.
 type Table struct {
-	names Interfaces
+	names atomic.Pointer[Interfaces]
+	moved chan struct{} // signals that names have changed
 	mode  AnswerARP
 	log   *slog.Logger
 
@@ -91,7 +92,7 @@ func New(i Interfaces, mode AnswerARP, log *slog.Logger) (*Table, error) {
 		return nil, err
 	}
 	t := &Table{
-		names:   i,
+		moved:   make(chan struct{}, 1),
 		blind:   k.blind,
 		mode:    mode,
 		log:     log,
@@ -101,6 +102,7 @@ func New(i Interfaces, mode AnswerARP, log *slog.Logger) (*Table, error) {
 		hurry:   make(chan struct{}, 1),
 		claims:  newClaims(rand.N[time.Duration], log),
 	}
+	t.names.Store(&i)
 	t.proxied.Store(&[]netip.Addr{})
 	t.publish(s)
 	return t, nil
@@ -130,7 +132,7 @@ func (t *Table) Resolve4(s packet.Selector4, client packet.Client) { t.resolve(v
 
 // Local4 reports whether a is an address of the host, according to the routes for the v4 interface.
 func (t *Table) Local4(a packet.Addr4) bool {
-	return !t.names.ServeOwn && t.state.Load().local(v4, netip.AddrFrom4(a))
+	return !t.names.Load().ServeOwn && t.state.Load().local(v4, netip.AddrFrom4(a))
 }
 
 // Source6 returns the source address for an ICMPv6 error to dst (RFC 4443 section 2.2): an address of the v6
@@ -181,6 +183,15 @@ func (t *Table) SetProxied(addrs []netip.Addr) {
 	select {
 	case t.reproxy <- struct{}{}:
 	default: // Run has not processed the previous change and will see this one with it
+	}
+}
+
+// Move makes the table follow other interfaces.
+func (t *Table) Move(i Interfaces) {
+	t.names.Store(&i)
+	select {
+	case t.moved <- struct{}{}:
+	default: // Run has not processed the previous move and will see this one with it
 	}
 }
 

@@ -30,13 +30,16 @@ func (t *Table) Broadcasts() []netip.Addr {
 	return list
 }
 
+// defaultRoute stands for the v4 interface in rows of pool4, if that is the interface of the default route.
+const defaultRoute = "default"
+
 // Primary4 returns the IPv4 address that an interface of the host is known by: the first one in the kernel's order that is
 // neither secondary nor deprecated, or else secondary, or else deprecated. If there is none, the error is a sentence about
 // the reason. The name of the v4 interface stands for the interface that Link4 describes.
 func (t *Table) Primary4(name string) (netip.Addr, error) {
 	s := t.state.Load()
 	index := s.nics[v4].Index
-	if name != t.names.V4 {
+	if name != t.names.Load().V4 && name != defaultRoute {
 		i, err := net.InterfaceByName(name)
 		if err != nil {
 			return netip.Addr{}, fmt.Errorf("interface %s does not exist: waiting for it", name)
@@ -51,6 +54,11 @@ func (t *Table) Primary4(name string) (netip.Addr, error) {
 		return a, fmt.Errorf("interface %s does not exist: waiting for it", name)
 	}
 	return a, fmt.Errorf("interface %s has no IPv4 address: waiting for one", name)
+}
+
+// Has4 reports whether the v4 interface has an address.
+func (t *Table) Has4(a netip.Addr) bool {
+	return slices.ContainsFunc(t.state.Load().subnets, func(p netip.Prefix) bool { return p.Addr() == a })
 }
 
 // Behind6 returns, in order, the prefixes that the kernel routes through the v6 interface, except the default route.
