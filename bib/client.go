@@ -39,8 +39,8 @@ func (c clients) allocate(p *pool4.Pool, q pool4.Request) (e packet.Endpoint4, r
 		if e, r = p.Allocate(q); r != drop.None {
 			return row.bindings != 0
 		}
-		if row.bindings == 0 || !p.Has(q.Paired) || p.Avoids(q.Paired) {
-			row.mapped = e.Addr // the client had none, or its address has left pool4, or is avoided
+		if row.bindings == 0 || e.Addr != q.Paired && (!p.Has(q.Paired) || p.Avoids(q.Paired) || !p.Serves(q.Client.Addr, q.Paired)) {
+			row.mapped = e.Addr // the client had none, or its address has left pool4, is avoided, or is for other clients
 		}
 		row.bindings++
 		return true

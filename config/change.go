@@ -136,6 +136,12 @@ func (c *Config) pool4Rows() (rows []string) {
 		if r.Protocols != nil {
 			row += " " + strings.Join(r.Protocols, "+")
 		}
+		if len(r.Match.Source6) > 0 {
+			row += " for " + strings.Join(r.Match.Source6, "+")
+		}
+		if r.Weight != 0 {
+			row += " weight " + r.Weight.String()
+		}
 		rows = append(rows, row)
 	}
 	return rows

@@ -64,7 +64,7 @@ func (d *document) check(f *file) *Config {
 		source:    f,
 		origin:    d.origins(),
 	}
-	c.Pool4, c.Followed = d.pool4(f.Pool4)
+	c.Pool4, c.Followed, c.Pool4Rules = d.pool4(f.Pool4)
 	c.State = d.state(f.State)
 	c.Probe = d.probe(f.Health.Probe)
 	c.Pool6, c.PrivateV4 = d.pool6(f.Pool6)

@@ -93,8 +93,9 @@ func (d *document) prefix(key, text, family string, is func(netip.Addr) bool) ne
 	return netip.Prefix{}
 }
 
-// pool4 returns the ranges of the rows, and the rows that stand for the address of an interface.
-func (d *document) pool4(rows []rawPool4) (entries []pool4.Entry, followed []pool4.Followed) {
+// pool4 returns the ranges of the rows, the rows that stand for the address of an interface, and the rules for their addresses.
+func (d *document) pool4(rows []rawPool4) (entries []pool4.Entry, followed []pool4.Followed, list []pool4.Rule) {
+	rules := pool4Rules{owner: make(map[ruleKey]ruleOwner)}
 	for i, r := range rows {
 		key := rowKey("pool4", i)
 		if name, ports, ok := pool4.SplitInterface(r.Address); ok && r.Interface == "" {
@@ -116,9 +117,72 @@ func (d *document) pool4(rows []rawPool4) (entries []pool4.Entry, followed []poo
 			continue
 		}
 		es, fs := d.pool4Row(key, r)
+		rules.add(d, key, &r, es, fs)
 		entries, followed = append(entries, es...), append(followed, fs...)
 	}
-	return entries, followed
+	return entries, followed, rules.list
+}
+
+// pool4Rules collects the rules of rows, and refuses rows with another rule for the same address.
+type pool4Rules struct {
+	list  []pool4.Rule
+	owner map[ruleKey]ruleOwner // the first row of each address
+}
+
+// ruleKey is an address of a protocol, or an interface.
+type ruleKey struct {
+	entry pool4.Entry // without ports
+	nic   string
+}
+
+type ruleOwner struct{ key, rule string }
+
+// add adds the rule of a row, for each of its protocols.
+func (l *pool4Rules) add(d *document, key string, r *rawPool4, es []pool4.Entry, fs []pool4.Followed) {
+	const mostWeight = 1000
+	if r.Weight > mostWeight {
+		d.problem(key+".weight", "is %d, but must be auto or 1 to %d", r.Weight, mostWeight)
+	}
+	sources := d.prefixes(key+".match.source6", r.Match.Source6, "IPv6", netip.Addr.Is6)
+	rule := pool4.Rule{Sources: sources, Weight: max(int(r.Weight), 1)}
+	shown := fmt.Sprint(slices.SortedFunc(slices.Values(sources), netip.Prefix.Compare), rule.Weight)
+	same := func(k ruleKey, name string) bool {
+		first, ok := l.owner[k]
+		if !ok {
+			l.owner[k] = ruleOwner{key, shown}
+		}
+		if ok && first.rule != shown {
+			d.problem(key, "%s is in %s with another match or weight; all rows of an address have the same", name, first.key)
+			return false
+		}
+		return true
+	}
+	for _, e := range es {
+		if !same(ruleKey{entry: pool4.Entry{Addr: e.Addr, Proto: e.Proto}}, e.Addr.String()) {
+			return
+		}
+	}
+	for _, f := range fs {
+		if !same(ruleKey{entry: pool4.Entry{Proto: f.Proto}, nic: f.Interface}, "interface:"+f.Interface) {
+			return
+		}
+	}
+	if len(sources) == 0 && rule.Weight == 1 {
+		return
+	}
+	for i, e := range es { // in the order of addresses for each protocol
+		rule.Proto, rule.First, rule.Last = e.Proto, e.Addr, e.Addr
+		if i > 0 && es[i-1].Proto == e.Proto {
+			l.list[len(l.list)-1].Last = e.Addr
+		} else {
+			l.list = append(l.list, rule)
+		}
+	}
+	rule.First, rule.Last = netip.Addr{}, netip.Addr{}
+	for _, f := range fs {
+		rule.Proto, rule.Interface = f.Proto, f.Interface
+		l.list = append(l.list, rule)
+	}
 }
 
 // pool4Row returns the entries of one row, each address with each protocol, or the row of each protocol for an interface.

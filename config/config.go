@@ -26,6 +26,7 @@ type Config struct {
 	AllowV6     []netip.Prefix   // clients that are served; empty: all
 	Pool4       []pool4.Entry    // may be empty: nat64ctl can fill pool4 at run time
 	Followed    []pool4.Followed // rows of pool4 that stand for the address of an interface
+	Pool4Rules  []pool4.Rule     // which clients get which addresses of Pool4 and Followed
 	Bindings    []Binding        // static bindings on addresses of Pool4; no two share a port of either side
 	Host        Host
 	Sessions    Sessions

@@ -88,6 +88,16 @@ func TestValues(t *testing.T) {
 		{"interface", "pool4: [ { interface: eth1 } ]", func(c *config.Config) bool {
 			return len(c.Pool4) == 0 && len(c.Followed) == 3 && c.Followed[1].String() == "udp interface:eth1"
 		}},
+		{"match and weight", "pool4: [ { address: 10.0.2.0/30, match: { source6: [2001:db8:7::/48, 2001:db8:8::1] }, weight: 3 }, { address: 10.0.2.9 } ]", func(c *config.Config) bool {
+			r := c.Pool4Rules
+			return len(r) == 3 && r[2].First.String() == "10.0.2.0" && r[2].Last.String() == "10.0.2.3" && r[2].Weight == 3 && r[2].Sources[1].Bits() == 128
+		}},
+		{"match of an interface", "pool4: [ { interface: eth1, protocols: [tcp], match: { source6: [2001:db8:7::/48] } } ]", func(c *config.Config) bool {
+			return len(c.Pool4Rules) == 1 && c.Pool4Rules[0].Interface == "eth1" && !c.Pool4Rules[0].First.IsValid()
+		}},
+		{"rules of protocols", "pool4: [ { address: 10.0.2.9, protocols: [tcp], weight: 2 }, { address: 10.0.2.9, protocols: [udp] } ]", func(c *config.Config) bool {
+			return len(c.Pool4Rules) == 1 && len(c.Pool4) == 2
+		}},
 		{"interface as an address", "pool4: [ { address: \"interface:eth1:61000-61999\", protocols: [udp] } ]", func(c *config.Config) bool {
 			return len(c.Followed) == 1 && c.Followed[0].String() == "udp interface:eth1 61000-61999"
 		}},
@@ -248,6 +258,9 @@ func TestRefused(t *testing.T) {
 		{"nat_log: { sinks: [ { type: ipfix } ] }", "f:1: nat_log.sinks[0].type: ipfix is not available in this version; leave it out or write journal"},
 		{"pool4:\n  - ports: 1-2\n", "f:2: pool4[0].address: missing; write an address such as 10.0.2.15, or interface: eth1 for the address of that interface"},
 		{"pool4:\n  - { address: 10.0.2.15, interface: ens5 }\n", "f:2: pool4[0].interface: ens5 and the address 10.0.2.15 exclude each other; write one of both"},
+		{"pool4:\n  - { address: 10.0.2.15, match: { source6: [10.0.0.0/8] } }\n", `f:2: pool4[0].match.source6[0]: is "10.0.0.0/8", but must be an IPv6 prefix or address`},
+		{"pool4:\n  - { address: 10.0.2.15, weight: 1001 }\n", "f:2: pool4[0].weight: is 1001, but must be auto or 1 to 1000"},
+		{"pool4:\n  - { address: 10.0.2.0/28, ports: 2000-2999 }\n  - { address: 10.0.2.1, ports: 3000-3999, weight: 2 }\n", "f:3: pool4[1]: 10.0.2.1 is in pool4[0] with another match or weight; all rows of an address have the same"},
 		{"pool4:\n  - interface: a:b\n", `f:2: pool4[0]: "a:b" is not the name of an interface: it has at most 15 bytes, without blanks, colons and slashes`},
 		{"pool4:\n  - { interface: ens5, ports: 9-8 }\n", "f:2: pool4[0]: ports 9-8: the range is reversed: write 8-9"},
 		{"pool4: [ { address: 10.0.2.15, ports: 8000-7000 } ]", "f:1: pool4[0]: ports 8000-7000: the range is reversed: write 7000-8000"},

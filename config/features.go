@@ -11,7 +11,6 @@ type feature struct {
 var features = []feature{
 	{"interfaces.v6.gateway", []string{"auto"}},
 	{"interfaces.v4.gateway", []string{"auto"}},
-	{"pool4[].match.source6", []string{"[]"}},
 	{"pool4[].answer_arp", []string{"auto"}},
 	{"nat_log.sinks[].type", []string{"journal"}},
 	{"ra.pref64", []string{"false", "no", "off", "0"}},

@@ -92,6 +92,7 @@ type rawPool4 struct {
 	Ports     string   `yaml:"ports"`
 	Protocols []string `yaml:"protocols"`
 	Match     rawMatch `yaml:"match"`
+	Weight    number   `yaml:"weight"`
 	AnswerARP string   `yaml:"answer_arp"`
 }
 

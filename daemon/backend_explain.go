@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 
 	"nat64d/gateway"
 	"nat64d/linux/nexthop"
@@ -26,12 +27,27 @@ func (b *backend) Explain(q control.Question) (control.Explanation, error) {
 	e := b.gateway.Explain(p.Side(), data)
 	x.Verdict = verdict(&e.Verdict)
 	x.Expires = control.Seconds(e.Expires)
+	b.explainRule(&e.Verdict, x.Steps)
 	for i := range e.Ends {
 		x.Ends = append(x.Ends, b.ending(&e.Ends[i]))
 	}
 	x.Via, x.Interface = b.via(&e.Verdict)
 	x.Steps[len(x.Steps)-1].Text = trace.ResultVia(&e.Verdict, x.Via, x.Interface)
 	return x, nil
+}
+
+// explainRule adds the rule of pool4 that has chosen the address of a new binding to the step of the binding.
+func (b *backend) explainRule(v *gateway.Verdict, steps []control.Step) {
+	f := &v.Flow
+	rule, ok := b.pool.RuleOf(f.Proto, netip.AddrFrom4(f.Mapped.Addr))
+	if !ok || v.Side != packet.V6 || v.State.Bound {
+		return
+	}
+	for i := range steps {
+		if steps[i].Step == trace.Binding && len(rule.Sources) > 0 {
+			steps[i].Text += fmt.Sprintf(", an address for clients of %s", strings.Trim(fmt.Sprint(rule.Sources), "[]"))
+		}
+	}
 }
 
 // probe returns the packet of a question. It notes in x what the question leaves open.

@@ -29,9 +29,17 @@ func (b *backend) Pool4() []control.Pool4Entry {
 		}
 		r := pool4Range(u.Entry)
 		r.Interface = f.source(u.Entry)
-		es = append(es, control.Pool4Entry{Pool4Range: r, Used: u.Used, Free: portCount(u.Entry) - u.Used, State: state.String()})
+		es = append(es, control.Pool4Entry{Pool4Range: r, Used: u.Used, Free: portCount(u.Entry) - u.Used, State: state.String(), Pool4Rule: b.ruleOf(u.Proto, u.Addr)})
 	}
 	return append(es, b.followedEntries()...)
+}
+
+// ruleOf returns the rule for an address.
+func (b *backend) ruleOf(proto packet.Proto, a netip.Addr) (r control.Pool4Rule) {
+	if rule, ok := b.pool.RuleOf(proto, a); ok {
+		r.Source6, r.Weight = rule.Sources, rule.Weight
+	}
+	return r
 }
 
 // AddPool4 implements control.Backend.
@@ -93,7 +101,7 @@ func (b *backend) FlushPool4() (control.Pool4Result, error) {
 	defer b.admin.Unlock()
 	all := b.pool.Entries()
 	b.pool.Flush()
-	b.admin.followed.Store(&following{})
+	b.admin.followed.Store(&following{rules: b.followed().rules})
 	return b.removed(all)
 }
 

@@ -85,6 +85,7 @@ func (d *Daemon) build() (err error) {
 	if err != nil {
 		return err
 	}
+	followed.rules = c.Pool4Rules
 	d.holdLocked(followed, false)
 	if c.Sessions.HoldAfterStart && d.kept.saved == nil {
 		d.pool.HoldDownAll()

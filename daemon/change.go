@@ -31,6 +31,7 @@ func (d *Daemon) changeLocked(next *config.Config) error {
 	if err != nil {
 		return err
 	}
+	followed.rules = next.Pool4Rules
 	come := minus(next.Pool4, old.Pool4)
 	both := merged(append(minus(followed.entries(), d.pool.Entries()), come...))
 	if err := d.guard.refuse(both, next.Host.Force); err != nil {

@@ -117,6 +117,7 @@ func (b *backend) Pool4Usage(clients int) (u control.Pool4Usage) {
 	for _, r := range b.pool.RowUsage() {
 		u.Pool4 = append(u.Pool4, control.Pool4Row{
 			Address: r.Addr, Protocol: r.Proto.String(), Size: r.Size, Used: r.Used, Held: r.Held, Free: r.Size - r.Used - r.Held, Peak: r.Peak,
+			Pool4Rule: b.ruleOf(r.Proto, r.Addr),
 		})
 	}
 	if clients == 0 {

@@ -25,6 +25,7 @@ import (
 // address: a DHCP client often deletes an address for a moment.
 type following struct {
 	rows   []pool4.Followed
+	rules  []pool4.Rule          // of the configuration
 	above  uint16                // the first port above the host's ephemeral ones
 	at     map[string]netip.Addr // the address of each interface that has one
 	held   []pool4.Entry         // ranges that are in pool4 because of rows only
@@ -40,6 +41,17 @@ func (f *following) entries() []pool4.Entry {
 		}
 	}
 	return merged(es)
+}
+
+// rulesNow returns the rules with the addresses of their interfaces.
+func (f *following) rulesNow() []pool4.Rule {
+	rules := slices.Clone(f.rules)
+	for i := range rules {
+		if r := &rules[i]; r.Interface != "" {
+			r.First, r.Last = f.at[r.Interface], f.at[r.Interface]
+		}
+	}
+	return rules
 }
 
 // has reports whether a row has an interface.
@@ -140,6 +152,9 @@ func (d *Daemon) followed() *following { return d.admin.followed.Load() }
 // ones may continue; otherwise those of ranges that leave are orphans. The caller holds d.admin, unless nothing runs yet.
 func (d *Daemon) holdLocked(next *following, addressesChanged bool) {
 	f := d.followed()
+	if len(next.rules)+len(f.rules) > 0 {
+		d.pool.SetRules(next.rulesNow()) // first, so that no other client gets a new address
+	}
 	if len(next.rows)+len(f.held)+len(f.ending) == 0 {
 		d.admin.followed.Store(next)
 		return

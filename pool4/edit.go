@@ -102,7 +102,7 @@ func (p *Pool) commitLocked(sets map[rowKey][]span) {
 		}
 		r.setSpans(spans)
 	}
-	p.view.Store(newViewLocked(&p.rows))
+	p.view.Store(p.newViewLocked())
 	p.version.Add(1)
 	for k := range sets {
 		if p.rows[k.proto][k.addr].unused() {

@@ -176,6 +176,9 @@ func numOf(a netip.Addr) uint32 {
 	return binary.BigEndian.Uint32(b[:])
 }
 
+// num4 is numOf for the bytes of an address.
+func num4(a packet.Addr4) uint32 { return binary.BigEndian.Uint32(a[:]) }
+
 func addrOf(n uint32) netip.Addr {
 	return netip.AddrFrom4(addr4Of(n))
 }

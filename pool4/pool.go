@@ -34,8 +34,9 @@ type Pool struct {
 
 	used [packet.Protos]atomic.Int64 // ports in use
 
-	mu   sync.RWMutex // guards rows; Add, Remove and Flush hold it for writing
-	rows [packet.Protos]map[uint32]*row
+	mu    sync.RWMutex // guards rows and rules; Add, Remove, Flush and SetRules hold it for writing
+	rows  [packet.Protos]map[uint32]*row
+	rules []Rule
 
 	of *Pool // the pool that this one is a trial of, or nil
 }
@@ -76,7 +77,7 @@ func New(key [16]byte) *Pool {
 	for proto := range p.rows {
 		p.rows[proto] = make(map[uint32]*row)
 	}
-	p.view.Store(newViewLocked(&p.rows))
+	p.view.Store(p.newViewLocked())
 	p.Configure(Config{Fields: AllFields})
 	return p
 }
@@ -140,25 +141,27 @@ func (p *Pool) Allocate(q Request) (packet.Endpoint4, drop.Reason) {
 		owner := p.blockOwner(&q)
 		return a.takeExact(&q, &owner)
 	}
+	g := a.groupOf(q.Client.Addr)
 	switch {
-	case len(a.addrs) == 0:
+	case g.size(len(a.addrs)) == 0:
 		return packet.Endpoint4{}, drop.PoolEmpty
 	case q.Proto != packet.TCP && p.holdingDownAll.Load():
 		return packet.Endpoint4{}, drop.PoolResting
 	}
 	f, owner := p.offset(&q), p.blockOwner(&q)
-	e, r := p.allocateFree(a, &q, f, &owner)
+	e, r := p.allocateFree(a, g, &q, f, &owner)
 	if r == drop.PoolExhausted && q.Proto != packet.TCP && p.conf.Load().RestAtLeast != 0 {
-		return p.allocateResting(a, &q, f, &owner)
+		return p.allocateResting(a, g, &q, f, &owner)
 	}
 	return e, r
 }
 
 // allocateFree is Allocate without the ports in hold-down.
-func (p *Pool) allocateFree(a *addresses, q *Request, f uint64, owner *blockOwner) (packet.Endpoint4, drop.Reason) {
+func (p *Pool) allocateFree(a *addresses, g *group, q *Request, f uint64, owner *blockOwner) (packet.Endpoint4, drop.Reason) {
 	paired, ok := a.find(binary.BigEndian.Uint32(q.Paired[:]))
+	ok = ok && g.has(paired)
 	for _, e := range q.Wanted {
-		if i, in := a.find(binary.BigEndian.Uint32(e.Addr[:])); in && (!ok || i == paired) && a.claim(i, q, e.Port, owner) {
+		if i, in := a.find(binary.BigEndian.Uint32(e.Addr[:])); in && g.has(i) && (!ok || i == paired) && a.claim(i, q, e.Port, owner) {
 			return e, drop.None
 		}
 	}
@@ -166,28 +169,28 @@ func (p *Pool) allocateFree(a *addresses, q *Request, f uint64, owner *blockOwne
 	if ok && !avoid.has(a.addrs[paired]) {
 		return a.allocate(paired, q, f, owner)
 	}
-	e, r := a.spread(q, f, owner, p, avoid)
+	e, r := a.spread(g, q, f, owner, p, avoid)
 	switch {
 	case r == drop.None || avoid == nil:
 		return e, r
 	case ok:
 		return a.allocate(paired, q, f, owner)
 	}
-	return a.spread(q, f, owner, p, nil)
+	return a.spread(g, q, f, owner, p, nil)
 }
 
 // spread allocates a port to a client that has no address, or that leaves its address.
-func (a *addresses) spread(q *Request, f uint64, owner *blockOwner, p *Pool, avoid *avoided) (packet.Endpoint4, drop.Reason) {
+func (a *addresses) spread(g *group, q *Request, f uint64, owner *blockOwner, p *Pool, avoid *avoided) (packet.Endpoint4, drop.Reason) {
 	start := p.start(q.Client.Addr)
 	if owner.blockSize != 0 { // all addresses of the owner share its blocks, which can have room when no block is free
 		start = p.start(q.Owner)
-		if i := int(start % uint64(len(a.addrs))); !avoid.has(a.addrs[i]) {
+		if i := g.index(g.place(start, len(a.addrs))); !avoid.has(a.addrs[i]) {
 			if e, r := a.allocate(i, q, f, owner); r == drop.None {
 				return e, r
 			}
 		}
 	}
-	return a.search(int(start%uint64(len(a.addrs))), q, f, owner, avoid)
+	return a.search(g, g.index(g.place(start, len(a.addrs))), q, f, owner, avoid)
 }
 
 // avoided is a sorted list of addresses that new bindings do not get while others have free ports.
@@ -223,9 +226,9 @@ func (p *Pool) Avoid(addrs []netip.Addr) {
 	}
 }
 
-// search allocates a port of the first address from start on that has a free port.
-func (a *addresses) search(start int, q *Request, f uint64, owner *blockOwner, avoid *avoided) (packet.Endpoint4, drop.Reason) {
-	for i := a.withFree.from(start); i >= 0; i = a.withFree.from(i + 1) {
+// search allocates a port of the first address of a group from start on that has a free port.
+func (a *addresses) search(g *group, start int, q *Request, f uint64, owner *blockOwner, avoid *avoided) (packet.Endpoint4, drop.Reason) {
+	for i := a.withFree.from(start, g.set()); i >= 0; i = a.withFree.from(i+1, g.set()) {
 		if avoid.has(a.addrs[i]) {
 			continue
 		}
@@ -233,7 +236,7 @@ func (a *addresses) search(start int, q *Request, f uint64, owner *blockOwner, a
 			return e, r
 		}
 	}
-	for i := a.withFree.from(0); i >= 0 && i < start; i = a.withFree.from(i + 1) {
+	for i := a.withFree.from(0, g.set()); i >= 0 && i < start; i = a.withFree.from(i+1, g.set()) {
 		if avoid.has(a.addrs[i]) {
 			continue
 		}

@@ -124,19 +124,20 @@ func (r *row) endEarlyLocked(owner *blockOwner) bool {
 }
 
 // allocateResting takes a port out of hold-down, when Allocate has found no other.
-func (p *Pool) allocateResting(a *addresses, q *Request, f uint64, owner *blockOwner) (packet.Endpoint4, drop.Reason) {
+func (p *Pool) allocateResting(a *addresses, g *group, q *Request, f uint64, owner *blockOwner) (packet.Endpoint4, drop.Reason) {
 	owner.held, owner.restAtLeast = &p.held, p.conf.Load().RestAtLeast
 	defer func() { p.restedShort.Add(owner.early) }()
-	if i, ok := a.find(binary.BigEndian.Uint32(q.Paired[:])); ok {
+	if i, ok := a.find(binary.BigEndian.Uint32(q.Paired[:])); ok && g.has(i) {
 		return a.allocate(i, q, f, owner)
 	}
 	client := q.Client.Addr
 	if owner.blockSize != 0 {
 		client = q.Owner
 	}
-	start := p.start(client) % uint64(len(a.addrs))
-	for k := range min(len(a.addrs), maxEarlyRows) {
-		i := (int(start) + k) % len(a.addrs)
+	n := g.size(len(a.addrs))
+	start := g.place(p.start(client), len(a.addrs))
+	for k := range min(n, maxEarlyRows) {
+		i := g.index((start + k) % n)
 		if e, r := a.allocate(i, q, f, owner); r == drop.None {
 			return e, r
 		}

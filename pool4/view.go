@@ -21,12 +21,14 @@ type addresses struct {
 	withFree addrSet  // which of them have free ports
 	total    int      // ports of all of them
 	tried    *tried   // of a trial
+
+	selection *selection // of addresses for clients; nil: all clients get all
 }
 
-// newViewLocked collects the rows that have ports to choose from and tells each its index. The caller holds Pool.mu.
-func newViewLocked(all *[packet.Protos]map[uint32]*row) *view {
+// newViewLocked collects the rows that have ports to choose from and tells each its index. The caller holds p.mu.
+func (p *Pool) newViewLocked() *view {
 	v := new(view)
-	for proto, rows := range all {
+	for proto, rows := range p.rows {
 		a := &v[proto]
 		for _, addr := range slices.Sorted(maps.Keys(rows)) {
 			if r := rows[addr]; len(r.spans) > 0 {
@@ -42,6 +44,7 @@ func newViewLocked(all *[packet.Protos]map[uint32]*row) *view {
 		for i, r := range a.rows {
 			r.setIndex(a.withFree, i)
 		}
+		a.selection = newSelection(packet.Proto(proto), a.addrs, p.rules)
 	}
 	return v
 }
@@ -71,10 +74,13 @@ func (o addrSet) set(i int, open bool) {
 	}
 }
 
-// from returns the first index in the set at or after i, or -1.
-func (o addrSet) from(i int) int {
+// from returns the first index at or after i that is in the set and, unless it is nil, in the bit set too, or -1.
+func (o addrSet) from(i int, too []uint64) int {
 	for w := i / 64; w < len(o); w++ {
 		in := o[w].Load()
+		if too != nil {
+			in &= too[w]
+		}
 		if w == i/64 {
 			in &= ^uint64(0) << (i % 64)
 		}

@@ -192,3 +192,51 @@ func TestPool4FollowsInterfaceOverRestart(t *testing.T) {
 	}
 	g.stop()
 }
+
+// Clients of a prefix get their own addresses, and all others the rest, also after a reload, which gives the present bindings to no
+// other address.
+func TestPool4ForClients(t *testing.T) {
+	l := network(t, lab.Options{Clients: 2})
+	serveEcho(t, l)
+	const own = "192.0.2.66"
+	rows := func(source netip.Addr) string {
+		return fmt.Sprintf("pool4:\n  - { address: 192.0.2.64, ports: 7000-7999 }\n  - { address: %s, ports: 7000-7999, match: { source6: [%v] }, weight: 2 }\n", own, source)
+	}
+	g := startConfig(t, l, rows(lab.ClientAddress(1)))
+	expect := func(what, proto string, i, port int, want string) {
+		t.Helper()
+		c, err := open(l, proto, i, port)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		t.Cleanup(func() { c.Close() })
+		for _, s := range g.listSessions() {
+			if s.Client.Port() == uint16(port) && s.Mapped.Addr().String() != want {
+				t.Errorf("%s: client %d is mapped to %v, want %s", what, i, s.Mapped, want)
+			}
+		}
+	}
+	for n, proto := range []string{"tcp", "udp"} {
+		expect("start", proto, 0, 20000+n, "192.0.2.64")
+		expect("start", proto, 1, 20010+n, own)
+	}
+	for _, command := range []string{"list", "usage"} {
+		if out := g.must("pool4", command); !strings.Contains(out, "SOURCE6") || !strings.Contains(out, lab.ClientAddress(1).String()+"/128") || !strings.Contains(out, "others") {
+			t.Errorf("pool4 %s shows\n%s", command, out)
+		}
+	}
+	out := g.must("explain", "udp", lab.ClientAddress(1).String(), lab.Server4, "9")
+	if !strings.Contains(out, own) || !strings.Contains(out, "an address for clients of "+lab.ClientAddress(1).String()+"/128") {
+		t.Errorf("explain shows\n%s", out)
+	}
+	g.rewrite(rows(lab.ClientAddress(0)))
+	g.must("reload")
+	for n, proto := range []string{"tcp", "udp"} {
+		expect("reload", proto, 0, 20020+n, own)
+		expect("reload", proto, 1, 20030+n, "192.0.2.64")
+		if err := g.expectClient(uint16(20010 + n)); err != nil {
+			t.Errorf("after the reload: %v", err)
+		}
+	}
+	g.stop()
+}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -96,7 +97,7 @@ func newPool4List(a *app) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		columns := pool4Columns
+		columns := withRules(pool4Columns, entries, func(e control.Pool4Entry) control.Pool4Rule { return e.Pool4Rule })
 		if slices.ContainsFunc(entries, func(e control.Pool4Entry) bool { return e.Interface != "" }) {
 			columns = append(slices.Clip(columns), interfaceColumn)
 		}
@@ -116,6 +117,30 @@ var pool4Columns = []column[control.Pool4Entry]{
 
 // interfaceColumn is there if a row of pool4 is the address of an interface.
 var interfaceColumn = column[control.Pool4Entry]{"INTERFACE", "interface", func(e control.Pool4Entry) string { return e.Interface }, nil}
+
+// withRules adds the columns of those parts of rules that an entry has.
+func withRules[T any](columns []column[T], entries []T, rule func(T) control.Pool4Rule) []column[T] {
+	columns = slices.Clip(columns)
+	if slices.ContainsFunc(entries, func(e T) bool { return len(rule(e).Source6) > 0 }) {
+		columns = append(columns, column[T]{"SOURCE6", "source6", func(e T) string { return sourcesText(rule(e).Source6) }, nil})
+	}
+	if slices.ContainsFunc(entries, func(e T) bool { return rule(e).Weight > 1 }) {
+		columns = append(columns, column[T]{"WEIGHT", "weight", func(e T) string { return strconv.Itoa(max(rule(e).Weight, 1)) }, nil})
+	}
+	return columns
+}
+
+// sourcesText returns the prefixes of the clients of an address.
+func sourcesText(prefixes []netip.Prefix) string {
+	if len(prefixes) == 0 {
+		return "others"
+	}
+	words := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		words[i] = p.String()
+	}
+	return strings.Join(words, ",")
+}
 
 // addressText returns an address, or - for the row of an interface that has none.
 func addressText(a netip.Addr) string {

@@ -28,7 +28,8 @@ see sessions.port_hold_down), those that a new binding can get (FREE), and the m
 		if a.format != formatTable {
 			return printFields(a, u, nil)
 		}
-		if err := printAll(a, pool4RowColumns, u.Pool4); err != nil || len(u.Clients) == 0 {
+		columns := withRules(pool4RowColumns, u.Pool4, func(r control.Pool4Row) control.Pool4Rule { return r.Pool4Rule })
+		if err := printAll(a, columns, u.Pool4); err != nil || len(u.Clients) == 0 {
 			return err
 		}
 		fmt.Fprintln(a.out)

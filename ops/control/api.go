@@ -175,6 +175,13 @@ type Pool4Entry struct {
 	// they do not: lost, probing or conflict. For a row of an interface: waiting, if the interface has no address; or ending,
 	// for an earlier address, which new bindings do not get.
 	State string `json:"state"`
+	Pool4Rule
+}
+
+// Pool4Rule selects the clients that get an address, and how many of them. The zero value is for an address that all other clients get.
+type Pool4Rule struct {
+	Source6 []netip.Prefix `json:"source6,omitempty"` // prefixes of the clients
+	Weight  int            `json:"weight,omitempty"`  // share of new clients; 0: 1
 }
 
 // Pool4Row is the use of all ports of an address of pool4 for one protocol.
@@ -186,6 +193,7 @@ type Pool4Row struct {
 	Held     int        `json:"held"`     // of them, those in hold-down
 	Free     int        `json:"free"`     // the rest
 	Peak     int        `json:"peak"`     // most ports with a binding at a time since the start
+	Pool4Rule
 }
 
 // Pool4Usage is the use of pool4, and the clients that use most of it.
