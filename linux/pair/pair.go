@@ -199,19 +199,20 @@ func (p *Pair) Route(to []netip.Prefix) (changed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	index := outer.Attrs().Index
+	index, table := outer.Attrs().Index, tableOf(outer)
 	family := netlink.FAMILY_V6
 	if p.Family == packet.V4 {
 		family = netlink.FAMILY_V4
 	}
-	have, err := netlink.RouteListFiltered(family, &netlink.Route{LinkIndex: index, Protocol: protocol}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL)
+	filter := &netlink.Route{LinkIndex: index, Protocol: protocol, Table: unix.RT_TABLE_UNSPEC} // of all tables
+	have, err := netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return nil, wrap("list the routes through", p.Name, err)
 	}
 	missing := slices.Clone(to)
 	for i := range have {
 		prefix := prefixOf(&have[i])
-		if n := len(missing); slices.Contains(to, prefix) {
+		if n := len(missing); have[i].Table == table && slices.Contains(to, prefix) {
 			missing = slices.DeleteFunc(missing, func(q netip.Prefix) bool { return q == prefix })
 			if len(missing) < n {
 				continue
@@ -224,17 +225,26 @@ func (p *Pair) Route(to []netip.Prefix) (changed []string, err error) {
 	}
 	for _, prefix := range missing {
 		changed = append(changed, fmt.Sprintf("route to %v", prefix))
-		if err := netlink.RouteReplace(p.route(index, prefix)); err != nil {
+		if err := netlink.RouteReplace(p.route(index, table, prefix)); err != nil {
 			return changed, wrap(fmt.Sprintf("route %v through", prefix), p.Name, err)
 		}
 	}
 	return changed, nil
 }
 
+// tableOf returns the number of the table that routes through the host's end belong in: that of its VRF, or the main one.
+func tableOf(outer netlink.Link) int {
+	master, err := netlink.LinkByIndex(outer.Attrs().MasterIndex)
+	if vrf, ok := master.(*netlink.Vrf); err == nil && ok {
+		return int(vrf.Table)
+	}
+	return unix.RT_TABLE_MAIN
+}
+
 // route returns the route to a prefix.
-func (p *Pair) route(index int, to netip.Prefix) *netlink.Route {
+func (p *Pair) route(index, table int, to netip.Prefix) *netlink.Route {
 	r := &netlink.Route{
-		LinkIndex: index, Protocol: protocol, Priority: metric,
+		LinkIndex: index, Table: table, Protocol: protocol, Priority: metric,
 		Dst: &net.IPNet{IP: to.Addr().AsSlice(), Mask: net.CIDRMask(to.Bits(), to.Addr().BitLen())},
 	}
 	if p.Family == packet.V4 {

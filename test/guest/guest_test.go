@@ -145,6 +145,7 @@ func TestGuestSystemd(t *testing.T) {
 	t.Run("Clock", func(t *testing.T) { testClock(t, g) })
 	t.Run("Overcommit", func(t *testing.T) { testOvercommit(t, g) })
 	t.Run("Links", func(t *testing.T) { testLinks(t, g) })
+	t.Run("Node", func(t *testing.T) { testNode(t, g) })
 }
 
 // Debian 12's kernel lacks tcx and the newer netlink attributes.
@@ -155,6 +156,7 @@ func TestGuestKernel61(t *testing.T) {
 	}
 	t.Run("Unit", func(t *testing.T) { testUnit(t, g) })
 	t.Run("Links", func(t *testing.T) { testLinks(t, g) })
+	t.Run("Node", func(t *testing.T) { testNode(t, g) })
 }
 
 // settings prints everything that interfaces.offloads: manage changes, and the rules of the host.

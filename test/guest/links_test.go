@@ -125,3 +125,81 @@ const ipsec = reach + `
 	ip -n c6 xfrm policy add dst 64:ff9b::192.0.2.2 dir out tmpl proto esp mode transport
 	! ip netns exec c6 ping -q -c 1 -W 1 64:ff9b::192.0.2.2
 	test $(count unknown_transport) -gt 0`
+
+// node is like address, for a nat64d that is attached to the guest itself. The arguments are those of address, and a command that runs
+// when it is ready.
+const node = `
+	ip addr add 2001:db8:1::1/64 dev %[2]s nodad
+	ip addr add 192.0.2.1/24 dev %[3]s
+	ip -n c6 addr add 2001:db8:1::2/64 dev %[1]s nodad
+	ip -n c6 -6 route add 64:ff9b::/96 via 2001:db8:1::1
+	ip -n s4 addr add 192.0.2.2/24 dev %[4]s
+	setsid nat64d --v6 host --v4 host >/run/nat64d.log 2>&1 &
+	for i in $(seq 300); do nat64ctl health >/run/status 2>&1 && exit 0; sleep 0.1; done
+	cat /run/nat64d.log /run/status
+	exit 1`
+
+// testNode runs nat64d on the node itself, with kinds of links that the kernel of the test machine lacks.
+func testNode(t *testing.T, g *Guest) {
+	run(t, g, "systemctl stop nat64d; ip addr flush dev eth0; ip addr flush dev eth1")
+	for _, tt := range []struct {
+		name, links string
+		interfaces  [4]any
+		check       string
+	}{
+		{"VLAN", `
+			ip link add link v6 name v6.10 type vlan id 10
+			ip -n c6 link add link eth0 name eth0.10 type vlan id 10 egress-qos-map 0:5
+			ip link add link v4 name v4.20 type vlan id 20
+			ip -n s4 link add link eth0 name eth0.20 type vlan id 20 egress-qos-map 0:7
+			ip link set v6.10 up; ip link set v4.20 up
+			ip -n c6 link set eth0.10 up; ip -n s4 link set eth0.20 up`,
+			[4]any{"eth0.10", "v6.10", "v4.20", "eth0.20"}, reach},
+		{"PriorityTag", `
+			modprobe 8021q
+			ip -n c6 link add link eth0 name prio type vlan id 0 egress-qos-map 0:5
+			ip -n c6 link set prio up`,
+			[4]any{"eth0", "v6", "v4", "eth0"}, `
+			ip -n c6 neigh replace 64:ff9b::192.0.2.2 lladdr $(cat /sys/class/net/v6/address) dev prio nud permanent
+			ip -n c6 -6 route replace 64:ff9b::192.0.2.2 dev prio
+			` + reach},
+		{"VRF", `
+			ip link add red type vrf table 100; ip link set red up; ip link set v6 master red
+			ip link add blue type vrf table 200; ip link set blue up; ip link set v4 master blue`,
+			[4]any{"eth0", "v6", "v4", "eth0"}, `
+			ip link set nat64 master red; ip link set nat64-v4 master blue
+			for i in $(seq 100); do ip route show table 200 | grep -q 10.64.64.64 && ip -6 route show table 100 | grep -q 64:ff9b && break; sleep 0.2; done
+			` + reach},
+		{"WireGuard", ``, [4]any{"eth0", "v6", "v4", "eth0"}, `set -e
+			wg genkey >/run/gw.key; wg genkey >/run/server.key
+			ip link add wg0 type wireguard; ip -n s4 link add wg0 type wireguard
+			ip netns exec s4 wg set wg0 listen-port 51820 private-key /run/server.key peer $(wg pubkey </run/gw.key) allowed-ips 198.51.100.2/32
+			wg set wg0 private-key /run/gw.key peer $(wg pubkey </run/server.key) allowed-ips 198.51.100.1/32 endpoint 192.0.2.2:51820
+			ip addr add 198.51.100.2/24 dev wg0; ip -n s4 addr add 198.51.100.1/24 dev wg0
+			ip link set wg0 up; ip -n s4 link set wg0 up
+			ip netns exec c6 ping -q -c 2 -i 0.2 -W 10 -s 3000 64:ff9b::198.51.100.1
+			ip netns exec c6 ` + toolPath + ` tool check 64:ff9b::198.51.100.1
+			ip link del wg0`},
+		{"ESP", ``, [4]any{"eth0", "v6", "v4", "eth0"}, `set -e
+			for ns in 1 s4; do
+				for way in "192.0.2.1 192.0.2.2 7" "192.0.2.2 192.0.2.1 8"; do
+					set -- $way
+					nsenter=; [ $ns = 1 ] || nsenter="ip netns exec $ns"
+					$nsenter ip xfrm state add src $1 dst $2 proto esp spi $3 mode transport auth 'hmac(sha256)' 0123456789abcdef0123456789abcdef enc 'cipher_null' ''
+				done
+			done
+			ip xfrm policy add src 192.0.2.1 dst 192.0.2.2 dir out tmpl proto esp mode transport
+			ip xfrm policy add src 192.0.2.2 dst 192.0.2.1 dir in tmpl proto esp mode transport
+			ip netns exec s4 ip xfrm policy add src 192.0.2.2 dst 192.0.2.1 dir out tmpl proto esp mode transport
+			ip netns exec s4 ip xfrm policy add src 192.0.2.1 dst 192.0.2.2 dir in tmpl proto esp mode transport
+			` + reach + `
+			ip -s xfrm state list spi 7 | grep -A1 'lifetime current' | grep -qv '0(bytes), 0(packets)'
+			ip xfrm policy flush; ip xfrm state flush`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			defer run(t, g, teardown)
+			run(t, g, inner+tt.links+fmt.Sprintf(node, tt.interfaces[:]...))
+			run(t, g, tt.check)
+		})
+	}
+}
