@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package demo demonstrates a NAT64 gateway between an IPv6-only and an IPv4-only host, in network namespaces that it
-// creates and removes.
+// Package demo demonstrates a NAT64 gateway between an IPv6-only and an IPv4-only host, or on a node with pods, in
+// network namespaces that it creates and removes.
 package demo
 
 import (
@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"nat64d/lab"
 )
@@ -33,17 +35,36 @@ type Options struct {
 	Program string        // the nat64d to demonstrate
 	Length  time.Duration // of each measurement of throughput
 	Hold    bool          // keep everything running until the context is done
+	Node    bool          // demonstrate attach: host on a node with pods
 }
 
 // Run demonstrates a gateway on out, and cleans up. It needs root.
 func Run(ctx context.Context, o Options, out *os.File) error {
 	d := demo{options: o}
-	return d.run(ctx, newScreen(out))
+	text := gatewayScene
+	if o.Node {
+		text = nodeScene
+	}
+	return d.run(ctx, newScreen(out, text))
+}
+
+// show is what distinguishes one kind of demonstration from another.
+type show struct {
+	steps    []demoStep
+	config   string    // of nat64d
+	flags    []string  // of nat64d
+	nics     [2]string // of nat64d, for the picture
+	from     *lab.Namespace
+	resolver string       // of from
+	check    func() error // after nat64d has stopped, or nil
 }
 
 // demo is one demonstration. Its steps run sequentially.
 type demo struct {
 	options Options
+	show    show
+	dir     string // for files
+	memory  bool   // dir is on a tmpfs
 
 	screen  *screen
 	lab     *lab.Lab
@@ -69,11 +90,7 @@ func (d *demo) run(ctx context.Context, s *screen) (err error) {
 			s.say("", "All of it is removed again.")
 		}
 	}()
-	if d.lab, err = lab.New(lab.Options{}); err != nil {
-		return fmt.Errorf("demo: %w", err)
-	}
-	d.closers = append(d.closers, d.lab.Close)
-	if err := d.serve(); err != nil {
+	if err := d.prepare(); err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
 	s.start()
@@ -82,7 +99,7 @@ func (d *demo) run(ctx context.Context, s *screen) (err error) {
 	go func() { defer close(watched); d.watch(watching) }()
 	defer func() { stop(); <-watched }()
 
-	for _, step := range d.steps() {
+	for _, step := range d.show.steps {
 		s.begin(step.title)
 		result, err := step.run(ctx)
 		if ctx.Err() != nil {
@@ -93,20 +110,66 @@ func (d *demo) run(ctx context.Context, s *screen) (err error) {
 		}
 		s.done(result)
 	}
-	return d.show(ctx)
+	if err := d.present(ctx); err != nil || d.show.check == nil {
+		return err
+	}
+	return d.finish()
 }
 
-func (d *demo) steps() []demoStep {
-	plain := "kernel IPv6 forwarding, to compare: TCP "
-	return []demoStep{
-		{plain + "up", d.plain(lab.Up)},
-		{plain + "down", d.plain(lab.Down)},
-		{"nat64d starts", d.start},
-		{"ping " + lab.Server4As6, d.ping},
-		{fmt.Sprintf("HTTP download of %d MiB", demoDownload>>20), d.download},
-		{"curl http://" + serverName + "/, by name", d.byName},
-		{"TCP up, through nat64d", d.through(lab.Up)},
-		{"TCP down, through nat64d", d.through(lab.Down)},
+// prepare makes the network, a directory and the servers.
+func (d *demo) prepare() (err error) {
+	if d.dir, d.memory, err = newDir(); err != nil {
+		return err
+	}
+	d.closers = append(d.closers, func() error { return os.RemoveAll(d.dir) })
+	if d.lab, err = lab.New(lab.Options{}); err != nil {
+		return err
+	}
+	d.closers = append(d.closers, d.lab.Close)
+	if err := d.serve(); err != nil {
+		return err
+	}
+	d.show = d.onGateway()
+	if d.options.Node {
+		d.show, err = d.onNode()
+	}
+	return err
+}
+
+// newDir creates a directory, and reports whether it is on a tmpfs, where state.dir has to be.
+func newDir() (dir string, memory bool, err error) {
+	var s unix.Statfs_t
+	for _, root := range []string{"/dev/shm", "/run"} {
+		if unix.Statfs(root, &s) != nil || s.Type != unix.TMPFS_MAGIC {
+			continue
+		}
+		if dir, err = os.MkdirTemp(root, "nat64d-"); err == nil {
+			return dir, true, nil
+		}
+	}
+	dir, err = os.MkdirTemp("", "nat64d-")
+	return dir, false, err
+}
+
+// onGateway returns the demonstration of a gateway between two networks.
+func (d *demo) onGateway() show {
+	const plain = "kernel IPv6 forwarding, to compare: TCP "
+	client := d.lab.Client
+	return show{
+		steps: []demoStep{
+			{plain + "up", d.plain(client, lab.Up)},
+			{plain + "down", d.plain(client, lab.Down)},
+			{"nat64d starts", d.start},
+			{"ping " + lab.Server4As6, d.ping},
+			{fmt.Sprintf("HTTP download of %d MiB", demoDownload>>20), d.download},
+			{"curl http://" + serverName + "/, by name", visitor{client, lab.Gateway6, d.dir}.fetch},
+			{"TCP up, through nat64d", d.through(client, lab.Up)},
+			{"TCP down, through nat64d", d.through(client, lab.Down)},
+		},
+		config: fmt.Sprintf("dns64: { enabled: true, listen: [\"[%s]:53\"], upstreams: [%q] }\n", lab.Gateway6, lab.Server4),
+		flags:  []string{"--v6", d.lab.NIC6, "--v4", d.lab.NIC4, "--pool6", lab.Prefix6, "--pool4", demoPool4},
+		nics:   [2]string{d.lab.NIC6, d.lab.NIC4},
+		from:   client, resolver: lab.Gateway6,
 	}
 }
 
@@ -130,22 +193,22 @@ func (d *demo) serve() error {
 }
 
 // plain measures the kernel's forwarding between the same namespaces, without translation.
-func (d *demo) plain(way lab.Direction) func(context.Context) (string, error) {
+func (d *demo) plain(from *lab.Namespace, way lab.Direction) func(context.Context) (string, error) {
 	return func(ctx context.Context) (_ string, err error) {
 		if err := d.lab.Forward(true); err != nil {
 			return "", err
 		}
 		defer func() { err = errors.Join(err, d.lab.Forward(false)) }()
-		return d.measure(ctx, "["+lab.Server6+"]"+demoFlood, way)
+		return d.measure(ctx, from, "["+lab.Server6+"]"+demoFlood, way)
 	}
 }
 
-func (d *demo) through(way lab.Direction) func(context.Context) (string, error) {
-	return func(ctx context.Context) (string, error) { return d.measure(ctx, demoTarget+demoFlood, way) }
+func (d *demo) through(from *lab.Namespace, way lab.Direction) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) { return d.measure(ctx, from, demoTarget+demoFlood, way) }
 }
 
-func (d *demo) measure(ctx context.Context, address string, way lab.Direction) (string, error) {
-	rate, err := d.flood.Rate(ctx, d.lab.Client, address, way, 1, d.options.Length)
+func (d *demo) measure(ctx context.Context, from *lab.Namespace, address string, way lab.Direction) (string, error) {
+	rate, err := d.flood.Rate(ctx, from, address, way, 1, d.options.Length)
 	if err != nil {
 		return "", err
 	}
@@ -154,22 +217,24 @@ func (d *demo) measure(ctx context.Context, address string, way lab.Direction) (
 
 // start runs the program as the gateway and waits until it is ready.
 func (d *demo) start(ctx context.Context) (string, error) {
-	dir, err := os.MkdirTemp("", "nat64d-")
-	if err != nil {
+	began := time.Now()
+	if err := d.launch(ctx); err != nil {
 		return "", err
 	}
-	d.closers = append(d.closers, func() error { return os.RemoveAll(dir) })
-	g, err := startGateway(d.options.Program, d.lab, filepath.Join(dir, "sock"))
+	d.closers = append(d.closers, func() error { return d.gateway.Load().stop() })
+	return fmt.Sprintf("ready after %d ms", time.Since(began).Milliseconds()), nil
+}
+
+func (d *demo) launch(ctx context.Context) error {
+	g, err := startGateway(d.options.Program, d.lab.Gateway, d.dir, d.show.config, d.show.flags...)
 	if err != nil {
-		return "", err
+		return err
 	}
 	d.gateway.Store(g)
-	d.closers = append(d.closers, g.stop)
-	began := time.Now()
 	if err := g.wait(ctx); err != nil {
-		return "", err
+		return errors.Join(err, g.stop())
 	}
-	return fmt.Sprintf("ready after %d ms", time.Since(began).Milliseconds()), nil
+	return nil
 }
 
 func (d *demo) ping(ctx context.Context) (string, error) {
@@ -189,20 +254,25 @@ func (d *demo) ping(ctx context.Context) (string, error) {
 }
 
 func (d *demo) download(ctx context.Context) (string, error) {
+	return fetchSum(ctx, d.lab.Client, demoTarget+demoHTTP, demoDownload)
+}
+
+// fetchSum downloads from a server of the lab and compares the hash.
+func fetchSum(ctx context.Context, from *lab.Namespace, address string, size int64) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	got, err := d.lab.Client.Download(ctx, demoTarget+demoHTTP, demoDownload)
+	got, err := from.Download(ctx, address, size)
 	if err != nil {
 		return "", err
 	}
-	if want := lab.Sum(demoDownload); got.Sum != want {
+	if want := lab.Sum(size); got.Sum != want {
 		return "", fmt.Errorf("the SHA-256 of the received data is %s, want %s", got.Sum, want)
 	}
 	return formatRate(got.Rate()) + ", SHA-256 right", nil
 }
 
-// show prints the tables. With Hold it also prints commands to try, and waits for the end.
-func (d *demo) show(ctx context.Context) error {
+// present prints the tables. With Hold it also prints commands to try, and waits for the end.
+func (d *demo) present(ctx context.Context) error {
 	rows, err := d.gateway.Load().tables(ctx, demoListing)
 	if err != nil {
 		return fmt.Errorf("demo: step %q failed: %w", "list bindings and sessions", err)
@@ -215,11 +285,11 @@ func (d *demo) show(ctx context.Context) error {
 	if beside := filepath.Join(filepath.Dir(d.options.Program), ctl); executable(beside) {
 		ctl = beside
 	}
-	enter := "ip netns exec " + d.lab.Client.Name
+	enter := "ip netns exec " + d.show.from.Name
 	d.screen.say("", "Try, in another terminal:", "",
 		"  "+enter+" ping "+lab.Server4As6,
 		"  "+enter+" curl -o /dev/null 'http://"+demoTarget+"/stream/1000000000'",
-		"  "+enter+" dig @"+lab.Gateway6+" AAAA "+serverName,
+		"  "+enter+" dig @"+d.show.resolver+" AAAA "+serverName,
 		"  "+ctl+" --socket "+g.socket+" status",
 		"  "+ctl+" --socket "+g.socket+" session list",
 		"", "Ctrl-C ends it.")
@@ -231,6 +301,18 @@ func (d *demo) show(ctx context.Context) error {
 	}
 }
 
+// finish stops nat64d and looks for anything that it has left behind.
+func (d *demo) finish() error {
+	if err := d.gateway.Load().stop(); err != nil {
+		return err
+	}
+	if err := d.show.check(); err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	d.screen.say("", "nat64d has stopped: its interfaces, routes, rules and settings are gone.")
+	return nil
+}
+
 func executable(path string) bool {
 	i, err := os.Stat(path)
 	return err == nil && i.Mode().IsRegular() && i.Mode()&0o111 != 0
@@ -240,7 +322,7 @@ func executable(path string) bool {
 func (d *demo) watch(ctx context.Context) {
 	tick := time.NewTicker(repaint)
 	defer tick.Stop()
-	meters := [2]meter{{at: d.lab.Gateway, nic: d.lab.NIC6}, {at: d.lab.Gateway, nic: d.lab.NIC4}}
+	meters := [2]meter{{at: d.lab.Gateway, nic: d.show.nics[0]}, {at: d.lab.Gateway, nic: d.show.nics[1]}}
 	for {
 		select {
 		case <-ctx.Done():

@@ -17,8 +17,15 @@ var escapes = regexp.MustCompile(`\x1b\[[0-9]*[A-Za-z]`)
 // terminal.
 func TestScreenRepaintsInPlace(t *testing.T) {
 	t.Parallel()
+	for _, text := range []scene{gatewayScene, nodeScene} {
+		testRepainting(t, text)
+	}
+}
+
+func testRepainting(t *testing.T, text scene) {
+	t.Helper()
 	var out strings.Builder
-	s := &screen{out: &out, live: true, color: true}
+	s := &screen{out: &out, live: true, color: true, scene: text}
 	s.start()
 	s.begin("a step")
 	s.update(figures{
@@ -26,18 +33,18 @@ func TestScreenRepaintsInPlace(t *testing.T) {
 		v6: flow{in: 123.45e9, out: 1}, v4: flow{in: 999.9e6, out: 99.99e9},
 	})
 	s.done("12.34 Gbit/s, SHA-256 right")
-	text := out.String()
-	blocks := regexp.MustCompile(`\x1b\[(\d+)A`).FindAllStringIndex(text, -1)
+	shown := out.String()
+	blocks := regexp.MustCompile(`\x1b\[(\d+)A`).FindAllStringIndex(shown, -1)
 	if len(blocks) != 3 {
 		t.Fatalf("%d repaintings, want 3", len(blocks))
 	}
-	for _, line := range strings.Split(escapes.ReplaceAllString(text, ""), "\n") {
+	for _, line := range strings.Split(escapes.ReplaceAllString(shown, ""), "\n") {
 		if n := utf8.RuneCountInString(line); n > screenColumns {
 			t.Errorf("%d columns: %q", n, line)
 		}
 	}
-	if !strings.Contains(text, green) || !strings.Contains(text, "sessions   12 M") {
-		t.Errorf("the figures are missing:\n%s", text)
+	if !strings.Contains(shown, green) || !strings.Contains(shown, "sessions   12 M") {
+		t.Errorf("the figures are missing:\n%s", shown)
 	}
 }
 
@@ -49,7 +56,7 @@ func TestScreenWithoutTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newScreen(f)
+	s := newScreen(f, gatewayScene)
 	s.start()
 	s.begin("a step")
 	s.update(figures{running: true, bindings: 1})

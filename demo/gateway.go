@@ -35,23 +35,24 @@ type gatewayProcess struct {
 	err    error
 }
 
-// startGateway starts a nat64d as the gateway. It runs in a separate process group, so that Ctrl-C on the terminal
-// does not reach it, and it is killed when this process dies.
-func startGateway(program string, l *lab.Lab, socket string) (*gatewayProcess, error) {
+// startGateway starts a nat64d as the gateway, with a configuration and further flags. Its files are in dir. It runs in
+// a separate process group, so that Ctrl-C on the terminal does not reach it, and it is killed when this process dies.
+func startGateway(program string, at *lab.Namespace, dir, config string, flags ...string) (*gatewayProcess, error) {
+	socket := filepath.Join(dir, "sock")
 	g := &gatewayProcess{
 		socket: socket,
 		client: &control.Client{Socket: socket},
 		log:    &tail{keep: gatewayWords},
 		ended:  make(chan struct{}),
 	}
-	file := filepath.Join(filepath.Dir(socket), "nat64d.yaml")
-	if err := os.WriteFile(file, []byte(fmt.Sprintf(demoConfig, lab.Gateway6, lab.Server4)), 0o600); err != nil {
+	file := filepath.Join(dir, "nat64d.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	g.cmd = exec.Command(program, "-c", file, "--v6", l.NIC6, "--v4", l.NIC4, "--pool6", lab.Prefix6, "--pool4", demoPool4, "--socket", socket)
+	g.cmd = exec.Command(program, append([]string{"-c", file, "--socket", socket}, flags...)...)
 	g.cmd.Stderr = g.log
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	if err := l.Gateway.Start(g.cmd); err != nil {
+	if err := at.Start(g.cmd); err != nil {
 		return nil, err
 	}
 	go func() { g.err = g.cmd.Wait(); close(g.ended) }()
@@ -110,6 +111,15 @@ func (g *gatewayProcess) stop() error {
 	return nil
 }
 
+// kill ends the gateway without a chance to clean up.
+func (g *gatewayProcess) kill() error {
+	if err := g.cmd.Process.Kill(); err != nil {
+		return fmt.Errorf("kill nat64d: %w", err)
+	}
+	<-g.ended
+	return nil
+}
+
 // lastWords returns the end of the gateway's log, to append to an error.
 func (g *gatewayProcess) lastWords() string {
 	if g == nil {
@@ -128,7 +138,7 @@ func (g *gatewayProcess) tables(ctx context.Context, rows int) ([]string, error)
 	n := 0
 	err := g.client.Bindings(ctx, control.Filter{Limit: rows}, func(b control.Binding) error {
 		n++
-		out = append(out, fmt.Sprintf("  %-4s %-21s %s", b.Protocol, b.Client, b.Mapped))
+		out = append(out, fmt.Sprintf("  %-4s %-24s %s", b.Protocol, b.Client, b.Mapped))
 		return nil
 	})
 	if err != nil {
@@ -137,7 +147,7 @@ func (g *gatewayProcess) tables(ctx context.Context, rows int) ([]string, error)
 	out = append(out, "", "$ nat64ctl session list")
 	err = g.client.Sessions(ctx, control.Filter{Limit: rows}, func(s control.Session) error {
 		n++
-		row := fmt.Sprintf("  %-4s %-21s %-14s %-14s %s", s.Protocol, s.Client, s.Mapped, s.Peer, s.State)
+		row := fmt.Sprintf("  %-4s %-24s %-17s %-16s %s", s.Protocol, s.Client, s.Mapped, s.Peer, s.State)
 		out = append(out, strings.TrimRight(row, " "))
 		return nil
 	})

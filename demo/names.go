@@ -24,10 +24,6 @@ import (
 // serverName is the name of a server that has only an IPv4 address.
 const serverName = "v4only.example"
 
-// demoConfig is the configuration of the gateway in addition to its flags.
-const demoConfig = `dns64: { enabled: true, listen: ["[%s]:53"], upstreams: ["%s"] }
-`
-
 // serveNames runs the resolver of the IPv4 network, which knows one name.
 func serveNames(n *lab.Namespace) (stop func() error, err error) {
 	c, err := n.ListenPacket("udp", net.JoinHostPort(lab.Server4, "53"))
@@ -60,57 +56,63 @@ func answerName(w dns.ResponseWriter, q *dns.Msg) {
 	_ = w.WriteMsg(m) // a client without an answer repeats its query
 }
 
-// byName fetches a page like the IPv6-only host: with curl, if it is installed, using only the gateway as resolver.
-func (d *demo) byName(ctx context.Context) (string, error) {
+// visitor fetches pages like a host that uses only a DNS64 as resolver.
+type visitor struct {
+	at       *lab.Namespace
+	resolver string // its address
+	dir      string // for files
+}
+
+// fetch fetches the page of serverName: with curl, if it is installed.
+func (v visitor) fetch(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	addrs, err := d.resolver().LookupNetIP(ctx, "ip6", serverName)
+	addrs, err := v.lookup().LookupNetIP(ctx, "ip6", serverName)
 	if err != nil {
 		return "", err
 	}
 	if want := netip.MustParseAddr(lab.Server4As6); len(addrs) != 1 || addrs[0] != want {
 		return "", fmt.Errorf("%s has the addresses %v, want %v", serverName, addrs, want)
 	}
-	fetch := d.fetch
+	get := v.get
 	if curl, err := exec.LookPath("curl"); err == nil {
-		fetch = func(ctx context.Context) (string, error) { return d.curl(ctx, curl) }
+		get = func(ctx context.Context) (string, error) { return v.curl(ctx, curl) }
 	}
-	page, err := fetch(ctx)
+	page, err := get(ctx)
 	if err == nil && page != lab.Greeting+"\n" {
 		err = fmt.Errorf("the page is %q, want %q", page, lab.Greeting)
 	}
 	return fmt.Sprintf("%q", strings.TrimSpace(page)), err
 }
 
-// resolver returns a resolver that queries the gateway from the IPv6-only host.
-func (d *demo) resolver() *net.Resolver {
+func (v visitor) lookup() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return d.lab.Client.Dial(ctx, network, net.JoinHostPort(lab.Gateway6, "53"))
+		return v.at.Dial(ctx, network, net.JoinHostPort(v.resolver, "53"))
 	}}
 }
 
-// curl runs curl in a mount namespace in which the gateway is the resolver.
-func (d *demo) curl(ctx context.Context, curl string) (string, error) {
-	resolv := filepath.Join(filepath.Dir(d.gateway.Load().socket), "resolv.conf")
-	if err := os.WriteFile(resolv, []byte("nameserver "+lab.Gateway6+"\n"), 0o644); err != nil {
+// curl runs curl in a mount namespace with the visitor's resolver. On a host with IPv4, only -6 shows the gateway.
+func (v visitor) curl(ctx context.Context, curl string) (string, error) {
+	resolv := filepath.Join(v.dir, "resolv.conf")
+	if err := os.WriteFile(resolv, []byte("nameserver "+v.resolver+"\n"), 0o644); err != nil {
 		return "", err
 	}
-	const script = `mount --bind "$1" /etc/resolv.conf && exec "$2" -sSf "$3"`
-	out, err := d.lab.Client.Output(ctx, "unshare", "--mount", "sh", "-c", script, "sh", resolv, curl, "http://"+serverName+"/")
+	const script = `mount --bind "$1" /etc/resolv.conf && exec "$2" -6 -sSf "$3"`
+	out, err := v.at.Output(ctx, "unshare", "--mount", "sh", "-c", script, "sh", resolv, curl, "http://"+serverName+"/")
 	if err != nil {
 		return "", fmt.Errorf("curl: %w: %s", err, out)
 	}
 	return out, nil
 }
 
-// fetch replaces curl if it is not installed.
-func (d *demo) fetch(ctx context.Context) (string, error) {
+// get replaces curl if it is not installed.
+func (v visitor) get(ctx context.Context) (string, error) {
 	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		addrs, err := d.resolver().LookupNetIP(ctx, "ip6", serverName)
+		addrs, err := v.lookup().LookupNetIP(ctx, "ip6", serverName)
 		if err != nil {
 			return nil, err
 		}
-		return d.lab.Client.Dial(ctx, network, netip.AddrPortFrom(addrs[0], 80).String())
+		return v.at.Dial(ctx, network, netip.AddrPortFrom(addrs[0], 80).String())
 	}}}
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+serverName+"/", nil)
 	if err != nil {

@@ -48,6 +48,7 @@ type screen struct {
 	out   io.Writer
 	live  bool // repaint in place
 	color bool
+	scene scene
 
 	mu      sync.Mutex
 	started bool
@@ -57,9 +58,26 @@ type screen struct {
 	painted int      // number of lines that the next painting replaces
 }
 
+// scene is the text of the picture that belongs to one kind of demonstration.
+type scene struct {
+	clients string    // the name of their box
+	lines   [3]string // in that box, at most 13 characters each
+	middle  string    // the name of the middle box
+	nics    string    // the interfaces of nat64d at both sides of that box, 17 characters
+	seenAs  string    // the server's view of the clients: a name, at most 3 characters
+}
+
+var gatewayScene = scene{
+	clients: "c6",
+	lines:   [3]string{"IPv6 only", lab.Client6, ""},
+	middle:  "gw",
+	nics:    "v6             v4",
+	seenAs:  "c6",
+}
+
 // newScreen examines the kind of out. It uses no colors if NO_COLOR is set.
-func newScreen(out *os.File) *screen {
-	s := &screen{out: out}
+func newScreen(out *os.File, text scene) *screen {
+	s := &screen{out: out, scene: text}
 	if columns, rows, err := term.GetSize(int(out.Fd())); err == nil {
 		s.live = columns >= screenColumns && rows >= screenRows && os.Getenv("TERM") != "dumb"
 		s.color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
@@ -176,26 +194,35 @@ func (s *screen) paintIn(color, text string) string {
 func (s *screen) picture() []string {
 	f := s.figures
 	in := func(color, text string, width int) string { return s.paintIn(color, pad(text, width)) }
-	client := [...]string{in("", "IPv6 only", 13), in(cyan, lab.Client6, 13), in("", "", 13)}
+	var client [3]string
+	for i, l := range s.scene.lines {
+		client[i] = in("", l, 13)
+	}
+	client[1] = in(cyan, s.scene.lines[1], 13)
 	server := [...]string{in("", "IPv4 only", 12), in(cyan, lab.Server4, 12), in("", "", 12)}
 	name, row := in(bold, "nat64d", 15), func(string, uint64) string { return pad("", 15) }
 	if f.running {
 		row = func(name string, n uint64) string { return pad(name, 9) + fmt.Sprintf("%6s", compact(n)) }
 	}
 	bindings, sessions, drops := row("bindings", f.bindings), row("sessions", f.sessions), row("drops", f.drops)
-	seen := [...]string{in(dim, "  sees s4 as", 31), in(dim, "  "+lab.Server4As6, 31), in(dim, "  sees c6 as", 12), in(dim, "  "+lab.Gateway4, 12)}
+	seen := [...]string{in(dim, "  sees s4 as", 31), in(dim, "  "+lab.Server4As6, 31), in(dim, "  sees "+s.scene.seenAs+" as", 12), in(dim, "  "+lab.Gateway4, 12)}
 	gap := pad("", 13)
 	return []string{
 		"",
-		" ┌ c6 ───────────┐" + gap + "┌ gw ─────────────┐" + gap + "┌ s4 ──────────┐",
+		" " + top(s.scene.clients, 15) + gap + top(s.scene.middle, 17) + gap + top("s4", 14),
 		" │ " + client[0] + " │" + s.rate(f.v6.in, "▶") + "│ " + name + " │" + s.rate(f.v4.out, "▶") + "│ " + server[0] + " │",
-		" │ " + client[1] + " ├─────────────┤v6             v4├─────────────┤ " + server[1] + " │",
+		" │ " + client[1] + " ├─────────────┤" + s.scene.nics + "├─────────────┤ " + server[1] + " │",
 		" │ " + client[2] + " │" + s.rate(f.v6.out, "◀") + "│ " + bindings + " │" + s.rate(f.v4.in, "◀") + "│ " + server[2] + " │",
 		" └───────────────┘" + gap + "│ " + sessions + " │" + gap + "└──────────────┘",
 		seen[0] + "│ " + drops + " │" + gap + seen[2],
 		seen[1] + "└─────────────────┘" + gap + seen[3],
 		"",
 	}
+}
+
+// top returns the upper edge of a box with a name and an inner width.
+func top(name string, width int) string {
+	return "┌ " + name + " " + strings.Repeat("─", width-2-utf8.RuneCountInString(name)) + "┐"
 }
 
 // rate formats the traffic of a link in one direction.

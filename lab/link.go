@@ -86,7 +86,7 @@ func (l *Lab) configureServer() error {
 	return l.Server.route("eth0", Routed4, Gateway4)
 }
 
-// Forward makes the gateway a plain IPv6 router between the client and the server, which then has the address
+// Forward makes the gateway a plain IPv6 router between the client, the pods and the server, which then has the address
 // Server6, or reverts that. Benchmarks compare a gateway with this forwarding.
 func (l *Lab) Forward(on bool) error {
 	value := map[bool]string{true: "1", false: "0"}
@@ -102,7 +102,11 @@ func (l *Lab) Forward(on bool) error {
 	if err := errors.Join(l.Gateway.add(l.NIC4, forwarding6+"/64"), l.Server.add("eth0", Server6+"/64")); err != nil {
 		return err
 	}
-	return errors.Join(l.Client.route("eth0", serverNetwork, Gateway6), l.Server.route("eth0", clientNetwork, forwarding6))
+	errs := []error{l.Client.route("eth0", serverNetwork, Gateway6), l.Server.route("eth0", clientNetwork, forwarding6)}
+	if l.pods > 0 {
+		errs = append(errs, l.Server.route("eth0", podNetwork+"/64", forwarding6))
+	}
+	return errors.Join(errs...)
 }
 
 // cable connects the eth0 of an end to a port of a hub, and sets both up.
