@@ -34,6 +34,9 @@ func (l *listener) open(f *dns64.Forwarder) (*dns64.Server, error) {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		err = fmt.Errorf("%w: another resolver may use it; see dns64.listen", err)
 	}
+	if errors.Is(err, syscall.EACCES) {
+		err = fmt.Errorf("%w: a port below 1024 takes CAP_NET_BIND_SERVICE", err)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.server, l.err = s, err

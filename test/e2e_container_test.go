@@ -205,10 +205,23 @@ func TestContainer(t *testing.T) {
 		t.Errorf("%d sessions of %d outlive the container", n, before)
 	}
 	pings()
-	if log := g.log.String(); !strings.Contains(log, "CAP_BPF") {
-		t.Errorf("no warning of a missing CAP_BPF: %s", log)
+	if log := g.log.String(); !strings.Contains(log, "CAP_BPF") || !strings.Contains(log, "CAP_NET_BIND_SERVICE") {
+		t.Errorf("no warning of the missing capabilities: %s", log)
 	}
 	g.stop()
+
+	if err := l.Gateway.SetSysctl("net/ipv4/ip_forward", "0"); err != nil {
+		t.Fatal(err)
+	}
+	g = run()
+	eventually(t, startWithin, "the status names the setting that a container cannot change", func() error {
+		if out, errs, _ := g.ctl("status"); !strings.Contains(out, "net.ipv4.ip_forward is 0") { // no answer yet, or no check yet
+			return fmt.Errorf("%s%s", out, errs)
+		}
+		return nil
+	})
+	g.signal(syscall.SIGTERM)
+	g.wait()
 
 	g = run("NET_RAW")
 	if code := g.wait(); code != 1 || !strings.Contains(g.log.String(), "nat64d runs without CAP_NET_RAW") {
