@@ -82,7 +82,7 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 		done; \
 	done
 
-bench: deps build ## compare with the kernel and Tayga, three rounds, 15 minutes; BENCH=-help lists flags (needs root)
+bench: deps build ## compare with the kernel and Tayga, three rounds, 20 minutes; BENCH=-help lists flags (needs root)
 	go build -o bin/ ./test/bench
 	$(SUDO) bin/bench -reps 3 -cache "$(CACHE)" $(BENCH)
 

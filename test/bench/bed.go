@@ -56,6 +56,7 @@ type bed struct {
 	source, destination netip.Addr // of the client, and of the server as seen by the client
 	nativeServer        netip.Addr // the server's own address
 	mac                 net.HardwareAddr
+	inside              string                      // the gateway's interface with the addresses of the client's link
 	daemon              *process                    // the gateway program; nil if the kernel is the gateway
 	launch              func(context.Context) error // starts nat64d, once more after a kill
 	ends                []*process
@@ -69,7 +70,7 @@ func newBed(ctx context.Context, link string, o offload, endCPU, gatewayCPU int,
 		return nil, err
 	}
 	b := &bed{
-		lab: l, link: link, offload: o, dir: dir,
+		lab: l, link: link, offload: o, dir: dir, inside: l.NIC6,
 		client: place{l.Client, endCPU}, gateway: place{l.Gateway, gatewayCPU}, server: place{l.Server, endCPU},
 		source: netip.MustParseAddr(lab.Client6), destination: netip.MustParseAddr(lab.Server4As6),
 		nativeServer: netip.MustParseAddr(lab.Server4),

@@ -29,7 +29,12 @@ var gateways = []gateway{
 	{ours, "this project, with default settings", startOurs("auto")},
 	{oursManage, "this project, with offloads: manage; not measured in a hurry", startOurs("manage")},
 	{oursLeave, "this project, with offloads: leave; not measured in a hurry", startOurs("leave")},
+	{nat44Host6, "nat44 with the client behind a bridge, like a pod; not measured in a hurry", behindBridge(startNAT44)},
+	{oursHost6, "this project with the client behind a bridge and v6 attached to the host; not measured in a hurry", behindBridge(startHost6)},
 }
+
+// unhurried are the gateways that a quick run omits.
+var unhurried = []string{oursManage, oursLeave, nat44Host6, oursHost6}
 
 // Names of the kernel's NAT and of the gateways of this project.
 const (
@@ -37,6 +42,8 @@ const (
 	ours       = "nat64d"
 	oursManage = "nat64d-manage"
 	oursLeave  = "nat64d-leave"
+	nat44Host6 = "nat44-host6"
+	oursHost6  = "nat64d-host6"
 )
 
 // programs are the external programs and nat64d.
@@ -108,7 +115,7 @@ func startNAT44(ctx context.Context, b *bed, _ programs) error {
 	return errors.Join(
 		b.forward(),
 		b.client.do(ctx, "ip address add "+client4+"/24 dev "+clientNIC),
-		b.gateway.do(ctx, "ip address add "+gateway4+"/24 dev "+b.lab.NIC6),
+		b.gateway.do(ctx, "ip address add "+gateway4+"/24 dev "+b.inside),
 		b.client.do(ctx, "ip route add default via "+gateway4),
 		b.masquerade(ctx, client4Net))
 }
@@ -150,15 +157,37 @@ const ourPool = lab.Spare4
 
 // startOurs returns a function that starts nat64d with a setting of interfaces.offloads.
 func startOurs(offloads string) func(context.Context, *bed, programs) error {
-	return func(ctx context.Context, b *bed, t programs) error { return b.startOurs(ctx, t, offloads) }
+	return func(ctx context.Context, b *bed, t programs) error { return b.startOurs(ctx, t, b.lab.NIC6, offloads) }
 }
 
-func (b *bed) startOurs(ctx context.Context, t programs, offloads string) error {
+// startHost6 starts nat64d with its IPv6 side attached to the host, whose kernel forwards between the client and it.
+func startHost6(ctx context.Context, b *bed, t programs) error {
+	return b.startOurs(ctx, t, "host", "auto")
+}
+
+// behindBridge returns a function that moves the client behind a bridge before it starts the gateway. The bridge has the
+// MAC of its only port.
+func behindBridge(start func(context.Context, *bed, programs) error) func(context.Context, *bed, programs) error {
+	return func(ctx context.Context, b *bed, t programs) error {
+		err := b.gateway.do(ctx, "ip link add pods type bridge\n"+
+			"ip link set pods up\n"+
+			"ip address flush dev "+b.lab.NIC6+"\n"+
+			"ip link set "+b.lab.NIC6+" master pods\n"+
+			"ip -6 address add "+lab.Gateway6+"/64 dev pods nodad")
+		if err != nil {
+			return err
+		}
+		b.inside = "pods"
+		return start(ctx, b, t)
+	}
+}
+
+func (b *bed) startOurs(ctx context.Context, t programs, v6, offloads string) error {
 	file := filepath.Join(b.dir, "nat64d.yaml")
 	// Without hold-down, so that one measurement can follow another with an empty table.
 	text := fmt.Sprintf("version: 1\ninterfaces:\n  v6: { name: %s }\n  v4: { name: %s }\n  offloads: %s\npool4:\n  - { address: %s }\n"+
 		"sessions: { port_hold_down: 0s }\nlogging: { level: warn }\napi: { socket: %s }\nstate: { dir: %s }\n",
-		b.lab.NIC6, b.lab.NIC4, offloads, ourPool, b.socket(), b.stateDir())
+		v6, b.lab.NIC4, offloads, ourPool, b.socket(), b.stateDir())
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}

@@ -112,10 +112,10 @@ func parse(args []string) (options, error) {
 	return o, errors.Join(err, processors(o.endCPU, o.gatewayCPU))
 }
 
-// choose selects the gateways with these names; without names all, except one that a quick run omits.
+// choose selects the gateways with these names; without names all, except those that a quick run omits.
 func (o *options) choose(names []string) error {
 	if len(names) == 0 {
-		o.gateways = slices.DeleteFunc(slices.Clone(gateways), func(g gateway) bool { return o.quick && (g.name == oursManage || g.name == oursLeave) })
+		o.gateways = slices.DeleteFunc(slices.Clone(gateways), func(g gateway) bool { return o.quick && slices.Contains(unhurried, g.name) })
 	}
 	for _, name := range names {
 		i := slices.IndexFunc(gateways, func(g gateway) bool { return g.name == name })

@@ -117,7 +117,7 @@ func (o options) find() (p programs, err error) {
 	}
 	p.nat64d.path, err = filepath.Abs(filepath.Join(o.bin, "nat64d"))
 	p.nat64ctl.path = filepath.Join(filepath.Dir(p.nat64d.path), "nat64ctl")
-	if err == nil && (chosen(ours) || chosen(oursManage) || chosen(oursLeave)) {
+	if err == nil && slices.ContainsFunc(o.gateways, func(g gateway) bool { return strings.HasPrefix(g.name, ours) }) {
 		_, err = os.Stat(p.nat64d.path)
 	}
 	return p, err
