@@ -50,7 +50,7 @@ type state struct {
 	made    *cache // answers to clients
 }
 
-// serves reports whether a client is served. The host itself always is.
+// serves reports whether a client is served. The host itself always is; see also client.own.
 func (s *state) serves(client netip.Addr) bool {
 	return client.IsLoopback() || s.clients.Contains(client)
 }

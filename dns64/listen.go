@@ -126,6 +126,7 @@ func (s *Server) receive(ctx context.Context, c *net.UDPConn) error {
 			continue // an ICMP error for an earlier answer, or a temporary lack of memory
 		}
 		who := client{addr: from.Addr().Unmap().WithZone("")}
+		who.own = who.addr == destination(oob[:oobn])
 		answer, j, o := s.guarded(out[:0], b[:n], &who)
 		info := source(oob[:oobn])
 		var at *place
@@ -158,6 +159,19 @@ func (s *Server) guarded(dst, packet []byte, who *client) (answer []byte, j *job
 		}
 	}()
 	return s.f.answer(dst, packet, who, time.Now())
+}
+
+// destination returns the destination address of a query from its control message. The kernel gives a query of the host itself to one
+// of its addresses the same source, and a forged one with this source makes it answer only itself.
+func destination(oob []byte) netip.Addr {
+	const header = unix.SizeofCmsghdr
+	switch len(oob) {
+	case unix.CmsgSpace(unix.SizeofInet4Pktinfo):
+		return netip.AddrFrom4([4]byte(oob[header+8:])) // after the interface and the address that answers
+	case unix.CmsgSpace(unix.SizeofInet6Pktinfo):
+		return netip.AddrFrom16([16]byte(oob[header:])).Unmap()
+	}
+	return netip.Addr{}
 }
 
 // source turns the control message of a query into the one for its answer, whose source is the query's destination. It clears
@@ -210,7 +224,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 // admits reports whether the client of a connection is served. A TCP connection of another client gets an answer, REFUSED; a TLS
 // connection would first cost a handshake, so it is closed.
 func (s *Server) admits(c net.Conn) bool {
-	if s.f.state.Load().serves(peer(c)) {
+	if own(c) || s.f.state.Load().serves(peer(c)) {
 		return true
 	}
 	s.f.Stats.add(denied)
@@ -250,7 +264,7 @@ func (s *Server) converse(ctx context.Context, c *stream) {
 			c.Close() // the client could no longer parse the stream
 		}
 	}
-	who := client{addr: peer(c), stream: true, limit: 65535}
+	who := client{addr: peer(c), own: own(c.Conn), stream: true, limit: 65535}
 	for {
 		c.since.Store(sinceEpoch(time.Now()))
 		_ = messages.SetReadDeadline(time.Now().Add(streamIdle))

@@ -54,6 +54,7 @@ func (s *Server) Close() {
 // client is the sender of a query.
 type client struct {
 	addr   netip.Addr
+	own    bool // it is the host itself, which sends from the address that it asks
 	stream bool
 	limit  int // longest answer that it accepts
 }
@@ -80,7 +81,7 @@ func (f *Forwarder) answer(dst, packet []byte, from *client, now time.Time) ([]b
 	if !from.stream {
 		from.limit = int(min(q.size, s.Size))
 	}
-	if !s.serves(from.addr) {
+	if !from.own && !s.serves(from.addr) {
 		f.Stats.add(denied)
 		rcode = dns.RcodeRefused
 	} else if rcode == dns.RcodeSuccess && Transfer(q.kind) {

@@ -32,6 +32,12 @@ func peer(c net.Conn) netip.Addr {
 	return from.Addr().Unmap().WithZone("")
 }
 
+// own reports whether a connection is one of the host to itself.
+func own(c net.Conn) bool {
+	at, ok := c.LocalAddr().(*net.TCPAddr)
+	return ok && at.AddrPort().Addr().Unmap().WithZone("") == peer(c)
+}
+
 // add adds a connection, and closes another if there are too many.
 func (s *streams) add(c net.Conn, bits int) *stream {
 	st := &stream{Conn: c, addr: peer(c)}

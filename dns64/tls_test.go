@@ -70,7 +70,7 @@ func TestDNSOverTLSServesClientsOnly(t *testing.T) {
 	up := startFake(t, zone(t, a7))
 	f, _, _ := serveTLS(t, testConfig(t, up.udp))
 	s := &Server{f: f}
-	for addr, want := range map[string]bool{"127.0.0.2": true, "192.0.2.1": false, "2001:db8::1": false} {
+	for addr, want := range map[string]bool{"127.0.0.2": true, "192.0.2.53": true, "192.0.2.1": false, "2001:db8::1": false} {
 		if got := s.admits(sender{addr: addr}); got != want {
 			t.Errorf("%s: served %v, want %v", addr, got, want)
 		}
@@ -85,6 +85,8 @@ type sender struct {
 	net.Conn
 	addr string
 }
+
+func (sender) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP("192.0.2.53"), Port: 853} }
 
 func (f sender) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(f.addr), Port: 4000} }
 

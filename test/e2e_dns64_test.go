@@ -297,6 +297,18 @@ dns64:
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})
+	t.Run("the host itself", func(t *testing.T) { // no client
+		for _, row := range [][]string{{"@" + lab.Gateway4}, {"+tcp", "@" + lab.Gateway4}, {"@" + lab.Gateway6}} {
+			g.must("config", "set", "dns64.clients", "2001:db8:77::/64")
+			if got, want := ask64(t, l.Gateway, append(row, "v4.example.net", "AAAA")...), "NOERROR; v4 AAAA 64:ff9b::c000:202"; got != want {
+				t.Errorf("%q: got %s, want %s", row, got, want)
+			}
+		}
+		if got := ask64(t, l.Client, "@"+lab.Gateway6, "v4.example.net", "AAAA"); got != "REFUSED" {
+			t.Errorf("another host got %s", got)
+		}
+		g.must("config", "set", "dns64.clients", "2001:db8:1::/64,192.0.2.0/24")
+	})
 	t.Run("TTL", func(t *testing.T) { checkTTL64(t, g) })
 	t.Run("changes", func(t *testing.T) { checkChanges64(t, g) })
 	t.Run("by name", func(t *testing.T) { checkByName(t, g) })
@@ -444,16 +456,22 @@ func checkByName(t *testing.T, g *daemon) {
 		t.Fatal(err)
 	}
 	defer func() { _ = stop() }()
+	if out, err := downloadByName(t, g.lab, lab.Gateway6); err != nil || out != lab.Server4As6+" 200" {
+		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+// downloadByName downloads from v4.example.net on the client, which uses only the given resolver, and returns the address of the
+// server and the status.
+func downloadByName(t *testing.T, l *lab.Lab, resolver string) (string, error) {
+	t.Helper()
 	resolv := filepath.Join(t.TempDir(), "resolv.conf")
-	if err := os.WriteFile(resolv, []byte("nameserver "+lab.Gateway6+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(resolv, []byte("nameserver "+resolver+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	curl, _ := tool(t, "curl")
-	out, err := g.lab.Client.Output(limit(t, 20*time.Second), "unshare", "--mount", "sh", "-c",
+	return l.Client.Output(limit(t, 20*time.Second), "unshare", "--mount", "sh", "-c",
 		`mount --bind "$1" /etc/resolv.conf && exec "$2" -sS -m 10 -o /dev/null -w '%{remote_ip} %{http_code}' http://v4.example.net/stream/1000000`, "sh", resolv, curl)
-	if err != nil || out != lab.Server4As6+" 200" {
-		t.Errorf("got %q, %v", out, err)
-	}
 }
 
 // checkShown64 checks the output of nat64ctl.
