@@ -55,7 +55,9 @@ unit: deps build ## the tests, with the race detector (needs root)
 	$(RACE) -p 1 $(AS_ROOT) $$(go list ./... | grep '$(ALONE)')
 
 # Tests that take minutes are in files with the build tag long, and their names begin with TestLong.
-test-long: browser build ## tests that take minutes: floods, hundreds of changes under load (needs root)
+# CoreDNS takes five minutes to build, the first time.
+test-long: browser build ## tests that take minutes: floods, hundreds of changes under load, CoreDNS (needs root)
+	CGO_ENABLED=0 go build -C test/coredns -trimpath -ldflags "-s -w" -o "$(CURDIR)/bin/test/" .
 	go test -tags long -p 1 -count 1 -timeout 60m -run '^TestLong' -v $(AS_ROOT) ./...
 
 CHAOS ?= 10m

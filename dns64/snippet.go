@@ -63,7 +63,8 @@ server:
 {{- if .Reach.IsValid}}
 # Or let nat64d answer, with all its settings, instead of the plugin dns64 and of the resolvers behind forward:
 #	forward . {{server .Reach}}{{end}}
-dns64 {{.First}} {
+dns64 {
+	prefix {{.First}}
 	allow_ipv4
 {{- if .All}}
 	translate_all{{end}}

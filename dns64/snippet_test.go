@@ -15,7 +15,7 @@ func TestSnippets(t *testing.T) {
 	for server, want := range map[string][]string{
 		"bind":    {"dns64 64:ff9b::/96 {", "clients { 2001:db8::/32; };", "!10.0.0.0/8; ", "exclude { ::ffff:0.0.0.0/96; };", "suffix ::1;", "break-dnssec no;"},
 		"unbound": {"dns64-prefix: 64:ff9b::/96\n", "\tdns64-ignore-aaaa: \"example.net.\"\n", "ipv4only.arpa. 86400 IN AAAA 64:ff9b::c000:aa"},
-		"coredns": {"dns64 64:ff9b::/96 {\n\tallow_ipv4\n}"},
+		"coredns": {"dns64 {\n\tprefix 64:ff9b::/96\n\tallow_ipv4\n}"},
 		"radvd": {
 			"interface eth0 {\n\tAdvSendAdvert on;\n\tAdvDefaultLifetime 0;\n", "RDNSS 2001:db8::53 {",
 			"nat64prefix 64:ff9b::/96 {", "\troute 64:ff9b::/96 {\n\t\tAdvRouteLifetime 1800;\n\t};\n",
@@ -42,7 +42,7 @@ func TestSnippets(t *testing.T) {
 		"resolved":     {"[Resolve]\nDNS=::1\nDomains=~.\n", "\nDNSSEC=no\n", "\nDNSStubListener=no\n"},
 		"resolvconf":   {"\nnameserver ::1\noptions edns0\n"},
 		"nodelocaldns": {"\n.:53 {\n", "\n    forward . ::1\n", "give it another"},
-		"coredns":      {"dns64 64:ff9b::/96 {\n\tallow_ipv4\n}", "\n#\tforward . [2001:db8::53]:5353\n"},
+		"coredns":      {"dns64 {\n\tprefix 64:ff9b::/96\n\tallow_ipv4\n}", "\n#\tforward . [2001:db8::53]:5353\n"},
 	} {
 		if text := snippetOf(t, p, server, s); !containsAll(text, want) {
 			t.Errorf("%s: %q is missing in\n%s", server, want, text)

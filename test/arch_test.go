@@ -17,7 +17,7 @@ import (
 // imports lists the packages of the module that each package may import, tests excepted. Every folder with Go files
 // has a row; the row of a command lists what it wires together.
 var imports = map[string]string{
-	"drop": "", "pool6": "", "table": "", "linux/ethtool": "", "linux/cpus": "", "deploy/container": "", "test/kubernetes": "", "test/kubernetes/seccomp": "",
+	"drop": "", "pool6": "", "table": "", "linux/ethtool": "", "linux/cpus": "", "deploy/container": "", "test/coredns": "", "test/kubernetes": "", "test/kubernetes/seccomp": "",
 	"lab": "linux/ethtool", "linux/nic": "linux/ethtool",
 	"packet":          "drop",
 	"ops/metrics":     "drop",
