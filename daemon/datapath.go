@@ -74,6 +74,7 @@ func (d *Daemon) gatewayConfigLocked(c *config.Config) gateway.Config {
 	if c.ICMP.SourceV4.IsValid() {
 		g.Source4 = c.ICMP.SourceV4.As4()
 	}
+	g.FromHost4 = d.pairs.of[packet.V4] != nil
 	d.sourcesBehindPairs(&g)
 	return g
 }

@@ -42,6 +42,7 @@ type Config struct {
 	TooBigPerSecond int                // ICMP errors of icmp.Size to one destination; 0: no limit
 	Source6         packet.Addr6       // of the gateway's own errors; zero: chosen by Routes
 	Source4         packet.Addr4       // of the gateway's own errors; zero: chosen by Routes
+	FromHost4       bool               // IPv4 packets come from the host's own stack, and may have an address of the host
 	// LiteralReporter makes the destination of the quoted packet the source of translated ICMPv4 errors, as RFC 6146
 	// section 3.6.2 says, instead of the router that reports it.
 	LiteralReporter bool

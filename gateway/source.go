@@ -58,7 +58,7 @@ func (w *worker) verify4(p *inflight, quotes bool) drop.Reason {
 	case !quotes && pool6.ClassOf4(src) == pool6.LinkLocal:
 		return drop.LinkLocal4
 	}
-	if _, _, r := w.hops.Hop4(w.out.Reply4(v)); r == drop.HostAddress {
+	if _, _, r := w.hops.Hop4(w.out.Reply4(v)); r == drop.HostAddress && !w.conf.FromHost4 {
 		return drop.OwnSource
 	}
 	if !quotes && w.hops.ByDestination() {

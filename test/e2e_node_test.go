@@ -95,6 +95,7 @@ func TestNode(t *testing.T) {
 	if found, errs, code := g.ctl("doctor"); code != 0 || strings.Contains(found, "nat64-in") {
 		t.Errorf("doctor: exit code %d: %s%s", code, found, errs)
 	}
+	t.Run("path MTU", func(t *testing.T) { n.checkPathMTU(t) })
 	t.Run("own addresses", func(t *testing.T) { n.checkOwn(t, g) })
 	t.Run("hairpin", func(t *testing.T) { n.checkHairpin(t, g) })
 	t.Run("pool6", func(t *testing.T) { n.checkPool6(t, g) })
@@ -111,6 +112,16 @@ func TestNode(t *testing.T) {
 	}
 	if after := n.run(t, "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding"); after != before {
 		t.Errorf("settings after the stop: %s, before the start: %s", after, before)
+	}
+}
+
+// checkPathMTU makes the uplink smaller: the node's kernel reports that with its own address, and a pod learns it.
+func (n *node) checkPathMTU(t *testing.T) {
+	t.Helper()
+	n.run(t, "ip link set v4 mtu 1400")
+	defer n.run(t, "ip link set v4 mtu 1500")
+	if _, err := n.pods[0].Upload(limit(t, 10*time.Second), target+":80", 1<<20); err != nil {
+		t.Errorf("upload through a smaller uplink: %v", err)
 	}
 }
 

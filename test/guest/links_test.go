@@ -178,7 +178,8 @@ func testNode(t *testing.T, g *Guest) {
 			ip addr add 198.51.100.2/24 dev wg0; ip -n s4 addr add 198.51.100.1/24 dev wg0
 			ip link set wg0 up; ip -n s4 link set wg0 up
 			ip netns exec c6 ping -q -c 2 -i 0.2 -W 10 -s 3000 64:ff9b::198.51.100.1
-			ip netns exec c6 ` + toolPath + ` tool check 64:ff9b::198.51.100.1
+			check() { ip netns exec c6 ` + toolPath + ` tool check 64:ff9b::198.51.100.1; }
+			check || check # the first datagram that is too large for the tunnel is lost, and its sender learns the path MTU
 			ip link del wg0`},
 		{"ESP", ``, [4]any{"eth0", "v6", "v4", "eth0"}, `set -e
 			for ns in 1 s4; do
@@ -192,7 +193,7 @@ func testNode(t *testing.T, g *Guest) {
 			ip xfrm policy add src 192.0.2.2 dst 192.0.2.1 dir in tmpl proto esp mode transport
 			ip netns exec s4 ip xfrm policy add src 192.0.2.2 dst 192.0.2.1 dir out tmpl proto esp mode transport
 			ip netns exec s4 ip xfrm policy add src 192.0.2.1 dst 192.0.2.2 dir in tmpl proto esp mode transport
-			` + reach + `
+			ip netns exec c6 ping -q -c 5 -i 0.2 -W 10 -s 1200 64:ff9b::192.0.2.2
 			ip -s xfrm state list spi 7 | grep -A1 'lifetime current' | grep -qv '0(bytes), 0(packets)'
 			ip xfrm policy flush; ip xfrm state flush`},
 	} {
