@@ -49,14 +49,15 @@ RACE  := CGO_ENABLED=1 go test -race -vet=off -count 1 -timeout 20m
 unit: deps build ## the tests, with the race detector (needs root)
 	go test -vet=off -count 1 ./table ./bib ./session
 	cd deploy/container && go build -o "$(CURDIR)/bin/test/" . && go test -count 1 .
-	cd test/kubernetes && go build -o "$(CURDIR)/bin/test/" ./seccomp && go test -count 1 .
+	go build -C test/kubernetes -o "$(CURDIR)/bin/test/" ./seccomp
 	$(RACE) $(AS_ROOT) $$(go list ./... | grep -v '$(ALONE)')
 	CGO_ENABLED=1 go build -race ./...
 	$(RACE) -p 1 $(AS_ROOT) $$(go list ./... | grep '$(ALONE)')
 
 # Tests that take minutes are in files with the build tag long, and their names begin with TestLong.
-# CoreDNS takes five minutes to build, the first time.
-test-long: browser build ## tests that take minutes: floods, hundreds of changes under load, CoreDNS (needs root)
+# CoreDNS takes five minutes to build, the first time, and the types of Kubernetes' API two.
+test-long: browser build ## tests that take minutes: floods, hundreds of changes under load, CoreDNS, Kubernetes (needs root)
+	go test -C test/kubernetes -count 1 .
 	CGO_ENABLED=0 go build -C test/coredns -trimpath -ldflags "-s -w" -o "$(CURDIR)/bin/test/" .
 	go test -tags long -p 1 -count 1 -timeout 60m -run '^TestLong' -v $(AS_ROOT) ./...
 

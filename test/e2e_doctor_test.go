@@ -193,7 +193,35 @@ func TestDoctorFindsAndMends(t *testing.T) {
 	g.together(
 		provoked{check: "smallest MTU", do: in(gw, "ip link set v6 mtu 1279")},
 	)
+	var release func()
+	restart := "modprobe -a nf_tables nft_reject; systemctl restart nat64d" // by then, the other program has ended
+	g.together(
+		provoked{check: "guard", do: func() { release = ownTable(t, gw) }, values: map[string]string{restart: "true"}, mend: func() { release() }},
+	)
 	g.stop()
+}
+
+// ownTable replaces the guard's table by one that a running program owns, so that no other program can change it, and returns a
+// function that ends the program and with it the table.
+func ownTable(t *testing.T, n *lab.Namespace) (release func()) {
+	t.Helper()
+	nft, env := tool(t, "nft")
+	cmd := exec.Command(nft, "-i")
+	cmd.Env = env
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(in, "delete table netdev nat64d; add table netdev nat64d { flags owner; }\n"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		in.Close()
+		_ = cmd.Wait() // its exit code does not matter
+	}
 }
 
 // ownRange is a pool4 with ports of the gateway's own address.

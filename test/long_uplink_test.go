@@ -1,4 +1,4 @@
-//go:build linux
+//go:build long
 
 package test
 
@@ -13,7 +13,7 @@ import (
 )
 
 // With --v4 default, nat64d uses the interface of the IPv4 default route and its address, waits for one, and follows it.
-func TestUplinkFollowsDefaultRoute(t *testing.T) {
+func TestLongUplinkFollowsDefaultRoute(t *testing.T) {
 	const far = "203.0.113.9"
 	n := &node{Lab: network(t, lab.Options{})}
 	if _, err := n.Server.Output(limit(t, 5*time.Second), "ip", "addr", "add", far+"/32", "dev", "lo"); err != nil {

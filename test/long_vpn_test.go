@@ -1,4 +1,4 @@
-//go:build linux
+//go:build long
 
 package test
 
@@ -14,7 +14,7 @@ import (
 )
 
 // A WireGuard peer, which has no link-layer address, is served like any other network behind the node.
-func TestNodeServesVPN(t *testing.T) {
+func TestLongNodeServesVPN(t *testing.T) {
 	n := &node{Lab: network(t, lab.Options{})}
 	serveHTTP(t, n.Lab)
 	_, _ = tool(t, "wireguard-go")
