@@ -20,6 +20,8 @@ import (
 
 	"github.com/miekg/dns"
 
+	"golang.org/x/sys/unix"
+
 	"nat64d/lab"
 	"nat64d/ops/control"
 )
@@ -193,12 +195,16 @@ func TestDoctorFindsAndMends(t *testing.T) {
 	g.together(
 		provoked{check: "smallest MTU", do: in(gw, "ip link set v6 mtu 1279")},
 	)
+	g.noErrors() // the next problem is one
 	var release func()
 	restart := "modprobe -a nf_tables nft_reject; systemctl restart nat64d" // by then, the other program has ended
 	g.together(
 		provoked{check: "guard", do: func() { release = ownTable(t, gw) }, values: map[string]string{restart: "true"}, mend: func() { release() }},
 	)
-	g.stop()
+	g.signal(unix.SIGTERM)
+	if code := g.wait(); code != 0 {
+		t.Errorf("exit code %d after SIGTERM, want 0", code)
+	}
 }
 
 // ownTable replaces the guard's table by one that a running program owns, so that no other program can change it, and returns a

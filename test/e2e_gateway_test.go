@@ -214,6 +214,12 @@ func (g *daemon) stop() {
 	if code := g.wait(); code != 0 {
 		g.t.Errorf("exit code %d after SIGTERM, want 0", code)
 	}
+	g.noErrors()
+}
+
+// noErrors checks that nat64d has logged no errors.
+func (g *daemon) noErrors() {
+	g.t.Helper()
 	for line := range strings.Lines(g.log.String()) {
 		if strings.Contains(line, "level=ERROR") {
 			g.t.Errorf("unexpected log line: %s", line)
